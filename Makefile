@@ -1,0 +1,47 @@
+# make demo    the whole path on a loopback Hub, in at most 3 minutes after the install
+# make test    the tests
+# make lint    ruff and mypy
+# make wheel   a pure-Python wheel in dist/
+# make clean   remove what the targets above made
+#
+# All targets create .venv or reuse it. Another Python: make test PYTHON=/path/to/python3.12
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+WORKERS ?= 2
+# The first Python that is new enough and can make virtual environments (Debian ships venv apart).
+PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo "$$name" && break; done)
+
+.PHONY: demo test lint wheel clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	$(BIN)/hf-free demo
+
+# Each worker computes on one thread: two processes of one thread beat one of two, and results repeat.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy hf_free cli
+
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with the venv module found; give one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Installed again only when what is to be installed has changed.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV): some minutes and, with PyTorch's CUDA build, about 6 GB the first time."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt setuptools pytest-xdist -e ".[dev]"
+	touch $@
