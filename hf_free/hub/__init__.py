@@ -1,0 +1,1 @@
+"""Everything that talks to a Hub: names, the client, and a small Hub on loopback."""

@@ -1,0 +1,254 @@
+"""The wire of the loopback Hub: one HTTP request handler, and the faults it can be told to show.
+
+The handler finds the route (`loopback_routes.py`), sends the answer whole or in ranges, and turns a `StoreError`
+into the status and the `X-Error-Code` header that huggingface_hub reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import sys
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from hf_free.hub.loopback_store import Store, StoreError, User
+
+if TYPE_CHECKING:
+    from hf_free.hub.loopback_routes import Routes
+
+FaultKind = Literal["status", "close", "reset", "corrupt", "truncate", "stall", "lose"]
+
+
+@dataclass
+class Fault:
+    """Something that goes wrong with the requests it matches.
+
+    Args:
+        kind: `status` answers with `status`; `close` and `reset` end the connection (FIN or RST) after `after` bytes
+            of the body, or before any answer where `after` is None; `corrupt` sends wrong bytes of the right length;
+            `truncate` sends a shorter body that ends cleanly; `stall` waits `seconds` before the answer, or after
+            `after` bytes of the body; `lose` does what was asked and then closes without an answer.
+        method: HTTP method, or None for any.
+        path: Regular expression searched in the raw path.
+        times: How many requests it hits; None for all.
+        status: HTTP status of `status`.
+        headers: Extra headers of `status`.
+        after: Bytes of the body that still get through.
+        seconds: How long `stall` waits.
+    """
+
+    kind: FaultKind
+    method: str | None = None
+    path: str = ""
+    times: int | None = 1
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+    after: int | None = None
+    seconds: float = 60.0
+    hits: int = 0
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether the next request of this kind is hit."""
+        left = self.times is None or self.hits < self.times
+        return left and self.method in (None, method) and re.search(self.path, path) is not None
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """A request that arrived: method, raw path with query, and who asked (None: no token; "?": an unknown one)."""
+
+    method: str
+    path: str
+    user: str | None
+
+
+@dataclass
+class Request:
+    """What a route gets: the parts of the request."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: Any
+    body: bytes
+    user: User | None
+    endpoint: str
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object.
+
+        Raises:
+            StoreError: 400.
+        """
+        try:
+            value = json.loads(self.body or b"{}")
+        except ValueError:
+            raise StoreError(400, "The body is not JSON") from None
+        if not isinstance(value, dict):
+            raise StoreError(400, "The body is not a JSON object")
+        return value
+
+
+@dataclass
+class Answer:
+    """What a route gives back: a JSON value or bytes, with headers."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class HubServer(ThreadingHTTPServer):
+    """A threading server on 127.0.0.1 that knows the store, the routes and the faults."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, port: int, store: Store, routes: Routes) -> None:
+        self.store, self.routes = store, routes
+        self.faults: list[Fault] = []
+        self.requests: list[LoggedRequest] = []
+        self.closing = threading.Event()
+        super().__init__(("127.0.0.1", port), HubHandler)
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        """The first fault that hits this request, counted."""
+        with self.store.lock:
+            for fault in self.faults:
+                if fault.matches(method, path):
+                    fault.hits += 1
+                    return fault
+        return None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that hang up are part of the game; anything else is shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """Reads one request, asks the routes, writes one answer."""
+
+    server: HubServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # header and body are two writes; without it each answer costs 40 ms
+    server_version = "hf-free-loopback-hub"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: `LoopbackHub.requests` keeps the log."""
+
+    def _handle(self) -> None:
+        body = self._read_body()  # drained before any answer, or a kept-alive connection breaks
+        fault = self.server.take_fault(self.command, self.path)
+        if fault is not None and self._show_before_answer(fault):
+            return
+        answer = self._answer(body)
+        if fault is not None and fault.kind == "lose":
+            self._cut(reset=False)
+        else:
+            self._send(answer, fault)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
+
+    def _read_body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _answer(self, body: bytes) -> Answer:
+        parts = urlsplit(self.path)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        user = self.server.store.users.get(token)
+        name = user.name if user else "?" if token else None
+        self.server.requests.append(LoggedRequest(self.command, self.path, name))
+        try:
+            if token and user is None:
+                raise StoreError(401, "Invalid credentials in Authorization header")
+            query = parse_qs(parts.query, keep_blank_values=True)
+            request = Request(self.command, parts.path, query, self.headers, body, user, self.server.endpoint)
+            return self.server.routes.answer(request)
+        except StoreError as error:
+            headers = {"X-Error-Message": error.message.encode("ascii", "replace").decode()}
+            if error.code:
+                headers["X-Error-Code"] = error.code
+            return Answer({"error": error.message}, error.status, {**headers, **error.headers})
+
+    def _send(self, answer: Answer, fault: Fault | None) -> None:
+        data = answer.body
+        if not isinstance(data, bytes):
+            data = json.dumps(data).encode()
+            answer.headers.setdefault("Content-Type", "application/json; charset=utf-8")
+        status, data = self._ranged(answer, data)
+        if fault is not None and fault.kind == "corrupt":
+            data = bytes(byte ^ 0x55 for byte in data)
+        if fault is not None and fault.kind == "truncate":
+            data = data[: fault.after or len(data) // 2]
+        self.send_response(status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if fault is None or fault.after is None or fault.kind not in ("close", "reset", "stall"):
+            self.wfile.write(data)
+            return
+        self.wfile.write(data[: fault.after])
+        self.wfile.flush()
+        if fault.kind == "stall":
+            self.server.closing.wait(fault.seconds)
+            self.wfile.write(data[fault.after :])
+        else:
+            self.server.closing.wait(0.05)  # let the client read what got through before the connection ends
+            self._cut(reset=fault.kind == "reset")
+
+    def _ranged(self, answer: Answer, data: bytes) -> tuple[int, bytes]:
+        """Cut the asked range out of a file's bytes (RFC 9110, section 14)."""
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "").strip())
+        if answer.status != 200 or "Accept-Ranges" not in answer.headers or asked is None or not any(asked.groups()):
+            return answer.status, data
+        first, last = asked.groups()
+        start = int(first) if first else max(len(data) - int(last), 0)
+        end = min(int(last) + 1 if first and last else len(data), len(data))
+        if start >= len(data) or end <= start:
+            answer.headers["Content-Range"] = f"bytes */{len(data)}"
+            return 416, b""
+        answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        return 206, data[start:end]
+
+    def _show_before_answer(self, fault: Fault) -> bool:
+        """Show a fault that comes before the answer; True if there is to be no answer any more."""
+        if fault.kind == "status":
+            headers = {"X-Error-Message": f"injected {fault.status}", **fault.headers}
+            self._send(Answer({"error": f"injected {fault.status}"}, fault.status, headers), None)
+            return True
+        if fault.kind in ("close", "reset") and fault.after is None:
+            self._cut(reset=fault.kind == "reset")
+            return True
+        if fault.kind == "stall" and fault.after is None:
+            return self.server.closing.wait(fault.seconds)
+        return False
+
+    def _cut(self, *, reset: bool) -> None:
+        """End the connection: FIN, or RST through a lingering time of zero seconds."""
+        self.close_connection = True
+        if not reset:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for handle in (self.rfile, self.wfile, self.connection):
+            handle.close()
+        raise ConnectionAbortedError("cut on purpose")  # the base class would flush the closed file

@@ -1,0 +1,170 @@
+"""A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, or a local folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_free.errors import TeacherReferenceError
+
+_GRAMMAR = "[collection:]org/name[@revision][:classes], or an existing local folder"
+_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_MAX_ID = 96  # characters of a repository id, as huggingface_hub validates it
+_MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class TeacherReference:
+    """A frozen reference to one teacher, printed back by `str` as it was given.
+
+    Args:
+        location: `org/name`, or a local folder as given.
+        is_local: Whether `location` is a folder.
+        revision: Branch, tag or commit; None for the default branch.
+        classes: Subset of the head's outputs, in the order given.
+        collection: Name of the collection the repository was taken from.
+        text: The text that was parsed.
+    """
+
+    location: str
+    is_local: bool
+    revision: str | None = None
+    classes: tuple[int, ...] | None = None
+    collection: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> TeacherReference:
+        """Read a reference.
+
+        An existing local folder is taken whole, even where its name holds `:` or `@`.
+
+        Raises:
+            TeacherReferenceError: the text is neither a folder nor in the grammar.
+        """
+        if text != text.strip() or not text:
+            raise _error(text, "is empty" if not text.strip() else "begins or ends with a space")
+        if Path(text).expanduser().exists():
+            if not Path(text).expanduser().is_dir():
+                raise _error(text, "is a file", action="give the folder that holds config.json and model.safetensors")
+            return cls(text, is_local=True)
+        if text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
+            raise _error(text, "is a local folder that does not exist", action="check the path")
+        repository, revision, classes, collection = _split(text)
+        _check_repository(text, repository)
+        if revision is not None:
+            check_revision(revision, text)
+        if collection is not None and not _PART.fullmatch(collection):
+            raise _error(text, f"has the malformed collection {collection!r}")
+        return cls(repository, False, revision, None if classes is None else parse_classes(classes, text), collection)
+
+    def __str__(self) -> str:
+        collection = f"{self.collection}:" if self.collection else ""
+        revision = f"@{self.revision}" if self.revision else ""
+        classes = f":{format_classes(self.classes)}" if self.classes is not None else ""
+        return f"{collection}{self.location}{revision}{classes}"
+
+
+def parse_classes(text: str, reference: str | None = None) -> tuple[int, ...]:
+    """Read `3,7,12`, `0-4` (both ends included) or a mix as class indices in the order given.
+
+    Raises:
+        TeacherReferenceError: not of that form, a range that runs backwards, or an index twice.
+    """
+    reference = text if reference is None else reference
+    classes: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
+        if match is None:
+            raise _error(reference, f"has the malformed classes {text!r}", allowed="such as 3,7,12 or 0-4 or 0-4,9")
+        first = int(match.group(1))
+        last = first if match.group(2) is None else int(match.group(2))
+        if last < first:
+            raise _error(reference, f"has the range {part!r}, which runs backwards", allowed="first-last, as in 0-4")
+        if last >= _MAX_CLASSES:
+            raise _error(reference, f"names the class {last}", allowed=f"0 to {_MAX_CLASSES - 1}")
+        classes.extend(range(first, last + 1))
+    twice = (
+        sorted({index for index in classes if classes.count(index) > 1}) if len(classes) != len(set(classes)) else []
+    )
+    if twice:
+        raise _error(reference, f"names class {twice[0]} twice", action="name each class once")
+    return tuple(classes)
+
+
+def format_classes(classes: tuple[int, ...]) -> str:
+    """Print class indices so that `parse_classes` reads the same tuple; runs of three or more become ranges."""
+    runs: list[list[int]] = []
+    for index in classes:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
+
+
+def check_revision(revision: str, text: str | None = None) -> str:
+    """Refuse revisions that git refuses or that leave a cache folder (clients join them to paths unchecked).
+
+    Raises:
+        TeacherReferenceError: see git-check-ref-format(1).
+    """
+    parts = revision.split("/")
+    bad = not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+/-]*", revision) or ".." in revision or len(revision) > 255
+    if bad or any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts):
+        raise _error(
+            text or revision,
+            f"has the malformed revision {revision!r}",
+            allowed="a branch, a tag or a commit: letters, digits, . _ + - and single /",
+        )
+    return revision
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Refuse ids that are not `org/name` in the Hub's characters.
+
+    Raises:
+        TeacherReferenceError: with what is wrong.
+    """
+    _check_repository(repo_id, repo_id)
+    return repo_id
+
+
+def _split(text: str) -> tuple[str, str | None, str | None, str | None]:
+    """Cut a text into repository, revision, classes and collection; the parts are not checked yet."""
+    collection, repository = None, text
+    head, colon, rest = text.partition(":")
+    if colon and "/" not in head and "@" not in head:  # a ':' before the first '/' ends a collection
+        collection, repository = head, rest
+    repository, at, tail = repository.partition("@")
+    if at and ":" in repository:
+        raise _error(text, "has the classes before the revision", allowed="org/name@revision:classes")
+    name, colon, classes = (tail if at else repository).partition(":")
+    return (repository if at else name), (name if at else None), (classes if colon else None), collection
+
+
+def _check_repository(text: str, repository: str) -> None:
+    parts = repository.split("/")
+    if len(parts) == 1:
+        raise _error(
+            text,
+            f"names {parts[0]!r} without an organisation or user",
+            action=f"for a Hub id write org/{parts[0] or 'name'}; for a folder check that it exists",
+        )
+    if len(parts) > 2:
+        raise _error(text, "has more than one '/'", action="for a folder check that it exists")
+    for part in parts:
+        if not _PART.fullmatch(part) or ".." in part or "--" in part or part.endswith(".git"):
+            raise _error(
+                text,
+                f"has the malformed part {part!r}",
+                allowed="letters, digits, . _ - inside; no '..', no '--', no '.git' at the end",
+            )
+    if len(repository) > _MAX_ID:
+        raise _error(text, f"has {len(repository)} characters", allowed=f"at most {_MAX_ID}")
+
+
+def _error(text: str, problem: str, *, allowed: str = _GRAMMAR, action: str = "") -> TeacherReferenceError:
+    return TeacherReferenceError(
+        f"{text!r} {problem}", allowed=allowed, action=action or "write it as org/name or as a path to a folder"
+    )
