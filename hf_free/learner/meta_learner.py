@@ -1,0 +1,433 @@
+"""`MetaLearner`, the network that is trained, published and adapted.
+
+A learner's repository holds three files: `config.json` in timm's own form with an extra `hf_free` block,
+`model.safetensors` with exactly the backbone's timm keys (so `timm.create_model("hf-hub:org/name")` loads it after
+`import hf_free`), and `hf_free.safetensors` with the projection and the centre, which may be empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hf_free.config import FreeConfig, LearnerConfig
+from hf_free.learner import LearnerError
+from hf_free.learner.adapted import (
+    AdaptedClassifier,
+    batch_statistics,
+    evaluation_mode,
+    fine_tune,
+    index_labels,
+    with_support_statistics,
+)
+from hf_free.learner.heads import get_head, normalize_features
+from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
+from hf_free.learner.network import build_backbone, pretrained_timm
+from hf_free.learner.repository import (
+    CONFIG,
+    EXTRA_WEIGHTS,
+    FILES,
+    FORMAT_VERSION,
+    WEIGHTS,
+    load_strictly,
+    plain_tensors,
+    read_config,
+    read_tensors,
+)
+
+__all__ = ["AdaptedClassifier", "MetaLearner"]
+
+DEFAULT_MEAN, DEFAULT_STD = 0.5, 0.25
+"""Normalisation where none is given: near the channel means (0.44 to 0.51) and deviations (0.26 to 0.28) of CIFAR's
+natural pictures."""
+
+BatchNormMode = Literal["running", "support", "transductive"]
+"""Statistics that BatchNorm uses once trained: the running ones; those of an episode's support pictures (inductive
+too); those of whatever batch is predicted together (as FREE published; transductive)."""
+
+
+class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
+    """A timm backbone plus how to adapt it to new classes.
+
+    Args:
+        config: Backbone, picture size and channels, head.
+        record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
+        views: Test-time views whose features are averaged, names from `hf_free.learner.images.VIEWS`.
+        projection: Linear map from the backbone's features to the embedding; None leaves them as they are.
+        center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
+        batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
+        mean: Mean a channel that pictures in [0, 1] are normalised with.
+        std: Deviation a channel, likewise.
+        model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
+
+    Raises:
+        LearnerError: a backbone, view or BatchNorm mode that does not exist.
+
+    Example:
+        >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
+        >>> classifier = learner.adapt(pictures, ["cat", "dog"])  # doctest: +SKIP
+        >>> classifier.predict(more_pictures)  # doctest: +SKIP
+    """
+
+    mean: Tensor
+    std: Tensor
+    center: Tensor | None
+
+    def __init__(
+        self,
+        config: LearnerConfig | None = None,
+        record: dict[str, Any] | None = None,
+        *,
+        views: Sequence[str] = ("identity",),
+        projection: nn.Linear | None = None,
+        center: Tensor | None = None,
+        batchnorm: BatchNormMode = "running",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config or LearnerConfig()
+        self.record = dict(record or {})
+        self.views, self.batchnorm = _checked_views(views), _checked_batchnorm(batchnorm)
+        self.model_args = dict(model_args or {})
+        channels = self.config.channels
+        mean = tuple(mean or (DEFAULT_MEAN,) * channels)
+        std = tuple(std or (DEFAULT_STD,) * channels)
+        self.backbone = build_backbone(self.config, self.model_args, mean, std)
+        self.projection = projection
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("center", center)
+
+    @classmethod
+    def create(
+        cls,
+        config: LearnerConfig,
+        record: dict[str, Any] | None = None,
+        *,
+        token: str | None = None,
+        cache_dir: str | None = None,
+        **options: Any,
+    ) -> MetaLearner:
+        """Build a learner and, where `config.init_from` says so, start it from existing weights.
+
+        `timm:NAME` takes timm's weights (named "not data-free" in the record); anything else is a learner's Hub id
+        or folder. `options` go to the constructor.
+
+        Raises:
+            LearnerError: weights of another architecture, or that cannot be had.
+        """
+        source = config.init_from
+        if source is None:
+            return cls(config, record, **options)
+        if source.startswith("timm:"):
+            network = pretrained_timm(source, config, cache_dir)
+            cfg: Any = network.pretrained_cfg
+            options = {"mean": cfg["mean"][: config.channels], "std": cfg["std"][: config.channels], **options}
+            start = {"init_from": source, "data_free": False}
+        else:
+            name, _, revision = source.partition("@") if not Path(source).exists() else (source, "", "")
+            other = cls.from_pretrained(name, revision=revision or None, token=token, cache_dir=cache_dir)
+            network = other.backbone
+            options = {
+                "views": other.views,
+                "projection": other.projection,
+                "center": other.center,
+                "mean": other.mean.flatten().tolist(),
+                "std": other.std.flatten().tolist(),
+                "model_args": other.model_args,
+                **options,
+            }
+            start = {"init_from": source, "data_free": other.record.get("data_free", True)}
+        learner = cls(config, {**(record or {}), **start}, **options)
+        load_strictly(learner.backbone, network.state_dict(), source)
+        return learner
+
+    @cached_property
+    def backbone_dim(self) -> int:
+        """Width of the backbone's output, measured with one black picture (timm's num_features is not always it)."""
+        black = self.mean.new_zeros(1, self.config.channels, self.config.image_size, self.config.image_size)
+        with evaluation_mode(self.backbone):
+            return self.backbone(black).shape[1]
+
+    @property
+    def feature_dim(self) -> int:
+        """Width D of `features`."""
+        return self.backbone_dim if self.projection is None else self.projection.out_features
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.mean.device
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embed pictures; differentiable, in whatever mode (train or eval) the learner is.
+
+        Args:
+            images: (B, C, H, W) in [0, 1], any size, 1 or 3 channels.
+
+        Returns:
+            (B, D), not normalised, averaged over the views.
+        """
+        images = resize(match_channels(images, self.config.channels), self.config.image_size)
+        images = (images - self.mean) / self.std
+        stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
+        features = self.backbone(stacked)
+        if self.projection is not None:
+            features = self.projection(features)
+        return features.view(len(self.views), len(images), -1).mean(0)
+
+    forward = features
+
+    def prepare_features(self, features: Tensor) -> Tensor:
+        """Normalise features (..., D) to length 1 and subtract the centre, as every head expects them."""
+        features = normalize_features(features)
+        return features if self.center is None else features - self.center
+
+    def embed(self, images: Images, *, batch_size: int = 256) -> Tensor:
+        """Embed pictures of any kind for a head: eval mode, no gradients, in batches -> (B, D) on its device.
+
+        With `batchnorm="transductive"` all pictures are normalised together, in one pass.
+        """
+        transductive = self.batchnorm == "transductive"
+        batch = as_batch(images, size=self.config.image_size, channels=self.config.channels)
+        with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
+            parts = batch.split(len(batch) if transductive else batch_size)
+            return torch.cat([self.prepare_features(self.features(part.to(self.device))) for part in parts])
+
+    def adapt(self, support_images: Images, support_labels: Any) -> AdaptedClassifier:
+        """Learn new classes from a few labelled pictures.
+
+        Args:
+            support_images: A list of PIL pictures or tensors (C, H, W) of any sizes, or one tensor (B, C, H, W);
+                uint8, or float in [0, 1].
+            support_labels: One str or int label a picture, any values, any number of pictures a class.
+
+        Raises:
+            LearnerError: lengths that differ, no pictures, fewer than two classes.
+        """
+        images = as_batch(support_images, size=self.config.image_size, channels=self.config.channels).to(self.device)
+        classes, labels = index_labels(support_labels, len(images))
+        labels = labels.to(self.device)
+        learner = self
+        if self.batchnorm == "support":
+            learner = with_support_statistics(self, images)
+        if self.config.head == "maml":
+            learner, classifier = fine_tune(learner, images, labels, len(classes))
+        else:
+            features = learner.embed(images)
+            classifier = get_head(self.config.head)(features[None], labels[None], len(classes))
+        return AdaptedClassifier(learner, classifier.weight[0], classifier.bias[0], classes)
+
+    def hf_free_block(self) -> dict[str, Any]:
+        """The `hf_free` block of config.json: the record and what rebuilds this learner."""
+        rebuild = {
+            **asdict(self.config),
+            "views": list(self.views),
+            "batchnorm": self.batchnorm,
+            "feature_dim": self.feature_dim,
+            "projection": None
+            if self.projection is None
+            else {"bias": self.projection.bias is not None, "shape": list(self.projection.weight.shape)},
+            "centered": self.center is not None,
+        }
+        return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """Write the three files of a learner into a folder; other files there, such as a card, stay as they are."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+            self._save_pretrained(Path(scratch))
+            for name in FILES:
+                os.replace(Path(scratch) / name, folder / name)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write config.json, model.safetensors and hf_free.safetensors."""
+        (save_directory / CONFIG).write_text(json.dumps(self._timm_config(), indent=2), encoding="utf-8")
+        save_file(plain_tensors(self.backbone.state_dict()), save_directory / WEIGHTS, {"format": "pt"})
+        extra = {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+        save_file(plain_tensors(extra), save_directory / EXTRA_WEIGHTS, {"format": "pt"})
+
+    def _timm_config(self) -> dict[str, Any]:
+        """config.json in the form that timm writes and reads (timm.models.save_for_hf), with the `hf_free` block."""
+        cfg: Any = self.backbone.pretrained_cfg
+        kept = ("fixed_input_size", "interpolation", "first_conv", "classifier")
+        content = {
+            "architecture": cfg["architecture"],
+            "num_classes": 0,
+            "num_features": self.backbone.num_features,
+            "pretrained_cfg": {
+                "input_size": [self.config.channels, self.config.image_size, self.config.image_size],
+                **{key: cfg[key] for key in kept if cfg.get(key) is not None},
+                "crop_pct": 1.0,
+                "mean": list(cfg["mean"]),
+                "std": list(cfg["std"]),
+                "num_classes": 0,
+            },
+            "hf_free": self.hf_free_block(),
+        }
+        if self.model_args:
+            content["model_args"] = self.model_args
+        return content
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        map_location: str | torch.device = "cpu",
+    ) -> MetaLearner:
+        """Load a learner from the Hub or a folder, strictly: every weight present, none too many, never a pickle.
+
+        Args:
+            pretrained_model_name_or_path: Hub id `org/name`, or a local folder (an existing folder wins).
+            revision: Branch, tag or commit of the Hub repository.
+            token: Access token; by default the one that `hf auth login` stored.
+            cache_dir: Folder of the download cache.
+            local_files_only: Whether to use the cache alone.
+            map_location: Device to put the learner on.
+
+        Raises:
+            LearnerError: a folder or repository that holds no learner.
+            HubError: a repository that cannot be had.
+        """
+        return cls._from_pretrained(
+            model_id=str(pretrained_model_name_or_path),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            map_location=map_location,
+        )
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        map_location: str | torch.device = "cpu",
+    ) -> MetaLearner:
+        """Fetch the three files of one commit and rebuild the learner in eval mode."""
+        folder = Path(model_id)
+        if not folder.is_dir():
+            from hf_free.hub.client import fetch_snapshot
+
+            snapshot = fetch_snapshot(
+                model_id,
+                revision=revision,
+                required=FILES,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+            folder = snapshot.folder
+        content = read_config(folder, model_id)
+        weights, extra = (read_tensors(folder / name, model_id) for name in (WEIGHTS, EXTRA_WEIGHTS))
+        learner = cls._rebuild(content, extra, model_id)
+        load_strictly(learner.backbone, weights, model_id)
+        return learner.to(map_location).eval()
+
+    @classmethod
+    def _rebuild(cls, content: dict[str, Any], extra: dict[str, Tensor], source: str) -> MetaLearner:
+        """Construct the learner that config.json and hf_free.safetensors describe, its backbone still untrained."""
+        block = content["hf_free"]
+        described = dict(block["learner"])
+        options = {key: described.pop(key) for key in ("views", "batchnorm")}
+        declared, centered = described.pop("projection"), described.pop("centered")
+        described.pop("feature_dim")
+        projection = None
+        if declared is not None:
+            outputs, inputs = declared["shape"]
+            projection = nn.Linear(inputs, outputs, bias=declared["bias"])
+            part = {
+                key.removeprefix("projection."): extra[key] for key in list(extra) if key.startswith("projection.")
+            }
+            extra = {key: value for key, value in extra.items() if not key.startswith("projection.")}
+            load_strictly(projection, part, f"{source} ({EXTRA_WEIGHTS})")
+        center = extra.pop("center", None)
+        if extra or (center is None) == centered:
+            raise LearnerError(
+                f"{source}: {EXTRA_WEIGHTS} does not hold what {CONFIG} declares, {sorted(extra) or 'center'}",
+                action="push the learner again",
+            )
+        return cls(
+            FreeConfig.from_dict({"learner": described}).learner,
+            {key: value for key, value in block.items() if key not in ("format_version", "learner")},
+            projection=projection,
+            center=center,
+            mean=content["pretrained_cfg"]["mean"],
+            std=content["pretrained_cfg"]["std"],
+            model_args=content.get("model_args"),
+            **options,
+        )
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        commit_message: str = "Upload meta-learner with hf-free",
+        create_pr: bool = False,
+        revision: str | None = None,
+    ) -> str:
+        """Publish the learner's three files; a card already in the repository is not touched.
+
+        `hf-free push` publishes a run's folder with its card and picture.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: an upload that fails.
+        """
+        from hf_free.hub.client import push_folder
+
+        with tempfile.TemporaryDirectory() as scratch:
+            self.save_pretrained(scratch)
+            return push_folder(
+                Path(scratch),
+                repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message,
+                create_pr=create_pr,
+                revision=revision,
+            )
+
+
+def _checked_views(views: Sequence[str]) -> tuple[str, ...]:
+    """The views' names, all known and at least one."""
+    unknown = [name for name in views if name not in VIEWS]
+    if unknown or not views:
+        raise LearnerError(f"views {list(views)}", allowed=f"one or more of {', '.join(VIEWS)}")
+    return tuple(views)
+
+
+def _checked_batchnorm(mode: BatchNormMode) -> BatchNormMode:
+    """The mode, if it exists."""
+    if mode not in get_args(BatchNormMode):
+        raise LearnerError(f"batchnorm={mode!r}", allowed=", ".join(get_args(BatchNormMode)))
+    return mode
