@@ -1,0 +1,1 @@
+"""Teachers: frozen timm classifiers read from a Hub or a folder."""

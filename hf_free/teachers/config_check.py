@@ -1,0 +1,220 @@
+"""What a teacher's `config.json` may say, and what is refused.
+
+A repository is written by a stranger: nothing in its configuration may name a file or an address, reach timm's
+loader, or ask for a network of any size it likes. Only fields read here go on to timm.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hf_free.errors import TeacherError
+from hf_free.teachers.model_args import check_model_args
+
+_MAX_CLASSES = 1_000_000
+_SIDES = range(4, 2049)
+_FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random")
+_ADDRESSES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
+_MAX_LABEL_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """The checked contents of a `config.json`; see `TeacherRecord` for the meaning of the fields."""
+
+    architecture: str
+    num_classes: int
+    model_args: dict[str, Any]
+    input_size: tuple[int, int, int]
+    fixed_input_size: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    label_names: tuple[str, ...] | None
+    label_descriptions: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """The part that timm reads while it builds the network; nothing of the repository's own is passed on."""
+        return {
+            "architecture": self.architecture,
+            "num_classes": self.num_classes,
+            "input_size": self.input_size,
+            "fixed_input_size": self.fixed_input_size,
+            "mean": self.mean,
+            "std": self.std,
+            "interpolation": self.interpolation,
+        }
+
+
+def check_config(config: Any, name: str) -> TeacherSpec:
+    """Check the parsed `config.json` of the teacher `name`.
+
+    Raises:
+        TeacherError: a transformers model, an unknown architecture, no classifier, one class, a model argument or
+            a value that is not allowed.
+    """
+    if not isinstance(config, Mapping):
+        raise TeacherError(f"{name}: config.json holds a {type(config).__name__}", allowed="a JSON object")
+    architecture = _architecture(config, name)
+    cfg = config.get("pretrained_cfg")
+    if cfg is None:
+        cfg = config  # timm before 0.9 wrote everything at the top level
+    if not isinstance(cfg, Mapping):
+        raise TeacherError(f"{name}: pretrained_cfg is a {type(cfg).__name__}", allowed="a JSON object")
+    defaults = _timm_defaults(architecture)
+    notes = [f"pretrained_cfg.{key} is ignored" for key in _ADDRESSES if cfg.get(key)]
+
+    num_classes = _num_classes(config, cfg, name)
+    model_args = check_model_args(config.get("model_args") or {}, name)
+    _agrees(model_args.pop("num_classes", num_classes), num_classes, "num_classes", name)
+    input_size = _input_size(cfg.get("input_size") or defaults["input_size"], model_args, name)
+    mean = _per_channel(cfg.get("mean") or defaults["mean"], input_size[0], "mean", name)
+    std = _per_channel(cfg.get("std") or defaults["std"], input_size[0], "std", name)
+    if min(std) <= 0:
+        raise TeacherError(f"{name}: std is {list(std)}", allowed="positive numbers")
+    interpolation = cfg.get("interpolation") or "bilinear"
+    if interpolation not in _FILTERS:
+        notes.append(f"unknown interpolation {str(interpolation)[:40]!r}, bilinear is used")
+        interpolation = "bilinear"
+    names, descriptions = _labels(config, cfg, num_classes, notes)
+    return TeacherSpec(
+        architecture=architecture,
+        num_classes=num_classes,
+        model_args=model_args,
+        input_size=input_size,
+        fixed_input_size=bool(cfg.get("fixed_input_size", defaults["fixed_input_size"])),
+        mean=mean,
+        std=std,
+        interpolation=interpolation,
+        label_names=names,
+        label_descriptions=descriptions,
+        notes=tuple(notes),
+    )
+
+
+def _architecture(config: Mapping[str, Any], name: str) -> str:
+    """The timm name of the network, without a tag."""
+    architecture = config.get("architecture")
+    if architecture is None:
+        if "model_type" in config or "architectures" in config or "transformers_version" in config:
+            kind = config.get("model_type") or config.get("architectures")
+            raise TeacherError(
+                f"{name} is a transformers model ({kind!r}), its config.json names no timm architecture",
+                allowed="image classifiers saved by timm (library_name: timm)",
+                action="look for a timm version of it, e.g. hf-free search --library timm",
+            )
+        raise TeacherError(
+            f"{name}: config.json has no 'architecture'",
+            allowed="image classifiers in timm's Hub layout",
+            action="save the model with timm.models.push_to_hf_hub or hf_free.teachers.loader.save_teacher",
+        )
+    if not isinstance(architecture, str):
+        raise TeacherError(f"{name}: architecture is {architecture!r}", allowed="the name of a timm model")
+    import timm
+
+    import hf_free.backbones  # noqa: F401  (registers Conv-4 and the small ResNets)
+
+    # is_model would take a path or a source prefix for a question about another model.
+    base = architecture.split(".", 1)[0]
+    if not re.fullmatch(r"\w{1,100}", base) or not timm.is_model(base):
+        close = difflib.get_close_matches(base[:100], timm.list_models(), n=3)
+        raise TeacherError(
+            f"{name}: timm {timm.__version__} knows no architecture {architecture[:100]!r}",
+            allowed=f"a name of timm.list_models(); close: {', '.join(close)}" if close else "timm.list_models()",
+            action="update timm, or register your network with timm.models.register_model",
+        )
+    return base
+
+
+def _timm_defaults(architecture: str) -> dict[str, Any]:
+    """timm's own configuration of an architecture, for fields the repository leaves out."""
+    import timm
+
+    cfg = timm.get_pretrained_cfg(architecture)
+    values = cfg.to_dict() if cfg is not None else {}
+    return {
+        "input_size": values.get("input_size", (3, 224, 224)),
+        "mean": values.get("mean", (0.485, 0.456, 0.406)),
+        "std": values.get("std", (0.229, 0.224, 0.225)),
+        "fixed_input_size": values.get("fixed_input_size", False),
+    }
+
+
+def _num_classes(config: Mapping[str, Any], cfg: Mapping[str, Any], name: str) -> int:
+    number = config.get("num_classes", cfg.get("num_classes"))
+    if not _is_whole(number) or number < 0 or number > _MAX_CLASSES:
+        raise TeacherError(f"{name}: num_classes is {number!r}", allowed=f"a whole number from 2 to {_MAX_CLASSES}")
+    if number < 2:
+        what = "no classifier (num_classes 0)" if number == 0 else "1 class"
+        raise TeacherError(
+            f"{name} has {what}",
+            allowed="classifiers of at least 2 classes",
+            action="leave it out; a feature extractor has no task to recover",
+        )
+    return number
+
+
+def _input_size(value: Any, model_args: Mapping[str, Any], name: str) -> tuple[int, int, int]:
+    allowed = f"(1 or 3 channels, height, width), sides from {_SIDES.start} to {_SIDES.stop - 1}"
+    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_whole, value)):
+        raise TeacherError(f"{name}: input_size is {value!r}", allowed=allowed)
+    channels, height, width = value
+    _agrees(model_args.get("in_chans", channels), channels, "in_chans", name)
+    image_size = model_args.get("img_size")
+    if image_size is not None:  # what the network was built for wins over the picture size it was measured at
+        height, width = (image_size, image_size) if _is_whole(image_size) else image_size
+    if channels not in (1, 3) or height not in _SIDES or width not in _SIDES:
+        raise TeacherError(f"{name}: input_size is {[channels, height, width]}", allowed=allowed)
+    return channels, height, width
+
+
+def _per_channel(value: Any, channels: int, key: str, name: str) -> tuple[float, ...]:
+    """Mean or deviation of each channel; timm leaves three ImageNet values on networks for grey pictures."""
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    if not good or len(values) not in (1, 3) or any(abs(v) > 1000 for v in values):
+        raise TeacherError(f"{name}: {key} is {value!r}", allowed="a finite number for each channel")
+    if len(values) == channels:
+        return tuple(map(float, values))
+    return (sum(values) / len(values),) * channels
+
+
+def _labels(
+    config: Mapping[str, Any], cfg: Mapping[str, Any], num_classes: int, notes: list[str]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Names and descriptions of the classes; timm writes them at the top level, others into pretrained_cfg."""
+    names = config.get("label_names") or cfg.get("label_names") or config.get("labels")
+    if isinstance(names, Mapping):  # class index -> name
+        by_index = {str(key): value for key, value in names.items()}
+        names = [by_index.get(str(index)) for index in range(num_classes)]
+    if names is None:
+        return None, None
+    fits = isinstance(names, list | tuple) and len(names) == num_classes
+    if not fits or not all(isinstance(n, str | int) for n in names):
+        notes.append(f"label_names do not name {num_classes} classes and are ignored")
+        return None, None
+    labels = tuple(_clean(str(n)) for n in names)
+    descriptions = config.get("label_descriptions") or cfg.get("label_descriptions")
+    if not isinstance(descriptions, Mapping):
+        return labels, None
+    return labels, tuple(_clean(str(descriptions.get(str(n), n))) for n in names)
+
+
+def _clean(label: str) -> str:
+    """One line of printable text of bounded length: labels end in tables, pictures and cards."""
+    return "".join(c if c.isprintable() else " " for c in label)[:_MAX_LABEL_LENGTH]
+
+
+def _agrees(value: Any, expected: int, key: str, name: str) -> None:
+    if value != expected:
+        raise TeacherError(f"{name}: model_args.{key} is {value!r} where the rest of config.json says {expected}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

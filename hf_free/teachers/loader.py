@@ -1,0 +1,256 @@
+"""From a reference to a `Teacher`: the files of one commit are fetched, checked, and loaded strictly into timm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_free.errors import HfFreeError, TeacherError
+from hf_free.hub.reference import TeacherReference
+from hf_free.teachers.config_check import TeacherSpec, check_config
+from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
+from hf_free.teachers.weights import check_header, load_weights, read_header
+
+_FILES = ("config.json", "model.safetensors")
+_MAX_CONFIG_BYTES = 16 * 2**20
+_BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
+
+
+def load_teacher(
+    reference: TeacherReference,
+    *,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Teacher:
+    """Fetch, check and build the teacher a reference names.
+
+    Args:
+        reference: Hub repository or local folder in timm's layout.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+        device: Where the teacher computes.
+
+    Raises:
+        HubError: files that cannot be had.
+        TeacherError: a checkpoint that cannot serve as a teacher, with the reason.
+    """
+    from hf_free.hub.client import fetch_snapshot, local_snapshot
+
+    name = str(reference)
+    if reference.is_local:
+        snapshot = local_snapshot(Path(reference.location), required=_FILES)
+    else:
+        snapshot = fetch_snapshot(
+            reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
+        )
+    spec = check_config(_read_json(snapshot.folder / "config.json", name), name)
+    network, weight_dtype = _load_network(spec, snapshot.folder / "model.safetensors", name)
+    record = _record(network, spec, name, weight_dtype)
+    record = replace(
+        record,
+        repo_id=snapshot.repo_id,
+        commit=snapshot.commit,
+        license=snapshot.license,
+        private=snapshot.private,
+        gated=snapshot.gated,
+        sha256=dict(snapshot.sha256),
+    )
+    return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device))
+
+
+def read_record(
+    reference: TeacherReference, *, token: str | None = None, cache_dir: str | Path | None = None
+) -> TeacherRecord:
+    """Everything about a teacher but the teacher; raises what `load_teacher` raises."""
+    return load_teacher(reference, token=token, cache_dir=cache_dir).record
+
+
+def build_teacher(network: nn.Module, record: TeacherRecord) -> Teacher:
+    """Make a teacher of a network in memory; `record_for` writes its record."""
+    return Teacher(network, record)
+
+
+def record_for(network: nn.Module, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:
+    """Describe a timm network in memory.
+
+    Args:
+        network: A timm classifier; its `pretrained_cfg` gives what `known` does not.
+        reference: How it is named in logs.
+        known: Fields of a `config.json`'s `pretrained_cfg` (input_size, mean, std, label_names, ...).
+
+    Raises:
+        TeacherError: something that cannot serve as a teacher.
+    """
+    cfg = {**network.pretrained_cfg, **known}
+    image_size = getattr(network, "_traits", {}).get("img_size")
+    if "input_size" not in known and image_size is not None:
+        cfg["input_size"] = (getattr(network, "in_chans", cfg["input_size"][0]), *image_size)
+    config = {"architecture": cfg.get("architecture"), "num_classes": network.num_classes, "pretrained_cfg": cfg}
+    spec = check_config(config, reference)
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    return _record(network, replace(spec, notes=()), reference, dtype)
+
+
+def save_teacher(
+    network: nn.Module,
+    folder: str | Path,
+    *,
+    label_names: list[str] | tuple[str, ...] | None = None,
+    extra_cfg: dict[str, Any] | None = None,
+    model_args: dict[str, Any] | None = None,
+) -> None:
+    """Write a timm network in timm's Hub layout: `config.json` and `model.safetensors`, no pickle.
+
+    Args:
+        network: A timm classifier.
+        folder: Made if it does not exist.
+        label_names: A name a class, written at the top level as timm does.
+        extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
+        model_args: Arguments `timm.create_model` needs to build the same network; timm since 1.0.30 knows them.
+    """
+    from timm.models import save_for_hf
+
+    extra_cfg = extra_cfg or {}
+    config: dict[str, Any] = {"pretrained_cfg": dict(extra_cfg)}
+    if label_names is not None:
+        config["label_names"] = list(label_names)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_for_hf(network, str(folder), model_config=config, model_args=model_args, safe_serialization=True)
+
+
+def try_out(teacher: Teacher) -> Teacher:
+    """Ask a teacher about four noise images, so that one that cannot answer is found before training.
+
+    Raises:
+        TeacherError: answers of a wrong shape, NaN or infinite answers, or one answer for every image.
+    """
+    record, name = teacher.record, teacher.record.reference
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((4, *record.input_size), generator=generator).to(teacher.device)
+    try:
+        with torch.no_grad():
+            logits, features = teacher(images)
+    except _BUILD_ERRORS as error:
+        raise TeacherError(f"{name} cannot answer about images of {record.input_size}: {_short(error)}") from error
+    if logits.shape != (4, record.num_classes) or features.shape != (4, record.num_features):
+        raise TeacherError(f"{name} answers {tuple(logits.shape)} for 4 images and {record.num_classes} classes")
+    if not torch.isfinite(logits).all() or not torch.isfinite(features).all():
+        raise TeacherError(f"{name} outputs NaN or infinite values", action="leave this teacher out")
+    if torch.equal(logits, logits[:1].expand_as(logits)):
+        raise TeacherError(f"{name} has a constant output", action="leave this teacher out; it distinguishes nothing")
+    return teacher
+
+
+def _read_json(path: Path, name: str) -> Any:
+    if path.stat().st_size > _MAX_CONFIG_BYTES:
+        raise TeacherError(f"{name}: config.json has {path.stat().st_size} bytes", allowed=f"{_MAX_CONFIG_BYTES}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise TeacherError(f"{name}: config.json is not valid JSON ({error})", action="upload it again") from None
+
+
+def _load_network(spec: TeacherSpec, weights: Path, name: str) -> tuple[nn.Module, str]:
+    """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
+    header = read_header(weights, name)
+    check_header(header, _build(spec, name, "meta"), spec.num_classes, name)
+    network = _build(spec, name, "cpu")
+    return network, load_weights(weights, network, name)
+
+
+def _build(spec: TeacherSpec, name: str, device: str) -> nn.Module:
+    import timm
+
+    arguments = dict(spec.model_args, num_classes=spec.num_classes, in_chans=spec.input_size[0])
+    try:
+        # Random initialisation must not move the random numbers of a training run that loads a teacher late.
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            network = timm.create_model(
+                spec.architecture, pretrained=False, pretrained_cfg=spec.pretrained_cfg(), **arguments
+            )
+    except HfFreeError as error:
+        raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
+    except _BUILD_ERRORS as error:
+        raise TeacherError(
+            f"{name}: timm cannot build {spec.architecture} from its config.json: {_short(error)}",
+            action="mend model_args in its config.json, or leave it out",
+        ) from error
+    if not hasattr(network, "forward_features") or not hasattr(network, "forward_head"):
+        raise TeacherError(
+            f"{name}: {spec.architecture} has no forward_features and forward_head",
+            allowed="networks with timm's classifier interface",
+        )
+    return network.eval()
+
+
+def _record(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str) -> TeacherRecord:
+    import timm
+
+    return TeacherRecord(
+        reference=name,
+        repo_id=None,
+        commit=None,
+        architecture=spec.architecture,
+        parameters=sum(p.numel() for p in network.parameters()),
+        input_size=spec.input_size,
+        fixed_input_size=spec.fixed_input_size,
+        mean=spec.mean,
+        std=spec.std,
+        interpolation=spec.interpolation,
+        num_classes=spec.num_classes,
+        label_names=spec.label_names,
+        num_features=_measure_features(network, spec.input_size, name),
+        normalization=normalization_census(network),
+        timm_version=timm.__version__,
+        label_descriptions=spec.label_descriptions,
+        weight_bytes=weight_bytes(network),
+        weight_dtype=weight_dtype,
+        notes=spec.notes,
+    )
+
+
+def _measure_features(network: nn.Module, input_size: tuple[int, int, int], name: str) -> int:
+    """Width of the classifier's input, seen in one forward pass of a grey image."""
+    image = torch.zeros((1, *input_size), device=next(network.parameters()).device)
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            return Answers(network.eval()).ask(image, "features").shape[1]
+    except _BUILD_ERRORS as error:
+        raise TeacherError(f"{name} cannot answer about images of {input_size}: {_short(error)}") from error
+    finally:
+        network.train(was_training)
+
+
+def _with_classes(record: TeacherRecord, classes: tuple[int, ...] | None) -> TeacherRecord:
+    """Keep the chosen outputs of the head; names follow."""
+    if classes is None:
+        return record
+    outside = [c for c in classes if not 0 <= c < record.num_classes]
+    if outside or len(classes) < 2 or len(set(classes)) < len(classes):
+        raise TeacherError(
+            f"{record.reference}: classes {','.join(map(str, classes))}",
+            allowed=f"at least two different ones from 0 to {record.num_classes - 1}",
+        )
+
+    def chosen(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if labels is None else tuple(labels[c] for c in classes)
+
+    return replace(
+        record,
+        classes=tuple(classes),
+        num_classes=len(classes),
+        label_names=chosen(record.label_names),
+        label_descriptions=chosen(record.label_descriptions),
+    )
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

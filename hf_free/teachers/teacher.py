@@ -1,0 +1,287 @@
+"""A teacher: a frozen classifier that knows its own input size, channels and normalisation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_free.errors import TeacherError
+
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey, ITU-R BT.601, as Pillow's `convert("L")`."""
+
+_RESIZE_MODE = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest", "lanczos": "bicubic"}
+"""Differentiable stand-ins for Pillow's filters; any other name falls back to bilinear."""
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """Where a teacher comes from and what it is, as it goes into the run's record and the card."""
+
+    reference: str
+    """The text that named the teacher."""
+    repo_id: str | None
+    """Hub repository, None for a local folder."""
+    commit: str | None
+    """Commit the files were read at, None for a local folder."""
+    architecture: str
+    """timm's name of the network."""
+    parameters: int
+    """Number of parameters."""
+    input_size: tuple[int, int, int]
+    """(channels, height, width) the teacher is shown."""
+    fixed_input_size: bool
+    """Whether the network takes no other height and width."""
+    mean: tuple[float, ...]
+    """Mean subtracted from each channel of images in [0, 1]."""
+    std: tuple[float, ...]
+    """Deviation each channel is divided by."""
+    interpolation: str
+    """Filter the teacher's pictures were resized with."""
+    num_classes: int
+    """Classes the teacher answers with (after `classes`)."""
+    label_names: tuple[str, ...] | None
+    """Name of each class, where the repository gives them."""
+    num_features: int
+    """Width of the classifier's input, measured; not always timm's `num_features`."""
+    normalization: dict[str, int] = field(default_factory=dict)
+    """Number of normalisation layers by type."""
+    license: str | None = None
+    """Licence in the repository's metadata."""
+    private: bool = False
+    """Whether the repository is private."""
+    gated: bool = False
+    """Whether the repository is gated."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file read."""
+    timm_version: str = ""
+    """timm that built the network."""
+    classes: tuple[int, ...] | None = None
+    """Outputs of the head chosen by the reference; None: all."""
+    label_descriptions: tuple[str, ...] | None = None
+    """Description of each class, where the repository gives them (ImageNet's names are numbers)."""
+    weight_bytes: int = 0
+    """Memory of parameters and buffers in bytes."""
+    weight_dtype: str = "float32"
+    """Type of the weights in the file and in memory."""
+    notes: tuple[str, ...] = ()
+    """What was ignored or is worth knowing, a sentence each."""
+
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether there are BatchNorm statistics to match."""
+        return any("BatchNorm" in name for name in self.normalization)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON types."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TeacherRecord:
+        """Read `to_dict`'s form back; keys of later versions are left out."""
+        known = {entry.name for entry in fields(cls)}
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known})
+
+
+class TeacherOutput(NamedTuple):
+    """What a teacher says about a batch of images."""
+
+    logits: Tensor
+    """(batch, num_classes)."""
+    features: Tensor
+    """(batch, num_features), the classifier's input."""
+
+
+class Teacher(nn.Module):
+    """A frozen classifier for images in [0, 1] of any size, with 1 or 3 channels.
+
+    The network is not a registered submodule: whatever contains a teacher can be trained, put into training mode,
+    optimised or saved without touching the teacher's weights. It still follows `.to(device)`. Weights of less than
+    32 bits stay as they are in memory and are computed with in 32 bits (or in autocast's type).
+
+    Args:
+        network: A timm classifier; it is frozen and put into eval mode.
+        record: What is known about it.
+    """
+
+    def __init__(self, network: nn.Module, record: TeacherRecord) -> None:
+        super().__init__()
+        self.record = record
+        # A tuple hides the network from nn.Module's registration.
+        self._unregistered = (network.eval().requires_grad_(False), Answers(network))
+        device = next(network.parameters()).device
+        for name, values in (("mean", record.mean), ("std", record.std), ("luminance", _LUMINANCE)):
+            self.register_buffer(name, torch.tensor(values, device=device).view(1, -1, 1, 1), persistent=False)
+        chosen = None if record.classes is None else torch.tensor(record.classes, device=device)
+        self.register_buffer("chosen_classes", chosen, persistent=False)
+        super().train(False)
+
+    @property
+    def network(self) -> nn.Module:
+        """The frozen timm network; takes normalised images of `record.input_size`."""
+        return self._unregistered[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher computes."""
+        return self.mean.device
+
+    @property
+    def _answers(self) -> Answers:
+        return self._unregistered[1]
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode, whatever a parent module asks for."""
+        return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Teacher:
+        # nn.Module's way of .to(device): the hidden network has to follow.
+        super()._apply(fn, recurse)
+        self.network._apply(fn)
+        return self
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Turn images in [0, 1] into the network's input: channels matched, resized, normalised; differentiable.
+
+        Args:
+            images: Float tensor (batch, 1 or 3, H, W).
+
+        Returns:
+            (batch, *record.input_size).
+
+        Raises:
+            ValueError: a tensor of another shape or type.
+        """
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
+            raise ValueError(f"images {tuple(images.shape)} {images.dtype}; allowed: float (batch, 1 or 3, H, W)")
+        channels, height, width = self.record.input_size
+        if channels == 1 and images.shape[1] == 3:
+            images = (images * self.luminance).sum(1, keepdim=True)
+        if images.shape[-2:] != (height, width):
+            images = _resize(images, (height, width), self.record.interpolation)
+        if channels == 3 and images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1)
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> TeacherOutput:
+        """Logits and features of images in [0, 1]."""
+        features, logits = self._answers.ask(self.prepare(images), "both")
+        return TeacherOutput(self._choose(logits), features)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (batch, num_classes) of images in [0, 1]."""
+        return self._choose(self._answers.ask(self.prepare(images), "logits"))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The classifier's input (batch, num_features) of images in [0, 1]."""
+        return self._answers.ask(self.prepare(images), "features")
+
+    def batchnorm_layers(self) -> list[nn.Module]:
+        """The BatchNorm layers that hold running statistics, in the network's order."""
+        return batchnorm_layers(self.network)
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        return logits if self.chosen_classes is None else logits[:, self.chosen_classes]
+
+
+class Answers(nn.Module):
+    """A network's logits and features behind one `forward`, computed in 32 bits whatever the weights' type.
+
+    Args:
+        network: Has timm's `forward_features` and `forward_head`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._is_low_precision = any(t.is_floating_point() and t.itemsize < 4 for _, t in _state(network))
+
+    def ask(self, x: Tensor, what: str) -> Any:
+        """`logits`, `features`, or `both` as (features, logits), of the network's own input."""
+        if not self._is_low_precision:
+            return self(x, what)
+        state = {name: t.float() if t.is_floating_point() else t for name, t in _state(self)}
+        return torch.func.functional_call(self, state, (x, what))
+
+    def forward(self, x: Tensor, what: str) -> Any:
+        """See `ask`, which calls this with 32-bit weights."""
+        if what == "logits":
+            return reduce_logits(self.network(x))
+        maps = self.network.forward_features(x)
+        features = self.network.forward_head(maps, pre_logits=True)
+        if not isinstance(features, Tensor):
+            features = _mean_of(features)
+        features = features.flatten(1)
+        return features if what == "features" else (features, reduce_logits(self.network.forward_head(maps)))
+
+
+def reduce_logits(output: Any) -> Tensor:
+    """Reduce a network's output to one tensor of logits: several heads (distilled models) are averaged.
+
+    Raises:
+        TeacherError: an output that is not (batch, classes), or several of them.
+    """
+    logits = output if isinstance(output, Tensor) else _mean_of(output)
+    if logits.ndim != 2:
+        raise TeacherError(
+            f"an output of shape {tuple(logits.shape)}",
+            allowed="logits of shape (batch, classes), or a tuple of those",
+            action="use an image classifier",
+        )
+    return logits
+
+
+def _mean_of(outputs: Any) -> Tensor:
+    if not isinstance(outputs, Sequence) or not outputs or not all(isinstance(t, Tensor) for t in outputs):
+        raise TeacherError(f"an output of type {type(outputs).__name__}", allowed="a tensor or a tuple of tensors")
+    if len({t.shape for t in outputs}) > 1:
+        shapes = ", ".join(str(tuple(t.shape)) for t in outputs)
+        raise TeacherError(f"several outputs of different shapes: {shapes}", allowed="outputs of one shape")
+    return torch.stack(list(outputs)).mean(0)
+
+
+def batchnorm_layers(network: nn.Module) -> list[nn.Module]:
+    """The BatchNorm layers of a network that hold running statistics."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [m for m in network.modules() if isinstance(m, kinds) and m.running_mean is not None]
+
+
+def normalization_census(network: nn.Module) -> dict[str, int]:
+    """Count a network's normalisation layers by type, e.g. `{"BatchNorm2d": 4}`.
+
+    A layer counts if its type's name holds "Norm" (timm's variants, GroupNorm, EvoNorm among them) and it owns
+    weights or statistics itself, or is one of PyTorch's weightless forms.
+    """
+    torch_kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+    census: Counter[str] = Counter()
+    for module in network.modules():
+        name = type(module).__name__
+        owns_tensors = bool(module._parameters or module._buffers)
+        if isinstance(module, torch_kinds) or ("norm" in name.lower() and owns_tensors):
+            census[name] += 1
+    return dict(sorted(census.items()))
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Memory of a network's parameters and buffers, in bytes."""
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in _state(network))
+
+
+def _state(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """All parameters and buffers, those left out of `state_dict` included."""
+    return [*network.named_parameters(), *network.named_buffers()]
+
+
+def _resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    mode = _RESIZE_MODE.get(interpolation, "bilinear")
+    if mode == "nearest":
+        return F.interpolate(images, size, mode="nearest-exact")
+    resized = F.interpolate(images, size, mode=mode, align_corners=False, antialias=True)
+    # Bicubic overshoots; pictures from files are clipped to their range too.
+    return resized.clamp(0, 1) if mode == "bicubic" else resized

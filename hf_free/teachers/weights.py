@@ -1,0 +1,98 @@
+"""A safetensors file against the network it is meant for: every difference is named before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from hf_free.errors import TeacherError
+
+_SHOWN = 4
+"""Tensor names a message shows."""
+
+_LOW_PRECISION = {"F16": torch.float16, "BF16": torch.bfloat16}
+_FLOATING = {"F32", "F64", *_LOW_PRECISION}
+
+
+def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of every tensor of a safetensors file, without reading the tensors.
+
+    Raises:
+        TeacherError: a file that is truncated or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            return {key: (tuple(s.get_shape()), s.get_dtype()) for key, s in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise TeacherError(
+            f"{name}: {path.name} cannot be read, it is truncated or broken ({error})",
+            allowed="a whole safetensors file",
+            action="download or upload it again",
+        ) from None
+
+
+def check_header(
+    header: Mapping[str, tuple[tuple[int, ...], str]], network: nn.Module, num_classes: int, name: str
+) -> None:
+    """Compare names, shapes and types with the network's; the network may be on the meta device.
+
+    Raises:
+        TeacherError: missing or extra tensors, other shapes, a head of another size, a type that is no float.
+    """
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    action = "the weights belong to another network than config.json names; upload matching files"
+    for what, keys in (("lacks", wanted.keys() - header.keys()), ("has extra", header.keys() - wanted.keys())):
+        if keys:
+            raise TeacherError(f"{name}: model.safetensors {what} {_listed(sorted(keys))}", action=action)
+    wrong = [key for key in wanted if header[key][0] != wanted[key]]
+    if wrong:
+        key = wrong[0]
+        found = list(header[key][0])
+        is_head = len(wrong) <= 4 and all(wanted[k] and wanted[k][0] == num_classes for k in wrong)
+        what = f"a head of {found[0]} outputs for {num_classes} classes" if is_head and found else "other shapes"
+        raise TeacherError(
+            f"{name}: model.safetensors has {what}: {_listed(wrong)}, e.g. {key} is {found}, not {list(wanted[key])}",
+            action=action,
+        )
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and header[key][1] not in _FLOATING:
+            raise TeacherError(f"{name}: tensor {key} has type {header[key][1]}", allowed=", ".join(sorted(_FLOATING)))
+
+
+def load_weights(path: Path, network: nn.Module, name: str) -> str:
+    """Load a checked file strictly; float16 and bfloat16 weights keep their type, others become float32.
+
+    Returns:
+        The type of most floating-point weights, e.g. `float32`.
+
+    Raises:
+        TeacherError: a weight that is not finite.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise TeacherError(
+                f"{name}: tensor {key} holds NaN or infinite weights",
+                allowed="finite weights",
+                action="leave this teacher out; its training diverged or its file is broken",
+            )
+    floating = [t for t in tensors.values() if t.is_floating_point()]
+    dtypes = {t.dtype for t in floating}
+    if len(dtypes) == 1 and dtypes <= set(_LOW_PRECISION.values()):
+        network.to(next(iter(dtypes)))
+    network.load_state_dict(tensors, strict=True)
+    return str(next((p.dtype for p in network.parameters()), torch.float32)).removeprefix("torch.")
+
+
+def _listed(keys: list[str]) -> str:
+    shown = ", ".join(keys[:_SHOWN])
+    return (
+        f"{len(keys)} tensors: {shown}{', ...' if len(keys) > _SHOWN else ''}" if len(keys) > 1 else f"tensor {shown}"
+    )
