@@ -45,7 +45,7 @@ def load_teacher(
 
     name = str(reference)
     if reference.is_local:
-        snapshot = local_snapshot(Path(reference.location), required=_FILES)
+        snapshot = local_snapshot(Path(reference.location).expanduser(), required=_FILES)
     else:
         snapshot = fetch_snapshot(
             reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
@@ -200,7 +200,8 @@ def _record(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str)
         architecture=spec.architecture,
         parameters=sum(p.numel() for p in network.parameters()),
         input_size=spec.input_size,
-        fixed_input_size=spec.fixed_input_size,
+        # timm since 1.0.30 knows it of the network itself, where a ViT may be built for any size.
+        fixed_input_size=bool(getattr(network, "_traits", {}).get("fixed_input_size", spec.fixed_input_size)),
         mean=spec.mean,
         std=spec.std,
         interpolation=spec.interpolation,

@@ -1,0 +1,168 @@
+"""Any number of teachers under a memory budget: loaded when asked for, the least recently used leave."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+import torch
+
+from hf_free.errors import ConfigError, HfFreeError, TeacherError
+from hf_free.hub.reference import TeacherReference
+from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.teacher import Teacher, TeacherRecord
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+Source = str | TeacherReference | TeacherRecord
+
+
+def parse_bytes(amount: int | str) -> int:
+    """Read an amount of memory: `4GiB`, `500MB`, `1.5 GB`, or a number of bytes.
+
+    Raises:
+        ConfigError: anything else, or less than one byte.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(amount), re.IGNORECASE)
+    number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if number < 1:
+        raise ConfigError(
+            f"an amount of memory of {amount!r}",
+            allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
+            action="e.g. --teacher-memory 4GiB",
+        )
+    return number
+
+
+class TeacherPool(Sequence[Teacher]):
+    """Teachers by index, held in memory only as far as a budget allows.
+
+    Every source is loaded and checked once when the pool is made; one that cannot serve is left out, with its reason
+    in `skipped`. A teacher that has left memory is loaded again from the very same commit and bytes.
+
+    Args:
+        sources: References, their texts, or records of an earlier run (which pin the commit).
+        budget: Memory for the weights, in bytes or as `4GiB`. A teacher in use elsewhere stays alive beyond it.
+        device: Where the teachers compute.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+        progress: Called with each source's text before it is loaded.
+
+    Attributes:
+        records: Record of each teacher, in order.
+        skipped: (reference, reason) of each source left out.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        *,
+        budget: int | str = "4GiB",
+        device: str | torch.device = "cpu",
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.budget = parse_bytes(budget)
+        self.records: list[TeacherRecord] = []
+        self.skipped: list[tuple[str, str]] = []
+        self._device, self._token, self._cache_dir = device, token, cache_dir
+        self._references: list[TeacherReference] = []
+        self._loaded: OrderedDict[int, Teacher] = OrderedDict()
+        self._lock = threading.RLock()
+        for source in sources:
+            text = source.reference if isinstance(source, TeacherRecord) else str(source)
+            if progress is not None:
+                progress(text)
+            try:
+                self._add(source, text)
+            except HfFreeError as error:
+                self.skipped.append((text, str(error)))
+
+    @classmethod
+    def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
+        """A pool of teachers already in memory; they stay there."""
+        pool = cls([], budget=max(1, sum(t.record.weight_bytes for t in teachers)))
+        pool.records = [teacher.record for teacher in teachers]
+        pool._loaded = OrderedDict(enumerate(teachers))
+        return pool
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Teacher: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Teacher]: ...
+    def __getitem__(self, index: int | slice) -> Teacher | list[Teacher]:
+        """The teacher at an index, loaded if it is not in memory; a slice loads all of its teachers at once."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"teacher {index} of {len(self)}")
+        index %= len(self)
+        with self._lock:
+            if index not in self._loaded:
+                self._make_room(self.records[index].weight_bytes)
+                teacher = self._load(self._references[index])
+                _check_unchanged(teacher.record, self.records[index])
+                teacher.record = self.records[index]
+                self._loaded[index] = teacher
+            self._loaded.move_to_end(index)
+            return self._loaded[index]
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Memory of the teachers the pool holds now, in bytes."""
+        return sum(self.records[index].weight_bytes for index in self._loaded)
+
+    def _add(self, source: Source, text: str) -> None:
+        reference, expected = _as_reference(source)
+        teacher = self._load(reference)
+        teacher.record = record = replace(teacher.record, reference=text)
+        if expected is not None:
+            _check_unchanged(record, expected)
+        if record.weight_bytes > self.budget:
+            raise TeacherError(
+                f"{record.reference} needs {record.weight_bytes} bytes for its weights",
+                allowed=f"at most the budget of {self.budget} bytes",
+                action="raise --teacher-memory, or leave it out",
+            )
+        # From here on the commit is fixed, so that a push in between changes nothing.
+        pinned = reference if reference.is_local else replace(reference, revision=record.commit)
+        self.records.append(record)
+        self._references.append(pinned)
+        self._make_room(record.weight_bytes)
+        self._loaded[len(self.records) - 1] = teacher
+
+    def _load(self, reference: TeacherReference) -> Teacher:
+        return load_teacher(reference, token=self._token, cache_dir=self._cache_dir, device=self._device)
+
+    def _make_room(self, needed: int) -> None:
+        while self._loaded and self.loaded_bytes + needed > self.budget:
+            self._loaded.popitem(last=False)
+
+
+def _as_reference(source: Source) -> tuple[TeacherReference, TeacherRecord | None]:
+    if isinstance(source, TeacherReference):
+        return source, None
+    if isinstance(source, str):
+        return TeacherReference.parse(source), None
+    reference = TeacherReference.parse(source.reference)
+    if source.commit is not None:
+        reference = replace(reference, revision=source.commit)
+    return reference, source
+
+
+def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:
+    if found.sha256 != expected.sha256:
+        raise TeacherError(
+            f"{expected.reference} has other files than when it was first read",
+            allowed="the same config.json and model.safetensors during a run",
+            action="restore them, or start a new run",
+        )
