@@ -1,0 +1,173 @@
+"""Rewrite a command line so that list flags take several values, before Typer reads it.
+
+Typer takes `--models a --models b` only. hf-free also takes `--models a b`, so each list flag is repeated before
+each of its values. The rules:
+
+- The values of a list flag end at the next flag, at `--`, or, for a flag of integers such as `--k-shot`, at the
+  first word that is no integer. So `evaluate --k-shot 1 5 org/name` still has its MODEL.
+- `--models=a` takes exactly one value.
+- Order is kept over repetitions: `--models a b --models c` is a, b, c.
+- What follows `--` is left alone.
+- A word that belongs to no flag and to no positional is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_free.errors import HfFreeError
+
+_NUMBER = re.compile(r"-\d+(\.\d*)?([eE][-+]?\d+)?|-\.\d+([eE][-+]?\d+)?")
+_INTEGER = re.compile(r"[-+]?\d+")
+
+
+class UsageError(HfFreeError):
+    """A command line that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What one verb accepts, as far as splitting its words goes.
+
+    Attributes:
+        lists: Flags that take one or more words.
+        integer_lists: Flags that take one or more integers.
+        values: Flags that take exactly one value.
+        switches: Flags that take no value.
+        positionals: How many positional words are allowed at most; None for any number.
+        hint: What to do about a stray word.
+    """
+
+    lists: frozenset[str] = frozenset()
+    integer_lists: frozenset[str] = frozenset()
+    values: frozenset[str] = frozenset()
+    switches: frozenset[str] = frozenset()
+    positionals: int | None = 0
+    hint: str = field(default="", compare=False)
+
+
+def rewrite(arguments: Sequence[str], grammars: Mapping[str, Grammar]) -> list[str]:
+    """The same command line with every list flag repeated before each of its values.
+
+    Args:
+        arguments: The words after the program's name.
+        grammars: The grammar of each verb. Lines without a known verb are returned unchanged.
+
+    Raises:
+        UsageError: a list flag without a value, or a stray word.
+    """
+    position = next((index for index, word in enumerate(arguments) if not is_flag(word)), None)
+    if position is None or arguments[position] not in grammars:
+        return list(arguments)
+    verb = arguments[position]
+    head, tail = list(arguments[: position + 1]), list(arguments[position + 1 :])
+    return head + _rewrite_verb(verb, tail, grammars[verb])
+
+
+def _rewrite_verb(verb: str, words: list[str], grammar: Grammar) -> list[str]:
+    lists = grammar.lists | grammar.integer_lists
+    known = lists | grammar.values | grammar.switches
+    unknown_flag = False
+    rewritten: list[str] = []
+    positionals: list[str] = []
+    index = 0
+    while index < len(words):
+        word = words[index]
+        flag, equals, value = word.partition("=")
+        index += 1
+        if word == "--":
+            positionals += words[index:]
+            rewritten += words[index - 1 :]
+            break
+        if flag in lists and equals:
+            _require_value(flag, value)
+            rewritten.append(word)
+        elif flag in lists:
+            taken = _values_of_list(words[index:], integers=flag in grammar.integer_lists)
+            _require_value(flag, taken[0] if taken else "")
+            # The form with "=" keeps a negative number from being read as a flag.
+            rewritten += [f"{flag}={text}" for text in taken]
+            index += len(taken)
+        elif word in grammar.values:
+            value = words[index] if index < len(words) else ""
+            # A forgotten value would swallow the next flag, and the refusal would then name the wrong words.
+            _require_value(word, "" if value in known else value)
+            rewritten += [word, value]
+            index += 1
+        else:
+            rewritten.append(word)
+            if is_flag(word):
+                unknown_flag |= flag not in known
+            else:
+                positionals.append(word)
+    if not unknown_flag:  # what follows an unknown flag may be meant as its value; Typer refuses the flag itself
+        _refuse_stray_words(verb, positionals, grammar)
+    return rewritten
+
+
+def is_flag(word: str) -> bool:
+    """Whether a word is a flag: it begins with a dash and is neither a lone dash nor a negative number."""
+    return word.startswith("-") and word != "-" and not _NUMBER.fullmatch(word)
+
+
+def _values_of_list(words: Sequence[str], *, integers: bool) -> list[str]:
+    """The words from the start of `words` that belong to a list flag."""
+    taken: list[str] = []
+    for word in words:
+        if is_flag(word):
+            break
+        # The first word is taken whatever it is, so that `--k-shot many` is refused as no integer, by name.
+        if integers and taken and not _INTEGER.fullmatch(word):
+            break
+        taken.append(word)
+    return taken
+
+
+def _require_value(flag: str, value: str) -> None:
+    if not value:
+        raise UsageError(f"{flag} has no value", action=f"give one after it; {flag}=VALUE if it begins with a dash")
+
+
+def _refuse_stray_words(verb: str, positionals: Sequence[str], grammar: Grammar) -> None:
+    if grammar.positionals is None or len(positionals) <= grammar.positionals:
+        return
+    stray = positionals[grammar.positionals :]
+    allowed = {0: "no word outside a flag", 1: "one word outside a flag"}.get(
+        grammar.positionals, f"{grammar.positionals} words outside a flag"
+    )
+    raise UsageError(
+        f"hf-free {verb}: stray {'word' if len(stray) == 1 else 'words'} {', '.join(map(repr, stray))}",
+        allowed=allowed,
+        action=grammar.hint or f"see hf-free {verb} --help",
+    )
+
+
+def expand_list_files(values: Iterable[str]) -> list[str]:
+    """Replace each `@list.txt` by the ids in that file: one a line, blank lines and # comments left out.
+
+    Raises:
+        UsageError: a list file that cannot be read or that names nothing.
+    """
+    expanded: list[str] = []
+    for value in values:
+        expanded += _read_list_file(Path(value[1:])) if value.startswith("@") else [value]
+    return expanded
+
+
+def _read_list_file(path: Path) -> list[str]:
+    rule = "a text file with one id a line; # begins a comment"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read the list @{path}: {error.strerror}", allowed=rule) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"the list @{path} is not text", allowed=rule) from None
+    # A comment needs a blank before its #, since a folder's name may hold one.
+    lines = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines()]
+    ids = [line for line in lines if line]
+    if not ids:
+        raise UsageError(f"the list @{path} names nothing", allowed=rule)
+    return ids

@@ -1,0 +1,49 @@
+"""Where the command line writes: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from hf_free.errors import HfFreeError
+
+_WIDTH_OF_A_FILE = 160
+"""Columns of a table that goes to a file or a pipe, where nobody has a window to wrap to."""
+
+
+def output_console() -> Console:
+    """The console of results (stdout)."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_A_FILE
+    return console
+
+
+def progress_console() -> Console:
+    """The console of progress, warnings and errors (stderr)."""
+    return Console(stderr=True, highlight=False)
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON document to stdout, without colours or wrapping."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(message: str) -> None:
+    """One plain line on stderr."""
+    progress_console().print(Text(message), soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """One warning on stderr."""
+    progress_console().print(Text.assemble(("Warning: ", "bold yellow"), message), soft_wrap=True)
+
+
+def show_error(error: HfFreeError) -> None:
+    """An error a user caused: what was given, what is allowed, what to do."""
+    progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)

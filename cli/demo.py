@@ -1,0 +1,34 @@
+"""`hf-free demo`: the whole path on one computer, in minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, progress_console
+from hf_free.cli.output import check_output, replacing
+
+EXAMPLES = options.examples("hf-free demo", "hf-free demo --seed 1 --output runs/demo-1")
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Folder of the run.")
+    ] = Path("runs/demo"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace an earlier run there.")
+    ] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Train small teachers on digits 0 to 6, learn from them without data, and meet digits 7, 8 and 9.
+
+    Nothing leaves this computer: the Hub is a small server on 127.0.0.1. At most three minutes on two cores.
+    """
+    check_output(output, overwrite=overwrite, resume=False)
+    from hf_free.demo import run_demo
+
+    with replacing(output, overwrite=overwrite):
+        run_demo(output, seed, output_console() if output_console().is_terminal else progress_console())

@@ -1,0 +1,199 @@
+"""`hf-free evaluate`: accuracy of a learner on real pictures, with intervals, beside baselines."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, say, warn, write_json
+from hf_free.cli.publish import learner_location
+
+if TYPE_CHECKING:
+    from hf_free.evaluation import EvaluationReport
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.teachers.pool import TeacherPool
+
+EXAMPLES = options.examples(
+    "hf-free evaluate me/few-shot --dataset org/birds --split validation --k-shot 1 5",
+    "hf-free evaluate runs/first --dataset ./pictures --n-way 5 --baselines all",
+    "hf-free evaluate me/few-shot --dataset org/birds --output results.json --push",
+)
+
+
+class Baselines(StrEnum):
+    """What the learner is measured beside."""
+
+    none = "none"
+    untrained = "untrained"
+    all = "all"
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run or a folder.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="ID_OR_DIR", rich_help_panel=options.DATA, help="A `datasets` id, Parquet, or a folder per class."
+        ),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=options.DATA, help="Without it: test, else validation, else train."
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Found by itself if one fits.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Found by itself if one fits.")
+    ] = None,
+    dataset_revision: Annotated[
+        str | None, typer.Option(metavar="REV", rich_help_panel=options.DATA, help="Revision of the data set.")
+    ] = None,
+    n_way: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Classes of an episode."
+        ),
+    ] = 5,
+    k_shot: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="INTEGER...",
+            rich_help_panel=options.EPISODES,
+            show_default="1 5",
+            help="Support images a class; one row each.",
+        ),
+    ] = None,
+    n_query: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(1), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Query images a class."
+        ),
+    ] = 15,
+    episodes: Annotated[
+        int,
+        typer.Option(parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Episodes."),
+    ] = 600,
+    seed: options.Seed = 0,
+    baselines: Annotated[
+        Baselines,
+        typer.Option(
+            rich_help_panel=options.EPISODES, help="Rows beside the learner; all asks each of its teachers too."
+        ),
+    ] = Baselines.none,
+    transductive: Annotated[
+        bool, typer.Option("--transductive", rich_help_panel=options.EPISODES, help="A row that sees all queries.")
+    ] = False,
+    device: options.Device = None,
+    teacher_memory: options.TeacherMemory = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="JSON", rich_help_panel=options.OUTPUT, help="Write the results there too.")
+    ] = None,
+    as_json: options.Json = False,
+    push: Annotated[
+        bool,
+        typer.Option("--push", rich_help_panel=options.PUBLISH, help="Write the results into MODEL's card."),
+    ] = False,
+    commit_message: options.CommitMessage = None,
+    create_pr: options.CreatePr = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+) -> None:
+    """Measure a learner on episodes of real pictures: mean accuracy with a 95 % interval."""
+    if output is not None:
+        options.check_output_file(output, (".json",))
+    where = options.torch_device(device)
+    from hf_free.data import load_labelled_images
+    from hf_free.evaluation import evaluate as run_evaluation
+    from hf_free.learner.meta_learner import MetaLearner
+
+    learner = MetaLearner.from_pretrained(
+        learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where
+    )
+    data = load_labelled_images(
+        dataset,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        revision=dataset_revision,
+        token=token,
+        cache_dir=None if cache_dir is None else str(cache_dir),
+    )
+    if split is None:
+        say(f"No --split given: using {data.split!r} of {dataset}.")
+    teachers = None
+    if baselines is Baselines.all:
+        teachers = teacher_pool(learner, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
+    report = run_evaluation(
+        learner,
+        data,
+        n_way=n_way,
+        k_shots=tuple(k_shot or (1, 5)),
+        n_query=n_query,
+        episodes=episodes,
+        baselines=baselines.value,
+        teachers=teachers,
+        transductive=transductive,
+        seed=seed,
+        device=where,
+        progress=None,
+    )
+    results = report.to_dict()
+    if output is not None:
+        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for warning in report.warnings:
+        warn(warning)
+    if as_json:
+        write_json(results)
+    else:
+        output_console().print(results_table(report))
+    if output is not None:
+        say(f"Results: {output}")
+
+
+def teacher_pool(
+    learner: MetaLearner, *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+) -> TeacherPool:
+    """The teachers named in a learner's record, each at the commit it was trained from.
+
+    One that cannot be had any more is in the pool's `skipped`, with the reason.
+    """
+    from hf_free.teachers.pool import TeacherPool
+    from hf_free.teachers.teacher import TeacherRecord
+
+    records = [TeacherRecord.from_dict(record) for record in learner.record.get("teachers", [])]
+    return TeacherPool(records, budget=budget or "4GiB", device=device, token=token, cache_dir=cache_dir)
+
+
+def results_table(report: EvaluationReport) -> Table:
+    """One row a method and shot, accuracy in percent with its 95 % interval."""
+    table = Table(title=f"{report.dataset}, split {report.split}")
+    table.add_column("Method")
+    for title in ("Way", "Shot", "Queries", "Episodes", "Accuracy", "95 % interval", "Seconds"):
+        table.add_column(title, justify="right")
+    table.add_column("Note", overflow="fold")
+    for row in report.rows:
+        missing = row.accuracy is None
+        kind = "" if row.inductive else "transductive"
+        table.add_row(
+            row.method,
+            str(row.n_way),
+            str(row.k_shot),
+            str(row.n_query),
+            str(row.episodes),
+            "-" if missing else f"{row.accuracy:.2f}",
+            "-" if missing or row.interval is None else f"± {row.interval:.2f}",
+            f"{row.seconds:.1f}",
+            "; ".join(part for part in (kind, row.note) if part),
+        )
+    return table

@@ -1,0 +1,122 @@
+"""`hf-free inspect`: what a teacher is, and whether it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hf_free.cli import options
+from hf_free.cli.arguments import expand_list_files
+from hf_free.cli.console import output_console, say, write_json
+from hf_free.errors import HfFreeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hf_free.hub.reference import TeacherReference
+    from hf_free.teachers.teacher import TeacherRecord
+
+EXAMPLES = options.examples(
+    "hf-free inspect timm/test_resnet.r160_in1k timm/test_vit.r160_in1k",
+    "hf-free inspect org/model@v2 ./local-model --json",
+    "hf-free inspect @teachers.txt",
+)
+_NAMES_SHOWN = 6
+"""Label names in a row of the table; --json has them all."""
+
+
+def inspect(
+    models: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Hub ids, folders, or @list.txt with one a line.")
+    ],
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say what each model is and whether it can be a teacher. Fails only if none can."""
+    rows = [describe(text, revision=revision, token=token, cache_dir=cache_dir) for text in expand_list_files(models)]
+    if as_json:
+        write_json(rows)
+    else:
+        if any(row["usable"] for row in rows):
+            output_console().print(_table(rows))
+        for row in rows:
+            if not row["usable"]:
+                say(f"{row['reference']} cannot be used: {row['reason']}")
+    if not any(row["usable"] for row in rows):
+        raise typer.Exit(1)
+
+
+def parse_reference(text: str, revision: str | None) -> TeacherReference:
+    """A teacher's reference; `revision` fills in where the text has none of its own."""
+    from hf_free.hub.reference import TeacherReference
+
+    reference = TeacherReference.parse(text)
+    if revision is None or reference.is_local or reference.revision is not None:
+        return reference
+    return replace(reference, revision=revision)
+
+
+def describe(
+    text: str, *, revision: str | None = None, token: str | None = None, cache_dir: Path | None = None
+) -> dict[str, Any]:
+    """One model's row: its record if it can be used, the reason if not."""
+    from hf_free.teachers.loader import read_record
+
+    try:
+        record = read_record(parse_reference(text, revision), token=token, cache_dir=cache_dir)
+    except HfFreeError as error:
+        return {"reference": text, "usable": False, "reason": str(error), "record": None}
+    return {"reference": text, "usable": True, "reason": None, "record": record.to_dict(), **_summary(record)}
+
+
+def _summary(record: TeacherRecord) -> dict[str, Any]:
+    channels, height, width = record.input_size
+    names = list(record.label_names or ())
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+    return {
+        "architecture": record.architecture,
+        "parameters": record.parameters,
+        "input": f"{height}x{width}" + (" (fixed)" if record.fixed_input_size else ""),
+        "channels": channels,
+        "classes": record.num_classes,
+        "labels": shown,
+        "normalisation": ", ".join(f"{count} {name}" for name, count in record.normalization.items()),
+        "batchnorm": record.has_batchnorm,
+        "licence": record.license,
+        "commit": record.commit,
+        "access": "private" if record.private else "gated" if record.gated else "public",
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table()
+    table.add_column("Model", overflow="fold", min_width=24)
+    for title in ("Usable", "Architecture"):
+        table.add_column(title, overflow="fold")
+    table.add_column("Parameters", justify="right")
+    for title in ("Input", "Channels", "Classes", "Labels", "Normalisation", "Licence", "Commit"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        if not row["usable"]:
+            table.add_row(row["reference"], "[red]no[/red]")
+            continue
+        table.add_row(
+            row["reference"],
+            "[green]yes[/green]",
+            row["architecture"],
+            f"{row['parameters'] / 1e6:.2f} M",
+            row["input"],
+            str(row["channels"]),
+            str(row["classes"]),
+            row["labels"] or "no names",
+            (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
+            row["licence"] or "not given",
+            (row["commit"] or "local")[:8],
+        )
+    return table

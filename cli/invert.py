@@ -1,0 +1,86 @@
+"""`hf-free invert`: a picture of what FIVE recovers from one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.inspect import parse_reference
+from hf_free.errors import ConfigError
+
+EXAMPLES = options.examples(
+    "hf-free invert org/model --output grid.png",
+    "hf-free invert ./local-model --steps 400 --images-per-class 8 --output grid.png",
+    "hf-free invert org/model --generator runs/first --output grid.png",
+)
+_FRESH_STEPS = 200
+"""Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
+_TRAINED_STEPS = 5
+
+
+def invert(
+    model: Annotated[str, typer.Argument(metavar="ID", help="A Hub id or a folder.")],
+    output: Annotated[Path, typer.Option(metavar="PNG", rich_help_panel=options.OUTPUT, help="The picture.")] = Path(
+        "grid.png"
+    ),
+    generator: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of a run of hf-free train.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="INTEGER",
+            help=f"Inner steps; {_FRESH_STEPS} from a fresh generator, {_TRAINED_STEPS} from a trained one.",
+        ),
+    ] = None,
+    images_per_class: Annotated[
+        int, typer.Option(parser=options.whole(1, 100), metavar="INTEGER", help="Pictures a class.")
+    ] = 10,
+    seed: options.Seed = 0,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Draw what can be recovered of a model's training images, a row a class."""
+    options.check_output_file(output, (".png",))
+    if generator is not None and not generator.is_dir():
+        raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")
+    steps = steps or (_FRESH_STEPS if generator is None else _TRAINED_STEPS)
+    reference = parse_reference(model, revision)
+    from hf_free.inversion.five import invert_teacher
+    from hf_free.pictures import recovered_grid
+    from hf_free.teachers.loader import load_teacher
+
+    teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
+    if generator is None:
+        say(f"No --generator: starting from a fresh one, {steps} steps.")
+    task = invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
+    names = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
+    path = recovered_grid(
+        task.images,
+        task.labels,
+        class_names=names,
+        confidence=task.soft_labels.gather(1, task.labels[:, None]).squeeze(1),
+        path=output,
+        title=f"Recovered from {reference}, {steps} steps",
+        per_class=images_per_class,
+    )
+    summary = {
+        "picture": str(path),
+        "images": int(task.images.shape[0]),
+        "recognised_by_teacher": float(task.health.accuracy),
+        "fresh_generator": generator is None,
+        "steps": steps,
+    }
+    if as_json:
+        write_json(summary)
+        return
+    output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
+    say(f"The teacher recognises {summary['recognised_by_teacher']:.0%} of the {summary['images']} pictures.")

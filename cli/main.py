@@ -1,0 +1,143 @@
+"""`hf-free`: reads the command line, runs one verb, turns errors into one clear message and an exit code.
+
+Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from hf_free import __version__
+from hf_free.cli import demo, evaluate, inspect, invert, predict, push, search, train
+from hf_free.cli.arguments import Grammar, UsageError, rewrite
+from hf_free.cli.console import output_console, progress_console, show_error
+from hf_free.cli.output import Interrupted
+from hf_free.errors import HfFreeError
+
+_COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
+_INTEGER_LISTS = frozenset({"--k-shot"})
+_HINTS = {"train": "teachers follow --models: hf-free train --models ID ID; a value with blanks needs quotes"}
+
+app = typer.Typer(
+    name="hf-free",
+    help="Turn a list of Hub image classifiers into one few-shot learner, without any data.",
+    epilog="Start with [bold]hf-free demo[/bold]. Each verb has its own [bold]--help[/bold] with examples.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        output_console().print(f"hf-free {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_flags(
+    version: Annotated[
+        bool, typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error (or set HF_FREE_DEBUG=1).")
+    ] = False,
+) -> None:
+    """Flags before the verb; `main` has acted on --debug already, wherever it stood."""
+
+
+for _module, _panel in (
+    (train, "Learn"),
+    (evaluate, "Learn"),
+    (predict, "Learn"),
+    (inspect, "Look at models"),
+    (invert, "Look at models"),
+    (search, "Look at models"),
+    (push, "Publish"),
+    (demo, "Start"),
+):
+    _verb = _module.__name__.rpartition(".")[2]
+    app.command(_verb, epilog=_module.EXAMPLES, rich_help_panel=_panel)(getattr(_module, _verb))
+
+
+def grammars(program: typer.Typer = app) -> Mapping[str, Grammar]:
+    """What each verb accepts, read off the Typer program so that the two cannot drift apart."""
+    found = {}
+    for verb, command in typer.main.get_command(program).commands.items():  # type: ignore[attr-defined]
+        options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+        lists = {flag for option in options if option.multiple for flag in option.opts}
+        found[verb] = Grammar(
+            lists=frozenset(lists - _INTEGER_LISTS),
+            integer_lists=frozenset(lists & _INTEGER_LISTS),
+            values=frozenset(flag for option in options if not option.is_flag for flag in option.opts) - lists,
+            switches=frozenset(
+                flag for option in options if option.is_flag for flag in (*option.opts, *option.secondary_opts)
+            )
+            | {"--help", "-h"},
+            positionals=None if any(argument.nargs == -1 for argument in arguments) else len(arguments),
+            hint=_HINTS.get(verb, ""),
+        )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> int:
+    """Run the program.
+
+    Args:
+        arguments: The words after the program's name; None for those of this process.
+        program: The verbs.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, debug = _take_debug(words)
+    try:
+        if _COMPLETION_VARIABLE not in os.environ:
+            words = rewrite(words, grammars(program))
+        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE)
+    except SystemExit as finished:  # how Typer ends, after usage errors and --help too
+        return finished.code if isinstance(finished.code, int) else 0
+    except Interrupted as interrupted:
+        progress_console().print(Text(f"Interrupted. {interrupted}"), soft_wrap=True)
+        return 130
+    except HfFreeError as error:
+        if debug:
+            progress_console().print_exception()
+        show_error(error)
+        return 2 if isinstance(error, UsageError) else 1
+    except Exception as error:
+        if debug:
+            progress_console().print_exception(show_locals=False)
+        _show_unexpected(error)
+        return 1
+    return 0
+
+
+def _take_debug(words: list[str]) -> tuple[list[str], bool]:
+    """Take `--debug` out of the words before `--`, wherever it stands."""
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != "--debug"]
+    wanted = len(kept) < end or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
+    return kept + words[end:], wanted
+
+
+def _show_unexpected(error: Exception) -> None:
+    detail = " ".join(str(error).split())
+    message = Text.assemble(("Unexpected error: ", "bold red"), f"{type(error).__name__}: {detail}")
+    message.append(
+        "\n  to do:   run again with --debug and report the traceback, with `pip list`, on the project's issue tracker"
+    )
+    progress_console().print(message, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Flags that several verbs share, spelled as in the `hf` command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_free.errors import ConfigError
+
+HUB = "Hub"
+DATA = "Data"
+EPISODES = "Episodes"
+LEARNER = "Learner"
+LENGTH = "Length and hardware"
+OUTPUT = "Output"
+PUBLISH = "Publishing"
+
+
+def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers whose refusal names what was given; Typer's own says only what is allowed."""
+    rule = f"a whole number of at least {minimum}" + (f" and at most {maximum}" if maximum is not None else "")
+
+    def integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not {rule}") from None
+        if value < minimum or (maximum is not None and value > maximum):
+            raise typer.BadParameter(f"{value} is not {rule}")
+        return value
+
+    return integer
+
+
+Token = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKEN",
+        rich_help_panel=HUB,
+        help="A User Access Token. Better kept in HF_TOKEN or `hf auth login`, where other users cannot see it.",
+    ),
+]
+CacheDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", rich_help_panel=HUB, help="Folder of the download cache.")
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(metavar="REV", rich_help_panel=HUB, help="Branch, tag or commit to read; the same as ID@REV."),
+]
+Private = Annotated[
+    bool | None,
+    typer.Option(
+        "--private/--no-private",
+        rich_help_panel=PUBLISH,
+        help="Whether a repository that is created for this is private.",
+    ),
+]
+CommitMessage = Annotated[
+    str | None, typer.Option(metavar="TEXT", rich_help_panel=PUBLISH, help="First line of the commit.")
+]
+CreatePr = Annotated[
+    bool | None,
+    typer.Option("--create-pr/--no-create-pr", rich_help_panel=PUBLISH, help="Open a pull request instead."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON to stdout; messages stay on stderr.")
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="DEVICE", rich_help_panel=LENGTH, help="auto, cpu, cuda, cuda:1 or mps.")
+]
+Seed = Annotated[int, typer.Option(parser=whole(0, 2**32 - 1), metavar="INTEGER", help="Seed of everything random.")]
+TeacherMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", rich_help_panel=LENGTH, help="Memory for teachers' weights, as 500MB or 4GiB."),
+]
+
+
+def examples(*commands: str) -> str:
+    """The examples below a verb's help, one command a line."""
+    lines = [f"[dim]$[/dim] {command.replace('[', chr(92) + '[')}" for command in commands]
+    return "\n\n".join(["[bold]Examples[/bold]", *lines])
+
+
+def check_output_file(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output file that cannot be written, before minutes of work.
+
+    Raises:
+        ConfigError: another suffix, a folder, or a folder that does not exist.
+    """
+    example = f"e.g. --output results{suffixes[0]}"
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"--output {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=example)
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        problem = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+        raise ConfigError(f"--output {path} {problem}", allowed="a file in an existing folder", action=example)
+
+
+def torch_device(text: str | None) -> str:
+    """The device of `--device`: `auto` is CUDA or MPS where there is one, else the CPU; None is `auto`.
+
+    Raises:
+        ConfigError: a device that does not exist, or is not on this machine.
+    """
+    import torch
+
+    if text in (None, "auto"):
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"--device {text} cannot be used: {reason}",
+            allowed="auto, cpu, cuda, cuda:1 or mps",
+            action="leave out --device",
+        ) from None
+    return str(text)

@@ -1,0 +1,114 @@
+"""`hf-free predict`: a folder a class in, a label a picture out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import say, write_json
+from hf_free.cli.publish import learner_location
+from hf_free.errors import DatasetError
+
+EXAMPLES = options.examples(
+    "hf-free predict me/few-shot --support ./shots --images ./new",
+    "hf-free predict runs/first --support ./shots --images ./new --output labels.csv",
+    "hf-free predict me/few-shot --support ./shots --images ./new --json",
+)
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run or a folder.")],
+    support: Annotated[
+        Path,
+        typer.Option(metavar="DIR", rich_help_panel=options.DATA, help="Examples: a folder a class, named by it."),
+    ],
+    images: Annotated[
+        Path,
+        typer.Option(metavar="DIR", rich_help_panel=options.DATA, help="Pictures to name; sub-folders are read too."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+            help="A .csv or .json file; CSV goes to stdout without it.",
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+) -> None:
+    """Name pictures by a few examples a class: no training, no labels beyond the examples."""
+    if output is not None:
+        options.check_output_file(output, (".csv", ".json"))
+    rows = _predict(model, support, images, device=device, revision=revision, token=token, cache_dir=cache_dir)
+    if output is not None:
+        text = json.dumps(rows, indent=2, ensure_ascii=False) if output.suffix.lower() == ".json" else as_csv(rows)
+        output.write_text(text, encoding="utf-8")
+        say(f"{len(rows)} labels: {output}")
+    if as_json:
+        write_json(rows)
+    elif output is None:
+        typer.echo(as_csv(rows), nl=False)
+
+
+def _predict(
+    model: str,
+    support: Path,
+    images: Path,
+    *,
+    device: str | None,
+    revision: str | None,
+    token: str | None,
+    cache_dir: Path | None,
+) -> list[dict[str, Any]]:
+    """One row a picture: its path below the folder, its label, and the probability of each class."""
+    from hf_free.data import load_folder_images
+    from hf_free.learner.meta_learner import MetaLearner
+
+    shots, new = load_folder_images(support), load_folder_images(images)
+    if shots.labels is None:
+        raise DatasetError(
+            f"--support {support} holds pictures but no folders",
+            allowed="a folder a class, named by the class",
+            action=f"move the pictures into folders, as {support}/cat/1.jpg",
+        )
+    learner = MetaLearner.from_pretrained(
+        learner_location(model),
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        map_location=options.torch_device(device),
+    )
+    classifier = learner.adapt(shots.images, shots.labels)
+    probabilities = classifier.predict_proba(new.images).tolist()
+    rows = []
+    for path, row in zip(new.paths, probabilities, strict=True):
+        by_class = dict(zip(classifier.classes, row, strict=True))
+        label = max(by_class, key=by_class.__getitem__)
+        rows.append(
+            {
+                "image": path.relative_to(images).as_posix(),
+                "label": label,
+                "probability": by_class[label],
+                "probabilities": by_class,
+            }
+        )
+    return rows
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """The columns image, label and probability as CSV with a header."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", "label", "probability"])
+    writer.writerows([row["image"], row["label"], f"{row['probability']:.4f}"] for row in rows)
+    return buffer.getvalue()

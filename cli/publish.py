@@ -1,0 +1,62 @@
+"""Pushing a learner's folder, shared by `train`, `push` and `evaluate --push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hf_free.cli.console import say
+from hf_free.errors import HubError, RunError
+
+
+def learner_folder(folder: Path) -> Path:
+    """The learner inside `folder`: the folder itself or, for a run, its `learner/`.
+
+    Raises:
+        RunError: neither is a saved learner.
+    """
+    for candidate in (folder, folder / "learner"):
+        if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
+            return candidate
+    raise RunError(
+        f"{folder} holds no learner" if folder.is_dir() else f"there is no folder {folder}",
+        allowed="a run of hf-free train, or a folder with config.json and model.safetensors",
+        action="give the folder that hf-free train printed",
+    )
+
+
+def learner_location(text: str) -> str:
+    """A learner as given on the command line: a run's folder becomes its `learner/`, anything else stays."""
+    nested = Path(text) / "learner"
+    return str(nested) if (nested / "config.json").is_file() else text
+
+
+def push_or_say_how(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None,
+    private: bool,
+    commit_message: str | None,
+    create_pr: bool,
+    revision: str | None = None,
+) -> str:
+    """Upload a learner's folder.
+
+    Returns:
+        The URL of the repository or the commit.
+
+    Raises:
+        HubError: the upload failed; the message says that the learner is still there, and how to push it.
+    """
+    from hf_free.hub.client import push_folder
+
+    say(f"Uploading {folder} to {repo_id}")
+    message = {} if commit_message is None else {"commit_message": commit_message}
+    try:
+        return push_folder(
+            folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision, **message
+        )
+    except HubError as error:
+        again = f"the learner is safe in {folder}; push it again with: hf-free push {folder} {repo_id}"
+        action = f"{error.action}\n           {again}" if error.action else again
+        raise HubError(error.given, allowed=error.allowed, action=action) from error

@@ -1,0 +1,49 @@
+"""`hf-free search`: find models on the Hub that could be teachers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, say, write_json
+
+EXAMPLES = options.examples(
+    "hf-free search food",
+    "hf-free search --author timm --limit 50",
+    "hf-free search birds --json",
+)
+
+
+def search(
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Words in the repository's name.")] = None,
+    author: Annotated[str | None, typer.Option(metavar="NAME", help="A user or an organisation.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="A tag the repository carries.")] = None,
+    library: Annotated[str, typer.Option(metavar="NAME", help="The library of the models.")] = "timm",
+    limit: Annotated[int, typer.Option(parser=options.whole(1, 1000), metavar="INTEGER", help="Models at most.")] = 20,
+    token: options.Token = None,
+    as_json: options.Json = False,
+) -> None:
+    """Find image classifiers on the Hub; `hf-free inspect ID` then says whether one can be used."""
+    from hf_free.hub.client import search_models
+
+    found = search_models(query=query, author=author, tag=tag, library=library, limit=limit, token=token)
+    if as_json:
+        write_json([asdict(model) for model in found])
+        return
+    if not found:
+        say("No model found; try another word, or --author.")
+        return
+    table = Table()
+    table.add_column("Model", overflow="fold")
+    for title in ("Downloads", "Likes"):
+        table.add_column(title, justify="right")
+    for title in ("Licence", "Access"):
+        table.add_column(title)
+    for model in found:
+        access = "private" if model.private else "gated" if model.gated else "public"
+        table.add_row(model.repo_id, str(model.downloads), str(model.likes), model.license or "not given", access)
+    output_console().print(table)
