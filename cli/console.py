@@ -29,6 +29,13 @@ def progress_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def plain(value: object) -> Text:
+    """Any text as it is: what a repository says is neither Rich's markup nor a command to the terminal."""
+    return Text(
+        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+    )
+
+
 def write_json(value: Any) -> None:
     """Write one JSON document to stdout, without colours or wrapping."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
@@ -36,14 +43,14 @@ def write_json(value: Any) -> None:
 
 def say(message: str) -> None:
     """One plain line on stderr."""
-    progress_console().print(Text(message), soft_wrap=True)
+    progress_console().print(plain(message), soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """One warning on stderr."""
-    progress_console().print(Text.assemble(("Warning: ", "bold yellow"), message), soft_wrap=True)
+    progress_console().print(Text.assemble(("Warning: ", "bold yellow"), plain(message)), soft_wrap=True)
 
 
 def show_error(error: HfFreeError) -> None:
     """An error a user caused: what was given, what is allowed, what to do."""
-    progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+    progress_console().print(Text.assemble(("Error: ", "bold red"), plain(error)), soft_wrap=True)

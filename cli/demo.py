@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, progress_console
+from hf_free.cli.console import output_console
 from hf_free.cli.output import check_output, replacing
 
 EXAMPLES = options.examples("hf-free demo", "hf-free demo --seed 1 --output runs/demo-1")
@@ -31,4 +31,4 @@ def demo(
     from hf_free.demo import run_demo
 
     with replacing(output, overwrite=overwrite):
-        run_demo(output, seed, output_console() if output_console().is_terminal else progress_console())
+        run_demo(output, seed, output_console())

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, warn, write_json
+from hf_free.cli.console import output_console, plain, say, warn, write_json
 from hf_free.cli.publish import learner_location
 
 if TYPE_CHECKING:
@@ -177,23 +177,23 @@ def teacher_pool(
 
 def results_table(report: EvaluationReport) -> Table:
     """One row a method and shot, accuracy in percent with its 95 % interval."""
-    table = Table(title=f"{report.dataset}, split {report.split}")
+    table = Table(title=plain(f"{report.dataset}, split {report.split}"))
     table.add_column("Method")
     for title in ("Way", "Shot", "Queries", "Episodes", "Accuracy", "95 % interval", "Seconds"):
         table.add_column(title, justify="right")
     table.add_column("Note", overflow="fold")
     for row in report.rows:
-        missing = row.accuracy is None
-        kind = "" if row.inductive else "transductive"
-        table.add_row(
+        note = "; ".join(part for part in ("" if row.inductive else "transductive", row.note) if part)
+        cells = (
             row.method,
-            str(row.n_way),
-            str(row.k_shot),
-            str(row.n_query),
-            str(row.episodes),
-            "-" if missing else f"{row.accuracy:.2f}",
-            "-" if missing or row.interval is None else f"± {row.interval:.2f}",
+            row.n_way,
+            row.k_shot,
+            row.n_query,
+            row.episodes,
+            "-" if row.accuracy is None else f"{row.accuracy:.2f}",
+            "-" if row.interval is None else f"± {row.interval:.2f}",
             f"{row.seconds:.1f}",
-            "; ".join(part for part in (kind, row.note) if part),
+            note,
         )
+        table.add_row(*map(plain, cells))
     return table

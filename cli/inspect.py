@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.errors import HfFreeError
 
 if TYPE_CHECKING:
@@ -104,19 +104,18 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(title, overflow="fold")
     for row in rows:
         if not row["usable"]:
-            table.add_row(row["reference"], "[red]no[/red]")
+            table.add_row(plain(row["reference"]), "[red]no[/red]")
             continue
-        table.add_row(
-            row["reference"],
-            "[green]yes[/green]",
+        cells = (
             row["architecture"],
             f"{row['parameters'] / 1e6:.2f} M",
             row["input"],
-            str(row["channels"]),
-            str(row["classes"]),
+            row["channels"],
+            row["classes"],
             row["labels"] or "no names",
             (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
             row["licence"] or "not given",
             (row["commit"] or "local")[:8],
         )
+        table.add_row(plain(row["reference"]), "[green]yes[/green]", *map(plain, cells))
     return table

@@ -16,7 +16,7 @@ from rich.text import Text
 from hf_free import __version__
 from hf_free.cli import demo, evaluate, inspect, invert, predict, push, search, train
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
-from hf_free.cli.console import output_console, progress_console, show_error
+from hf_free.cli.console import output_console, plain, progress_console, show_error
 from hf_free.cli.output import Interrupted
 from hf_free.errors import HfFreeError
 
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
-        progress_console().print(Text(f"Interrupted. {interrupted}"), soft_wrap=True)
+        progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
         return 130
     except HfFreeError as error:
         if debug:
@@ -132,7 +132,7 @@ def _take_debug(words: list[str]) -> tuple[list[str], bool]:
 
 def _show_unexpected(error: Exception) -> None:
     detail = " ".join(str(error).split())
-    message = Text.assemble(("Unexpected error: ", "bold red"), f"{type(error).__name__}: {detail}")
+    message = Text.assemble(("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}"))
     message.append(
         "\n  to do:   run again with --debug and report the traceback, with `pip list`, on the project's issue tracker"
     )

@@ -51,10 +51,15 @@ def push_or_say_how(
     from hf_free.hub.client import push_folder
 
     say(f"Uploading {folder} to {repo_id}")
-    message = {} if commit_message is None else {"commit_message": commit_message}
     try:
         return push_folder(
-            folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision, **message
+            folder,
+            repo_id,
+            token=token,
+            private=private,
+            commit_message=commit_message or "Upload meta-learner with hf-free",
+            create_pr=create_pr,
+            revision=revision,
         )
     except HubError as error:
         again = f"the learner is safe in {folder}; push it again with: hf-free push {folder} {repo_id}"

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, plain, say, write_json
 
 EXAMPLES = options.examples(
     "hf-free search food",
@@ -45,5 +45,6 @@ def search(
         table.add_column(title)
     for model in found:
         access = "private" if model.private else "gated" if model.gated else "public"
-        table.add_row(model.repo_id, str(model.downloads), str(model.likes), model.license or "not given", access)
+        cells = (model.repo_id, model.downloads, model.likes, model.license or "not given", access)
+        table.add_row(*map(plain, cells))
     output_console().print(table)

@@ -137,6 +137,15 @@ def test_inspect_shows_a_teacher(capsys, teacher_folder):
     assert f"{parameters / 1e6:.2f} M" in out
 
 
+def test_inspect_shows_hostile_labels_as_text(capsys, tmp_path):
+    network = timm.create_model("test_resnet", num_classes=2)
+    save_teacher(network, tmp_path, label_names=["[/red]x", "a\x1b[2Jb"], extra_cfg={"input_size": (3, 32, 32)})
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "[/red]x" in out
+    assert "\x1b" not in out
+
+
 def test_inspect_json_without_a_usable_model(capsys, tmp_path):
     assert main(["inspect", str(tmp_path), "--json"]) == 1
     (row,) = json.loads(capsys.readouterr().out)
