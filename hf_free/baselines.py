@@ -1,0 +1,201 @@
+"""What a learner is measured against: pixels, an untrained backbone, and its teachers in several combinations."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_free.data import LabelledImages
+from hf_free.errors import HfFreeError
+from hf_free.learner.heads import normalize_features
+from hf_free.learner.meta_learner import MetaLearner
+
+if TYPE_CHECKING:
+    from hf_free.teachers.pool import TeacherPool
+    from hf_free.teachers.teacher import Teacher
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many of it are done, and how many there are."""
+
+PIXEL_GRID = 8
+"""Pixels are averaged to 8x8, as the few-shot figures of this project's issues are."""
+
+BATCH = 256
+"""Pictures a pass when extracting features."""
+
+
+@dataclass
+class Embedding:
+    """One way of turning pictures into features, ready to be scored.
+
+    Attributes:
+        method: Its name in the table.
+        features: (N, D) each; several where the row is the mean over them; none where it cannot be had.
+        seconds: Time the extraction took.
+        note: What a reader should know; the reason where there are no features.
+        best_method: Name of a further row for the best of several features; empty: no such row.
+    """
+
+    method: str
+    features: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    note: str = ""
+    best_method: str = ""
+
+
+class ImageSizes:
+    """A data set's pictures at the sizes the networks ask for, each made once."""
+
+    def __init__(self, data: LabelledImages) -> None:
+        self._data, self._made = data, dict[tuple[int, int], Tensor]()
+
+    def at(self, size: int, channels: int) -> Tensor:
+        """uint8 (N, channels, size, size)."""
+        if (size, channels) not in self._made:
+            self._made[size, channels] = self._data.at_size(size, channels)
+        return self._made[size, channels]
+
+
+def learner_features(
+    learner: MetaLearner, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
+) -> Tensor:
+    """The learner's features (N, D) of all pictures."""
+    pictures = images.at(learner.config.image_size, learner.config.channels).split(BATCH)
+    parts = []
+    for index, part in enumerate(pictures):
+        parts.append(learner.embed(part))
+        if progress is not None:
+            progress(f"features of the {name}", index + 1, len(pictures))
+    return torch.cat(parts)
+
+
+def untrained(learner: MetaLearner, images: ImageSizes, seed: int) -> Embedding:
+    """The same backbone, freshly initialised, without projection and centre."""
+    start = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = MetaLearner(
+            replace(learner.config, init_from=None),
+            views=learner.views,
+            mean=learner.mean.flatten().tolist(),
+            std=learner.std.flatten().tolist(),
+            model_args=learner.model_args,
+        )
+    features = learner_features(fresh.to(learner.device).eval(), images)
+    return Embedding(f"untrained {learner.config.backbone}", [features], time.perf_counter() - start)
+
+
+def pixels(learner: MetaLearner, images: ImageSizes) -> Embedding:
+    """The learner's input itself, average-pooled to 8x8 and normalised as the learner does."""
+    start = time.perf_counter()
+    pictures = images.at(learner.config.image_size, learner.config.channels)
+    pooled = torch.cat([F.adaptive_avg_pool2d(part.float() / 255, PIXEL_GRID) for part in pictures.split(BATCH)])
+    features = ((pooled.to(learner.device) - learner.mean) / learner.std).flatten(1)
+    return Embedding(f"pixels ({PIXEL_GRID}x{PIXEL_GRID})", [features], time.perf_counter() - start)
+
+
+def teacher_answers(teacher: Teacher, images: ImageSizes, device: torch.device) -> tuple[Tensor, Tensor]:
+    """One teacher's features (N, F) and logits (N, C) of all pictures."""
+    channels, size, _ = teacher.record.input_size
+    answers = []
+    with torch.no_grad():
+        for part in images.at(size, channels).split(BATCH):
+            output = teacher(part.to(device).float() / 255)
+            answers.append((output.features.float().flatten(1), output.logits.float()))
+    return torch.cat([features for features, _ in answers]), torch.cat([logits for _, logits in answers])
+
+
+def teacher_embeddings(
+    pool: TeacherPool, images: ImageSizes, device: torch.device, progress: Progress | None = None
+) -> Iterator[Embedding]:
+    """Every way of using the teachers without training: singly, averaged, all together.
+
+    A teacher that cannot be loaded becomes an embedding without features that says why.
+    """
+    start = time.perf_counter()
+    features, logits, broken = [], [], list(pool.skipped)
+    averages: dict[tuple[object, ...], _ParameterAverage] = defaultdict(_ParameterAverage)
+    for index in range(len(pool)):
+        try:
+            teacher = pool[index].to(device)
+            answers = teacher_answers(teacher, images, device)
+        except HfFreeError as error:
+            broken.append((pool.records[index].reference, str(error)))
+            continue
+        features.append(normalize_features(answers[0]))
+        logits.append(normalize_features(answers[1]))
+        averages[_architecture(teacher)].add(teacher)
+        if progress is not None:
+            progress("features of the teachers", index + 1, len(pool))
+    seconds = time.perf_counter() - start
+    if features:
+        many = len(features)
+        yield Embedding(
+            f"one teacher's features (mean over {many})",
+            features,
+            seconds,
+            best_method="best single teacher (chosen on these very episodes: an upper bound)" if many > 1 else "",
+        )
+    for average in averages.values():
+        if average.count > 1:
+            yield average.embedding(images, device)
+    if len(features) > 1:
+        yield Embedding(f"all {many} teachers' features, concatenated", [torch.cat(features, 1)], seconds)
+        yield Embedding(f"all {many} teachers' logits, concatenated", [torch.cat(logits, 1)], seconds)
+    for reference, reason in broken:
+        yield Embedding(f"teacher {reference}", note=f"not available: {' '.join(reason.split())}")
+
+
+class _ParameterAverage:
+    """The mean of several teachers' weights and BatchNorm statistics, summed up one teacher at a time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, teacher: Teacher) -> None:
+        """Take in one more teacher of the same architecture."""
+        state = teacher.network.state_dict()
+        if not self.count:
+            self._teacher = teacher
+            self._sums = {name: value.double() for name, value in state.items() if value.is_floating_point()}
+        else:
+            for name in list(self._sums):
+                if state[name].shape != self._sums[name].shape:
+                    del self._sums[name]  # a classifier of another width; the features do not need it
+                else:
+                    self._sums[name] += state[name].double()
+        self.count += 1
+
+    def embedding(self, images: ImageSizes, device: torch.device) -> Embedding:
+        """Features of the averaged network."""
+        from hf_free.teachers.loader import build_teacher
+
+        start = time.perf_counter()
+        network = copy.deepcopy(self._teacher.network)
+        state = network.state_dict()
+        state.update({name: (value / self.count).to(state[name].dtype) for name, value in self._sums.items()})
+        network.load_state_dict(state)
+        averaged = build_teacher(network, self._teacher.record).to(device)
+        features, _ = teacher_answers(averaged, images, device)
+        name = f"teachers' parameters averaged ({self.count} {self._teacher.record.architecture})"
+        return Embedding(name, [features], time.perf_counter() - start)
+
+
+def _architecture(teacher: Teacher) -> tuple[object, ...]:
+    """What has to agree for two teachers' parameters to be averaged: the network but for the classifier's width."""
+    classifier = teacher.network.pretrained_cfg.get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    shapes = [
+        (name, tuple(value.shape))
+        for name, value in teacher.network.state_dict().items()
+        if not name.startswith(tuple(f"{part}." for part in names))
+    ]
+    return teacher.record.architecture, teacher.record.input_size, *shapes

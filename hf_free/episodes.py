@@ -1,0 +1,165 @@
+"""n-way k-shot episodes over a labelled set: sampled and scored in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_free.errors import DatasetError
+from hf_free.learner.heads import LinearClassifier, get_head, normalize_features, refine_on_queries, scores
+
+_GATHERED_FLOATS = 2**25
+"""Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
+
+_RANDOM_KEYS = 2**24
+"""Random numbers drawn at once when sampling, at most (64 MiB)."""
+
+
+@dataclass
+class EpisodeBatch:
+    """Episodes as positions in a labelled set.
+
+    Attributes:
+        support: (E, n_way, k_shot).
+        query: (E, n_way, n_query); never a support picture of the same episode.
+    """
+
+    support: Tensor
+    query: Tensor
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    @property
+    def n_way(self) -> int:
+        """Classes an episode."""
+        return self.support.shape[1]
+
+    def labels(self, kind: str = "support") -> Tensor:
+        """Class of each picture in an episode flattened class by class: (n_way * k_shot,) or (n_way * n_query,)."""
+        shots = (self.support if kind == "support" else self.query).shape[2]
+        return torch.arange(self.n_way).repeat_interleave(shots)
+
+
+def eligible_classes(labels: Tensor, pictures: int) -> Tensor:
+    """The classes with at least that many pictures."""
+    return (torch.bincount(labels) >= pictures).nonzero().flatten()
+
+
+def sample_episodes(
+    labels: Tensor, *, n_way: int, k_shot: int, n_query: int, episodes: int, generator: torch.Generator
+) -> EpisodeBatch:
+    """Draw episodes: n_way classes without replacement, then k_shot + n_query pictures of each, likewise.
+
+    Args:
+        labels: (N,) class of each picture, 0..C-1. Classes with fewer than k_shot + n_query pictures are left out.
+        n_way: Classes an episode.
+        k_shot: Support pictures a class.
+        n_query: Query pictures a class.
+        episodes: Number of episodes E.
+        generator: CPU generator; the episodes depend on nothing else random.
+
+    Raises:
+        DatasetError: too few classes, or too few pictures in too many of them.
+    """
+    needed = k_shot + n_query
+    if min(n_way - 1, k_shot, n_query, episodes) < 1:
+        raise DatasetError(
+            f"n_way={n_way}, k_shot={k_shot}, n_query={n_query}, episodes={episodes}",
+            allowed="at least 2 classes, 1 support and 1 query picture, 1 episode",
+        )
+    counts = torch.bincount(labels) if len(labels) else torch.zeros(0, dtype=torch.long)
+    present = int((counts > 0).sum())
+    if present < n_way:
+        raise DatasetError(
+            f"{n_way}-way episodes out of {present} classes",
+            allowed=f"n_way of at most {present}",
+            action=f"--n-way {max(2, present)}, or a data set with more classes",
+        )
+    classes = eligible_classes(labels, needed)
+    if len(classes) < n_way:
+        roomy = int(counts.sort(descending=True).values[n_way - 1])
+        raise DatasetError(
+            f"{k_shot} support and {n_query} query pictures a class: only {len(classes)} of {present} classes have "
+            f"{needed} pictures",
+            allowed=f"k_shot + n_query of at most {roomy} for {n_way}-way episodes",
+            action=f"--n-query {max(1, roomy - k_shot)}, or a data set with more pictures a class",
+        )
+    members, counts = _members(labels, classes)  # (C, M), (C,)
+    parts = []
+    for count in _split(episodes, max(1, _RANDOM_KEYS // (n_way * members.shape[1]))):
+        chosen = torch.rand(count, len(classes), generator=generator).argsort(1)[:, :n_way]  # (E, n_way)
+        keys = torch.rand(count, n_way, members.shape[1], generator=generator)
+        absent = torch.arange(members.shape[1]) >= counts[chosen].unsqueeze(-1)
+        places = keys.masked_fill_(absent, -1).topk(needed, dim=-1).indices  # the largest keys, in random order
+        parts.append(members[chosen].gather(2, places))  # (E, n_way, k_shot + n_query)
+    pictures = torch.cat(parts)
+    return EpisodeBatch(pictures[..., :k_shot].contiguous(), pictures[..., k_shot:].contiguous())
+
+
+def score_episodes(
+    features: Tensor,
+    episodes: EpisodeBatch,
+    head: str = "nearest_mean",
+    batch: int = 200,
+    *,
+    soft_kmeans: bool = False,
+) -> Tensor:
+    """Accuracy of each episode from features extracted once.
+
+    Args:
+        features: (N, D); L2-normalised here.
+        episodes: Positions among the N.
+        head: Name of a head that works on features.
+        batch: Episodes scored at once, at most.
+        soft_kmeans: Refine class means on the queries (transductive); the head is the nearest mean then.
+
+    Returns:
+        (E,) shares of right answers, on the CPU.
+    """
+    fit, n_way = get_head(head), episodes.n_way
+    features = normalize_features(features)
+    support_labels = episodes.labels("support").to(features.device)
+    query_labels = episodes.labels("query").to(features.device)
+    gathered = (len(support_labels) + len(query_labels)) * features.shape[1]
+    batch = max(1, min(batch, _GATHERED_FLOATS // gathered))
+    accuracies = []
+    for support_at, query_at in zip(episodes.support.split(batch), episodes.query.split(batch), strict=True):
+        support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
+        query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
+        labels = support_labels.expand(len(support), -1)
+        classifier: LinearClassifier = fit(support, labels, n_way)
+        if soft_kmeans:
+            classifier = refine_on_queries(support, labels, query, n_way)
+        right = scores(classifier, query).argmax(-1) == query_labels
+        accuracies.append(right.float().mean(1))
+    return torch.cat(accuracies).cpu()
+
+
+def mean_and_interval(accuracies: Tensor) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval, 1.96 * standard deviation / sqrt(E), of (E,) accuracies.
+
+    Raises:
+        DatasetError: fewer than two episodes, which have no deviation.
+    """
+    count = len(accuracies)
+    if count < 2:
+        raise DatasetError(f"{count} episode(s)", allowed="at least 2, for an interval", action="--episodes 600")
+    values = accuracies.double()
+    return values.mean().item(), (1.96 * values.std() / count**0.5).item()
+
+
+def _members(labels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of each class's pictures, padded with 0 to (C, M), and their numbers (C,)."""
+    counts = torch.bincount(labels)[classes]
+    members = torch.zeros(len(classes), int(counts.max()), dtype=torch.long)
+    for row, label in enumerate(classes.tolist()):
+        members[row, : counts[row]] = (labels == label).nonzero().flatten()
+    return members, counts
+
+
+def _split(total: int, size: int) -> list[int]:
+    """Sizes of the pieces of a total: full ones and a rest."""
+    return [min(size, total - start) for start in range(0, total, size)]

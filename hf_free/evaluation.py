@@ -1,0 +1,285 @@
+"""Few-shot accuracy on real pictures: rows with 95 % intervals, for the learner and what it is measured against."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from hf_free.baselines import (
+    Embedding,
+    ImageSizes,
+    Progress,
+    learner_features,
+    pixels,
+    teacher_embeddings,
+    untrained,
+)
+from hf_free.data import LabelledImages
+from hf_free.episodes import EpisodeBatch, eligible_classes, mean_and_interval, sample_episodes, score_episodes
+from hf_free.errors import DatasetError
+from hf_free.learner.adapted import batchnorm_layers
+from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
+
+if TYPE_CHECKING:
+    from hf_free.teachers.pool import TeacherPool
+
+Baselines = Literal["none", "untrained", "all"]
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One line of the table."""
+
+    method: str
+    """What was measured."""
+    n_way: int
+    """Classes an episode."""
+    k_shot: int
+    """Support pictures a class."""
+    n_query: int
+    """Query pictures a class."""
+    episodes: int
+    """Number of episodes."""
+    accuracy: float | None
+    """Mean accuracy in percent; None where it could not be measured, `note` says why."""
+    interval: float | None
+    """Half-width of the 95 % interval in percentage points."""
+    inductive: bool
+    """Whether each query is answered by itself; False: all queries of an episode are seen together."""
+    seconds: float
+    """Time for this row alone, features and scoring."""
+    note: str = ""
+    """What a reader should know."""
+
+
+@dataclass
+class EvaluationReport:
+    """All rows, on what they were measured, and what makes them doubtful."""
+
+    rows: list[ResultRow]
+    dataset: str
+    split: str
+    warnings: list[str] = field(default_factory=list)
+    seed: int = 0
+    pictures: int = 0
+    classes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass
+class _Scorer:
+    """Turns embeddings into rows over the same episodes, one batch of episodes a shot."""
+
+    episodes: dict[int, EpisodeBatch]
+    head: str
+    report: EvaluationReport
+
+    def add(self, embedding: Embedding, *, soft_kmeans: bool = False) -> None:
+        """Append the rows of one embedding, a row a shot; then those of the best of its features, if it asks."""
+        if not embedding.features:
+            for k_shot in self.episodes:
+                self.append(embedding.method, k_shot, None, 0.0, note=embedding.note)
+            return
+        head = "nearest_mean" if soft_kmeans else self.head
+        best = []
+        for k_shot, batch in self.episodes.items():
+            start = time.perf_counter()
+            scored = [score_episodes(f, batch, head, soft_kmeans=soft_kmeans) for f in embedding.features]
+            accuracies = torch.stack(scored)  # (teachers, E)
+            seconds = embedding.seconds + time.perf_counter() - start
+            mean, note = accuracies.mean(0), embedding.note
+            self.append(embedding.method, k_shot, mean, seconds, inductive=not soft_kmeans, note=note)
+            best.append((k_shot, accuracies[accuracies.mean(1).argmax()], seconds))
+        if embedding.best_method:
+            for k_shot, accuracies, seconds in best:
+                self.append(embedding.best_method, k_shot, accuracies, seconds)
+
+    def append(
+        self,
+        method: str,
+        k_shot: int,
+        accuracies: Tensor | None,
+        seconds: float,
+        *,
+        inductive: bool = True,
+        note: str = "",
+    ) -> None:
+        """Append one row; accuracies (E,) as shares, None where there are none."""
+        batch = self.episodes[k_shot]
+        mean, interval = (None, None) if accuracies is None else mean_and_interval(accuracies)
+        self.report.rows.append(
+            ResultRow(
+                method=method,
+                n_way=batch.n_way,
+                k_shot=k_shot,
+                n_query=batch.query.shape[2],
+                episodes=len(batch),
+                accuracy=None if mean is None else 100 * mean,
+                interval=None if interval is None else 100 * interval,
+                inductive=inductive,
+                seconds=round(seconds, 3),
+                note=note,
+            )
+        )
+
+
+def evaluate(
+    learner: MetaLearner,
+    data: LabelledImages,
+    *,
+    n_way: int = 5,
+    k_shots: Sequence[int] = (1, 5),
+    n_query: int = 15,
+    episodes: int = 600,
+    baselines: Baselines = "none",
+    teachers: TeacherPool | None = None,
+    transductive: bool = False,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Measure a learner on new classes.
+
+    All methods are scored on the same episodes, with the learner's head (the nearest class mean where that is MAML).
+
+    Args:
+        learner: The learner; it is moved to `device`.
+        data: Pictures of classes it has not been trained for.
+        n_way: Classes an episode.
+        k_shots: Support pictures a class, a row each.
+        n_query: Query pictures a class.
+        episodes: Number of episodes, at least 2.
+        baselines: `none`; `untrained`, the same backbone freshly initialised with `seed`; `all`, pixels and the
+            teachers too.
+        teachers: The teachers, for `baselines="all"`.
+        transductive: Whether to add rows that see all queries of an episode together, named so.
+        seed: Seed of the episodes and of the untrained backbone.
+        device: Where to compute.
+        progress: Called with what is being done, how much is done, how much there is.
+
+    Raises:
+        DatasetError: too few classes, pictures or episodes, or an unknown set of baselines.
+    """
+    if baselines not in ("none", "untrained", "all"):
+        raise DatasetError(f"baselines={baselines!r}", allowed="none, untrained, all")
+    if episodes < 2 or not k_shots:
+        raise DatasetError(
+            f"{episodes} episodes, shots {list(k_shots)}", allowed="at least 2 episodes and one number of shots"
+        )
+    drawn = {}
+    for k_shot in k_shots:
+        generator = torch.Generator().manual_seed(seed)
+        drawn[k_shot] = sample_episodes(
+            data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
+        )
+    learner = learner.to(device)
+    head = "nearest_mean" if learner.config.head == "maml" else learner.config.head
+    report = EvaluationReport(
+        [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
+    )
+    report.warnings += _warnings(learner, data, teachers, max(k_shots) + n_query)
+    scorer, images = _Scorer(drawn, head, report), ImageSizes(data)
+
+    _add_learner(scorer, learner, images, transductive, progress)
+    if baselines != "none":
+        scorer.add(untrained(learner, images, seed))
+    if baselines == "all":
+        scorer.add(pixels(learner, images))
+        if teachers is None or not (len(teachers) or teachers.skipped):
+            scorer.add(Embedding("teachers", note="not available: no teachers were given"))
+        else:
+            for embedding in teacher_embeddings(teachers, images, learner.device, progress):
+                scorer.add(embedding)
+    return report
+
+
+def _add_learner(
+    scorer: _Scorer, learner: MetaLearner, images: ImageSizes, transductive: bool, progress: Progress | None
+) -> None:
+    """The learner's own rows: as it was made, and on request the transductive ones."""
+    name = "learner" if learner.record.get("data_free", True) else "learner (not data-free)"
+    if learner.batchnorm == "running" and learner.config.head != "maml":
+        start = time.perf_counter()
+        features = learner_features(learner, images, progress)
+        embedding = Embedding(name, [features], time.perf_counter() - start)
+        scorer.add(embedding)
+        if transductive:
+            embedding.method = f"{name}, soft k-means on the queries (transductive)"
+            scorer.add(embedding, soft_kmeans=True)
+    else:
+        _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
+    if transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
+        _add_per_episode(scorer, learner, images, "transductive", name, progress)
+
+
+def _add_per_episode(
+    scorer: _Scorer,
+    learner: MetaLearner,
+    images: ImageSizes,
+    batchnorm: BatchNormMode,
+    name: str,
+    progress: Progress | None,
+) -> None:
+    """Rows of a learner whose features depend on the episode: MAML, or BatchNorm statistics of the episode."""
+    learner = copy.deepcopy(learner)
+    learner.batchnorm = batchnorm
+    suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
+    pictures = images.at(learner.config.image_size, learner.config.channels)
+    for k_shot, batch in scorer.episodes.items():
+        start = time.perf_counter()
+        support_labels, query_labels = batch.labels("support"), batch.labels("query")
+        accuracies = []
+        for index in range(len(batch)):
+            classifier = learner.adapt(pictures[batch.support[index].flatten()], support_labels)
+            best = classifier.predict_proba(pictures[batch.query[index].flatten()]).argmax(1)
+            accuracies.append((best == query_labels).float().mean())
+            if progress is not None and index % 20 == 19:
+                progress(f"{k_shot}-shot episodes{suffix[batchnorm]}", index + 1, len(batch))
+        seconds, inductive = time.perf_counter() - start, batchnorm != "transductive"
+        scorer.append(name + suffix[batchnorm], k_shot, torch.stack(accuracies), seconds, inductive=inductive)
+
+
+def _warnings(learner: MetaLearner, data: LabelledImages, teachers: TeacherPool | None, needed: int) -> list[str]:
+    """What makes the figures doubtful: classes that the teachers know, classes left out."""
+    warnings = []
+    known = {_plain_name(name) for name in _teacher_labels(learner, teachers)}
+    shared = [name for name in data.class_names if _plain_name(name) in known]
+    if shared:
+        listed = ", ".join(shared[:10]) + (", ..." if len(shared) > 10 else "")
+        warnings.append(
+            f"{len(shared)} of {len(data.class_names)} classes of the data set also occur among the teachers' label "
+            f"names ({listed}): they may not be new to the learner"
+        )
+    left_out = len(data.class_names) - len(eligible_classes(data.labels, needed))
+    if left_out:
+        warnings.append(
+            f"{left_out} of {len(data.class_names)} classes have fewer than {needed} pictures and are left out of "
+            "the episodes with most shots"
+        )
+    return warnings
+
+
+def _teacher_labels(learner: MetaLearner, teachers: TeacherPool | None) -> list[str]:
+    """Label names of the teachers in the pool and of those in the learner's record."""
+    names: list[str] = []
+    for record in teachers.records if teachers is not None else ():
+        names += record.label_names or ()
+    recorded = learner.record.get("teachers") or ()
+    for entry in recorded:
+        if isinstance(entry, dict):
+            names += entry.get("label_names") or ()
+    return names
+
+
+def _plain_name(name: str) -> str:
+    """A class name without case, underscores and hyphens."""
+    return " ".join(str(name).casefold().replace("_", " ").replace("-", " ").split())
