@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -191,7 +191,8 @@ class _ParameterAverage:
 
 def _architecture(teacher: Teacher) -> tuple[object, ...]:
     """What has to agree for two teachers' parameters to be averaged: the network but for the classifier's width."""
-    classifier = teacher.network.pretrained_cfg.get("classifier") or ()
+    cfg: Any = teacher.network.pretrained_cfg
+    classifier = cfg.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     shapes = [
         (name, tuple(value.shape))

@@ -266,7 +266,8 @@ def _find_column(
 
 def _type_name(feature: Any) -> str:
     """Short name of a column's type."""
-    return getattr(feature, "dtype", None) if type(feature).__name__ == "Value" else type(feature).__name__
+    kind = type(feature).__name__
+    return str(feature.dtype) if kind == "Value" else kind
 
 
 def _index_classes(values: list[Any], feature: Any, where: str) -> tuple[list[str], Tensor]:

@@ -1,0 +1,227 @@
+"""Data sets out of Parquet, folders and a Hub, through the real `datasets` client."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_free.data import LabelledImages, load_folder_images, load_labelled_images
+from hf_free.errors import DatasetError
+
+datasets = pytest.importorskip("datasets")
+
+
+def picture(value, size=12, mode="RGB"):
+    return Image.new(mode, (size, size + 2), value if mode != "RGB" else (value, 255 - value, 7))
+
+
+def rows(count=6, names=("ape", "bee", "cat")):
+    return {"image": [picture(10 * i) for i in range(count)], "label": [i % len(names) for i in range(count)]}
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A folder of two splits; the classes' names include one that never occurs."""
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["dog", "ape", "bee"])}
+    )
+    folder = tmp_path / "set" / "data"
+    folder.mkdir(parents=True)
+    for split, labels in (("train", [0, 1, 2, 1]), ("validation", [1, 2, 2])):
+        content = {"image": [picture(30 * label) for label in labels], "label": labels}
+        datasets.Dataset.from_dict(content, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder.parent
+
+
+def test_a_parquet_folder_gives_its_validation_split_where_there_is_no_test(parquet):
+    data = load_labelled_images(parquet)
+    assert data.split == "validation"
+    assert data.class_names == ["ape", "bee"]
+    assert data.labels.tolist() == [0, 1, 1]
+    assert data.source == str(parquet)
+
+
+def test_a_named_split_is_taken(parquet):
+    data = load_labelled_images(parquet, split="train")
+    assert data.class_names == ["dog", "ape", "bee"]
+    assert data.labels.tolist() == [0, 1, 2, 1]
+    pixels = data.at_size(12)
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (4, 3, 12, 12)
+    assert pixels[2, 0].unique().tolist() == [60]
+
+
+def test_an_unknown_split_says_which_there_are(parquet):
+    with pytest.raises(DatasetError, match=r"no split 'test'[\s\S]*train, validation"):
+        load_labelled_images(parquet, split="test")
+
+
+def test_one_parquet_file_is_a_train_split(parquet):
+    data = load_labelled_images(parquet / "data" / "train-00000-of-00001.parquet")
+    assert (data.split, len(data)) == ("train", 4)
+
+
+def test_a_folder_a_class_under_a_folder_a_split(tmp_path):
+    for split in ("train", "test"):
+        for name in ("zebra", "ant"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for index in range(2):
+                picture(50 * index).save(folder / f"{index}.png")
+    data = load_labelled_images(tmp_path)
+    assert data.split == "test"
+    assert data.class_names == ["ant", "zebra"]
+    assert data.labels.bincount().tolist() == [2, 2]
+    assert data.at_size(8, channels=1).shape == (4, 1, 8, 8)
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "b"], [7, 3, 7]])
+def test_string_and_plain_integer_labels(tmp_path, labels):
+    content = {"picture": [picture(i) for i in range(3)], "category": labels}
+    features = datasets.Features(
+        {"picture": datasets.Image(), "category": datasets.Value("string" if labels[0] == "b" else "int64")}
+    )
+    path = tmp_path / "set.parquet"
+    datasets.Dataset.from_dict(content, features=features).to_parquet(path)
+    data = load_labelled_images(path)
+    assert data.class_names == [str(value) for value in sorted(set(labels))]
+    assert data.labels.tolist() == [1, 0, 1]
+
+
+@pytest.fixture
+def two_labels(tmp_path):
+    """Two columns of classes and two of pictures: nothing can be guessed."""
+    names = datasets.ClassLabel(names=["x", "y"])
+    features = datasets.Features(
+        {
+            "left": datasets.Image(),
+            "right": datasets.Image(),
+            "color": names,
+            "shape": names,
+            "text": datasets.Value("string"),
+        }
+    )
+    content = {
+        "left": [picture(1), picture(2)],
+        "right": [picture(3), picture(4)],
+        "color": [0, 1],
+        "shape": [1, 1],
+        "text": ["a", "b"],
+    }
+    path = tmp_path / "two.parquet"
+    datasets.Dataset.from_dict(content, features=features).to_parquet(path)
+    return path
+
+
+def test_columns_that_cannot_be_told_apart_are_listed(two_labels):
+    with pytest.raises(
+        DatasetError, match=r"several columns that could be the image: left \(Image\)[\s\S]*--image-column"
+    ):
+        load_labelled_images(two_labels)
+    with pytest.raises(DatasetError, match=r"several columns that could be the label[\s\S]*--label-column"):
+        load_labelled_images(two_labels, image_column="left")
+
+
+def test_named_columns_are_taken(two_labels):
+    data = load_labelled_images(two_labels, image_column="right", label_column="text")
+    assert data.class_names == ["a", "b"]
+    assert data.at_size(12)[:, 0, 0, 0].tolist() == [3, 4]
+
+
+def test_a_column_that_is_not_there_says_which_are(two_labels):
+    with pytest.raises(DatasetError, match=r"no column 'img'[\s\S]*right \(Image\), color \(ClassLabel\)"):
+        load_labelled_images(two_labels, image_column="img")
+
+
+def test_missing_labels_are_refused(tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])})
+    content = {"image": [picture(1), picture(2)], "label": [-1, -1]}
+    datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "blind.parquet")
+    with pytest.raises(DatasetError, match=r"2 of 2 pictures have no label[\s\S]*--split"):
+        load_labelled_images(tmp_path / "blind.parquet")
+
+
+def test_labels_that_are_no_classes_are_refused(tmp_path):
+    content = {"image": [picture(1)], "label": [0.5]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("float64")})
+    datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "real.parquet")
+    with pytest.raises(DatasetError, match=r"'0.5' of type float[\s\S]*--label-column"):
+        load_labelled_images(tmp_path / "real.parquet")
+
+
+def test_paths_without_data_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(DatasetError, match="holds no data"):
+        load_labelled_images(tmp_path)
+    with pytest.raises(DatasetError, match="is no Parquet file"):
+        load_labelled_images(tmp_path / "notes.txt")
+    with pytest.raises(DatasetError, match="there is no file or folder"):
+        load_labelled_images(tmp_path / "gone" / "set")
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    content = {"image": [{"bytes": b"not a picture", "path": None}], "label": ["a"]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(DatasetError, match="picture 0 cannot be decoded"):
+        load_labelled_images(tmp_path / "bad.parquet").at_size(8)
+
+
+def test_a_data_set_on_a_hub_is_downloaded_once_and_a_local_one_asks_nobody(hub, run_client, parquet, tokens):
+    hub.add_repo("lab/pictures", parquet, repo_type="dataset", private=True)
+    code = (
+        "import json; from hf_free.data import load_labelled_images as load;"
+        "data = load('lab/pictures');"
+        "print(json.dumps([data.split, data.class_names, data.labels.tolist(), data.at_size(4)[:, 0, 0, 0].tolist()]))"
+    )
+    expected = ["validation", ["ape", "bee"], [0, 1, 1], [30, 60, 60]]
+    assert run_client(code, token=tokens["alice"]).json == expected
+    before = len(hub.requests)
+    run_client(f"from hf_free.data import load_labelled_images as load; load({str(parquet)!r})")
+    assert len(hub.requests) == before
+
+
+def test_a_private_data_set_without_a_token_is_not_to_be_had(hub, run_client, parquet):
+    hub.add_repo("lab/secret", parquet, repo_type="dataset", private=True)
+    result = run_client("from hf_free.data import load_labelled_images as load; load('lab/secret')", check=False)
+    assert result.returncode != 0
+    assert "DatasetError: data set 'lab/secret' is not to be had" in result.stderr
+    assert "hf auth login" in result.stderr
+
+
+def test_pictures_in_memory_keep_their_size_or_are_resized():
+    values = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    data = LabelledImages(values, torch.tensor([0, 1, 1]), ["a", "b"])
+    assert torch.equal(data.at_size(8), values)
+    reference = np.asarray(Image.fromarray(values[0].permute(1, 2, 0).numpy()).resize((4, 4), Image.BILINEAR))
+    ours = data.at_size(4)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - reference.astype(int)).max() <= 1  # Pillow rounds twice
+    with pytest.raises(DatasetError, match="3 pictures and 2 labels"):
+        LabelledImages(values, torch.tensor([0, 1]), ["a", "b"])
+
+
+def test_a_folder_of_pictures_is_flat_or_a_folder_a_class(tmp_path):
+    buffer = io.BytesIO()
+    picture(5, mode="L").save(buffer, "PNG")
+    for name in ("flat/b.png", "flat/a.PNG", "nested/cat/1.png", "nested/ape/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(buffer.getvalue())
+    (tmp_path / "flat" / "readme.txt").write_text("no picture")
+    flat = load_folder_images(tmp_path / "flat")
+    assert [path.name for path in flat.paths] == ["a.PNG", "b.png"]
+    assert flat.labels is None
+    assert flat.images[0].size == (12, 14)
+    nested = load_folder_images(tmp_path / "nested")
+    assert nested.labels == ["ape", "cat"]
+    (tmp_path / "nested" / "stray.png").write_bytes(buffer.getvalue())
+    with pytest.raises(DatasetError, match="1 pictures and, in sub-folders, 2 more"):
+        load_folder_images(tmp_path / "nested")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="holds no pictures"):
+        load_folder_images(tmp_path / "empty")
+    with pytest.raises(DatasetError, match="is not a folder"):
+        load_folder_images(tmp_path / "nowhere")
