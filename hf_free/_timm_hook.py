@@ -50,7 +50,7 @@ class _TimmFinder:
             run(module)
             if module.__name__ != "timm":
                 return
-            loader.exec_module = run  # type: ignore[method-assign]
+            del loader.exec_module  # the class has its own again
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
             importlib.import_module(_BACKBONES)

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hf_free.teachers.teacher import Teacher
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -59,9 +61,9 @@ def count(
     Returns:
         Operations for `batch_size` images.
     """
-    record = getattr(network, "record", None)
-    if record is not None and hasattr(record, "input_size"):
-        network, input_size, input_gradient_only = network.network, record.input_size, True
+    if isinstance(network, Teacher):
+        input_size, input_gradient_only = network.record.input_size, True
+        network = network.network
     if input_size is None:
         raise ValueError("input_size is missing; allowed: (channels, height, width), or a Teacher as the network")
     shape = (batch_size, *input_size)

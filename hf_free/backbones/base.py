@@ -53,6 +53,8 @@ class SmallClassifier(nn.Module):
         drop_rate: Dropout before the head while training.
     """
 
+    global_pool: str
+
     def __init__(
         self,
         blocks: nn.Module,

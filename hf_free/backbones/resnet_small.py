@@ -24,11 +24,15 @@ class SmallImageResNet(ResNet):
     multiply-accumulates). Everything else, weight names included, is timm's.
     """
 
-    def __init__(self, *args: Any, in_chans: int = 3, **kwargs: Any) -> None:
-        super().__init__(*args, in_chans=in_chans, **kwargs)
-        self.conv1 = nn.Conv2d(in_chans, 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.maxpool = nn.Identity()
+    conv1: Any
+    maxpool: Any
+    feature_info: list[dict[str, Any]]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        stem = nn.Conv2d(kwargs.get("in_chans", 3), 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        self.conv1, self.maxpool = stem, nn.Identity()
         for info in self.feature_info:  # timm's stem halves the image twice, this one never
             info["reduction"] = max(1, info["reduction"] // 4)
 

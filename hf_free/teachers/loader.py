@@ -77,7 +77,7 @@ def build_teacher(network: nn.Module, record: TeacherRecord) -> Teacher:
     return Teacher(network, record)
 
 
-def record_for(network: nn.Module, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:
+def record_for(network: Any, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:
     """Describe a timm network in memory.
 
     Args:

@@ -86,7 +86,10 @@ class TeacherRecord:
     def from_dict(cls, values: Mapping[str, Any]) -> TeacherRecord:
         """Read `to_dict`'s form back; keys of later versions are left out."""
         known = {entry.name for entry in fields(cls)}
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known})
+        read: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
+        }
+        return cls(**read)
 
 
 class TeacherOutput(NamedTuple):
@@ -109,6 +112,12 @@ class Teacher(nn.Module):
         network: A timm classifier; it is frozen and put into eval mode.
         record: What is known about it.
     """
+
+    record: TeacherRecord
+    mean: Tensor
+    std: Tensor
+    luminance: Tensor
+    chosen_classes: Tensor | None
 
     def __init__(self, network: nn.Module, record: TeacherRecord) -> None:
         super().__init__()
@@ -196,6 +205,8 @@ class Answers(nn.Module):
     Args:
         network: Has timm's `forward_features` and `forward_head`.
     """
+
+    network: Any
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

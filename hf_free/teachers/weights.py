@@ -45,8 +45,13 @@ def check_header(
         TeacherError: missing or extra tensors, other shapes, a head of another size, a type that is no float.
     """
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    # Older timm saved index tables and masks that a network now computes itself; they may be there and are not loaded.
+    computed = {key for key, _ in network.named_buffers()} - wanted.keys()
     action = "the weights belong to another network than config.json names; upload matching files"
-    for what, keys in (("lacks", wanted.keys() - header.keys()), ("has extra", header.keys() - wanted.keys())):
+    for what, keys in (
+        ("lacks", wanted.keys() - header.keys()),
+        ("has extra", header.keys() - wanted.keys() - computed),
+    ):
         if keys:
             raise TeacherError(f"{name}: model.safetensors {what} {_listed(sorted(keys))}", action=action)
     wrong = [key for key in wanted if header[key][0] != wanted[key]]
@@ -75,7 +80,8 @@ def load_weights(path: Path, network: nn.Module, name: str) -> str:
     """
     from safetensors.torch import load_file
 
-    tensors = load_file(path)
+    wanted = network.state_dict().keys()
+    tensors = {key: tensor for key, tensor in load_file(path).items() if key in wanted}
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise TeacherError(
