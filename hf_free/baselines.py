@@ -162,7 +162,7 @@ class _ParameterAverage:
 
     def add(self, teacher: Teacher) -> None:
         """Take in one more teacher of the same architecture."""
-        state = teacher.network.state_dict()
+        state = {name: value.cpu() for name, value in teacher.network.state_dict().items()}  # MPS has no doubles
         if not self.count:
             self._teacher = teacher
             self._sums = {name: value.double() for name, value in state.items() if value.is_floating_point()}
