@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, say, warn, write_json
+from hf_free.cli.console import output_console, plain, progress_bar, say, warn, write_json
 from hf_free.cli.publish import learner_location
 
 if TYPE_CHECKING:
@@ -134,20 +134,21 @@ def evaluate(
     teachers = None
     if baselines is Baselines.all:
         teachers = teacher_pool(learner, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
-    report = run_evaluation(
-        learner,
-        data,
-        n_way=n_way,
-        k_shots=tuple(k_shot or (1, 5)),
-        n_query=n_query,
-        episodes=episodes,
-        baselines=baselines.value,
-        teachers=teachers,
-        transductive=transductive,
-        seed=seed,
-        device=where,
-        progress=None,
-    )
+    with progress_bar() as progress:
+        report = run_evaluation(
+            learner,
+            data,
+            n_way=n_way,
+            k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
+            n_query=n_query,
+            episodes=episodes,
+            baselines=baselines.value,
+            teachers=teachers,
+            transductive=transductive,
+            seed=seed,
+            device=where,
+            progress=progress,
+        )
     results = report.to_dict()
     if output is not None:
         output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

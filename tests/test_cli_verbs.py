@@ -216,3 +216,79 @@ def test_a_failed_push_leaves_the_learner_and_says_how_to_go_on(tokens, run_clie
     assert "Traceback" not in done.stderr
     assert tokens["alice"] not in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# ---- evaluate
+
+SMALL = ("--n-way", "3", "--n-query", "3", "--episodes", "20")
+
+
+def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
+    from hf_free.data import load_labelled_images
+    from hf_free.evaluation import evaluate
+
+    output = tmp_path / "results.json"
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "2", "--seed", "3", "--device", "cpu"]
+    assert main(["evaluate", str(learner_run), *words, "--json", "--output", str(output)]) == 0
+    out, err = capsys.readouterr()
+    results = json.loads(out)
+    assert json.loads(output.read_text()) == results
+    assert "No --split given: using 'train'" in err
+    expected = evaluate(
+        MetaLearner.from_pretrained(learner_run / "learner"),
+        load_labelled_images(str(pictures / "train")),
+        n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3,
+    )  # fmt: skip
+    found = [(row["method"], row["k_shot"], row["accuracy"], row["interval"]) for row in results["rows"]]
+    assert found == [(row.method, row.k_shot, row.accuracy, row.interval) for row in expected.rows]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_evaluate_takes_shots_before_and_after_the_model(capsys, learner_run, pictures, before):
+    shots, model = ["--k-shot", "1", "2"], [str(learner_run)]
+    words = ["--dataset", str(pictures / "train"), "--split", "train", *SMALL, "--baselines", "untrained"]
+    assert main(["evaluate", *(shots + model if before else model + shots), *words]) == 0
+    out, err = capsys.readouterr()
+    assert "using" not in err
+    lines = [line for line in out.splitlines() if "learner" in line or "untrained" in line]
+    assert len(lines) == 4
+    assert all("±" in line for line in lines)
+
+
+def test_a_teacher_that_is_gone_is_a_row_that_says_so(capsys, tmp_path, pictures, teacher_folder):
+    from hf_free.hub.reference import TeacherReference
+    from hf_free.teachers.loader import read_record
+
+    gone = Path(shutil.copytree(teacher_folder, tmp_path / "gone"))
+    records = [read_record(TeacherReference.parse(str(folder))).to_dict() for folder in (teacher_folder, gone)]
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), {"teachers": records})
+    learner.save_pretrained(tmp_path / "learner")
+    shutil.rmtree(gone)
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--baselines", "all", "--json"]
+    assert main(["evaluate", str(tmp_path / "learner"), *words]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    missing = [row for row in rows if row["accuracy"] is None]
+    assert any(str(gone) in row["method"] + row["note"] for row in missing)
+    assert any("pixels" in row["method"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--n-way", "5"], "classes"),
+        (["--n-way", "3", "--k-shot", "5", "--n-query", "15"], "pictures"),
+        (["--split", "test"], "has no split 'test'"),
+        (["--image-column", "photo"], "has no column 'photo'"),
+    ],
+)
+def test_evaluate_refuses_data_that_cannot_fill_an_episode(capsys, learner_run, pictures, words, message):
+    assert main(["evaluate", str(learner_run), "--dataset", str(pictures / "train"), *words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_evaluate_refuses_a_data_set_that_is_not_there(capsys, learner_run):
+    assert main(["evaluate", str(learner_run), "--dataset", "./nowhere"]) == 1
+    assert "there is no file or folder ./nowhere" in capsys.readouterr().err
