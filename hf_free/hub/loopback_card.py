@@ -25,7 +25,7 @@ def read_metadata(text: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     key = ""
     for line in (front_matter(text) or "").splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
+        if line.strip() in ("", "{}") or line.lstrip().startswith("#"):
             continue
         item = re.match(r"\s*-(\s+(.*))?$", line)
         top = re.match(r"([A-Za-z_][\w.-]*)\s*:(?:\s+(.*))?$", line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_free.errors import TeacherReferenceError
@@ -24,7 +24,7 @@ class TeacherReference:
         revision: Branch, tag or commit; None for the default branch.
         classes: Subset of the head's outputs, in the order given.
         collection: Name of the collection the repository was taken from.
-        text: The text that was parsed.
+        text: The text that was parsed, which `str` gives back; None where the reference was put together.
     """
 
     location: str
@@ -32,6 +32,7 @@ class TeacherReference:
     revision: str | None = None
     classes: tuple[int, ...] | None = None
     collection: str | None = None
+    text: str | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> TeacherReference:
@@ -47,7 +48,7 @@ class TeacherReference:
         if Path(text).expanduser().exists():
             if not Path(text).expanduser().is_dir():
                 raise _error(text, "is a file", action="give the folder that holds config.json and model.safetensors")
-            return cls(text, is_local=True)
+            return cls(text, is_local=True, text=text)
         if text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
             raise _error(text, "is a local folder that does not exist", action="check the path")
         repository, revision, classes, collection = _split(text)
@@ -56,9 +57,12 @@ class TeacherReference:
             check_revision(revision, text)
         if collection is not None and not _PART.fullmatch(collection):
             raise _error(text, f"has the malformed collection {collection!r}")
-        return cls(repository, False, revision, None if classes is None else parse_classes(classes, text), collection)
+        indices = None if classes is None else parse_classes(classes, text)
+        return cls(repository, False, revision, indices, collection, text)
 
     def __str__(self) -> str:
+        if self.text is not None:
+            return self.text
         collection = f"{self.collection}:" if self.collection else ""
         revision = f"@{self.revision}" if self.revision else ""
         classes = f":{format_classes(self.classes)}" if self.classes is not None else ""

@@ -1,0 +1,128 @@
+"""The download cache, in huggingface_hub's own layout, so that both find each other's files.
+
+`models--org--name/` holds `refs/<revision>` (a commit), `blobs/<hash>` and `snapshots/<commit>/<file>`, links into
+the blobs. Beside them `hf_free/<commit>.json` remembers what the Hub said of the commit: visibility, licence, hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from hf_free.hub.network import ExpectedFile
+
+_STALE = 24 * 3600.0  # seconds after which a partial download is nobody's any more
+
+
+@dataclass
+class CommitRecord:
+    """What the Hub said of a commit.
+
+    Where nothing is known, a repository counts as private, so that its name does not reach a published card.
+    """
+
+    commit: str
+    private: bool = True
+    gated: bool = False
+    license: str | None = None
+    files: dict[str, ExpectedFile] = field(default_factory=dict)
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a full commit id."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+class RepositoryCache:
+    """The cached files of one model repository.
+
+    Args:
+        cache_dir: huggingface_hub's cache, `~/.cache/huggingface/hub` by default.
+        repo_id: `org/name`, checked before.
+    """
+
+    def __init__(self, cache_dir: Path, repo_id: str) -> None:
+        self.folder = cache_dir / f"models--{repo_id.replace('/', '--')}"
+
+    def commit_of(self, revision: str) -> str | None:
+        """The commit that a branch or tag stood for when it was last fetched."""
+        if is_commit(revision):
+            return revision
+        with contextlib.suppress(OSError):
+            commit = (self.folder / "refs" / revision).read_text().strip()
+            return commit if is_commit(commit) else None
+        return None
+
+    def remember_ref(self, revision: str, commit: str) -> None:
+        """Note what a branch or tag stands for."""
+        if not is_commit(revision):
+            _write_atomically(self.folder / "refs" / revision, commit)
+
+    def read_record(self, commit: str) -> CommitRecord | None:
+        """What the Hub said of a commit, if it was asked before."""
+        try:
+            values = json.loads((self.folder / "hf_free" / f"{commit}.json").read_text(encoding="utf-8"))
+            files = {name: ExpectedFile(**entry) for name, entry in values.pop("files").items()}
+            return CommitRecord(**values, files=files)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write_record(self, record: CommitRecord) -> None:
+        """Remember what the Hub said of a commit, together with the files remembered before."""
+        before = self.read_record(record.commit)
+        record.files = {**(before.files if before else {}), **record.files}
+        _write_atomically(self.folder / "hf_free" / f"{record.commit}.json", json.dumps(asdict(record), indent=1))
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder of a commit's files."""
+        return self.folder / "snapshots" / commit
+
+    def expected(self, commit: str, name: str) -> ExpectedFile | None:
+        """The hash that a cached file should have: remembered, or the name of the blob it links to."""
+        record = self.read_record(commit)
+        if record and name in record.files:
+            return record.files[name]
+        path = self.snapshot(commit) / name
+        if path.is_symlink() and path.exists():
+            digest = os.path.basename(os.readlink(path))
+            if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", digest):
+                return ExpectedFile(path.stat().st_size, "sha256" if len(digest) == 64 else "git-sha1", digest)
+        return None
+
+    def partial_file(self) -> Path:
+        """A new name to download to; partial files that a killed process left a day ago are removed."""
+        blobs = self.folder / "blobs"
+        blobs.mkdir(parents=True, exist_ok=True)
+        for path in blobs.glob("*.incomplete"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
+        return blobs / f"{secrets.token_hex(4)}.incomplete"
+
+    def keep(self, partial: Path, commit: str, name: str, expected: ExpectedFile) -> Path:
+        """Move a verified download to its place, replacing whatever is there."""
+        blob = self.folder / "blobs" / expected.digest
+        partial.replace(blob)
+        pointer = self.snapshot(commit) / name
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        link = pointer.with_name(f"{pointer.name}.{secrets.token_hex(4)}")
+        try:
+            link.symlink_to(os.path.relpath(blob, pointer.parent))
+        except OSError:  # a file system without links
+            shutil.copyfile(blob, link)
+        link.replace(pointer)
+        return pointer
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
