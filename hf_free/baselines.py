@@ -186,7 +186,9 @@ class _ParameterAverage:
         averaged = build_teacher(network, self._teacher.record).to(device)
         features, _ = teacher_answers(averaged, images, device)
         name = f"teachers' parameters averaged ({self.count} {self._teacher.record.architecture})"
-        return Embedding(name, [features], time.perf_counter() - start)
+        dead = bool((features == features[0]).all())
+        note = "the averaged network answers every picture alike" if dead else ""
+        return Embedding(name, [features], time.perf_counter() - start, note)
 
 
 def _architecture(teacher: Teacher) -> tuple[object, ...]:

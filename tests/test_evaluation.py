@@ -22,11 +22,12 @@ SETTING = {"n_way": 3, "n_query": 5, "episodes": 12, "k_shots": (1, 4)}
 
 @pytest.fixture(scope="module")
 def data():
-    """Five classes of coloured noise, 12 pictures each; one is hard to tell from another."""
+    """Five classes of coloured noise, 12 pictures each; so much noise that no method is right every time."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(5).repeat_interleave(12)[torch.randperm(60, generator=generator)]
-    colors = torch.tensor([[200, 40, 40], [40, 200, 40], [60, 180, 60], [40, 40, 200], [120, 120, 120]])
-    noise = torch.randint(-40, 40, (60, 3, 16, 16), generator=generator)
+    colors = torch.tensor([[135, 110, 110], [110, 135, 110], [115, 125, 115], [110, 110, 135], [120, 120, 120]])
+    noise = torch.randint(-110, 110, (60, 3, 16, 16), generator=generator)
+    noise += torch.randint(-40, 40, (60, 3, 1, 1), generator=generator)
     images = (colors[labels].view(60, 3, 1, 1) + noise).clamp(0, 255).to(torch.uint8)
     return LabelledImages(images, labels, ["red", "lime", "Dark_Green", "blue", "grey"], "noise", "test")
 
