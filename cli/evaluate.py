@@ -13,6 +13,7 @@ from rich.table import Table
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, progress_bar, say, warn, write_json
 from hf_free.cli.publish import learner_location
+from hf_free.cli.publish_results import publish_results
 
 if TYPE_CHECKING:
     from hf_free.evaluation import EvaluationReport
@@ -113,6 +114,10 @@ def evaluate(
     if output is not None:
         options.check_output_file(output, (".json",))
     where = options.torch_device(device)
+    if push and not Path(learner_location(model)).is_dir():
+        from hf_free.hub.client import check_can_push
+
+        check_can_push(model, token, create_pr=bool(create_pr))
     from hf_free.data import load_labelled_images
     from hf_free.evaluation import evaluate as run_evaluation
     from hf_free.learner.meta_learner import MetaLearner
@@ -160,6 +165,17 @@ def evaluate(
         output_console().print(results_table(report))
     if output is not None:
         say(f"Results: {output}")
+    if push:
+        address = publish_results(
+            learner_location(model),
+            results,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            commit_message=commit_message,
+            create_pr=bool(create_pr),
+        )
+        say(f"Card with these results: {address}")
 
 
 def teacher_pool(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from hf_free.cli.console import say
@@ -39,8 +40,11 @@ def push_or_say_how(
     commit_message: str | None,
     create_pr: bool,
     revision: str | None = None,
+    retry: str | None = None,
 ) -> str:
     """Upload a learner's folder.
+
+    `retry` is the command that tries again, `hf-free push` by default.
 
     Returns:
         The URL of the repository or the commit.
@@ -50,7 +54,7 @@ def push_or_say_how(
     """
     from hf_free.hub.client import push_folder
 
-    say(f"Uploading {folder} to {repo_id}")
+    say(f"Uploading to {repo_id}")
     try:
         return push_folder(
             folder,
@@ -62,6 +66,7 @@ def push_or_say_how(
             revision=revision,
         )
     except HubError as error:
-        again = f"the learner is safe in {folder}; push it again with: hf-free push {folder} {repo_id}"
+        safe = "" if retry else f"the learner is safe in {folder}; "
+        again = f"{safe}try again with: {retry or f'hf-free push {shlex.quote(str(folder))} {repo_id}'}"
         action = f"{error.action}\n           {again}" if error.action else again
         raise HubError(error.given, allowed=error.allowed, action=action) from error

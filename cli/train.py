@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,7 +227,7 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
         try:
             run_training(settings, output=output, token=token, resume=resume, console=progress_console())
         except KeyboardInterrupt:
-            raise Interrupted(f"Resume with: hf-free train --resume --output {output}") from None
+            raise Interrupted(f"Resume with: hf-free train --resume --output {shlex.quote(str(output))}") from None
     learner = output / "learner"
     url = None
     if settings.hub.push_to_hub:

@@ -292,3 +292,39 @@ def test_evaluate_refuses_data_that_cannot_fill_an_episode(capsys, learner_run, 
 def test_evaluate_refuses_a_data_set_that_is_not_there(capsys, learner_run):
     assert main(["evaluate", str(learner_run), "--dataset", "./nowhere"]) == 1
     assert "there is no file or folder ./nowhere" in capsys.readouterr().err
+
+
+def test_results_on_the_same_split_are_replaced():
+    from hf_free.cli.publish_results import with_results
+
+    old, other = {"dataset": "d", "split": "test", "rows": [1]}, {"dataset": "d", "split": "train", "rows": [2]}
+    new = {"dataset": "d", "split": "test", "rows": [3]}
+    assert with_results([], new) == [new]
+    assert with_results([old, other], new) == [other, new]
+
+
+def test_evaluate_asks_whether_it_may_push_before_it_works(hub, tokens, run_client, learner_run, pictures):
+    hub.add_repo("alice/cli-foreign", learner_run / "learner")
+    words = ["evaluate", "alice/cli-foreign", "--dataset", str(pictures / "train"), *SMALL, "--push"]
+    done = run_client([*PROGRAM, *words], token=tokens["bob"], check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "may not write to alice/cli-foreign" in done.stderr
+
+
+def test_evaluate_push_writes_the_results_into_the_card(hub, tokens, run_client, learner_run, pictures):
+    pytest.importorskip("hf_free.card")
+    hub.add_repo("alice/cli-measured", learner_run / "learner")
+    before = hub.read_repo("alice/cli-measured")
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--push", "--json"]
+    done = run_client([*PROGRAM, "evaluate", "alice/cli-measured", *words], token=tokens["alice"])
+    (row,) = json.loads(done.stdout)["rows"]
+    after = hub.read_repo("alice/cli-measured")
+    assert {name for name in before if after[name] != before[name]} == {"config.json", "README.md"}
+    (report,) = json.loads(after["config.json"])["hf_free"]["results"]
+    assert report["rows"] == [row]
+    card = after["README.md"].decode()
+    assert "model-index" in card
+    assert f"{row['accuracy']:.1f}" in card
+    again = run_client([*PROGRAM, "predict", "alice/cli-measured", "--support", str(pictures / "train"),
+                        "--images", str(pictures / "new")])  # fmt: skip
+    assert len(again.stdout.splitlines()) == 7
