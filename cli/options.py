@@ -99,22 +99,11 @@ def check_output_file(path: Path, suffixes: tuple[str, ...]) -> None:
 
 
 def torch_device(text: str | None) -> str:
-    """The device of `--device`: `auto` is CUDA or MPS where there is one, else the CPU; None is `auto`.
+    """The device of `--device`; without the flag `auto`.
 
     Raises:
-        ConfigError: a device that does not exist, or is not on this machine.
+        ConfigError: a device that is not on this machine.
     """
-    import torch
+    from hf_free.device import choose_device
 
-    if text in (None, "auto"):
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(0, device=text)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"--device {text} cannot be used: {reason}",
-            allowed="auto, cpu, cuda, cuda:1 or mps",
-            action="leave out --device",
-        ) from None
-    return str(text)
+    return str(choose_device(text or "auto"))

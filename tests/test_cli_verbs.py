@@ -115,7 +115,7 @@ def test_predict_refuses_folders_it_cannot_use(capsys, learner_run, pictures, su
 def test_predict_refuses_a_device_that_is_not_there(capsys, learner_run, pictures):
     words = ["--support", str(pictures / "train"), "--images", str(pictures / "new"), "--device", "cuda:99"]
     assert main(["predict", str(learner_run), *words]) == 1
-    assert "--device cuda:99 cannot be used" in capsys.readouterr().err
+    assert "device 'cuda:99' cannot be used" in capsys.readouterr().err
 
 
 def test_predict_refuses_a_folder_without_a_learner(capsys, tmp_path, pictures):
