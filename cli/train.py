@@ -205,7 +205,7 @@ def check_teachers(models: Sequence[str]) -> None:
 
 
 def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:
-    from hf_free.trainer import plan
+    from hf_free.planning import plan
 
     planned = plan(settings, token=token)
     if as_json:

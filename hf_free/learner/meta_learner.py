@@ -32,6 +32,7 @@ from hf_free.learner.adapted import (
     index_labels,
     with_support_statistics,
 )
+from hf_free.learner.embedding import hellinger_embedding
 from hf_free.learner.heads import get_head, normalize_features
 from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
 from hf_free.learner.network import build_backbone, pretrained_timm
@@ -66,6 +67,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
         views: Test-time views whose features are averaged, names from `hf_free.learner.images.VIEWS`.
         projection: Linear map from the backbone's features to the embedding; None leaves them as they are.
+        answer_sizes: Number of answers of each teacher in the projection's output; with them the embedding is the
+            square root of the predicted probabilities (`hf_free.learner.embedding`), else the projection's output.
         center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
         batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
         mean: Mean a channel that pictures in [0, 1] are normalised with.
@@ -92,6 +95,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         *,
         views: Sequence[str] = ("identity",),
         projection: nn.Linear | None = None,
+        answer_sizes: Sequence[int] | None = None,
         center: Tensor | None = None,
         batchnorm: BatchNormMode = "running",
         mean: Sequence[float] | None = None,
@@ -108,6 +112,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         std = tuple(std or (DEFAULT_STD,) * channels)
         self.backbone = build_backbone(self.config, self.model_args, mean, std)
         self.projection = projection
+        self.answer_sizes = None if answer_sizes is None else tuple(answer_sizes)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("center", center)
@@ -145,6 +150,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             options = {
                 "views": other.views,
                 "projection": other.projection,
+                "answer_sizes": other.answer_sizes,
                 "center": other.center,
                 "mean": other.mean.flatten().tolist(),
                 "std": other.std.flatten().tolist(),
@@ -183,12 +189,21 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             (B, D), not normalised, averaged over the views.
         """
         images = resize(match_channels(images, self.config.channels), self.config.image_size)
-        images = (images - self.mean) / self.std
         stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
-        features = self.backbone(stacked)
-        if self.projection is not None:
-            features = self.projection(features)
-        return features.view(len(self.views), len(images), -1).mean(0)
+        features = self.raw_answers(stacked).unflatten(0, (len(self.views), len(images))).float().mean(0)
+        if self.answer_sizes is not None:
+            features = hellinger_embedding(features, self.answer_sizes)
+        return features
+
+    def raw_answers(self, images: Tensor) -> Tensor:
+        """One view's features before any embedding: the projection's output, or the backbone's without one.
+
+        Args:
+            images: (B, C, H, W) in [0, 1], any size.
+        """
+        images = resize(match_channels(images, self.config.channels), self.config.image_size)
+        features = self.backbone((images - self.mean) / self.std)
+        return features if self.projection is None else self.projection(features)
 
     forward = features
 
@@ -242,6 +257,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             "projection": None
             if self.projection is None
             else {"bias": self.projection.bias is not None, "shape": list(self.projection.weight.shape)},
+            "answer_sizes": None if self.answer_sizes is None else list(self.answer_sizes),
             "centered": self.center is not None,
         }
         return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
@@ -354,7 +370,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """Construct the learner that config.json and hf_free.safetensors describe, its backbone still untrained."""
         block = content["hf_free"]
         described = dict(block["learner"])
-        options = {key: described.pop(key) for key in ("views", "batchnorm")}
+        # repositories of before the answers' embedding have no such key
+        options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
+        options["views"] = described.get("views", ["identity"])
         declared, centered = described.pop("projection"), described.pop("centered")
         described.pop("feature_dim")
         projection = None

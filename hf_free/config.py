@@ -1,0 +1,336 @@
+"""One validated tree of settings: the Python API, the YAML file and the command line's flags are views of it.
+
+Every leaf is documented by the string below it, checked on construction, and refused with the value, the rule
+and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` writes it, `with_overrides` applies
+`section.key=value` pairs as `--set` does.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from hf_free.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid", validate_assignment=False)
+
+RecipeName = Literal["default", "paper", "released"]
+Defect = Literal[
+    "store_last_teacher_only",
+    "divergence_of_probabilities",
+    "images_before_last_step",
+    "outer_optimizer_reborn",
+    "last_step_gradient_only",
+    "reptile_gradient_through_adam",
+    "student_keeps_replay_weights",
+    "transductive_batchnorm",
+]
+"""Defects of the released FREE code, by name; see docs/recipes.md for what each does."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class FiveConfig:
+    """FIVE, the inversion: a meta-generator that adapts to any teacher in a few inner steps."""
+
+    inner_steps: int = Field(default=5, ge=1, le=10_000)
+    """Inner steps k a teacher (FREE: 5)."""
+    inner_lr: float = Field(default=3e-3, gt=0, lt=10)
+    """Adam learning rate of the generator in the inner loop."""
+    latent_lr: float = Field(default=1e-2, ge=0, lt=10)
+    """Adam learning rate of the latents in the inner loop; 0 keeps them fixed."""
+    outer_lr: float = Field(default=3e-3, gt=0, lt=10)
+    """Adam learning rate of the meta-generator."""
+    teachers_per_step: int = Field(default=4, ge=1, le=1024)
+    """Teachers an outer step (FREE: 4)."""
+    images_per_class: int = Field(default=20, ge=2, le=4096)
+    """Images recovered a class (FREE: 20)."""
+    max_classes: int = Field(default=20, ge=2, le=1024)
+    """Classes a task at most; heads with more classes are sampled by subsets."""
+    latent_dim: int = Field(default=256, ge=1, le=8192)
+    """Width of the latent z (FREE: 256)."""
+    width: int = Field(default=64, ge=4, le=1024)
+    """Channels of the generator's last hidden layer (FREE: 64)."""
+    conditional: bool = True
+    """Whether the generator sees the class label beside z."""
+    cross_entropy: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy to the target label (FREE: 1)."""
+    batchnorm: float = Field(default=1.0, ge=0)
+    """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
+    adversarial: float = Field(default=1.0, ge=0)
+    """Weight of the disagreement with the meta-learner (FREE: 1)."""
+    total_variation: float = Field(default=0.0, ge=0)
+    """Weight of the total variation prior, for teachers without BatchNorm."""
+    borrowed_statistics: float = Field(default=0.0, ge=0)
+    """Weight of BatchNorm statistics borrowed from another teacher of the pool, for teachers without BatchNorm."""
+    diversity: float = Field(default=0.0, ge=0)
+    """Weight of the within-class diversity term."""
+    augment: bool = True
+    """Random shift and flip of each image before the teacher sees it."""
+    recover_share: float = Field(default=0.4, gt=0, le=1)
+    """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
+    min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
+    """A recovered task whose teacher recognises a smaller share of its images is left out."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class MemoryConfig:
+    """The memory of recovered tasks."""
+
+    max_images: int = Field(default=40_000, ge=1)
+    """Images held at most; the oldest tasks make room."""
+    drawn_per_step: int = Field(default=512, ge=0, le=65536)
+    """Dead-leaves pictures drawn each step while tasks are recovered, which the teachers are asked about too."""
+    held_out_images: int = Field(default=512, ge=2)
+    """Pictures kept aside to choose the best checkpoint with."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class BellConfig:
+    """BELL, the meta-learner's training."""
+
+    objective: Literal["distill", "align"] = "distill"
+    """`distill`: every teacher asked about every image; `align`: the paper's sequential steps and replay."""
+    lr: float = Field(default=1e-3, gt=0, lt=10)
+    """Peak learning rate of the meta-learner (outer step)."""
+    inner_lr: float = Field(default=1e-3, gt=0, lt=10)
+    """Adam learning rate of the sequential inner steps (FREE: 1e-3)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay of the outer optimiser."""
+    batch_size: int = Field(default=256, ge=2, le=65536)
+    """Images a distillation step."""
+    updates_per_step: int = Field(default=10, ge=1, le=10_000)
+    """Distillation updates a step."""
+    interpolation: float = Field(default=1.0, ge=0)
+    """Outer step of the plain interpolation theta += eps (theta' - theta)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Softmax temperature of the distillation divergences."""
+    replay_tasks: int = Field(default=10, ge=0, le=1024)
+    """Cross-task episodes an update (FREE: 10)."""
+    replay_patience: int = Field(default=10, ge=1)
+    """Replay updates without a better query accuracy before the next epoch (FREE: 10)."""
+    replay_inner_steps: int = Field(default=5, ge=1, le=100)
+    """Inner SGD steps of a replay episode (FREE: 5)."""
+    replay_inner_lr: float = Field(default=0.01, gt=0)
+    """Inner SGD learning rate of a replay episode (FREE: 0.01)."""
+    n_way: int = Field(default=5, ge=2, le=1024)
+    """Classes of a cross-task episode."""
+    k_shot: int = Field(default=1, ge=1, le=1024)
+    """Support images a class of a cross-task episode."""
+    n_query: int = Field(default=15, ge=1, le=1024)
+    """Query images a class of a cross-task episode."""
+    match_label_names: bool = False
+    """Whether classes of different teachers with one name count as one class."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LearnerConfig:
+    """The meta-learner: its backbone and how it adapts."""
+
+    backbone: str = "conv4_64"
+    """Any timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
+    image_size: int = Field(default=32, ge=8, le=1024)
+    """Height and width the learner sees."""
+    channels: Literal[1, 3] = 3
+    """Channels the learner sees."""
+    init_from: str | None = None
+    """timm weights or a learner to start from (`timm:NAME`, a Hub id or a folder); not data-free then."""
+    views: list[Literal["identity", "flip"]] = field(default_factory=lambda: ["identity", "flip"])
+    """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
+    head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "nearest_mean"
+    """How the learner adapts to a support set."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainerConfig:
+    """The loop: how long, on what, what is kept."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Outer steps; None leaves the end to max_minutes, or to the recipe's own number."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Wall-clock minutes at most; schedules stretch to whichever of steps and minutes ends first."""
+    warmup_steps: int = Field(default=20, ge=0)
+    """Outer steps of generator-only meta-training before the first task is kept (FREE: 20)."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Autocast type; `auto` takes bf16 where the device computes it natively."""
+    channels_last: bool = True
+    """Memory format of convolutional networks."""
+    compile: bool = False
+    """torch.compile of the inner step."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of the log; the only steps that wait for the device."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Steps between two checkpoints."""
+    picture_every: int = Field(default=200, ge=1)
+    """Steps between two grids of recovered images."""
+    validation_episodes: int = Field(default=200, ge=1)
+    """Held-out recovered episodes that choose the best checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class HubConfig:
+    """What is pulled from and pushed to the Hub. Tokens are never part of a configuration."""
+
+    push_to_hub: str | None = None
+    """Repository `org/name` to publish the learner to."""
+    private: bool = False
+    """Whether that repository is created private."""
+    license: str | None = None
+    """Licence of the learner, chosen by the user; never invented."""
+    card_images: bool | None = None
+    """Whether the card shows recovered images; None: only if every teacher is public and ungated."""
+    name_private_teachers: bool = False
+    """Whether private and gated teachers are named in the card."""
+    push_generator: bool = False
+    """Whether the trained meta-generator is pushed too."""
+    base_model_relation: Literal["adapter", "merge", "quantized", "finetune"] = "finetune"
+    """Relation to the teachers in the card; the Hub would infer `merge`, which a distilled network is not."""
+    commit_message: str = "Upload meta-learner with hf-free"
+    """Message of the commit."""
+    create_pr: bool = False
+    """Whether to open a pull request instead of committing."""
+    cache_dir: str | None = None
+    """Folder of the download cache."""
+    teacher_memory: str = "4GiB"
+    """Budget for teachers' weights in memory, as 500MB or 4GiB."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class FreeConfig:
+    """Everything a training run is made of."""
+
+    recipe: RecipeName = "default"
+    """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
+    models: list[str] = field(default_factory=list)
+    """Teachers: Hub ids `org/name[@revision]` or local folders."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of everything random."""
+    defects: list[Defect] = field(default_factory=list)
+    """Single defects of the released code to switch on, for ablation."""
+    five: FiveConfig = field(default_factory=FiveConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    bell: BellConfig = field(default_factory=BellConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FreeConfig:
+        """Build the tree from nested mappings.
+
+        Raises:
+            ConfigError: an unknown key or an impossible value.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            raise _explain(error) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> FreeConfig:
+        """Read the tree from a YAML file."""
+        return cls.from_dict(read_yaml_mapping(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tree as nested plain dictionaries, every key present."""
+        return asdict(self)
+
+    def to_yaml(self) -> str:
+        """The tree as YAML, every key present."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: no such file, broken YAML, or something other than a mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        problem = f"cannot read the configuration {path}: {error.strerror}"
+        raise ConfigError(problem, action="give an existing file") from None
+    except UnicodeDecodeError:
+        problem = f"{path} is not a text file in UTF-8"
+        raise ConfigError(problem, allowed="a YAML file", action="save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}", action="mend the file at the line named") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}", allowed="a mapping of keys to values")
+    return values
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turn `section.key=value` texts into nested mappings; values are read as YAML.
+
+    Raises:
+        ConfigError: a text without `=` or with an empty key.
+    """
+    nested: dict[str, Any] = {}
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        parts = key.strip().split(".")
+        if not separator or not all(parts):
+            raise ConfigError(f"--set {text!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parsed = value
+        if isinstance(parsed, str):
+            with suppress(ValueError):
+                parsed = float(parsed)  # YAML 1.1 reads 1e-3 as a text
+        inner = nested
+        for part in parts[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[parts[-1]] = parsed
+    return nested
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two nested mappings; the second wins, lists are replaced whole."""
+    merged = dict(base)
+    for key, value in override.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def known_keys() -> list[str]:
+    """All keys of the tree as `section.key`, for messages and completion."""
+    keys = []
+    for entry in fields(FreeConfig):
+        default = getattr(FreeConfig(), entry.name)
+        if is_dataclass(default):
+            keys += [f"{entry.name}.{inner.name}" for inner in fields(default)]
+        else:
+            keys.append(entry.name)
+    return keys
+
+
+def _explain(error: ValidationError) -> ConfigError:
+    """Rewrite pydantic's errors: one line a wrong key, with the value, the rule and the way out."""
+    given, allowed, action = [], [], ""
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.4)
+            given.append(f"unknown configuration key {key!r}")
+            allowed.append(f"did you mean {', '.join(close)}?" if close else "see docs/configuration.md")
+            action = action or "hf-free train --help lists the flags; docs/configuration.md every key"
+        else:
+            given.append(f"{key} = {item['input']!r} cannot be used")
+            allowed.append(item["msg"][0].lower() + item["msg"][1:])
+            action = action or f"give another value, e.g. --set {key}=..."
+    return ConfigError("\n".join(given), allowed="; ".join(allowed), action=action)

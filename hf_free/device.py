@@ -1,0 +1,82 @@
+"""Where and in which precision to compute."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_free.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
+    """
+    if name == "auto":
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(found)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            allowed="auto, cpu, cuda, cuda:N or mps, as the machine has them",
+            action="--device cpu",
+        ) from None
+    return device
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Autocast type and memory format of the networks."""
+
+    dtype: torch.dtype | None = None
+    """Type of the heavy operations; None computes in fp32."""
+    channels_last: bool = True
+    """Whether pictures are laid out pixel by pixel, which convolutions of CPUs and GPUs prefer."""
+
+    @classmethod
+    def choose(cls, name: str, device: torch.device, *, channels_last: bool = True) -> Precision:
+        """`no`, `bf16`, `fp16`, or `auto`: bf16 where the device computes it natively."""
+        types = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = types[name] if name in types else (torch.bfloat16 if has_fast_bf16(device) else None)
+        return cls(dtype, channels_last)
+
+    @property
+    def name(self) -> str:
+        """The name that `choose` takes."""
+        return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """The context to compute in."""
+        return nullcontext() if self.dtype is None else torch.autocast(device.type, self.dtype)
+
+    def layout(self, images: Tensor) -> Tensor:
+        """Pictures in the memory format."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 runs on the device's own instructions rather than being emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.backends.cpu.get_cpu_capability()
+        return capabilities.startswith("AVX512") and _cpu_flag("avx512_bf16", "amx_bf16")
+    return False
+
+
+def _cpu_flag(*names: str) -> bool:
+    """Whether Linux lists one of the flags for the processor; elsewhere no."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return any(name in flags.split() for name in names)

@@ -1,0 +1,49 @@
+"""Errors a user can meet. Each says what was given, what is allowed and what to do next."""
+
+from __future__ import annotations
+
+
+class HfFreeError(Exception):
+    """Base of all errors that hf-free raises on purpose; the command line prints them without a traceback.
+
+    Args:
+        given: What was found or given, with the value.
+        allowed: The rule or the allowed values.
+        action: What to do next, preferably a command or a flag.
+    """
+
+    def __init__(self, given: str, *, allowed: str = "", action: str = "") -> None:
+        self.given, self.allowed, self.action = given, allowed, action
+        super().__init__(given)
+
+    def __str__(self) -> str:
+        lines = [self.given]
+        if self.allowed:
+            lines.append(f"  allowed: {self.allowed}")
+        if self.action:
+            lines.append(f"  to do:   {self.action}")
+        return "\n".join(lines)
+
+
+class ConfigError(HfFreeError):
+    """A configuration key or value that cannot be used."""
+
+
+class TeacherReferenceError(HfFreeError):
+    """A text that names no teacher."""
+
+
+class HubError(HfFreeError):
+    """A Hub that does not have, does not give, or cannot be reached."""
+
+
+class TeacherError(HfFreeError):
+    """A checkpoint that cannot serve as a teacher."""
+
+
+class DatasetError(HfFreeError):
+    """A data set that cannot be read or cannot fill an episode."""
+
+
+class RunError(HfFreeError):
+    """A training run that cannot start or go on."""

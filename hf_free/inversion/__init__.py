@@ -1,0 +1,1 @@
+"""Recovering tasks from teachers: FIVE, its losses, and pictures that are drawn."""

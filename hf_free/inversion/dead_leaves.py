@@ -1,0 +1,98 @@
+"""Dead-leaves pictures: random shapes that hide each other, a statistical model of natural images without any image.
+
+Lee, Mumford & Huang, "Occlusion models for natural images" (2001), showed that such pictures share the scale
+invariance, the edges and the marginal statistics of photographs; Baradad et al., "Learning to See by Looking at
+Noise" (NeurIPS 2021), that networks learn useful features from them. hf-free asks the teachers about them: they cover
+the space between the recovered pictures of single classes. Teachers' mean and deviation give the colours.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LEAVES = 14
+"""Shapes a picture."""
+
+EXPONENTS = (1.0, 2.2)
+"""Range of a in the 1/f^a amplitude spectrum of the textures; photographs lie near 1 (Field 1987), 2.2 is smooth."""
+
+
+def fractal_noise(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Coloured noise with a 1/f^a spectrum -> (count, 3, size, size), mean 0 and deviation about 1."""
+    rows, columns = torch.fft.fftfreq(size).view(-1, 1), torch.fft.rfftfreq(size).view(1, -1)
+    frequency = (rows.square() + columns.square()).sqrt().clamp_min(1 / size)
+    exponent = _uniform((count, 1, 1, 1), *EXPONENTS, generator)
+    white = torch.fft.rfft2(torch.randn(count, 3, size, size, generator=generator))
+    noise = torch.fft.irfft2(white / frequency**exponent, s=(size, size))
+    noise = noise - noise.mean((2, 3), keepdim=True)
+    noise = noise / noise.flatten(1).std(1).clamp_min(1e-6).view(-1, 1, 1, 1)
+    # photographs vary mostly in luminance: the three channels share 0.6 of each other, with some variety
+    mix = 0.5 * torch.eye(3) + 0.6 + 0.15 * torch.randn(count, 3, 3, generator=generator)
+    return torch.einsum("ncd,ndhw->nchw", mix, noise)
+
+
+def dead_leaves(
+    count: int,
+    size: int,
+    *,
+    generator: torch.Generator,
+    mean: Tensor | float = 0.5,
+    std: Tensor | float = 0.25,
+    leaves: int = LEAVES,
+) -> Tensor:
+    """Draw textured ellipses and rounded rectangles over each other.
+
+    Args:
+        count: Number of pictures.
+        size: Height and width in pixels.
+        generator: CPU generator.
+        mean: Mean of the whole batch a channel, (3,) or a number, in [0, 1].
+        std: Deviation of the whole batch a channel, likewise.
+        leaves: Shapes a picture.
+
+    Returns:
+        (count, 3, size, size) in [0, 1].
+    """
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    picture = _colour(count, generator) + _texture(count, size, generator)
+    for leaf in range(leaves):
+        small = 0.6 if leaf > leaves // 2 else 1.0  # details lie on top
+        radius = small * (_uniform((count, 1, 1), 0, 1, generator) ** 1.5 * 0.9 + 0.06)
+        centre_x, centre_y = _uniform((count, 1, 1), -1, 1, generator), _uniform((count, 1, 1), -1, 1, generator)
+        angle = _uniform((count, 1, 1), 0, math.pi, generator)
+        aspect = _uniform((count, 1, 1), 0.25, 1, generator)
+        u = ((x - centre_x) * angle.cos() + (y - centre_y) * angle.sin()) / radius
+        v = ((y - centre_y) * angle.cos() - (x - centre_x) * angle.sin()) / (radius * aspect)
+        is_ellipse = _uniform((count, 1, 1), 0, 1, generator) < 0.6
+        power = torch.where(is_ellipse, 2.0, 6.0)  # a superellipse of power 6 is a rounded rectangle
+        inside = 1 - u.abs() ** power - v.abs() ** power
+        mask = torch.sigmoid(inside * _uniform((count, 1, 1), 4, 20, generator)).unsqueeze(1)  # edges of all widths
+        mask = mask * (_uniform((count, 1, 1, 1), 0, 1, generator) < 0.8)
+        slopes = 0.3 * torch.randn(2, count, 1, 1, generator=generator)
+        shade = (u * slopes[0] + v * slopes[1]).clamp(-1, 1).unsqueeze(1)
+        leaf_colours = _colour(count, generator) + shade + 0.7 * _texture(count, size, generator)
+        picture = torch.lerp(picture, leaf_colours, mask)
+    picture = picture - picture.mean((0, 2, 3), keepdim=True)
+    picture = picture / picture.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    per_channel = [torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1) for value in (std, mean)]
+    return (picture * per_channel[0] + per_channel[1]).clamp_(0, 1)
+
+
+def _colour(count: int, generator: torch.Generator) -> Tensor:
+    """A brightness and a smaller tint a picture -> (count, 3, 1, 1)."""
+    bright = torch.randn(count, 1, 1, 1, generator=generator)
+    return 0.9 * bright + 0.45 * torch.randn(count, 3, 1, 1, generator=generator)
+
+
+def _texture(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Fractal noise of exponentially distributed strength, mean 1/3: most surfaces are nearly plain."""
+    strength = torch.empty(count, 1, 1, 1).exponential_(3.0, generator=generator)
+    return fractal_noise(count, size, generator) * strength
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator) * (high - low) + low

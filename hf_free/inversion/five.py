@@ -1,0 +1,266 @@
+"""FIVE: one meta-generator that adapts to any teacher in a few inner steps, and learns to do so better.
+
+Inner loop, a teacher: a copy of the meta-generator and fresh latents take k Adam steps on the inversion loss.
+Outer step: the gradients met on the way, at the copies' weights, move the meta-generator (first-order MAML, Finn
+et al. 2017). Fast-Datafree (Fang et al. 2022) accumulates them over all inner steps and keeps one outer Adam; the
+released FREE code takes the last step's gradient only and makes a new Adam for every outer step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hf_free.config import FiveConfig
+from hf_free.device import Precision
+from hf_free.errors import RunError
+from hf_free.inversion.generator import MetaGenerator
+from hf_free.inversion.losses import cross_entropy, disagreement, total_variation, weighted_sum
+from hf_free.inversion.statistics import collected_distances
+from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.teachers.teacher import Teacher
+
+BETAS = (0.5, 0.999)
+"""Adam's betas for generator and latents (FREE, Fast-Datafree)."""
+
+MAX_SHIFT_SHARE = 8
+"""Pictures shift by up to 1/8 of their size: FREE's RandomCrop(32, padding=4)."""
+
+Student = Callable[[Tensor, int], Tensor]
+"""The meta-learner's answer for one teacher: (pictures in [0, 1], teacher index) -> logits (B, n)."""
+
+
+class Wanted(NamedTuple):
+    """What one inversion is asked for: latents' labels and the teacher's classes they stand for."""
+
+    labels: Tensor
+    classes: tuple[int, ...]
+
+
+class Five:
+    """The meta-generator with its inner and outer loop.
+
+    Args:
+        config: Steps, rates and loss weights.
+        image_size: Height and width of recovered pictures.
+        channels: 1 or 3.
+        device: Where it computes.
+        precision: Autocast type and memory format.
+        defects: Names of the released code's defects to reproduce.
+    """
+
+    def __init__(
+        self,
+        config: FiveConfig,
+        *,
+        image_size: int,
+        channels: int = 3,
+        device: torch.device | str = "cpu",
+        precision: Precision | None = None,
+        defects: Collection[str] = (),
+    ) -> None:
+        self.config, self.defects = config, frozenset(defects)
+        self.device, self.precision = torch.device(device), precision or Precision()
+        self.generator = MetaGenerator(
+            image_size, channels, config.latent_dim, config.width, config.max_classes if config.conditional else 0
+        ).to(self.device)
+        self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._fast = copy.deepcopy(self.generator)
+        self.optimizer = self._outer_optimizer()
+
+    def outer_step(
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """Recover a task from each teacher and move the meta-generator once.
+
+        Args:
+            teachers: (index in the pool, teacher), one graph alive at a time.
+            student: The meta-learner, for the adversarial term; None leaves the term out.
+
+        Returns:
+            The tasks, and the mean loss terms at the last inner step.
+        """
+        gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
+        tasks, logged = [], []
+        for index, teacher in teachers:
+            images, wanted, terms = self.adapt(teacher, index, student, gradients)
+            tasks.append(finish_task(images, wanted.labels, wanted.classes, teacher, index))
+            logged.append(terms)
+        if all(bool(torch.isfinite(g).all()) for g in gradients):  # a teacher gone wrong must not poison the others
+            self._apply_outer(gradients)
+        names = {name for terms in logged for name in terms}
+        means = {n: torch.stack([terms[n] for terms in logged if n in terms]).mean().item() for n in sorted(names)}
+        return tasks, means
+
+    def adapt(
+        self,
+        teacher: Teacher,
+        index: int = 0,
+        student: Student | None = None,
+        gradients: list[Tensor] | None = None,
+        *,
+        steps: int | None = None,
+    ) -> tuple[Tensor, Wanted, dict[str, Tensor]]:
+        """The inner loop for one teacher; nothing here waits for the device.
+
+        Args:
+            teacher: Whom to invert.
+            index: Its place in the pool, which the student is asked with.
+            student: See `outer_step`.
+            gradients: One tensor a generator parameter, to which the outer gradient is added.
+            steps: Inner steps; None takes the configuration's.
+
+        Returns:
+            Pictures (N, C, H, W) in [0, 1], what they were made for, and the last step's loss terms.
+        """
+        steps = steps or self.config.inner_steps
+        wanted = self._want(teacher)
+        latents = torch.randn(len(wanted.labels), self.config.latent_dim, device=self.device, requires_grad=True)
+        with torch.no_grad():
+            torch._foreach_copy_(list(self._fast.parameters()), list(self.generator.parameters()))
+        weights = list(self._fast.parameters())
+        groups: list[dict[str, Any]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
+        optimizer = torch.optim.Adam(groups, lr=self.config.inner_lr, betas=BETAS, fused=True)
+        pictures, terms = torch.empty(0), {}
+        for step in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with self.precision.autocast(self.device):
+                pictures = self._fast(latents, wanted.labels)
+            terms = self.loss_terms(pictures, wanted, teacher, index, student)
+            weighted_sum(terms, self._weights()).backward()
+            is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
+            if gradients is not None and is_counted:
+                torch._foreach_add_(gradients, [w.grad for w in weights if w.grad is not None])
+            optimizer.step()
+        if "images_before_last_step" not in self.defects:
+            with torch.no_grad(), self.precision.autocast(self.device):
+                pictures = self._fast(latents, wanted.labels)
+        return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
+
+    def loss_terms(
+        self, pictures: Tensor, wanted: Wanted, teacher: Teacher, index: int = 0, student: Student | None = None
+    ) -> dict[str, Tensor]:
+        """The inversion loss's named terms for pictures (N, C, H, W) in [0, 1]; all fp32 scalars."""
+        config, seen = self.config, pictures
+        if config.augment:
+            seen = shift_and_flip(pictures)
+        terms: dict[str, Tensor] = {}
+        layers = teacher.batchnorm_layers() if config.batchnorm else []
+        with self.precision.autocast(self.device), collected_distances(layers) as distances:
+            logits = teacher.logits(self.precision.layout(seen))[:, list(wanted.classes)]
+        terms["cross_entropy"] = cross_entropy(logits, wanted.labels)
+        if distances:
+            terms["batchnorm"] = torch.stack(distances).mean()
+        if config.total_variation:
+            terms["total_variation"] = total_variation(pictures)
+        if student is not None and config.adversarial and len(wanted.classes) == teacher.record.num_classes:
+            with self.precision.autocast(self.device):
+                answer = student(seen, index)[:, : logits.shape[1]]
+            released = "divergence_of_probabilities" in self.defects
+            answer = answer.detach() if released else answer  # as released: no gradient through the student
+            terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
+        return terms
+
+    def state_dict(self) -> dict[str, object]:
+        """Generator and outer optimiser."""
+        return {"generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, dict]) -> None:
+        """Restore what `state_dict` gave."""
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _want(self, teacher: Teacher) -> Wanted:
+        """Labels of the pictures: all classes, or a random subset of a large head's."""
+        count = teacher.record.num_classes
+        chosen = list(range(count))
+        if count > self.config.max_classes:
+            chosen = sorted(torch.randperm(count)[: self.config.max_classes].tolist())
+        labels = torch.arange(len(chosen), device=self.device).repeat(self.config.images_per_class)
+        return Wanted(labels, tuple(chosen))
+
+    def _weights(self) -> dict[str, float]:
+        names = ("cross_entropy", "batchnorm", "total_variation", "adversarial")
+        return {name: getattr(self.config, name) for name in names}
+
+    def _outer_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.generator.parameters(), lr=self.config.outer_lr, betas=BETAS, fused=True)
+
+    def _apply_outer(self, gradients: list[Tensor]) -> None:
+        if "outer_optimizer_reborn" in self.defects:
+            self.optimizer = self._outer_optimizer()
+        for weight, gradient in zip(self.generator.parameters(), gradients, strict=True):
+            weight.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def shift_and_flip(pictures: Tensor) -> Tensor:
+    """Shift each picture by up to 1/8 of its size (edges repeated) and flip every other one at random; one gather."""
+    count, _, height, width = pictures.shape
+    device = pictures.device
+    reach = max(1, height // MAX_SHIFT_SHARE)
+    dy, dx = torch.randint(-reach, reach + 1, (2, count, 1), device=device)
+    flip = torch.rand(count, 1, device=device) < 0.5
+    rows = (torch.arange(height, device=device) + dy).clamp_(0, height - 1)  # (B, H)
+    columns = torch.arange(width, device=device).expand(count, -1)
+    columns = (torch.where(flip, width - 1 - columns, columns) + dx).clamp_(0, width - 1)  # (B, W)
+    batch = torch.arange(count, device=device)[:, None, None]
+    # (B, H, W, C): indexing the channels-last view moves whole pixels
+    return pictures.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def invert_teacher(
+    teacher: Teacher,
+    *,
+    steps: int,
+    images_per_class: int = 10,
+    generator: Path | None = None,
+    seed: int = 0,
+    config: FiveConfig | None = None,
+) -> RecoveredTask:
+    """Recover one task from one teacher, from a fresh or a meta-trained generator.
+
+    Args:
+        teacher: Whom to invert.
+        steps: Inner steps.
+        images_per_class: Pictures a class.
+        generator: Run folder whose trained meta-generator to start from; None starts afresh.
+        seed: Seed of generator and latents.
+        config: Rates and loss weights; None takes those of the run, or the defaults.
+
+    Raises:
+        RunError: a run folder without a meta-generator.
+    """
+    from hf_free.run_folder import RunFolder
+
+    torch.manual_seed(seed)
+    image_size, channels = max(teacher.record.input_size[1:]), teacher.record.input_size[0]
+    weights = None
+    if generator is not None:
+        run = RunFolder(Path(generator))
+        if not run.generator.is_file():
+            problem = f"{generator} holds no meta-generator"
+            raise RunError(problem, allowed="the output folder of hf-free train", action="train one")
+        settings = run.read_config()
+        config = config or settings.five
+        image_size, channels = settings.learner.image_size, settings.learner.channels
+        weights = load_file(run.generator)
+    values = {**vars(config or FiveConfig()), "images_per_class": images_per_class}
+    five = Five(
+        FiveConfig(**{k: v for k, v in values.items() if not k.startswith("_")}),
+        image_size=image_size,
+        channels=channels,
+        device=teacher.device,
+        precision=Precision.choose("auto", teacher.device),
+    )
+    if weights is not None:
+        five.generator.load_state_dict(weights)
+    images, wanted, _ = five.adapt(teacher, steps=steps)
+    return finish_task(images, wanted.labels, wanted.classes, teacher, 0)

@@ -1,0 +1,67 @@
+"""The meta-generator: latents and class slots in, pictures in [0, 1] out."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAK = 0.2
+"""Slope of LeakyReLU (DAFL, Chen et al. 2019; the generator of FREE's released code)."""
+
+LARGEST_SEED = 16
+"""Height of the first feature map at most: a linear layer onto more would dwarf the rest of the network."""
+
+
+class MetaGenerator(nn.Module):
+    """Generator of FREE's released code, after DAFL and CMI: a linear layer, then upsampling and 3x3 convolutions.
+
+    Linear(latent -> 2 width x s0 x s0), BatchNorm, then a stage of (nearest x2, 3x3 convolution, BatchNorm,
+    LeakyReLU) a doubling, a 3x3 convolution to the channels, sigmoid. Two stages up to 64 pixels, as released.
+    BatchNorm always uses the batch's statistics, so there are no running ones to keep.
+
+    Args:
+        image_size: Height and width of the pictures.
+        channels: 1 or 3.
+        latent_dim: Width of a latent z.
+        width: Channels of the last hidden layer.
+        class_slots: Number of class codes that are added to z; 0 makes the generator unconditional, as in FREE.
+    """
+
+    def __init__(
+        self, image_size: int, channels: int = 3, latent_dim: int = 256, width: int = 64, class_slots: int = 0
+    ) -> None:
+        super().__init__()
+        self.image_size, self.latent_dim = image_size, latent_dim
+        stages = 2 if image_size <= 64 else math.ceil(math.log2(image_size / LARGEST_SEED))
+        self.seed_size = math.ceil(image_size / 2**stages)
+        self.codes = nn.Parameter(torch.randn(class_slots, latent_dim)) if class_slots else None
+        widths = [2 * width] * stages + [width]  # 128, 128, 64 in FREE
+        self.seed = nn.Linear(latent_dim, widths[0] * self.seed_size**2)
+        self.seed_norm = nn.BatchNorm2d(widths[0], track_running_stats=False)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.BatchNorm2d(after, track_running_stats=False),
+                nn.LeakyReLU(LEAK),
+            )
+            for before, after in pairwise(widths)
+        )
+        self.to_picture = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, latents: Tensor, slots: Tensor | None = None) -> Tensor:
+        """Latents (B, latent_dim) and class slots (B,) -> pictures (B, channels, image_size, image_size) in [0, 1]."""
+        if self.codes is not None and slots is not None:
+            latents = latents + self.codes[slots]
+        maps = self.seed(latents).unflatten(1, (-1, self.seed_size, self.seed_size))
+        maps = self.seed_norm(maps.contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            maps = stage(maps)
+        pictures = self.to_picture(maps).float().sigmoid()
+        if pictures.shape[-1] != self.image_size:
+            pictures = F.interpolate(pictures, size=self.image_size, mode="bilinear", antialias=True)
+        return pictures

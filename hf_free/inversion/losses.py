@@ -1,0 +1,61 @@
+"""Losses of the inversion as plain functions, and their weighted sum with named terms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the teacher's logits (B, n) to the wanted labels (B,); FREE's one-hot loss."""
+    return F.cross_entropy(logits.float(), labels)
+
+
+def disagreement(teacher_logits: Tensor, student_logits: Tensor, *, of_probabilities: bool = False) -> Tensor:
+    """Minus the divergence of the student from the teacher, where both name the same class (FREE's L_adv).
+
+    Minimising it looks for pictures on which the student is still wrong: Fast-Datafree (Fang et al. 2022),
+    BiDf-MKD's boundary queries. Mended form: -mean([argmax t = argmax s] KL(t || s)).
+
+    Args:
+        teacher_logits: (B, n).
+        student_logits: (B, n).
+        of_probabilities: The released code's form, where `kl_div` gets probabilities instead of log-probabilities
+            and the arguments in the other order; it equals mean(mask * (H(s) + <s, t>)).
+    """
+    teacher, student = teacher_logits.float(), student_logits.float()
+    agree = (teacher.argmax(1) == student.argmax(1)).float()
+    if of_probabilities:
+        target = student.softmax(1)
+        divergence = F.kl_div(teacher.softmax(1), target, reduction="none").sum(1)
+    else:
+        divergence = F.kl_div(student.log_softmax(1), teacher.softmax(1), reduction="none").sum(1)
+    return -(divergence * agree).mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels of (B, C, H, W) (Mahendran & Vedaldi 2015, beta = 2)."""
+    down = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
+    right = (images[..., 1:] - images[..., :-1]).square().mean()
+    return down + right
+
+
+def pairwise_distance(features: Tensor, labels: Tensor) -> Tensor:
+    """Mean cosine distance between features of different pictures of one class: the within-class variety.
+
+    Args:
+        features: (B, D).
+        labels: (B,).
+
+    Returns:
+        A scalar in [0, 2]; 0 where no class has two pictures.
+    """
+    directions = F.normalize(features.float().flatten(1), dim=1)
+    same = (labels[:, None] == labels[None, :]).float().fill_diagonal_(0)
+    return ((1 - directions @ directions.T) * same).sum() / same.sum().clamp_min(1)
+
+
+def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Sum of the terms with a non-zero weight."""
+    return torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum()

@@ -1,0 +1,78 @@
+"""A recovered task: what one inversion of one teacher gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_free.inversion.losses import pairwise_distance
+from hf_free.teachers.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Health:
+    """How good a recovery is, by the teacher's own judgement."""
+
+    accuracy: float
+    """Share of the pictures that the teacher recognises as the class they were made for."""
+    loss: float
+    """Cross-entropy to that class, in nats."""
+    diversity: float
+    """Mean cosine distance of the teacher's features within a class, 0 (all alike) to 2."""
+
+    def reason_to_leave_out(self, min_accuracy: float) -> str | None:
+        """Why the task should not be learned from, or None."""
+        if not (self.loss == self.loss and abs(self.loss) != float("inf")):
+            return "the teacher's outputs on its recovered pictures are not finite"
+        if self.accuracy < min_accuracy:
+            share = f"{self.accuracy:.0%} of its recovered pictures"
+            return f"the teacher recognises {share} (at least {min_accuracy:.0%} are needed)"
+        return None
+
+
+@dataclass(frozen=True)
+class RecoveredTask:
+    """Pictures recovered from one teacher, with labels.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) in 0..n-1, positions in `classes`.
+        soft_labels: (N, n) the teacher's probabilities over `classes`.
+        classes: The teacher's classes that the task is about, by their index in its head.
+        teacher: Index of the teacher in its pool.
+        reference: Text that names the teacher.
+        health: Quality of the recovery.
+    """
+
+    images: Tensor
+    labels: Tensor
+    soft_labels: Tensor
+    classes: tuple[int, ...]
+    teacher: int
+    reference: str
+    health: Health
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Pictures in [0, 1] as bytes, rounded."""
+    return (images.detach() * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def finish_task(
+    images: Tensor, labels: Tensor, classes: tuple[int, ...], teacher: Teacher, index: int
+) -> RecoveredTask:
+    """Round the pictures, ask the teacher about them, and take its health."""
+    stored = to_uint8(images)
+    output = teacher(stored.float() / 255)
+    logits = output.logits[:, list(classes)].float()
+    health = Health(
+        accuracy=(logits.argmax(1) == labels).float().mean().item(),
+        loss=torch.nn.functional.cross_entropy(logits, labels).item(),
+        diversity=pairwise_distance(output.features, labels).item(),
+    )
+    return RecoveredTask(
+        stored.cpu(), labels.cpu(), logits.softmax(1).cpu(), classes, index, teacher.record.reference, health
+    )

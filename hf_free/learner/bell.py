@@ -1,0 +1,245 @@
+"""BELL: how the meta-learner learns from recovered tasks. `Aligner` is the paper's way, `Distiller` the default.
+
+Both offer `step(tasks, memory, rate)`, which returns named terms for the log, and `student`, the answer that FIVE's
+adversarial term asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from hf_free.config import BellConfig
+from hf_free.device import Precision
+from hf_free.episodes import sample_episodes, score_episodes
+from hf_free.inversion.five import shift_and_flip
+from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.align import interpolate, pairwise_cosine, sequential_steps
+from hf_free.learner.distill import AnswerSheet, GroupedCentre, answer_loss
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.replay import draw_classes, draw_episode, maml_query_loss
+from hf_free.memory import TaskMemory
+
+RELEASED_GAIN = 67.0
+"""Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
+
+
+class Bell(Protocol):
+    """What the loop needs of a way to learn."""
+
+    optimizer: torch.optim.Optimizer
+
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
+        """Learn from the new tasks and the memory; `rate` scales the learning rate."""
+
+    def score(self, held_out: TaskMemory, episodes: int) -> float:
+        """How good the learner is on recovered pictures it never learned from; higher is better."""
+
+    def student(self, images: Tensor, teacher: int) -> Tensor:
+        """The learner's logits for a teacher's classes."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint has to hold besides the learner."""
+
+
+class Distiller:
+    """Learns the answers of all teachers to the pictures in the memory.
+
+    Args:
+        learner: Its projection predicts the answers.
+        sheet: Where whose answers stand.
+        config: Rates and sizes.
+        precision: Autocast type.
+    """
+
+    def __init__(self, learner: MetaLearner, sheet: AnswerSheet, config: BellConfig, precision: Precision) -> None:
+        self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
+        self.centre = GroupedCentre(sheet.sizes).to(learner.device)
+        parameters = [p for p in learner.parameters() if p.requires_grad]
+        fused = learner.device.type in ("cpu", "cuda")
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused
+        )
+
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
+        """`updates_per_step` updates on random pictures of the memory; see `Bell`."""
+        self.learner.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * rate
+        total = torch.zeros((), device=self.learner.device)
+        for _ in range(self.config.updates_per_step):
+            sample = memory.sample(self.config.batch_size)
+            predicted = self._predict(sample.images.to(self.learner.device).float() / 255)
+            terms = answer_loss(predicted, sample.answers.to(self.learner.device), self.centre)
+            loss = torch.stack(list(terms.values())).sum()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach()
+        return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
+
+    @torch.no_grad()
+    def score(self, held_out: TaskMemory, episodes: int) -> float:
+        """Minus the loss on the held-out pictures: 0 is perfect, -1 is what predicting nothing gives."""
+        self.learner.eval()
+        count = len(held_out)
+        if not count:
+            return 0.0
+        parts = held_out.images[:count].split(512)
+        predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
+        known = held_out.answers[:count].to(self.learner.device).float()
+        return -answer_loss(predicted, known, self.centre)["answers"].item()
+
+    def student(self, images: Tensor, teacher: int) -> Tensor:
+        """See `Bell`."""
+        return self._predict(images)[:, self.sheet.columns(teacher)]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """See `Bell`."""
+        return {}
+
+    def _predict(self, images: Tensor) -> Tensor:
+        with self.precision.autocast(images.device):
+            return self.learner.raw_answers(self.precision.layout(images))
+
+
+class Aligner:
+    """The paper's BELL: sequential steps over the tasks of several teachers, then replay of cross-task episodes.
+
+    Args:
+        learner: The meta-learner.
+        config: Rates and sizes.
+        precision: Autocast type of the first-order part.
+        class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary.
+        defects: Names of the released code's defects to reproduce.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        config: BellConfig,
+        precision: Precision,
+        *,
+        class_names: dict[tuple[int, int], str] | None = None,
+        defects: Collection[str] = (),
+    ) -> None:
+        self.learner, self.config, self.precision = learner, config, precision
+        self.class_names, self.defects = class_names or {}, frozenset(defects)
+        head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
+        self.network = nn.Sequential(learner, head)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        self.measure_alignment = False
+        self._replay_weights: dict[str, Tensor] = {}
+
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
+        """One alignment over the tasks, then replay until it stops helping; see `Bell`."""
+        self.network.train()
+        terms = self._align([task for task in tasks if len(task.classes) <= self.config.n_way])
+        return {**terms, **self._replay(memory)}
+
+    def student(self, images: Tensor, teacher: int) -> Tensor:
+        """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
+        self.network.train()
+        if "student_keeps_replay_weights" in self.defects and self._replay_weights:
+            return functional_call(self.network, self._replay_weights, (images,))
+        return self.network(images)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """See `Bell`."""
+        return {"head": self.network[1]}
+
+    def score(self, held_out: TaskMemory, episodes: int) -> float:
+        """Accuracy of cross-task episodes of held-out recovered pictures, by nearest class mean; see `Bell`."""
+        n_way, needed = self.config.n_way, self.config.k_shot + 1
+        classes = held_out.pictures_by_class(needed)
+        if len(classes) < n_way:
+            return 0.0
+        n_query = min(self.config.n_query, min(len(places) for places in classes.values()) - self.config.k_shot)
+        features = self.learner.embed(held_out.images[: len(held_out)])
+        places = torch.cat(list(classes.values()))
+        labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(p) for p in classes.values()]))
+        drawn = sample_episodes(
+            labels,
+            n_way=n_way,
+            k_shot=self.config.k_shot,
+            n_query=n_query,
+            episodes=episodes,
+            generator=torch.Generator().manual_seed(0),  # the same episodes at every checkpoint
+        )
+        return score_episodes(features[places], drawn).mean().item()
+
+    def _task_loss(self, task: RecoveredTask, network: nn.Module) -> Tensor:
+        device = self.learner.device
+        images = shift_and_flip(task.images.to(device).float() / 255)
+        with self.precision.autocast(device):
+            logits = network(images)[:, : len(task.classes)].float()
+        target = task.soft_labels.to(device)
+        if "divergence_of_probabilities" in self.defects:
+            return F.kl_div(logits.softmax(1), target)
+        return F.kl_div((logits / self.config.temperature).log_softmax(1), target, reduction="batchmean")
+
+    def _align(self, tasks: Sequence[RecoveredTask]) -> dict[str, float]:
+        if not tasks:
+            return {}
+        order = torch.randperm(len(tasks)).tolist()  # the identity of align.py needs a random one
+        losses = [partial(self._task_loss, tasks[i]) for i in order]
+        terms: dict[str, float] = {}
+        if self.measure_alignment and len(tasks) > 1:
+            terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
+        make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
+        moved, seen = sequential_steps(self.network, losses, make)
+        if "reptile_gradient_through_adam" in self.defects:
+            for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):
+                parameter.grad = RELEASED_GAIN * (parameter.detach() - other.detach())
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            interpolate(self.network, moved, self.config.interpolation)
+        terms["distillation"] = torch.stack(seen).mean().item()
+        return terms
+
+    def _replay(self, memory: TaskMemory) -> dict[str, float]:
+        config = self.config
+        classes = memory.pictures_by_class(config.k_shot + config.n_query)
+        names = [self.class_names.get((memory.classes[i].teacher, memory.classes[i].index)) for i in classes]
+        ids = list(classes)
+        if len(draw_classes(ids, names, config.n_way)) < config.n_way or not config.replay_tasks:
+            return {}
+        best, waited, accuracy, updates = 0.0, 0, 0.0, 0
+        while waited < config.replay_patience:
+            accuracy = self._replay_update(memory, classes, ids, names)
+            updates += 1
+            best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
+        return {"replay_accuracy": accuracy, "replay_updates": float(updates)}
+
+    def _replay_update(
+        self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], names: list[str | None]
+    ) -> float:
+        config, device = self.config, self.learner.device
+        self.optimizer.zero_grad(set_to_none=True)
+        accuracies = []
+        for _ in range(config.replay_tasks):
+            chosen = draw_classes(ids, names, config.n_way)
+            support, support_labels, query, query_labels = draw_episode(
+                memory, classes, chosen, config.k_shot, config.n_query
+            )
+            loss, accuracy, weights = maml_query_loss(
+                self.network,
+                support.to(device).float() / 255,
+                support_labels.to(device),
+                query.to(device).float() / 255,
+                query_labels.to(device),
+                steps=config.replay_inner_steps,
+                lr=config.replay_inner_lr,
+            )
+            loss.backward()
+            accuracies.append(accuracy)
+            self._replay_weights = {name: weight.detach() for name, weight in weights.items()}
+        self.optimizer.step()
+        return torch.stack(accuracies).mean().item()

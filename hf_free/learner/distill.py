@@ -1,0 +1,110 @@
+"""The default learner: every teacher is asked about every picture, and one small network learns all the answers.
+
+FREE tells the learner what one teacher says about the five classes of one task. Here a picture recovered from one
+teacher, or merely drawn, is shown to all of them; the learner predicts all logits at once from one feature vector
+(a linear projection). What the answers agree on is what the teachers' classes share, so the learner's predicted
+answers are the embedding that new classes are told apart in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.device import Precision
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
+
+MAX_ANSWERS = 64
+"""Outputs of one teacher that are learned at most; a larger head is represented by a random subset of its classes."""
+
+
+class AnswerSheet:
+    """Which outputs of which teacher stand where in a row of answers.
+
+    Args:
+        counts: Number of classes of each teacher.
+        seed: Seed of the subsets of large heads.
+    """
+
+    def __init__(self, counts: Sequence[int], *, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.chosen: list[Tensor | None] = [
+            torch.randperm(count, generator=generator)[:MAX_ANSWERS].sort().values if count > MAX_ANSWERS else None
+            for count in counts
+        ]
+        self.sizes = [min(count, MAX_ANSWERS) for count in counts]
+        self.starts = [sum(self.sizes[:i]) for i in range(len(counts))]
+        self.width = sum(self.sizes)
+
+    def columns(self, teacher: int) -> slice:
+        """Where a teacher's answers stand."""
+        return slice(self.starts[teacher], self.starts[teacher] + self.sizes[teacher])
+
+    @torch.no_grad()
+    def ask(self, pool: TeacherPool, images: Tensor, precision: Precision, *, batch: int = 512) -> Tensor:
+        """Show pictures (N, C, H, W) uint8 to every teacher -> logits (N, width) in fp16, on the CPU.
+
+        Teachers come one after the other, so that a pool larger than its budget is loaded once a call.
+        """
+        sheet = torch.empty(len(images), self.width, dtype=torch.float16)
+        for index in range(len(pool)):
+            sheet[:, self.columns(index)] = self._ask_one(pool[index], index, images, precision, batch)
+        return sheet
+
+    def _ask_one(self, teacher: Teacher, index: int, images: Tensor, precision: Precision, batch: int) -> Tensor:
+        rows = []
+        for part in images.split(batch):
+            seen = precision.layout(part.to(teacher.device).float() / 255)
+            with precision.autocast(teacher.device):
+                logits = teacher.logits(seen)
+            chosen = self.chosen[index]
+            rows.append(logits if chosen is None else logits[:, chosen.to(logits.device)])
+        return torch.cat(rows).to("cpu", torch.float16)
+
+
+class GroupedCentre(nn.Module):
+    """Subtracts from each teacher's logits their mean: a shift of all of them changes no probability.
+
+    Args:
+        sizes: Number of answers of each teacher.
+    """
+
+    groups: Tensor
+    sizes: Tensor
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        counts = torch.tensor(sizes)
+        self.register_buffer("groups", torch.arange(len(counts)).repeat_interleave(counts), persistent=False)
+        self.register_buffer("sizes", counts.float(), persistent=False)
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """(B, A) -> (B, A)."""
+        sums = answers.new_zeros(len(answers), len(self.sizes)).index_add_(1, self.groups, answers)
+        return answers - (sums / self.sizes)[:, self.groups]
+
+
+def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> dict[str, Tensor]:
+    """Squared error of predicted logits, each teacher in units of its own answers' spread.
+
+    Matching logits is distillation at high temperature (Hinton et al. 2015, section 2.1; Ba & Caruana 2014); unlike a
+    divergence of probabilities it keeps what a confident teacher says of the classes it rules out.
+
+    Args:
+        predicted: (B, A).
+        answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing.
+        centre: The teachers' groups.
+
+    Returns:
+        `answers`: the mean of squared error over mean square; 1 is what predicting zero would give.
+    """
+    known = ~answers.isnan()
+    wanted = centre(answers.nan_to_num())
+    error = ((centre(predicted.float()) - wanted).square() * known).sum(0)
+    spread = (wanted.square() * known).sum(0)
+    sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
+    sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
+    return {"answers": (sums[0] / sums[1].clamp_min(1e-6)).mean()}

@@ -1,0 +1,22 @@
+"""From predicted answers to the space that new classes are told apart in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float = 1.0) -> Tensor:
+    """Square roots of each teacher's probabilities, side by side: (B, A) -> (B, A).
+
+    Euclidean distance between such vectors is the Hellinger distance between the teachers' verdicts, summed over
+    the teachers (Hellinger kernel: Jebara et al., "Probability Product Kernels", 2004), so that a teacher that is
+    unsure about a picture says little and one that is certain cannot drown the others.
+    """
+    if len(set(sizes)) == 1:  # one tensor operation instead of one a teacher
+        return F.softmax(logits.unflatten(1, (len(sizes), sizes[0])) / temperature, -1).sqrt().flatten(1)
+    parts = [F.softmax(part / temperature, 1).sqrt() for part in logits.split(list(sizes), 1)]
+    return torch.cat(parts, 1)
