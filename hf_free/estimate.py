@@ -1,0 +1,114 @@
+"""What a training run costs: operations of FIVE, of the teachers' answers and of BELL, and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from hf_free.config import FreeConfig
+from hf_free.flops import Cost, count
+from hf_free.inversion.generator import MetaGenerator
+from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.teachers.pool import TeacherPool, parse_bytes
+from hf_free.teachers.teacher import TeacherRecord
+
+SECOND_ORDER = 3
+"""Cost of a step that is differentiated through, in first-order steps: backward costs twice what it goes through."""
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Operations, counted as `hf_free.flops` does (matrix products, convolutions; two a multiply-add), and bytes."""
+
+    five_step: int
+    """One outer step of FIVE: all inner steps of all its teachers."""
+    five_images: int
+    """Pictures that such a step recovers, on average."""
+    one_answer: int
+    """Asking all teachers about one picture."""
+    answers_a_step: int
+    """Asking them about all pictures of an outer step; 0 where the learner asks nobody else (align)."""
+    bell_update: int
+    """One update of the learner: a batch of answers, or one replay (align, whose pass over the new tasks is left out)."""
+    bell_updates: int
+    """Updates an outer step, at least."""
+    teachers_bytes: int
+    """Teachers' weights held at once at most."""
+    memory_bytes: int
+    """The memory of pictures, full. Activations are not estimated."""
+
+    def total(self, steps: int, recover_share: float) -> int:
+        """A run of that many outer steps, the first `recover_share` of which recover tasks."""
+        recovering = round(steps * recover_share)
+        return recovering * (self.five_step + self.answers_a_step) + steps * self.bell_updates * self.bell_update
+
+
+def estimate(config: FreeConfig, pool: TeacherPool) -> CostEstimate:
+    """Count a run's operations and memory; of teachers that are built alike, one is counted."""
+    five, memory, size, channels = config.five, config.memory, config.learner.image_size, config.learner.channels
+    teachers = _teacher_costs(pool)
+    asks_all = config.bell.objective == "distill"
+    answers = AnswerSheet([record.num_classes for record in pool.records]).width if asks_all else 0
+    learner = _learner_cost(config, answers or config.bell.n_way)
+    slots = five.max_classes if five.conditional else 0
+    network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
+    generator = count(network, (five.latent_dim,))
+
+    recovered = [five.images_per_class * min(record.num_classes, five.max_classes) for record in pool.records]
+    adaptations = 0
+    for images, record, teacher in zip(recovered, pool.records, teachers, strict=True):
+        inner_step = generator + teacher
+        if five.adversarial and record.num_classes <= five.max_classes:
+            inner_step += learner  # the gradient of its weights is computed with that of the pictures
+        last_look = generator.forward_flops + teacher.forward_flops
+        adaptations += images * (five.inner_steps * inner_step.total_flops + last_look)
+    share = min(five.teachers_per_step, len(pool)) / len(pool)
+
+    five_images = round(sum(recovered) * share)
+    one_answer = sum(teacher.forward_flops for teacher in teachers)
+    asked = five_images + memory.drawn_per_step if asks_all else 0
+    picture_bytes = channels * size * size + 2 * answers + 8  # uint8, answers in fp16, number of the class
+    all_weights = sum(record.weight_bytes for record in pool.records)
+    return CostEstimate(
+        five_step=round(adaptations * share),
+        five_images=five_images,
+        one_answer=one_answer,
+        answers_a_step=asked * one_answer,
+        bell_update=_bell_update(config, learner),
+        bell_updates=config.bell.updates_per_step if asks_all else config.bell.replay_patience + 1,
+        teachers_bytes=min(all_weights, parse_bytes(config.hub.teacher_memory)),
+        memory_bytes=(memory.max_images + memory.held_out_images) * picture_bytes,
+    )
+
+
+def _teacher_costs(pool: TeacherPool) -> list[Cost]:
+    """Cost of one picture for each teacher: forward, and backward to the picture."""
+    known: dict[tuple[object, ...], Cost] = {}
+    costs = []
+    for index, record in enumerate(pool.records):
+        kind = _kind(record)
+        if kind not in known:
+            known[kind] = count(pool[index])
+        costs.append(known[kind])
+    return costs
+
+
+def _kind(record: TeacherRecord) -> tuple[object, ...]:
+    return record.architecture, record.input_size, record.parameters, tuple(record.normalization.items())
+
+
+def _learner_cost(config: FreeConfig, outputs: int) -> Cost:
+    """One view of a picture: the backbone, and a linear layer onto the answers or the classes of an episode."""
+    learner = MetaLearner(replace(config.learner, init_from=None))
+    learner.projection = nn.Linear(learner.backbone_dim, outputs)
+    return count(learner, (config.learner.channels, config.learner.image_size, config.learner.image_size))
+
+
+def _bell_update(config: FreeConfig, learner: Cost) -> int:
+    bell = config.bell
+    if bell.objective == "distill":
+        return bell.batch_size * learner.total_flops
+    support, query = bell.n_way * bell.k_shot, bell.n_way * bell.n_query
+    return bell.replay_tasks * (bell.replay_inner_steps * SECOND_ORDER * support + query) * learner.total_flops

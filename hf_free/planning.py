@@ -1,0 +1,208 @@
+"""What a training run would do, before it does it: teachers, length, cost, what to know. Nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hf_free.config import FreeConfig
+from hf_free.device import Precision, choose_device
+from hf_free.errors import RunError
+from hf_free.estimate import CostEstimate, estimate
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import TeacherRecord
+
+RESTRICTED = ("-nc", "noncommercial", "non-commercial", "research")
+"""Parts of the identifiers of licences that forbid commercial use."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The answer of `hf-free train --dry-run`."""
+
+    recipe: str
+    teachers: tuple[TeacherRecord, ...]
+    """Teachers that loaded and passed every check."""
+    skipped: tuple[tuple[str, str], ...]
+    """(reference, reason) of those that did not."""
+    steps: int | None
+    """Outer steps at most."""
+    max_minutes: float | None
+    """Wall-clock minutes at most."""
+    device: str
+    mixed_precision: str
+    cost: CostEstimate
+    total_flops: int | None
+    """Cost of all steps, None where only the clock ends the run."""
+    notes: tuple[str, ...]
+    """What to know before it starts."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON types."""
+        return {
+            **vars(self),
+            "teachers": [record.to_dict() for record in self.teachers],
+            "skipped": [{"reference": reference, "reason": reason} for reference, reason in self.skipped],
+            "cost": vars(self.cost),
+            "notes": list(self.notes),
+        }
+
+    def __rich__(self) -> RenderableType:
+        """A table of teachers, then what is left out, length, cost, memory and notes."""
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="bold", no_wrap=True)
+        rows.add_column(overflow="fold")
+        for reference, reason in self.skipped:
+            rows.add_row("Left out", _plain(f"{reference}: {reason}"))
+        rows.add_row("Length", f"{self._length()}; on {self.device}, mixed precision {self.mixed_precision}")
+        rows.add_row("Cost", "\n".join(self._cost()))
+        rows.add_row("Memory", self._memory())
+        for note in self.notes:
+            rows.add_row("Note", _plain(note))
+        return Group(self._table(), rows)
+
+    def _table(self) -> Table:
+        table = Table(title=f"{len(self.teachers)} teachers, recipe {self.recipe}", title_justify="left")
+        table.add_column("Teacher", overflow="fold", min_width=20)
+        for title in ("Commit", "Architecture", "Input", "Classes", "Normalisation"):
+            table.add_column(title, overflow="fold")
+        table.add_column("Weights", justify="right", no_wrap=True)
+        table.add_column("Licence", overflow="fold")
+        for record in self.teachers:
+            cells = (
+                record.reference,
+                (record.commit or "local")[:8],
+                record.architecture,
+                "x".join(map(str, record.input_size)),
+                record.num_classes,
+                ", ".join(f"{number} {name}" for name, number in record.normalization.items()) or "none",
+                _bytes(record.weight_bytes),
+                record.license or "not given",
+            )
+            table.add_row(*map(_plain, cells))
+        return table
+
+    def _length(self) -> str:
+        limits = [] if self.steps is None else [f"{self.steps:,} outer steps"]
+        limits += [] if self.max_minutes is None else [f"{self.max_minutes:g} minutes"]
+        if not limits:
+            return "no end"
+        return " or ".join(limits) + (", whichever ends first" if len(limits) > 1 else "")
+
+    def _cost(self) -> list[str]:
+        cost = self.cost
+        lines = [f"FIVE: {_operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"]
+        asks_all = cost.answers_a_step > 0
+        if asks_all:
+            asked = f"{_operations(cost.one_answer)} a picture, {_operations(cost.answers_a_step)} an outer step"
+            lines += [f"asking all teachers: {asked}"]
+        least = "" if asks_all else " at least"
+        lines += [f"BELL: {_operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
+        if self.total_flops is not None:
+            lines += [f"all steps together: {_operations(self.total_flops)}"]
+        return lines
+
+    def _memory(self) -> str:
+        return (
+            f"teachers' weights {_bytes(self.cost.teachers_bytes)}, recovered pictures up to "
+            f"{_bytes(self.cost.memory_bytes)}; activations come on top"
+        )
+
+
+def plan(config: FreeConfig, *, token: str | None = None) -> TrainingPlan:
+    """Load and check the teachers, count what a step costs, and say what a run would do.
+
+    Args:
+        config: The run's configuration.
+        token: Hub token, for private and gated teachers.
+
+    Raises:
+        RunError: fewer than two usable teachers.
+        ConfigError: a device that is not there, or a budget that is no amount of memory.
+        LearnerError: a backbone that does not exist.
+    """
+    device = choose_device(config.trainer.device)
+    hub = config.hub
+    pool = TeacherPool(config.models, budget=hub.teacher_memory, token=token, cache_dir=hub.cache_dir)
+    if len(pool) < 2:
+        reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
+        raise RunError(
+            f"fewer than two tasks: {len(pool)} usable teacher(s)" + (f"; left out:{reasons}" if reasons else ""),
+            allowed="two or more usable teachers",
+            action="hf-free inspect ID... says what each can be used for",
+        )
+    cost, steps = estimate(config, pool), config.trainer.steps
+    return TrainingPlan(
+        recipe=config.recipe,
+        teachers=tuple(pool.records),
+        skipped=tuple(pool.skipped),
+        steps=steps,
+        max_minutes=config.trainer.max_minutes,
+        device=str(device),
+        mixed_precision=Precision.choose(config.trainer.mixed_precision, device).name,
+        cost=cost,
+        total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
+        notes=(*_notes_on_teachers(config, pool.records), *_notes_on_run(config)),
+    )
+
+
+def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:
+    """Licences, privacy, and what the loader had to say."""
+    notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
+    restricted = [f"{r.reference} ({r.license})" for r in records if _is_restricted(r.license)]
+    if restricted:
+        notes.append(f"non-commercial licence: {_listed(restricted)}; a learner made of them may be bound by it")
+    unlicensed = [record.reference for record in records if not record.license]
+    if unlicensed:
+        notes.append(f"no licence stated: {_listed(unlicensed)}; ask the authors before you publish a learner")
+    hidden = [record.reference for record in records if record.private or record.gated]
+    if hidden and not config.hub.name_private_teachers:
+        notes.append(f"private or gated: {_listed(hidden)}; not named in the card (see hub.name_private_teachers)")
+    if hidden and config.hub.card_images:
+        notes.append("the card will show pictures recovered from private or gated teachers (--card-images)")
+    return notes
+
+
+def _notes_on_run(config: FreeConfig) -> list[str]:
+    notes, start, trainer = [], config.learner.init_from, config.trainer
+    if start is not None and start.startswith("timm:"):
+        notes.append(f"not data-free: the learner starts from {start}, weights trained on real pictures")
+    if trainer.steps is None and trainer.max_minutes is None:
+        notes.append("nothing ends this run but Ctrl-C: give --steps or --max-minutes")
+    if trainer.steps is not None and trainer.steps <= trainer.warmup_steps:
+        notes.append(f"all {trainer.steps} steps are warm-up (trainer.warmup_steps): no task would be recovered")
+    return notes
+
+
+def _is_restricted(license_name: str | None) -> bool:
+    return license_name is not None and any(part in license_name.lower() for part in RESTRICTED)
+
+
+def _listed(names: list[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _operations(number: float) -> str:
+    """Operations with a decimal prefix, three digits."""
+    return _with_prefix(number / 1e6, ("MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
+
+
+def _bytes(number: float) -> str:
+    return _with_prefix(number / 1e3, ("kB", "MB", "GB", "TB"))
+
+
+def _with_prefix(number: float, units: tuple[str, ...]) -> str:
+    for unit in units[:-1]:
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {units[-1]}"
+
+
+def _plain(value: object) -> Text:
+    """Text as it is: what a repository says is neither Rich's markup nor a command to the terminal."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
