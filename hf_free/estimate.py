@@ -31,7 +31,7 @@ class CostEstimate:
     answers_a_step: int
     """Asking them about all pictures of an outer step; 0 where the learner asks nobody else (align)."""
     bell_update: int
-    """One update of the learner: a batch of answers, or one replay (align, whose pass over the new tasks is left out)."""
+    """One update of the learner: a batch of answers; or one replay (align, its pass over new tasks left out)."""
     bell_updates: int
     """Updates an outer step, at least."""
     teachers_bytes: int

@@ -154,7 +154,7 @@ def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
     argv = [sys.executable, "-m", "hf_free.cli.main", "train", "--models", "alice/plan-open", "alice/plan-private"]
     done = run_client([*argv, "--dry-run", "--json", "--steps", "50"], token=tokens["alice"], cwd=tmp_path)
     planned = json.loads(done.stdout)
-    assert [teacher["commit"] for teacher in planned["teachers"]][0] == commit
+    assert planned["teachers"][0]["commit"] == commit
     assert [teacher["license"] for teacher in planned["teachers"]] == ["mit", "mit"]
     assert planned["total_flops"] > 50 * planned["cost"]["bell_update"]
     assert planned["notes"] == [
