@@ -167,7 +167,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     for axes, (name, (steps, values)) in zip(panels.flat, curves.items(), strict=False):
         _draw_curve(axes, name, steps, values)
     figure.subplots_adjust(
-        left=0.55 / width, right=1 - 0.2 / width, bottom=0.4 / height, top=1 - 0.75 / height, wspace=0.3, hspace=0.6
+        left=0.55 / width, right=1 - 0.2 / width, bottom=0.4 / height, top=1 - 0.75 / height, wspace=0.3, hspace=0.5
     )
     return _save(figure, path)
 
@@ -194,6 +194,7 @@ def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) ->
     axes.annotate(
         f"{smooth[-1]:.3g}", (steps[-1], smooth[-1]), xytext=(-2, 4), textcoords="offset points", size=7, color=ACCENT,
         ha="right", weight="bold",
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
     )  # fmt: skip
     axes.tick_params(labelsize=7, colors=MUTED, length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -259,7 +260,9 @@ def feature_map(
     handles, texts = panels.flat[0].get_legend_handles_labels()
     if class_names is not None:
         texts = [_plain(class_names[kind], 18) for kind in kinds]
-    figure.legend(handles, texts, loc="lower center", ncols=min(10, len(kinds)), fontsize=7, frameon=False)
+    figure.legend(
+        handles, texts, loc="lower center", ncols=min(10, len(kinds)), fontsize=7, frameon=False, markerscale=2
+    )
     figure.subplots_adjust(
         left=0.18 / width, right=1 - 0.18 / width, bottom=0.45 / height, top=1 - 0.75 / height, wspace=0.08, hspace=0.2
     )
