@@ -312,7 +312,6 @@ def test_evaluate_asks_whether_it_may_push_before_it_works(hub, tokens, run_clie
 
 
 def test_evaluate_push_writes_the_results_into_the_card(hub, tokens, run_client, learner_run, pictures):
-    pytest.importorskip("hf_free.card")
     hub.add_repo("alice/cli-measured", learner_run / "learner")
     before = hub.read_repo("alice/cli-measured")
     words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--push", "--json"]

@@ -1,0 +1,170 @@
+"""What of a learner's record may be published: no private teachers' names, no paths of somebody's machine."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+PRIVATE = "a private teacher"
+UNLOADED = "a teacher that could not be loaded"
+START = "a learner on the Hub"
+"""Stands for a learner to start from: whether it is public is not recorded."""
+
+_LOCAL = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:")
+_HUB_ID = re.compile(r"(?:[^/@:]+:)?([\w.-]+/[\w.-]+)(?:[@:].*)?", re.DOTALL)
+_STOP = r"\s'\"`,;:()<>|"
+_PATHS = re.compile(
+    r"(?P<quote>['\"`])(?:file:/+|/|~/|[A-Za-z]:\\)(?:(?!(?P=quote)).)+(?P=quote)"  # with spaces, between quotes
+    rf"|file:/+[^{_STOP}]+|(?<![\w/.])~?/(?!/)[^{_STOP}]+|(?<!\w)[A-Za-z]:\\[^{_STOP}]+"
+)
+_AS_THEY_ARE = frozenset({"label_names", "label_descriptions"})
+"""Keys whose texts look like paths at times (`/m/01g317`) and are none."""
+
+
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A learner's record as it may be published; a record that already is stays as it is.
+
+    Private and gated teachers lose name, commit, label names, hashes and notes, wherever the record holds them,
+    unless `hub.name_private_teachers` is set; so do teachers that could not be loaded and a learner that the run
+    started from, because nobody knows whether they are public. Paths shrink to their last part.
+
+    Args:
+        record: The `hf_free` block of config.json; every key may be missing.
+    """
+    record = copy.deepcopy(dict(record))
+    config = record.get("config") or {}
+    named = bool((config.get("hub") or {}).get("name_private_teachers"))
+    teachers = record.get("teachers") or []
+    hidden = [teacher for teacher in teachers if is_hidden(teacher) and not named]
+    scrub = _scrubber(record, teachers, hidden, named)
+    for report in record.get("results") or []:
+        report["warnings"] = [_without_labels(str(text), hidden) for text in report.get("warnings") or []]
+    if teachers:
+        record["teachers"] = [_public_teacher(teacher, teacher in hidden) for teacher in teachers]
+    for section in (record, config.get("learner") or {}, record.get("learner") or {}):
+        if section.get("init_from"):
+            section["init_from"] = _public_start(str(section["init_from"]), teachers, named)
+    counts: dict[str, int] = {}
+    for entry, count in (record.get("left_out") or {}).items():
+        counts[scrub(str(entry))] = counts.get(scrub(str(entry)), 0) + count
+    if counts:
+        record["left_out"] = counts
+    return _walk(record, scrub)
+
+
+def is_hidden(teacher: Mapping[str, Any]) -> bool:
+    """Whether a teacher's repository is private or gated."""
+    return bool(teacher.get("private") or teacher.get("gated"))
+
+
+def is_local(text: str) -> bool:
+    """Whether a text reads as a path."""
+    return _LOCAL.match(text) is not None
+
+
+def folder_name(path: str) -> str:
+    """The last part of a path; a trailing slash does not count."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip(".~") or "a local folder"
+
+
+def _public_teacher(teacher: dict[str, Any], hide: bool) -> dict[str, Any]:
+    if hide:
+        nothing = {"repo_id": None, "commit": None, "label_names": None, "label_descriptions": None}
+        return {**teacher, **nothing, "reference": PRIVATE, "sha256": {}, "notes": [], "classes": None}
+    if not teacher.get("repo_id") and not is_hidden(teacher):
+        return {**teacher, "reference": folder_name(str(teacher.get("reference", "")))}
+    return teacher
+
+
+def _public_start(source: str, teachers: list[dict[str, Any]], named: bool) -> str:
+    if source.startswith("timm:") or source == START:
+        return source
+    if is_local(source):
+        return folder_name(source)
+    public = {teacher.get("repo_id") for teacher in teachers if not is_hidden(teacher)}
+    return source if named or source.partition("@")[0] in public else START
+
+
+def _scrubber(
+    record: Mapping[str, Any], teachers: list[dict[str, Any]], hidden: list[dict[str, Any]], named: bool
+) -> Callable[[str], str]:
+    """A function that replaces names that must not appear, and paths, in one text."""
+    replacements: dict[str, str] = {}
+    known = {str(teacher.get("reference")) for teacher in teachers} | {PRIVATE, UNLOADED}
+    for teacher in teachers:
+        reference = str(teacher.get("reference") or "")
+        if teacher in hidden:
+            names = (reference, teacher.get("repo_id"), _hub_id(reference))
+            replacements |= dict.fromkeys(filter(None, names), PRIVATE)
+        elif not teacher.get("repo_id") and reference and not is_hidden(teacher):
+            replacements[reference] = folder_name(reference)
+    unknown = [str(entry.get("reference")) for entry in record.get("skipped") or []]
+    unknown += [str(text) for text in (record.get("config") or {}).get("models") or []]
+    for reference in unknown:
+        if reference in known or reference in replacements:
+            continue
+        if is_local(reference):
+            replacements[reference] = folder_name(reference)
+        elif not named and not _is_public(reference, teachers):
+            replacements |= dict.fromkeys((reference, _hub_id(reference)), UNLOADED)
+    # a name of one word cannot be a repository, and would be found in texts about something else
+    replacements = {name: new for name, new in replacements.items() if name != new and re.search(r"[/\\]", name)}
+    ordered = sorted(replacements, key=len, reverse=True)
+    by_name = {name.casefold(): replacements[name] for name in ordered}
+    ids = [f"models--{name.replace('/', '--')}" for name in ordered if name.count("/") == 1]
+    ends = r"(?![\w-]|\.\w)"  # lab/net is not lab/network, nor lab/net-2, nor lab/net.v2
+    names = re.compile(rf"(?<![\w.~-])(?:{'|'.join(map(re.escape, ordered))}){ends}", re.IGNORECASE)
+    caches = re.compile(rf"(?:{'|'.join(map(re.escape, ids))}){ends}", re.IGNORECASE)
+    commits = [str(teacher["commit"])[:7] for teacher in hidden if teacher.get("commit")]
+    commit = re.compile(rf"\b(?:{'|'.join(map(re.escape, commits))})[0-9a-f]*\b", re.IGNORECASE)
+
+    def scrub(text: str) -> str:
+        if ordered:
+            text = names.sub(lambda match: by_name.get(match.group().casefold(), PRIVATE), text)
+        if ids:
+            text = caches.sub(PRIVATE, text)
+        if commits:
+            text = commit.sub("(commit left out)", text)
+        return _PATHS.sub(_last_part, text)
+
+    return scrub
+
+
+def _is_public(reference: str, teachers: list[dict[str, Any]]) -> bool:
+    name = _hub_id(reference).casefold()
+    return any(name == str(t.get("repo_id")).casefold() and not is_hidden(t) for t in teachers)
+
+
+def _hub_id(reference: str) -> str:
+    """`org/name` of a reference with or without collection, revision and classes."""
+    match = _HUB_ID.fullmatch(reference)
+    return match.group(1) if match else reference
+
+
+def _last_part(match: re.Match[str]) -> str:
+    quote = match.group("quote") or ""
+    return f"{quote}{folder_name(match.group().strip(quote) if quote else match.group())}{quote}"
+
+
+def _without_labels(warning: str, hidden: list[dict[str, Any]]) -> str:
+    """A warning without private teachers' label names, which stand in brackets and in any spelling of the spaces."""
+    keys = ("label_names", "label_descriptions")
+    names = {str(name) for teacher in hidden for key in keys for name in teacher.get(key) or ()}
+    if not names:
+        return warning
+    spelled = ("[ _-]+".join(map(re.escape, re.split(r"[ _-]+", name))) for name in sorted(names, key=len)[::-1])
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(spelled)})(?!\w)", re.IGNORECASE)
+    return re.sub(r"\(.*\)", lambda match: pattern.sub("…", match.group()), warning, flags=re.DOTALL)
+
+
+def _walk(value: Any, scrub: Callable[[str], str]) -> Any:
+    """The same nested value with every text scrubbed, keys too."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {scrub(str(key)): inner if key in _AS_THEY_ARE else _walk(inner, scrub) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_walk(inner, scrub) for inner in value]
+    return value
