@@ -1,4 +1,4 @@
-"""The model card's metadata: licence, base models, results, and what must not be named.
+"""The model card's metadata: licence, base models, results.
 
 Everything goes through huggingface_hub's `ModelCardData`, which dumps YAML, so that no licence, label or name can
 break out of its value.
@@ -6,15 +6,20 @@ break out of its value.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_free.config import HubConfig
+from hf_free.errors import TeacherReferenceError
+from hf_free.hub.reference import check_repo_id
+
+TAGS = ("few-shot", "meta-learning", "data-free", "timm", "FREE")
 
 # Identifiers that the Hub accepts for `license` (hub-docs, "Licenses"); others are written as `other` plus a name.
 _HUB_LICENSES = (
@@ -28,203 +33,152 @@ _HUB_LICENSES = (
     "lgpl-lr unknown other"
 )
 HUB_LICENSES = frozenset(_HUB_LICENSES.split())
-# Licences that let a derived work be published under the same terms without further conditions on its use.
-_PERMISSIVE = (
-    "apache-2.0 mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear isc zlib unlicense cc0-1.0 wtfpl ncsa bsl-1.0 "
-    "postgresql pddl"
-)
+_PERMISSIVE = "apache-2.0 mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear cc0-1.0 cc-by-4.0"
 PERMISSIVE = frozenset(_PERMISSIVE.split())
-TAGS = ("few-shot-learning", "meta-learning", "image-classification")
-_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""Licences that the learner takes over where all teachers share one: they allow any use of a derived work."""
+
+_NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research")
 
 
-def is_repo_id(text: object) -> bool:
-    """Whether a text has the form `org/name`, the only one the Hub takes for a base model."""
-    return isinstance(text, str) and bool(_REPO_ID.fullmatch(text)) and "--" not in text and ".." not in text
-
-
-def setting(record: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """A value of the record's `hub` configuration."""
-    return (record.get("config") or {}).get("hub", {}).get(name, default)
-
-
-def is_hidden(record: Mapping[str, Any], teacher: Mapping[str, Any]) -> bool:
-    """Whether a teacher must not be named: private or gated, and naming those was not asked for."""
-    guarded = bool(teacher.get("private") or teacher.get("gated"))
-    return guarded and not setting(record, "name_private_teachers", False)
-
-
-def shows_images(record: Mapping[str, Any]) -> bool:
-    """Whether recovered images may be published: as the user chose, else only if every teacher is public.
-
-    A teacher without a Hub id, from a local folder, is not public.
-    """
-    chosen = setting(record, "card_images")
-    if chosen is not None:
-        return bool(chosen)
-    teachers = record.get("teachers") or []
-    return all(t.get("repo_id") and not t.get("private") and not t.get("gated") for t in teachers)
-
-
-def publishable_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the record that may be published: hidden teachers without names, local paths without folders.
-
-    Hidden teachers become `private teacher 1`, `private teacher 2`, ... in `teachers`, `config` and `skipped`.
-    """
-    public = deepcopy(dict(record))
-    secrets: dict[str, str] = {}
-    for teacher in public.get("teachers") or []:
-        if is_hidden(record, teacher):
-            alias = f"private teacher {len(set(secrets.values())) + 1}"
-            secrets |= {text: alias for text in (teacher.get("reference"), teacher.get("repo_id")) if text}
-            teacher.update(reference=alias, repo_id=None, commit=None, sha256={}, label_names=None)
-            teacher.update(label_descriptions=None, notes=[])
-        else:
-            teacher["reference"] = without_folders(teacher.get("reference") or "")
-    config = public.get("config") or {}
-    config["models"] = [_public_reference(str(model), secrets) for model in config.get("models") or []]
-    if config.get("hub"):
-        config["hub"]["cache_dir"] = None
-    if (config.get("learner") or {}).get("init_from"):
-        config["learner"]["init_from"] = without_folders(config["learner"]["init_from"])
-    public["skipped"] = [_public_skip(record, entry, secrets) for entry in public.get("skipped") or []]
-    public["results"] = [
-        {**entry, "dataset": without_folders(str(entry.get("dataset", "")))} for entry in public.get("results") or []
-    ]
-    left_out = public.get("left_out") or {}
-    public["left_out"] = {_replaced(str(why), secrets): count for why, count in left_out.items()}
-    return public
-
-
-def _public_reference(text: str, secrets: Mapping[str, str]) -> str:
-    """A reference of the configuration as it may be printed; a collection hides as a whole."""
-    if text in secrets:
-        return secrets[text]
-    if secrets and text.startswith("collection:"):
-        return "private collection"
-    return without_folders(_replaced(text, secrets))
-
-
-def _public_skip(record: Mapping[str, Any], entry: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
-    """A left-out teacher; one that could not be read for want of rights is not named either."""
-    reference, reason = str(entry.get("reference", "")), str(entry.get("reason", ""))
-    guarded = entry.get("private") or entry.get("gated") or re.search(r"\b(private|gated|token|40[134])\b", reason)
-    if guarded and not setting(record, "name_private_teachers", False):
-        return {"reference": "a private or gated teacher", "reason": "it could not be used"}
-    short = without_folders(reference)
-    return {"reference": short, "reason": _replaced(reason.replace(reference, short), secrets)}
-
-
-def _replaced(text: str, secrets: Mapping[str, str]) -> str:
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, secrets[secret])
-    return text
-
-
-def without_folders(text: str) -> str:
-    """The last part of an absolute path or a path that climbs; anything else as it is."""
-    if re.match(r"[A-Za-z]:[\\/]", text):
-        return PureWindowsPath(text).name
-    if text.startswith(("/", "~", "..")) or "/../" in text:
-        return PurePosixPath(text).name
-    return text
-
-
-def license_and_reason(record: Mapping[str, Any]) -> tuple[str | None, str]:
-    """The learner's licence with where it comes from, or None with why there is none; it is never invented."""
-    chosen = setting(record, "license")
-    if chosen:
-        return str(chosen), "chosen by the author of this model"
-    licenses = Counter(teacher.get("license") or "none stated" for teacher in record.get("teachers") or [])
-    if len(licenses) == 1:
-        (only,) = licenses
-        if only.lower() in PERMISSIVE:
-            return only.lower(), "that of every teacher"
-    found = ", ".join(f"{name} ({count})" for name, count in sorted(licenses.items())) or "none"
-    return None, f"none was chosen, and the teachers share no permissive one (theirs: {found})"
-
-
-def card_data(record: Mapping[str, Any], name: str) -> ModelCardData:
-    """The metadata of a publishable record.
+def card_metadata(record: Mapping[str, Any], title: str) -> ModelCardData:
+    """The metadata of a record that may be published.
 
     Args:
-        record: What `publishable_record` returned.
-        name: Name of the model in the model-index.
+        record: What `public_record` returned.
+        title: Name of the learner in the model-index.
     """
-    from huggingface_hub import ModelCardData
+    fields: dict[str, Any] = {}
+    ids = (valid_id(teacher.get("repo_id")) for teacher in record.get("teachers") or [])
+    if base := list(dict.fromkeys(filter(None, ids))):
+        fields |= {"base_model": base, "base_model_relation": hub_config(record)["base_model_relation"]}
+    license_id, _ = choose_license(record)
+    if license_id and license_id.lower() in HUB_LICENSES:
+        fields["license"] = license_id.lower()
+    elif license_id:
+        fields |= {"license": "other", "license_name": _slug(license_id)}
+    if results := list(eval_results(record)):
+        fields |= {"model_name": one_line(title), "eval_results": results, "metrics": ["accuracy"]}
+    tags = [tag for tag in TAGS if tag != "data-free" or record.get("data_free", True)]
+    return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=tags, **fields)
 
-    license_name, _ = license_and_reason(record)
-    known = license_name is None or license_name.lower() in HUB_LICENSES
-    base = sorted({t["repo_id"] for t in record.get("teachers") or [] if is_repo_id(t.get("repo_id"))})
-    results = list(eval_results(record.get("results") or []))
-    is_data_free = record.get("data_free", True)
-    return ModelCardData(
-        library_name="hf-free",
-        pipeline_tag="image-classification",
-        tags=[*TAGS, *(["data-free"] if is_data_free else [])],
-        base_model=base or None,
-        base_model_relation=setting(record, "base_model_relation", "finetune") if base else None,
-        license=None if license_name is None else license_name.lower() if known else "other",
-        license_name=None if known or license_name is None else _slug(license_name),
-        model_name=name if results else None,
-        eval_results=results or None,
+
+def choose_license(record: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The learner's licence, never invented: the one given, or the permissive one that all teachers share.
+
+    Returns:
+        Its identifier, or None; and the sentences that say where it comes from or why there is none.
+    """
+    stated = [str(teacher.get("license") or "").strip().lower() for teacher in record.get("teachers") or []]
+    counted = ", ".join(
+        f"{count} × {one_line(name) or 'none stated'}"
+        + (" (not for commercial use)" if is_non_commercial(name) else "")
+        for name, count in Counter(stated).most_common()
     )
+    given = hub_config(record)["license"]
+    if given:
+        return str(
+            given
+        ), f"{one_line(given)}, chosen by the publisher. The teachers' licences: {counted or 'unknown'}."
+    if not stated:
+        return None, "No licence is stated: the publisher chose none, and no teachers are recorded."
+    if section(record, "config", "learner").get("init_from"):
+        why = "the licence of the weights it started from is not recorded"
+    elif "" in stated:
+        why = "not every teacher states one"
+    elif len(set(stated)) > 1:
+        why = "the teachers' licences differ"
+    elif stated[0] not in PERMISSIVE:
+        why = "the teachers' licence is not one that plainly allows any use"
+    else:
+        return stated[0], f"{stated[0]}, the licence of every teacher."
+    return None, (
+        f"No licence is stated: the publisher chose none, and {why}. The teachers' licences: {counted}. "
+        "Look at them before you use this learner."
+    )
+
+
+def is_non_commercial(license_id: str) -> bool:
+    """Whether a licence's identifier says that it forbids commercial use."""
+    return _NON_COMMERCIAL.search(license_id.lower()) is not None
+
+
+def eval_results(record: Mapping[str, Any]) -> Iterator[EvalResult]:
+    """The learner's own rows in the form of a model-index: an entry a data set, split, way and shot."""
+    for report in record.get("results") or []:
+        kind, name = dataset_of(one_line(report.get("dataset") or ""))
+        for row in report.get("rows") or []:
+            if not is_learners(row) or not is_number(row.get("accuracy")):
+                continue
+            setting = f"{row['n_way']}-way {row['k_shot']}-shot"
+            seen = "" if row.get("inductive", True) else ", transductive"
+            interval = round(row["interval"], 2) if is_number(row.get("interval")) else None
+            spread = "" if interval is None else f", 95 % interval ± {interval:.2f}"
+            yield EvalResult(
+                task_type="image-classification",
+                task_name="Few-shot image classification",
+                dataset_type=kind,
+                dataset_name=name,
+                dataset_config=setting,
+                dataset_split=one_line(report.get("split") or "") or None,
+                metric_type="accuracy",
+                metric_value=round(row["accuracy"], 2),
+                metric_name=f"{setting} accuracy in percent{seen}{spread}",
+                metric_args={
+                    "method": one_line(row["method"]),
+                    "n_query": row.get("n_query"),
+                    "episodes": row.get("episodes"),
+                    "interval_95": interval,
+                },
+            )
+
+
+def dataset_of(source: str) -> tuple[str, str]:
+    """Type and name of a data set for the model-index: its Hub id and what was given, else `local` and its name."""
+    repo_id = source.partition(":")[0]
+    if valid_id(repo_id) and not Path(repo_id).exists():
+        return repo_id, source
+    return "local", source or "pictures"
+
+
+def is_learners(row: Mapping[str, Any]) -> bool:
+    """Whether a row of results measures the learner itself, not something beside it."""
+    return str(row.get("method", "")).startswith("learner")
+
+
+# ---- small helpers, which the card's text needs too
+
+
+def hub_config(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's `hub` configuration, with the defaults where it says nothing."""
+    return {**vars(HubConfig()), **section(record, "config", "hub")}
+
+
+def section(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """A nested mapping of a record, empty where it is missing."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def valid_id(repo_id: Any) -> str | None:
+    """A Hub id of the form that the Hub takes in `base_model`, or None."""
+    try:
+        return check_repo_id(str(repo_id)) if repo_id else None
+    except TeacherReferenceError:
+        return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def one_line(value: Any) -> str:
+    """A text on one line without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
 def _slug(text: str) -> str:
     """A licence's name in the form the Hub wants: lower case, hyphens."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[:60] or "unnamed"
-
-
-def reports_of(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Results as reports `{dataset, split, rows, ...}`; single rows that name their data set are gathered."""
-    reports: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in results:
-        place = str(entry.get("dataset") or ""), str(entry.get("split") or "")
-        report = reports.setdefault(place, {"dataset": place[0], "split": place[1], "warnings": [], "rows": []})
-        report["warnings"] += entry.get("warnings") or []
-        report["rows"] += entry.get("rows", [entry])
-    return list(reports.values())
-
-
-def is_learner(row: Mapping[str, Any]) -> bool:
-    """Whether a row of results measures the learner itself, not something beside it."""
-    return str(row.get("method", "")).startswith(("learner", "meta-learner"))
-
-
-def dataset_of(source: str) -> tuple[str, str]:
-    """Type and name of a data set for the model-index: a Hub id twice, else `local` and the folder's name."""
-    base = source.split(":", 1)[0]
-    if is_repo_id(base) and not Path(base).exists():
-        return base, source
-    return "local", PureWindowsPath(source).name or "pictures"
-
-
-def eval_results(results: Iterable[Mapping[str, Any]]) -> Iterator[EvalResult]:
-    """The learner's own rows as entries of the model-index, an entry a data set, split, way and shot."""
-    from huggingface_hub import EvalResult
-
-    for report in reports_of(results):
-        kind, name = dataset_of(report["dataset"])
-        for row in report["rows"]:
-            if not is_learner(row) or row.get("accuracy") is None:
-                continue
-            episode = f"{row['n_way']}-way {row['k_shot']}-shot"
-            interval = row.get("interval")
-            spread = "" if interval is None else f", 95 % interval ± {interval:.2f}"
-            yield EvalResult(
-                task_type="image-classification",
-                task_name="few-shot image classification",
-                dataset_type=kind,
-                dataset_name=name,
-                dataset_config=episode,
-                dataset_split=report["split"] or None,
-                metric_type="accuracy",
-                metric_value=round(float(row["accuracy"]), 2),
-                metric_name=f"{episode} accuracy{spread}" + ("" if row.get("inductive", True) else ", transductive"),
-                metric_args={
-                    "n_query": row.get("n_query"),
-                    "episodes": row.get("episodes"),
-                    "interval_95": None if interval is None else round(float(interval), 2),
-                },
-            )
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60] or "unnamed"

@@ -17,7 +17,7 @@ _HUB_ID = re.compile(r"(?:[^/@:]+:)?([\w.-]+/[\w.-]+)(?:[@:].*)?", re.DOTALL)
 _STOP = r"\s'\"`,;:()<>|"
 _PATHS = re.compile(
     r"(?P<quote>['\"`])(?:file:/+|/|~/|[A-Za-z]:\\)(?:(?!(?P=quote)).)+(?P=quote)"  # with spaces, between quotes
-    rf"|file:/+[^{_STOP}]+|(?<![\w/.])~?/(?!/)[^{_STOP}]+|(?<!\w)[A-Za-z]:\\[^{_STOP}]+"
+    rf"|file:/+[^{_STOP}]+|(?<![\w/.<])~?/(?!/)[^{_STOP}]+|(?<!\w)[A-Za-z]:\\[^{_STOP}]+"
 )
 _AS_THEY_ARE = frozenset({"label_names", "label_descriptions"})
 """Keys whose texts look like paths at times (`/m/01g317`) and are none."""
@@ -33,25 +33,29 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         record: The `hf_free` block of config.json; every key may be missing.
     """
-    record = copy.deepcopy(dict(record))
-    config = record.get("config") or {}
+    public: dict[str, Any] = copy.deepcopy(dict(record))
+    config: dict[str, Any] = public.get("config") or {}
     named = bool((config.get("hub") or {}).get("name_private_teachers"))
-    teachers = record.get("teachers") or []
+    teachers: list[dict[str, Any]] = public.get("teachers") or []
     hidden = [teacher for teacher in teachers if is_hidden(teacher) and not named]
-    scrub = _scrubber(record, teachers, hidden, named)
-    for report in record.get("results") or []:
+    scrub = _scrubber(_replacements(public, teachers, hidden, named), hidden)
+    for report in public.get("results") or []:
         report["warnings"] = [_without_labels(str(text), hidden) for text in report.get("warnings") or []]
+        if is_local(source := str(report.get("dataset") or "")):
+            report["dataset"] = folder_name(source)
     if teachers:
-        record["teachers"] = [_public_teacher(teacher, teacher in hidden) for teacher in teachers]
-    for section in (record, config.get("learner") or {}, record.get("learner") or {}):
-        if section.get("init_from"):
+        public["teachers"] = [_public_teacher(teacher, teacher in hidden) for teacher in teachers]
+    for section in (public, config.get("learner"), public.get("learner")):
+        if section and section.get("init_from"):
             section["init_from"] = _public_start(str(section["init_from"]), teachers, named)
     counts: dict[str, int] = {}
-    for entry, count in (record.get("left_out") or {}).items():
+    for entry, count in (public.get("left_out") or {}).items():
         counts[scrub(str(entry))] = counts.get(scrub(str(entry)), 0) + count
     if counts:
-        record["left_out"] = counts
-    return _walk(record, scrub)
+        public["left_out"] = counts
+    if public.get("results"):  # a folder that lost its path may be one that was measured before; the later one counts
+        public["results"] = list({(r.get("dataset"), r.get("split")): r for r in public["results"]}.values())
+    return _walk(public, scrub)
 
 
 def is_hidden(teacher: Mapping[str, Any]) -> bool:
@@ -87,49 +91,54 @@ def _public_start(source: str, teachers: list[dict[str, Any]], named: bool) -> s
     return source if named or source.partition("@")[0] in public else START
 
 
-def _scrubber(
+def _replacements(
     record: Mapping[str, Any], teachers: list[dict[str, Any]], hidden: list[dict[str, Any]], named: bool
-) -> Callable[[str], str]:
-    """A function that replaces names that must not appear, and paths, in one text."""
-    replacements: dict[str, str] = {}
+) -> dict[str, str]:
+    """What stands for each name that must not appear."""
+    new: dict[str, str] = {}
     known = {str(teacher.get("reference")) for teacher in teachers} | {PRIVATE, UNLOADED}
     for teacher in teachers:
         reference = str(teacher.get("reference") or "")
         if teacher in hidden:
-            names = (reference, teacher.get("repo_id"), _hub_id(reference))
-            replacements |= dict.fromkeys(filter(None, names), PRIVATE)
-        elif not teacher.get("repo_id") and reference and not is_hidden(teacher):
-            replacements[reference] = folder_name(reference)
+            new |= dict.fromkeys((reference, _hub_id(reference), str(teacher.get("repo_id") or "")), PRIVATE)
+        elif not teacher.get("repo_id") and not is_hidden(teacher):
+            new[reference] = folder_name(reference)
     unknown = [str(entry.get("reference")) for entry in record.get("skipped") or []]
     unknown += [str(text) for text in (record.get("config") or {}).get("models") or []]
     for reference in unknown:
-        if reference in known or reference in replacements:
+        if reference in known:
             continue
         if is_local(reference):
-            replacements[reference] = folder_name(reference)
+            new[reference] = folder_name(reference)
         elif not named and not _is_public(reference, teachers):
-            replacements |= dict.fromkeys((reference, _hub_id(reference)), UNLOADED)
-    # a name of one word cannot be a repository, and would be found in texts about something else
-    replacements = {name: new for name, new in replacements.items() if name != new and re.search(r"[/\\]", name)}
-    ordered = sorted(replacements, key=len, reverse=True)
-    by_name = {name.casefold(): replacements[name] for name in ordered}
-    ids = [f"models--{name.replace('/', '--')}" for name in ordered if name.count("/") == 1]
+            new |= dict.fromkeys((reference, _hub_id(reference)), UNLOADED)
+    return {name: stand_in for name, stand_in in new.items() if name and name != stand_in}
+
+
+def _scrubber(replacements: Mapping[str, str], hidden: list[dict[str, Any]]) -> Callable[[str], str]:
+    """A function that replaces names, hidden teachers' commits and paths in one text."""
+    # inside other texts only names with a slash: one word would be found in texts about something else
+    inside = sorted((name for name in replacements if re.search(r"[/\\]", name)), key=len, reverse=True)
+    folded = {name.casefold(): replacements[name] for name in inside}
     ends = r"(?![\w-]|\.\w)"  # lab/net is not lab/network, nor lab/net-2, nor lab/net.v2
-    names = re.compile(rf"(?<![\w.~-])(?:{'|'.join(map(re.escape, ordered))}){ends}", re.IGNORECASE)
-    caches = re.compile(rf"(?:{'|'.join(map(re.escape, ids))}){ends}", re.IGNORECASE)
+    names = _any_of(inside, before=r"(?<![\w.~-])", after=ends)
+    caches = _any_of([f"models--{name.replace('/', '--')}" for name in inside if name.count("/") == 1], after=ends)
     commits = [str(teacher["commit"])[:7] for teacher in hidden if teacher.get("commit")]
-    commit = re.compile(rf"\b(?:{'|'.join(map(re.escape, commits))})[0-9a-f]*\b", re.IGNORECASE)
+    commit_ids = _any_of(commits, before=r"\b", after=r"[0-9a-f]*\b")
 
     def scrub(text: str) -> str:
-        if ordered:
-            text = names.sub(lambda match: by_name.get(match.group().casefold(), PRIVATE), text)
-        if ids:
-            text = caches.sub(PRIVATE, text)
-        if commits:
-            text = commit.sub("(commit left out)", text)
+        if text in replacements:
+            return replacements[text]
+        text = names.sub(lambda match: folded.get(match.group().casefold(), PRIVATE), text)
+        text = commit_ids.sub("(commit left out)", caches.sub("(a cache)", text))
         return _PATHS.sub(_last_part, text)
 
     return scrub
+
+
+def _any_of(words: list[str], *, before: str = "", after: str = "") -> re.Pattern[str]:
+    """A pattern of any of the words, in any case; of nothing at all where there are none."""
+    return re.compile(rf"{before}(?:{'|'.join(map(re.escape, words))}){after}" if words else r"(?!)", re.IGNORECASE)
 
 
 def _is_public(reference: str, teachers: list[dict[str, Any]]) -> bool:
