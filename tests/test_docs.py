@@ -80,9 +80,7 @@ def test_every_file_is_in_the_design():
     for path in sorted((ROOT / "hf_free").rglob("*.py")):
         if path.name == "__init__.py" or path.parent.name in ("backbones", "templates"):
             continue
-        assert path.name in text or path.name.startswith("loopback_"), (
-            f"docs/design.md does not say what {path} is for"
-        )
+        assert path.name in text or path.name.startswith("loopback_"), f"{path} is not in docs/design.md"
 
 
 def _run(script, *arguments):
