@@ -187,13 +187,14 @@ def _curves(log_rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray
 
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) -> None:
     smooth = _running_mean(values, max(1, len(values) // 20))
+    last = smooth[-1]
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
     axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
     axes.set_title(_plain(name, 40), size=8.5, color=INK, loc="left")
     axes.annotate(
-        f"{smooth[-1]:.3g}", (steps[-1], smooth[-1]), xytext=(-2, 4), textcoords="offset points", size=7, color=ACCENT,
-        ha="right", weight="bold",
+        f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}", (steps[-1], last), xytext=(-2, 4),
+        textcoords="offset points", size=7, color=ACCENT, ha="right", weight="bold",
         bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
     )  # fmt: skip
     axes.tick_params(labelsize=7, colors=MUTED, length=0)

@@ -27,8 +27,9 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A learner's record as it may be published; a record that already is stays as it is.
 
     Private and gated teachers lose name, commit, label names, hashes and notes, wherever the record holds them,
-    unless `hub.name_private_teachers` is set; so do teachers that could not be loaded and a learner that the run
-    started from, because nobody knows whether they are public. Paths shrink to their last part.
+    unless `hub.name_private_teachers` is set; so do teachers that could not be loaded (unless their entry in
+    `skipped` holds `private` and `gated` as False) and a learner that the run started from, because nobody knows
+    whether they are public. Paths shrink to their last part.
 
     Args:
         record: The `hf_free` block of config.json; every key may be missing.
@@ -103,7 +104,9 @@ def _replacements(
             new |= dict.fromkeys((reference, _hub_id(reference), str(teacher.get("repo_id") or "")), PRIVATE)
         elif not teacher.get("repo_id") and not is_hidden(teacher):
             new[reference] = folder_name(reference)
-    unknown = [str(entry.get("reference")) for entry in record.get("skipped") or []]
+    skipped = record.get("skipped") or []
+    known |= {str(entry.get("reference")) for entry in skipped if _is_known_public(entry)}
+    unknown = [str(entry.get("reference")) for entry in skipped]
     unknown += [str(text) for text in (record.get("config") or {}).get("models") or []]
     for reference in unknown:
         if reference in known:
@@ -139,6 +142,11 @@ def _scrubber(replacements: Mapping[str, str], hidden: list[dict[str, Any]]) -> 
 def _any_of(words: list[str], *, before: str = "", after: str = "") -> re.Pattern[str]:
     """A pattern of any of the words, in any case; of nothing at all where there are none."""
     return re.compile(rf"{before}(?:{'|'.join(map(re.escape, words))}){after}" if words else r"(?!)", re.IGNORECASE)
+
+
+def _is_known_public(entry: Mapping[str, Any]) -> bool:
+    """Whether a left-out teacher's entry says that it is public; most cannot say."""
+    return entry.get("private") is False and entry.get("gated") is False and not is_local(str(entry.get("reference")))
 
 
 def _is_public(reference: str, teachers: list[dict[str, Any]]) -> bool:

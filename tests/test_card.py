@@ -342,6 +342,8 @@ def test_teachers_that_could_not_be_loaded_are_not_named(card):
     assert f"- {UNLOADED}: '{UNLOADED}' is private or does not exist (cached in 'hub')" in text
     assert "- net: 1 class" in text
     assert config_of(text)["models"] == ["lab/a", "lab/b", UNLOADED, "net"]
+    public = {"reference": "lab/pickles", "reason": "lab/pickles holds only pickles", "private": False, "gated": False}
+    assert "- lab/pickles: lab/pickles holds only pickles" in card(record(skipped=[public], models=["lab/pickles"]))
     named = card(record(skipped=skipped, hub={"name_private_teachers": True}))
     assert "- lab/hush@v1: 'lab/hush' is private" in named
 
