@@ -60,6 +60,8 @@ class FiveConfig:
     """Channels of the generator's last hidden layer (FREE: 64)."""
     conditional: bool = True
     """Whether the generator sees the class label beside z."""
+    canvas: bool = True
+    """Whether the generator paints over a dead-leaves picture, which keeps the pictures of a class apart."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy to the target label (FREE: 1)."""
     batchnorm: float = Field(default=1.0, ge=0)

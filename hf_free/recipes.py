@@ -22,6 +22,7 @@ _PAPER: dict[str, Any] = {
         "latent_dim": 256,  # [code] nz
         "width": 64,  # [code] ngf
         "conditional": False,  # [code] the generator never sees the label
+        "canvas": False,
         "cross_entropy": 1.0,  # [code] oh
         "batchnorm": 0.0,  # [code] --bn 0, its hook is never registered
         "adversarial": 1.0,  # [code] adv

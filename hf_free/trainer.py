@@ -111,7 +111,7 @@ def train(
                 tasks: list[RecoveredTask] = []
 
                 # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
-                if clock.progress(state.step - 1) < config.five.recover_share or not state.kept_tasks:
+                if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
                     warming_up = state.step <= config.trainer.warmup_steps
                     chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
                     tasks, terms = five.outer_step(chosen, None if warming_up else bell.student)

@@ -20,6 +20,7 @@ from torch import Tensor
 from hf_free.config import FiveConfig
 from hf_free.device import Precision
 from hf_free.errors import RunError
+from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.inversion.losses import cross_entropy, disagreement, total_variation, weighted_sum
 from hf_free.inversion.statistics import collected_distances
@@ -127,11 +128,12 @@ class Five:
         weights = list(self._fast.parameters())
         groups: list[dict[str, Any]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
         optimizer = torch.optim.Adam(groups, lr=self.config.inner_lr, betas=BETAS, fused=True)
+        canvas = self._canvas(teacher, len(latents)) if self.config.canvas else None
         pictures, terms = torch.empty(0), {}
         for step in range(steps):
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
-                pictures = self._fast(latents, wanted.labels)
+                pictures = self._fast(latents, wanted.labels, canvas)
             terms = self.loss_terms(pictures, wanted, teacher, index, student)
             weighted_sum(terms, self._weights()).backward()
             is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
@@ -140,7 +142,7 @@ class Five:
             optimizer.step()
         if "images_before_last_step" not in self.defects:
             with torch.no_grad(), self.precision.autocast(self.device):
-                pictures = self._fast(latents, wanted.labels)
+                pictures = self._fast(latents, wanted.labels, canvas)
         return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
 
     def loss_terms(
@@ -184,6 +186,14 @@ class Five:
             chosen = sorted(torch.randperm(count)[: self.config.max_classes].tolist())
         labels = torch.arange(len(chosen), device=self.device).repeat(self.config.images_per_class)
         return Wanted(labels, tuple(chosen))
+
+    def _canvas(self, teacher: Teacher, count: int) -> Tensor:
+        """Dead-leaves pictures in the teacher's colours, to paint over."""
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the random state
+        size, channels = self.generator.image_size, self.generator.to_picture.out_channels
+        mean, std = (torch.tensor(values).expand(3) for values in (teacher.record.mean, teacher.record.std))
+        drawn = dead_leaves(count, size, generator=generator, mean=mean, std=std)
+        return (drawn if channels == 3 else drawn.mean(1, keepdim=True)).to(self.device)
 
     def _weights(self) -> dict[str, float]:
         names = ("cross_entropy", "batchnorm", "total_variation", "adversarial")

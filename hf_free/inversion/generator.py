@@ -12,6 +12,9 @@ from torch.nn import functional as F
 LEAK = 0.2
 """Slope of LeakyReLU (DAFL, Chen et al. 2019; the generator of FREE's released code)."""
 
+CANVAS_EPS = 0.02
+"""Keeps the logits of black and white canvas pixels within 4, where the generator can still paint."""
+
 LARGEST_SEED = 16
 """Height of the first feature map at most: a linear layer onto more would dwarf the rest of the network."""
 
@@ -53,15 +56,25 @@ class MetaGenerator(nn.Module):
         )
         self.to_picture = nn.Conv2d(width, channels, 3, padding=1)
 
-    def forward(self, latents: Tensor, slots: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim) and class slots (B,) -> pictures (B, channels, image_size, image_size) in [0, 1]."""
+    def forward(self, latents: Tensor, slots: Tensor | None = None, canvas: Tensor | None = None) -> Tensor:
+        """Paint pictures.
+
+        Args:
+            latents: (B, latent_dim).
+            slots: (B,) class slots.
+            canvas: (B, channels, image_size, image_size) in (0, 1), painted over: the output layer's values are
+                added to the canvas's logits.
+
+        Returns:
+            (B, channels, image_size, image_size) in [0, 1].
+        """
         if self.codes is not None and slots is not None:
             latents = latents + self.codes[slots]
         maps = self.seed(latents).unflatten(1, (-1, self.seed_size, self.seed_size))
         maps = self.seed_norm(maps.contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             maps = stage(maps)
-        pictures = self.to_picture(maps).float().sigmoid()
-        if pictures.shape[-1] != self.image_size:
-            pictures = F.interpolate(pictures, size=self.image_size, mode="bilinear", antialias=True)
-        return pictures
+        paint = self.to_picture(maps).float()
+        if paint.shape[-1] != self.image_size:
+            paint = F.interpolate(paint, size=self.image_size, mode="bilinear", antialias=True)
+        return (paint if canvas is None else paint + canvas.logit(CANVAS_EPS)).sigmoid()
