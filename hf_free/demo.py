@@ -1,0 +1,255 @@
+"""The demo: teachers, a Hub, `hf-free train`, `hf-free evaluate`, on one computer in at most three minutes.
+
+Everything a user would do is done here with the very commands she would type, in processes of their own, against a
+small Hub on 127.0.0.1 (`hf_free.hub.loopback`). Nothing is downloaded and nothing leaves the computer.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hf_free.data import LabelledImages
+from hf_free.digits import LICENSE, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
+from hf_free.errors import RunError
+from hf_free.hub.loopback import LoopbackHub
+from hf_free.teacher_cards import teacher_card
+from hf_free.teacher_training import ClassifierRecipe, TrainedClassifier, train_classifier
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USER = "demo"
+"""Namespace on the loopback Hub."""
+
+LEARNER, DATASET = f"{USER}/learner", f"{USER}/new-digits"
+
+COPIES = 3
+"""How often each of the teachers' digits is drawn."""
+
+HELD_OUT = 5
+"""Every fifth handwritten sample is kept aside to measure a teacher."""
+
+_RECIPE = ClassifierRecipe(architecture="", batch_size=64, lr=4e-3, shift=2, flip=False)
+
+RECIPES = (
+    replace(_RECIPE, architecture="conv4_32", epochs=3),
+    replace(_RECIPE, architecture="test_resnet", epochs=4),
+    replace(_RECIPE, architecture="test_efficientnet", epochs=6),
+    replace(_RECIPE, architecture="test_convnext", model_args={"patch_size": 2, "ls_init_value": 1.0}, epochs=6),
+    replace(
+        _RECIPE,
+        architecture="test_vit",
+        model_args={"patch_size": 8, "img_size": 32, "depth": 3, "global_pool": "avg", "class_token": False},
+        epochs=20,
+        batch_size=32,
+        lr=1e-3,
+    ),
+    replace(_RECIPE, architecture="conv4_32", epochs=3),
+)
+"""The teachers: Conv-4, ResNet-like and EfficientNet-like with BatchNorm, ConvNeXt- and ViT-like with LayerNorm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoLength:
+    """How much work the demo does."""
+
+    recipes: tuple[ClassifierRecipe, ...] = RECIPES
+    """Teachers to train."""
+    copies: int = COPIES
+    """Drawings of each digit that teachers see."""
+    steps: int = 60
+    """Outer steps of `hf-free train`."""
+    max_minutes: float = 1.5
+    """Minutes that training ends after, where the computer is slow."""
+    episodes: int = 600
+    """Episodes of `hf-free evaluate`."""
+    settings: tuple[str, ...] = (
+        "trainer.warmup_steps=3",
+        "trainer.picture_every=1000",
+        "five.images_per_class=10",
+        "memory.drawn_per_step=256",
+        "learner.views=[identity]",
+    )
+    """What differs from the default recipe, for a run of a minute; digits must not be mirrored."""
+
+
+def run_demo(
+    output: Path, seed: int = 0, console: Console | None = None, *, length: DemoLength | None = None
+) -> dict[str, Any]:
+    """Train teachers on digits 0 to 6, learn from them without data, measure on digits 7, 8 and 9.
+
+    Args:
+        output: Folder of the run: what `hf-free train` leaves, `results.json`, the teachers, and `published/`, a
+            copy of the repository on the loopback Hub.
+        seed: Seed of teachers, training and episodes; the pictures are always the same.
+        console: Where the story is told; None tells nothing (the commands write to stdout and stderr all the same).
+        length: How much work to do.
+
+    Returns:
+        What `hf-free evaluate` measured, `EvaluationReport.to_dict()`.
+
+    Raises:
+        RunError: one of the commands failed; it has said why.
+    """
+    length, tell = length or DemoLength(), _Teller(console)
+    output = output.absolute()
+    with tempfile.TemporaryDirectory(prefix="hf-free-demo-") as scratch, LoopbackHub() as hub:
+        token = hub.add_user(USER)
+        tell.title(f"1. Teachers: small classifiers, each of a few of the digits 0 to 6, go to a Hub ({hub.endpoint})")
+        teachers = _publish_teachers(hub, Path(scratch), seed, length, tell)
+        _publish_new_digits(hub)
+        client = _Client(hub.environment(token, Path(scratch) / "home"), tell)
+
+        tell.title("2. Learn from the teachers without their data, and publish the learner")
+        client.run(_train_arguments(teachers, output, seed, length))
+
+        tell.title("3. Load it back and meet the digits 7, 8 and 9, which no teacher has seen")
+        results = output / "results.json"
+        client.run(_evaluate_arguments(results, seed, length.episodes))
+        _write_files(hub.read_repo(LEARNER), output / "published")
+        for name in teachers:
+            _write_files(hub.read_repo(name), output / "teachers" / name.removeprefix(f"{USER}/"))
+    tell.title(f"4. What is left in {output}")
+    tell.line(f"card:              {output / 'published' / 'README.md'}")
+    tell.line(f"recovered digits:  {output / 'pictures' / 'recovered.png'}")
+    tell.line(f"results:           {results}")
+    tell.line(f"teachers:          {output / 'teachers'}")
+    tell.line(f"learner:           {output / 'published'}, for MetaLearner.from_pretrained")
+    tell.line(f"It took {tell.seconds():.0f} s.")
+    return json.loads(results.read_text(encoding="utf-8"))
+
+
+class _Teller:
+    """Plain lines on a console, or nowhere, and the time since the start."""
+
+    def __init__(self, console: Console | None) -> None:
+        self._console, self._start = console, time.monotonic()
+
+    def title(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(f"\n{text}", style="bold", markup=False, soft_wrap=True)
+
+    def line(self, text: str, style: str = "") -> None:
+        if self._console is not None:
+            self._console.print(f"  {text}", style=style, markup=False, soft_wrap=True)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+class _Client:
+    """Runs hf-free's commands with a client's environment."""
+
+    def __init__(self, environment: dict[str, str], tell: _Teller) -> None:
+        self._environment, self._tell = environment, tell
+
+    def run(self, arguments: Sequence[str]) -> None:
+        """Show and run one command; its output goes where this process's goes.
+
+        Raises:
+            RunError: it failed.
+        """
+        self._tell.line(f"$ hf-free {shlex.join(arguments)}", style="dim")
+        sys.stdout.flush()
+        done = subprocess.run([sys.executable, "-m", "hf_free.cli.main", *arguments], env=self._environment)
+        if done.returncode:
+            raise RunError(
+                f"the demo's command `hf-free {arguments[0]}` ended with {done.returncode}",
+                allowed="0; its own message stands above",
+                action="run it again with --debug, or report it",
+            )
+
+
+def _train_arguments(teachers: Sequence[str], output: Path, seed: int, length: DemoLength) -> list[str]:
+    return [
+        *("train", "--models", *teachers, "--backbone", "conv4_64", "--seed", str(seed)),
+        *("--steps", str(length.steps), "--max-minutes", f"{length.max_minutes:g}", "--set", *length.settings),
+        *("--output", str(output), "--push-to-hub", LEARNER),
+    ]
+
+
+def _evaluate_arguments(results: Path, seed: int, episodes: int) -> list[str]:
+    return [
+        *("evaluate", LEARNER, "--dataset", DATASET, "--split", "test", "--n-way", str(len(NEW_DIGITS))),
+        *("--k-shot", "1", "5", "--episodes", str(episodes), "--seed", str(seed), "--baselines", "all"),
+        *("--output", str(results), "--push"),
+    ]
+
+
+def _publish_teachers(hub: LoopbackHub, scratch: Path, seed: int, length: DemoLength, tell: _Teller) -> list[str]:
+    """Train the teachers and put each into a repository of its own; their ids."""
+    data = drawn_digits(TEACHERS_DIGITS, copies=length.copies, split="train")
+    generator = torch.Generator().manual_seed(seed)
+    names = []
+    for index, recipe in enumerate(length.recipes):
+        count = int(torch.randint(3, 6, (), generator=generator))
+        digits = torch.randperm(len(TEACHERS_DIGITS), generator=generator)[:count].sort().values
+        recipe = replace(recipe, seed=seed * len(length.recipes) + index)
+        start = time.monotonic()
+        trained = train_teacher(data, digits, recipe, copies=length.copies)
+        seconds = time.monotonic() - start
+        name = f"{USER}/{recipe.architecture.replace('_', '-')}-{index}"
+        folder = scratch / str(index)
+        labels = [data.class_names[digit] for digit in digits.tolist()]
+        trained.save(folder, label_names=labels)
+        card = teacher_card(trained, labels, data=data.source, data_license=LICENSE)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        hub.add_repo(name, folder)
+        tell.line(f"{name:<26} {', '.join(labels):<46} {100 * trained.accuracy:5.1f} % held out, {seconds:4.1f} s")
+        names.append(name)
+    return names
+
+
+def train_teacher(data: LabelledImages, digits: Tensor, recipe: ClassifierRecipe, *, copies: int) -> TrainedClassifier:
+    """Train one teacher on some classes of the drawn digits; every fifth handwritten sample is held out.
+
+    Args:
+        data: `drawn_digits(..., copies=copies)`.
+        digits: (C,) positions of its classes in `data.class_names`.
+        recipe: Architecture and training.
+        copies: Drawings of each sample in `data`; the held-out samples are measured in their first drawing.
+    """
+    images = data.at_size(data.images[0].shape[-1])
+    new_label = torch.full((len(data.class_names),), -1)
+    new_label[digits] = torch.arange(len(digits))
+    labels = new_label[data.labels]
+    samples = len(data) // copies
+    place = torch.arange(len(data))
+    is_held_out = place % samples % HELD_OUT == 0
+    chosen, asked = (labels >= 0) & ~is_held_out, (labels >= 0) & is_held_out & (place < samples)
+    return train_classifier(recipe, images[chosen], labels[chosen], held_out=(images[asked], labels[asked]))
+
+
+def _publish_new_digits(hub: LoopbackHub) -> None:
+    """Put the digits 7, 8 and 9 into a data set repository, as Parquet."""
+    import datasets
+    from torchvision.transforms.functional import to_pil_image
+
+    data = drawn_digits(NEW_DIGITS)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=data.class_names)})
+    rows = {"image": [to_pil_image(picture) for picture in data.images], "label": data.labels.tolist()}
+    parquet = io.BytesIO()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(parquet)
+    card = f"---\nlicense: {LICENSE}\n---\n\n# scikit-learn's digits 7, 8 and 9, drawn in colour\n"
+    files = {"data/test-00000-of-00001.parquet": parquet.getvalue(), "README.md": card.encode()}
+    hub.add_repo(DATASET, files, repo_type="dataset")
+
+
+def _write_files(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
