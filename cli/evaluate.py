@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -138,7 +138,8 @@ def evaluate(
         say(f"No --split given: using {data.split!r} of {dataset}.")
     teachers = None
     if baselines is Baselines.all:
-        teachers = teacher_pool(learner, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
+        records = teacher_records(model, learner)
+        teachers = teacher_pool(records, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
     with progress_bar() as progress:
         report = run_evaluation(
             learner,
@@ -178,17 +179,26 @@ def evaluate(
         say(f"Card with these results: {address}")
 
 
+def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
+    """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
+    for folder in (Path(model), Path(model).parent):
+        run = folder / "record.json"
+        if run.is_file():
+            return json.loads(run.read_text(encoding="utf-8")).get("teachers", [])
+    return learner.record.get("teachers", [])
+
+
 def teacher_pool(
-    learner: MetaLearner, *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+    teachers: list[dict[str, Any]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
 ) -> TeacherPool:
-    """The teachers named in a learner's record, each at the commit it was trained from.
+    """The teachers of a record, each at the commit it was trained from.
 
     One that cannot be had any more is in the pool's `skipped`, with the reason.
     """
     from hf_free.teachers.pool import TeacherPool
     from hf_free.teachers.teacher import TeacherRecord
 
-    records = [TeacherRecord.from_dict(record) for record in learner.record.get("teachers", [])]
+    records = [TeacherRecord.from_dict(record) for record in teachers]
     return TeacherPool(records, budget=budget or "4GiB", device=device, token=token, cache_dir=cache_dir)
 
 

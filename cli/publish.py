@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hf_free.cli.console import say
@@ -31,6 +36,21 @@ def learner_location(text: str) -> str:
     return str(nested) if (nested / "config.json").is_file() else text
 
 
+@contextmanager
+def addressed_copy(folder: Path, repo_id: str) -> Iterator[Path]:
+    """A copy of a learner's folder whose card names the repository; the folder itself stays as it is."""
+    from hf_free.card import write_card
+
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "learner"
+        shutil.copytree(folder, copy)
+        config = copy / "config.json"
+        if config.is_file() and (copy / "model.safetensors").is_file():
+            block = json.loads(config.read_text(encoding="utf-8")).get("hf_free", {})
+            write_card(copy, block, repo_id=repo_id)
+        yield copy
+
+
 def push_or_say_how(
     folder: Path,
     repo_id: str,
@@ -56,15 +76,16 @@ def push_or_say_how(
 
     say(f"Uploading to {repo_id}")
     try:
-        return push_folder(
-            folder,
-            repo_id,
-            token=token,
-            private=private,
-            commit_message=commit_message or "Upload meta-learner with hf-free",
-            create_pr=create_pr,
-            revision=revision,
-        )
+        with addressed_copy(folder, repo_id) as published:
+            return push_folder(
+                published,
+                repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message or "Upload meta-learner with hf-free",
+                create_pr=create_pr,
+                revision=revision,
+            )
     except HubError as error:
         safe = "" if retry else f"the learner is safe in {folder}; "
         again = f"{safe}try again with: {retry or f'hf-free push {shlex.quote(str(folder))} {repo_id}'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from hf_free import __version__
 from hf_free.card import write_card
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
-from hf_free.errors import RunError
+from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
@@ -37,6 +38,7 @@ from hf_free.pictures import loss_curves, recovered_grid
 from hf_free.progress import RunProgress
 from hf_free.run_folder import RunFolder
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +72,7 @@ def train(
     Raises:
         RunError: fewer than two usable teachers, or nothing to resume.
     """
+    _check_has_end(config)
     run = RunFolder(output)
     set_seed(config.seed)
     device = choose_device(config.trainer.device)
@@ -81,6 +84,8 @@ def train(
     state = RunState(skipped=[{"reference": str(name), "reason": str(why)} for name, why in pool.skipped])
     _check_enough(pool, state)
     run.write_text(run.config, config.to_yaml())
+    if not resume:
+        run.log.unlink(missing_ok=True)
 
     sheet = AnswerSheet([record.num_classes for record in pool.records], seed=config.seed)
     learner = _make_learner(config, pool, sheet, token).to(device)
@@ -149,8 +154,8 @@ def train(
     learner.eval()
     save_file({k: v.contiguous() for k, v in five.generator.state_dict().items()}, run.generator)
     _draw(run, memory, pool)
-    learner.record = _record(config, pool, state, device, precision)
-    _publishable(run, learner)
+    learner.record = _record(config, pool, state, device, precision) | learner.record
+    _publishable(run, learner, with_generator=config.hub.push_generator)
     _save(run, accelerator, memory, held_out, state)
     return learner
 
@@ -221,6 +226,15 @@ class Clock:
 
 def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
     return config.memory.max_images, config.memory.held_out_images
+
+
+def _check_has_end(config: FreeConfig) -> None:
+    if config.trainer.steps is None and config.trainer.max_minutes is None:
+        raise ConfigError(
+            "a run without an end: trainer.steps and trainer.max_minutes are both unset",
+            allowed="at least one of the two",
+            action="--steps 1000 or --max-minutes 30; FreeConfig.from_dict(recipe_values('default')) sets one",
+        )
 
 
 def _check_enough(pool: TeacherPool, state: RunState) -> None:
@@ -371,19 +385,31 @@ def _draw(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None:
         for class_id, _ in groups:
             key = memory.classes[class_id]
             record = pool.records[key.teacher]
-            names.append(record.label_names[key.index] if record.label_names else f"{key.teacher}:{key.index}")
+            is_open = record.label_names is not None and not (record.private or record.gated)
+            names.append((record.label_names or ())[key.index] if is_open else f"{key.teacher}:{key.index}")
         places = [places[-10:] for _, places in groups]
+        confidence = [
+            _confidence(pool[memory.classes[class_id].teacher], memory.classes[class_id].index, memory.images[at])
+            for (class_id, _), at in zip(groups, places, strict=True)
+        ]
         labels = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(p) for p in places]))
         recovered_grid(
             memory.images[torch.cat(places)].cpu(),
             labels,
             class_names=names,
+            confidence=torch.cat(confidence),
             path=run.pictures / "recovered.png",
             title="Recovered by FIVE: the last pictures of eight classes",
         )
     rows = run.read_log()
     if len(rows) > 1:
         loss_curves(rows, run.pictures / "losses.png")
+
+
+@torch.no_grad()
+def _confidence(teacher: Teacher, index: int, images: Tensor) -> Tensor:
+    """The teacher's probability of its class for pictures (N, C, H, W) uint8 -> (N,), on the CPU."""
+    return teacher.logits(images.to(teacher.device).float() / 255).softmax(1)[:, index].float().cpu()
 
 
 def _log_row(state: RunState, memory: TaskMemory, terms: dict[str, float]) -> dict[str, Any]:
@@ -425,7 +451,7 @@ def _record(
         "skipped": state.skipped,
         "left_out": state.left_out,
         "licenses": dict(licences),
-        "data_free": config.learner.init_from is None or not config.learner.init_from.startswith("timm:"),
+        "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
         "results": [],
         "recovered": {
             "tasks": state.kept_tasks,
@@ -451,9 +477,11 @@ def _record(
     }
 
 
-def _publishable(run: RunFolder, learner: MetaLearner) -> None:
-    """Write `learner/`: weights, config, card and its picture."""
+def _publishable(run: RunFolder, learner: MetaLearner, *, with_generator: bool) -> None:
+    """Write `learner/`: weights, config, card and its picture; the generator only if asked for."""
     learner.save_pretrained(run.learner)
+    if with_generator:
+        shutil.copyfile(run.generator, run.learner / run.generator.name)
     picture = run.pictures / "recovered.png"
     if picture.is_file():
         target = run.learner / "pictures" / "recovered.png"

@@ -411,9 +411,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         create_pr: bool = False,
         revision: str | None = None,
     ) -> str:
-        """Publish the learner's three files; a card already in the repository is not touched.
+        """Publish the learner's three files and a card made from its record; private teachers go unnamed.
 
-        `hf-free push` publishes a run's folder with its card and picture.
+        `hf-free push` publishes a run's folder, with its picture of recovered images too.
 
         Returns:
             The address of the commit.
@@ -421,10 +421,12 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         Raises:
             HubError: an upload that fails.
         """
+        from hf_free.card import write_card
         from hf_free.hub.client import push_folder
 
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(scratch)
+            write_card(Path(scratch), self.hf_free_block(), repo_id=repo_id)
             return push_folder(
                 Path(scratch),
                 repo_id,
