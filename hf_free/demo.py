@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from hf_free.data import LabelledImages
-from hf_free.digits import LICENSE, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
+from hf_free.digits import CANVAS, LICENSE, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
 from hf_free.errors import RunError
 from hf_free.hub.loopback import LoopbackHub
 from hf_free.teacher_cards import teacher_card
-from hf_free.teacher_training import ClassifierRecipe, TrainedClassifier, train_classifier
+from hf_free.teacher_training import ClassifierRecipe, in_parallel, train_classifier
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,27 +37,28 @@ LEARNER, DATASET = f"{USER}/learner", f"{USER}/new-digits"
 COPIES = 3
 """How often each of the teachers' digits is drawn."""
 
+FEWEST_DIGITS, MOST_DIGITS = 4, 5
+"""Digits that a teacher knows."""
+
 HELD_OUT = 5
 """Every fifth handwritten sample is kept aside to measure a teacher."""
 
 _RECIPE = ClassifierRecipe(architecture="", batch_size=64, lr=4e-3, shift=2, flip=False)
+_CONV4 = replace(_RECIPE, architecture="conv4_32", epochs=5)
+_RESNET = replace(_RECIPE, architecture="test_resnet", epochs=8)
+_CONVNEXT_ARGS = {"patch_size": 2, "ls_init_value": 1.0}
+_VIT_ARGS = {"patch_size": 8, "img_size": 32, "depth": 3, "global_pool": "avg", "class_token": False}
 
 RECIPES = (
-    replace(_RECIPE, architecture="conv4_32", epochs=3),
-    replace(_RECIPE, architecture="test_resnet", epochs=4),
-    replace(_RECIPE, architecture="test_efficientnet", epochs=6),
-    replace(_RECIPE, architecture="test_convnext", model_args={"patch_size": 2, "ls_init_value": 1.0}, epochs=6),
-    replace(
-        _RECIPE,
-        architecture="test_vit",
-        model_args={"patch_size": 8, "img_size": 32, "depth": 3, "global_pool": "avg", "class_token": False},
-        epochs=20,
-        batch_size=32,
-        lr=1e-3,
-    ),
-    replace(_RECIPE, architecture="conv4_32", epochs=3),
+    replace(_RECIPE, architecture="test_vit", model_args=_VIT_ARGS, epochs=20, batch_size=32, lr=1e-3),
+    replace(_RECIPE, architecture="test_convnext", model_args=_CONVNEXT_ARGS, epochs=8),
+    replace(_RECIPE, architecture="test_efficientnet", epochs=8),
+    _CONV4,
+    _CONV4,
+    _RESNET,
+    _RESNET,
 )
-"""The teachers: Conv-4, ResNet-like and EfficientNet-like with BatchNorm, ConvNeXt- and ViT-like with LayerNorm."""
+"""The teachers, slowest first: ViT- and ConvNeXt-like with LayerNorm, the others with BatchNorm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,48 +188,46 @@ def _evaluate_arguments(results: Path, seed: int, episodes: int) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class _TeacherJob:
+    name: str
+    folder: Path
+    digits: tuple[int, ...]
+    recipe: ClassifierRecipe
+    copies: int
+
+
 def _publish_teachers(hub: LoopbackHub, scratch: Path, seed: int, length: DemoLength, tell: _Teller) -> list[str]:
-    """Train the teachers and put each into a repository of its own; their ids."""
-    data = drawn_digits(TEACHERS_DIGITS, copies=length.copies, split="train")
+    """Train the teachers, as many at once as there are cores, and put each into a repository; their ids."""
     generator = torch.Generator().manual_seed(seed)
-    names = []
+    jobs = []
     for index, recipe in enumerate(length.recipes):
-        count = int(torch.randint(3, 6, (), generator=generator))
-        digits = torch.randperm(len(TEACHERS_DIGITS), generator=generator)[:count].sort().values
+        count = int(torch.randint(FEWEST_DIGITS, MOST_DIGITS + 1, (), generator=generator))
+        digits = torch.randperm(len(TEACHERS_DIGITS), generator=generator)[:count].sort().values.tolist()
         recipe = replace(recipe, seed=seed * len(length.recipes) + index)
-        start = time.monotonic()
-        trained = train_teacher(data, digits, recipe, copies=length.copies)
-        seconds = time.monotonic() - start
-        name = f"{USER}/{recipe.architecture.replace('_', '-')}-{index}"
-        folder = scratch / str(index)
-        labels = [data.class_names[digit] for digit in digits.tolist()]
-        trained.save(folder, label_names=labels)
-        card = teacher_card(trained, labels, data=data.source, data_license=LICENSE)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        hub.add_repo(name, folder)
-        tell.line(f"{name:<26} {', '.join(labels):<46} {100 * trained.accuracy:5.1f} % held out, {seconds:4.1f} s")
-        names.append(name)
-    return names
+        name = f"{recipe.architecture.replace('_', '-')}-{index}"
+        jobs.append(_TeacherJob(f"{USER}/{name}", scratch / name, tuple(digits), recipe, length.copies))
+    for job, accuracy in in_parallel(_make_teacher, jobs):
+        hub.add_repo(job.name, job.folder)
+        knows = ", ".join(map(str, job.digits))
+        tell.line(f"{job.name:<26} knows {knows:<14} recognises {100 * accuracy:5.1f} % of held-out digits")
+    return [job.name for job in jobs]
 
 
-def train_teacher(data: LabelledImages, digits: Tensor, recipe: ClassifierRecipe, *, copies: int) -> TrainedClassifier:
-    """Train one teacher on some classes of the drawn digits; every fifth handwritten sample is held out.
-
-    Args:
-        data: `drawn_digits(..., copies=copies)`.
-        digits: (C,) positions of its classes in `data.class_names`.
-        recipe: Architecture and training.
-        copies: Drawings of each sample in `data`; the held-out samples are measured in their first drawing.
-    """
-    images = data.at_size(data.images[0].shape[-1])
-    new_label = torch.full((len(data.class_names),), -1)
-    new_label[digits] = torch.arange(len(digits))
-    labels = new_label[data.labels]
-    samples = len(data) // copies
+def _make_teacher(job: _TeacherJob) -> float:
+    """Train one teacher and write its repository; its accuracy on every fifth handwritten sample, held out."""
+    data = drawn_digits(job.digits, copies=job.copies, split="train")
+    images, samples = data.at_size(CANVAS), len(data) // job.copies
     place = torch.arange(len(data))
     is_held_out = place % samples % HELD_OUT == 0
-    chosen, asked = (labels >= 0) & ~is_held_out, (labels >= 0) & is_held_out & (place < samples)
-    return train_classifier(recipe, images[chosen], labels[chosen], held_out=(images[asked], labels[asked]))
+    asked = is_held_out & (place < samples)
+    trained = train_classifier(
+        job.recipe, images[~is_held_out], data.labels[~is_held_out], held_out=(images[asked], data.labels[asked])
+    )
+    trained.save(job.folder, label_names=data.class_names)
+    card = teacher_card(trained, data.class_names, data=data.source, data_license=LICENSE)
+    (job.folder / "README.md").write_text(card, encoding="utf-8")
+    return trained.accuracy
 
 
 def _publish_new_digits(hub: LoopbackHub) -> None:

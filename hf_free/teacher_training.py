@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_free.errors import ConfigError
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
 
 SMALL_IMAGE_ARGS: dict[str, dict[str, Any]] = {
     "test_vit": {"patch_size": 4, "img_size": 32},
@@ -121,6 +126,36 @@ def train_classifier(
             accuracy = _accuracy(network, held_out[0].to(device), held_out[1].to(device), normalise)
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()
     return TrainedClassifier(network, accuracy, recipe, mean, std, (images.shape[1], images.shape[2], images.shape[3]))
+
+
+def in_parallel(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int | None = None
+) -> Iterator[tuple[Job, Result]]:
+    """Run a function over jobs in processes of one thread each, which small networks use best; in order of completion.
+
+    Args:
+        function: A function at the top level of a module; jobs and results are pickled.
+        jobs: Its arguments.
+        workers: Processes; None takes one a core; 1 stays in this process, with the threads it has.
+    """
+    workers = min(workers or available_cores(), len(jobs))
+    if workers <= 1:
+        yield from ((job, function(job)) for job in jobs)
+        return
+    # spawn: a forked copy of a process that has computed with OpenMP may hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = {pool.submit(function, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Normaliser:
