@@ -62,7 +62,8 @@ def invert(
     if generator is None:
         say(f"No --generator: starting from a fresh one, {steps} steps.")
     task = invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
-    names = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
+    known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
+    names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
     path = recovered_grid(
         task.images,
         task.labels,

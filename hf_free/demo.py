@@ -69,7 +69,7 @@ class DemoLength:
     """Teachers to train."""
     copies: int = COPIES
     """Drawings of each digit that teachers see."""
-    steps: int = 60
+    steps: int = 50
     """Outer steps of `hf-free train`."""
     max_minutes: float = 1.5
     """Minutes that training ends after, where the computer is slow."""
@@ -80,6 +80,7 @@ class DemoLength:
         "trainer.picture_every=1000",
         "five.images_per_class=10",
         "memory.drawn_per_step=256",
+        "bell.batch_size=128",
         "learner.views=[identity]",
     )
     """What differs from the default recipe, for a run of a minute; digits must not be mirrored."""
