@@ -164,9 +164,10 @@ class Five:
         if student is not None and config.adversarial and len(wanted.classes) == teacher.record.num_classes:
             with self.precision.autocast(self.device):
                 answer = student(seen, index)[:, : logits.shape[1]]
-            released = "divergence_of_probabilities" in self.defects
-            answer = answer.detach() if released else answer  # as released: no gradient through the student
-            terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
+            if answer.shape == logits.shape:  # else the student answers for fewer classes than the teacher has
+                released = "divergence_of_probabilities" in self.defects
+                answer = answer.detach() if released else answer  # as released: no gradient through the student
+                terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
         return terms
 
     def state_dict(self) -> dict[str, object]:
