@@ -51,7 +51,7 @@ class TaskMemory:
         self.class_ids = torch.empty(0, dtype=torch.long, device=self.device)
         self.classes: list[ClassKey] = []
         self.seen = 0
-        """Pictures ever added."""
+        """Pictures ever added; counted anew where a budget changed between saving and loading."""
 
     def __len__(self) -> int:
         return min(self.seen, self.max_images)
@@ -103,10 +103,16 @@ class TaskMemory:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
     def load(self, path: Path) -> None:
-        """Read what `save` wrote; the budget and the answers' width are this memory's."""
+        """Read what `save` wrote; the budget is this memory's, and under a smaller one the newest pictures stay."""
         tensors = load_file(path, device=str(self.device))
-        self.images, self.answers = tensors["images"], tensors["answers"]
-        self.class_ids, self.seen = tensors["class_ids"], int(tensors["seen"])
+        rows = [tensors["images"], tensors["answers"], tensors["class_ids"]]
+        self.seen, held = int(tensors["seen"]), len(rows[0])
+        is_full = self.seen > held  # then the ring's budget was `held`, and the oldest stands at seen % held
+        if held > self.max_images or (is_full and held != self.max_images):
+            rows = [rows_of.roll(-(self.seen % held), 0) if is_full else rows_of for rows_of in rows]
+            rows = [rows_of[-self.max_images :] for rows_of in rows]
+            self.seen = len(rows[0])
+        self.images, self.answers, self.class_ids = rows
         self.classes = [ClassKey(teacher, index) for teacher, index in tensors["classes"].tolist()]
 
     def _class_id(self, key: ClassKey) -> int:

@@ -334,7 +334,7 @@ def test_large_head_is_sampled_by_subsets():
         (task,), _ = five.outer_step([(0, teacher)])
         assert len(task.classes) == 6
         assert list(task.classes) == sorted(set(task.classes))
-        assert 0 <= task.classes[0]
+        assert task.classes[0] >= 0
         assert task.classes[-1] < 1000
         assert sorted(task.labels.tolist()) == sorted(list(range(6)) * 3)
         subsets.add(task.classes)

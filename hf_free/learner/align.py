@@ -66,7 +66,8 @@ def pairwise_cosine(network: nn.Module, losses: Sequence[Loss]) -> Tensor:
     rows = []
     for loss_of in losses:
         gradients = torch.autograd.grad(loss_of(network), parameters, allow_unused=True)
-        rows.append(torch.cat([g.flatten() for g in gradients if g is not None]))
+        pairs = zip(parameters, gradients, strict=True)
+        rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs]))
     directions = nn.functional.normalize(torch.stack(rows), dim=1)
     cosines = directions @ directions.T
     count = len(losses)

@@ -181,8 +181,10 @@ class Aligner:
             logits = network(images)[:, : len(task.classes)].float()
         target = task.soft_labels.to(device)
         if "divergence_of_probabilities" in self.defects:
-            return F.kl_div(logits.softmax(1), target)
-        return F.kl_div((logits / self.config.temperature).log_softmax(1), target, reduction="batchmean")
+            return F.kl_div(logits.softmax(1), target, reduction="none").mean()
+        temperature = self.config.temperature
+        softened = (target.log() / temperature).softmax(1)
+        return F.kl_div((logits / temperature).log_softmax(1), softened, reduction="batchmean")
 
     def _align(self, tasks: Sequence[RecoveredTask]) -> dict[str, float]:
         if not tasks:
