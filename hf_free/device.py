@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device(found)
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
             f"device {name!r} cannot be used: {str(error).splitlines()[0]}",

@@ -6,6 +6,7 @@ AAAI 2022), its scripts; [ours] measured, see docs/experiments.md.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hf_free.config import Defect
@@ -80,4 +81,4 @@ def recipe_values(name: str) -> dict[str, Any]:
         "paper": _PAPER,
         "released": {**_PAPER, "defects": list(RELEASED_DEFECTS)},
     }
-    return {"recipe": name, **recipes[name]}
+    return {"recipe": name, **copy.deepcopy(recipes[name])}

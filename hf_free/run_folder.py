@@ -39,9 +39,12 @@ class RunFolder:
         """Write a text file whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def write_json(self, path: Path, values: Any) -> None:
         """Write a JSON file whole or not at all."""
@@ -57,7 +60,8 @@ class RunFolder:
         """The log's rows; those of later steps are dropped from the file when a run goes on from an earlier one."""
         if not self.log.is_file():
             return []
-        rows = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        *whole, _ = self.log.read_text(encoding="utf-8").split("\n")  # a kill may cut the last line short
+        rows = [json.loads(line) for line in whole]
         if before_step is not None:
             rows = [row for row in rows if row.get("step", 0) <= before_step]
             self.write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
@@ -67,11 +71,11 @@ class RunFolder:
         """Replace the checkpoint by what `save` writes into an empty folder; the old one stays until it is whole."""
         fresh = self.root / "checkpoint.new"
         old = self.root / "checkpoint.old"
-        for folder in (fresh, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save(fresh)
-        if self.checkpoint.exists():
+        if self.checkpoint.exists():  # else a stop left only the old one, which stays until the end
+            shutil.rmtree(old, ignore_errors=True)
             self.checkpoint.rename(old)
         fresh.rename(self.checkpoint)
         shutil.rmtree(old, ignore_errors=True)

@@ -17,6 +17,9 @@ from hf_free.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
+LEAST_SPREAD = 1e-6
+"""Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
+
 MAX_ANSWERS = 64
 """Outputs of one teacher that are learned at most; a larger head is represented by a random subset of its classes."""
 
@@ -62,7 +65,9 @@ class AnswerSheet:
                 logits = teacher.logits(seen)
             chosen = self.chosen[index]
             rows.append(logits if chosen is None else logits[:, chosen.to(logits.device)])
-        return torch.cat(rows).to("cpu", torch.float16)
+        answers = torch.cat(rows).to("cpu", torch.float16)
+        answers[~answers.isfinite().all(1)] = torch.nan  # no answer is better than a wrong one
+        return answers
 
 
 class GroupedCentre(nn.Module):
@@ -95,7 +100,8 @@ def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> di
 
     Args:
         predicted: (B, A).
-        answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing.
+        answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing, nor does a teacher that
+            gives all its classes one and the same logit.
         centre: The teachers' groups.
 
     Returns:
@@ -107,4 +113,5 @@ def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> di
     spread = (wanted.square() * known).sum(0)
     sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
     sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
-    return {"answers": (sums[0] / sums[1].clamp_min(1e-6)).mean()}
+    shares = sums[0] / sums[1].clamp_min(LEAST_SPREAD)
+    return {"answers": torch.where(sums[1] > LEAST_SPREAD, shares, 0).mean()}

@@ -1,0 +1,252 @@
+"""The default learner: who stands where on the answer sheet, the loss by a loop, and that it learns the answers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pico import pico_teacher
+from torch import nn
+
+from hf_free.config import BellConfig, LearnerConfig
+from hf_free.device import Precision
+from hf_free.learner.bell import Distiller
+from hf_free.learner.distill import MAX_ANSWERS, AnswerSheet, GroupedCentre, answer_loss
+from hf_free.learner.embedding import hellinger_embedding
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory import TaskMemory
+from hf_free.teachers.pool import TeacherPool
+
+# ---- the answer sheet
+
+
+def _pictures(count, size=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def test_every_teacher_has_its_own_columns():
+    counts = [5, 2, 64, 65, 1000]
+    sheet = AnswerSheet(counts, seed=3)
+    assert sheet.sizes == [5, 2, 64, 64, 64]
+    assert sheet.width == 5 + 2 + 3 * 64
+    covered = [column for i in range(5) for column in range(sheet.width)[sheet.columns(i)]]
+    assert covered == list(range(sheet.width))
+    for chosen, count in zip(sheet.chosen, counts, strict=True):
+        assert (chosen is None) == (count <= MAX_ANSWERS)
+        if chosen is not None:
+            assert chosen.tolist() == sorted(set(chosen.tolist()))
+            assert len(chosen) == MAX_ANSWERS
+            assert 0 <= chosen.min() <= chosen.max() < count
+    again, other = AnswerSheet(counts, seed=3), AnswerSheet(counts, seed=4)
+    assert torch.equal(again.chosen[4], sheet.chosen[4])  # a resumed run asks for the same classes
+    assert not torch.equal(other.chosen[4], sheet.chosen[4])
+
+
+def test_answers_are_the_teachers_logits_column_by_column():
+    teachers = [
+        pico_teacher("conv4", num_classes=3, size=16),
+        pico_teacher("vit", num_classes=2, size=16),
+        pico_teacher("conv4", num_classes=100, size=16, seed=2),
+    ]
+    sheet = AnswerSheet([3, 2, 100])
+    pictures = _pictures(7)
+    answers = sheet.ask(TeacherPool.from_teachers(teachers), pictures, Precision(), batch=3)
+    assert answers.shape == (7, 3 + 2 + MAX_ANSWERS)
+    assert answers.dtype == torch.float16
+    for i, teacher in enumerate(teachers):
+        for picture, row in zip(pictures, answers, strict=True):
+            logits = teacher.logits(picture[None].float() / 255)[0]
+            if sheet.chosen[i] is not None:
+                logits = logits[sheet.chosen[i]]
+            assert torch.allclose(row[sheet.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_answers_that_are_no_numbers_count_as_not_given(value):
+    good, bad = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (0, 1))
+    with torch.no_grad():
+        bad.network.get_classifier().bias[1] = value
+    sheet = AnswerSheet([3, 3])
+    answers = sheet.ask(TeacherPool.from_teachers([good, bad]), _pictures(4), Precision()).float()
+    assert torch.isfinite(answers[:, :3]).all()
+    assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
+    loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, GroupedCentre([3, 3]))["answers"]
+    assert torch.isfinite(loss)
+
+
+# ---- the loss
+
+
+def _centred(row, sizes):
+    found, start = [], 0
+    for size in sizes:
+        part = row[start : start + size]
+        found += [value - sum(part) / size for value in part]
+        start += size
+    return found
+
+
+def test_grouped_centre_against_a_loop():
+    torch.manual_seed(0)
+    sizes, answers = [3, 1, 4], torch.randn(5, 8)
+    expected = torch.tensor([_centred(row, sizes) for row in answers.tolist()])
+    centre = GroupedCentre(sizes)
+    assert torch.allclose(centre(answers), expected, atol=1e-6)
+    assert torch.allclose(centre(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
+    assert not list(centre.state_dict())
+
+
+def _loss_by_loop(predicted, answers, sizes):
+    """Mean over teachers of squared error over mean square; teachers with nothing to tell apart count nothing."""
+    total, start = 0.0, 0
+    for size in sizes:
+        error = spread = 0.0
+        for p_row, a_row in zip(predicted.tolist(), answers.tolist(), strict=True):
+            p, a = p_row[start : start + size], a_row[start : start + size]
+            if any(math.isnan(value) for value in a):
+                continue
+            p, a = _centred(p, [size]), _centred(a, [size])
+            error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
+            spread += sum(y**2 for y in a)
+        total += error / spread if spread > 1e-6 else 0.0
+        start += size
+    return total / len(sizes)
+
+
+def test_loss_against_a_loop_with_rows_nobody_answered():
+    torch.manual_seed(0)
+    sizes = [3, 2, 5]
+    predicted, answers = torch.randn(6, 10), 3 * torch.randn(6, 10)
+    answers[1, :3] = answers[4, 3:5] = answers[2, 5:] = float("nan")
+    centre = GroupedCentre(sizes)
+    loss = answer_loss(predicted, answers, centre)["answers"].item()
+    assert loss == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-5)
+    zero = answer_loss(torch.zeros(6, 10), answers, centre)["answers"].item()
+    assert zero == pytest.approx(1)
+    perfect = answer_loss(answers.nan_to_num() + 7, answers, centre)["answers"].item()
+    assert perfect == pytest.approx(0, abs=1e-10)
+
+
+def test_unanswered_rows_give_no_gradient():
+    torch.manual_seed(0)
+    predicted, answers = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5)
+    answers[2, :3] = float("nan")
+    answer_loss(predicted, answers, GroupedCentre([3, 2]))["answers"].backward()
+    assert (predicted.grad[2, :3] == 0).all()
+    assert (predicted.grad[[0, 1, 3], :3] != 0).all()
+    assert (predicted.grad[:, 3:] != 0).all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 4.0])
+def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
+    """All classes alike on every picture: nothing to learn, and no division by nothing."""
+    torch.manual_seed(0)
+    sizes = [3, 2]
+    predicted, answers = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
+    answers[:, :3] = constant
+    loss = answer_loss(predicted, answers, GroupedCentre(sizes))["answers"]
+    assert loss.item() == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-4)
+    loss.backward()
+    assert predicted.grad[:, :3].abs().max() <= predicted.grad[:, 3:].abs().max()
+
+
+def test_each_teacher_counts_in_units_of_its_own_spread():
+    torch.manual_seed(0)
+    predicted, answers, centre = torch.randn(6, 5), torch.randn(6, 5), GroupedCentre([3, 2])
+    scale = torch.tensor([100.0] * 3 + [1.0] * 2)
+    loud = answer_loss(predicted * scale, answers * scale, centre)["answers"].item()
+    assert loud == pytest.approx(answer_loss(predicted, answers, centre)["answers"].item(), rel=1e-4)
+
+
+# ---- the embedding
+
+
+@pytest.mark.parametrize(("sizes", "temperature"), [([4, 4, 4], 1.0), ([2, 5, 3], 1.0), ([3, 3], 2.5)])
+def test_inner_products_are_sums_of_bhattacharyya_coefficients(sizes, temperature):
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(2, sum(sizes))
+    embedded = hellinger_embedding(logits, sizes, temperature)
+    assert embedded.shape == logits.shape
+    expected, start = 0.0, 0
+    for size in sizes:
+        rows = []
+        for row in logits[:, start : start + size].tolist():
+            exps = [math.exp(value / temperature) for value in row]
+            rows.append([value / sum(exps) for value in exps])
+        expected += sum(math.sqrt(p * q) for p, q in zip(*rows, strict=True))
+        start += size
+    assert (embedded[0] @ embedded[1]).item() == pytest.approx(expected, rel=1e-5)
+    lengths = embedded.square().sum(1)
+    assert lengths.tolist() == pytest.approx([len(sizes)] * 2, rel=1e-5)  # every teacher has the same say
+
+
+# ---- learning
+
+
+def _distiller(sheet, **values):
+    torch.manual_seed(0)
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
+    learner.answer_sizes = tuple(sheet.sizes)
+    config = BellConfig(**{"batch_size": 32, "updates_per_step": 5, "lr": 3e-3, **values})
+    return Distiller(learner, sheet, config, Precision())
+
+
+def _memory(sheet, pool, count=96, seed=0):
+    memory = TaskMemory(1000, answers=sheet.width)
+    pictures = _pictures(count, seed=seed)
+    pictures = (pictures.float() * torch.rand(count, 3, 1, 1)).to(torch.uint8)
+    memory.add_pictures(pictures, sheet.ask(pool, pictures, Precision()))
+    return memory
+
+
+def test_it_learns_the_teachers_answers_to_pictures_it_never_saw():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=n, size=16, seed=n) for n in (3, 4)])
+    sheet = AnswerSheet([3, 4])
+    distiller = _distiller(sheet)
+    torch.manual_seed(1)
+    memory, held_out = _memory(sheet, pool), _memory(sheet, pool, 48, seed=1)
+    before, first = distiller.score(held_out, 10), distiller.step([], memory, 1.0)["answers"]
+    for _ in range(12):
+        last = distiller.step([], memory, 1.0)["answers"]
+    assert last < 0.6 * first
+    assert distiller.score(held_out, 10) > max(before, -0.9)  # -1: predicting nothing
+
+
+def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
+    sheet = AnswerSheet([3])
+    distiller = _distiller(sheet)
+    memory = _memory(sheet, pool, 20)
+    before = {name: value.clone() for name, value in distiller.learner.state_dict().items()}
+    score = distiller.score(memory, 10)
+    distiller.learner.eval()
+    predicted = distiller.learner.raw_answers(memory.images[:20].float() / 255)
+    assert score == pytest.approx(-_loss_by_loop(predicted, memory.answers[:20].float(), [3]), rel=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())
+    assert distiller.score(TaskMemory(5, answers=3), 10) == 0.0
+
+
+def test_rate_scales_the_learning_rate():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
+    sheet = AnswerSheet([3])
+    memory = _memory(sheet, pool, 40)
+    moved = {}
+    for rate in (0.0, 0.01, 1.0):
+        distiller = _distiller(sheet, updates_per_step=1)
+        before = distiller.learner.projection.weight.detach().clone()
+        distiller.step([], memory, rate)
+        moved[rate] = (distiller.learner.projection.weight - before).abs().max().item()
+    assert moved[0.0] == 0
+    assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.05)
+
+
+def test_student_answers_for_the_teacher_asked():
+    distiller = _distiller(AnswerSheet([3, 4]))
+    images = torch.rand(5, 3, 16, 16)
+    distiller.learner.eval()
+    everything = distiller.learner.raw_answers(images)
+    assert torch.allclose(distiller.student(images, 0), everything[:, :3], atol=1e-6)
+    assert torch.allclose(distiller.student(images, 1), everything[:, 3:], atol=1e-6)
