@@ -19,7 +19,7 @@ PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
-	$(BIN)/hf-free demo
+	$(BIN)/hf-free demo --overwrite
 
 # Each worker computes on one thread: two processes of one thread beat one of two, and results repeat.
 test: $(STAMP)

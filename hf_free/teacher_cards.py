@@ -40,7 +40,7 @@ def teacher_card(
         "",
         f"# {recipe.architecture}, {len(label_names)} classes",
         "",
-        "A small classifier trained from scratch as a teacher for [hf-free](https://pypi.org/project/hf-free/)'s",
+        "A small classifier trained from scratch as a teacher for hf-free's",
         "experiments. It knows these classes and nothing else.",
         "",
         f"- Classes: {', '.join(_plain(name) for name in label_names)}",

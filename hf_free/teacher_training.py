@@ -18,14 +18,33 @@ from hf_free.errors import ConfigError
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 
-SMALL_IMAGE_ARGS: dict[str, dict[str, Any]] = {
-    "test_vit": {"patch_size": 4, "img_size": 32},
-    "test_vit2": {"patch_size": 4, "img_size": 32},
-    "test_convnext": {"patch_size": 2},
-    "test_convnext2": {"patch_size": 2},
-    "test_convnext3": {"patch_size": 2},
-}
-"""Arguments that make timm's own small models see 32x32 pictures finely enough (their stems halve 4 to 16 times)."""
+_STEMS = {"test_vit": 8, "test_vit2": 8, "test_convnext": 16, "test_convnext2": 16, "test_convnext3": 16}
+"""Patches a side that timm's own small models see best; as they are, their stems leave 2 or 8 of a 32x32 picture."""
+
+
+def small_image_args(architecture: str, size: int) -> dict[str, Any]:
+    """Arguments of `timm.create_model` with which an architecture sees small pictures finely enough.
+
+    Args:
+        architecture: A timm name, or one of hf-free's.
+        size: Height and width of the pictures.
+
+    Raises:
+        ConfigError: a name that timm does not know.
+    """
+    import timm
+
+    import hf_free.backbones  # noqa: F401  (registers conv4_32 and others)
+
+    if not timm.is_model(architecture):
+        raise ConfigError(f"architecture {architecture!r}", allowed="names of timm.list_models() and hf-free's own")
+    arguments: dict[str, Any] = {}
+    cfg = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    if cfg is not None and cfg.fixed_input_size:
+        arguments["img_size"] = size
+    if architecture in _STEMS:
+        arguments["patch_size"] = max(1, size // _STEMS[architecture])
+    return arguments
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,146 @@
+"""A small slice of the demo, whole: teachers, real clients and a loopback Hub, train, publish, load back, evaluate."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from rich.console import Console
+
+from hf_free import demo
+from hf_free.cli.main import main
+from hf_free.digits import drawn_digits
+from hf_free.errors import RunError
+from hf_free.hub.loopback_card import card_errors, read_metadata
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.teacher_training import ClassifierRecipe
+
+QUICK = ClassifierRecipe(architecture="conv4_32", epochs=2, batch_size=32, lr=1e-2, shift=0, flip=False)
+SLICE = demo.DemoLength(
+    recipes=(QUICK, replace(QUICK, architecture="test_resnet")),
+    copies=1,
+    steps=3,
+    max_minutes=5,
+    episodes=20,
+    settings=(
+        "trainer.warmup_steps=0",
+        "trainer.log_every=1",
+        "five.min_teacher_accuracy=0",
+        "five.recover_share=1",
+        "five.images_per_class=4",
+        "memory.drawn_per_step=16",
+        "memory.held_out_images=8",
+        "bell.batch_size=16",
+        "learner.views=[identity]",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The slice, run once: its folder, its results and what was told."""
+    output, console = tmp_path_factory.mktemp("demo") / "run", Console(file=io.StringIO(), width=200)
+    results = demo.run_demo(output, 3, console, length=SLICE)
+    return output, results, console.file.getvalue()
+
+
+@pytest.mark.slow
+def test_the_learner_is_measured_beside_everything_promised(told):
+    _, results, _ = told
+    assert results["dataset"] == demo.DATASET
+    found = {(row["method"].split(" (")[0], row["k_shot"]) for row in results["rows"] if row["accuracy"] is not None}
+    methods = ("learner", "pixels", "untrained conv4_64", "best single teacher")
+    assert {(method, k_shot) for method in methods for k_shot in (1, 5)} <= found
+    assert {("all 2 teachers' features, concatenated", k_shot) for k_shot in (1, 5)} <= found
+    assert all(row["n_way"] == 3 and row["episodes"] == 20 and row["interval"] > 0 for row in results["rows"])
+    assert results["warnings"] == []  # no teacher has a class named like the new ones
+
+
+@pytest.mark.slow
+def test_the_card_and_the_picture_lie_where_the_demo_says(told):
+    output, results, text = told
+    assert text.count("$ hf-free ") == 2
+    card = output / "published" / "README.md"
+    assert str(card) in text
+    assert str(output / "pictures" / "recovered.png") in text
+    assert (output / "pictures" / "recovered.png").read_bytes().startswith(b"\x89PNG")
+    assert card_errors(card.read_text(encoding="utf-8")) == []
+    metadata = read_metadata(card.read_text(encoding="utf-8"))
+    assert metadata["base_model"] == ["demo/conv4-32-0", "demo/test-resnet-1"]
+    learner = next(row for row in results["rows"] if row["method"] == "learner")
+    assert f"{learner['accuracy']:.2f}" in card.read_text(encoding="utf-8")  # evaluate --push wrote it
+
+
+@pytest.mark.slow
+def test_the_published_learner_predicts_bit_for_bit_alike_in_a_new_process(told):
+    output, _, _ = told
+    code = f"""
+import torch
+from hf_free import MetaLearner
+from hf_free.digits import drawn_digits
+torch.set_num_threads({torch.get_num_threads()})
+data = drawn_digits((7, 8, 9))
+learner = MetaLearner.from_pretrained({str(output / "published")!r})
+classifier = learner.adapt(data.images[:30], data.labels[:30].tolist())
+print(classifier.predict_proba(data.images[30:90]).numpy().tobytes().hex())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    data = drawn_digits((7, 8, 9))
+    learner = MetaLearner.from_pretrained(output / "learner")  # as it was trained, before it went to the Hub
+    classifier = learner.adapt(data.images[:30], data.labels[:30].tolist())
+    assert run.stdout.strip() == classifier.predict_proba(data.images[30:90]).numpy().tobytes().hex()
+
+
+@pytest.mark.slow
+def test_the_teachers_stay_usable(told, capsys):
+    output, _, text = told
+    folders = sorted(str(path.parent) for path in (output / "teachers").glob("*/model.safetensors"))
+    assert main(["inspect", *folders, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    listed = json.dumps(shown)
+    assert "conv4_32" in listed
+    assert "test_resnet" in listed
+    assert "digit 7" not in listed
+    assert "demo/conv4-32-0" in text
+
+
+def test_the_new_digits_arrive_as_a_data_set(monkeypatch, tmp_path):
+    """The Parquet file holds every picture, bit for bit, under its name."""
+    files = {}
+
+    class Repository:
+        def add_repo(self, repo_id, content, repo_type):
+            assert (repo_id, repo_type) == (demo.DATASET, "dataset")
+            files.update(content)
+
+    demo._publish_new_digits(Repository())
+    path = tmp_path / "data.parquet"
+    path.write_bytes(files["data/test-00000-of-00001.parquet"])
+    loaded = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
+    data = drawn_digits((7, 8, 9))
+    assert loaded.features["label"].names == ["digit 7", "digit 8", "digit 9"]
+    assert loaded["label"][:] == data.labels.tolist()
+    first = torch.tensor(bytearray(loaded[0]["image"].tobytes())).view(32, 32, 3).permute(2, 0, 1)
+    assert torch.equal(first, data.images[0])
+
+
+def test_a_command_that_fails_ends_the_demo_with_its_name(capfd):
+    client = demo._Client({}, demo._Teller(None))
+    with pytest.raises(RunError, match="`hf-free evaluate` ended with 2"):
+        client.run(["evaluate", "--no-such-flag"])
+    assert "no-such-flag" in capfd.readouterr().err
+
+
+def test_the_demo_refuses_a_folder_in_use(tmp_path: Path, capfd):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["demo", "--output", str(tmp_path)]) != 0
+    assert "in use" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
