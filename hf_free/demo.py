@@ -241,7 +241,7 @@ def _publish_new_digits(hub: LoopbackHub) -> None:
     data = drawn_digits(NEW_DIGITS)
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=data.class_names)})
     encoded = []
-    for picture in data.images:
+    for picture in data.at_size(CANVAS):
         png = io.BytesIO()
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(png, format="PNG")
         encoded.append({"bytes": png.getvalue(), "path": None})

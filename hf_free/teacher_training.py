@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from hf_free.errors import ConfigError
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 _STEMS = {"test_vit": 8, "test_vit2": 8, "test_convnext": 16, "test_convnext2": 16, "test_convnext3": 16}
 """Patches a side that timm's own small models see best; as they are, their stems leave 2 or 8 of a 32x32 picture."""
