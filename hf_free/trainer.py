@@ -37,6 +37,7 @@ from hf_free.memory import TaskMemory
 from hf_free.pictures import loss_curves, recovered_grid
 from hf_free.progress import RunProgress
 from hf_free.run_folder import RunFolder
+from hf_free.stopping import StopBetweenSteps, Stopped
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
@@ -70,7 +71,8 @@ def train(
         The learner, also saved to `output/learner`.
 
     Raises:
-        RunError: fewer than two usable teachers, or nothing to resume.
+        RunError: fewer than two usable teachers, nothing to resume, or nothing recovered.
+        Stopped: Ctrl-C, after the step under way is done and a checkpoint written.
     """
     _check_has_end(config)
     run = RunFolder(output)
@@ -105,11 +107,13 @@ def train(
     if resume:
         state = _load(run, accelerator, memory, held_out)
         run.read_log(before_step=state.step)
+        _check_enough(pool, state)
     clock = Clock(config, state.seconds)
 
-    with RunProgress(console, total_steps=config.trainer.steps) as progress:
+    with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps() as stop:
         try:
             while not clock.is_over(state.step):
+                stop.grant()
                 state.step += 1
                 is_logged = state.step % config.trainer.log_every == 0 or state.step == 1
                 terms: dict[str, float] = {}
@@ -139,8 +143,8 @@ def train(
                 if state.step % config.trainer.checkpoint_every == 0:
                     _keep_best(bell, learner, held_out, state, run, config)
                     _save(run, accelerator, memory, held_out, state)
-        except KeyboardInterrupt:
-            _save(run, accelerator, memory, held_out, state)
+        except (RunError, Stopped):
+            _save(run, accelerator, memory, held_out, state)  # what there is stays
             raise
 
     if not len(memory):

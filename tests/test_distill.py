@@ -246,7 +246,11 @@ def test_rate_scales_the_learning_rate():
 def test_student_answers_for_the_teacher_asked():
     distiller = _distiller(AnswerSheet([3, 4]))
     images = torch.rand(5, 3, 16, 16)
-    distiller.learner.eval()
-    everything = distiller.learner.raw_answers(images)
-    assert torch.allclose(distiller.student(images, 0), everything[:, :3], atol=1e-6)
-    assert torch.allclose(distiller.student(images, 1), everything[:, 3:], atol=1e-6)
+    everything = distiller.learner.raw_answers(images)  # in training mode: the batch's statistics
+    before = {name: value.clone() for name, value in distiller.learner.state_dict().items()}
+    for mode in (True, False):  # whether a checkpoint was just scored makes no difference
+        distiller.learner.train(mode)
+        assert torch.allclose(distiller.student(images, 0), everything[:, :3], atol=1e-5)
+        assert torch.allclose(distiller.student(images, 1), everything[:, 3:], atol=1e-5)
+    distiller.student(torch.full_like(images, torch.nan), 0)
+    assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())

@@ -213,14 +213,16 @@ def test_a_teacher_gone_wrong_does_not_poison_the_others():
     good, bad = pico_teacher("conv4", size=16), _nan_teacher(size=16)
     five = _five()
     before = [p.detach().clone() for p in five.generator.parameters()]
-    tasks, _ = five.outer_step([(0, bad), (1, good)])
+    _, nothing = five.outer_step([(0, bad)])
+    assert nothing == {}
     assert all(torch.equal(old, new) for old, new in zip(before, five.generator.parameters(), strict=True))
+    tasks, terms = five.outer_step([(0, bad), (1, good), (0, bad)])
     assert "not finite" in tasks[0].health.reason_to_leave_out(0.0)
     assert tasks[1].health.reason_to_leave_out(0.0) is None
-    five.outer_step([(1, good)])
+    assert all(value == value for value in terms.values())
     after = list(five.generator.parameters())
     assert all(torch.isfinite(new).all() for new in after)
-    assert not all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 # ---- the adversarial term

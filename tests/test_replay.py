@@ -201,7 +201,10 @@ def test_student_keeps_replay_weights_asks_the_adapted_network():
     answers = {}
     for defects in ((), ("student_keeps_replay_weights",)):
         aligner = _aligner(defects, replay_inner_lr=0.1)
+        before = {name: value.clone() for name, value in aligner.network.state_dict().items()}
         fresh = aligner.student(images, 0)
+        aligner.student(torch.full_like(images, torch.nan), 0)
+        assert all(torch.equal(value, before[name]) for name, value in aligner.network.state_dict().items())
         assert torch.equal(fresh, aligner.network(images))
         torch.manual_seed(1)
         aligner.step([], _learnable_memory(), 1.0)

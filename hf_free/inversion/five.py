@@ -85,15 +85,18 @@ class Five:
             student: The meta-learner, for the adversarial term; None leaves the term out.
 
         Returns:
-            The tasks, and the mean loss terms at the last inner step.
+            The tasks, and the mean loss terms at the last inner step, without those of teachers gone wrong.
         """
         gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
         tasks, logged = [], []
         for index, teacher in teachers:
-            images, wanted, terms = self.adapt(teacher, index, student, gradients)
+            own = [torch.zeros_like(p) for p in self.generator.parameters()]
+            images, wanted, terms = self.adapt(teacher, index, student, own)
             tasks.append(finish_task(images, wanted.labels, wanted.classes, teacher, index))
-            logged.append(terms)
-        if all(bool(torch.isfinite(g).all()) for g in gradients):  # a teacher gone wrong must not poison the others
+            if all(bool(torch.isfinite(g).all()) for g in own):  # a teacher gone wrong must not poison the others
+                torch._foreach_add_(gradients, own)
+                logged.append(terms)
+        if logged:
             self._apply_outer(gradients)
         names = {name for terms in logged for name in terms}
         means = {n: torch.stack([terms[n] for terms in logged if n in terms]).mean().item() for n in sorted(names)}

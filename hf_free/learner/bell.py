@@ -20,6 +20,7 @@ from hf_free.device import Precision
 from hf_free.episodes import sample_episodes, score_episodes
 from hf_free.inversion.five import shift_and_flip
 from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.adapted import batch_statistics
 from hf_free.learner.align import interpolate, pairwise_cosine, sequential_steps
 from hf_free.learner.distill import AnswerSheet, GroupedCentre, answer_loss
 from hf_free.learner.meta_learner import MetaLearner
@@ -42,7 +43,7 @@ class Bell(Protocol):
         """How good the learner is on recovered pictures it never learned from; higher is better."""
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
-        """The learner's logits for a teacher's classes."""
+        """The learner's logits for a teacher's classes; half-made pictures leave no trace in its statistics."""
 
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint has to hold besides the learner."""
@@ -98,7 +99,9 @@ class Distiller:
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """See `Bell`."""
-        return self._predict(images)[:, self.sheet.columns(teacher)]
+        self.learner.train()
+        with batch_statistics(self.learner):
+            return self._predict(images)[:, self.sheet.columns(teacher)]
 
     def modules(self) -> dict[str, nn.Module]:
         """See `Bell`."""
@@ -146,9 +149,10 @@ class Aligner:
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
         self.network.train()
-        if "student_keeps_replay_weights" in self.defects and self._replay_weights:
-            return functional_call(self.network, self._replay_weights, (images,))
-        return self.network(images)
+        with batch_statistics(self.learner):
+            if "student_keeps_replay_weights" in self.defects and self._replay_weights:
+                return functional_call(self.network, self._replay_weights, (images,))
+            return self.network(images)
 
     def modules(self) -> dict[str, nn.Module]:
         """See `Bell`."""

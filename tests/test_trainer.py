@@ -1,0 +1,561 @@
+"""Whole runs of a few steps with pico teachers: what they leave, stops and resumptions, bad teachers, every recipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import signal
+import time
+
+import pytest
+import torch
+from pico import pico_folder, pico_teacher
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from hf_free.config import FreeConfig, merge
+from hf_free.errors import ConfigError, RunError
+from hf_free.inversion.five import invert_teacher
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.progress import RunProgress
+from hf_free.recipes import recipe_values
+from hf_free.redaction import public_record
+from hf_free.run_folder import RunFolder
+from hf_free.stopping import StopBetweenSteps
+from hf_free.teachers.pool import TeacherPool
+from hf_free.trainer import MAX_FAILURES, Clock, train
+
+TINY = {
+    "five": {
+        "latent_dim": 8,
+        "width": 4,
+        "images_per_class": 4,
+        "inner_steps": 2,
+        "teachers_per_step": 2,
+        "min_teacher_accuracy": 0.0,
+        "recover_share": 0.7,
+    },
+    "memory": {"drawn_per_step": 8, "max_images": 100, "held_out_images": 16},
+    "bell": {"batch_size": 16, "updates_per_step": 2},
+    "learner": {"backbone": "conv4_32", "image_size": 16},
+    "trainer": {
+        "steps": 6,
+        "warmup_steps": 1,
+        "log_every": 1,
+        "checkpoint_every": 3,
+        "picture_every": 1000,
+        "validation_episodes": 5,
+        "device": "cpu",
+        "mixed_precision": "no",
+    },
+}
+"""A run of a second; recovers in steps 1 to 5 (the first is warm-up), learns from step 3 on."""
+
+REPLAY = {
+    "five": {"width": 4, "latent_dim": 8, "images_per_class": 4, "inner_steps": 2},
+    "memory": {"max_images": 400, "held_out_images": 2},
+    "bell": {"n_way": 3, "n_query": 2, "replay_tasks": 1, "replay_patience": 1, "replay_inner_steps": 2},
+    "learner": {"image_size": 16},
+    "trainer": {**TINY["trainer"], "steps": 5},
+}
+"""The paper's recipe, small."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _config(**values):
+    return FreeConfig.from_dict(merge(TINY, values))
+
+
+def _pool(*extra):
+    teachers = [
+        pico_teacher("conv4", size=16, num_classes=3, seed=0, label_names=("cat", "dog", "owl")),
+        pico_teacher("vit", size=16, num_classes=2, seed=1),
+        pico_teacher("conv4", size=24, num_classes=4, seed=2),
+    ]
+    return TeacherPool.from_teachers([*teachers, *extra])
+
+
+def _weights(path):
+    return load_file(path / "learner" / "model.safetensors") | load_file(path / "learner" / "hf_free.safetensors")
+
+
+def _same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# ---- what a run leaves
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("run") / "first"
+    config = _config(trainer={"picture_every": 2}, hub={"push_generator": True, "card_images": True})
+    learner = train(config, output=output, pool=_pool())
+    return config, output, learner
+
+
+def test_a_run_leaves_its_folder(finished):
+    config, output, _ = finished
+    assert RunFolder(output).read_config() == config
+    files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    expected = {
+        "config.yaml",
+        "log.jsonl",
+        "record.json",
+        "best.safetensors",
+        "generator.safetensors",
+        "pictures/recovered.png",
+        "pictures/losses.png",
+        "checkpoint/state.json",
+        "checkpoint/memory.safetensors",
+        "checkpoint/held_out.safetensors",
+        "learner/config.json",
+        "learner/model.safetensors",
+        "learner/hf_free.safetensors",
+        "learner/README.md",
+        "learner/generator.safetensors",
+        "learner/pictures/recovered.png",
+    }
+    assert expected <= files
+    assert not [name for name in files if ".new" in name or ".old" in name or name.endswith(".tmp")]
+    for picture in ("recovered.png", "losses.png"):
+        with Image.open(output / "pictures" / picture) as opened:
+            assert opened.convert("L").getextrema() != (255, 255)
+
+
+def test_log_has_a_row_a_step(finished):
+    rows = RunFolder(finished[1]).read_log()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["memory"] for row in rows][:2] == [0, 0]  # warm-up, then the held-out pictures
+    assert rows[-1]["memory"] > 0
+    assert [("answers" in row) for row in rows] == [False, False, True, True, True, True]
+    recovers = [("cross_entropy" in row) for row in rows]
+    assert recovers == [True, True, True, True, True, False]  # 0.7 of 6 steps: the fifth starts at 4/6
+    assert ["adversarial" in row for row in rows] == [False, True, True, True, True, False]  # not in the warm-up
+    minutes = [row["minutes"] for row in rows]
+    assert minutes == sorted(minutes)
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+
+
+def test_record_says_where_the_learner_comes_from(finished):
+    config, output, learner = finished
+    record = json.loads((output / "record.json").read_text(encoding="utf-8"))
+    published = json.loads((output / "learner" / "config.json").read_text(encoding="utf-8"))["hf_free"]
+    assert published == public_record(record)  # what names private teachers or local folders stays here
+    assert record["config"] == config.to_dict()
+    assert [entry["num_classes"] for entry in record["teachers"]] == [3, 2, 4]
+    assert record["data_free"] is True
+    assert record["training"]["steps"] == 6
+    assert record["training"]["best_step"] in (3, 6)
+    assert record["training"]["mixed_precision"] == "no"
+    assert record["skipped"] == []
+    # steps 2 to 5, two teachers each; a teacher's classes have 4 pictures each
+    assert record["recovered"]["tasks"] == 8
+    assert 8 * 2 * 4 <= record["recovered"]["images"] <= 8 * 4 * 4
+    assert learner.record["versions"]["torch"] == torch.__version__
+
+
+def test_the_published_learner_is_the_one_returned(finished):
+    _, output, learner = finished
+    loaded = MetaLearner.from_pretrained(output / "learner")
+    pictures = torch.rand(5, 3, 20, 20)
+    assert torch.allclose(loaded.embed(pictures), learner.embed(pictures), atol=1e-6)
+    assert not learner.training
+    assert loaded.feature_dim == 3 + 2 + 4
+    classifier = loaded.adapt(pictures, ["a", "b", "a", "b", "c"])
+    assert set(classifier.predict(torch.rand(4, 3, 16, 16))) <= {"a", "b", "c"}
+
+
+def test_the_best_checkpoint_is_the_one_published(finished):
+    _, output, _ = finished
+    best, published = load_file(output / "best.safetensors"), _weights(output)
+    for name, value in best.items():
+        assert torch.equal(value, published[name.removeprefix("backbone.")])
+
+
+def test_the_generator_can_be_used_afterwards(finished):
+    _, output, _ = finished
+    task = invert_teacher(pico_teacher("conv4", size=16), steps=1, images_per_class=2, generator=output)
+    assert task.images.shape == (10, 3, 16, 16)
+
+
+def test_what_is_not_asked_for_is_not_published(tmp_path):
+    train(_config(), output=tmp_path, pool=_pool())
+    assert not (tmp_path / "learner" / "generator.safetensors").exists()
+    assert not (tmp_path / "learner" / "pictures" / "recovered.png").exists()  # these teachers are not public
+    assert (tmp_path / "pictures" / "recovered.png").exists()
+    assert (tmp_path / "generator.safetensors").exists()
+
+
+# ---- stop and resume
+
+
+class StoppingPool(TeacherPool):
+    """Has something happen when the n-th teacher of a run is asked for."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.countdown, self.event = math.inf, None
+
+    def __getitem__(self, index):
+        self.countdown -= 1
+        if self.countdown == 0:
+            self.event()
+        return super().__getitem__(index)
+
+
+def _stopping_pool(after, event):
+    pool = _pool()
+    stopping = StoppingPool([])
+    stopping.__dict__.update(pool.__dict__)
+    stopping.countdown, stopping.event = after, event
+    return stopping
+
+
+def _power_cut():
+    raise SystemError("power cut")
+
+
+def _ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def _without_minutes(path):
+    return [{k: v for k, v in row.items() if k != "minutes"} for row in RunFolder(path).read_log()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Runs by recipe, never stopped."""
+    torch.set_num_threads(1)
+    made = {}
+    for name, config in CONFIGS.items():
+        made[name] = tmp_path_factory.mktemp("uninterrupted") / name
+        train(config, output=made[name], pool=_pool())
+    return made
+
+
+CONFIGS = {
+    "default": _config(trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}),
+    "paper": FreeConfig.from_dict(merge(recipe_values("paper"), REPLAY)),
+    "released": FreeConfig.from_dict(
+        merge(
+            recipe_values("released"),
+            # left out: the weights of the last replay episode are not part of a checkpoint
+            {**REPLAY, "defects": [d for d in recipe_values("released")["defects"] if "replay_weights" not in d]},
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("event", [_power_cut, _ctrl_c])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, event):
+    config = CONFIGS[name]
+    every = config.trainer.checkpoint_every
+    calls = _calls_until_after(config, every)
+    with pytest.raises(SystemError if event is _power_cut else KeyboardInterrupt):
+        train(config, output=tmp_path, pool=_stopping_pool(calls, event))
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    assert state["step"] == every + (event is _ctrl_c)  # Ctrl-C waits for the step under way
+    assert not (tmp_path / "learner").exists()
+    train(config, output=tmp_path, pool=_pool(), resume=True)
+    assert _same(_weights(tmp_path), _weights(uninterrupted[name]))
+    assert _same(
+        load_file(tmp_path / "generator.safetensors"), load_file(uninterrupted[name] / "generator.safetensors")
+    )
+    assert _without_minutes(tmp_path) == _without_minutes(uninterrupted[name])
+
+
+def _calls_until_after(config, steps):
+    """How often a teacher is asked for until the first inversion after some steps."""
+    drawn = min(config.five.teachers_per_step, 3)
+    asked = 3 if config.bell.objective == "distill" else 0  # each teacher, about new pictures
+    return steps * (drawn + asked) - config.trainer.warmup_steps * asked + 1
+
+
+def test_same_seed_same_learner_another_seed_another(tmp_path, uninterrupted):
+    train(CONFIGS["default"], output=tmp_path / "again", pool=_pool())
+    assert _same(_weights(tmp_path / "again"), _weights(uninterrupted["default"]))
+    other = FreeConfig.from_dict({**CONFIGS["default"].to_dict(), "seed": 1})
+    train(other, output=tmp_path / "other", pool=_pool())
+    assert not _same(_weights(tmp_path / "other"), _weights(uninterrupted["default"]))
+
+
+def test_resumed_after_the_end_nothing_changes(tmp_path):
+    train(_config(), output=tmp_path, pool=_pool())
+    weights, log = _weights(tmp_path), _without_minutes(tmp_path)
+    train(_config(), output=tmp_path, pool=_pool(), resume=True)
+    assert _same(_weights(tmp_path), weights)
+    assert _without_minutes(tmp_path) == log
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(RunError, match="holds no checkpoint to resume"):
+        train(_config(), output=tmp_path, pool=_pool(), resume=True)
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), StopBetweenSteps() as stop:  # noqa: PT012
+        _ctrl_c()
+        assert stop.wanted
+        _ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_ctrl_c_nothing_changes():
+    with StopBetweenSteps() as stop:
+        assert not stop.wanted
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopBetweenSteps() as stop:
+            _ctrl_c()  # a run in the background that ignores it goes on ignoring it
+            assert not stop.wanted
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# ---- how long
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_a_run_without_an_end_is_refused(tmp_path, recipe):
+    config = FreeConfig.from_dict(merge(recipe_values(recipe), {"trainer": {"steps": None, "max_minutes": None}}))
+    with pytest.raises(ConfigError, match=r"a run without an end.*both unset") as caught:
+        train(config, output=tmp_path / "run", pool=_pool())
+    assert "--max-minutes" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_minutes_end_a_run(tmp_path):
+    config = _config(trainer={"steps": None, "max_minutes": 0.02, "warmup_steps": 0}, memory={"held_out_images": 2})
+    start = time.monotonic()
+    train(config, output=tmp_path, pool=_pool())
+    rows = RunFolder(tmp_path).read_log()
+    assert rows[-1]["minutes"] >= 0.02
+    assert rows[-2]["minutes"] <= 0.02  # rounded; the step that crossed the line is the last
+    assert time.monotonic() - start < 30
+
+
+def test_clock_by_steps_and_minutes():
+    clock = Clock(_config(trainer={"steps": 40}), 0.0)
+    assert [clock.progress(step) for step in (0, 10, 40, 50)] == [0, 0.25, 1, 1]
+    assert not clock.is_over(39)
+    assert clock.is_over(40)
+    both = Clock(_config(trainer={"steps": 40, "max_minutes": 1.0}), 45.0)  # resumed after 45 seconds
+    assert both.progress(4) == pytest.approx(0.75, abs=0.01)  # whichever is further
+    assert both.progress(36) == pytest.approx(0.9)
+
+
+def test_learning_rate_climbs_then_falls_by_half_a_cosine():
+    clock = Clock(_config(trainer={"steps": 1000}), 0.0)
+    found = [clock.learning_rate(step) for step in (0, 50, 100, 325, 550, 775, 1000)]
+    expected = [0.01, 0.5, 1.0, *(0.5 + 0.5 * math.cos(math.pi * x) for x in (0.25, 0.5, 0.75)), 0.0]
+    assert found == pytest.approx(expected)
+    paper = Clock(_config(bell={"objective": "align"}), 0.0)
+    assert [paper.learning_rate(step) for step in (0, 3, 6)] == [1, 1, 1]
+
+
+# ---- bad teachers
+
+
+def _broken(value=float("nan"), **options):
+    teacher = pico_teacher("conv4", size=16, **options)
+    with torch.no_grad():
+        for parameter in teacher.network.get_classifier().parameters():
+            parameter.fill_(value)
+    return teacher
+
+
+LONG = {"trainer": {"steps": MAX_FAILURES + 3}, "five": {"recover_share": 1.0, "teachers_per_step": 4}}
+"""Long enough for a teacher to fail until it is left alone; every teacher is drawn every step."""
+
+
+def test_a_teacher_of_nan_is_skipped_and_the_others_go_on(tmp_path):
+    pool = _pool(_broken(num_classes=3, seed=9))
+    learner = train(_config(**LONG), output=tmp_path, pool=pool)
+    (skipped,) = learner.record["skipped"]
+    assert "not finite" in skipped["reason"]
+    assert list(learner.record["left_out"].values()) == [MAX_FAILURES]
+    assert learner.record["recovered"]["tasks"] == (MAX_FAILURES + 2) * 3
+    assert all(torch.isfinite(value).all() for value in _weights(tmp_path).values())
+    rows = RunFolder(tmp_path).read_log()
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    answers = [row["answers"] for row in rows if "answers" in row]
+    assert answers[-1] < 10  # the loss of the others, not a division by nothing
+    classes = load_file(tmp_path / "checkpoint" / "memory.safetensors")["classes"]
+    assert set(classes[:, 0].tolist()) <= {0, 1, 2}  # none of its pictures was kept
+
+
+def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path):
+    pool = _pool(_broken(0.0, num_classes=8, seed=9))
+    learner = train(_config(**merge(LONG, {"five": {"min_teacher_accuracy": 0.2}})), output=tmp_path, pool=pool)
+    reasons = [entry["reason"] for entry in learner.record["skipped"]]
+    assert "the teacher recognises 12% of its recovered pictures (at least 20% are needed)" in reasons
+    rows = RunFolder(tmp_path).read_log()
+    assert max(row.get("answers", 0) for row in rows) < 100
+
+
+def test_broken_folders_are_named_with_their_reasons(tmp_path):
+    folders = [pico_folder(tmp_path / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abcd")]
+    for folder, value in ((folders[1], float("nan")), (folders[3], 0.0)):
+        from safetensors.torch import save_file
+
+        weights = load_file(folder / "model.safetensors")
+        weights["head.weight"].fill_(value)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder) for folder in folders]}))
+    learner = train(config, output=tmp_path / "run")
+    reasons = {entry["reference"]: entry["reason"] for entry in learner.record["skipped"]}
+    assert set(reasons) == {str(folders[1]), str(folders[3])}
+    assert "NaN" in reasons[str(folders[1])]
+    assert "constant output" in reasons[str(folders[3])]
+    assert len(learner.record["teachers"]) == 2
+    assert "constant output" in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+
+
+def test_fewer_than_two_tasks_to_begin_with(tmp_path):
+    folder = pico_folder(tmp_path / "a", size=16)
+    config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder), str(tmp_path / "not" / "there")]}))
+    with pytest.raises(RunError, match=r"fewer than two tasks: 1 usable teacher\(s\); left out") as caught:
+        train(config, output=tmp_path / "run")
+    assert "there" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RunError, match=r"fewer than two tasks: 0 usable"):
+        train(_config(), output=tmp_path / "run")
+
+
+def test_fewer_than_two_tasks_on_the_way(tmp_path):
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3), _broken(num_classes=3, seed=9)])
+    config = _config(**merge(LONG, {"trainer": {"checkpoint_every": 1000}}))
+    with pytest.raises(RunError, match=r"fewer than two tasks: 1 usable teacher\(s\)") as caught:
+        train(config, output=tmp_path, pool=pool)
+    assert "not finite" in str(caught.value)
+    kept = load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]
+    assert len(kept) > 0  # what there was is kept
+    with pytest.raises(RunError, match="fewer than two tasks"):
+        train(config, output=tmp_path, pool=pool, resume=True)
+
+
+def test_a_run_that_never_leaves_its_warm_up(tmp_path):
+    with pytest.raises(RunError, match="no task was recovered in 6 steps, 50 of them warm-up") as caught:
+        train(_config(trainer={"warmup_steps": 50, "picture_every": 3}), output=tmp_path, pool=_pool())
+    assert "trainer.warmup_steps=0" in str(caught.value)
+
+
+# ---- the other recipes
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    torch.set_num_threads(1)
+    made = {}
+    for name in ("paper", "released"):
+        config = FreeConfig.from_dict(merge(recipe_values(name), REPLAY))
+        output = tmp_path_factory.mktemp(name)
+        made[name] = (train(config, output=output, pool=_pool()), output)
+    return made
+
+
+@pytest.mark.parametrize("name", ["paper", "released"])
+def test_recipes_of_the_paper_run(recipes, name):
+    learner, output = recipes[name]
+    rows = RunFolder(output).read_log()
+    assert "distillation" not in rows[0]
+    # the second step's tasks are held out, so that learning starts with the third
+    assert {"distillation", "gradient_cosine", "replay_accuracy", "replay_updates"} <= set(rows[-1])
+    assert 0 <= rows[-1]["replay_accuracy"] <= 1
+    assert rows[-1]["replay_updates"] >= 1
+    assert "batchnorm" not in rows[-1]  # the prior that the released code never registers
+    loaded = MetaLearner.from_pretrained(output / "learner")
+    assert loaded.config.head == "maml"
+    assert loaded.projection is None
+    classifier = loaded.adapt(torch.rand(4, 3, 16, 16), [0, 1, 0, 1])
+    assert len(classifier.predict(torch.rand(3, 3, 16, 16))) == 3
+    assert learner.record["config"]["recipe"] == name
+
+
+def test_the_defects_show(recipes):
+    paper, released = recipes["paper"][0], recipes["released"][0]
+    assert paper.record["config"]["defects"] == []
+    assert len(released.record["config"]["defects"]) == 8
+    assert (paper.batchnorm, released.batchnorm) == ("support", "transductive")
+    # four steps after the warm-up; three teachers each, or only the last of them
+    assert paper.record["recovered"]["tasks"] == 12
+    assert released.record["recovered"]["tasks"] == 4
+    assert not _same(_weights(recipes["paper"][1]), _weights(recipes["released"][1]))
+
+
+@pytest.mark.parametrize("defect", recipe_values("released")["defects"])
+def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
+    config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"defects": [defect]}))
+    learner = train(config, output=tmp_path, pool=_pool())
+    assert all(torch.isfinite(value).all() for value in _weights(tmp_path).values())
+    if defect == "transductive_batchnorm":  # changes how a learner is used, not how it is trained
+        assert learner.batchnorm == "transductive"
+    else:
+        changed = not _same(_weights(tmp_path), _weights(uninterrupted["paper"])) or _without_minutes(
+            tmp_path
+        ) != _without_minutes(uninterrupted["paper"])
+        assert changed
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_learner_of_one_channel_or_three(tmp_path, channels):
+    pool = _pool(pico_teacher("conv4", size=16, in_chans=1, num_classes=2))
+    learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
+    assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11)
+    assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
+
+
+# ---- what is shown
+
+
+def _shown(total_steps, *updates):
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    with RunProgress(console, total_steps=total_steps) as progress:
+        for update in updates:
+            progress.show(*update)
+    return [line for line in console.file.getvalue().splitlines() if "step" in line][-1]
+
+
+def test_progress_shows_steps_losses_speed_and_time_left():
+    last = _shown(40, (1, 0.025, {"answers": 9.0}, 1.0), (10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4))
+    assert "answers 9" not in last
+    assert "step 10/40" in last
+    assert "25%" in last
+    assert "123 recovered images/s" in last
+    assert "answers 0.512" in last
+    assert "cross_entropy 2" in last
+    assert "left" in last
+
+
+def test_progress_of_a_run_that_only_the_clock_ends():
+    last = _shown(None, (7, 0.5, {}, 0.0))
+    assert "step 7 " in last
+    assert "50%" in last
+
+
+def test_no_console_shows_nothing(capsys):
+    with RunProgress(None, total_steps=3) as progress:
+        progress.show(1, 0.3, {"a": 1.0}, 2.0)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_draws_on_the_console_it_is_given(tmp_path):
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    train(_config(), output=tmp_path, pool=_pool(), console=console)
+    assert "step 6/6" in console.file.getvalue()
+    assert "recovered images/s" in console.file.getvalue()
