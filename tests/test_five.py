@@ -13,7 +13,7 @@ from torch import nn
 from hf_free.config import FiveConfig, FreeConfig
 from hf_free.device import Precision
 from hf_free.errors import RunError
-from hf_free.inversion.five import BETAS, Five, invert_teacher
+from hf_free.inversion.five import Five, invert_teacher
 from hf_free.inversion.losses import cross_entropy, disagreement, pairwise_distance, total_variation
 from hf_free.inversion.statistics import statistics_distance
 from hf_free.inversion.task import Health, finish_task, to_uint8
@@ -61,9 +61,9 @@ class ByHand:
             self.losses.append(loss.item())
             with torch.no_grad():
                 for i, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=True)):
-                    first[i] = BETAS[0] * first[i] + (1 - BETAS[0]) * gradient
-                    second[i] = BETAS[1] * second[i] + (1 - BETAS[1]) * gradient**2
-                    mean, square = first[i] / (1 - BETAS[0] ** step), second[i] / (1 - BETAS[1] ** step)
+                    first[i] = 0.5 * first[i] + (1 - 0.5) * gradient
+                    second[i] = 0.999 * second[i] + (1 - 0.999) * gradient**2
+                    mean, square = first[i] / (1 - 0.5 ** step), second[i] / (1 - 0.999 ** step)
                     tensor -= rates[i] * mean / (square.sqrt() + 1e-8)
         self.pictures = generator(latents, labels).detach()
 

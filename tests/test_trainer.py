@@ -183,6 +183,15 @@ def test_the_best_checkpoint_is_the_one_published(finished):
         assert torch.equal(value, published[name.removeprefix("backbone.")])
 
 
+def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
+    config = _config(bell={"lr": 5.0}, trainer={"checkpoint_every": 1})
+    learner = train(config, output=tmp_path, pool=_pool())
+    assert learner.record["training"]["best_step"] == 2  # once held-out pictures are there, before the first update
+    assert _weights(tmp_path)["blocks.0.bn.num_batches_tracked"] == 0
+    last = load_file(tmp_path / "checkpoint" / "accelerate" / "model.safetensors")
+    assert last["backbone.blocks.0.bn.num_batches_tracked"] == 0  # so a resumed run ends with the best one too
+
+
 def test_the_generator_can_be_used_afterwards(finished):
     _, output, _ = finished
     task = invert_teacher(pico_teacher("conv4", size=16), steps=1, images_per_class=2, generator=output)

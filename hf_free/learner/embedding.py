@@ -20,3 +20,21 @@ def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float
         return F.softmax(logits.unflatten(1, (len(sizes), sizes[0])) / temperature, -1).sqrt().flatten(1)
     parts = [F.softmax(part / temperature, 1).sqrt() for part in logits.split(list(sizes), 1)]
     return torch.cat(parts, 1)
+
+
+def joint_embedding(answers: Tensor, features: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Predicted answers and the features they are made of, side by side, each half of length 1.
+
+    Many teachers' answers tell new classes apart better than features do, a few teachers' answers worse (they have
+    few dimensions); joined, both cases are served (docs/experiments.md).
+
+    Args:
+        answers: (B, A) predicted logits.
+        features: (B, D) the backbone's.
+        sizes: Number of answers of each teacher.
+
+    Returns:
+        (B, A + D).
+    """
+    halves = (hellinger_embedding(answers.float(), sizes), features.float())
+    return torch.cat([F.normalize(half, dim=1, eps=1e-8) for half in halves], 1)

@@ -32,7 +32,7 @@ from hf_free.learner.adapted import (
     index_labels,
     with_support_statistics,
 )
-from hf_free.learner.embedding import hellinger_embedding
+from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import get_head, normalize_features
 from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
 from hf_free.learner.network import build_backbone, pretrained_timm
@@ -67,8 +67,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
         views: Test-time views whose features are averaged, names from `hf_free.learner.images.VIEWS`.
         projection: Linear map from the backbone's features to the embedding; None leaves them as they are.
-        answer_sizes: Number of answers of each teacher in the projection's output; with them the embedding is the
-            square root of the predicted probabilities (`hf_free.learner.embedding`), else the projection's output.
+        answer_sizes: Number of answers of each teacher in the projection's output; with them the embedding joins
+            predicted answers and features (`hf_free.learner.embedding`), else it is the projection's output.
         center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
         batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
         mean: Mean a channel that pictures in [0, 1] are normalised with.
@@ -172,7 +172,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
     @property
     def feature_dim(self) -> int:
         """Width D of `features`."""
-        return self.backbone_dim if self.projection is None else self.projection.out_features
+        if self.projection is None:
+            return self.backbone_dim
+        return self.projection.out_features + (self.backbone_dim if self.answer_sizes is not None else 0)
 
     @property
     def device(self) -> torch.device:
@@ -190,10 +192,12 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """
         images = resize(match_channels(images, self.config.channels), self.config.image_size)
         stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
-        features = self.raw_answers(stacked).unflatten(0, (len(self.views), len(images))).float().mean(0)
-        if self.answer_sizes is not None:
-            features = hellinger_embedding(features, self.answer_sizes)
-        return features
+        features = self.backbone((stacked - self.mean) / self.std)
+        features = features.unflatten(0, (len(self.views), len(images))).float().mean(0)
+        if self.projection is None:
+            return features
+        answers = self.projection(features)  # linear: of the mean view, the mean answer
+        return answers if self.answer_sizes is None else joint_embedding(answers, features, self.answer_sizes)
 
     def raw_answers(self, images: Tensor) -> Tensor:
         """One view's features before any embedding: the projection's output, or the backbone's without one.
@@ -410,8 +414,11 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         commit_message: str = "Upload meta-learner with hf-free",
         create_pr: bool = False,
         revision: str | None = None,
+        replace_card: bool = False,
     ) -> str:
         """Publish the learner's three files and a card made from its record; private teachers go unnamed.
+
+        A card that is there already stays, unless `replace_card` says otherwise: it may have been edited by hand.
 
         `hf-free push` publishes a run's folder, with its picture of recovered images too.
 
@@ -435,6 +442,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
                 commit_message=commit_message,
                 create_pr=create_pr,
                 revision=revision,
+                replace_card=replace_card,
             )
 
 
