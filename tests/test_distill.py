@@ -13,7 +13,7 @@ from hf_free.config import BellConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.learner.bell import Distiller
 from hf_free.learner.distill import MAX_ANSWERS, AnswerSheet, GroupedCentre, answer_loss
-from hf_free.learner.embedding import hellinger_embedding
+from hf_free.learner.embedding import hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
 from hf_free.teachers.pool import TeacherPool
@@ -182,6 +182,17 @@ def test_inner_products_are_sums_of_bhattacharyya_coefficients(sizes, temperatur
     assert lengths.tolist() == pytest.approx([len(sizes)] * 2, rel=1e-5)  # every teacher has the same say
 
 
+def test_joint_embedding_gives_answers_and_features_the_same_say():
+    torch.manual_seed(0)
+    answers, features, sizes = 3 * torch.randn(2, 7), 10 * torch.randn(2, 4), [4, 3]
+    joint = joint_embedding(answers, features, sizes)
+    assert joint.shape == (2, 7 + 4)
+    assert torch.allclose(joint.square().sum(1), torch.tensor([2.0, 2.0]), atol=1e-5)
+    coefficient = (hellinger_embedding(answers, sizes)[0] @ hellinger_embedding(answers, sizes)[1]).item() / 2
+    cosine = (features[0] @ features[1] / features[0].norm() / features[1].norm()).item()
+    assert (joint[0] @ joint[1]).item() == pytest.approx(coefficient + cosine, rel=1e-4)
+
+
 # ---- learning
 
 
@@ -226,7 +237,7 @@ def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
     predicted = distiller.learner.raw_answers(memory.images[:20].float() / 255)
     assert score == pytest.approx(-_loss_by_loop(predicted, memory.answers[:20].float(), [3]), rel=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())
-    assert distiller.score(TaskMemory(5, answers=3), 10) == 0.0
+    assert distiller.score(TaskMemory(5, answers=3), 10) == -math.inf  # whatever comes later is better
 
 
 def test_rate_scales_the_learning_rate():

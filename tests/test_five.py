@@ -63,7 +63,7 @@ class ByHand:
                 for i, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=True)):
                     first[i] = 0.5 * first[i] + (1 - 0.5) * gradient
                     second[i] = 0.999 * second[i] + (1 - 0.999) * gradient**2
-                    mean, square = first[i] / (1 - 0.5 ** step), second[i] / (1 - 0.999 ** step)
+                    mean, square = first[i] / (1 - 0.5**step), second[i] / (1 - 0.999**step)
                     tensor -= rates[i] * mean / (square.sqrt() + 1e-8)
         self.pictures = generator(latents, labels).detach()
 

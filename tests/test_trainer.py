@@ -171,7 +171,7 @@ def test_the_published_learner_is_the_one_returned(finished):
     pictures = torch.rand(5, 3, 20, 20)
     assert torch.allclose(loaded.embed(pictures), learner.embed(pictures), atol=1e-6)
     assert not learner.training
-    assert loaded.feature_dim == 3 + 2 + 4
+    assert loaded.feature_dim == 3 + 2 + 4 + 32  # all answers, and the backbone's features
     classifier = loaded.adapt(pictures, ["a", "b", "a", "b", "c"])
     assert set(classifier.predict(torch.rand(4, 3, 16, 16))) <= {"a", "b", "c"}
 
@@ -525,7 +525,7 @@ def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
 def test_a_learner_of_one_channel_or_three(tmp_path, channels):
     pool = _pool(pico_teacher("conv4", size=16, in_chans=1, num_classes=2))
     learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
-    assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11)
+    assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + 32)
     assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
 
 

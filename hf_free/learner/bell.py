@@ -6,6 +6,7 @@ adversarial term asks for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -87,11 +88,11 @@ class Distiller:
 
     @torch.no_grad()
     def score(self, held_out: TaskMemory, episodes: int) -> float:
-        """Minus the loss on the held-out pictures: 0 is perfect, -1 is what predicting nothing gives."""
+        """Minus the loss on the held-out pictures: 0 is perfect, -1 what predicting nothing gives, -inf unknown."""
         self.learner.eval()
         count = len(held_out)
         if not count:
-            return 0.0
+            return -math.inf
         parts = held_out.images[:count].split(512)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.answers[:count].to(self.learner.device).float()
