@@ -43,5 +43,5 @@ $(BIN)/python:
 # Installed again only when what is to be installed has changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): some minutes and, with PyTorch's CUDA build, about 6 GB the first time."
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt setuptools pytest-xdist -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
 	touch $@

@@ -352,10 +352,10 @@ def test_minutes_end_a_run(tmp_path):
     config = _config(trainer={"steps": None, "max_minutes": 0.02, "warmup_steps": 0}, memory={"held_out_images": 2})
     start = time.monotonic()
     train(config, output=tmp_path, pool=_pool())
+    assert 1.2 <= time.monotonic() - start < 60
     rows = RunFolder(tmp_path).read_log()
-    assert rows[-1]["minutes"] >= 0.02
-    assert rows[-2]["minutes"] <= 0.02  # rounded; the step that crossed the line is the last
-    assert time.monotonic() - start < 30
+    assert len(rows) > 1
+    assert rows[-2]["minutes"] <= 0.02  # rounded; the step that crosses the line is the last
 
 
 def test_clock_by_steps_and_minutes():
