@@ -41,8 +41,8 @@ FEWEST_DIGITS, MOST_DIGITS = 4, 5
 """Digits that a teacher knows."""
 
 _SETTINGS = {"OMP_NUM_THREADS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-"""Networks this small gain little from a second thread, and lose most of their speed to it on a busy computer (12 steps
-took 31 s with one thread and 130 s with two, on two cores that had other work)."""
+"""Networks this small gain little from a second thread, and lose most of their speed to it on a busy computer: twelve
+steps took 31 s with one thread and 130 s with two, on two cores that had other work."""
 
 HELD_OUT = 5
 """Every fifth handwritten sample is kept aside to measure a teacher."""
@@ -71,6 +71,8 @@ class DemoLength:
 
     recipes: tuple[ClassifierRecipe, ...] = RECIPES
     """Teachers to train."""
+    workers: int | None = None
+    """Teachers trained at once; None takes one a core."""
     copies: int = COPIES
     """Drawings of each digit that teachers see."""
     steps: int = 40
@@ -211,7 +213,7 @@ def _publish_teachers(hub: LoopbackHub, scratch: Path, seed: int, length: DemoLe
         recipe = replace(recipe, seed=seed * len(length.recipes) + index)
         name = f"{recipe.architecture.replace('_', '-')}-{index}"
         jobs.append(_TeacherJob(f"{USER}/{name}", scratch / name, tuple(digits), recipe, length.copies))
-    for job, accuracy in in_parallel(_make_teacher, jobs):
+    for job, accuracy in in_parallel(_make_teacher, jobs, workers=length.workers):
         hub.add_repo(job.name, job.folder)
         knows = ", ".join(map(str, job.digits))
         tell.line(f"{job.name:<26} knows {knows:<14} recognises {100 * accuracy:5.1f} % of held-out digits")

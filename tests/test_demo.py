@@ -25,6 +25,7 @@ from hf_free.teacher_training import ClassifierRecipe
 QUICK = ClassifierRecipe(architecture="conv4_32", epochs=2, batch_size=32, lr=1e-2, shift=0, flip=False)
 SLICE = demo.DemoLength(
     recipes=(QUICK, replace(QUICK, architecture="test_resnet")),
+    workers=1,
     copies=1,
     steps=3,
     max_minutes=5,
@@ -112,18 +113,11 @@ def test_the_teachers_stay_usable(told, capsys):
     assert "demo/conv4-32-0" in text
 
 
-def test_the_new_digits_arrive_as_a_data_set(monkeypatch, tmp_path):
+def test_the_new_digits_arrive_as_a_data_set(hub, tmp_path):
     """The Parquet file holds every picture, bit for bit, under its name."""
-    files = {}
-
-    class Repository:
-        def add_repo(self, repo_id, content, repo_type):
-            assert (repo_id, repo_type) == (demo.DATASET, "dataset")
-            files.update(content)
-
-    demo._publish_new_digits(Repository())
+    demo._publish_new_digits(hub)
     path = tmp_path / "data.parquet"
-    path.write_bytes(files["data/test-00000-of-00001.parquet"])
+    path.write_bytes(hub.read_repo(demo.DATASET, repo_type="dataset")["data/test-00000-of-00001.parquet"])
     loaded = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
     data = drawn_digits((7, 8, 9))
     assert loaded.features["label"].names == ["digit 7", "digit 8", "digit 9"]
