@@ -38,14 +38,19 @@ def learner_location(text: str) -> str:
 
 @contextmanager
 def addressed_copy(folder: Path, repo_id: str) -> Iterator[Path]:
-    """A copy of a learner's folder whose card names the repository; the folder itself stays as it is."""
-    from hf_free.card import write_card
+    """A copy of a learner's folder whose card names the repository; the folder itself stays as it is.
+
+    A card that is there keeps its text, edits by hand included; only its placeholder is filled in.
+    """
+    from hf_free.card import PLACEHOLDER, write_card
 
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "learner"
         shutil.copytree(folder, copy)
-        config = copy / "config.json"
-        if config.is_file() and (copy / "model.safetensors").is_file():
+        config, card = copy / "config.json", copy / "README.md"
+        if card.is_file():
+            card.write_text(card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id), encoding="utf-8")
+        elif config.is_file() and (copy / "model.safetensors").is_file():
             block = json.loads(config.read_text(encoding="utf-8")).get("hf_free", {})
             write_card(copy, block, repo_id=repo_id)
         yield copy
@@ -75,6 +80,7 @@ def push_or_say_how(
     from hf_free.hub.client import push_folder
 
     say(f"Uploading to {repo_id}")
+    published = folder
     try:
         with addressed_copy(folder, repo_id) as published:
             return push_folder(
@@ -89,5 +95,6 @@ def push_or_say_how(
     except HubError as error:
         safe = "" if retry else f"the learner is safe in {folder}; "
         again = f"{safe}try again with: {retry or f'hf-free push {shlex.quote(str(folder))} {repo_id}'}"
-        action = f"{error.action}\n           {again}" if error.action else again
+        advice = error.action.partition(f"; `hf-free push {published}")[0].partition(f"; {published} is")[0]
+        action = f"{advice}\n           {again}" if advice else again
         raise HubError(error.given, allowed=error.allowed, action=action) from error

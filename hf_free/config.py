@@ -12,15 +12,21 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from hf_free.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid", validate_assignment=False)
+
+
+def _no(value: Any) -> Any:
+    """YAML 1.1 reads an unquoted `no` as False."""
+    return "no" if value is False else value
+
 
 RecipeName = Literal["default", "paper", "released"]
 Defect = Literal[
@@ -158,7 +164,7 @@ class TrainerConfig:
     """Outer steps of generator-only meta-training before the first task is kept (FREE: 20)."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no)] = "auto"
     """Autocast type; `auto` takes bf16 where the device computes it natively."""
     channels_last: bool = True
     """Memory format of convolutional networks."""

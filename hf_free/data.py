@@ -187,9 +187,12 @@ def _open_hub(source: str, revision: str | None, token: str | None, cache_dir: s
     """Every split of a data set on the Hub, downloaded into the cache."""
     import datasets
 
+    from hf_free.hub.client import check_dataset
+
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise DatasetError(f"there is no file or folder {source}", action="check the path")
     name, _, config = source.partition(":")
+    check_dataset(name, revision=revision, token=token)  # datasets itself retries for longer than anyone waits
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
     return _read(lambda: dict(datasets.load_dataset(name, config or None, **options)), source)
 

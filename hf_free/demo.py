@@ -77,7 +77,7 @@ class DemoLength:
     """Drawings of each digit that teachers see."""
     steps: int = 40
     """Outer steps of `hf-free train`."""
-    max_minutes: float = 1.4
+    max_minutes: float = 4.0
     """Minutes that training ends after, where the computer is slow."""
     episodes: int = 600
     """Episodes of `hf-free evaluate`."""

@@ -41,6 +41,10 @@ class TeacherError(HfFreeError):
     """A checkpoint that cannot serve as a teacher."""
 
 
+class UnfitTeacherError(TeacherError):
+    """A whole checkpoint whose network is of no use as a teacher: a run leaves it out and goes on with the others."""
+
+
 class DatasetError(HfFreeError):
     """A data set that cannot be read or cannot fill an episode."""
 

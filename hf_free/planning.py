@@ -127,7 +127,7 @@ def plan(config: FreeConfig, *, token: str | None = None) -> TrainingPlan:
     """
     device = choose_device(config.trainer.device)
     hub = config.hub
-    pool = TeacherPool(config.models, budget=hub.teacher_memory, token=token, cache_dir=hub.cache_dir)
+    pool = TeacherPool(config.models, budget=hub.teacher_memory, token=token, cache_dir=hub.cache_dir, strict=True)
     if len(pool) < 2:
         reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
         raise RunError(

@@ -81,7 +81,12 @@ def train(
     accelerator = accelerate.Accelerator(cpu=device.type == "cpu")
     precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
     pool = pool or TeacherPool(
-        config.models, budget=config.hub.teacher_memory, device=device, token=token, cache_dir=config.hub.cache_dir
+        config.models,
+        budget=config.hub.teacher_memory,
+        device=device,
+        token=token,
+        cache_dir=config.hub.cache_dir,
+        strict=True,
     )
     state = RunState(skipped=[{"reference": str(name), "reason": str(why)} for name, why in pool.skipped])
     _check_enough(pool, state)

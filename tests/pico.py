@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import hf_free.backbones  # noqa: F401  (registers conv4_32)
@@ -78,3 +79,12 @@ def _cfg(network: nn.Module, label_names: Sequence[str] | None) -> dict[str, Any
     size = tuple(network.pretrained_cfg["input_size"])
     cfg = {"input_size": size, "mean": (0.5, 0.4, 0.3)[: size[0]], "std": (0.25, 0.2, 0.3)[: size[0]]}
     return cfg if label_names is None else {**cfg, "label_names": tuple(label_names)}
+
+
+def constant_folder(path: Path, **options: Any) -> Path:
+    """A whole checkpoint that is of no use as a teacher: it answers every image alike."""
+    folder = pico_folder(path, "conv4", **options)
+    weights = load_file(folder / "model.safetensors")
+    zero = {name: torch.zeros_like(value) if name.startswith("head.") else value for name, value in weights.items()}
+    save_file(zero, folder / "model.safetensors")
+    return folder

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 import timm
-from pico import pico_files, pico_folder, pico_teacher
+from pico import constant_folder, pico_files, pico_folder, pico_teacher
 from rich.console import Console
 
 from hf_free.config import FreeConfig, merge
-from hf_free.errors import RunError
+from hf_free.errors import HubError, RunError
 from hf_free.estimate import estimate
 from hf_free.flops import count
 from hf_free.planning import plan
@@ -98,8 +98,7 @@ def test_learner_is_asked_only_where_all_classes_are_wanted():
 def test_plan_of_folders(tmp_path):
     folders = [str(pico_folder(tmp_path / kind, kind)) for kind in ("conv4", "vit")]
     (tmp_path / "conv4" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
-    (tmp_path / "empty").mkdir()
-    models = [*folders, str(tmp_path / "empty")]
+    models = [*folders, str(constant_folder(tmp_path / "constant"))]
     values = merge(recipe_values("paper"), {"models": models, "trainer": {"device": "cpu", "mixed_precision": "no"}})
     planned = plan(_config(**values))
     assert [record.architecture for record in planned.teachers] == ["conv4_32", "test_vit"]
@@ -110,7 +109,7 @@ def test_plan_of_folders(tmp_path):
     assert written["teachers"][0]["normalization"] == {"BatchNorm2d": 4}
     assert written["cost"]["five_images"] == 200
     text = _shown(planned)
-    for part in ("1,000 outer steps", "LayerNorm", "no config.json", "cc-by-nc-4.0"):
+    for part in ("1,000 outer steps", "LayerNorm", "constant output", "cc-by-nc-4.0"):
         assert part in text
     assert f"non-commercial licence: {folders[0]} (cc-by-nc-4.0)" in planned.notes[0]
     assert f"no licence stated: {folders[1]};" in planned.notes[1]
@@ -131,11 +130,11 @@ def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
 
 def test_fewer_than_two_usable_teachers(tmp_path):
     (tmp_path / "empty").mkdir()
-    models = [str(pico_folder(tmp_path / "one")), str(tmp_path / "empty")]
-    with pytest.raises(
-        RunError, match=r"(?s)fewer than two tasks: 1 usable.*empty has no config.json.*hf-free inspect"
-    ):
+    models = [str(pico_folder(tmp_path / "one")), str(constant_folder(tmp_path / "constant"))]
+    with pytest.raises(RunError, match=r"(?s)fewer than two tasks: 1 usable.*constant output.*hf-free inspect"):
         plan(_config(models=models))
+    with pytest.raises(HubError, match=r"empty has no config.json"):
+        plan(_config(models=[*models, str(tmp_path / "empty")]))
 
 
 def test_what_a_repository_says_is_neither_markup_nor_a_command(tmp_path):
@@ -163,7 +162,7 @@ def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
     assert not (tmp_path / "runs").exists()
     refused = run_client([*argv, "--dry-run"], cwd=tmp_path, home=tmp_path / "nobody", check=False)
     assert refused.returncode == 1
-    assert "fewer than two tasks: 1 usable teacher(s); left out:\n  alice/plan-private" in refused.stderr
+    assert "alice/plan-private does not exist" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -10,13 +10,13 @@ import time
 
 import pytest
 import torch
-from pico import pico_folder, pico_teacher
+from pico import constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
 from hf_free.config import FreeConfig, merge
-from hf_free.errors import ConfigError, RunError
+from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.inversion.five import invert_teacher
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.progress import RunProgress
@@ -61,6 +61,14 @@ REPLAY = {
     "trainer": {**TINY["trainer"], "steps": 5},
 }
 """The paper's recipe, small."""
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_in_a_terminal():
+    """Python's own handler: a shell that starts the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -437,13 +445,21 @@ def test_broken_folders_are_named_with_their_reasons(tmp_path):
 
 def test_fewer_than_two_tasks_to_begin_with(tmp_path):
     folder = pico_folder(tmp_path / "a", size=16)
-    config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder), str(tmp_path / "not" / "there")]}))
-    with pytest.raises(RunError, match=r"fewer than two tasks: 1 usable teacher\(s\); left out") as caught:
+    constant = constant_folder(tmp_path / "constant", size=16)
+    config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder), str(constant)]}))
+    with pytest.raises(RunError, match=r"(?s)fewer than two tasks: 1 usable teacher\(s\); left out.*constant output"):
         train(config, output=tmp_path / "run")
-    assert "there" in str(caught.value)
     assert not (tmp_path / "run").exists()
     with pytest.raises(RunError, match=r"fewer than two tasks: 0 usable"):
         train(_config(), output=tmp_path / "run")
+
+
+def test_a_teacher_that_cannot_be_had_is_an_error_however_many_others_there_are(tmp_path):
+    folders = [str(pico_folder(tmp_path / name, size=16)) for name in "abc"]
+    config = FreeConfig.from_dict(merge(TINY, {"models": [*folders, str(tmp_path / "not" / "there")]}))
+    with pytest.raises(HfFreeError, match="there"):
+        train(config, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_fewer_than_two_tasks_on_the_way(tmp_path):

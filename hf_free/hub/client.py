@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 from huggingface_hub import ModelInfo, constants, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
 from hf_free.errors import HubError
@@ -208,6 +209,22 @@ def search_models(
         )
         for model in models
     ]
+
+
+def check_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> None:
+    """Find out within seconds whether the Hub can be reached for a data set; what it answers is not judged here.
+
+    Raises:
+        HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return
+    token = token_to_send(token)
+    try:
+        patiently(lambda: api_for(token).dataset_info(repo_id, revision=revision, timeout=10), attempts=2)
+    except Exception as error:
+        if is_transient(error) and not isinstance(error, HfHubHTTPError):
+            raise explain(error, repo_id, revision=revision, token=token) from None
 
 
 def _from_hub(

@@ -351,6 +351,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
     ) -> MetaLearner:
         """Fetch the three files of one commit and rebuild the learner in eval mode."""
         folder = Path(model_id)
+        if not folder.is_dir() and revision is None and "@" in model_id:
+            model_id, _, revision = model_id.partition("@")
         if not folder.is_dir():
             from hf_free.hub.client import fetch_snapshot
 

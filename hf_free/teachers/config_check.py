@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_free.errors import TeacherError
+from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.teachers.model_args import check_model_args
 
 _MAX_CLASSES = 1_000_000
@@ -152,7 +152,8 @@ def _num_classes(config: Mapping[str, Any], cfg: Mapping[str, Any], name: str) -
         raise TeacherError(f"{name}: num_classes is {number!r}", allowed=f"a whole number from 2 to {_MAX_CLASSES}")
     if number < 2:
         what = "no classifier (num_classes 0)" if number == 0 else "1 class"
-        raise TeacherError(
+        kind = TeacherError if number == 0 else UnfitTeacherError
+        raise kind(
             f"{name} has {what}",
             allowed="classifiers of at least 2 classes",
             action="leave it out; a feature extractor has no task to recover",

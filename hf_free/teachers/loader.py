@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_free.errors import HfFreeError, TeacherError
+from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
@@ -142,9 +142,10 @@ def try_out(teacher: Teacher) -> Teacher:
     if logits.shape != (4, record.num_classes) or features.shape != (4, record.num_features):
         raise TeacherError(f"{name} answers {tuple(logits.shape)} for 4 images and {record.num_classes} classes")
     if not torch.isfinite(logits).all() or not torch.isfinite(features).all():
-        raise TeacherError(f"{name} outputs NaN or infinite values", action="leave this teacher out")
+        raise UnfitTeacherError(f"{name} outputs NaN or infinite values", action="leave this teacher out")
     if torch.equal(logits, logits[:1].expand_as(logits)):
-        raise TeacherError(f"{name} has a constant output", action="leave this teacher out; it distinguishes nothing")
+        problem = f"{name} has a constant output"
+        raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
     return teacher
 
 

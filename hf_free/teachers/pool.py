@@ -12,7 +12,7 @@ from typing import overload
 
 import torch
 
-from hf_free.errors import ConfigError, HfFreeError, TeacherError
+from hf_free.errors import ConfigError, HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.teacher import Teacher, TeacherRecord
@@ -52,6 +52,8 @@ class TeacherPool(Sequence[Teacher]):
         token: Hub token.
         cache_dir: Folder of the download cache.
         progress: Called with each source's text before it is loaded.
+        strict: Whether a source that cannot be had or read is an error; only whole checkpoints that are of no use as
+            teachers (`UnfitTeacherError`) are left out then.
 
     Attributes:
         records: Record of each teacher, in order.
@@ -67,6 +69,7 @@ class TeacherPool(Sequence[Teacher]):
         token: str | None = None,
         cache_dir: str | Path | None = None,
         progress: Callable[[str], None] | None = None,
+        strict: bool = False,
     ) -> None:
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []
@@ -82,6 +85,8 @@ class TeacherPool(Sequence[Teacher]):
             try:
                 self._add(source, text)
             except HfFreeError as error:
+                if strict and not isinstance(error, UnfitTeacherError):
+                    raise
                 self.skipped.append((text, str(error)))
 
     @classmethod
@@ -128,7 +133,7 @@ class TeacherPool(Sequence[Teacher]):
         if expected is not None:
             _check_unchanged(record, expected)
         if record.weight_bytes > self.budget:
-            raise TeacherError(
+            raise UnfitTeacherError(
                 f"{record.reference} needs {record.weight_bytes} bytes for its weights",
                 allowed=f"at most the budget of {self.budget} bytes",
                 action="raise --teacher-memory, or leave it out",

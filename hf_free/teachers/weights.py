@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from hf_free.errors import TeacherError
+from hf_free.errors import TeacherError, UnfitTeacherError
 
 _SHOWN = 4
 """Tensor names a message shows."""
@@ -84,7 +84,7 @@ def load_weights(path: Path, network: nn.Module, name: str) -> str:
     tensors = {key: tensor for key, tensor in load_file(path).items() if key in wanted}
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise TeacherError(
+            raise UnfitTeacherError(
                 f"{name}: tensor {key} holds NaN or infinite weights",
                 allowed="finite weights",
                 action="leave this teacher out; its training diverged or its file is broken",
