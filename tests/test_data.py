@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -225,3 +226,13 @@ def test_a_folder_of_pictures_is_flat_or_a_folder_a_class(tmp_path):
         load_folder_images(tmp_path / "empty")
     with pytest.raises(DatasetError, match="is not a folder"):
         load_folder_images(tmp_path / "nowhere")
+
+
+def test_a_hub_that_cannot_be_reached_is_named_within_thirty_seconds(run_client):
+    code = "from hf_free.data import load_labelled_images; load_labelled_images('org/pictures')"
+    started = time.monotonic()
+    done = run_client(code, env={"HF_ENDPOINT": "http://127.0.0.1:9"}, check=False)
+    assert done.returncode == 1
+    assert "HubError: cannot reach the Hub at http://127.0.0.1:9 for org/pictures" in done.stderr
+    assert "Retry" not in done.stderr, "datasets' own retries take longer than anyone waits"
+    assert time.monotonic() - started < 30
