@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from hf_free.errors import DatasetError
-from hf_free.learner.heads import LinearClassifier, get_head, normalize_features, refine_on_queries, scores
+from hf_free.learner.heads import (
+    LinearClassifier,
+    get_head,
+    normalize_features,
+    refine_on_queries,
+    scores_of_normalized,
+)
 
 _GATHERED_FLOATS = 2**25
 """Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
@@ -36,6 +42,14 @@ class EpisodeBatch:
     def n_way(self) -> int:
         """Classes an episode."""
         return self.support.shape[1]
+
+    def pictures_used(self) -> Tensor:
+        """Positions of the pictures that occur in any episode, sorted, each once."""
+        return torch.cat([self.support.flatten(), self.query.flatten()]).unique()
+
+    def among(self, places: Tensor) -> EpisodeBatch:
+        """The same episodes as positions in `places`, which are sorted and hold every picture used."""
+        return EpisodeBatch(torch.searchsorted(places, self.support), torch.searchsorted(places, self.query))
 
     def labels(self, kind: str = "support") -> Tensor:
         """Class of each picture in an episode flattened class by class: (n_way * k_shot,) or (n_way * n_query,)."""
@@ -133,7 +147,7 @@ def score_episodes(
         classifier: LinearClassifier = fit(support, labels, n_way)
         if soft_kmeans:
             classifier = refine_on_queries(support, labels, query, n_way)
-        right = scores(classifier, query).argmax(-1) == query_labels
+        right = scores_of_normalized(classifier, query).argmax(-1) == query_labels
         accuracies.append(right.float().mean(1))
     return torch.cat(accuracies).cpu()
 
