@@ -11,7 +11,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,7 @@ def train(
     resume: bool = False,
     pool: TeacherPool | None = None,
     console: Console | None = None,
+    watch: Callable[[MetaLearner, float], None] | None = None,
 ) -> MetaLearner:
     """Train a meta-learner from teachers, without data.
 
@@ -66,6 +67,8 @@ def train(
         resume: Go on from the checkpoint in `output`.
         pool: Teachers already loaded; None loads `config.models`.
         console: Where progress is shown; None shows none.
+        watch: Called after each step with the learner as it is and the minutes spent; it must leave the learner alone,
+            and its own time counts.
 
     Returns:
         The learner, also saved to `output/learner`.
@@ -140,6 +143,8 @@ def train(
                     terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
 
                 state.seconds = clock.seconds()
+                if watch is not None:
+                    watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
                 if is_logged:
                     run.append_log(_log_row(state, memory, terms))
