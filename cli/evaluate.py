@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = options.examples(
     "hf-free evaluate me/few-shot --dataset org/birds --split validation --k-shot 1 5",
     "hf-free evaluate runs/first --dataset ./pictures --n-way 5 --baselines all",
+    "hf-free evaluate me/few-shot --dataset org/birds --compare org/paper-learner runs/second",
     "hf-free evaluate me/few-shot --dataset org/birds --output results.json --push",
 )
 
@@ -91,6 +92,14 @@ def evaluate(
             rich_help_panel=options.EPISODES, help="Rows beside the learner; all asks each of its teachers too."
         ),
     ] = Baselines.none,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL...",
+            rich_help_panel=options.EPISODES,
+            help="Other learners, measured on the same episodes: Hub ids, runs, folders.",
+        ),
+    ] = None,
     transductive: Annotated[
         bool, typer.Option("--transductive", rich_help_panel=options.EPISODES, help="A row that sees all queries.")
     ] = False,
@@ -125,6 +134,10 @@ def evaluate(
     learner = MetaLearner.from_pretrained(
         learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where
     )
+    others = {
+        name: MetaLearner.from_pretrained(learner_location(name), token=token, cache_dir=cache_dir, map_location=where)
+        for name in dict.fromkeys(compare or ())
+    }
     data = load_labelled_images(
         dataset,
         split=split,
@@ -150,6 +163,7 @@ def evaluate(
             episodes=episodes,
             baselines=baselines.value,
             teachers=teachers,
+            compare=others,
             transductive=transductive,
             seed=seed,
             device=where,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Subset
 
 from hf_free.data import LabelledImages
 from hf_free.errors import HfFreeError
@@ -52,9 +53,18 @@ class Embedding:
 
 
 class ImageSizes:
-    """A data set's pictures at the sizes the networks ask for, each made once."""
+    """Pictures of a data set at the sizes the networks ask for, each made once.
 
-    def __init__(self, data: LabelledImages) -> None:
+    Args:
+        data: The data set.
+        places: Positions of the pictures wanted, (N,); None takes them all.
+    """
+
+    def __init__(self, data: LabelledImages, places: Tensor | None = None) -> None:
+        if places is not None:
+            images: Any = data.images
+            chosen = images[places] if isinstance(images, Tensor) else Subset(images, places.tolist())
+            data = LabelledImages(chosen, data.labels[places], data.class_names, data.source, data.split)
         self._data, self._made = data, dict[tuple[int, int], Tensor]()
 
     def at(self, size: int, channels: int) -> Tensor:
@@ -114,9 +124,13 @@ def teacher_answers(teacher: Teacher, images: ImageSizes, device: torch.device) 
 
 
 def teacher_embeddings(
-    pool: TeacherPool, images: ImageSizes, device: torch.device, progress: Progress | None = None
+    pool: TeacherPool,
+    images: ImageSizes,
+    device: torch.device,
+    progress: Progress | None = None,
+    concatenations: Sequence[int] = (),
 ) -> Iterator[Embedding]:
-    """Every way of using the teachers without training: singly, averaged, all together.
+    """Every way of using the teachers without training: singly, averaged, the first few and all together.
 
     A teacher that cannot be loaded becomes an embedding without features that says why.
     """
@@ -147,6 +161,10 @@ def teacher_embeddings(
     for average in averages.values():
         if average.count > 1:
             yield average.embedding(images, device)
+    for count in concatenations:
+        if 1 < count < len(features):
+            first = torch.cat(features[:count], 1)
+            yield Embedding(f"first {count} teachers' features, concatenated", [first], seconds * count / many)
     if len(features) > 1:
         yield Embedding(f"all {many} teachers' features, concatenated", [torch.cat(features, 1)], seconds)
         yield Embedding(f"all {many} teachers' logits, concatenated", [torch.cat(logits, 1)], seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,13 +83,19 @@ class _Scorer:
     head: str
     report: EvaluationReport
 
-    def add(self, embedding: Embedding, *, soft_kmeans: bool = False) -> None:
-        """Append the rows of one embedding, a row a shot; then those of the best of its features, if it asks."""
+    def add(self, embedding: Embedding, *, head: str | None = None, soft_kmeans: bool = False) -> None:
+        """Append the rows of one embedding, a row a shot; then those of the best of its features, if it asks.
+
+        Args:
+            embedding: What to score.
+            head: The head; None takes the scorer's own.
+            soft_kmeans: Whether to let the queries refine the class means (transductive).
+        """
         if not embedding.features:
             for k_shot in self.episodes:
                 self.append(embedding.method, k_shot, None, 0.0, note=embedding.note)
             return
-        head = "nearest_mean" if soft_kmeans else self.head
+        head = "nearest_mean" if soft_kmeans else head or self.head
         best = []
         for k_shot, batch in self.episodes.items():
             start = time.perf_counter()
@@ -142,6 +148,8 @@ def evaluate(
     episodes: int = 600,
     baselines: Baselines = "none",
     teachers: TeacherPool | None = None,
+    concatenations: Sequence[int] = (),
+    compare: Mapping[str, MetaLearner] | None = None,
     transductive: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -149,7 +157,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Measure a learner on new classes.
 
-    All methods are scored on the same episodes, with the learner's head (the nearest class mean where that is MAML).
+    All methods are scored on the same episodes, with the learner's head (the nearest class mean where that is MAML);
+    other learners with their own. Only pictures that occur in an episode are looked at.
 
     Args:
         learner: The learner; it is moved to `device`.
@@ -161,6 +170,8 @@ def evaluate(
         baselines: `none`; `untrained`, the same backbone freshly initialised with `seed`; `all`, pixels and the
             teachers too.
         teachers: The teachers, for `baselines="all"`.
+        concatenations: Numbers of teachers, the first ones, whose features are concatenated, beside those of all.
+        compare: Other learners by the name of their rows, moved to `device` too.
         transductive: Whether to add rows that see all queries of an episode together, named so.
         seed: Seed of the episodes and of the untrained backbone.
         device: Where to compute.
@@ -181,15 +192,18 @@ def evaluate(
         drawn[k_shot] = sample_episodes(
             data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
         )
-    learner = learner.to(device)
-    head = "nearest_mean" if learner.config.head == "maml" else learner.config.head
+    learner, others = learner.to(device), dict(compare or {})
     report = EvaluationReport(
         [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
     )
-    report.warnings += _warnings(learner, data, teachers, max(k_shots) + n_query)
-    scorer, images = _Scorer(drawn, head, report), ImageSizes(data)
+    report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
+    used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
+    images = ImageSizes(data, used)
+    scorer = _Scorer({k_shot: batch.among(used) for k_shot, batch in drawn.items()}, _head(learner), report)
 
     _add_learner(scorer, learner, images, transductive, progress)
+    for name, other in others.items():
+        _add_learner(scorer, other.to(device), images, transductive, progress, name)
     if baselines != "none":
         scorer.add(untrained(learner, images, seed))
     if baselines == "all":
@@ -197,21 +211,31 @@ def evaluate(
         if teachers is None or not (len(teachers) or teachers.skipped):
             scorer.add(Embedding("teachers", note="not available: no teachers were given"))
         else:
-            for embedding in teacher_embeddings(teachers, images, learner.device, progress):
+            for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
                 scorer.add(embedding)
     return report
 
 
+def _head(learner: MetaLearner) -> str:
+    """The head that scores features: the learner's own, or the nearest mean where that one needs pictures."""
+    return "nearest_mean" if learner.config.head == "maml" else learner.config.head
+
+
 def _add_learner(
-    scorer: _Scorer, learner: MetaLearner, images: ImageSizes, transductive: bool, progress: Progress | None
+    scorer: _Scorer,
+    learner: MetaLearner,
+    images: ImageSizes,
+    transductive: bool,
+    progress: Progress | None,
+    name: str = "learner",
 ) -> None:
-    """The learner's own rows: as it was made, and on request the transductive ones."""
-    name = "learner" if learner.record.get("data_free", True) else "learner (not data-free)"
+    """A learner's own rows: as it was made, and on request the transductive ones."""
+    name = name if learner.record.get("data_free", True) else f"{name} (not data-free)"
     if learner.batchnorm == "running" and learner.config.head != "maml":
         start = time.perf_counter()
-        features = learner_features(learner, images, progress)
+        features = learner_features(learner, images, progress, name)
         embedding = Embedding(name, [features], time.perf_counter() - start)
-        scorer.add(embedding)
+        scorer.add(embedding, head=_head(learner))
         if transductive:
             embedding.method = f"{name}, soft k-means on the queries (transductive)"
             scorer.add(embedding, soft_kmeans=True)
@@ -243,15 +267,17 @@ def _add_per_episode(
             best = classifier.predict_proba(pictures[batch.query[index].flatten()]).argmax(1)
             accuracies.append((best == query_labels).float().mean())
             if progress is not None and index % 20 == 19:
-                progress(f"{k_shot}-shot episodes{suffix[batchnorm]}", index + 1, len(batch))
+                progress(f"{k_shot}-shot episodes of the {name}{suffix[batchnorm]}", index + 1, len(batch))
         seconds, inductive = time.perf_counter() - start, batchnorm != "transductive"
         scorer.append(name + suffix[batchnorm], k_shot, torch.stack(accuracies), seconds, inductive=inductive)
 
 
-def _warnings(learner: MetaLearner, data: LabelledImages, teachers: TeacherPool | None, needed: int) -> list[str]:
+def _warnings(
+    learners: Sequence[MetaLearner], data: LabelledImages, teachers: TeacherPool | None, needed: int
+) -> list[str]:
     """What makes the figures doubtful: classes that the teachers know, classes left out."""
     warnings = []
-    known = {_plain_name(name) for name in _teacher_labels(learner, teachers)}
+    known = {_plain_name(name) for name in _teacher_labels(learners, teachers)}
     shared = [name for name in data.class_names if _plain_name(name) in known]
     if shared:
         listed = ", ".join(shared[:10]) + (", ..." if len(shared) > 10 else "")
@@ -268,12 +294,12 @@ def _warnings(learner: MetaLearner, data: LabelledImages, teachers: TeacherPool 
     return warnings
 
 
-def _teacher_labels(learner: MetaLearner, teachers: TeacherPool | None) -> list[str]:
-    """Label names of the teachers in the pool and of those in the learner's record."""
+def _teacher_labels(learners: Sequence[MetaLearner], teachers: TeacherPool | None) -> list[str]:
+    """Label names of the teachers in the pool and of those in the learners' records."""
     names: list[str] = []
     for record in teachers.records if teachers is not None else ():
         names += record.label_names or ()
-    recorded = learner.record.get("teachers") or ()
+    recorded = [entry for learner in learners for entry in learner.record.get("teachers") or ()]
     for entry in recorded:
         if isinstance(entry, dict):
             names += entry.get("label_names") or ()

@@ -223,3 +223,56 @@ def test_progress_is_told(data, teachers):
     )
     assert ("features of the learner", 1, 1) in told
     assert ("features of the teachers", 3, 3) in told
+
+
+def test_other_learners_are_rows_on_the_same_episodes_with_their_own_heads(data):
+    others = {"org/ridge": make("ridge"), "runs/paper": make("maml", "support", record={"data_free": False})}
+    report = evaluate(make(), data, compare=others, **SETTING)
+    alone = {row.k_shot: row.accuracy for row in evaluate(make(), data, **SETTING).rows}
+    found = {(row.method, row.k_shot): (row.accuracy, row.interval) for row in report.rows}
+    for k_shot in (1, 4):
+        assert found["learner", k_shot][0] == alone[k_shot]
+        assert found["org/ridge", k_shot] == loop_accuracy(make("ridge"), data, k_shot)
+        name = "runs/paper (not data-free), BatchNorm of the support"
+        assert found[name, k_shot] == loop_accuracy(make("maml", "support"), data, k_shot)
+    assert len(found) == 6
+
+
+class CountedPictures(list):
+    """Pictures that remember which of them were looked at."""
+
+    def __init__(self, pictures):
+        super().__init__(pictures)
+        self.seen = set()
+
+    def __getitem__(self, index):
+        self.seen.add(index)
+        return super().__getitem__(index)
+
+
+def test_only_pictures_of_the_episodes_are_looked_at(data):
+    setting = {"n_way": 3, "n_query": 2, "episodes": 2, "k_shots": (1,)}
+    pictures = CountedPictures(data.images)
+    few = evaluate(make(), LabelledImages(pictures, data.labels, data.class_names), baselines="untrained", **setting)
+    drawn = sample_episodes(
+        data.labels, n_way=3, k_shot=1, n_query=2, episodes=2, generator=torch.Generator().manual_seed(0)
+    )
+    used = set(drawn.support.flatten().tolist()) | set(drawn.query.flatten().tolist())
+    assert pictures.seen == used
+    assert len(used) < len(data)
+    assert few.pictures == len(data)
+    expected = score_episodes(make().embed(data.images), drawn)
+    assert few.rows[0].accuracy == pytest.approx(100 * expected.mean().item(), abs=1e-3)
+
+
+def test_the_first_teachers_concatenated_are_a_row(data, teachers):
+    pool = TeacherPool.from_teachers(teachers)
+    report = evaluate(make(), data, baselines="all", teachers=pool, concatenations=(2, 3, 5), **SETTING)
+    rows = {(row.method, row.k_shot): row.accuracy for row in report.rows}
+    with torch.no_grad():
+        features = [torch.nn.functional.normalize(t.features(data.images.float() / 255)) for t in teachers[:2]]
+    expected = 100 * score_episodes(torch.cat(features, 1), episodes_of(data, 4)).mean().item()
+    assert rows["first 2 teachers' features, concatenated", 4] == pytest.approx(expected, abs=1e-3)
+    assert [method for method, k_shot in rows if k_shot == 1 and method.startswith("first ")] == [
+        "first 2 teachers' features, concatenated"  # three are all of them, five are more than there are
+    ]
