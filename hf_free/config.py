@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from hf_free.errors import ConfigError
@@ -40,6 +40,18 @@ Defect = Literal[
     "transductive_batchnorm",
 ]
 """Defects of the released FREE code, by name; see docs/recipes.md for what each does."""
+
+
+INVERSION_TERMS = (
+    "cross_entropy",
+    "batchnorm",
+    "total_variation",
+    "feature_norm",
+    "borrowed_batchnorm",
+    "diversity",
+    "adversarial",
+)
+"""Terms of the inversion loss; each one's weight has its name in `five`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -75,13 +87,29 @@ class FiveConfig:
     adversarial: float = Field(default=1.0, ge=0)
     """Weight of the disagreement with the meta-learner (FREE: 1)."""
     total_variation: float = Field(default=0.0, ge=0)
-    """Weight of the total variation prior, for teachers without BatchNorm."""
+    """Weight of the total variation, for teachers without BatchNorm."""
+    feature_norm: float = Field(default=0.0, ge=0)
+    """Weight of the magnitude of the teacher's features, for teachers without BatchNorm."""
+    borrowed_batchnorm: float = Field(default=0.0, ge=0)
+    """Weight of the BatchNorm distance to another teacher of the pool, for teachers without BatchNorm."""
+    diversity: float = Field(default=0.0, ge=0)
+    """Weight of the hinge that keeps the pictures of a class apart in the teacher's features."""
+    diversity_margin: float = Field(default=0.3, gt=0, le=2)
+    """Cosine distance from which on that hinge leaves two pictures alone (real pictures: 0.3 on average)."""
     augment: bool = True
     """Random shift and flip of each image before the teacher sees it."""
     recover_share: float = Field(default=0.3, gt=0, le=1)
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
     """A recovered task whose teacher recognises a smaller share of its images is left out."""
+    min_diversity: float = Field(default=0.0, ge=0, le=2)
+    """A recovered task whose pictures of a class lie closer together, on average, is left out."""
+
+    @model_validator(mode="after")
+    def _pulls_somewhere(self) -> FiveConfig:
+        if not any(getattr(self, name) for name in INVERSION_TERMS):
+            raise ValueError(f"at least one weight of the inversion loss above 0: {', '.join(INVERSION_TERMS)}")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -131,7 +159,8 @@ class BellConfig:
     n_query: int = Field(default=15, ge=1, le=1024)
     """Query images a class of a cross-task episode."""
     match_label_names: bool = False
-    """Whether two classes of one name, of different teachers, are kept out of the same cross-task episode."""
+    """Whether names say which classes of different teachers are one, so that no cross-task episode holds it twice;
+    otherwise, and for classes without a name, the teachers are asked."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -145,7 +174,7 @@ class LearnerConfig:
     channels: Literal[1, 3] = 3
     """Channels the learner sees."""
     init_from: str | None = None
-    """timm weights or a learner to start from (`timm:NAME`, a Hub id or a folder); not data-free then."""
+    """timm weights (`timm:NAME`; not data-free then), or a learner that teachers are added to (Hub id or folder)."""
     views: list[Literal["identity", "flip"]] = field(default_factory=lambda: ["identity", "flip"])
     """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
     head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "nearest_mean"
@@ -175,7 +204,15 @@ class TrainerConfig:
     picture_every: int = Field(default=200, ge=1)
     """Steps between two grids of recovered images."""
     validation_episodes: int = Field(default=200, ge=1)
-    """Held-out recovered episodes that choose the best checkpoint."""
+    """Episodes that choose the best checkpoint, of a validation set or (`align`) of held-out recovered pictures."""
+    validation_dataset: str | None = None
+    """Pictures of other classes that choose the best checkpoint: a `datasets` id, Parquet or a folder; None reads no
+    real picture and takes held-out recovered ones."""
+    validation_split: str | None = None
+    """Its split, never one named test; None takes validation, else train."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
+    processes share the cores."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -224,6 +261,17 @@ class FreeConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     hub: HubConfig = field(default_factory=HubConfig)
+
+    @property
+    def continues_learner(self) -> bool:
+        """Whether teachers are added to an existing learner."""
+        start = self.learner.init_from
+        return start is not None and not start.startswith("timm:")
+
+    @property
+    def least_teachers(self) -> int:
+        """Teachers that a run needs: two, or one more for a learner that has learned from others already."""
+        return 1 if self.continues_learner else 2
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FreeConfig:
@@ -331,6 +379,10 @@ def _explain(error: ValidationError) -> ConfigError:
             given.append(f"unknown configuration key {key!r}")
             allowed.append(f"did you mean {', '.join(close)}?" if close else "see docs/configuration.md")
             action = action or "hf-free train --help lists the flags; docs/configuration.md every key"
+        elif item["type"] == "value_error":  # a rule of ours over several keys of a section
+            given.append(f"the values of {key or 'the configuration'} do not go together")
+            allowed.append(item["msg"].removeprefix("Value error, "))
+            action = action or f"see docs/configuration.md, section {key}"
         else:
             given.append(f"{key} = {item['input']!r} cannot be used")
             allowed.append(item["msg"][0].lower() + item["msg"][1:])

@@ -10,14 +10,15 @@ import torch
 from pico import KINDS, pico_teacher
 from torch import nn
 
-from hf_free.config import FiveConfig, FreeConfig
+from hf_free.config import INVERSION_TERMS, FiveConfig, FreeConfig
 from hf_free.device import Precision
-from hf_free.errors import RunError
+from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.five import Five, invert_teacher
-from hf_free.inversion.losses import cross_entropy, disagreement, pairwise_distance, total_variation
+from hf_free.inversion.losses import cross_entropy, disagreement, pairwise_distance, sameness, total_variation
 from hf_free.inversion.statistics import statistics_distance
 from hf_free.inversion.task import Health, finish_task, to_uint8
 from hf_free.run_folder import RunFolder
+from hf_free.teachers.teacher import Teacher
 
 SMALL = {"latent_dim": 8, "width": 4, "images_per_class": 3, "max_classes": 20}
 PLAIN = {**SMALL, "augment": False, "canvas": False}
@@ -70,7 +71,6 @@ class ByHand:
     @staticmethod
     def _loss(pictures, labels, teacher, config):
         loss = config.cross_entropy * cross_entropy(teacher.logits(pictures), labels)
-        loss = loss + config.total_variation * total_variation(pictures)
         inputs = []
         layers = teacher.batchnorm_layers()
         handles = [layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for layer in layers]
@@ -98,6 +98,7 @@ def _assert_close(found, expected):
 
 
 BY_HAND = {**PLAIN, "inner_steps": 3, "batchnorm": 0.7, "total_variation": 0.3, "cross_entropy": 1.5}
+"""The total variation is for teachers without BatchNorm, so it does not count here."""
 
 
 def test_outer_gradient_is_the_sum_of_the_inner_gradients():
@@ -107,7 +108,7 @@ def test_outer_gradient_is_the_sum_of_the_inner_gradients():
     hand = ByHand(five, teacher, seed=3)
     _assert_close(gradients, [sum(step) for step in zip(*hand.gradients, strict=True)])
     assert (pictures - hand.pictures).abs().max() < 1e-4
-    total = 1.5 * terms["cross_entropy"] + 0.7 * terms["batchnorm"] + 0.3 * terms["total_variation"]
+    total = 1.5 * terms["cross_entropy"] + 0.7 * terms["batchnorm"]
     assert total.item() == pytest.approx(hand.losses[-1], rel=1e-4)
     assert wanted.classes == (0, 1, 2, 3, 4)
     assert wanted.labels.tolist() == [0, 1, 2, 3, 4] * 3
@@ -284,6 +285,129 @@ def test_adversarial_term_is_left_out_where_the_student_does_not_know_the_classe
     assert "adversarial" in terms  # the shared head's first three
 
 
+# ---- priors
+
+
+def _terms(teacher, *, lender=None, **values):
+    """The loss terms for random pictures, the pictures, and what they are asked for."""
+    five = _five(**{**PLAIN, **values})
+    torch.manual_seed(4)
+    pictures, wanted = torch.rand(15, 3, 16, 16, requires_grad=True), five._want(teacher)
+    return five.loss_terms(pictures, wanted, teacher, lender=lender), pictures, wanted
+
+
+PRIORS = {"total_variation": 0.1, "feature_norm": 0.2, "borrowed_batchnorm": 0.3}
+
+
+@pytest.mark.parametrize("kind", ["vit", "convnext", "groupnorm"])
+def test_priors_stand_in_where_there_is_no_batchnorm(kind):
+    teacher, lender = pico_teacher(kind), pico_teacher("resnet", seed=5)
+    terms, pictures, _ = _terms(teacher, lender=lender, **PRIORS)
+    assert set(terms) == {"cross_entropy", *PRIORS}
+    assert terms["total_variation"].item() == pytest.approx(total_variation(pictures).item())
+    assert terms["feature_norm"].item() == pytest.approx(-teacher.features(pictures).abs().mean().item(), rel=1e-5)
+    own, _, _ = _terms(lender, **PRIORS)  # what the lender's own inversion would count
+    assert terms["borrowed_batchnorm"].item() == pytest.approx(own["batchnorm"].item(), rel=1e-5)
+    for name in PRIORS:
+        gradient = torch.autograd.grad(terms[name], pictures, retain_graph=True)[0]
+        assert gradient.abs().sum() > 0, name
+    assert not any(m._forward_pre_hooks for m in lender.network.modules())
+    assert "borrowed_batchnorm" not in _terms(teacher, **PRIORS)[0]  # nobody lends
+
+
+def test_teachers_with_batchnorm_need_no_substitute():
+    terms, _, _ = _terms(pico_teacher("conv4", size=16), lender=pico_teacher("resnet"), **PRIORS)
+    assert set(terms) == {"cross_entropy", "batchnorm"}
+
+
+def test_outer_step_lends_to_the_teachers_without_batchnorm():
+    teachers = [pico_teacher("conv4", size=16, seed=1), pico_teacher("vit", size=16, seed=2)]
+    lender, seen = pico_teacher("resnet", seed=5), []
+    handle = lender.network.register_forward_hook(lambda *_: seen.append(1))
+    five = _five(inner_steps=3, borrowed_batchnorm=1.0)
+    _, means = five.outer_step(list(enumerate(teachers)), lender=lender)
+    handle.remove()
+    assert len(seen) == 3  # once an inner step of the ViT, never for the Conv-4
+    assert means["borrowed_batchnorm"] > 0
+
+
+@pytest.mark.parametrize("kind", ["conv4", "vit"])
+def test_diversity_is_the_hinge_on_the_teachers_features(kind):
+    teacher = pico_teacher(kind, size=16)
+    terms, pictures, wanted = _terms(teacher, diversity=0.5, diversity_margin=0.9)
+    expected = sameness(teacher.features(pictures), wanted.labels, 0.9)
+    assert terms["diversity"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert torch.autograd.grad(terms["diversity"], pictures)[0].abs().sum() > 0
+
+
+def test_diversity_keeps_the_pictures_of_a_class_apart():
+    teacher = pico_teacher("conv4", size=16)
+    distances = []
+    for weight in (0.0, 100.0):
+        five = _five(**PLAIN, diversity=weight, diversity_margin=1.0)
+        torch.manual_seed(1)
+        images, wanted, _ = five.adapt(teacher, steps=40)
+        distances.append(finish_task(images, wanted.labels, wanted.classes, teacher, 0).health.diversity)
+    assert distances[1] > 1.5 * distances[0]
+
+
+def test_a_teacher_without_any_term_of_its_own_leaves_the_generator_where_it_is():
+    five = _five(**PLAIN, cross_entropy=0.0, adversarial=0.0, batchnorm=1.0)
+    gradients = [torch.zeros_like(p) for p in five.generator.parameters()]
+    five.adapt(pico_teacher("vit", size=16), gradients=gradients)
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_all_weights_0_are_refused():
+    nothing = dict.fromkeys(INVERSION_TERMS, 0.0)
+    with pytest.raises(ConfigError, match=r"values of five .*\n.*at least one weight of the inversion loss above 0"):
+        FreeConfig.from_dict({"five": nothing})
+    for name in INVERSION_TERMS:
+        FreeConfig.from_dict({"five": {**nothing, name: 0.1}})
+
+
+# ---- more than there is
+
+
+class Huge(nn.Module):
+    """Asks for a petabyte when it is shown more pictures at once than it can bear."""
+
+    def __init__(self, network, bears=0):
+        super().__init__()
+        self.network, self.bears = network, bears
+
+    def forward(self, x):
+        if len(x) > self.bears:
+            torch.empty(2**50, dtype=torch.uint8, device=x.device)
+        return self.network(x)
+
+
+def huge_teacher(bears=0, **options):
+    teacher = pico_teacher("conv4", size=16, **options)
+    return Teacher(Huge(teacher.network, bears), teacher.record)
+
+
+def test_a_teacher_that_needs_too_much_memory_is_named_and_the_others_go_on():
+    good, huge = pico_teacher("conv4", size=16), huge_teacher()
+    tasks, terms = _five().outer_step([(3, huge), (1, good), (2, huge)])
+    assert [task.teacher for task in tasks] == [3, 1, 2]
+    assert tasks[0].health.reason_to_leave_out(0.0) == "its inversion needs more memory than there is"
+    assert len(tasks[0].images) == 0
+    assert tasks[1].health.reason_to_leave_out(0.0) is None
+    assert terms["cross_entropy"] > 0
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("out of luck")
+
+    teacher = pico_teacher("conv4", size=16)
+    broken = Teacher(nn.Sequential(teacher.network, Broken()), teacher.record)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        _five().outer_step([(0, broken)])
+
+
 # ---- every kind of teacher
 
 
@@ -345,6 +469,26 @@ def test_large_head_is_sampled_by_subsets():
     assert len(subsets) == 3
 
 
+def test_a_head_of_21841_classes():
+    """ImageNet-21k's head: a task of a few of its classes, and no picture of any other."""
+    teacher = pico_teacher("conv4", size=16, num_classes=21_841)
+    five = _five(inner_steps=3, max_classes=4)
+    (task,), terms = five.outer_step([(0, teacher)])
+    assert len(task.classes) == 4
+    assert max(task.classes) > 100
+    assert task.soft_labels.shape == (12, 4)
+    logits = teacher.logits(task.images.float() / 255)[:, list(task.classes)]
+    assert torch.allclose(task.soft_labels, logits.softmax(1), atol=1e-5)
+    # cross-entropy among the four classes, not among 21,841, where it would be about log 21841 = 10
+    assert terms["cross_entropy"] < 5
+    five.outer_step([(0, teacher)], Student(64))  # the learner predicts a part of the head: no adversarial term
+    losses = []
+    for steps in (1, 30):
+        torch.manual_seed(0)
+        losses.append(five.adapt(teacher, steps=steps)[2]["cross_entropy"].item())
+    assert losses[1] < losses[0] - 0.05
+
+
 def test_bf16_recovers_as_well():
     torch.manual_seed(0)
     five = Five(FiveConfig(**SMALL), image_size=16, precision=Precision(torch.bfloat16))
@@ -384,10 +528,13 @@ def test_health_is_that_of_the_stored_bytes():
         (Health(0.49, 0.5, 0.1), r"recognises 49% of its recovered pictures \(at least 50% are needed\)"),
         (Health(1.0, float("nan"), 0.1), "not finite"),
         (Health(1.0, float("inf"), 0.1), "not finite"),
+        (Health(1.0, 0.5, 0.02), None),
+        (Health(1.0, 0.5, 0.019), r"nearly one picture \(mean distance 0.019 .* at least 0.02 is needed"),
+        (Health(0.0, 0.5, 0.1, "it is too large"), "^it is too large$"),
     ],
 )
 def test_a_bad_recovery_is_left_out_with_a_reason(health, reason):
-    found = health.reason_to_leave_out(0.5)
+    found = health.reason_to_leave_out(0.5, 0.02)
     assert found is None if reason is None else re.search(reason, found)
 
 

@@ -12,7 +12,9 @@ from hf_free.inversion.five import shift_and_flip
 from hf_free.inversion.losses import (
     cross_entropy,
     disagreement,
+    feature_norm,
     pairwise_distance,
+    sameness,
     total_variation,
     weighted_sum,
 )
@@ -148,3 +150,41 @@ def test_shift_and_flip_lets_gradients_through():
     images = torch.rand(4, 1, 8, 8, requires_grad=True)
     shift_and_flip(images).sum().backward()
     assert images.grad.sum().item() == pytest.approx(images.numel())  # each pixel shown was taken from one given
+
+
+def test_feature_norm_is_minus_the_mean_magnitude():
+    features = torch.tensor([[1.0, -2.0, 0.0], [4.0, 0.0, -1.0]])
+    assert feature_norm(features).item() == pytest.approx(-8 / 6)
+
+
+def test_sameness_against_a_loop():
+    torch.manual_seed(3)
+    features, labels = torch.randn(9, 5), torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 0])
+    total, pairs = 0.0, 0
+    for i in range(9):
+        for j in range(9):
+            if i != j and labels[i] == labels[j]:
+                cosine = (features[i] @ features[j] / features[i].norm() / features[j].norm()).item()
+                total, pairs = total + max(0.0, 0.8 - (1 - cosine)), pairs + 1
+    assert pairs == 12 + 12
+    assert 0 < sameness(features, labels, 0.8).item() < 0.8
+    assert sameness(features, labels, 0.8).item() == pytest.approx(total / pairs, rel=1e-5)
+
+
+def test_sameness_of_one_picture_and_of_pictures_far_apart():
+    alike = torch.ones(4, 3) + 1e-4 * torch.eye(4, 3)
+    assert sameness(alike, torch.zeros(4), 0.3).item() == pytest.approx(0.3, abs=1e-4)
+    assert sameness(torch.eye(4), torch.zeros(4), 0.3).item() == 0  # distance 1 each
+    assert sameness(alike, torch.arange(4), 0.3).item() == 0  # no two of one class
+    features = torch.eye(3).add(0.9).requires_grad_()
+    sameness(features, torch.zeros(3), 0.3).backward()
+    assert torch.isfinite(features.grad).all()
+    assert features.grad.abs().sum() > 0
+
+
+def test_weighted_sum_without_weights_is_zero_with_a_gradient():
+    picture = torch.ones(3, requires_grad=True)
+    total = weighted_sum({"a": picture.sum(), "b": picture.prod()}, {"a": 0.0, "b": 0.0})
+    total.backward()
+    assert total.item() == 0
+    assert picture.grad.tolist() == [0, 0, 0]

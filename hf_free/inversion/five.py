@@ -17,14 +17,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_free.config import FiveConfig
-from hf_free.device import Precision
+from hf_free.config import INVERSION_TERMS, FiveConfig
+from hf_free.device import Precision, is_out_of_memory
 from hf_free.errors import RunError
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.generator import MetaGenerator
-from hf_free.inversion.losses import cross_entropy, disagreement, total_variation, weighted_sum
+from hf_free.inversion.losses import (
+    cross_entropy,
+    disagreement,
+    feature_norm,
+    sameness,
+    total_variation,
+    weighted_sum,
+)
 from hf_free.inversion.statistics import collected_distances
-from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
 from hf_free.teachers.teacher import Teacher
 
 BETAS = (0.5, 0.999)
@@ -32,6 +39,9 @@ BETAS = (0.5, 0.999)
 
 MAX_SHIFT_SHARE = 8
 """Pictures shift by up to 1/8 of their size: FREE's RandomCrop(32, padding=4)."""
+
+OUT_OF_MEMORY = "its inversion needs more memory than there is"
+"""Why a teacher too large for the machine is left out."""
 
 Student = Callable[[Tensor, int], Tensor]
 """The meta-learner's answer for one teacher: (pictures in [0, 1], teacher index) -> logits (B, n)."""
@@ -76,23 +86,34 @@ class Five:
         self.optimizer = self._outer_optimizer()
 
     def outer_step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None
+        self,
+        teachers: Sequence[tuple[int, Teacher]],
+        student: Student | None = None,
+        lender: Teacher | None = None,
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher and move the meta-generator once.
 
         Args:
             teachers: (index in the pool, teacher), one graph alive at a time.
             student: The meta-learner, for the adversarial term; None leaves the term out.
+            lender: A teacher with BatchNorm that lends its statistics to those without; None leaves the term out.
 
         Returns:
-            The tasks, and the mean loss terms at the last inner step, without those of teachers gone wrong.
+            The tasks, and the mean loss terms at the last inner step, without those of teachers gone wrong. A teacher
+            that needs more memory than there is gives a task without pictures, with the problem in its health.
         """
         gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
         tasks, logged = [], []
         for index, teacher in teachers:
             own = [torch.zeros_like(p) for p in self.generator.parameters()]
-            images, wanted, terms = self.adapt(teacher, index, student, own)
-            tasks.append(finish_task(images, wanted.labels, wanted.classes, teacher, index))
+            try:
+                images, wanted, terms = self.adapt(teacher, index, student, own, lender=lender)
+                tasks.append(finish_task(images, wanted.labels, wanted.classes, teacher, index))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tasks.append(failed_task(teacher, index, OUT_OF_MEMORY))
+                continue
             if all(bool(torch.isfinite(g).all()) for g in own):  # a teacher gone wrong must not poison the others
                 torch._foreach_add_(gradients, own)
                 logged.append(terms)
@@ -110,6 +131,7 @@ class Five:
         gradients: list[Tensor] | None = None,
         *,
         steps: int | None = None,
+        lender: Teacher | None = None,
     ) -> tuple[Tensor, Wanted, dict[str, Tensor]]:
         """The inner loop for one teacher; nothing here waits for the device.
 
@@ -119,6 +141,7 @@ class Five:
             student: See `outer_step`.
             gradients: One tensor a generator parameter, to which the outer gradient is added.
             steps: Inner steps; None takes the configuration's.
+            lender: See `outer_step`.
 
         Returns:
             Pictures (N, C, H, W) in [0, 1], what they were made for, and the last step's loss terms.
@@ -137,7 +160,7 @@ class Five:
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
-            terms = self.loss_terms(pictures, wanted, teacher, index, student)
+            terms = self.loss_terms(pictures, wanted, teacher, index, student, lender)
             weighted_sum(terms, self._weights()).backward()
             is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
             if gradients is not None and is_counted:
@@ -149,7 +172,13 @@ class Five:
         return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
 
     def loss_terms(
-        self, pictures: Tensor, wanted: Wanted, teacher: Teacher, index: int = 0, student: Student | None = None
+        self,
+        pictures: Tensor,
+        wanted: Wanted,
+        teacher: Teacher,
+        index: int = 0,
+        student: Student | None = None,
+        lender: Teacher | None = None,
     ) -> dict[str, Tensor]:
         """The inversion loss's named terms for pictures (N, C, H, W) in [0, 1]; all fp32 scalars."""
         config, seen = self.config, pictures
@@ -158,12 +187,15 @@ class Five:
         terms: dict[str, Tensor] = {}
         layers = teacher.batchnorm_layers() if config.batchnorm else []
         with self.precision.autocast(self.device), collected_distances(layers) as distances:
-            logits = teacher.logits(self.precision.layout(seen))[:, list(wanted.classes)]
+            logits, features = self._ask(teacher, self.precision.layout(seen))
+        logits = logits[:, list(wanted.classes)]
         terms["cross_entropy"] = cross_entropy(logits, wanted.labels)
         if distances:
             terms["batchnorm"] = torch.stack(distances).mean()
-        if config.total_variation:
-            terms["total_variation"] = total_variation(pictures)
+        if not teacher.record.has_batchnorm:
+            terms |= self._substitutes(pictures, seen, features, lender)
+        if config.diversity and features is not None:
+            terms["diversity"] = sameness(features, wanted.labels, config.diversity_margin)
         if student is not None and config.adversarial and len(wanted.classes) == teacher.record.num_classes:
             with self.precision.autocast(self.device):
                 answer = student(seen, index)[:, : logits.shape[1]]
@@ -171,6 +203,29 @@ class Five:
                 released = "divergence_of_probabilities" in self.defects
                 answer = answer.detach() if released else answer  # as released: no gradient through the student
                 terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
+        return terms
+
+    def _ask(self, teacher: Teacher, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The teacher's logits, and its features where a term needs them."""
+        wants_norm = self.config.feature_norm and not teacher.record.has_batchnorm
+        if not (wants_norm or self.config.diversity):
+            return teacher.logits(pictures), None
+        output = teacher(pictures)
+        return output.logits, output.features
+
+    def _substitutes(
+        self, pictures: Tensor, seen: Tensor, features: Tensor | None, lender: Teacher | None
+    ) -> dict[str, Tensor]:
+        """Terms that stand in for BatchNorm statistics where a teacher has none."""
+        config, terms = self.config, {}
+        if config.total_variation:
+            terms["total_variation"] = total_variation(pictures)
+        if config.feature_norm and features is not None:
+            terms["feature_norm"] = feature_norm(features)
+        if config.borrowed_batchnorm and lender is not None:
+            with self.precision.autocast(self.device), collected_distances(lender.batchnorm_layers()) as distances:
+                lender.logits(self.precision.layout(seen))
+            terms["borrowed_batchnorm"] = torch.stack(distances).mean()
         return terms
 
     def state_dict(self) -> dict[str, object]:
@@ -200,8 +255,7 @@ class Five:
         return (drawn if channels == 3 else drawn.mean(1, keepdim=True)).to(self.device)
 
     def _weights(self) -> dict[str, float]:
-        names = ("cross_entropy", "batchnorm", "total_variation", "adversarial")
-        return {name: getattr(self.config, name) for name in names}
+        return {name: getattr(self.config, name) for name in INVERSION_TERMS}
 
     def _outer_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.generator.parameters(), lr=self.config.outer_lr, betas=BETAS, fused=True)

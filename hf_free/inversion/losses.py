@@ -41,6 +41,14 @@ def total_variation(images: Tensor) -> Tensor:
     return down + right
 
 
+def feature_norm(features: Tensor) -> Tensor:
+    """Minus the mean magnitude of the classifier's input (B, D): real pictures excite a network more than noise does.
+
+    The activation loss of DAFL (Chen et al. 2019, eq. 6), as its public code computes it: -mean |f|.
+    """
+    return -features.float().abs().mean()
+
+
 def pairwise_distance(features: Tensor, labels: Tensor) -> Tensor:
     """Mean cosine distance between features of different pictures of one class: the within-class variety.
 
@@ -51,11 +59,37 @@ def pairwise_distance(features: Tensor, labels: Tensor) -> Tensor:
     Returns:
         A scalar in [0, 2]; 0 where no class has two pictures.
     """
+    distances, same = _within_class(features, labels)
+    return (distances * same).sum() / same.sum().clamp_min(1)
+
+
+def sameness(features: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """How much closer than a margin the pictures of one class lie: mean over their pairs of max(0, margin - distance).
+
+    Against the collapse of a class onto one picture. Contrastive Model Inversion (Fang et al., IJCAI 2021) wants each
+    recovered picture told apart from all others, without an end; the hinge (Hadsell et al. 2006, eq. 4, unsquared)
+    leaves pairs alone that are as far apart as those of real pictures.
+
+    Args:
+        features: (B, D), compared by cosine distance.
+        labels: (B,).
+        margin: Distance from which on a pair counts nothing.
+
+    Returns:
+        A scalar in [0, margin]; 0 where no class has two pictures.
+    """
+    distances, same = _within_class(features, labels)
+    return ((margin - distances).relu() * same).sum() / same.sum().clamp_min(1)
+
+
+def _within_class(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine distances (B, B) between features, and 1 where two different pictures are of one class."""
     directions = F.normalize(features.float().flatten(1), dim=1)
     same = (labels[:, None] == labels[None, :]).float().fill_diagonal_(0)
-    return ((1 - directions @ directions.T) * same).sum() / same.sum().clamp_min(1)
+    return 1 - directions @ directions.T, same
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Sum of the terms with a non-zero weight."""
-    return torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum()
+    """Sum of the terms with a non-zero weight; where a teacher has none of them, zero, which pulls nowhere."""
+    weighted = [weights[name] * term for name, term in terms.items() if weights[name]]
+    return torch.stack(weighted or [0 * term for term in terms.values()]).sum()

@@ -22,13 +22,21 @@ class Health:
     diversity: float
     """Mean cosine distance of the teacher's features within a class, 0 (all alike) to 2."""
 
-    def reason_to_leave_out(self, min_accuracy: float) -> str | None:
+    problem: str | None = None
+    """Why nothing could be recovered at all; the numbers mean nothing then."""
+
+    def reason_to_leave_out(self, min_accuracy: float, min_diversity: float = 0.0) -> str | None:
         """Why the task should not be learned from, or None."""
+        if self.problem is not None:
+            return self.problem
         if not (self.loss == self.loss and abs(self.loss) != float("inf")):
             return "the teacher's outputs on its recovered pictures are not finite"
         if self.accuracy < min_accuracy:
             share = f"{self.accuracy:.0%} of its recovered pictures"
             return f"the teacher recognises {share} (at least {min_accuracy:.0%} are needed)"
+        if self.diversity < min_diversity:
+            distance = f"mean distance {self.diversity:.3f} in the teacher's features"
+            return f"its pictures of a class are nearly one picture ({distance}; at least {min_diversity:g} is needed)"
         return None
 
 
@@ -58,6 +66,15 @@ class RecoveredTask:
 def to_uint8(images: Tensor) -> Tensor:
     """Pictures in [0, 1] as bytes, rounded."""
     return (images.detach() * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def failed_task(teacher: Teacher, index: int, problem: str) -> RecoveredTask:
+    """A task without pictures, for a teacher that cannot be inverted at all."""
+    classes = tuple(range(teacher.record.num_classes))
+    images, labels = torch.empty(0, 3, 1, 1, dtype=torch.uint8), torch.empty(0, dtype=torch.long)
+    health = Health(0.0, float("nan"), 0.0, problem)
+    answers = torch.empty(0, len(classes))
+    return RecoveredTask(images, labels, answers, classes, index, teacher.record.reference, health)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hf_free.device import Precision
+from hf_free.device import Precision, is_out_of_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
@@ -54,8 +54,21 @@ class AnswerSheet:
         """
         sheet = torch.empty(len(images), self.width, dtype=torch.float16)
         for index in range(len(pool)):
-            sheet[:, self.columns(index)] = self._ask_one(pool[index], index, images, precision, batch)
+            sheet[:, self.columns(index)] = self._ask_in_memory(pool[index], index, images, precision, batch)
         return sheet
+
+    def _ask_in_memory(
+        self, teacher: Teacher, index: int, images: Tensor, precision: Precision, batch: int
+    ) -> Tensor | float:
+        """`_ask_one` in batches as large as memory allows; NaN, no answer, where not even one picture fits."""
+        while batch:
+            try:
+                return self._ask_one(teacher, index, images, precision, batch)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            batch //= 2
+        return torch.nan
 
     def _ask_one(self, teacher: Teacher, index: int, images: Tensor, precision: Precision, batch: int) -> Tensor:
         rows = []
