@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -39,12 +39,15 @@ __all__ = [
     "check_can_push",
     "fetch_snapshot",
     "local_snapshot",
+    "models_of_collection",
     "push_folder",
     "search_models",
 ]
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar", ".npz")
 """Endings of weight files that can run code when they are loaded; they are never fetched."""
+Arrived = Callable[[str, int, int], None]
+"""Told a file's name, how many of its bytes are there, and its size; what it raises ends the fetching."""
 logger = logging.getLogger(__name__)
 
 
@@ -95,6 +98,7 @@ def fetch_snapshot(
     token: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    arrived: Arrived | None = None,
 ) -> Snapshot:
     """Fetch the named files of one commit of a model repository, verified, through the cache.
 
@@ -109,6 +113,7 @@ def fetch_snapshot(
         token: Access token; None takes the user's own.
         cache_dir: huggingface_hub's cache; None for the default one.
         local_files_only: Ask no Hub.
+        arrived: Told of every piece of a file that is downloaded; not of cached files.
 
     Raises:
         HubError: with the cause: unknown, private or gated repository, no such revision or file, only pickled
@@ -131,7 +136,7 @@ def fetch_snapshot(
         return snapshot
     token = token_to_send(token)
     try:
-        return _from_hub(cache, repo_id, wanted, required, optional, token)
+        return _from_hub(cache, repo_id, wanted, required, optional, token, arrived)
     except Exception as error:
         if is_transient(error):
             snapshot = _from_cache(cache, repo_id, wanted, required, optional)
@@ -211,6 +216,26 @@ def search_models(
     ]
 
 
+def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:
+    """The ids of the models in a collection of the Hub, in its order; data sets, papers and Spaces are passed over.
+
+    Raises:
+        HubError: no such collection, or a Hub that cannot be asked.
+    """
+    token = token_to_send(token)
+    try:
+        collection = patiently(lambda: api_for(token).get_collection(slug))
+    except Exception as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code == 404:
+            raise HubError(
+                f"the Hub has no collection {slug}, or it is private",
+                allowed="collection:org/slug, as the address of its page ends, e.g. org/birds-65f0c0ffee",
+                action="check the slug; for a private collection give a token",
+            ) from None
+        raise explain(error, f"the collection {slug}", token=token) from None
+    return [item.item_id for item in collection.items if item.item_type == "model"]
+
+
 def check_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> None:
     """Find out within seconds whether the Hub can be reached for a data set; what it answers is not judged here.
 
@@ -234,6 +259,7 @@ def _from_hub(
     required: Sequence[str],
     optional: Sequence[str],
     token: str | None,
+    arrived: Arrived | None,
 ) -> Snapshot:
     """Resolve the commit, fetch what the cache lacks or holds damaged, remember what the Hub said."""
     api = api_for(token)
@@ -257,13 +283,18 @@ def _from_hub(
         if not (path.is_file() and expected.matches(path)):
             partial = cache.partial_file()
             url = hf_hub_url(repo_id, name, revision=commit, endpoint=api.endpoint)
-            download(url, partial, expected, headers)
+            told = None if arrived is None else _for_file(arrived, name, expected.size)
+            download(url, partial, expected, headers, told)
             cache.keep(partial, commit, name, expected)
     license_name = info.card_data.get("license") if info.card_data else None
     record = CommitRecord(commit, bool(info.private), bool(info.gated), _one_license(license_name), files)
     cache.write_record(record)
     cache.remember_ref(revision, commit)
     return _snapshot(cache, repo_id, record, names)
+
+
+def _for_file(arrived: Arrived, name: str, size: int) -> Callable[[int], None]:
+    return lambda done: arrived(name, done, size)
 
 
 def _from_cache(

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ LITTLE = 16 * 2**10
 _CHUNK = 1 << 18
 
 T = TypeVar("T")
+Arrived = Callable[[int], None]
+"""Told how many bytes of a file are there by now; what it raises ends the download."""
+_HOOKS = threading.Lock()
+"""Held while the shared session's event hooks are exchanged."""
 logger = logging.getLogger(__name__)
 
 
@@ -72,10 +77,16 @@ class ExpectedFile:
 
 
 class _Watch:
-    """Two event hooks for the shared session: shorten every timeout, and stop when nothing works any more."""
+    """Two event hooks for the shared session: shorten every timeout, and stop when nothing works any more.
 
-    def __init__(self, timeout: float) -> None:
-        self.timeout, self.active = timeout, True
+    Args:
+        timeout: Seconds that a phase of a request may take.
+        thread: Whose requests are watched, since other threads may fetch meanwhile; None for all, as uploads need,
+            which huggingface_hub makes in threads of its own.
+    """
+
+    def __init__(self, timeout: float, thread: int | None) -> None:
+        self.timeout, self.thread = timeout, thread
         self.last_good, self.last_status = time.monotonic(), 0
 
     def silence(self) -> float:
@@ -84,7 +95,7 @@ class _Watch:
 
     def before_request(self, request: Any) -> None:
         """Shorten the timeouts of a request, or refuse it."""
-        if not self.active:
+        if not self._is_concerned():
             return
         if self.silence() > PATIENCE:
             raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
@@ -95,24 +106,29 @@ class _Watch:
 
     def after_response(self, response: Any) -> None:
         """Remember when the Hub last gave a good answer."""
+        if not self._is_concerned():
+            return
         self.last_status = response.status_code
-        if self.active and not _is_transient_status(response.status_code):
+        if not _is_transient_status(response.status_code):
             self.last_good = time.monotonic()
+
+    def _is_concerned(self) -> bool:
+        return self.thread in (None, threading.get_ident())
 
 
 @contextlib.contextmanager
-def _watched(timeout: float) -> Iterator[_Watch]:
-    session, watch = get_session(), _Watch(timeout)
-    before = session.event_hooks
-    session.event_hooks = {
-        "request": [*before["request"], watch.before_request],
-        "response": [*before["response"], watch.after_response],
-    }
+def _watched(timeout: float, *, every_thread: bool) -> Iterator[_Watch]:
+    session, watch = get_session(), _Watch(timeout, None if every_thread else threading.get_ident())
+    ours = {"request": watch.before_request, "response": watch.after_response}
+    with _HOOKS:
+        session.event_hooks = {kind: [*hooks, ours[kind]] for kind, hooks in session.event_hooks.items()}
     try:
         yield watch
     finally:
-        watch.active = False  # whoever copied the hooks meanwhile is not disturbed by ours
-        session.event_hooks = before
+        with _HOOKS:  # the others' hooks stay, whoever came and went meanwhile
+            session.event_hooks = {
+                kind: [hook for hook in hooks if hook != ours[kind]] for kind, hooks in session.event_hooks.items()
+            }
 
 
 def _transport_error() -> type[Exception]:
@@ -131,13 +147,21 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, (_transport_error(), NoProgressError))
 
 
-def patiently(call: Callable[[], T], *, timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS) -> T:
+def patiently(
+    call: Callable[[], T], *, timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS, every_thread: bool = False
+) -> T:
     """Make an idempotent call to the Hub, again after failures that may pass.
+
+    Args:
+        call: What to do.
+        timeout: Seconds that one phase of a request may take.
+        attempts: Attempts without any progress.
+        every_thread: Whether requests of other threads belong to it, as those of an upload do.
 
     Raises:
         Exception: the last failure of the call, to be turned into a `HubError` by `explain`.
     """
-    with _watched(timeout) as watch:
+    with _watched(timeout, every_thread=every_thread) as watch:
         for attempt in range(attempts):
             try:
                 return call()
@@ -151,7 +175,9 @@ def patiently(call: Callable[[], T], *, timeout: float = READ_TIMEOUT, attempts:
     raise AssertionError("unreachable")
 
 
-def download(url: str, target: Path, expected: ExpectedFile, headers: dict[str, str]) -> None:
+def download(
+    url: str, target: Path, expected: ExpectedFile, headers: dict[str, str], arrived: Arrived | None = None
+) -> None:
     """Fetch one file, resuming at the very byte where a connection ended, and compare it with its hash.
 
     Args:
@@ -159,6 +185,7 @@ def download(url: str, target: Path, expected: ExpectedFile, headers: dict[str, 
         target: Where to write; removed again if the file does not arrive.
         expected: Size and hash from the Hub's metadata.
         headers: With the token, if any.
+        arrived: Told of every piece.
 
     Raises:
         HubError: the bytes have another hash, three times.
@@ -167,7 +194,7 @@ def download(url: str, target: Path, expected: ExpectedFile, headers: dict[str, 
     try:
         for _ in range(3):
             target.unlink(missing_ok=True)
-            _fill(url, target, expected, headers)
+            _fill(url, target, expected, headers, arrived)
             if expected.matches(target):
                 return
             logger.warning("The bytes of %s do not have their hash, fetching them again", urlsplit(url).path)
@@ -182,14 +209,14 @@ def download(url: str, target: Path, expected: ExpectedFile, headers: dict[str, 
     )
 
 
-def _fill(url: str, target: Path, expected: ExpectedFile, headers: dict[str, str]) -> None:
+def _fill(url: str, target: Path, expected: ExpectedFile, headers: dict[str, str], arrived: Arrived | None) -> None:
     """Write `expected.size` bytes to `target`, in as many requests as it takes while there is progress."""
     failures, last_progress, done = 0, time.monotonic(), 0
     target.touch()
     while done < expected.size:
         failure: Exception | None = None
         try:
-            _append(url, target, done, expected.size, headers)
+            _append(url, target, done, expected.size, headers, arrived)
         except (HfHubHTTPError, _transport_error()) as error:
             failure = error
         brought, done = target.stat().st_size - done, target.stat().st_size
@@ -213,7 +240,7 @@ def _may_pass(failure: Exception) -> bool:
     return isinstance(failure, HubError) or is_transient(failure)
 
 
-def _append(url: str, target: Path, start: int, size: int, headers: dict[str, str]) -> None:
+def _append(url: str, target: Path, start: int, size: int, headers: dict[str, str], arrived: Arrived | None) -> None:
     """Append what one request gives."""
     wanted = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with get_session().stream("GET", url, headers=wanted, timeout=READ_TIMEOUT) as response:
@@ -225,6 +252,8 @@ def _append(url: str, target: Path, start: int, size: int, headers: dict[str, st
             for chunk in response.iter_bytes():
                 file.write(chunk[: size - written])
                 written += len(chunk)
+                if arrived is not None:
+                    arrived(min(written, size))
                 if written >= size:
                     return
 

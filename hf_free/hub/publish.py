@@ -67,6 +67,7 @@ def push_folder(
             ),
             timeout=WRITE_TIMEOUT,
             attempts=1 if create_pr else ATTEMPTS,
+            every_thread=True,
         )
     except Exception as error:
         problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,6 +15,9 @@ from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
 from hf_free.teachers.weights import check_header, load_weights, read_header
+
+if TYPE_CHECKING:
+    from hf_free.hub.client import Snapshot
 
 _FILES = ("config.json", "model.safetensors")
 _MAX_CONFIG_BYTES = 16 * 2**20
@@ -28,6 +31,7 @@ def load_teacher(
     token: str | None = None,
     cache_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
+    snapshot: Snapshot | None = None,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
@@ -36,6 +40,7 @@ def load_teacher(
         token: Hub token.
         cache_dir: Folder of the download cache.
         device: Where the teacher computes.
+        snapshot: Its files, if they have been fetched already.
 
     Raises:
         HubError: files that cannot be had.
@@ -44,14 +49,18 @@ def load_teacher(
     from hf_free.hub.client import fetch_snapshot, local_snapshot
 
     name = str(reference)
-    if reference.is_local:
+    if snapshot is not None:
+        pass
+    elif reference.is_local:
         snapshot = local_snapshot(Path(reference.location).expanduser(), required=_FILES)
     else:
         snapshot = fetch_snapshot(
             reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
         )
     spec = check_config(_read_json(snapshot.folder / "config.json", name), name)
-    network, weight_dtype = _load_network(spec, snapshot.folder / "model.safetensors", name)
+    # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
+    in_cache = snapshot.commit is not None
+    network, weight_dtype = _load_network(spec, snapshot.folder / "model.safetensors", name, mapped=in_cache)
     record = _record(network, spec, name, weight_dtype)
     record = replace(
         record,
@@ -158,12 +167,12 @@ def _read_json(path: Path, name: str) -> Any:
         raise TeacherError(f"{name}: config.json is not valid JSON ({error})", action="upload it again") from None
 
 
-def _load_network(spec: TeacherSpec, weights: Path, name: str) -> tuple[nn.Module, str]:
+def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str]:
     """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
     header = read_header(weights, name)
     check_header(header, _build(spec, name, "meta"), spec.num_classes, name)
     network = _build(spec, name, "cpu")
-    return network, load_weights(weights, network, name)
+    return network, load_weights(weights, network, name, mapped=mapped)
 
 
 def _build(spec: TeacherSpec, name: str, device: str) -> nn.Module:

@@ -13,6 +13,8 @@ from typing import overload
 import torch
 
 from hf_free.errors import ConfigError, HfFreeError, TeacherError, UnfitTeacherError
+from hf_free.hub.client import Snapshot
+from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.teacher import Teacher, TeacherRecord
@@ -52,6 +54,7 @@ class TeacherPool(Sequence[Teacher]):
         token: Hub token.
         cache_dir: Folder of the download cache.
         progress: Called with each source's text before it is loaded.
+        fetched: Told how far the downloads are; several run at once, while the first teachers are loaded.
         strict: Whether a source that cannot be had or read is an error; only whole checkpoints that are of no use as
             teachers (`UnfitTeacherError`) are left out then.
 
@@ -69,6 +72,7 @@ class TeacherPool(Sequence[Teacher]):
         token: str | None = None,
         cache_dir: str | Path | None = None,
         progress: Callable[[str], None] | None = None,
+        fetched: Callable[[Fetched], None] | None = None,
         strict: bool = False,
     ) -> None:
         self.budget = parse_bytes(budget)
@@ -78,16 +82,18 @@ class TeacherPool(Sequence[Teacher]):
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._lock = threading.RLock()
-        for source in sources:
-            text = source.reference if isinstance(source, TeacherRecord) else str(source)
-            if progress is not None:
-                progress(text)
-            try:
-                self._add(source, text)
-            except HfFreeError as error:
-                if strict and not isinstance(error, UnfitTeacherError):
-                    raise
-                self.skipped.append((text, str(error)))
+        found = [_as_reference(source, strict=strict) for source in sources]
+        good = [reference for _, reference, _ in found if isinstance(reference, TeacherReference)]
+        with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched) as prefetcher:
+            for text, reference, expected in found:
+                if progress is not None:
+                    progress(text)
+                try:
+                    self._add(text, reference, expected, prefetcher, strict=strict)
+                except HfFreeError as error:
+                    if strict and not isinstance(error, UnfitTeacherError):
+                        raise
+                    self.skipped.append((text, str(error)))
 
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
@@ -126,9 +132,19 @@ class TeacherPool(Sequence[Teacher]):
         """Memory of the teachers the pool holds now, in bytes."""
         return sum(self.records[index].weight_bytes for index in self._loaded)
 
-    def _add(self, source: Source, text: str) -> None:
-        reference, expected = _as_reference(source)
-        teacher = self._load(reference)
+    def _add(
+        self,
+        text: str,
+        reference: TeacherReference | HfFreeError,
+        expected: TeacherRecord | None,
+        prefetcher: Prefetcher,
+        *,
+        strict: bool,
+    ) -> None:
+        if isinstance(reference, HfFreeError):
+            raise reference
+        snapshot = None if reference.is_local else prefetcher.snapshot(reference, fail_early=strict)
+        teacher = self._load(reference, snapshot)
         teacher.record = record = replace(teacher.record, reference=text)
         if expected is not None:
             _check_unchanged(record, expected)
@@ -145,23 +161,31 @@ class TeacherPool(Sequence[Teacher]):
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
 
-    def _load(self, reference: TeacherReference) -> Teacher:
-        return load_teacher(reference, token=self._token, cache_dir=self._cache_dir, device=self._device)
+    def _load(self, reference: TeacherReference, snapshot: Snapshot | None = None) -> Teacher:
+        return load_teacher(
+            reference, token=self._token, cache_dir=self._cache_dir, device=self._device, snapshot=snapshot
+        )
 
     def _make_room(self, needed: int) -> None:
         while self._loaded and self.loaded_bytes + needed > self.budget:
             self._loaded.popitem(last=False)
 
 
-def _as_reference(source: Source) -> tuple[TeacherReference, TeacherRecord | None]:
+def _as_reference(source: Source, *, strict: bool) -> tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]:
+    """A source's text, its reference or why it has none, and the record of an earlier run."""
     if isinstance(source, TeacherReference):
-        return source, None
-    if isinstance(source, str):
-        return TeacherReference.parse(source), None
-    reference = TeacherReference.parse(source.reference)
-    if source.commit is not None:
-        reference = replace(reference, revision=source.commit)
-    return reference, source
+        return str(source), source, None
+    record = source if isinstance(source, TeacherRecord) else None
+    text = source if isinstance(source, str) else source.reference
+    try:
+        reference = TeacherReference.parse(text)
+    except HfFreeError as error:
+        if strict:
+            raise
+        return text, error, record
+    if record is not None and record.commit is not None:
+        reference = replace(reference, revision=record.commit)
+    return text, reference, record
 
 
 def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:

@@ -69,8 +69,16 @@ def check_header(
             raise TeacherError(f"{name}: tensor {key} has type {header[key][1]}", allowed=", ".join(sorted(_FLOATING)))
 
 
-def load_weights(path: Path, network: nn.Module, name: str) -> str:
+def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = False) -> str:
     """Load a checked file strictly; float16 and bfloat16 weights keep their type, others become float32.
+
+    Args:
+        path: The file.
+        network: Gets the weights; on the CPU.
+        name: How messages call the teacher.
+        mapped: Whether the weights stay in the file, mapped into memory, as far as their type allows: processes
+            share such pages, and the system drops them when memory is short. Only for files that nobody writes
+            into, since shortening a mapped file ends the process.
 
     Returns:
         The type of most floating-point weights, e.g. `float32`.
@@ -93,7 +101,10 @@ def load_weights(path: Path, network: nn.Module, name: str) -> str:
     dtypes = {t.dtype for t in floating}
     if len(dtypes) == 1 and dtypes <= set(_LOW_PRECISION.values()):
         network.to(next(iter(dtypes)))
-    network.load_state_dict(tensors, strict=True)
+    if mapped:
+        now = network.state_dict()
+        tensors = {key: tensor.to(now[key].dtype) for key, tensor in tensors.items()}
+    network.load_state_dict(tensors, strict=True, assign=mapped)
     return str(next((p.dtype for p in network.parameters()), torch.float32)).removeprefix("torch.")
 
 

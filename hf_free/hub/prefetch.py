@@ -1,0 +1,135 @@
+"""Several repositories fetched at once, ahead of whoever reads them one after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from hf_free.hub.client import Snapshot, fetch_snapshot
+from hf_free.hub.reference import TeacherReference
+
+AT_ONCE = 4
+"""Repositories fetched at once; a Hub answers each in a fraction of a second, and one stream seldom fills a line."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """How far the fetching is."""
+
+    done: int
+    """Repositories that are there, or failed."""
+    total: int
+    """Repositories in all."""
+    bytes_done: int
+    """Bytes downloaded; cached files need none."""
+    bytes_total: int
+    """Bytes of the files begun so far."""
+
+
+class _Stopped(Exception):
+    """Nobody waits for this download any more."""
+
+
+class Prefetcher:
+    """Fetches repositories in threads, in the order given; a context manager that leaves no thread behind.
+
+    A repository at a revision is fetched once, however often it is named (`org/name:0-4` and `org/name:5-9`).
+
+    Args:
+        references: What will be asked for; local folders need no fetching and are passed over.
+        required: Files of each repository.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+        report: Told how far the fetching is, by one thread at a time.
+        at_once: Repositories fetched at once.
+    """
+
+    def __init__(
+        self,
+        references: Iterable[TeacherReference],
+        *,
+        required: tuple[str, ...] = ("config.json", "model.safetensors"),
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        report: Callable[[Fetched], None] | None = None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        self._required, self._token, self._cache_dir, self._report = required, token, cache_dir, report
+        self._wanted = list(dict.fromkeys(_place(r) for r in references if not r.is_local))
+        self._futures: dict[tuple[str, str | None], Future[Snapshot]] = {}
+        self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="hf-free-fetch")
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._sizes: dict[tuple[str, str | None, str], tuple[int, int]] = {}
+        self._done, self._bytes_done, self._bytes_total = 0, 0, 0
+
+    def __enter__(self) -> Prefetcher:
+        self._tell()
+        self._futures = {place: self._executor.submit(self._fetch, place) for place in self._wanted}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()  # a download under way ends at its next piece
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def snapshot(self, reference: TeacherReference, *, fail_early: bool = False) -> Snapshot:
+        """The files of one of the references, once they are there.
+
+        Args:
+            reference: One of those the prefetcher was made with.
+            fail_early: Whether any repository's failure is raised at once, so that nobody waits for the ones before
+                it in vain.
+
+        Raises:
+            HubError: the files cannot be had.
+        """
+        wanted = self._futures[_place(reference)]
+        while fail_early:
+            running = []
+            for future in self._futures.values():
+                if not future.done():
+                    running.append(future)
+                elif (error := future.exception()) is not None:
+                    raise error
+            if wanted.done():
+                break
+            wait(running, return_when=FIRST_COMPLETED)
+        return wanted.result()
+
+    def _fetch(self, place: tuple[str, str | None]) -> Snapshot:
+        def arrived(name: str, done: int, size: int) -> None:
+            if self._stop.is_set():
+                raise _Stopped
+            with self._lock:
+                before, known = self._sizes.get((*place, name), (0, 0))  # a file that begins anew goes back
+                self._bytes_done += done - before
+                self._bytes_total += size - known
+                self._sizes[(*place, name)] = (done, size)
+                self._tell()
+
+        try:
+            return fetch_snapshot(
+                place[0],
+                revision=place[1],
+                required=self._required,
+                token=self._token,
+                cache_dir=self._cache_dir,
+                arrived=arrived,
+            )
+        finally:
+            with self._lock:
+                self._done += 1
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._report is not None and self._wanted:
+            self._report(Fetched(self._done, len(self._wanted), self._bytes_done, self._bytes_total))
+
+
+def _place(reference: TeacherReference) -> tuple[str, str | None]:
+    return reference.location, reference.revision
