@@ -115,6 +115,7 @@ def evaluate(
     ] = False,
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
+    own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
@@ -130,7 +131,9 @@ def evaluate(
     from hf_free.data import load_labelled_images
     from hf_free.evaluation import evaluate as run_evaluation
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.own_networks import import_networks
 
+    import_networks([own_networks] if own_networks else [])
     learner = MetaLearner.from_pretrained(
         learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where
     )

@@ -42,6 +42,7 @@ def invert(
         int, typer.Option(parser=options.whole(1, 100), metavar="INTEGER", help="Pictures a class.")
     ] = 10,
     seed: options.Seed = 0,
+    own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
@@ -55,9 +56,11 @@ def invert(
     steps = steps or (_FRESH_STEPS if generator is None else _TRAINED_STEPS)
     reference = parse_reference(model, revision)
     from hf_free.inversion.five import invert_teacher
+    from hf_free.own_networks import import_networks
     from hf_free.pictures import recovered_grid
     from hf_free.teachers.loader import load_teacher
 
+    import_networks([own_networks] if own_networks else [])
     teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
     if generator is None:
         say(f"No --generator: starting from a fresh one, {steps} steps.")

@@ -72,6 +72,12 @@ Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", rich_help_panel=LENGTH, help="auto, cpu, cuda, cuda:1 or mps.")
 ]
 Seed = Annotated[int, typer.Option(parser=whole(0, 2**32 - 1), metavar="INTEGER", help="Seed of everything random.")]
+Import = Annotated[
+    Path | None,
+    typer.Option(
+        "--import", metavar="FILE.py", rich_help_panel=HUB, help="Your own networks: a local file that registers them."
+    ),
+]
 TeacherMemory = Annotated[
     str | None,
     typer.Option(metavar="SIZE", rich_help_panel=LENGTH, help="Memory for teachers' weights, as 500MB or 4GiB."),

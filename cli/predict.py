@@ -14,6 +14,7 @@ from hf_free.cli import options
 from hf_free.cli.console import say, write_json
 from hf_free.cli.publish import learner_location
 from hf_free.errors import DatasetError
+from hf_free.own_networks import import_networks
 
 EXAMPLES = options.examples(
     "hf-free predict me/few-shot --support ./shots --images ./new",
@@ -42,6 +43,7 @@ def predict(
     ] = None,
     as_json: options.Json = False,
     device: options.Device = None,
+    own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
@@ -49,6 +51,7 @@ def predict(
     """Name pictures by a few examples a class: no training, no labels beyond the examples."""
     if output is not None:
         options.check_output_file(output, (".csv", ".json"))
+    import_networks([own_networks] if own_networks else [])
     rows = _predict(model, support, images, device=device, revision=revision, token=token, cache_dir=cache_dir)
     if output is not None:
         text = json.dumps(rows, indent=2, ensure_ascii=False) if output.suffix.lower() == ".json" else as_csv(rows)

@@ -111,6 +111,7 @@ def train(
     ] = None,
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
+    own_networks: options.Import = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
 ) -> None:
@@ -122,6 +123,7 @@ def train(
     flags = {
         "recipe": recipe,
         "models": expand_list_files(models) if models else None,
+        "imports": [str(own_networks)] if own_networks else None,
         "seed": seed,
         "learner": {"backbone": backbone, "image_size": image_size, "init_from": init_from},
         "trainer": {
@@ -207,7 +209,7 @@ def check_teachers(models: Sequence[str]) -> None:
 def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:
     from hf_free.planning import plan
 
-    planned = plan(settings, token=token)
+    planned = plan(settings, token=token, console=progress_console())
     if as_json:
         write_json(planned.to_dict())
     else:

@@ -251,6 +251,8 @@ class FreeConfig:
     """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
     models: list[str] = field(default_factory=list)
     """Teachers: Hub ids `org/name[@revision]` or local folders."""
+    imports: list[str] = field(default_factory=list)
+    """Local Python files of your own that register networks with timm, see docs/own-networks.md."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random."""
     defects: list[Defect] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +13,8 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
 from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
+from hf_free.own_networks import import_networks
+from hf_free.progress import FetchProgress
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
 
@@ -113,21 +115,31 @@ class TrainingPlan:
         )
 
 
-def plan(config: FreeConfig, *, token: str | None = None) -> TrainingPlan:
+def plan(config: FreeConfig, *, token: str | None = None, console: Console | None = None) -> TrainingPlan:
     """Load and check the teachers, count what a step costs, and say what a run would do.
 
     Args:
         config: The run's configuration.
         token: Hub token, for private and gated teachers.
+        console: Where downloads are shown; None shows none.
 
     Raises:
         RunError: fewer than two usable teachers.
         ConfigError: a device that is not there, or a budget that is no amount of memory.
         LearnerError: a backbone that does not exist.
     """
+    import_networks(config.imports)
     device = choose_device(config.trainer.device)
     hub = config.hub
-    pool = TeacherPool(config.models, budget=hub.teacher_memory, token=token, cache_dir=hub.cache_dir, strict=True)
+    with FetchProgress(console) as fetching:
+        pool = TeacherPool(
+            config.models,
+            budget=hub.teacher_memory,
+            token=token,
+            cache_dir=hub.cache_dir,
+            strict=True,
+            fetched=fetching.show,
+        )
     if len(pool) < 2:
         reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
         raise RunError(

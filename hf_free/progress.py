@@ -6,10 +6,51 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from hf_free.hub.prefetch import Fetched
+
+
+class FetchProgress:
+    """One bar over all downloads: repositories and bytes. Nothing is drawn where all files are in the cache.
+
+    Args:
+        console: Where to draw; None draws nothing.
+    """
+
+    def __init__(self, console: Console | None) -> None:
+        self._bar = Progress(
+            TextColumn("fetching teachers {task.fields[count]}"),
+            BarColumn(bar_width=20),
+            DownloadColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=console is None,
+        )
+        self._task = self._bar.add_task("fetching", total=None, count="")
+        self._is_drawn = False
+
+    def __enter__(self) -> FetchProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_drawn:
+            self._bar.stop()
+
+    def show(self, state: Fetched) -> None:
+        """Draw how far the downloads are, from the first byte on; called by one thread at a time."""
+        if not state.bytes_total:
+            return
+        if not self._is_drawn:
+            self._is_drawn = True
+            self._bar.start()
+        count = f"{state.done}/{state.total}"
+        self._bar.update(self._task, completed=state.bytes_done, total=state.bytes_total, count=count)
 
 
 class RunProgress:

@@ -35,7 +35,8 @@ from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
 from hf_free.pictures import loss_curves, recovered_grid
-from hf_free.progress import RunProgress
+from hf_free.own_networks import import_networks
+from hf_free.progress import FetchProgress, RunProgress
 from hf_free.run_folder import RunFolder
 from hf_free.stopping import StopBetweenSteps, Stopped
 from hf_free.teachers.pool import TeacherPool
@@ -78,19 +79,22 @@ def train(
         Stopped: Ctrl-C, after the step under way is done and a checkpoint written.
     """
     _check_has_end(config)
+    import_networks(config.imports)
     run = RunFolder(output)
     set_seed(config.seed)
     device = choose_device(config.trainer.device)
     accelerator = accelerate.Accelerator(cpu=device.type == "cpu")
     precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
-    pool = pool or TeacherPool(
-        config.models,
-        budget=config.hub.teacher_memory,
-        device=device,
-        token=token,
-        cache_dir=config.hub.cache_dir,
-        strict=True,
-    )
+    with FetchProgress(console) as fetching:
+        pool = pool or TeacherPool(
+            config.models,
+            budget=config.hub.teacher_memory,
+            device=device,
+            token=token,
+            cache_dir=config.hub.cache_dir,
+            strict=True,
+            fetched=fetching.show,
+        )
     state = RunState(skipped=[{"reference": str(name), "reason": str(why)} for name, why in pool.skipped])
     _check_enough(pool, state)
     run.write_text(run.config, config.to_yaml())
