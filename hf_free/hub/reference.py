@@ -1,4 +1,8 @@
-"""A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, or a local folder."""
+"""A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, or a local folder.
+
+What stands before the first colon is a label of the user's own and makes no difference, but for the word
+`collection`: `collection:org/slug` stands for all models of a collection of the Hub (`hf_free.hub.teacher_list`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ from pathlib import Path
 from hf_free.errors import TeacherReferenceError
 
 _GRAMMAR = "[collection:]org/name[@revision][:classes], or an existing local folder"
+_INSTEAD_OF_A_FILE = (
+    "give the folder that holds config.json and model.safetensors; a single .safetensors file goes into a YAML list "
+    "with its architecture, see docs/teachers.md"
+)
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _MAX_ID = 96  # characters of a repository id, as huggingface_hub validates it
 _MAX_CLASSES = 100_000
@@ -19,12 +27,13 @@ class TeacherReference:
     """A frozen reference to one teacher, printed back by `str` as it was given.
 
     Args:
-        location: `org/name`, or a local folder as given.
-        is_local: Whether `location` is a folder.
+        location: `org/name`, or a local folder as given; or a `.safetensors` file, whose `config` is then given.
+        is_local: Whether `location` is a folder or file.
         revision: Branch, tag or commit; None for the default branch.
         classes: Subset of the head's outputs, in the order given.
-        collection: Name of the collection the repository was taken from.
+        collection: The label before the repository, see above.
         text: The text that was parsed, which `str` gives back; None where the reference was put together.
+        config: Fields of `config.json` that a YAML list gives, as JSON; None gives none.
     """
 
     location: str
@@ -33,22 +42,28 @@ class TeacherReference:
     classes: tuple[int, ...] | None = None
     collection: str | None = None
     text: str | None = field(default=None, compare=False, repr=False)
+    config: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> TeacherReference:
         """Read a reference.
 
-        An existing local folder is taken whole, even where its name holds `:` or `@`.
+        An existing local folder is taken whole, even where its name holds `:` or `@`. `teachers.yaml#name` is the
+        entry of a YAML list.
 
         Raises:
-            TeacherReferenceError: the text is neither a folder nor in the grammar.
+            TeacherReferenceError: the text is neither a folder nor an entry nor in the grammar.
         """
         if text != text.strip() or not text:
             raise _error(text, "is empty" if not text.strip() else "begins or ends with a space")
         if Path(text).expanduser().exists():
             if not Path(text).expanduser().is_dir():
-                raise _error(text, "is a file", action="give the folder that holds config.json and model.safetensors")
+                raise _error(text, "is a file", action=_INSTEAD_OF_A_FILE)
             return cls(text, is_local=True, text=text)
+        if re.fullmatch(r".+\.ya?ml#[\w.-]+", text, re.IGNORECASE):
+            from hf_free.hub.teacher_list import teacher_of_list  # which reads references itself
+
+            return teacher_of_list(text)
         if text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
             raise _error(text, "is a local folder that does not exist", action="check the path")
         repository, revision, classes, collection = _split(text)

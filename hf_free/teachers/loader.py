@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
+from hf_free.teachers.source import local_files, read_config, weights_name
 from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
 from hf_free.teachers.weights import check_header, load_weights, read_header
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hf_free.hub.client import Snapshot
 
 _FILES = ("config.json", "model.safetensors")
-_MAX_CONFIG_BYTES = 16 * 2**20
 _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
 
@@ -46,21 +46,21 @@ def load_teacher(
         HubError: files that cannot be had.
         TeacherError: a checkpoint that cannot serve as a teacher, with the reason.
     """
-    from hf_free.hub.client import fetch_snapshot, local_snapshot
+    from hf_free.hub.client import fetch_snapshot
 
     name = str(reference)
     if snapshot is not None:
         pass
     elif reference.is_local:
-        snapshot = local_snapshot(Path(reference.location).expanduser(), required=_FILES)
+        snapshot = local_files(reference)
     else:
         snapshot = fetch_snapshot(
             reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
         )
-    spec = check_config(_read_json(snapshot.folder / "config.json", name), name)
+    spec = check_config(read_config(reference, snapshot.folder), name)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
-    network, weight_dtype = _load_network(spec, snapshot.folder / "model.safetensors", name, mapped=in_cache)
+    network, weight_dtype = _load_network(spec, snapshot.folder / weights_name(reference), name, mapped=in_cache)
     record = _record(network, spec, name, weight_dtype)
     record = replace(
         record,
@@ -124,14 +124,17 @@ def save_teacher(
         extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
         model_args: Arguments `timm.create_model` needs to build the same network; timm since 1.0.30 knows them.
     """
-    from timm.models import save_for_hf
+    from timm.models._hub import save_config_for_hf
 
     extra_cfg = extra_cfg or {}
     config: dict[str, Any] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
         config["label_names"] = list(label_names)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    save_for_hf(network, str(folder), model_config=config, model_args=model_args, safe_serialization=True)
+    save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
+    # Some networks (CoaT) hold a tensor under several names, which timm's own way of saving refuses.
+    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    save_file(tensors, Path(folder) / "model.safetensors", {"format": "pt"})
 
 
 def try_out(teacher: Teacher) -> Teacher:
@@ -156,15 +159,6 @@ def try_out(teacher: Teacher) -> Teacher:
         problem = f"{name} has a constant output"
         raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
     return teacher
-
-
-def _read_json(path: Path, name: str) -> Any:
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise TeacherError(f"{name}: config.json has {path.stat().st_size} bytes", allowed=f"{_MAX_CONFIG_BYTES}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise TeacherError(f"{name}: config.json is not valid JSON ({error})", action="upload it again") from None
 
 
 def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str]:

@@ -16,6 +16,7 @@ from hf_free.errors import ConfigError, HfFreeError, TeacherError, UnfitTeacherE
 from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.reference import TeacherReference
+from hf_free.hub.teacher_list import expand
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.teacher import Teacher, TeacherRecord
 
@@ -82,7 +83,7 @@ class TeacherPool(Sequence[Teacher]):
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._lock = threading.RLock()
-        found = [_as_reference(source, strict=strict) for source in sources]
+        found = [_as_reference(source, strict=strict) for source in expand(sources, token=token)]
         good = [reference for _, reference, _ in found if isinstance(reference, TeacherReference)]
         with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched) as prefetcher:
             for text, reference, expected in found:

@@ -1,0 +1,69 @@
+"""A teacher's two files and what its `config.json` says, once a YAML list has had its say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from hf_free.errors import TeacherError
+from hf_free.hub.client import Snapshot, local_snapshot
+from hf_free.hub.reference import TeacherReference
+
+FILES = ("config.json", "model.safetensors")
+"""Files of a repository or folder in timm's layout."""
+
+_MAX_CONFIG_BYTES = 16 * 2**20
+_TOP_LEVEL = ("architecture", "num_classes", "model_args", "label_names", "label_descriptions")
+
+
+def is_single_file(reference: TeacherReference) -> bool:
+    """Whether a reference names a weights file alone."""
+    return reference.is_local and Path(reference.location).expanduser().is_file()
+
+
+def weights_name(reference: TeacherReference) -> str:
+    """Name of the weights file in a teacher's folder."""
+    return Path(reference.location).name if is_single_file(reference) else FILES[1]
+
+
+def local_files(reference: TeacherReference) -> Snapshot:
+    """The files of a local reference, with their hashes.
+
+    Raises:
+        HubError: a folder without the two files.
+    """
+    path = Path(reference.location).expanduser()
+    if not is_single_file(reference):
+        return local_snapshot(path, required=FILES)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Snapshot(path.parent, None, None, False, False, None, {path.name: digest})
+
+
+def read_config(reference: TeacherReference, folder: Path) -> Any:
+    """The parsed `config.json`, with the fields that a YAML list gives laid over it; nothing is checked yet.
+
+    Raises:
+        TeacherError: a file that is no JSON, or too long.
+    """
+    config = {} if is_single_file(reference) else _read_json(folder / FILES[0], str(reference))
+    given = json.loads(reference.config) if reference.config else {}
+    if not given or not isinstance(config, dict):
+        return config
+    merged = {**config, **{key: value for key, value in given.items() if key in _TOP_LEVEL}}
+    inner = config.get("pretrained_cfg")
+    if inner is not None and not isinstance(inner, dict):
+        return merged
+    cfg = {**(merged if inner is None else inner), **given}  # timm before 0.9 wrote everything at the top level
+    return {**merged, "pretrained_cfg": {key: value for key, value in cfg.items() if key != "pretrained_cfg"}}
+
+
+def _read_json(path: Path, name: str) -> Any:
+    if path.stat().st_size > _MAX_CONFIG_BYTES:
+        raise TeacherError(f"{name}: config.json has {path.stat().st_size} bytes", allowed=f"{_MAX_CONFIG_BYTES}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise TeacherError(f"{name}: config.json is not valid JSON ({error})", action="upload it again") from None
