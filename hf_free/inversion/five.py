@@ -161,7 +161,8 @@ class Five:
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
             terms = self.loss_terms(pictures, wanted, teacher, index, student, lender)
-            weighted_sum(terms, self._weights()).backward()
+            loss = weighted_sum(terms, self._weights())
+            loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
             is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
             if gradients is not None and is_counted:
                 torch._foreach_add_(gradients, [w.grad for w in weights if w.grad is not None])
