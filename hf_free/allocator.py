@@ -1,9 +1,9 @@
 """Keeps freed memory for the next tensor: on a CPU half of a small network's training time can be page faults.
 
-glibc asks the kernel for every large block (above 32 MiB at the latest), and gives it back when it is freed. A training
-step frees and takes the same hundreds of megabytes again and again, and the kernel clears each page anew: measured for
-an update of a Conv-4 (64 channels, 256 pictures, one thread, a virtual machine), 59,000 page faults and 0.115 s of
-0.255 s of processor time.
+glibc asks the kernel for every large block (above 32 MiB at the latest), and gives it back when it is freed. A step
+of training frees and takes the same hundreds of megabytes again and again, and the kernel clears each page anew:
+measured for an update of a Conv-4 (64 channels, 256 pictures, one thread, a virtual machine), 59,000 page faults and
+0.115 s of 0.255 s of processor time.
 """
 
 from __future__ import annotations
