@@ -1,0 +1,81 @@
+"""What the ablation of `benchmark_bell.py` switches, one thing a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from hf_free import FreeConfig, MetaLearner
+from hf_free.config import merge, parse_assignments
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One thing of the default recipe: without it, or with it where the default has it not.
+
+    Attributes:
+        without: Name of the row, and what it sets.
+        with_it: Likewise, for a default that is as `without` sets already.
+    """
+
+    without: tuple[str, str]
+    with_it: tuple[str, str]
+
+
+SWITCHES = (
+    Switch(
+        (
+            "hardly any recovered pictures: 2 a class of one teacher a step, beside the drawn ones",
+            "five.teachers_per_step=1 five.images_per_class=2 five.min_teacher_accuracy=0",
+        ),
+        ("more recovered pictures", "five.teachers_per_step=4 five.images_per_class=20"),
+    ),
+    Switch(("no drawn pictures", "memory.drawn_per_step=0"), ("drawn pictures", "memory.drawn_per_step=512")),
+    Switch(("no canvas", "five.canvas=false"), ("canvas", "five.canvas=true")),
+    Switch(("unconditional generator", "five.conditional=false"), ("conditional generator", "five.conditional=true")),
+    Switch(("no adversarial term", "five.adversarial=0"), ("adversarial term", "five.adversarial=1")),
+    Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=1")),
+    Switch(("no shifts and flips", "five.augment=false"), ("shifts and flips", "five.augment=true")),
+    Switch(
+        ("objective align: sequential steps and replay", "bell.objective=align trainer.checkpoint_every=10"),
+        ("objective distill: all teachers on all pictures", "bell.objective=distill"),
+    ),
+)
+"""Rows that need a run of their own."""
+
+
+def switched(switch: Switch, base: FreeConfig) -> tuple[str, list[str]]:
+    """Name and assignments of a switch's row, whichever of its two sides is not what `base` is already."""
+    for name, text in (switch.without, switch.with_it):
+        if FreeConfig.from_dict(merge(base.to_dict(), parse_assignments(text.split()))) != base:
+            return name, text.split()
+    raise AssertionError(f"both sides of {switch} are the same")
+
+
+def _with_head(learner: MetaLearner, head: Any) -> None:
+    learner.config = replace(learner.config, head=head)
+
+
+def _with_one_view(learner: MetaLearner) -> None:
+    learner.views = ("identity",)
+
+
+def _with_features_alone(learner: MetaLearner) -> None:
+    learner.projection = learner.answer_sizes = learner.center = None
+
+
+def _with_answers_alone(learner: MetaLearner) -> None:
+    learner.answer_sizes = learner.center = None
+
+
+USES: dict[str, Callable[[MetaLearner], None]] = {
+    "one view instead of two": _with_one_view,
+    "head: ridge regression": partial(_with_head, head="ridge"),
+    "head: logistic regression": partial(_with_head, head="logistic"),
+    "head: ANIL": partial(_with_head, head="anil"),
+    "embedding: features alone": _with_features_alone,
+    "embedding: predicted answers alone (logits)": _with_answers_alone,
+}
+"""Rows that use the default's learner otherwise, without a run of their own; each changes a learner in place."""
