@@ -13,6 +13,7 @@ from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.errors import HfFreeError
+from hf_free.own_networks import import_networks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 EXAMPLES = options.examples(
     "hf-free inspect timm/test_resnet.r160_in1k timm/test_vit.r160_in1k",
     "hf-free inspect org/model@v2 ./local-model --json",
-    "hf-free inspect @teachers.txt",
+    "hf-free inspect @teachers.txt --measure",
+    "hf-free inspect ./my-model --import my_networks.py",
 )
 _NAMES_SHOWN = 6
 """Label names in a row of the table; --json has them all."""
@@ -33,18 +35,29 @@ def inspect(
     models: Annotated[
         list[str], typer.Argument(metavar="ID...", help="Hub ids, folders, or @list.txt with one a line.")
     ],
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Invert each for a few steps and say how well that goes; takes some seconds."),
+    ] = False,
+    own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
 ) -> None:
     """Say what each model is and whether it can be a teacher. Fails only if none can."""
-    rows = [describe(text, revision=revision, token=token, cache_dir=cache_dir) for text in expand_list_files(models)]
+    import_networks([own_networks] if own_networks else [])
+    rows = [
+        describe(text, measure=measure, revision=revision, token=token, cache_dir=cache_dir)
+        for text in expand_list_files(models)
+    ]
     if as_json:
         write_json(rows)
     else:
         if any(row["usable"] for row in rows):
             output_console().print(_table(rows))
+        if measure:
+            output_console().print(_inversion_table(rows))
         for row in rows:
             if not row["usable"]:
                 say(f"{row['reference']} cannot be used: {row['reason']}")
@@ -63,16 +76,27 @@ def parse_reference(text: str, revision: str | None) -> TeacherReference:
 
 
 def describe(
-    text: str, *, revision: str | None = None, token: str | None = None, cache_dir: Path | None = None
+    text: str,
+    *,
+    measure: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """One model's row: its record if it can be used, the reason if not."""
-    from hf_free.teachers.loader import read_record
+    """One model's row: its record if it can be used, the reason if not; with `measure` how well it can be inverted."""
+    from hf_free.teachers.loader import load_teacher
 
     try:
-        record = read_record(parse_reference(text, revision), token=token, cache_dir=cache_dir)
+        teacher = load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir)
     except HfFreeError as error:
         return {"reference": text, "usable": False, "reason": str(error), "record": None}
-    return {"reference": text, "usable": True, "reason": None, "record": record.to_dict(), **_summary(record)}
+    record = teacher.record
+    row = {"reference": text, "usable": True, "reason": None, "record": record.to_dict(), **_summary(record)}
+    if measure:
+        from hf_free.inversion.invertibility import measure_invertibility
+
+        row["inversion"] = measure_invertibility(teacher).to_dict()
+    return row
 
 
 def _summary(record: TeacherRecord) -> dict[str, Any]:
@@ -92,6 +116,31 @@ def _summary(record: TeacherRecord) -> dict[str, Any]:
         "commit": record.commit,
         "access": "private" if record.private else "gated" if record.gated else "public",
     }
+
+
+def _inversion_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What five steps of inversion from a fresh generator came to, a line a model."""
+    table = Table(title="Inverted from a fresh generator", title_justify="left")
+    table.add_column("Model", overflow="fold", min_width=24)
+    table.add_column("Verdict")
+    for title in ("Recognised", "Loss (chance)", "Diversity", "BatchNorm distance", "Steps", "Pictures"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        found = row.get("inversion")
+        if found is None:
+            continue
+        loss = "not finite" if found["loss"] is None else f"{found['loss']:.2f}"
+        cells = (
+            found["verdict"],
+            f"{found['recognised']:.0%}",
+            f"{loss} ({found['chance']:.2f})",
+            "-" if found["diversity"] is None else f"{found['diversity']:.2f}",
+            "-" if found["statistics"] is None else f"{found['statistics']:.2f}",
+            found["steps"],
+            found["images"],
+        )
+        table.add_row(plain(row["reference"]), *map(plain, cells))
+    return table
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -1,0 +1,98 @@
+"""How well a teacher can be inverted: a few inner steps from a fresh generator, measured and put into one word."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from hf_free.config import FiveConfig
+from hf_free.device import Precision
+from hf_free.inversion.five import Five
+from hf_free.inversion.task import finish_task
+from hf_free.teachers.teacher import Teacher
+
+GOOD, FAIR = 0.8, 0.3
+"""Shares of recognised pictures from which a verdict is `good` or `fair`; measured, see docs/experiments.md."""
+SAME = 0.05
+"""Diversity below which pictures of a class are nearly one picture; real pictures have 0.3 (docs/experiments.md)."""
+
+Verdict = Literal["good", "fair", "poor", "collapsed"]
+
+
+@dataclass(frozen=True)
+class Invertibility:
+    """What a short inversion of one teacher came to."""
+
+    steps: int
+    """Inner steps taken."""
+    images: int
+    """Pictures made."""
+    classes: int
+    """Classes they were made for."""
+    loss: float
+    """Cross-entropy of the finished pictures to those classes, in nats."""
+    chance: float
+    """What it is for a teacher that cannot tell the classes apart: the logarithm of their number."""
+    recognised: float
+    """Share of the pictures that the teacher puts into the class they were made for, among these classes."""
+    diversity: float
+    """Mean cosine distance of the teacher's features within a class."""
+    statistics: float | None
+    """Distance to the teacher's BatchNorm statistics at the last step; None without BatchNorm."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """`good`, `fair` or `poor` by the share of recognised pictures; `collapsed` where they are nearly one."""
+        if not math.isfinite(self.loss) or self.recognised < FAIR:
+            return "poor"
+        if self.diversity < SAME:
+            return "collapsed"
+        return "good" if self.recognised >= GOOD else "fair"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurement and its verdict as plain JSON types; numbers that are not finite are None."""
+        values = {**asdict(self), "verdict": self.verdict}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def measure_invertibility(
+    teacher: Teacher, *, steps: int = 5, images_per_class: int = 10, max_classes: int = 10, seed: int = 0
+) -> Invertibility:
+    """Invert a teacher for a few steps from a fresh generator, with the default recipe's rates and weights.
+
+    A trained meta-generator does better than a fresh one; the figures are for comparing teachers with each other. The
+    caller's random numbers are left as they were.
+
+    Args:
+        teacher: Whom to invert.
+        steps: Inner steps; FREE's k is 5.
+        images_per_class: Pictures a class.
+        max_classes: Classes at most; of a larger head a random subset is taken.
+        seed: Seed of generator, latents, canvases and that subset.
+    """
+    config = FiveConfig(images_per_class=images_per_class, max_classes=max_classes)
+    devices = [teacher.device] if teacher.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        five = Five(
+            config,
+            image_size=max(teacher.record.input_size[1:]),
+            channels=teacher.record.input_size[0],
+            device=teacher.device,
+            precision=Precision.choose("auto", teacher.device),
+        )
+        pictures, wanted, terms = five.adapt(teacher, steps=steps)
+    task = finish_task(pictures, wanted.labels, wanted.classes, teacher, 0)
+    return Invertibility(
+        steps=steps,
+        images=len(pictures),
+        classes=len(wanted.classes),
+        loss=task.health.loss,
+        chance=math.log(len(wanted.classes)),
+        recognised=task.health.accuracy,
+        diversity=task.health.diversity,
+        statistics=float(terms["batchnorm"]) if "batchnorm" in terms else None,
+    )
