@@ -23,6 +23,7 @@ EXAMPLES = options.examples(
     "hf-free train --models org/a org/b@v2 ./local-model --max-minutes 30 --output runs/first",
     "hf-free train --models @teachers.txt --backbone resnet12_small --image-size 84",
     "hf-free train --config run.yaml --seed 1 --set five.inner_steps=10 bell.lr=1e-4",
+    "hf-free train --from me/few-shot --models org/c --max-minutes 10 --output runs/second",
     "hf-free train --models org/a org/b --dry-run",
     "hf-free train --models org/a org/b --push-to-hub me/few-shot --private --license apache-2.0",
     "hf-free train --resume --output runs/first",
@@ -63,7 +64,7 @@ def train(
             "--from",
             metavar="LEARNER",
             rich_help_panel=options.LEARNER,
-            help="Start from a learner (id or folder) or from timm:NAME.",
+            help="Add the teachers to a learner (id or folder), or start from timm:NAME.",
         ),
     ] = None,
     steps: Annotated[
@@ -71,6 +72,18 @@ def train(
     ] = None,
     max_minutes: Annotated[
         str | None, typer.Option(metavar="MINUTES", rich_help_panel=options.LENGTH, help="Wall-clock time at most.")
+    ] = None,
+    validation_dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID_OR_DIR",
+            rich_help_panel=options.DATA,
+            help="Real pictures of other classes that choose the best checkpoint. Without: recovered ones.",
+        ),
+    ] = None,
+    validation_split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Without it: validation, else train."),
     ] = None,
     device: options.Device = None,
     mixed_precision: Annotated[
@@ -131,6 +144,8 @@ def train(
             "max_minutes": max_minutes,
             "device": device,
             "mixed_precision": mixed_precision,
+            "validation_dataset": validation_dataset,
+            "validation_split": validation_split,
         },
         "hub": {
             "push_to_hub": push_to_hub,
@@ -149,7 +164,7 @@ def train(
         check_output(output, overwrite=overwrite, resume=resume)
     saved = output / CONFIG_FILE if resume and output is not None and config is None else config
     settings = build_config(flags, config=saved, assignments=assignments or [])
-    check_teachers(settings.models)
+    check_teachers(settings.models, least=settings.least_teachers)
     if dry_run:
         _show_plan(settings, token=token, as_json=as_json)
         return
@@ -183,10 +198,14 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
-def check_teachers(models: Sequence[str]) -> None:
+def check_teachers(models: Sequence[str], *, least: int = 2) -> None:
     """Refuse a list of teachers that cannot make two tasks, before anything is fetched.
 
     One teacher (or one subset of a teacher's classes) is one task; a collection may hold any number.
+
+    Args:
+        models: The teachers' texts.
+        least: Teachers that are needed; one is enough for a learner that has others already.
 
     Raises:
         ConfigError: no teacher, or one only.
@@ -198,7 +217,7 @@ def check_teachers(models: Sequence[str]) -> None:
     if not models:
         raise ConfigError("no models given", allowed="two or more teachers", action=hint)
     references = [TeacherReference.parse(text) for text in models]
-    if len(set(references)) < 2 and not any(reference.collection for reference in references):
+    if len(set(references)) < least and not any(reference.collection for reference in references):
         raise ConfigError(
             f"fewer than two tasks: the only teacher is {references[0]}",
             allowed="two or more different teachers; a learner of learning needs more than one task",

@@ -90,6 +90,7 @@ def load_labelled_images(
     source: str | Path,
     *,
     split: str | None = None,
+    splits: Sequence[str] = SPLIT_ORDER,
     image_column: str | None = None,
     label_column: str | None = None,
     revision: str | None = None,
@@ -101,7 +102,8 @@ def load_labelled_images(
     Args:
         source: A `datasets` id `org/name` (or `org/name:config`), a Parquet file, a folder of Parquet files, or a
             folder of pictures (a folder a class, under a folder a split or not). A local path never asks the network.
-        split: Which split; None takes the first of test, validation, train that is there.
+        split: Which split; None takes the first of `splits` that is there.
+        splits: Names of splits in the order of preference: by default test, validation, train.
         image_column: Name of the column of pictures; found by its type or name where not given.
         label_column: Name of the column of labels (class, string or integer), likewise.
         revision: Revision of a Hub data set.
@@ -117,7 +119,7 @@ def load_labelled_images(
     is_local = Path(text).exists()
     with tempfile.TemporaryDirectory() as scratch:  # for the lock files that even streaming makes
         parts = _open_local(Path(text), scratch) if is_local else _open_hub(text, revision, token, cache_dir)
-        chosen = _choose_split(list(parts), split, text)
+        chosen = _choose_split(list(parts), split, text, splits)
         data = parts[chosen]
         features = data.features
         if features is None:
@@ -229,13 +231,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def _choose_split(names: list[str], wanted: str | None, source: str) -> str:
-    """The split that was asked for, or the first of SPLIT_ORDER, or the only one."""
+def _choose_split(names: list[str], wanted: str | None, source: str, order: Sequence[str] = SPLIT_ORDER) -> str:
+    """The split that was asked for, or the first in order, or the only one."""
     if wanted is not None:
         if wanted not in names:
             raise DatasetError(f"{source} has no split {wanted!r}", allowed=", ".join(names), action="--split NAME")
         return wanted
-    for name in SPLIT_ORDER:
+    for name in order:
         if name in names:
             return name
     if len(names) == 1:

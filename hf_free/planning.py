@@ -140,7 +140,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             strict=True,
             fetched=fetching.show,
         )
-    if len(pool) < 2:
+    if len(pool) < config.least_teachers:
         reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
         raise RunError(
             f"fewer than two tasks: {len(pool)} usable teacher(s)" + (f"; left out:{reasons}" if reasons else ""),

@@ -29,6 +29,7 @@ class RunFolder:
         self.checkpoint = root / "checkpoint"
         self.pictures = root / "pictures"
         self.learner = root / "learner"
+        self.best = root / "best.safetensors"
         self.generator = root / "generator.safetensors"
 
     def read_config(self) -> FreeConfig:

@@ -5,14 +5,7 @@ Read `train` from top to bottom; everything it calls that is not the loop itself
 
 from __future__ import annotations
 
-import json
-import math
-import platform
-import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +15,8 @@ from accelerate.utils import set_seed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hf_free import __version__
-from hf_free.card import write_card
+from hf_free.allocator import keep_freed_memory
+from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, restore_best
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
 from hf_free.errors import ConfigError, RunError
@@ -32,15 +25,16 @@ from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.bell import Aligner, Bell, Distiller
 from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
-from hf_free.pictures import loss_curves, recovered_grid
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress, RunProgress
 from hf_free.run_folder import RunFolder
+from hf_free.run_results import draw_pictures, log_row, run_record, write_learner
+from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint
 from hf_free.stopping import StopBetweenSteps, Stopped
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.teacher import Teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,16 +69,20 @@ def train(
         The learner, also saved to `output/learner`.
 
     Raises:
-        RunError: fewer than two usable teachers, nothing to resume, or nothing recovered.
+        RunError: fewer than two usable teachers, nothing to resume, nothing recovered, or a learner that broke.
         Stopped: Ctrl-C, after the step under way is done and a checkpoint written.
     """
     _check_has_end(config)
     import_networks(config.imports)
     run = RunFolder(output)
     set_seed(config.seed)
+    _set_threads(config)
+    keep_freed_memory()
     device = choose_device(config.trainer.device)
     accelerator = accelerate.Accelerator(cpu=device.type == "cpu")
     precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
+    elder, config = Elder.load(config, token=token)
+    validation = load_validation(config, token)
     with FetchProgress(console) as fetching:
         pool = pool or TeacherPool(
             config.models,
@@ -96,12 +94,13 @@ def train(
             fetched=fetching.show,
         )
     state = RunState(skipped=[{"reference": str(name), "reason": str(why)} for name, why in pool.skipped])
-    _check_enough(pool, state)
+    _check_enough(pool, state, config)
     run.write_text(run.config, config.to_yaml())
     if not resume:
         run.log.unlink(missing_ok=True)
+        run.best.unlink(missing_ok=True)
 
-    sheet = AnswerSheet([record.num_classes for record in pool.records], seed=config.seed)
+    sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
     five = Five(
@@ -115,11 +114,12 @@ def train(
     bell = _make_bell(config, learner, pool, sheet, precision)
     answers = sheet.width if isinstance(bell, Distiller) else 0
     memory, held_out = (TaskMemory(size, answers=answers) for size in _memory_sizes(config))
+    judge = make_judge(config, learner, bell, held_out, validation)
     accelerator.prepare(learner, five.generator, *bell.modules().values(), five.optimizer, bell.optimizer)
     if resume:
-        state = _load(run, accelerator, memory, held_out)
+        state = load_checkpoint(run, accelerator, bell, memory, held_out)
         run.read_log(before_step=state.step)
-        _check_enough(pool, state)
+        _check_enough(pool, state, config)
     clock = Clock(config, state.seconds)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps() as stop:
@@ -151,95 +151,27 @@ def train(
                     watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
                 if is_logged:
-                    run.append_log(_log_row(state, memory, terms))
+                    run.append_log(log_row(state, memory, terms))
                 if state.step % config.trainer.picture_every == 0:
-                    _draw(run, memory, pool)
+                    draw_pictures(run, memory, pool)
                 if state.step % config.trainer.checkpoint_every == 0:
-                    _keep_best(bell, learner, held_out, state, run, config)
-                    _save(run, accelerator, memory, held_out, state)
+                    keep_best(judge, learner, state, run)
+                    save_checkpoint(run, accelerator, bell, memory, held_out, state)
+            _check_recovered(memory, state, config)
+            keep_best(judge, learner, state, run)
+            restore_best(learner, state, run)
         except (RunError, Stopped):
-            _save(run, accelerator, memory, held_out, state)  # what there is stays
+            save_checkpoint(run, accelerator, bell, memory, held_out, state)  # what there is stays
             raise
 
-    if not len(memory):
-        raise RunError(
-            f"no task was recovered in {state.step} steps, {config.trainer.warmup_steps} of them warm-up",
-            allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
-            action="more --steps or --max-minutes, or --set trainer.warmup_steps=0 five.min_teacher_accuracy=0",
-        )
-    _keep_best(bell, learner, held_out, state, run, config)
-    _restore_best(learner, run)
-    learner.eval()
     save_file({k: v.contiguous() for k, v in five.generator.state_dict().items()}, run.generator)
-    _draw(run, memory, pool)
-    learner.record = _record(config, pool, state, device, precision) | learner.record
-    _publishable(run, learner, with_generator=config.hub.push_generator)
-    _save(run, accelerator, memory, held_out, state)
+    draw_pictures(run, memory, pool)
+    learner.eval()
+    known = known_teachers(elder, pool.records, sheet)
+    learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
+    write_learner(run, learner, with_generator=config.hub.push_generator)
+    save_checkpoint(run, accelerator, bell, memory, held_out, state)
     return learner
-
-
-@dataclass
-class RunState:
-    """What a run has to remember, besides tensors."""
-
-    step: int = 0
-    """Outer steps done."""
-    seconds: float = 0.0
-    """Wall-clock time spent, over all resumptions."""
-    kept_tasks: int = 0
-    """Recovered tasks kept."""
-    pictures: int = 0
-    """Recovered pictures kept."""
-    accuracy_sum: float = 0.0
-    """Sum of the kept tasks' teacher accuracy."""
-    diversity_sum: float = 0.0
-    """Sum of the kept tasks' within-class diversity."""
-    best_score: float = -math.inf
-    """Best score on the held-out recovered tasks."""
-    best_step: int = 0
-    """Its step."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Tasks left out, by `reference: reason`."""
-    failures: dict[str, int] = field(default_factory=dict)
-    """Failures in a row, by the teacher's index."""
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    """Teachers left out for good, with the reason."""
-    excluded: list[int] = field(default_factory=list)
-    """Their indices, where they had loaded."""
-
-
-class Clock:
-    """How far a run is, by steps or by minutes, whichever is further.
-
-    Args:
-        config: The run's configuration.
-        seconds: Time spent before this start.
-    """
-
-    def __init__(self, config: FreeConfig, seconds: float) -> None:
-        self._trainer, self._warms_up = config.trainer, config.bell.objective == "distill"
-        self._start = time.monotonic() - seconds
-
-    def seconds(self) -> float:
-        """Wall-clock time spent."""
-        return time.monotonic() - self._start
-
-    def progress(self, step: int) -> float:
-        """Share of the run that is done after a step, 0 to 1."""
-        by_steps = step / self._trainer.steps if self._trainer.steps else 0.0
-        by_time = self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-    def is_over(self, step: int) -> bool:
-        """Whether no step is left."""
-        return self.progress(step) >= 1
-
-    def learning_rate(self, step: int) -> float:
-        """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0; 1 in the paper's way."""
-        if not self._warms_up:
-            return 1.0
-        done = self.progress(step)
-        return max(done, 1e-3) / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
 
 
 def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
@@ -255,28 +187,53 @@ def _check_has_end(config: FreeConfig) -> None:
         )
 
 
-def _check_enough(pool: TeacherPool, state: RunState) -> None:
+def _set_threads(config: FreeConfig) -> None:
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+
+
+def _check_recovered(memory: TaskMemory, state: RunState, config: FreeConfig) -> None:
+    if not len(memory):
+        raise RunError(
+            f"no task was recovered in {state.step} steps, {config.trainer.warmup_steps} of them warm-up",
+            allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
+            action="more --steps or --max-minutes, or --set trainer.warmup_steps=0 five.min_teacher_accuracy=0",
+        )
+
+
+def _check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
     usable = len(pool) - len(state.excluded)
-    if usable >= 2:
+    if usable >= config.least_teachers:
         return
     reasons = "\n".join(f"  {entry['reference']}: {entry['reason']}" for entry in state.skipped)
     raise RunError(
         f"fewer than two tasks: {usable} usable teacher(s)" + (f"; left out:\n{reasons}" if reasons else ""),
-        allowed="two or more usable teachers",
+        allowed="two or more usable teachers, or one to add to a learner (--from)",
         action="hf-free inspect ID... says what each can be used for",
     )
 
 
+def _make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
+    if elder is None:
+        return AnswerSheet([record.num_classes for record in pool.records], seed=config.seed)
+    elder.learner.to(device)
+    return ContinuedSheet(elder, pool.records, seed=config.seed)
+
+
 def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, token: str | None) -> MetaLearner:
-    mean, std = _teachers_colours(pool, config.learner.channels)
-    options: dict[str, Any] = {"views": config.learner.views, "mean": mean, "std": std}
+    options: dict[str, Any] = {"views": config.learner.views}
+    if config.learner.init_from is None:  # else as the weights it starts from are used to
+        options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
+    elif config.continues_learner:
+        options |= {"projection": None, "answer_sizes": None, "center": None}
     if "transductive_batchnorm" in config.defects:
         options["batchnorm"] = "transductive"
     elif config.bell.objective == "align":
         options["batchnorm"] = "support"  # the paper's learner has no running statistics; inductive all the same
     learner = MetaLearner.create(config.learner, token=token, cache_dir=config.hub.cache_dir, **options)
     if config.bell.objective == "distill":
-        learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
+        projection = nn.Linear(learner.backbone_dim, sheet.width)
+        learner.projection = sheet.grow(projection) if isinstance(sheet, ContinuedSheet) else projection
         learner.answer_sizes = tuple(sheet.sizes)
     return learner
 
@@ -327,7 +284,7 @@ def _healthy(
         if state.failures[key] >= MAX_FAILURES and task.teacher not in state.excluded:
             state.excluded.append(task.teacher)
             state.skipped.append({"reference": task.reference, "reason": reason})
-            _check_enough(pool, state)
+            _check_enough(pool, state, config)
     return kept
 
 
@@ -373,137 +330,3 @@ def _draw_leaves(config: FreeConfig, pool: TeacherPool) -> Tensor:
         std=torch.tensor(std).expand(3),
     )
     return to_uint8(pictures if config.learner.channels == 3 else pictures.mean(1, keepdim=True))
-
-
-def _keep_best(
-    bell: Bell, learner: MetaLearner, held_out: TaskMemory, state: RunState, run: RunFolder, config: FreeConfig
-) -> None:
-    """Score the learner on held-out recovered pictures, and keep its weights if none scored better."""
-    score = bell.score(held_out, config.trainer.validation_episodes)
-    if score >= state.best_score:
-        state.best_score, state.best_step = score, state.step
-        run.root.mkdir(parents=True, exist_ok=True)
-        fresh = run.root / ".best.safetensors.new"
-        save_file({name: tensor.contiguous() for name, tensor in learner.state_dict().items()}, fresh)
-        fresh.replace(run.root / "best.safetensors")
-
-
-def _restore_best(learner: MetaLearner, run: RunFolder) -> None:
-    from safetensors.torch import load_file
-
-    learner.load_state_dict(load_file(run.root / "best.safetensors"))
-
-
-def _draw(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None:
-    """A grid of the last recovered tasks and the loss curves; drawing never ends a run."""
-    run.pictures.mkdir(parents=True, exist_ok=True)
-    groups = list(memory.pictures_by_class(1).items())[-8:]
-    if groups:
-        names = []
-        for class_id, _ in groups:
-            key = memory.classes[class_id]
-            record = pool.records[key.teacher]
-            is_open = record.label_names is not None and not (record.private or record.gated)
-            names.append((record.label_names or ())[key.index] if is_open else f"{key.teacher}:{key.index}")
-        places = [places[-10:] for _, places in groups]
-        confidence = [
-            _confidence(pool[memory.classes[class_id].teacher], memory.classes[class_id].index, memory.images[at])
-            for (class_id, _), at in zip(groups, places, strict=True)
-        ]
-        labels = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(p) for p in places]))
-        recovered_grid(
-            memory.images[torch.cat(places)].cpu(),
-            labels,
-            class_names=names,
-            confidence=torch.cat(confidence),
-            path=run.pictures / "recovered.png",
-            title="Recovered by FIVE: the last pictures of eight classes",
-        )
-    rows = run.read_log()
-    if len(rows) > 1:
-        loss_curves(rows, run.pictures / "losses.png")
-
-
-@torch.no_grad()
-def _confidence(teacher: Teacher, index: int, images: Tensor) -> Tensor:
-    """The teacher's probability of its class for pictures (N, C, H, W) uint8 -> (N,), on the CPU."""
-    return teacher.logits(images.to(teacher.device).float() / 255).softmax(1)[:, index].float().cpu()
-
-
-def _log_row(state: RunState, memory: TaskMemory, terms: dict[str, float]) -> dict[str, Any]:
-    row = {"step": state.step, "minutes": round(state.seconds / 60, 3), "memory": len(memory)}
-    return row | {name: round(value, 6) for name, value in terms.items()}
-
-
-def _save(
-    run: RunFolder, accelerator: accelerate.Accelerator, memory: TaskMemory, held_out: TaskMemory, state: RunState
-) -> None:
-    def write(folder: Path) -> None:
-        accelerator.save_state(str(folder / "accelerate"), safe_serialization=True)
-        memory.save(folder / "memory.safetensors")
-        held_out.save(folder / "held_out.safetensors")
-        (folder / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
-
-    run.write_checkpoint(write)
-
-
-def _load(run: RunFolder, accelerator: accelerate.Accelerator, memory: TaskMemory, held_out: TaskMemory) -> RunState:
-    folder = run.checkpoint_to_resume()
-    accelerator.load_state(str(folder / "accelerate"))
-    memory.load(folder / "memory.safetensors")
-    held_out.load(folder / "held_out.safetensors")
-    return RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
-
-
-def _record(
-    config: FreeConfig, pool: TeacherPool, state: RunState, device: torch.device, precision: Precision
-) -> dict[str, Any]:
-    """The learner's provenance: what goes into the `hf_free` block of config.json and into the card."""
-    import timm
-
-    tasks = max(state.kept_tasks, 1)
-    licences = Counter(record.license or "none stated" for record in pool.records)
-    return {
-        "config": config.to_dict(),
-        "teachers": [record.to_dict() for record in pool.records],
-        "skipped": state.skipped,
-        "left_out": state.left_out,
-        "licenses": dict(licences),
-        "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
-        "results": [],
-        "recovered": {
-            "tasks": state.kept_tasks,
-            "images": state.pictures,
-            "teacher_accuracy": round(state.accuracy_sum / tasks, 4),
-            "diversity": round(state.diversity_sum / tasks, 4),
-        },
-        "training": {
-            "minutes": round(state.seconds / 60, 2),
-            "steps": state.step,
-            "best_step": state.best_step,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "threads": torch.get_num_threads(),
-            "mixed_precision": precision.name,
-        },
-        "versions": {
-            "hf_free": __version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "accelerate": accelerate.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _publishable(run: RunFolder, learner: MetaLearner, *, with_generator: bool) -> None:
-    """Write `learner/`: weights, config, card and its picture; the generator only if asked for."""
-    learner.save_pretrained(run.learner)
-    if with_generator:
-        shutil.copyfile(run.generator, run.learner / run.generator.name)
-    picture = run.pictures / "recovered.png"
-    if picture.is_file():
-        target = run.learner / "pictures" / "recovered.png"
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(picture.read_bytes())
-    run.write_json(run.record, learner.hf_free_block())
-    write_card(run.learner, learner.hf_free_block())

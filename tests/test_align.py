@@ -125,6 +125,17 @@ def test_pairwise_cosine_of_tasks_that_use_different_weights_is_zero():
     assert pairwise_cosine(network, losses).item() == pytest.approx(0, abs=1e-7)
 
 
+def test_measuring_the_cosine_leaves_no_trace():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
+    before = copy.deepcopy(network.state_dict())
+    losses = [lambda n: n(torch.randn(8, 4)).square().mean(), lambda n: n(torch.randn(8, 4)).abs().mean()]
+    state = torch.get_rng_state()
+    pairwise_cosine(network, losses)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_a_cosine_needs_two_tasks():
     with pytest.raises(ValueError, match=r"1 task\(s\)"):
         pairwise_cosine(Point(2), [lambda n: n.weight.sum()])

@@ -16,7 +16,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from hf_free.config import FreeConfig, merge
+from hf_free.data import load_labelled_images
 from hf_free.errors import ConfigError, HfFreeError, RunError
+from hf_free.evaluation import evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.progress import RunProgress
@@ -265,13 +267,7 @@ def uninterrupted(tmp_path_factory):
 CONFIGS = {
     "default": _config(trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}),
     "paper": FreeConfig.from_dict(merge(recipe_values("paper"), REPLAY)),
-    "released": FreeConfig.from_dict(
-        merge(
-            recipe_values("released"),
-            # left out: the weights of the last replay episode are not part of a checkpoint
-            {**REPLAY, "defects": [d for d in recipe_values("released")["defects"] if "replay_weights" not in d]},
-        )
-    ),
+    "released": FreeConfig.from_dict(merge(recipe_values("released"), {**REPLAY, "seed": 1})),
 }
 
 
@@ -342,6 +338,99 @@ def test_without_ctrl_c_nothing_changes():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_how_often_is_logged_changes_nothing(tmp_path, uninterrupted):
+    """The gradients' cosine is measured in logged steps only."""
+    config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"trainer": {"log_every": 4}}))
+    train(config, output=tmp_path, pool=_pool())
+    rows = RunFolder(tmp_path).read_log()
+    assert ["gradient_cosine" in row for row in rows] == [False, True]  # steps 1 and 4
+    assert _same(_weights(tmp_path), _weights(uninterrupted["paper"]))
+
+
+# ---- which state is published
+
+
+def _choice(path):
+    return json.loads((path / "record.json").read_text(encoding="utf-8"))["training"]
+
+
+def test_held_out_pictures_choose_once_they_are_complete(tmp_path):
+    """While they fill, every score would be one on other pictures."""
+    config = _config(memory={"held_out_images": 60}, trainer={"checkpoint_every": 1, "steps": 10})
+    train(config, output=tmp_path, pool=_pool())
+    chosen = _choice(tmp_path)
+    assert chosen["best_step"] >= 4  # 16 to 32 pictures a step from the second on
+    assert chosen["chosen_on"] == "60 recovered pictures kept aside"
+
+
+def test_held_out_pictures_that_stay_incomplete_choose_nothing(tmp_path):
+    # the memory gets a task only after the held-out pictures are complete
+    config = _config(memory={"held_out_images": 60}, trainer={"steps": 3, "checkpoint_every": 1})
+    with pytest.raises(RunError, match="no task was recovered"):
+        train(config, output=tmp_path, pool=_pool())
+
+
+def test_a_learner_that_breaks_is_an_error_and_what_there_is_stays(tmp_path):
+    config = _config(bell={"lr": 9.0, "weight_decay": 1e30}, trainer={"checkpoint_every": 100})
+    with pytest.raises(RunError, match="score is not a number at step 6") as caught:
+        train(config, output=tmp_path, pool=_pool())
+    assert "bell.lr" in str(caught.value)
+    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) > 0
+    assert not (tmp_path / "learner").exists()
+
+
+def _picture_set(path, splits, classes=4, each=6):
+    for split in splits:
+        for label in range(classes):
+            folder = path / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(each):
+                pixels = torch.randint(256, (20, 20, 3), dtype=torch.uint8).numpy() // (label + 1)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return str(path)
+
+
+EPISODE = {"n_way": 3, "k_shot": 1, "n_query": 3}
+
+
+def test_a_validation_set_chooses(tmp_path):
+    torch.manual_seed(0)
+    pictures = _picture_set(tmp_path / "pictures", ["train", "validation", "test"])
+    config = _config(bell=EPISODE, trainer={"validation_dataset": pictures, "checkpoint_every": 1})
+    learner = train(config, output=tmp_path / "run", pool=_pool())
+    chosen = _choice(tmp_path / "run")
+    said = f"{pictures}, split validation (5 3-way 1-shot episodes, inductive)"
+    assert chosen["chosen_on"] == said
+    card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+    assert "chosen on pictures, split validation" in card  # the last part of the path only
+    state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    data = load_labelled_images(pictures, split="validation")
+    rows = evaluate(learner, data, n_way=3, k_shots=(1,), n_query=3, episodes=5).rows
+    assert rows[0].accuracy == pytest.approx(state["best_score"])
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "message"),
+    [
+        ("both", "test", "it is named test"),
+        ("only_test", None, "it is named test"),
+        ("both/test", None, "it is named test"),
+        (None, "validation", "without a data set"),
+        ("both", "train", "only 4 classes|out of 4 classes"),
+    ],
+)
+def test_validation_sets_that_are_refused(tmp_path, source, split, message):
+    _picture_set(tmp_path / "both", ["train", "test"], each=2)
+    _picture_set(tmp_path / "only_test", ["test"], each=2)
+    config = _config(
+        trainer={"validation_dataset": source and str(tmp_path / source), "validation_split": split},
+        bell={"n_way": 5},
+    )
+    with pytest.raises(HfFreeError, match=message):
+        train(config, output=tmp_path / "run", pool=_pool())
+    assert not (tmp_path / "run").exists()
 
 
 # ---- how long
@@ -488,7 +577,7 @@ def recipes(tmp_path_factory):
     torch.set_num_threads(1)
     made = {}
     for name in ("paper", "released"):
-        config = FreeConfig.from_dict(merge(recipe_values(name), REPLAY))
+        config = FreeConfig.from_dict(merge(recipe_values(name), {**REPLAY, "seed": 1}))
         output = tmp_path_factory.mktemp(name)
         made[name] = (train(config, output=output, pool=_pool()), output)
     return made

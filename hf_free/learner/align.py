@@ -57,17 +57,23 @@ def interpolate(network: nn.Module, moved: nn.Module, share: float) -> None:
 def pairwise_cosine(network: nn.Module, losses: Sequence[Loss]) -> Tensor:
     """Mean cosine between the tasks' gradients at theta, over all pairs: what the alignment raises.
 
+    Measuring leaves no trace: the losses see a clone, whose BatchNorm statistics may move, and the random state comes
+    back. A run that measures more often ends with the same weights.
+
     Raises:
         ValueError: fewer than two tasks.
     """
     if len(losses) < 2:
         raise ValueError(f"{len(losses)} task(s); gradients are compared between two or more")
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    clone = copy.deepcopy(network)
+    parameters = [p for p in clone.parameters() if p.requires_grad]
     rows = []
-    for loss_of in losses:
-        gradients = torch.autograd.grad(loss_of(network), parameters, allow_unused=True)
-        pairs = zip(parameters, gradients, strict=True)
-        rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs]))
+    device = parameters[0].device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for loss_of in losses:
+            gradients = torch.autograd.grad(loss_of(clone), parameters, allow_unused=True)
+            pairs = zip(parameters, gradients, strict=True)
+            rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs]))
     directions = nn.functional.normalize(torch.stack(rows), dim=1)
     cosines = directions @ directions.T
     count = len(losses)

@@ -41,13 +41,19 @@ class Bell(Protocol):
         """Learn from the new tasks and the memory; `rate` scales the learning rate."""
 
     def score(self, held_out: TaskMemory, episodes: int) -> float:
-        """How good the learner is on recovered pictures it never learned from; higher is better."""
+        """How good the learner is on recovered pictures it never learned from; higher is better, -inf is unknown."""
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The learner's logits for a teacher's classes; half-made pictures leave no trace in its statistics."""
 
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint has to hold besides the learner."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What else a checkpoint has to hold, where it is no module's."""
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave."""
 
 
 class Distiller:
@@ -108,6 +114,13 @@ class Distiller:
         """See `Bell`."""
         return {}
 
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Bell`."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """See `Bell`."""
+
     def _predict(self, images: Tensor) -> Tensor:
         with self.precision.autocast(images.device):
             return self.learner.raw_answers(self.precision.layout(images))
@@ -159,12 +172,20 @@ class Aligner:
         """See `Bell`."""
         return {"head": self.network[1]}
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights of the last replay episode, where a defect keeps using them; see `Bell`."""
+        return self._replay_weights if "student_keeps_replay_weights" in self.defects else {}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """See `Bell`."""
+        self._replay_weights = {name: value.to(self.learner.device) for name, value in tensors.items()}
+
     def score(self, held_out: TaskMemory, episodes: int) -> float:
         """Accuracy of cross-task episodes of held-out recovered pictures, by nearest class mean; see `Bell`."""
         n_way, needed = self.config.n_way, self.config.k_shot + 1
         classes = held_out.pictures_by_class(needed)
         if len(classes) < n_way:
-            return 0.0
+            return -math.inf
         n_query = min(self.config.n_query, min(len(places) for places in classes.values()) - self.config.k_shot)
         features = self.learner.embed(held_out.images[: len(held_out)])
         places = torch.cat(list(classes.values()))

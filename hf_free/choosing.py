@@ -1,0 +1,158 @@
+"""Which of a run's states is published: the one that scores best on pictures it never learned from.
+
+By default these are recovered pictures kept aside, so that no real picture is read. A user may give a validation set
+instead; its classes must be new to the learner, and a test split is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from hf_free.config import FreeConfig
+from hf_free.data import LabelledImages, load_labelled_images
+from hf_free.episodes import sample_episodes
+from hf_free.errors import ConfigError, RunError
+from hf_free.evaluation import evaluate
+from hf_free.learner.bell import Bell
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory import TaskMemory
+from hf_free.run_folder import RunFolder
+from hf_free.run_state import RunState
+
+VALIDATION_SPLITS = ("validation", "valid", "val", "dev", "train")
+"""Split taken where none is named: the first of these that is there, never test."""
+
+_TEST = re.compile(r"(?<![a-z])test", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Something that scores the learner as it is now."""
+
+    score: Callable[[], float]
+    """Higher is better; -inf where nothing can be said yet, NaN where the learner is broken."""
+    description: str
+    """What it looks at, for the record and the card."""
+
+
+def load_validation(config: FreeConfig, token: str | None = None) -> LabelledImages | None:
+    """The user's validation set at the learner's picture size, None where there is none.
+
+    Raises:
+        ConfigError: a split or file named test, or a split without a data set.
+        DatasetError: no such data set or split, or too few classes or pictures for an episode.
+    """
+    trainer, bell = config.trainer, config.bell
+    source, split = trainer.validation_dataset, trainer.validation_split
+    if source is None:
+        if split is None:
+            return None
+        raise ConfigError(
+            f"trainer.validation_split={split!r} without a data set", action="--validation-dataset ID_OR_DIR"
+        )
+    _refuse_test(source, split or "")
+    data = load_labelled_images(
+        source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=config.hub.cache_dir
+    )
+    _refuse_test(source, data.split)
+    # one episode now, so that a set that cannot fill any is refused before the training
+    once = torch.Generator().manual_seed(0)
+    sample_episodes(
+        data.labels, n_way=bell.n_way, k_shot=bell.k_shot, n_query=bell.n_query, episodes=1, generator=once
+    )
+    return replace(data, images=data.at_size(config.learner.image_size, config.learner.channels))
+
+
+def _refuse_test(source: str, split: str) -> None:
+    named = source if Path(source).exists() and _TEST.search(Path(source).stem) else split
+    if _TEST.search(named):
+        raise ConfigError(
+            f"{named!r} of {source} cannot be the validation set: it is named test",
+            allowed="a split of other classes than those the learner will be measured on",
+            action="--validation-split validation, or none: recovered pictures choose then",
+        )
+
+
+def make_judge(
+    config: FreeConfig, learner: MetaLearner, bell: Bell, held_out: TaskMemory, validation: LabelledImages | None
+) -> Judge:
+    """The judge that a configuration asks for.
+
+    Args:
+        config: The run's configuration.
+        learner: Whom to judge, again and again while it is trained.
+        bell: Scores held-out recovered pictures.
+        held_out: These pictures.
+        validation: What `load_validation` gave.
+    """
+    episodes, setting = config.trainer.validation_episodes, config.bell
+    if validation is None:
+
+        def on_held_out() -> float:
+            # while it fills, every score is one on other pictures
+            return bell.score(held_out, episodes) if len(held_out) == held_out.max_images else -math.inf
+
+        return Judge(on_held_out, f"{held_out.max_images} recovered pictures kept aside")
+
+    def on_validation() -> float:
+        judged = copy.copy(learner)  # shares the weights
+        if judged.batchnorm == "transductive":
+            judged.batchnorm = "support"
+        n_way, k_shots, n_query = setting.n_way, (setting.k_shot,), setting.n_query
+        report = evaluate(
+            judged,
+            validation,
+            n_way=n_way,
+            k_shots=k_shots,
+            n_query=n_query,
+            episodes=max(2, episodes),
+            device=learner.device,
+        )
+        accuracy = report.rows[0].accuracy
+        return math.nan if accuracy is None else accuracy
+
+    shots = f"{episodes} {setting.n_way}-way {setting.k_shot}-shot episodes, inductive"
+    return Judge(on_validation, f"{validation.source}, split {validation.split} ({shots})")
+
+
+def keep_best(judge: Judge, learner: MetaLearner, state: RunState, run: RunFolder) -> None:
+    """Score the learner, and keep its weights if none scored better."""
+    weights = learner.state_dict()
+    is_whole = all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    state.last_score = judge.score() if is_whole else math.nan  # episodes of NaN have an accuracy, that of guessing
+    if state.last_score >= state.best_score:
+        state.best_score, state.best_step = state.last_score, state.step
+        run.root.mkdir(parents=True, exist_ok=True)
+        fresh = run.root / ".best.safetensors.new"
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, fresh)
+        fresh.replace(run.best)
+
+
+def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:
+    """Give the learner the weights that scored best; where nothing could be scored, the last ones.
+
+    Raises:
+        RunError: every score was NaN.
+    """
+    if state.best_score == -math.inf and math.isnan(state.last_score):
+        raise RunError(
+            f"the learner's score is not a number at step {state.step}, and none was before",
+            allowed="a learner whose weights stay finite",
+            action="lower --set bell.lr=..., or --mixed-precision no; the run's folder keeps what there is",
+        )
+    learner.load_state_dict(load_file(run.best))
+
+
+def chosen_on(judge: Judge, state: RunState) -> str:
+    """How the published state was chosen, in words."""
+    if state.best_score == -math.inf:
+        return f"nothing: the last state, for lack of {judge.description}"
+    return judge.description

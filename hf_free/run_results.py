@@ -1,0 +1,135 @@
+"""What a run leaves for people: its log, its pictures, its record, and the learner's repository."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections import Counter
+from typing import Any
+
+import accelerate
+import torch
+from torch import Tensor
+
+from hf_free import __version__
+from hf_free.card import write_card
+from hf_free.config import FreeConfig
+from hf_free.device import Precision
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory import TaskMemory
+from hf_free.pictures import loss_curves, recovered_grid
+from hf_free.run_folder import RunFolder
+from hf_free.run_state import RunState
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
+
+
+def log_row(state: RunState, memory: TaskMemory, terms: dict[str, float]) -> dict[str, Any]:
+    """A line of the log."""
+    row = {"step": state.step, "minutes": round(state.seconds / 60, 3), "memory": len(memory)}
+    return row | {name: round(value, 6) for name, value in terms.items()}
+
+
+def draw_pictures(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None:
+    """A grid of the last recovered tasks and the loss curves; drawing never ends a run."""
+    run.pictures.mkdir(parents=True, exist_ok=True)
+    groups = list(memory.pictures_by_class(1).items())[-8:]
+    if groups:
+        names = []
+        for class_id, _ in groups:
+            key = memory.classes[class_id]
+            record = pool.records[key.teacher]
+            is_open = record.label_names is not None and not (record.private or record.gated)
+            names.append((record.label_names or ())[key.index] if is_open else f"{key.teacher}:{key.index}")
+        places = [places[-10:] for _, places in groups]
+        confidence = [
+            _confidence(pool[memory.classes[class_id].teacher], memory.classes[class_id].index, memory.images[at])
+            for (class_id, _), at in zip(groups, places, strict=True)
+        ]
+        labels = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(p) for p in places]))
+        recovered_grid(
+            memory.images[torch.cat(places)].cpu(),
+            labels,
+            class_names=names,
+            confidence=torch.cat(confidence),
+            path=run.pictures / "recovered.png",
+            title="Recovered by FIVE: the last pictures of eight classes",
+        )
+    rows = run.read_log()
+    if len(rows) > 1:
+        loss_curves(rows, run.pictures / "losses.png")
+
+
+@torch.no_grad()
+def _confidence(teacher: Teacher, index: int, images: Tensor) -> Tensor:
+    """The teacher's probability of its class for pictures (N, C, H, W) uint8 -> (N,), on the CPU."""
+    return teacher.logits(images.to(teacher.device).float() / 255).softmax(1)[:, index].float().cpu()
+
+
+def run_record(
+    config: FreeConfig,
+    known: dict[str, Any],
+    state: RunState,
+    device: torch.device,
+    precision: Precision,
+    chosen: str,
+) -> dict[str, Any]:
+    """The learner's provenance: what goes into the `hf_free` block of config.json and into the card.
+
+    Args:
+        config: The run's configuration.
+        known: Records of the teachers, see `hf_free.learner.elder.known_teachers`.
+        state: What the run counted.
+        device: Where it ran.
+        precision: Autocast type.
+        chosen: What the published state was chosen on.
+    """
+    import timm
+
+    tasks = max(state.kept_tasks, 1)
+    licences = Counter(teacher.get("license") or "none stated" for teacher in known["teachers"])
+    return {
+        "config": config.to_dict(),
+        **known,
+        "skipped": state.skipped,
+        "left_out": state.left_out,
+        "licenses": dict(licences),
+        "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
+        "results": [],
+        "recovered": {
+            "tasks": state.kept_tasks,
+            "images": state.pictures,
+            "teacher_accuracy": round(state.accuracy_sum / tasks, 4),
+            "diversity": round(state.diversity_sum / tasks, 4),
+        },
+        "training": {
+            "minutes": round(state.seconds / 60, 2),
+            "steps": state.step,
+            "best_step": state.best_step,
+            "chosen_on": chosen,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "mixed_precision": precision.name,
+        },
+        "versions": {
+            "hf_free": __version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "accelerate": accelerate.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def write_learner(run: RunFolder, learner: MetaLearner, *, with_generator: bool) -> None:
+    """Write `learner/`: weights, config, card and its picture; the generator only if asked for."""
+    learner.save_pretrained(run.learner)
+    if with_generator:
+        shutil.copyfile(run.generator, run.learner / run.generator.name)
+    picture = run.pictures / "recovered.png"
+    if picture.is_file():
+        target = run.learner / "pictures" / "recovered.png"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(picture.read_bytes())
+    run.write_json(run.record, learner.hf_free_block())
+    write_card(run.learner, learner.hf_free_block())

@@ -1,0 +1,119 @@
+"""What a run remembers between two steps, and the checkpoint it goes on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import accelerate
+from safetensors.torch import load_file, save_file
+
+from hf_free.config import FreeConfig
+from hf_free.learner.bell import Bell
+from hf_free.memory import TaskMemory
+from hf_free.run_folder import RunFolder
+
+
+@dataclass
+class RunState:
+    """What a run has to remember, besides tensors."""
+
+    step: int = 0
+    """Outer steps done."""
+    seconds: float = 0.0
+    """Wall-clock time spent, over all resumptions."""
+    kept_tasks: int = 0
+    """Recovered tasks kept."""
+    pictures: int = 0
+    """Recovered pictures kept."""
+    accuracy_sum: float = 0.0
+    """Sum of the kept tasks' teacher accuracy."""
+    diversity_sum: float = 0.0
+    """Sum of the kept tasks' within-class diversity."""
+    last_score: float = -math.inf
+    """Last score of the learner, see `hf_free.choosing`."""
+    best_score: float = -math.inf
+    """Best score."""
+    best_step: int = 0
+    """Its step."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Tasks left out, by `reference: reason`."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Failures in a row, by the teacher's index."""
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    """Teachers left out for good, with the reason."""
+    excluded: list[int] = field(default_factory=list)
+    """Their indices, where they had loaded."""
+
+
+class Clock:
+    """How far a run is, by steps or by minutes, whichever is further.
+
+    Args:
+        config: The run's configuration.
+        seconds: Time spent before this start.
+    """
+
+    def __init__(self, config: FreeConfig, seconds: float) -> None:
+        self._trainer, self._warms_up = config.trainer, config.bell.objective == "distill"
+        self._start = time.monotonic() - seconds
+
+    def seconds(self) -> float:
+        """Wall-clock time spent."""
+        return time.monotonic() - self._start
+
+    def progress(self, step: int) -> float:
+        """Share of the run that is done after a step, 0 to 1."""
+        by_steps = step / self._trainer.steps if self._trainer.steps else 0.0
+        by_time = self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def is_over(self, step: int) -> bool:
+        """Whether no step is left."""
+        return self.progress(step) >= 1
+
+    def learning_rate(self, step: int) -> float:
+        """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0; 1 in the paper's way."""
+        if not self._warms_up:
+            return 1.0
+        done = self.progress(step)
+        return max(done, 1e-3) / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+def save_checkpoint(
+    run: RunFolder,
+    accelerator: accelerate.Accelerator,
+    bell: Bell,
+    memory: TaskMemory,
+    held_out: TaskMemory,
+    state: RunState,
+) -> None:
+    """Write everything that a run needs to go on as if it had never stopped."""
+
+    def write(folder: Path) -> None:
+        accelerator.save_state(str(folder / "accelerate"), safe_serialization=True)
+        memory.save(folder / "memory.safetensors")
+        held_out.save(folder / "held_out.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in bell.tensors().items()}, folder / "bell.safetensors")
+        (folder / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
+
+    run.write_checkpoint(write)
+
+
+def load_checkpoint(
+    run: RunFolder, accelerator: accelerate.Accelerator, bell: Bell, memory: TaskMemory, held_out: TaskMemory
+) -> RunState:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        RunError: there is no checkpoint.
+    """
+    folder = run.checkpoint_to_resume()
+    accelerator.load_state(str(folder / "accelerate"))
+    memory.load(folder / "memory.safetensors")
+    held_out.load(folder / "held_out.safetensors")
+    bell.load_tensors(load_file(folder / "bell.safetensors"))
+    return RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
