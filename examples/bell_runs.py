@@ -187,9 +187,8 @@ def teacher_folders(zoo: Path, count: int | None = None) -> list[str]:
     folders = sorted(path.parent.as_posix() for path in zoo.glob("*/model.safetensors"))
     if len(folders) < (count or 2):
         raise RunError(
-            f"{zoo} holds {len(folders)} teacher(s)",
-            allowed=f"at least {count or 2}, a folder each with config.json and model.safetensors",
-            action="give their folder with --zoo",
+            f"{zoo} holds {len(folders)} teacher(s), {count or 2} are wanted: give their folder with --zoo",
+            allowed="a folder a teacher, with config.json and model.safetensors",
         )
     return folders[:count]
 

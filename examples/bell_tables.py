@@ -108,7 +108,8 @@ def goal(text: str, found: Mapping[int, float], wanted: Mapping[int, float], mar
 
 def provenance(results: Iterable[Mapping[str, Any]]) -> str:
     """Machines, devices, versions and commits of the results, each once."""
-    machines, versions = {}, {}
+    machines: dict[str, None] = {}
+    versions: dict[str, None] = {}
     for result in results:
         made, device = result["made"], result.get("training", {}).get("device")
         machines[made["machine"]] = None

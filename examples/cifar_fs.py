@@ -13,39 +13,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shlex
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+from bell_parts import CONCATENATIONS
+from bell_runs import Episodes, made_with, measure, teacher_folders
 from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.config import merge, parse_assignments
-from hf_free.data import load_labelled_images
 from hf_free.errors import HfFreeError
-from hf_free.evaluation import evaluate
 from hf_free.recipes import recipe_values
 from hf_free.run_folder import RunFolder
-from hf_free.teachers.pool import TeacherPool
-
-CONCATENATIONS = (5, 10, 20)
-"""Numbers of teachers whose concatenated features are measured beside those of all."""
 
 
 def main() -> None:
     """Train, evaluate, print the table."""
     options = read_options()
-    folders = teacher_folders(options.zoo, options.teachers)
-    if not options.data.is_dir():
-        sys.exit(f"{options.data} is not there: give a data set's folder with --data")
-    name = f"cifar_fs-{options.recipe}-{len(folders)}-teachers-{options.minutes:g}-minutes-seed-{options.seed}"
-    run = RunFolder(options.output or Path("runs") / name)
     try:
+        folders = teacher_folders(options.zoo, options.teachers)
+        if not options.data.is_dir():
+            sys.exit(f"{options.data} is not there: give a data set's folder with --data")
+        name = f"cifar_fs-{options.recipe}-{len(folders)}-teachers-{options.minutes:g}-minutes-seed-{options.seed}"
+        run = RunFolder(options.output or Path("runs") / name)
         learner = train_or_load(run, folders, options)
         results = measure_or_load(run, learner, folders, options)
     except HfFreeError as error:
@@ -70,14 +63,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="any other key of the configuration")
     parser.add_argument("--output", type=Path, help="folder of the run")
     return parser.parse_args()
-
-
-def teacher_folders(zoo: Path, count: int | None) -> list[str]:
-    """The folders of the zoo that hold a teacher, in order of their names."""
-    folders = sorted(path.parent.as_posix() for path in zoo.glob("*/model.safetensors"))
-    if len(folders) < (count or 2):
-        sys.exit(f"{zoo} holds {len(folders)} teacher(s), {count or 2} are wanted: give their folder with --zoo")
-    return folders[:count]
 
 
 def train_or_load(run: RunFolder, folders: list[str], options: argparse.Namespace) -> MetaLearner:
@@ -109,24 +94,16 @@ def measure_or_load(
     asked |= {"baselines": options.baselines}
     if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["asked"] == asked:
         return json.loads(path.read_text(encoding="utf-8"))
-    data = load_labelled_images(options.data, split=options.split)
-
-    def rows(count: int | None, baselines: str) -> list[dict[str, Any]]:
-        pool = TeacherPool(folders[:count]) if baselines == "all" else None
-        report = evaluate(learner, data, episodes=options.episodes, baselines=baselines, teachers=pool)
-        return [asdict(row) for row in report.rows]
-
+    where = Episodes(str(options.data), options.split, options.episodes, options.device)
+    teachers = folders if options.baselines == "all" else ()
     results = {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": made_with()["machine"],
         "asked": asked,
         "training": learner.record["training"],
         "recovered": learner.record["recovered"],
-        "rows": rows(None, options.baselines),
+        "rows": measure(learner, where, baselines=options.baselines, teachers=teachers, concatenations=CONCATENATIONS),
     }
-    if options.baselines == "all":
-        for count in [number for number in CONCATENATIONS if number < len(folders)]:
-            results["rows"] += [row for row in rows(count, "all") if "features, concatenated" in row["method"]]
     run.write_json(path, results)
     return results
 
@@ -136,8 +113,7 @@ def markdown(results: dict[str, Any]) -> str:
     cells: dict[str, dict[int, str]] = {}
     for row in results["rows"]:
         found = "-" if row["accuracy"] is None else f"{row['accuracy']:.1f} ± {row['interval']:.1f}"
-        name = row["method"].replace("all ", "") if "concatenated" in row["method"] else row["method"]
-        cells.setdefault(name, {})[row["k_shot"]] = found
+        cells.setdefault(row["method"], {})[row["k_shot"]] = found
     shots = sorted({row["k_shot"] for row in results["rows"]})
     training = results["training"]
     lines = [
