@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 from pico import pico_folder, pico_teacher
+from PIL import Image
 
 from hf_free.baselines import ImageSizes, teacher_embeddings
 from hf_free.config import LearnerConfig
@@ -276,3 +278,23 @@ def test_the_first_teachers_concatenated_are_a_row(data, teachers):
     assert [method for method, k_shot in rows if k_shot == 1 and method.startswith("first ")] == [
         "first 2 teachers' features, concatenated"  # three are all of them, five are more than there are
     ]
+
+
+def test_evaluate_compares_learners_of_the_hub_and_of_folders(data, hub, run_client, tmp_path):
+    for index, (picture, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
+        path = tmp_path / "pictures" / data.class_names[label] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+    make().save_pretrained(tmp_path / "first" / "learner")
+    make("ridge").save_pretrained(tmp_path / "second" / "learner")
+    make("ridge").save_pretrained(tmp_path / "on_hub")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "on_hub").iterdir()}
+    commit = hub.add_repo("lab/compared", files)
+    hub.add_repo("lab/compared", {"model.safetensors": b"broken since"})
+    command = [sys.executable, "-m", "hf_free.cli.main", "evaluate", "first", "--dataset", "pictures", "--json"]
+    command += ["--n-way", "3", "--n-query", "5", "--episodes", "12", "--k-shot", "4"]
+    done = run_client([*command, "--compare", "second", f"lab/compared@{commit}"], cwd=tmp_path)
+    found = {row["method"]: row["accuracy"] for row in json.loads(done.stdout)["rows"]}
+    assert list(found) == ["learner", "second", f"lab/compared@{commit}"]
+    assert found["second"] == pytest.approx(found[f"lab/compared@{commit}"])
+    assert found["second"] != pytest.approx(found["learner"])
