@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from bell_ablation import SWITCHES, USES, switched
-from bell_runs import Episodes, Store, curve, made_with, measure, measured_run, teacher_folders
+from bell_runs import Episodes, Store, curve, locked, made_with, measure, measured_run, teacher_folders
 from bell_tables import SHOTS, Line, Table, goal, lines_of, mean_over_seeds, plot_curves
 
 from hf_free import FreeConfig, MetaLearner
@@ -236,7 +236,9 @@ class Benchmark:
         maker = [sys.executable, str(Path(__file__).with_name("make_zoo.py")), "--output", str(folder)]
         maker += ["--data", str(self.options.data_root / domain), "--tasks", str(count), "--epochs", str(epochs)]
         maker += ["--batch-size", "32", "--no-flip", "--device", self.options.device]
-        if subprocess.run(maker, check=False, stdout=sys.stderr).returncode:
+        with locked(folder):
+            done = subprocess.run(maker, check=False, stdout=sys.stderr)
+        if done.returncode:
             raise HfFreeError(f"make_zoo.py failed for {domain}", action="see its message above")
         return teacher_folders(folder, count)
 

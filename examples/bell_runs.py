@@ -59,7 +59,7 @@ class Store:
     def result(self, name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result with these settings: read if it is finished, else made and written."""
         path = self._result_path(name, settings)
-        with _locked(path):
+        with locked(path):
             if not path.is_file():
                 made = {"name": name, "settings": dict(settings), **make(), "made": made_with()}
                 RunFolder(self.root).write_json(path, made)
@@ -80,7 +80,7 @@ class Store:
             HfFreeError: a run that cannot start, go on or recover anything.
         """
         run = self.run(name, config)
-        with _locked(run.root):
+        with locked(run.root):
             if (run.learner / "config.json").is_file():
                 return MetaLearner.from_pretrained(run.learner, map_location=choose_device(config.trainer.device))
             resume = _can_resume(run)
@@ -244,7 +244,7 @@ def _snapshots(folder: Path, every: float) -> Callable[[MetaLearner, float], Non
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Keep other processes out of a path; they wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
