@@ -146,14 +146,22 @@ def _refuse_stray_words(verb: str, positionals: Sequence[str], grammar: Grammar)
 
 
 def expand_list_files(values: Iterable[str]) -> list[str]:
-    """Replace each `@list.txt` by the ids in that file: one a line, blank lines and # comments left out.
+    """Replace each `@list.txt` and each existing `list.yaml` by the teachers in that file.
+
+    A text file has one id a line, blank lines and # comments left out; for YAML see `hf_free.hub.teacher_list`.
 
     Raises:
         UsageError: a list file that cannot be read or that names nothing.
+        TeacherReferenceError: an entry of a YAML list that names no teacher.
     """
+    from hf_free.hub.teacher_list import is_teacher_list, read_teacher_list
+
     expanded: list[str] = []
     for value in values:
-        expanded += _read_list_file(Path(value[1:])) if value.startswith("@") else [value]
+        if value.startswith("@"):
+            expanded += _read_list_file(Path(value[1:]))
+        else:
+            expanded += read_teacher_list(value) if is_teacher_list(value) else [value]
     return expanded
 
 

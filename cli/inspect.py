@@ -13,6 +13,7 @@ from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.errors import HfFreeError
+from hf_free.hub.teacher_list import expand
 from hf_free.own_networks import import_networks
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ _NAMES_SHOWN = 6
 
 
 def inspect(
-    models: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Hub ids, folders, or @list.txt with one a line.")
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="ID...", help="Hub ids, folders, @list.txt or list.yaml.")],
     measure: Annotated[
         bool,
         typer.Option("--measure", help="Invert each for a few steps and say how well that goes; takes some seconds."),
@@ -47,10 +46,8 @@ def inspect(
 ) -> None:
     """Say what each model is and whether it can be a teacher. Fails only if none can."""
     import_networks([own_networks] if own_networks else [])
-    rows = [
-        describe(text, measure=measure, revision=revision, token=token, cache_dir=cache_dir)
-        for text in expand_list_files(models)
-    ]
+    texts = expand(expand_list_files(models), token=token)
+    rows = [describe(text, measure=measure, revision=revision, token=token, cache_dir=cache_dir) for text in texts]
     if as_json:
         write_json(rows)
     else:
@@ -84,14 +81,16 @@ def describe(
     cache_dir: Path | None = None,
 ) -> dict[str, Any]:
     """One model's row: its record if it can be used, the reason if not; with `measure` how well it can be inverted."""
+    from hf_free.flops import count
     from hf_free.teachers.loader import load_teacher
 
     try:
         teacher = load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir)
     except HfFreeError as error:
         return {"reference": text, "usable": False, "reason": str(error), "record": None}
-    record = teacher.record
+    record, cost = teacher.record, count(teacher)
     row = {"reference": text, "usable": True, "reason": None, "record": record.to_dict(), **_summary(record)}
+    row |= {"forward_flops": cost.forward_flops, "backward_flops": cost.backward_flops}
     if measure:
         from hf_free.inversion.invertibility import measure_invertibility
 
@@ -144,12 +143,15 @@ def _inversion_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table()
+    from hf_free.flops import operations, with_prefix
+
+    table = Table(caption="Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)")
     table.add_column("Model", overflow="fold", min_width=24)
     for title in ("Usable", "Architecture"):
         table.add_column(title, overflow="fold")
-    table.add_column("Parameters", justify="right")
-    for title in ("Input", "Channels", "Classes", "Labels", "Normalisation", "Licence", "Commit"):
+    for title in ("Parameters", "Cost"):
+        table.add_column(title, justify="right")
+    for title in ("Input", "Classes", "Labels", "Normalisation", "Licence", "Commit"):
         table.add_column(title, overflow="fold")
     for row in rows:
         if not row["usable"]:
@@ -157,9 +159,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
             continue
         cells = (
             row["architecture"],
-            f"{row['parameters'] / 1e6:.2f} M",
-            row["input"],
-            row["channels"],
+            with_prefix(row["parameters"], ("", " k", " M", " G")),
+            f"{operations(row['forward_flops'])} + {operations(row['backward_flops'])}",
+            f"{row['channels']}x{row['input']}",
             row["classes"],
             row["labels"] or "no names",
             (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),

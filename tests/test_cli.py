@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from hf_free import __version__
-from hf_free.cli import demo, evaluate, inspect, invert, predict, push, search, train
+from hf_free.cli import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
 from hf_free.cli.arguments import rewrite
 from hf_free.cli.main import app, grammars, main
 from hf_free.cli.output import Interrupted, replacing
@@ -24,7 +24,7 @@ from hf_free.errors import ConfigError, HfFreeError
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (train, evaluate, predict, inspect, invert, search, push, demo)
+    for module in (train, evaluate, predict, inspect, invert, search, sweep, cost, push, demo)
 }
 HEAVY = {"torch", "timm", "datasets", "huggingface_hub", "matplotlib", "numpy", "PIL", "accelerate"}
 

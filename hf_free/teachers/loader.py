@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.source import local_files, read_config, weights_name
 from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
-from hf_free.teachers.weights import check_header, load_weights, read_header
+from hf_free.teachers.weights import check_finite, check_header, has_other_names, load_weights, read_header
 
 if TYPE_CHECKING:
     from hf_free.hub.client import Snapshot
@@ -163,22 +163,49 @@ def try_out(teacher: Teacher) -> Teacher:
 
 def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str]:
     """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
-    header = read_header(weights, name)
-    check_header(header, _build(spec, name, "meta"), spec.num_classes, name)
+    header, blank = read_header(weights, name), _build(spec, name, "meta")
+    try:
+        check_header(header, blank, spec.num_classes, name)
+    except TeacherError:
+        network = _load_as_timm_does(spec, weights, name) if has_other_names(header, blank) else None
+        if network is None:
+            raise
+        return network, str(next(network.parameters()).dtype).removeprefix("torch.")
     network = _build(spec, name, "cpu")
     return network, load_weights(weights, network, name, mapped=mapped)
 
 
-def _build(spec: TeacherSpec, name: str, device: str) -> nn.Module:
+def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str) -> nn.Module | None:
+    """Load tensors with the names of an older timm through the architecture's own filter (`checkpoint_filter_fn`).
+
+    timm applies it in `load_pretrained`, to which a model factory hands the tensors of `pretrained_cfg`; None where
+    they still do not fit, strictly.
+
+    Raises:
+        UnfitTeacherError: a weight that is not finite.
+    """
+    tensors = load_file(weights)
+    try:
+        network = _build(spec, name, "cpu", tensors)
+    except TeacherError:
+        return None
+    check_finite(tensors, name)
+    return network
+
+
+def _build(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor] | None = None) -> nn.Module:
+    """The network, with random weights or with the given ones, which timm may rename first."""
     import timm
 
     arguments = dict(spec.model_args, num_classes=spec.num_classes, in_chans=spec.input_size[0])
     try:
         # Random initialisation must not move the random numbers of a training run that loads a teacher late.
         with torch.random.fork_rng(devices=[]), torch.device(device):
-            network = timm.create_model(
-                spec.architecture, pretrained=False, pretrained_cfg=spec.pretrained_cfg(), **arguments
+            cfg = spec.pretrained_cfg() if tensors is None else {**spec.pretrained_cfg(), "state_dict": tensors}
+            network: Any = timm.create_model(
+                spec.architecture, pretrained=tensors is not None, pretrained_cfg=cfg, **arguments
             )
+            network.pretrained_cfg.pop("state_dict", None)  # else the tensors would stay in memory twice
     except HfFreeError as error:
         raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
     except _BUILD_ERRORS as error:

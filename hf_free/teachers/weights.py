@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from hf_free.errors import TeacherError, UnfitTeacherError
 
@@ -90,13 +91,7 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
 
     wanted = network.state_dict().keys()
     tensors = {key: tensor for key, tensor in load_file(path).items() if key in wanted}
-    for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UnfitTeacherError(
-                f"{name}: tensor {key} holds NaN or infinite weights",
-                allowed="finite weights",
-                action="leave this teacher out; its training diverged or its file is broken",
-            )
+    check_finite(tensors, name, network)
     floating = [t for t in tensors.values() if t.is_floating_point()]
     dtypes = {t.dtype for t in floating}
     if len(dtypes) == 1 and dtypes <= set(_LOW_PRECISION.values()):
@@ -106,6 +101,35 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
         tensors = {key: tensor.to(now[key].dtype) for key, tensor in tensors.items()}
     network.load_state_dict(tensors, strict=True, assign=mapped)
     return str(next((p.dtype for p in network.parameters()), torch.float32)).removeprefix("torch.")
+
+
+def check_finite(tensors: Mapping[str, Tensor], name: str, network: nn.Module | None = None) -> None:
+    """Refuse weights that are not finite.
+
+    Args:
+        tensors: The weights.
+        name: How messages call the teacher.
+        network: A new one; buffers that it holds as infinite, such as the bounds of Gemma's clipping, may be so.
+
+    Raises:
+        UnfitTeacherError: with the tensor's name.
+    """
+    buffers = {} if network is None else dict(network.named_buffers())
+    bounds = {key for key, buffer in buffers.items() if buffer.is_floating_point() and buffer.isinf().any()}
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or torch.isfinite(tensor).all():
+            continue
+        if key not in bounds or tensor.isnan().any():
+            raise UnfitTeacherError(
+                f"{name}: tensor {key} holds NaN or infinite weights",
+                allowed="finite weights",
+                action="leave this teacher out; its training diverged or its file is broken",
+            )
+
+
+def has_other_names(header: Mapping[str, Any], network: nn.Module) -> bool:
+    """Whether the tensors of a file have other names than the network's, as those of an older timm may."""
+    return not network.state_dict().keys() <= header.keys()
 
 
 def _listed(keys: list[str]) -> str:
