@@ -112,8 +112,7 @@ def train(
         defects=config.defects,
     )
     bell = _make_bell(config, learner, pool, sheet, precision)
-    answers = sheet.width if isinstance(bell, Distiller) else 0
-    memory, held_out = (TaskMemory(size, answers=answers) for size in _memory_sizes(config))
+    memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
     judge = make_judge(config, learner, bell, held_out, validation)
     accelerator.prepare(learner, five.generator, *bell.modules().values(), five.optimizer, bell.optimizer)
     if resume:
@@ -252,11 +251,10 @@ def _make_bell(
 ) -> Bell:
     if config.bell.objective == "distill":
         return Distiller(learner, sheet, config.bell, precision)
-    names: dict[tuple[int, int], str] = {}
-    if config.bell.match_label_names:
-        for index, record in enumerate(pool.records):
-            names |= {(index, i): name for i, name in enumerate(record.label_names or ())}
-    return Aligner(learner, config.bell, precision, class_names=names, defects=config.defects)
+    named = [record.label_names if config.bell.match_label_names else None for record in pool.records]
+    names = {(index, i): name for index, listed in enumerate(named) for i, name in enumerate(listed or ())}
+    asked = sheet if None in named else None
+    return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, defects=config.defects)
 
 
 def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Any]]:

@@ -66,10 +66,11 @@ def test_answers_are_the_teachers_logits_column_by_column():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_answers_that_are_no_numbers_count_as_not_given(value):
     good, bad = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (0, 1))
+    pool = TeacherPool.from_teachers([good, bad])
     with torch.no_grad():
         bad.network.get_classifier().bias[1] = value
     sheet = AnswerSheet([3, 3])
-    answers = sheet.ask(TeacherPool.from_teachers([good, bad]), _pictures(4), Precision()).float()
+    answers = sheet.ask(pool, _pictures(4), Precision()).float()
     assert torch.isfinite(answers[:, :3]).all()
     assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
     loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, GroupedCentre([3, 3]))["answers"]

@@ -102,6 +102,19 @@ def test_pool_of_teachers_in_memory():
     assert len(TeacherPool.from_teachers([])) == 0
 
 
+@pytest.mark.parametrize(("value", "reason"), [(0.0, "constant output"), (float("nan"), "outputs NaN")])
+def test_teachers_in_memory_that_are_of_no_use_are_left_out(value, reason):
+    good, bad, last = (pico_teacher("conv4", seed=seed) for seed in range(3))
+    with torch.no_grad():
+        for parameter in bad.network.get_classifier().parameters():
+            parameter.fill_(value)
+    pool = TeacherPool.from_teachers([good, bad, last])
+    assert list(pool) == [good, last]
+    ((reference, why),) = pool.skipped
+    assert reference == bad.record.reference
+    assert reason in why
+
+
 def test_hub_teachers_stay_at_the_commit_first_read(hub, tokens, run_client):
     from pico import pico_files
 

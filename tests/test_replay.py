@@ -14,35 +14,38 @@ from hf_free.config import BellConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.bell import Aligner
+from hf_free.learner.clashes import find_clashes
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.replay import draw_classes, draw_episode, maml_query_loss
-from hf_free.memory import TaskMemory
+from hf_free.memory import ClassKey, TaskMemory
 
 # ---- drawing
 
 
-def test_no_two_classes_of_one_known_name():
+def test_no_two_classes_that_clash():
     torch.manual_seed(0)
     ids = list(range(100, 112))
     names = ["cat", "dog", "cat", None, "dog", "owl", None, "cat", "fox", "owl", "cat", "cat"]
+    clash = find_clashes([ClassKey(teacher, 0) for teacher in range(12)], names)
     by_id = dict(zip(ids, names, strict=True))
     seen = Counter()
     for _ in range(300):
-        chosen = draw_classes(ids, names, 5)
+        chosen = draw_classes(ids, clash, 5)
         assert len(chosen) == len(set(chosen)) == 5
         known = [by_id[label] for label in chosen if by_id[label] is not None]
         assert len(known) == len(set(known))
         seen.update(chosen)
     assert set(seen) == set(ids)  # nothing is shut out for good
     # four names and two nameless classes are all there is
-    assert len(draw_classes(ids, names, 6)) == 6
-    assert len(draw_classes(ids, names, 7)) == 6
+    assert len(draw_classes(ids, clash, 6)) == 6
+    assert len(draw_classes(ids, clash, 7)) == 6
 
 
-def test_names_that_are_not_trusted_do_not_matter():
+def test_without_clashes_every_class_is_drawn():
     torch.manual_seed(0)
-    assert sorted(draw_classes([3, 5, 7], [None] * 3, 3)) == [3, 5, 7]
-    assert len(draw_classes([3, 5, 7], [None] * 3, 4)) == 3
+    none = torch.zeros(3, 3, dtype=torch.bool)
+    assert sorted(draw_classes([3, 5, 7], none, 3)) == [3, 5, 7]
+    assert len(draw_classes([3, 5, 7], none, 4)) == 3
 
 
 def _task(teacher, classes, each=6):

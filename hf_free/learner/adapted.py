@@ -50,6 +50,19 @@ def batchnorm_layers(module: nn.Module) -> list[_BatchNorm]:
 
 
 @contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Answers given in this block pass gradients on to the pictures only, not to the weights."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+@contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
     """Let BatchNorm normalise with the statistics of the batch, for a while, and leave its running ones untouched."""
     kept = [(layer, layer.training, layer.track_running_stats) for layer in batchnorm_layers(module)]

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from hf_free.config import BellConfig
 from hf_free.device import Precision
-from hf_free.episodes import sample_episodes, score_episodes
+from hf_free.episodes import EpisodeBatch, sample_episodes, score_episodes
 from hf_free.inversion.five import shift_and_flip
 from hf_free.inversion.task import RecoveredTask
-from hf_free.learner.adapted import batch_statistics
+from hf_free.learner.adapted import batch_statistics, frozen
 from hf_free.learner.align import interpolate, pairwise_cosine, sequential_steps
+from hf_free.learner.clashes import find_clashes
 from hf_free.learner.distill import AnswerSheet, GroupedCentre, answer_loss
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.replay import draw_classes, draw_episode, maml_query_loss
@@ -36,6 +37,8 @@ class Bell(Protocol):
     """What the loop needs of a way to learn."""
 
     optimizer: torch.optim.Optimizer
+    answer_width: int
+    """Answers that the memory has to keep with each picture; 0: the teachers need not be asked."""
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
         """Learn from the new tasks and the memory; `rate` scales the learning rate."""
@@ -68,6 +71,7 @@ class Distiller:
 
     def __init__(self, learner: MetaLearner, sheet: AnswerSheet, config: BellConfig, precision: Precision) -> None:
         self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
+        self.answer_width = sheet.width
         self.centre = GroupedCentre(sheet.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
@@ -107,7 +111,7 @@ class Distiller:
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """See `Bell`."""
         self.learner.train()
-        with batch_statistics(self.learner):
+        with batch_statistics(self.learner), frozen(self.learner):
             return self._predict(images)[:, self.sheet.columns(teacher)]
 
     def modules(self) -> dict[str, nn.Module]:
@@ -134,6 +138,7 @@ class Aligner:
         config: Rates and sizes.
         precision: Autocast type of the first-order part.
         class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary.
+        sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
         defects: Names of the released code's defects to reproduce.
     """
 
@@ -144,10 +149,12 @@ class Aligner:
         precision: Precision,
         *,
         class_names: dict[tuple[int, int], str] | None = None,
+        sheet: AnswerSheet | None = None,
         defects: Collection[str] = (),
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
         self.class_names, self.defects = class_names or {}, frozenset(defects)
+        self.sheet, self.answer_width = sheet, sheet.width if sheet is not None else 0
         head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
         self.network = nn.Sequential(learner, head)
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr)
@@ -163,7 +170,7 @@ class Aligner:
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
         self.network.train()
-        with batch_statistics(self.learner):
+        with batch_statistics(self.learner), frozen(self.network):
             if "student_keeps_replay_weights" in self.defects and self._replay_weights:
                 return functional_call(self.network, self._replay_weights, (images,))
             return self.network(images)
@@ -198,6 +205,10 @@ class Aligner:
             episodes=episodes,
             generator=torch.Generator().manual_seed(0),  # the same episodes at every checkpoint
         )
+        met = labels[drawn.support[:, :, 0]]  # (E, n_way)
+        clash = self._clashes(held_out, list(classes))[met[:, :, None], met[:, None, :]].flatten(1).any(1)
+        if not clash.all():
+            drawn = EpisodeBatch(drawn.support[~clash], drawn.query[~clash])
         return score_episodes(features[places], drawn).mean().item()
 
     def _task_loss(self, task: RecoveredTask, network: nn.Module) -> Tensor:
@@ -235,25 +246,29 @@ class Aligner:
     def _replay(self, memory: TaskMemory) -> dict[str, float]:
         config = self.config
         classes = memory.pictures_by_class(config.k_shot + config.n_query)
-        names = [self.class_names.get((memory.classes[i].teacher, memory.classes[i].index)) for i in classes]
         ids = list(classes)
-        if len(draw_classes(ids, names, config.n_way)) < config.n_way or not config.replay_tasks:
+        clash = self._clashes(memory, ids)
+        if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
             return {}
         best, waited, accuracy, updates = 0.0, 0, 0.0, 0
         while waited < config.replay_patience:
-            accuracy = self._replay_update(memory, classes, ids, names)
+            accuracy = self._replay_update(memory, classes, ids, clash)
             updates += 1
             best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
         return {"replay_accuracy": accuracy, "replay_updates": float(updates)}
 
-    def _replay_update(
-        self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], names: list[str | None]
-    ) -> float:
+    def _clashes(self, memory: TaskMemory, ids: list[int]) -> Tensor:
+        """Which of the memory's classes are one and the same, (C, C) bool."""
+        keys = [memory.classes[i] for i in ids]
+        names = [self.class_names.get((key.teacher, key.index)) for key in keys]
+        return find_clashes(keys, names, memory.answers[: len(memory)] if self.sheet else None, self.sheet)
+
+    def _replay_update(self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor) -> float:
         config, device = self.config, self.learner.device
         self.optimizer.zero_grad(set_to_none=True)
         accuracies = []
         for _ in range(config.replay_tasks):
-            chosen = draw_classes(ids, names, config.n_way)
+            chosen = draw_classes(ids, clash, config.n_way)
             support, support_labels, query, query_labels = draw_episode(
                 memory, classes, chosen, config.k_shot, config.n_query
             )

@@ -8,33 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hf_free.memory import TaskMemory
 
 
-def draw_classes(ids: Sequence[int], names: Sequence[str | None], n_way: int) -> list[int]:
-    """Draw n_way class ids at random, no two of one known name (one class under two labels cannot be told apart).
+def draw_classes(ids: Sequence[int], clash: Tensor, n_way: int) -> list[int]:
+    """Draw n_way class ids at random, no two that clash (one class under two labels cannot be told apart).
 
     Args:
-        ids: Class ids to draw from.
-        names: Name of each id's class, None where unknown or not to be trusted.
+        ids: Class ids to draw from, C of them.
+        clash: (C, C) bool, which of them must not meet (`hf_free.learner.clashes`).
         n_way: Number of classes.
 
     Returns:
-        The ids, or fewer than n_way where the names leave no more.
+        The ids, or fewer than n_way where the clashes leave no more.
     """
     chosen: list[int] = []
-    taken: set[str] = set()
     for place in torch.randperm(len(ids)).tolist():
-        name = names[place]
-        if name is not None and name in taken:
-            continue
-        chosen.append(ids[place])
-        if name is not None:
-            taken.add(name)
+        if not clash[place, chosen].any():
+            chosen.append(place)
         if len(chosen) == n_way:
             break
-    return chosen
+    return [ids[place] for place in chosen]
 
 
 def draw_episode(
@@ -56,6 +52,7 @@ def draw_episode(
     )
 
 
+@sdpa_kernel(SDPBackend.MATH)  # the fused attention of vision transformers has no second derivative
 def maml_query_loss(
     network: nn.Module,
     support: Tensor,

@@ -17,7 +17,7 @@ from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.reference import TeacherReference
 from hf_free.hub.teacher_list import expand
-from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.teacher import Teacher, TeacherRecord
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -98,10 +98,18 @@ class TeacherPool(Sequence[Teacher]):
 
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
-        """A pool of teachers already in memory; they stay there."""
+        """A pool of teachers already in memory; they stay there. One that is of no use is left out, as from a Hub."""
         pool = cls([], budget=max(1, sum(t.record.weight_bytes for t in teachers)))
-        pool.records = [teacher.record for teacher in teachers]
-        pool._loaded = OrderedDict(enumerate(teachers))
+        for teacher in teachers:
+            try:
+                try_out(teacher)
+            except UnfitTeacherError as error:
+                pool.skipped.append((teacher.record.reference, str(error)))
+                continue
+            except TeacherError:
+                pass  # four pictures may be too many for the memory, and one not
+            pool._loaded[len(pool.records)] = teacher
+            pool.records.append(teacher.record)
         return pool
 
     def __len__(self) -> int:

@@ -1,0 +1,184 @@
+"""Teachers added to a learner: what stays, what is new, what is written down."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from pico import pico_folder
+from test_trainer import TINY
+
+from hf_free.config import FreeConfig, merge
+from hf_free.device import Precision
+from hf_free.errors import ConfigError, RunError
+from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.learner.elder import ContinuedSheet, Elder
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.teachers.pool import TeacherPool
+from hf_free.trainer import train
+
+LONGER = {
+    "trainer": {"steps": 12, "checkpoint_every": 30},
+    "memory": {"drawn_per_step": 64, "max_images": 2000},
+    "bell": {"batch_size": 64, "updates_per_step": 12},
+    "five": {"recover_share": 0.4},
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("teachers")
+    classes = {"a": 3, "b": 4, "c": 5, "d": 70}
+    return {
+        name: str(pico_folder(root / name, size=16, num_classes=count, seed=seed))
+        for seed, (name, count) in enumerate(classes.items())
+    }
+
+
+def _config(models, start=None, **values):
+    start = {} if start is None else {"learner": {"init_from": str(start)}}
+    return FreeConfig.from_dict(merge(merge(TINY, {"models": models, **start}), values))
+
+
+@pytest.fixture(scope="module")
+def runs(folders, tmp_path_factory):
+    """A learner of a and b; c added to it."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("runs")
+    train(_config([folders["a"], folders["b"]], **LONGER), output=root / "first")
+    train(_config([folders["c"]], root / "first", **LONGER), output=root / "second")
+    return root
+
+
+def _pictures(count=128):
+    return dead_leaves(count, 16, generator=torch.Generator().manual_seed(9))
+
+
+def _error(predicted, wanted):
+    """Squared error of centred answers in units of their spread; 1 is what predicting nothing gives."""
+    predicted, wanted = (x - x.mean(1, keepdim=True) for x in (predicted, wanted))
+    return ((predicted - wanted).square().sum() / wanted.square().sum()).item()
+
+
+def _answers(folder, pictures):
+    with torch.no_grad():
+        return MetaLearner.from_pretrained(folder / "learner").raw_answers(pictures)
+
+
+def test_old_answers_stay_and_new_ones_are_learned(runs, folders):
+    pictures = _pictures()
+    old, new = _answers(runs / "first", pictures), _answers(runs / "second", pictures)
+    assert old.shape == (128, 3 + 4)
+    assert new.shape == (128, 3 + 4 + 5)
+    # 0.07 and 0.2 where nobody asks the old learner
+    assert _error(new[:, :3], old[:, :3]) < 0.03
+    assert _error(new[:, 3:7], old[:, 3:7]) < 0.03
+    teacher = TeacherPool([folders["c"]])[0]
+    with torch.no_grad():
+        assert _error(new[:, 7:], teacher.logits(pictures)) < 0.03
+
+
+def test_old_teachers_are_carried_into_record_and_card(runs):
+    first, second = (json.loads((runs / name / "record.json").read_text()) for name in ("first", "second"))
+    assert [entry["num_classes"] for entry in second["teachers"]] == [3, 4, 5]
+    assert second["teachers"][:2] == first["teachers"]
+    assert second["learner"]["answer_sizes"] == [3, 4, 5]
+    assert second["answer_outputs"] == [None, None, None]
+    assert second["data_free"] is True
+    assert sum(second["licenses"].values()) == 3
+    card = (runs / "second" / "learner" / "README.md").read_text(encoding="utf-8")
+    assert "from 3 pretrained image classifiers" in card
+    assert "It continues learner: teachers were added" in card  # the folder's name only
+
+
+def _loaded(runs, models, **values):
+    elder, config = Elder.load(_config(models, runs / "first", **values))
+    pool = TeacherPool(models)
+    return elder, config, pool, ContinuedSheet(elder, pool.records)
+
+
+def test_the_sheet_asks_the_old_learner_for_those_who_are_not_there(runs, folders):
+    elder, _, pool, sheet = _loaded(runs, [folders["c"]])
+    pictures = (_pictures(20) * 255).to(torch.uint8)
+    answers = sheet.ask(pool, pictures, Precision(), batch=7).float()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            answers[:, :7], elder.learner.raw_answers(pictures.float() / 255), atol=0.01, rtol=0.01
+        )
+        torch.testing.assert_close(answers[:, 7:], pool[0].logits(pictures.float() / 255), atol=0.01, rtol=0.01)
+    assert sheet.columns(0) == slice(7, 12)
+    assert (sheet.sizes, sheet.width) == ([3, 4, 5], 12)
+
+
+def test_an_old_teacher_listed_again_is_not_doubled_and_answers_itself(runs, folders):
+    elder, _, pool, sheet = _loaded(runs, [folders["c"], folders["b"]])
+    assert (sheet.sizes, sheet.width) == ([3, 4, 5], 12)
+    assert [sheet.columns(teacher) for teacher in (0, 1)] == [slice(7, 12), slice(3, 7)]
+    pictures = (_pictures(20) * 255).to(torch.uint8)
+    answers = sheet.ask(pool, pictures, Precision()).float()
+    with torch.no_grad():
+        old = elder.learner.raw_answers(pictures.float() / 255)
+        torch.testing.assert_close(answers[:, :3], old[:, :3], atol=0.01, rtol=0.01)
+        torch.testing.assert_close(answers[:, 3:7], pool[1].logits(pictures.float() / 255), atol=0.01, rtol=0.01)
+    names = [entry["num_classes"] for entry in elder.records(pool.records)]
+    assert names == [3, 4, 5]
+
+
+def test_a_subset_of_a_large_head_keeps_its_outputs(folders, tmp_path):
+    train(_config([folders["a"], folders["d"]]), output=tmp_path / "first")
+    train(_config([folders["c"], folders["d"]], tmp_path / "first", seed=5), output=tmp_path / "second")
+    first, second = (json.loads((tmp_path / name / "record.json").read_text()) for name in ("first", "second"))
+    assert first["learner"]["answer_sizes"] == [3, 64]
+    assert second["learner"]["answer_sizes"] == [3, 64, 5]
+    assert second["answer_outputs"] == [*first["answer_outputs"], None]
+    assert len(set(second["answer_outputs"][1])) == 64
+
+
+def test_nothing_is_lost_before_the_first_step(runs, folders):
+    """The new learner starts with the old one's answers to the bit."""
+    from hf_free.trainer import _make_learner
+
+    elder, config, pool, sheet = _loaded(runs, [folders["c"]])
+    grown = _make_learner(config, pool, sheet, None).eval()
+    pictures = _pictures(10)
+    with torch.no_grad():
+        torch.testing.assert_close(grown.raw_answers(pictures)[:, :7], elder.learner.raw_answers(pictures))
+    assert grown.mean.flatten().tolist() == elder.learner.mean.flatten().tolist()
+
+
+def test_settings_are_the_old_learners_unless_others_are_asked_for(runs, folders):
+    wanted = {"learner": {"backbone": "conv4_64", "image_size": 32, "head": "ridge"}}  # conv4_64 and 32 are defaults
+    _, config, _, _ = _loaded(runs, [folders["c"]], **wanted)
+    assert (config.learner.backbone, config.learner.image_size, config.learner.head) == ("conv4_32", 16, "ridge")
+    with pytest.raises(ConfigError, match=r"learner.backbone = 'resnet10_small'.*'conv4_32'") as caught:
+        _loaded(runs, [folders["c"]], learner={"backbone": "resnet10_small"})
+    assert "--set learner.backbone=conv4_32" in str(caught.value)
+
+
+def test_the_papers_recipe_starts_from_the_backbone(runs, folders, tmp_path):
+    align = {"objective": "align", "n_way": 3, "n_query": 2, "replay_tasks": 1, "replay_patience": 1}
+    models = [folders["a"], folders["c"]]
+    learner = train(_config(models, runs / "first", bell=align), output=tmp_path)
+    assert learner.projection is None
+    assert [entry["num_classes"] for entry in learner.record["teachers"]] == [3, 4, 5]
+
+
+def test_a_run_that_continues_stops_and_resumes(runs, folders, tmp_path):
+    config = _config([folders["c"]], runs / "first")
+    train(config, output=tmp_path)
+    before = (tmp_path / "learner" / "model.safetensors").read_bytes()
+    train(FreeConfig.from_yaml(tmp_path / "config.yaml"), output=tmp_path, resume=True)
+    assert (tmp_path / "learner" / "model.safetensors").read_bytes() == before
+
+
+def test_one_new_teacher_is_enough_only_for_a_learner(folders, tmp_path):
+    with pytest.raises(RunError, match="fewer than two tasks"):
+        train(_config([folders["c"]]), output=tmp_path)
+    with pytest.raises(RunError, match="fewer than two tasks"):
+        train(_config([folders["c"]], "timm:test_resnet"), output=tmp_path)
