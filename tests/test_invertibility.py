@@ -1,0 +1,78 @@
+"""`inspect --measure`: a short inversion with a fixed seed, and the word for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from pico import pico_folder, pico_teacher
+
+from hf_free.cli.main import main
+from hf_free.config import FiveConfig
+from hf_free.device import Precision
+from hf_free.inversion.five import Five
+from hf_free.inversion.invertibility import Invertibility, measure_invertibility
+from hf_free.inversion.losses import pairwise_distance
+
+SMALL = {"steps": 2, "images_per_class": 3}
+FOUND = Invertibility(5, 100, 10, loss=0.5, chance=math.log(10), recognised=0.9, diversity=0.2, statistics=0.1)
+
+
+def test_measurement_is_that_of_the_pictures():
+    teacher = pico_teacher("conv4", num_classes=4, size=16)
+    found = measure_invertibility(teacher, seed=3, **SMALL)
+
+    torch.manual_seed(3)
+    precision = Precision.choose("auto", teacher.device)
+    five = Five(FiveConfig(images_per_class=3, max_classes=10), image_size=16, precision=precision)
+    pictures, wanted, _ = five.adapt(teacher, steps=2)
+    stored = (pictures * 255).round() / 255
+    output = teacher(stored)
+    own = output.logits.log_softmax(1)[torch.arange(12), wanted.labels]
+    assert found.loss == pytest.approx(-own.mean().item(), rel=1e-3)
+    assert found.recognised == (output.logits.argmax(1) == wanted.labels).float().mean().item()
+    assert found.diversity == pytest.approx(pairwise_distance(output.features, wanted.labels).item(), rel=1e-3)
+    assert (found.images, found.classes, found.steps) == (12, 4, 2)
+    assert found.chance == math.log(4)
+    assert found.statistics > 0
+
+
+def test_measurement_leaves_random_numbers_alone_and_repeats():
+    teacher = pico_teacher("vit", num_classes=12)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first = measure_invertibility(teacher, **SMALL)
+    assert torch.equal(torch.rand(3), expected)
+    assert measure_invertibility(teacher, **SMALL) == first
+    assert measure_invertibility(teacher, seed=1, **SMALL) != first
+    assert first.classes == 10, "a large head is asked about some of its classes"
+    assert first.statistics is None, "no BatchNorm"
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [({}, "good"), ({"recognised": 0.79}, "fair"), ({"recognised": 0.29}, "poor"), ({"loss": math.nan}, "poor")],
+)
+def test_verdicts(changes, verdict):
+    found = replace(FOUND, **changes)
+    assert found.verdict == verdict
+    values = found.to_dict()
+    json.dumps(values, allow_nan=False)
+    assert values["verdict"] == verdict
+
+
+def test_inspect_measures_on_request(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = str(pico_folder(tmp_path / "t", "conv4", size=16, num_classes=2))
+    assert main(["inspect", folder, "--json"]) == 0
+    assert "inversion" not in json.loads(capsys.readouterr().out)[0]
+    assert main(["inspect", folder, str(tmp_path / "absent"), "--measure"]) == 0
+    out = capsys.readouterr().out
+    found = measure_invertibility(pico_teacher("conv4", size=16, num_classes=2))
+    assert found.verdict in out
+    assert f"{found.recognised:.0%}" in out
+    assert f"({math.log(2):.2f})" in out
