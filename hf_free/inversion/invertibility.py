@@ -15,8 +15,8 @@ from hf_free.inversion.task import finish_task
 from hf_free.teachers.teacher import Teacher
 
 GOOD, FAIR = 0.8, 0.3
-"""Shares of recognised pictures from which a verdict is `good` or `fair`. Measured on 14 real teachers (see
-docs/experiments.md): those above the first had at least 98 % after 20 steps, those between the two 75 to 99 %."""
+"""Shares of recognised pictures from which a verdict is `good` or `fair`. Measured on 15 real teachers (see
+docs/experiments.md): those above the first had 100 % after 20 steps, those between the two 75 to 100 %."""
 
 Verdict = Literal["good", "fair", "poor"]
 
