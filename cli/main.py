@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from hf_free import __version__
-from hf_free.cli import demo, evaluate, inspect, invert, predict, push, search, sweep, train
+from hf_free.cli import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import output_console, plain, progress_console, show_error
 from hf_free.cli.output import Interrupted
@@ -59,6 +59,7 @@ for _module, _panel in (
     (predict, "Learn"),
     (inspect, "Look at models"),
     (invert, "Look at models"),
+    (cost, "Look at models"),
     (search, "Look at models"),
     (sweep, "Look at models"),
     (push, "Publish"),

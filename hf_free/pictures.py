@@ -247,7 +247,7 @@ def feature_map(
         raise ValueError(f"{len(features_by_teacher)} teachers, {len(labels)} images; 1 and 4 are needed at least")
     if any(len(features) != len(labels) for features in features_by_teacher.values()):
         raise ValueError(f"every teacher needs features of all {len(labels)} images")
-    columns = min(4, len(features_by_teacher))
+    columns = 3 if len(features_by_teacher) in (5, 6, 9) else min(4, len(features_by_teacher))  # no empty corner
     lines = math.ceil(len(features_by_teacher) / columns)
     width, height = 2.5 * columns + 0.36, 2.75 * lines + 1.0
     figure = _figure(max(width, 0.1 * len(title) + 0.4), height, title)
@@ -277,7 +277,8 @@ def _embed(features: Tensor, seed: int) -> np.ndarray:
     values = torch.nn.functional.normalize(features.detach().float().cpu().flatten(1), dim=1).numpy()
     perplexity = min(30.0, (len(values) - 1) / 3)
     start = "pca" if values.shape[1] >= 2 else "random"
-    return TSNE(init=start, perplexity=perplexity, random_state=seed).fit_transform(values)
+    # half of scikit-learn's 1,000 iterations: a few hundred points have settled by then
+    return TSNE(init=start, perplexity=perplexity, random_state=seed, max_iter=500).fit_transform(values)
 
 
 def _draw_map(axes: Axes, name: str, points: np.ndarray, labels: np.ndarray, kinds: Sequence[int]) -> None:

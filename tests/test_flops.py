@@ -9,7 +9,7 @@ from pico import pico_teacher
 from torch import nn
 
 import hf_free.backbones  # noqa: F401
-from hf_free.flops import Cost, count
+from hf_free.flops import Cost, count, operations, published_rows, with_prefix
 
 
 def _conv4_products(width: int, size: int, classes: int = 5) -> int:
@@ -57,6 +57,30 @@ def test_published_resnet_rows_are_twice_the_forward_products(name, size, publis
 def test_published_conv4_row_is_up_to_1_18_times_a_64_wide_conv4(size, published):
     cost = count(timm.create_model("conv4_64", img_size=size), (3, size, size), input_gradient_only=True)
     assert 1.05 < published * 1e9 / cost.backward_flops < 1.19
+
+
+def test_published_table_beside_our_count():
+    rows = {(row["network"], row["image_size"]): row for row in published_rows()}
+    assert len(rows) == 9
+    assert rows["ResNet-50", 224]["published"] == 128.34
+    for (name, _), row in rows.items():
+        assert row["published"] / row["counted"] == pytest.approx(1.12 if name == "Conv-4" else 1.005, abs=0.07)
+    conv4 = timm.create_model("conv4_64", img_size=84, num_classes=5)
+    exact = count(conv4, (3, 84, 84), input_gradient_only=True).backward_flops
+    assert rows["Conv-4", 84]["counted"] == exact / 1e9
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 kFLOP"), (1_234, "1.23 kFLOP"), (999_400, "999 kFLOP"), (999_600, "1 MFLOP"), (4.5e19, "45 EFLOP")],
+)
+def test_operations_in_words(number, words):
+    assert operations(number) == words
+
+
+def test_prefixes():
+    units = ("", " k", " M")
+    assert [with_prefix(n, units) for n in (7, 29_500, 2.5e7, 3e10)] == ["7", "29.5 k", "25 M", "3e+04 M"]
 
 
 def test_attention_is_counted_product_by_product():

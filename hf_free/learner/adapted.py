@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,13 +99,22 @@ def fine_tune(
     """Adapt a copy of the whole network by plain SGD on the support set (MAML's inner loop).
 
     The head starts at the nearest class means (Proto-MAML, Triantafillou et al. 2020), so that any trained backbone
-    can serve; BatchNorm keeps its statistics.
+    can serve. BatchNorm keeps its statistics; a transductive learner's takes those of the support pictures, anew in
+    every step, as FREE published it.
 
     Returns:
         The adapted copy and its classifier, weight (1, N, D).
     """
     adapted = copy.deepcopy(learner).eval()
     adapted.requires_grad_(True)
+    with batch_statistics(adapted.backbone) if learner.batchnorm == "transductive" else nullcontext():
+        return _descend(adapted, images, labels, n_way, steps, lr)
+
+
+def _descend(
+    adapted: MetaLearner, images: Tensor, labels: Tensor, n_way: int, steps: int, lr: float
+) -> tuple[MetaLearner, LinearClassifier]:
+    """`fine_tune`'s steps, on the copy itself."""
     with torch.no_grad():
         start = fit_nearest_mean(adapted.prepare_features(adapted.features(images))[None], labels[None], n_way)
     weight, bias = (part.clone().requires_grad_() for part in start)

@@ -1,0 +1,114 @@
+"""`hf-free cost`: operations of a picture's forward and backward pass, for any teacher and for the paper's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hf_free.cli import options
+from hf_free.cli.arguments import expand_list_files
+from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.inspect import parse_reference
+from hf_free.errors import HfFreeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLES = options.examples(
+    "hf-free cost",
+    "hf-free cost timm/test_resnet.r160_in1k ./local-model",
+    "hf-free cost @teachers.txt --json",
+)
+INCLUDED = (
+    "Counted: matrix products and convolutions, two operations a multiply-add. Backward: towards the picture only, as "
+    "teachers are frozen. Not counted: normalisation, activations, pooling, resizing."
+)
+
+
+def cost(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="Hub ids, folders, or @list.txt. Without: the paper's networks."),
+    ] = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Count what one picture costs a teacher; without a model, the paper's table beside our count."""
+    if models:
+        rows = [_count(text, revision, token, cache_dir) for text in expand_list_files(models)]
+        table = _models_table([row for row in rows if row["usable"]])
+    else:
+        from hf_free.flops import published_rows
+
+        rows = published_rows()
+        table = _published_table(rows)
+    if as_json:
+        write_json(rows)
+    else:
+        for row in rows:
+            if not row.get("usable", True):
+                say(f"{row['reference']} cannot be used: {row['reason']}")
+        output_console().print(table)
+        say(INCLUDED)
+    if not any(row.get("usable", True) for row in rows):
+        raise typer.Exit(1)
+
+
+def _count(text: str, revision: str | None, token: str | None, cache_dir: Path | None) -> dict[str, Any]:
+    from hf_free.flops import count
+    from hf_free.teachers.loader import load_teacher
+
+    try:
+        teacher = load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir)
+    except HfFreeError as error:
+        return {"reference": text, "usable": False, "reason": str(error)}
+    passes = count(teacher)
+    return {
+        "reference": text,
+        "usable": True,
+        "architecture": teacher.record.architecture,
+        "parameters": teacher.record.parameters,
+        "input_size": list(teacher.record.input_size),
+        "forward_flops": passes.forward_flops,
+        "backward_flops": passes.backward_flops,
+    }
+
+
+def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
+    from hf_free.flops import operations, with_prefix
+
+    table = Table()
+    table.add_column("Model", overflow="fold", min_width=24)
+    table.add_column("Architecture", overflow="fold")
+    for title in ("Parameters", "Input", "Forward", "Backward"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        cells = (
+            row["reference"],
+            row["architecture"],
+            with_prefix(row["parameters"], ("", " k", " M", " G")),
+            "x".join(map(str, row["input_size"])),
+            operations(row["forward_flops"]),
+            operations(row["backward_flops"]),
+        )
+        table.add_row(*map(plain, cells))
+    return table
+
+
+def _published_table(rows: Sequence[dict[str, Any]]) -> Table:
+    sizes = sorted({row["image_size"] for row in rows})
+    table = Table(title="GFLOPs of one picture's backward pass: published / counted", title_justify="left")
+    table.add_column("Network")
+    table.add_column("Counted on")
+    for size in sizes:
+        table.add_column(f"{size}x{size}", justify="right")
+    for name in dict.fromkeys(row["network"] for row in rows):
+        of_name = {row["image_size"]: row for row in rows if row["network"] == name}
+        cells = [f"{of_name[size]['published']:.2f} / {of_name[size]['counted']:.2f}" for size in sizes]
+        table.add_row(name, of_name[sizes[0]]["architecture"], *cells)
+    return table

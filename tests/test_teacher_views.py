@@ -1,0 +1,62 @@
+"""One picture set under several teachers: who is asked, what is shown, who is not named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from pico import pico_teacher
+from PIL import Image
+
+from hf_free.inversion.task import finish_task
+from hf_free.memory import TaskMemory
+from hf_free.teacher_views import _choose_classes, choose_teachers, class_name, draw_teacher_views, teacher_name
+from hf_free.teachers.pool import TeacherPool
+
+
+def _records(*architectures):
+    record = pico_teacher("conv4", size=16).record
+    return [replace(record, architecture=name) for name in architectures]
+
+
+def test_every_architecture_comes_before_a_second_of_one():
+    records = _records("a", "a", "b", "a", "c", "b", "d", "a")
+    assert choose_teachers(records) == [0, 1, 2, 3, 4, 6]
+    assert choose_teachers(records, without=[0, 6]) == [1, 2, 3, 4, 5, 7]
+    assert choose_teachers(_records(*"abcdefgh")) == [0, 1, 2, 3, 4, 5]
+    assert choose_teachers(records[:2], without=[1]) == [0]
+
+
+def test_each_teacher_has_a_class_before_one_has_two():
+    assert _choose_classes([0] * 9 + [1] * 9, [0, 1]) == [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]
+    assert _choose_classes([5, 5, 0], [0]) == [0, 1, 2]
+    assert _choose_classes([], [0]) == []
+
+
+def test_hidden_teachers_have_no_name():
+    (record,) = _records("vit")
+    known = replace(record, reference="lab/secret/cats", label_names=("tabby", "lion"))
+    hidden = replace(known, private=True)
+    assert (teacher_name(known, 3), class_name(known, 3, 1)) == ("cats", "lion")
+    for other in (hidden, replace(known, gated=True)):
+        assert (teacher_name(other, 3), class_name(other, 3, 1)) == ("3: vit", "3:1")
+    assert class_name(replace(known, label_names=None), 3, 1) == "3:1"
+
+
+def test_a_picture_of_the_memory_under_the_teachers(tmp_path):
+    teachers = [pico_teacher("conv4", size=16, seed=1), pico_teacher("vit", size=16, seed=2)]
+    pool, memory = TeacherPool.from_teachers(teachers), TaskMemory(100)
+    path = tmp_path / "teachers.png"
+    assert draw_teacher_views(memory, pool, path) is None  # nothing recovered yet
+    for index, teacher in enumerate(teachers):
+        torch.manual_seed(index)
+        memory.add_task(finish_task(torch.rand(25, 3, 16, 16), torch.arange(25) % 5, (0, 1, 2, 3, 4), teacher, index))
+    assert draw_teacher_views(memory, pool, path, without=[0, 1]) is None
+    assert draw_teacher_views(memory, pool, path) == path
+    with Image.open(path) as two:
+        width = two.width
+        colours = {pixel for _, pixel in two.convert("RGB").getcolors(maxcolors=2**24)}
+    assert len(colours) > 10  # ten classes, ten colours
+    draw_teacher_views(memory, pool, path, without=[1])
+    with Image.open(path) as one:
+        assert one.width <= width
