@@ -35,7 +35,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="ID...",
-            help="Teachers: Hub ids (with @revision if wanted), folders, or @list.txt with one a line.",
+            help="Teachers: Hub ids (with @revision if wanted), folders, @list.txt with one a line, or list.yaml.",
         ),
     ] = None,
     config: Annotated[
@@ -216,8 +216,11 @@ def check_teachers(models: Sequence[str], *, least: int = 2) -> None:
     hint = "hf-free train --models ID ID ...; hf-free search finds some, hf-free demo needs none"
     if not models:
         raise ConfigError("no models given", allowed="two or more teachers", action=hint)
-    references = [TeacherReference.parse(text) for text in models]
-    if len(set(references)) < least and not any(reference.collection for reference in references):
+    from hf_free.hub.teacher_list import COLLECTION, is_teacher_list, read_teacher_list
+
+    texts = [t for text in models for t in (read_teacher_list(text) if is_teacher_list(text) else [text])]
+    references = [TeacherReference.parse(text) for text in texts]
+    if len(set(references)) < least and not any(reference.collection == COLLECTION for reference in references):
         raise ConfigError(
             f"fewer than two tasks: the only teacher is {references[0]}",
             allowed="two or more different teachers; a learner of learning needs more than one task",

@@ -12,10 +12,13 @@ import torch
 from pico import KINDS, pico_files, pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
-from hf_free.errors import TeacherError
+import hf_free.teachers.loader as loader
+from hf_free.backbones.conv4 import Conv4
+from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.loader import load_teacher, read_record, save_teacher
 from hf_free.teachers.model_args import check_model_args
+from hf_free.teachers.pool import TeacherPool
 
 
 def _load(folder: Path, classes: tuple[int, ...] | None = None):
@@ -358,3 +361,115 @@ print(json.dumps(out))
     assert stranger["public"][0] == commits["public"]
     assert stranger["private"].startswith("HubError")
     assert stranger["gated"].startswith("HubError")
+
+
+# ---- more than there is
+
+
+def test_weights_larger_than_the_free_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    reference = TeacherReference.parse(str(pico_folder(tmp_path)))
+    size = (tmp_path / "model.safetensors").stat().st_size
+    monkeypatch.setattr(loader, "free_memory", lambda device: size - 1)
+    with pytest.raises(UnfitTeacherError, match=f"more memory than there is: {size} bytes") as caught:
+        load_teacher(reference)
+    assert f"{size - 1} bytes free on cpu" in str(caught.value)
+    monkeypatch.setattr(loader, "free_memory", lambda device: size)
+    assert load_teacher(reference).record.num_classes == 5
+
+
+def test_a_network_that_runs_out_of_memory_is_unfit(tmp_path, monkeypatch):
+    reference = TeacherReference.parse(str(pico_folder(tmp_path)))
+    forward = Conv4.forward_features
+    monkeypatch.setattr(Conv4, "forward_features", lambda self, x: torch.empty(2**50, dtype=torch.uint8))
+    with pytest.raises(UnfitTeacherError, match="needs more memory than there is"):
+        load_teacher(reference)
+    pool = TeacherPool([str(tmp_path)], strict=True)  # left out, named, and no end of a run
+    assert len(pool) == 0
+    assert "more memory" in pool.skipped[0][1]
+    monkeypatch.setattr(Conv4, "forward_features", forward)
+    assert load_teacher(reference).record.num_classes == 5
+
+
+def test_names_of_an_older_timm_are_converted_by_its_own_filter(tmp_path):
+    """timm before 0.9 kept Swin's downsampling at the end of a stage, and the head without a pooling layer."""
+    import re
+
+    small = {"embed_dim": 16, "depths": (1, 1, 1), "num_heads": (1, 2, 2), "img_size": 32, "window_size": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model("swin_tiny_patch4_window7_224", num_classes=5, **small).eval()
+    save_teacher(network, tmp_path, extra_cfg={"input_size": (3, 32, 32)})
+    images, expected = torch.rand(2, 3, 32, 32), _load(tmp_path)
+
+    def old(key: str) -> str:
+        key = re.sub(r"layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
+        return key.replace("head.fc.", "head.")
+
+    def rename(tensors):
+        return {old(key): tensor for key, tensor in tensors.items()}
+
+    _edit_weights(tmp_path, rename)
+    converted = _load(tmp_path)
+    torch.testing.assert_close(converted.logits(images), expected.logits(images), rtol=0, atol=0)
+    assert not converted.network.pretrained_cfg.get("state_dict")
+    whole = load_file(tmp_path / "model.safetensors")
+    for change, message in (
+        ({"layers.0.blocks.0.mlp.fc1.weight": torch.zeros(3, 3)}, "lacks"),
+        ({"extra": torch.zeros(1)}, "lacks|extra"),
+        ({"head.weight": torch.zeros(7, 64)}, "lacks"),
+        ({"norm.weight": torch.full((64,), torch.nan)}, "norm.weight holds NaN"),
+    ):
+        save_file({**whole, **change}, tmp_path / "model.safetensors")
+        with pytest.raises(TeacherError, match=message):
+            _load(tmp_path)
+
+
+def test_tensors_under_several_names_are_saved(tmp_path):
+    """CoaT shares its position encodings between blocks; timm's own way of saving refuses it."""
+    with torch.random.fork_rng(devices=[]):
+        network = timm.create_model(
+            "coat_tiny", num_classes=3, embed_dims=(16, 16, 16, 16), serial_depths=(2, 1, 1, 1)
+        )
+    network = network.eval()
+    save_teacher(network, tmp_path, extra_cfg={"input_size": (3, 64, 64)}, model_args=None)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert kept.keys() == network.state_dict().keys()
+    assert all(torch.equal(kept[key], value) for key, value in network.state_dict().items())
+
+
+def test_bounds_may_be_infinite_where_a_new_network_has_them_so():
+    from torch import nn
+
+    from hf_free.teachers.weights import check_finite
+
+    network = nn.Module()
+    network.register_buffer("bound", torch.tensor(torch.inf))
+    network.register_buffer("variance", torch.ones(2))
+    check_finite({"bound": torch.tensor(-torch.inf), "variance": torch.zeros(2)}, "org/x", network)
+    for wrong in ({"bound": torch.tensor(torch.nan)}, {"variance": torch.tensor([1.0, torch.inf])}):
+        with pytest.raises(TeacherError, match=f"org/x: tensor {next(iter(wrong))} holds NaN or infinite"):
+            check_finite(wrong, "org/x", network)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fixed", "size"),
+    [("conv4", True, 32), ("vit", False, 32), ("resnet", False, 48), ("mobilenet", False, 64)],
+)
+def test_fixed_and_flexible_inputs_are_told_apart_and_both_answer(tmp_path, kind, fixed, size):
+    teacher = _load(pico_folder(tmp_path, kind, size=size))
+    assert teacher.record.fixed_input_size is fixed
+    assert teacher.record.input_size == (3, size, size)
+    assert teacher.logits(torch.rand(1, 1, 20, 30)).shape == (1, 5)
+
+
+def test_interpolation_is_the_teachers_own(tmp_path):
+    folder, images = pico_folder(tmp_path), torch.rand(2, 3, 57, 40)
+    seen = {}
+    for name in ("nearest", "bilinear", "bicubic", "magic"):
+        _edit(folder, pretrained_cfg={"interpolation": name})
+        teacher = _load(folder)
+        seen[name] = teacher.prepare(images)
+        assert ("unknown interpolation" in " ".join(teacher.record.notes)) == (name == "magic")
+    assert torch.equal(seen["magic"], seen["bilinear"])
+    assert not torch.equal(seen["nearest"], seen["bilinear"])
+    assert not torch.equal(seen["bicubic"], seen["bilinear"])

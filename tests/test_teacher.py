@@ -162,8 +162,29 @@ def test_several_outputs_are_reduced_to_one():
         reduce_logits([a, b[:, :4]])
     with pytest.raises(TeacherError, match="shape \\(2, 5, 1\\)"):
         reduce_logits(a[..., None])
-    with pytest.raises(TeacherError, match="type dict"):
-        reduce_logits({"logits": a})
+    torch.testing.assert_close(reduce_logits([a, b, b]), (a + 2 * b) / 3)
+    assert torch.equal(reduce_logits({"logits": a, "hidden": b[:, :2]}), a)
+    torch.testing.assert_close(reduce_logits({"head": a, "head_dist": b}), (a + b) / 2)
+    for nothing in ({}, (), None, "logits", (a, None)):
+        with pytest.raises(TeacherError, match=f"type {type(nothing).__name__}|type list"):
+            reduce_logits(nothing)
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "efficientformerv2_s0"])
+def test_distilled_heads_of_other_families_are_averaged(name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model(name, num_classes=3).eval()
+    heads = network.get_classifier()
+    assert len(heads) == 2
+    teacher = build_teacher(network, record_for(network))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = network.forward_features(teacher.prepare(x))
+        features = network.forward_head(maps, pre_logits=True)
+        expected = sum(head(features) for head in heads) / 2
+        torch.testing.assert_close(teacher(x).logits, expected)
+        torch.testing.assert_close(teacher.logits(x), expected)
 
 
 def test_normalisation_is_counted_by_type():

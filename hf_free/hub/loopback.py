@@ -22,14 +22,14 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hf_free.hub.loopback_http import Fault, FaultKind, HubServer, LoggedRequest
 from hf_free.hub.loopback_routes import Routes
-from hf_free.hub.loopback_store import Commit, Repository, Store, StoreError, User
+from hf_free.hub.loopback_store import Collection, Commit, Repository, Store, StoreError, User
 
 __all__ = ["Fault", "LoggedRequest", "LoopbackHub", "StoreError"]
 
@@ -138,6 +138,17 @@ class LoopbackHub:
             parent = repository.resolve(branch if ref in repository.refs else "main")
             blobs = {path: self.store.blob(path, data) for path, data in files.items()}
             return self.store.commit(repository, {**parent.files, **blobs}, message, author, ref=ref, parent=parent).id
+
+    def add_collection(self, slug: str, items: Sequence[str | tuple[str, str]], private: bool = False) -> None:
+        """Put a collection there.
+
+        Args:
+            slug: `org/name-with-hexadecimal-id`, as its page's address ends.
+            items: Ids of models, or (kind, id) of something else.
+            private: Whether only members of the namespace see it.
+        """
+        pairs = tuple(("model", item) if isinstance(item, str) else item for item in items)
+        self.store.collections[slug] = Collection(pairs, private)
 
     def repository(self, repo_id: str, repo_type: str = "model") -> Repository:
         """A repository's record.

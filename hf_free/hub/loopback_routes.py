@@ -129,6 +129,22 @@ class Routes(FileRoutes):
             headers["Link"] = f'<{request.endpoint}{request.path}?{text}>; rel="next"'
         return Answer(found[start : start + limit], headers=headers)
 
+    @route("GET", r"/api/collections/(?P<slug>[^/]+/[^/]+)")
+    def collection(self, request: Request, slug: str) -> Answer:
+        """What a collection holds; a private one is not there for others."""
+        found, owner = self.store.collections.get(slug), slug.split("/")[0]
+        if found is None or (found.private and not self.store.is_own(request.user, owner)):
+            raise StoreError(404, "Collection not found")
+        items = [
+            {"_id": f"{place:024x}", "id": name, "type": kind, "position": place}
+            for place, (kind, name) in enumerate(found.items)
+        ]
+        details = {"title": slug.split("/")[1], "owner": {"name": owner}, "private": found.private, "items": items}
+        return Answer(
+            {"slug": slug, "lastUpdated": "2026-01-01T00:00:00.000Z", "position": 0, "theme": "blue", "upvotes": 0}
+            | details
+        )
+
     @route("GET", API + r"(?:/revision/(?P<revision>[^/]+))?")
     def info(self, request: Request, kind: str, repo: str, revision: str | None) -> Answer:
         """Commit, files, card data and visibility of a repository."""

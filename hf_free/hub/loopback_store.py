@@ -53,6 +53,14 @@ class User:
 
 
 @dataclass(frozen=True)
+class Collection:
+    """What somebody put together: (kind, id) of each item, in order."""
+
+    items: tuple[tuple[str, str], ...]
+    private: bool = False
+
+
+@dataclass(frozen=True)
 class Blob:
     """One file's content: both hashes in hexadecimal, the size in bytes, and whether it is stored as a large file."""
 
@@ -166,6 +174,7 @@ class Store:
         self.lock = threading.RLock()
         self.users: dict[str, User] = {}
         self.repositories: dict[tuple[str, str], Repository] = {}
+        self.collections: dict[str, Collection] = {}
         (root / "blobs").mkdir(parents=True, exist_ok=True)
 
     # ---- bytes
@@ -263,7 +272,12 @@ class Store:
     @staticmethod
     def is_member(user: User | None, repository: Repository) -> bool:
         """Whether a user belongs to the namespace of a repository."""
-        return user is not None and repository.id.split("/")[0] in (user.name, *user.organizations)
+        return Store.is_own(user, repository.id.split("/")[0])
+
+    @staticmethod
+    def is_own(user: User | None, namespace: str) -> bool:
+        """Whether a namespace is a user's own, or that of an organisation she belongs to."""
+        return user is not None and namespace in (user.name, *user.organizations)
 
     def check_write(self, user: User | None, namespace: str) -> User:
         """Let a user write to a namespace.

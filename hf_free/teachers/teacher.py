@@ -237,6 +237,9 @@ class Answers(nn.Module):
 def reduce_logits(output: Any) -> Tensor:
     """Reduce a network's output to one tensor of logits: several heads (distilled models) are averaged.
 
+    Args:
+        output: Logits, several of them in a tuple, list or mapping, or a mapping with the key `logits`.
+
     Raises:
         TeacherError: an output that is not (batch, classes), or several of them.
     """
@@ -251,8 +254,12 @@ def reduce_logits(output: Any) -> Tensor:
 
 
 def _mean_of(outputs: Any) -> Tensor:
+    if isinstance(outputs, Mapping):  # as transformers name them, else a head a key
+        outputs = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
     if not isinstance(outputs, Sequence) or not outputs or not all(isinstance(t, Tensor) for t in outputs):
-        raise TeacherError(f"an output of type {type(outputs).__name__}", allowed="a tensor or a tuple of tensors")
+        raise TeacherError(
+            f"an output of type {type(outputs).__name__}", allowed="a tensor, or a tuple, list or mapping of tensors"
+        )
     if len({t.shape for t in outputs}) > 1:
         shapes = ", ".join(str(tuple(t.shape)) for t in outputs)
         raise TeacherError(f"several outputs of different shapes: {shapes}", allowed="outputs of one shape")

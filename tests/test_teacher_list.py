@@ -1,0 +1,182 @@
+"""YAML lists and collections: what they name, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pico import pico_files, pico_folder, pico_teacher
+
+from hf_free.cli.arguments import expand_list_files
+from hf_free.cli.main import main
+from hf_free.errors import TeacherError, TeacherReferenceError
+from hf_free.hub.reference import TeacherReference
+from hf_free.hub.teacher_list import expand, read_teacher_list
+from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.pool import TeacherPool
+
+ONE_FILE = """
+- name: alone
+  path: alone.safetensors
+  architecture: conv4_32
+  num_classes: 5
+  model_args: {width: 8, img_size: 32}
+  input_size: [3, 32, 32]
+  mean: [0.5, 0.4, 0.3]
+  std: [0.25, 0.2, 0.3]
+  label_names: [a, b, c, d, e]
+"""
+
+
+def _write(folder: Path, text: str) -> str:
+    path = folder / "teachers.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> str:
+    """A list with a single weights file."""
+    pico_folder(tmp_path / "whole")
+    (tmp_path / "whole" / "model.safetensors").rename(tmp_path / "alone.safetensors")
+    return _write(tmp_path, ONE_FILE)
+
+
+def test_texts_stay_and_mappings_get_a_name(tmp_path):
+    path = _write(
+        tmp_path,
+        "teachers:\n  - org/a@v1:0-4\n  - {id: org/b, revision: v2, classes: [3, 7]}\n"
+        "  - {name: c, id: org/c, classes: 0-2, mean: [0, 0, 0]}\n",
+    )
+    texts = expand(["org/x", path, "org/y"])
+    assert texts == ["org/x", "org/a@v1:0-4", f"{path}#2", f"{path}#c", "org/y"]
+    assert expand_list_files([path]) == texts[1:4]
+    second, third = (TeacherReference.parse(text) for text in texts[2:4])
+    assert (second.location, second.revision, second.classes, second.config) == ("org/b", "v2", (3, 7), None)
+    assert (third.location, third.classes, json.loads(third.config or "")) == ("org/c", (0, 1, 2), {"mean": [0, 0, 0]})
+    assert [str(second), str(third)] == texts[2:4]
+    assert second != TeacherReference.parse("org/b@v2")
+
+
+def test_a_single_weights_file_with_its_architecture(alone):
+    teacher, expected = load_teacher(TeacherReference.parse(f"{alone}#alone")), pico_teacher("conv4")
+    images = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(teacher.logits(images), expected.logits(images))
+    record = teacher.record
+    assert (record.architecture, record.label_names) == ("conv4_32", ("a", "b", "c", "d", "e"))
+    assert (record.reference, list(record.sha256)) == (f"{alone}#alone", ["alone.safetensors"])
+
+
+def test_a_list_works_wherever_teachers_are_named(alone, capsys):
+    pool = TeacherPool([alone, alone], strict=True)
+    assert [record.reference for record in pool.records] == [f"{alone}#alone"] * 2
+    again = TeacherPool([pool.records[0]], strict=True)  # as a resumed run does
+    assert again.records[0].sha256 == pool.records[0].sha256
+    assert main(["inspect", alone, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["usable"], row["classes"]) == (True, 5)
+
+
+def test_what_a_list_says_wins_over_the_folder_and_is_checked(tmp_path):
+    pico_folder(tmp_path / "folder", label_names=["a", "b", "c", "d", "e"])
+    path = _write(
+        tmp_path,
+        "- {path: folder, label_names: [k, l, m, n, o], mean: 0.5, interpolation: bicubic, classes: [4, 0]}\n"
+        "- {path: folder, architecture: conv4_33}\n- {path: folder, num_classes: 7}\n"
+        "- {path: folder, model_args: {checkpoint_path: x}}\n",
+    )
+    record = load_teacher(TeacherReference.parse(f"{path}#1")).record
+    assert (record.label_names, record.mean, record.interpolation) == (("o", "k"), (0.5, 0.5, 0.5), "bicubic")
+    assert (record.std, record.classes) == (pico_teacher().record.std, (4, 0))
+    for name, problem in (
+        ("2", "knows no architecture 'conv4_33'"),
+        ("3", "num_classes is 5 where|a head of 5 outputs for 7 classes"),
+        ("4", "model_args.checkpoint_path is not allowed"),
+    ):
+        with pytest.raises(TeacherError, match=problem):
+            load_teacher(TeacherReference.parse(f"{path}#{name}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "holds no list of teachers"),
+        ("teachers: org/a", "holds no list of teachers"),
+        ("{a: 1}", "holds no list of teachers"),
+        ("[[", "not valid YAML"),
+        ("- 7", "entry 1 is a int"),
+        ("- resnet18", "without an organisation"),
+        ("- {revision: v2}", "not exactly one of id and path"),
+        ("- {id: org/a, path: .}", "not exactly one of id and path"),
+        ("- {id: a}", "entry 1 is wrong: 'a' names 'a' without"),
+        ("- {id: org/a, revision: ../x}", "malformed revision"),
+        ("- {id: org/a, classes: [1, 1]}", "names class 1 twice"),
+        ("- {id: org/a, classes: {0: 1}}", "malformed classes"),
+        ("- {id: org/a, weights: x}", "unknown key 'weights'"),
+        ("- {id: org/a, mean: 2020-01-01}", "no plain value"),
+        ("- {id: org/a, name: a b}", "the name 'a b'"),
+        ("- {id: org/a, name: x}\n- {id: org/b, name: x}", "the name 'x'"),
+        ("- {path: gone}", "does not exist"),
+        ("- {path: ., revision: v2}", "a revision beside a path"),
+        ("- {path: teachers.yaml}", "a .safetensors file"),
+        ("- {path: w.safetensors, num_classes: 5}", "a weights file without its architecture"),
+        ("- {path: w.safetensors, architecture: resnet18}", "a weights file without its num_classes"),
+    ],
+)
+def test_refused(tmp_path, text, problem):
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    path = _write(tmp_path, text)
+    with pytest.raises(TeacherReferenceError) as caught:
+        read_teacher_list(path)
+    error = caught.value
+    assert problem in error.given or problem in error.allowed
+    assert error.allowed
+    assert error.action or path in error.given
+
+
+def test_an_entry_that_is_not_there(alone):
+    with pytest.raises(TeacherReferenceError, match="no entry 'other'"):
+        TeacherReference.parse(f"{alone}#other")
+    with pytest.raises(TeacherReferenceError, match="cannot read"):
+        TeacherReference.parse("gone.yaml#1")
+
+
+# ---- collections, over HTTP
+
+
+def test_collections_over_http(hub, tokens, run_client, tmp_path):
+    for name in ("one", "two"):
+        hub.add_repo(f"alice/in-collection-{name}", pico_files())
+    items = ["alice/in-collection-two", ("dataset", "alice/data"), "alice/in-collection-one", ("paper", "2312.0")]
+    hub.add_collection("alice/birds-65f0c0ffee", items)
+    hub.add_collection("alice/mine-65f0c0ffef", items, private=True)
+    hub.add_collection("alice/empty-65f0c0fff0", [("paper", "2312.0")])
+    code = """
+import json
+from hf_free.errors import HfFreeError
+from hf_free.hub.teacher_list import expand
+from hf_free.teachers.pool import TeacherPool
+out = {}
+for text in ("birds-65f0c0ffee", "birds-65f0c0ffee:0-2", "birds-65f0c0ffee@v2", "mine-65f0c0ffef", "empty-65f0c0fff0",
+             "gone"):
+    try:
+        out[text] = expand([f"collection:alice/{text}"])
+    except HfFreeError as error:
+        out[text] = f"{type(error).__name__}: {error}"
+pool = TeacherPool(["collection:alice/birds-65f0c0ffee:0,2"], strict=True)
+out["pool"] = [[record.repo_id, record.num_classes, record.reference] for record in pool.records]
+print(json.dumps(out))
+"""
+    two, one = "alice/in-collection-two", "alice/in-collection-one"
+    seen = run_client(code).json
+    assert seen["birds-65f0c0ffee"] == [two, one]
+    assert seen["birds-65f0c0ffee:0-2"] == [f"{two}:0-2", f"{one}:0-2"]
+    assert "a collection has no revisions" in seen["birds-65f0c0ffee@v2"]
+    assert "holds no model" in seen["empty-65f0c0fff0"]
+    for hidden in ("mine-65f0c0ffef", "gone"):
+        assert seen[hidden].startswith(f"HubError: the Hub has no collection alice/{hidden}, or it is private")
+    assert seen["pool"] == [[two, 2, f"{two}:0,2"], [one, 2, f"{one}:0,2"]]
+    owner = run_client(code, token=tokens["alice"], home=tmp_path / "owner").json
+    assert owner["mine-65f0c0ffef"] == [two, one]
