@@ -390,6 +390,18 @@ class TestStrictLoading:
             MetaLearner(LearnerConfig(backbone="resnet_nowhere"))
 
 
+def test_a_transductive_maml_learner_never_uses_running_statistics():
+    """FREE's published learner has none: support and query pictures are normalised by themselves."""
+    learner = make("conv4_32", head="maml", batchnorm="transductive")
+    other = make("conv4_32", head="maml", batchnorm="transductive")
+    for layer in other.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(1, 9)
+    found = [one.adapt(pictures(), LABELS).predict_proba(pictures(9, seed=2)) for one in (learner, other)]
+    torch.testing.assert_close(*found)
+
+
 class TestStartingFrom:
     def test_another_learner_gives_its_weights_and_provenance(self, tmp_path):
         other = make(record={"data_free": False})

@@ -1,0 +1,60 @@
+"""Are two teachers' classes the same class? What the teachers' answers say, against the names they really have.
+
+python examples/clashes.py ZOO [--pictures 2000] [--episodes 3000]
+
+ZOO is a folder of teachers whose label_names are right; they are only used to judge. Prints a table of thresholds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from hf_free.device import Precision
+from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.inversion.task import to_uint8
+from hf_free.learner.clashes import CLASH, clash_scores
+from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.replay import draw_classes
+from hf_free.teachers.pool import TeacherPool
+
+
+def main() -> None:
+    """Ask every teacher about drawn pictures, and count what the answers' correlations find."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zoo", type=Path)
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--episodes", type=int, default=3000)
+    wanted = parser.parse_args()
+    torch.manual_seed(0)
+
+    pool = TeacherPool(sorted(str(path.parent) for path in wanted.zoo.glob("*/config.json")))
+    sheet = AnswerSheet([record.num_classes for record in pool.records])
+    pictures = dead_leaves(wanted.pictures, 32, generator=torch.Generator().manual_seed(0))
+    answers = sheet.ask(pool, to_uint8(pictures), Precision.choose("auto", torch.device("cpu")))
+    scores = clash_scores(answers, sheet.sizes)
+
+    names = [name for record in pool.records for name in record.label_names or ()]
+    numbers = torch.tensor([sorted(set(names)).index(name) for name in names])
+    teachers = torch.arange(len(pool)).repeat_interleave(torch.tensor(sheet.sizes))
+    others = teachers[:, None] != teachers
+    same = (numbers[:, None] == numbers) & others
+
+    print(f"{len(names)} classes of {len(pool)} teachers, {len(set(names))} names, {len(pictures)} drawn pictures")
+    print("threshold  share of pairs  precision  recall  episodes of 5 with one class under two labels")
+    for threshold in (2.0, 0.25, 0.3, CLASH, 0.4, 0.45, 0.5):
+        clash = (scores >= threshold) & others
+        right = (clash & same).sum()
+        double = 0
+        for _ in range(wanted.episodes):
+            drawn = numbers[draw_classes(range(len(names)), clash, 5)]
+            double += len(set(drawn.tolist())) < len(drawn)
+        share, precision, recall = clash.sum() / others.sum(), right / clash.sum().clamp_min(1), right / same.sum()
+        label = "no word" if threshold > 1 else f"{threshold:.2f}"
+        print(f"{label:9}  {share:14.4f}  {precision:9.2f}  {recall:6.2f}  {double / wanted.episodes:.3f}")
+
+
+if __name__ == "__main__":
+    main()
