@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from benchmark_five_report import draw_costs, draw_losses, goals, markdown, summarise
@@ -38,6 +38,7 @@ from hf_free.errors import HfFreeError
 from hf_free.evaluation import evaluate
 from hf_free.flops import count
 from hf_free.inversion import rivals
+from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.bell import Distiller
 from hf_free.learner.distill import AnswerSheet
@@ -54,6 +55,8 @@ DIGIT_TEACHERS = 12
 """How many of them are made."""
 
 METHODS = ("five", "fresh", "pixels")
+
+Kind = TypeVar("Kind", bound=Five)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the generator of FIVE and of its rival")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the generators")
     known = ", ".join(asdict(Plan()))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help=f"{known}; or five.KEY")
     return parser.parse_args()
@@ -132,9 +135,11 @@ class Benchmark:
     def __init__(self, options: argparse.Namespace) -> None:
         given = parse_assignments(options.set)
         five = FreeConfig.from_dict({"five": given.pop("five", {})}).five
-        unknown = set(given) - set(asdict(Plan()))
-        if unknown:
-            sys.exit(f"--set {', '.join(unknown)}: not known; {', '.join(asdict(Plan()))}, or five.KEY")
+        for key, value in given.items():
+            if key not in asdict(Plan()):
+                sys.exit(f"--set {key}: not known; {', '.join(asdict(Plan()))}, or five.KEY")
+            if not isinstance(value, int) or value < 1:
+                sys.exit(f"--set {key}={value}: a whole number of at least 1 is wanted")
         self.plan, self.five_config = replace(QUICK if options.quick else Plan(), **given), five
         self.device, self.seed, self.is_compiled = choose_device(options.device), options.seed, options.compile
         self.precision = Precision.choose(options.precision, self.device)
@@ -215,17 +220,12 @@ class Benchmark:
 
     # ---- the generators
 
-    def new_five(self, *, inner_steps: int | None = None, weights: str | None = None) -> rivals.WatchedFive:
+    def new_five(self, kind: type[Kind], *, inner_steps: int | None = None, weights: str | None = None) -> Kind:
         """A FIVE with random weights of the benchmark's seed, or with those a part left behind."""
         torch.manual_seed(self.seed)
         config = self.five_config if inner_steps is None else replace(self.five_config, inner_steps=inner_steps)
-        five = rivals.WatchedFive(
-            config,
-            image_size=self.image_size,
-            channels=self.channels,
-            device=self.device,
-            precision=self.precision,
-        )
+        size = {"image_size": self.image_size, "channels": self.channels}
+        five = kind(config, **size, device=self.device, precision=self.precision)
         if weights is not None:
             five.generator.load_state_dict(load_file(self.folder.root / "parts" / f"{weights}.safetensors"))
         if self.is_compiled:
@@ -234,7 +234,7 @@ class Benchmark:
 
     def meta_train(self) -> dict[str, Any]:
         """FIVE's outer loop on the training teachers; the tasks recovered on the way are thrown away."""
-        five = self.new_five()
+        five = self.new_five(Five)
         five.adapt(self.pool[0], steps=2)  # not part of the time: the first steps load kernels, or compile
         steps, share = self.plan.meta_steps, min(self.five_config.teachers_per_step, len(self.pool))
 
@@ -248,7 +248,7 @@ class Benchmark:
 
     def train_jointly(self) -> dict[str, Any]:
         """One generator for all training teachers without an inner loop: as many gradients of as many teachers."""
-        five = self.new_five(inner_steps=1)
+        five = self.new_five(Five, inner_steps=1)
         steps = self.plan.meta_steps * self.five_config.inner_steps
 
         def work() -> None:
@@ -277,7 +277,7 @@ class Benchmark:
     def recover_tasks(self) -> dict[str, list[dict[str, Any]]]:
         """Tasks of each method, teacher by teacher: other load on the machine meets all methods alike."""
         plan = self.plan
-        five, scratch = self.new_five(weights="meta"), self.new_five()
+        five, scratch = self.new_five(Five, weights="meta"), self.new_five(Five)
         recover = {
             "five": lambda teacher, i: rivals.five_task(five, teacher, i),
             "fresh": lambda teacher, i: rivals.fresh_generator_task(scratch, teacher, i, steps=plan.fresh_steps),
@@ -354,11 +354,12 @@ class Benchmark:
 
     def measure_curves(self, number: int) -> dict[str, Any]:
         """Losses by steps on a held-out teacher, from the same latents and canvases."""
-        short = min(self.plan.curve_steps, 10 * self.five_config.inner_steps)
-        starts = {"meta": short, "joint": short, "fresh": self.plan.curve_steps}
+        k = self.five_config.inner_steps
+        longest = max(k, self.plan.curve_steps)
+        starts = {"meta": min(longest, 10 * k), "joint": min(longest, 10 * k), "fresh": longest}
         curves = {}
         for start, steps in starts.items():
-            five = self.new_five(weights=None if start == "fresh" else start)
+            five = self.new_five(rivals.WatchedFive, weights=None if start == "fresh" else start)
             if start == "fresh":
                 torch.manual_seed(self.seed * 100_003 + number)
                 rivals.renew(five)
@@ -384,7 +385,7 @@ class Benchmark:
         peak = measuring.matmul_peak(
             self.device, self.precision.dtype or torch.float32, seconds=0.1 * self.plan.rounds
         )
-        five, teacher = self.new_five(), self.pool[0]
+        five, teacher = self.new_five(Five), self.pool[0]
         _, wanted, _ = five.adapt(teacher, steps=1)
         images = len(wanted.labels)
         cost = count(five.generator, (self.five_config.latent_dim,), batch_size=images) + count(teacher) * images

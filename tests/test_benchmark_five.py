@@ -196,6 +196,7 @@ def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, mon
     [
         (["--zoo", "nowhere"], "nowhere holds 0 teacher(s), at least 3 are wanted: give their folder with --zoo"),
         (["--set", "task=3"], "--set task: not known; tasks, fresh_tasks"),
+        (["--set", "tasks=0"], "--set tasks=0: a whole number of at least 1 is wanted"),
         (["--set", "five.width=-1"], "Error: five.width = -1 cannot be used"),
         (["--device", "cuda:99"], "Error: device 'cuda:99' cannot be used"),
     ],
