@@ -90,7 +90,7 @@ class FiveConfig:
     """Weight of the total variation, for teachers without BatchNorm."""
     feature_norm: float = Field(default=0.0, ge=0)
     """Weight of the magnitude of the teacher's features, for teachers without BatchNorm."""
-    borrowed_batchnorm: float = Field(default=0.0, ge=0)
+    borrowed_batchnorm: float = Field(default=1.0, ge=0)
     """Weight of the BatchNorm distance to another teacher of the pool, for teachers without BatchNorm."""
     diversity: float = Field(default=0.0, ge=0)
     """Weight of the hinge that keeps the pictures of a class apart in the teacher's features."""
@@ -102,8 +102,9 @@ class FiveConfig:
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
     """A recovered task whose teacher recognises a smaller share of its images is left out."""
-    min_diversity: float = Field(default=0.0, ge=0, le=2)
-    """A recovered task whose pictures of a class lie closer together, on average, is left out."""
+    min_diversity: float = Field(default=0.01, ge=0, le=2)
+    """A recovered task whose pictures of a class lie closer together in the teacher's features (mean cosine distance)
+    is left out; collapsed tasks have down to 0.004, tasks over canvases 0.035 and more."""
 
     @model_validator(mode="after")
     def _pulls_somewhere(self) -> FiveConfig:
@@ -130,8 +131,10 @@ class BellConfig:
 
     objective: Literal["distill", "align"] = "distill"
     """`distill`: every teacher asked about every image; `align`: the paper's sequential steps and replay."""
-    lr: float = Field(default=3e-3, gt=0, lt=10)
-    """Peak learning rate of the meta-learner (outer step)."""
+    lr: float = Field(default=1e-2, gt=0, lt=10)
+    """Peak Adam learning rate of the meta-learner (outer step)."""
+    matrix_lr: float = Field(default=0.1, ge=0, lt=10)
+    """Peak Muon learning rate of linear layers and convolutions in `distill`; 0 leaves them to AdamW as well."""
     inner_lr: float = Field(default=1e-3, gt=0, lt=10)
     """Adam learning rate of the sequential inner steps (FREE: 1e-3)."""
     weight_decay: float = Field(default=1e-4, ge=0)

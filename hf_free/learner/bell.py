@@ -26,6 +26,7 @@ from hf_free.learner.align import interpolate, pairwise_cosine, sequential_steps
 from hf_free.learner.clashes import find_clashes
 from hf_free.learner.distill import AnswerSheet, GroupedCentre, answer_loss
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.muon import Muon
 from hf_free.learner.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.memory import TaskMemory
 
@@ -75,15 +76,18 @@ class Distiller:
         self.centre = GroupedCentre(sheet.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
-        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused
+        self.optimizer: torch.optim.Optimizer = (
+            Muon(parameters, matrix_lr=config.matrix_lr, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+            if config.matrix_lr
+            else torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         )
+        self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
         """`updates_per_step` updates on random pictures of the memory; see `Bell`."""
         self.learner.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * rate
+        for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
+            group["lr"] = peak * rate
         total = torch.zeros((), device=self.learner.device)
         for _ in range(self.config.updates_per_step):
             sample = memory.sample(self.config.batch_size)

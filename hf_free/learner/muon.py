@@ -1,0 +1,98 @@
+"""Muon: gradients of matrices are orthogonalised before they are followed, so that every direction learns as fast.
+
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024, kellerjordan.github.io/posts/muon);
+convolution kernels are flattened to (out, in x height x width) as in Jordan's CIFAR-10 speed runs. torch.optim.Muon
+takes two-dimensional parameters only, and a convolutional learner's are not. Everything that is no matrix (biases,
+norms, embeddings) is AdamW's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic a x + b x^3 + c x^5 that drives singular values towards 1 (Jordan et al. 2024)."""
+
+ITERATIONS = 5
+"""Of that quintic: singular values end between about 0.7 and 1.2 (Jordan et al. 2024)."""
+
+MOMENTUM = 0.9
+"""Nesterov momentum; 0.95, Jordan's, ended slightly worse here (docs/experiments.md)."""
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """The matrix (R, C) with all its singular values near 1: U V^T of U S V^T, by Newton-Schulz iteration."""
+    a, b, c = COEFFICIENTS
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether a parameter maps many inputs to many outputs: a linear layer or a convolution that is not depthwise."""
+    return parameter.ndim in (2, 4) and min(parameter.shape[:2]) > 1
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for matrices, AdamW for the rest, in one optimiser.
+
+    Args:
+        parameters: Trainable parameters.
+        matrix_lr: Muon's rate: an update of a matrix has spectral norm of about this, times sqrt(rows / columns) where
+            there are more rows than columns.
+        lr: AdamW's rate for the rest.
+        weight_decay: Decoupled, for both.
+        fused: See `torch.optim.AdamW`.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        matrix_lr: float,
+        lr: float,
+        weight_decay: float,
+        fused: bool | None = None,
+    ) -> None:
+        every = list(parameters)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in every if is_matrix(p)], "lr": matrix_lr, "orthogonal": True},
+            {"params": [p for p in every if not is_matrix(p)], "lr": lr, "orthogonal": False},
+        ]
+        super().__init__([g for g in groups if g["params"]], lr=lr, weight_decay=weight_decay, fused=fused)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of all parameters that have a gradient; matrices' gradients are used up."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["orthogonal"]:
+                for parameter in group["params"]:
+                    self._step_matrix(parameter, group["lr"], group["weight_decay"])
+        super().step()  # sees the others only: the matrices have no gradient any more
+        return loss
+
+    def _step_matrix(self, parameter: Tensor, lr: float, weight_decay: float) -> None:
+        gradient = parameter.grad
+        if gradient is None:
+            return
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+            state["step"] = torch.zeros(())  # AdamW looks for one when a state is restored
+        momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
+        ahead = gradient.add(momentum, alpha=MOMENTUM).flatten(1)
+        stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
+        parameter.mul_(1 - lr * weight_decay)
+        parameter.add_(orthogonalize(ahead).view(parameter.shape), alpha=-lr * stretch)
+        parameter.grad = None
