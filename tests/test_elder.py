@@ -182,3 +182,36 @@ def test_one_new_teacher_is_enough_only_for_a_learner(folders, tmp_path):
         train(_config([folders["c"]]), output=tmp_path)
     with pytest.raises(RunError, match="fewer than two tasks"):
         train(_config([folders["c"]], "timm:test_resnet"), output=tmp_path)
+
+
+def test_a_start_from_timms_weights_is_named_not_data_free(hub, run_client, folders, tmp_path):
+    import timm
+    from safetensors.torch import save
+
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        weights = timm.create_model("test_resnet").state_dict()
+    hub.add_repo("timm/test_resnet.r160_in1k", {"model.safetensors": save(weights), "config.json": b"{}"})
+    start = {"backbone": "test_resnet", "image_size": 32, "init_from": "timm:test_resnet"}
+    config = _config([folders["a"], folders["b"]], learner=start, trainer={"steps": 2, "warmup_steps": 0})
+    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    code = f"""
+import json, torch; torch.set_num_threads(1)
+from pathlib import Path
+from hf_free.config import FreeConfig
+from hf_free.data import LabelledImages
+from hf_free.evaluation import evaluate
+from hf_free.trainer import train
+run = Path({str(tmp_path / "run")!r})
+learner = train(FreeConfig.from_yaml({str(tmp_path / "run.yaml")!r}), output=run)
+pictures = LabelledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
+rows = evaluate(learner, pictures, n_way=2, k_shots=(1,), n_query=2, episodes=2).rows
+card = (run / "learner" / "README.md").read_text()
+print(json.dumps([learner.record["data_free"], learner.mean.flatten().tolist(), card, rows[0].method]))
+"""
+    data_free, mean, card, method = run_client(code).json
+    assert data_free is False
+    assert mean == [0.5, 0.5, 0.5]  # what timm's weights are used to; the teachers have 0.5, 0.4, 0.3
+    assert "**Not data-free.** It started from weights that were trained on pictures (timm:test_resnet)" in card
+    assert "data-free" not in card.partition("\n---\n")[0]  # no such tag
+    assert method == "learner (not data-free)"
