@@ -104,3 +104,18 @@ def test_no_layers_no_distances():
     with collected_distances(teacher.batchnorm_layers()) as distances:
         teacher.logits(torch.rand(2, 3, 32, 32))
     assert distances == []
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 5, 5), (40, 8, 16, 16)])
+def test_gradient_is_that_of_the_plain_formula(shape):
+    torch.manual_seed(0)
+    ours = torch.randn(shape).to(memory_format=torch.channels_last if len(shape) == 4 else torch.preserve_format)
+    ours.requires_grad_()
+    plain = ours.detach().clone().requires_grad_()
+    mean, var = torch.randn(shape[1]), torch.rand(shape[1]) + 0.1
+    statistics_distance(ours, mean, var).backward()
+    dims = [d for d in range(len(shape)) if d != 1]
+    variance, average = torch.var_mean(plain, dims, correction=0)
+    spread = (((variance + EPS) / (var + EPS)).sqrt() - 1).square()
+    ((average - mean).square() / (var + EPS) + spread).mean().backward()
+    assert torch.allclose(ours.grad, plain.grad, rtol=1e-4, atol=1e-8)

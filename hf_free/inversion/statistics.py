@@ -12,6 +12,9 @@ from torch import Tensor, nn
 EPS = 1e-5
 """Guards the division by a channel's variance, as BatchNorm's own default."""
 
+ROWS = 8192
+"""Pixels at once where the variance is computed: as fp32 they stay in a CPU's cache."""
+
 
 @contextmanager
 def collected_distances(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
@@ -47,10 +50,39 @@ def statistics_distance(activations: Tensor, running_mean: Tensor, running_var: 
         running_mean: (C,).
         running_var: (C,).
     """
-    dims = [dim for dim in range(activations.ndim) if dim != 1]
-    # fp32: the variance of half-precision activations loses too many digits
-    variance, mean = torch.var_mean(activations.float(), dims, correction=0)
+    mean, variance = _Moments.apply(activations)
     stored = running_var.float() + EPS
     shift = (mean - running_mean.float()).square() / stored
     spread = ((variance + EPS).sqrt() / stored.sqrt() - 1).square()
     return (shift + spread).mean()
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and variance of each channel of (B, C, ...) activations, in fp32.
+
+    `torch.var_mean` over the channels-last layout does not use a CPU's vectors: 35 ms for 100 maps of 32x32x32, where
+    this takes 1 ms; and its gradient takes several passes over the maps where one is enough.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, ...) -> mean (C,), variance (C,)."""
+        rows = activations.movedim(1, -1).flatten(0, -2)  # a view where channels come last
+        mean = rows.sum(0, dtype=torch.float32) / len(rows)
+        # fp32: the variance of half-precision activations loses too many digits
+        parts = rows.split(ROWS) if rows.device.type == "cpu" else [rows]
+        squares = torch.stack([(part - mean).square_().sum(0) for part in parts]).sum(0)
+        ctx.save_for_backward(activations, mean)
+        return mean, squares / len(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """d mean / dx = 1 / n, d variance / dx = 2 (x - mean) / n: together one multiply-add a value."""
+        activations, mean = ctx.saved_tensors
+        of_mean, of_variance = gradients
+        count = activations.numel() // len(mean)
+        scale = 2 * of_variance / count
+        shift = of_mean / count - scale * mean
+        shape = (1, -1) + (1,) * (activations.ndim - 2)
+        dtype = activations.dtype
+        return torch.addcmul(shift.view(shape).to(dtype), activations, scale.view(shape).to(dtype))
