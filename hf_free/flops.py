@@ -91,7 +91,7 @@ def published_rows() -> list[dict[str, Any]]:
     rows = []
     for name, (architecture, published) in PUBLISHED.items():
         for size, gigaflops in published.items():
-            sized = {"img_size": size} if architecture.startswith("conv4") else {}
+            sized: dict[str, Any] = {"img_size": size} if architecture.startswith("conv4") else {}
             with torch.device("meta"):
                 network = timm.create_model(architecture, num_classes=5, **sized)
             cost = count(network, (3, size, size), input_gradient_only=True)

@@ -26,9 +26,11 @@ _PAPER: dict[str, Any] = {
         "canvas": False,
         "cross_entropy": 1.0,  # [code] oh
         "batchnorm": 0.0,  # [code] --bn 0, its hook is never registered
+        "borrowed_batchnorm": 0.0,
         "adversarial": 1.0,  # [code] adv
         "recover_share": 1.0,
         "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
     },
     "memory": {"drawn_per_step": 0, "max_images": 25_600},  # [code] 400 images a class, 64 classes
     "bell": {

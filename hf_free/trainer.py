@@ -34,7 +34,9 @@ from hf_free.run_folder import RunFolder
 from hf_free.run_results import draw_pictures, log_row, run_record, write_learner
 from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint
 from hf_free.stopping import StopBetweenSteps, Stopped
+from hf_free.teacher_views import draw_teacher_views
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher, TeacherRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,8 +136,10 @@ def train(
                 if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
                     warming_up = state.step <= config.trainer.warmup_steps
                     chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
-                    tasks, terms = five.outer_step(chosen, None if warming_up else bell.student)
-                    tasks = [] if warming_up else _healthy(tasks, config, state, pool)
+                    lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
+                    tasks, terms = five.outer_step(chosen, None if warming_up else bell.student, lender)
+                    judged = [task for task in tasks if task.health.problem] if warming_up else tasks
+                    tasks = _healthy(judged, config, state, pool)
                     target = held_out if len(held_out) < held_out.max_images else memory
                     _remember(target, tasks, config, pool, sheet, precision, state)
 
@@ -165,6 +169,7 @@ def train(
 
     save_file({k: v.contiguous() for k, v in five.generator.state_dict().items()}, run.generator)
     draw_pictures(run, memory, pool)
+    draw_teacher_views(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     learner.eval()
     known = known_teachers(elder, pool.records, sheet)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
@@ -264,13 +269,26 @@ def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple
     return [(usable[place], pool[usable[place]]) for place in places]
 
 
+def _draw_lender(
+    pool: TeacherPool, config: FreeConfig, state: RunState, records: Sequence[TeacherRecord]
+) -> Teacher | None:
+    """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
+    if not config.five.borrowed_batchnorm or all(record.has_batchnorm for record in records):
+        return None
+    lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in state.excluded]
+    return pool[lenders[int(torch.randint(len(lenders), ()))]] if lenders else None
+
+
 def _healthy(
     tasks: Sequence[RecoveredTask], config: FreeConfig, state: RunState, pool: TeacherPool
 ) -> list[RecoveredTask]:
-    """The tasks worth learning from; a teacher that fails again and again is left alone, with the reason."""
+    """The tasks worth learning from; a teacher that fails again and again is left alone, with the reason.
+
+    One that cannot be inverted at all, for want of memory, is left alone at once.
+    """
     kept = []
     for task in tasks:
-        reason = task.health.reason_to_leave_out(config.five.min_teacher_accuracy)
+        reason = task.health.reason_to_leave_out(config.five.min_teacher_accuracy, config.five.min_diversity)
         key = str(task.teacher)
         if reason is None:
             state.failures.pop(key, None)
@@ -279,7 +297,8 @@ def _healthy(
         entry = f"{task.reference}: {reason}"
         state.left_out[entry] = state.left_out.get(entry, 0) + 1
         state.failures[key] = state.failures.get(key, 0) + 1
-        if state.failures[key] >= MAX_FAILURES and task.teacher not in state.excluded:
+        may_fail = 1 if task.health.problem else MAX_FAILURES
+        if state.failures[key] >= may_fail and task.teacher not in state.excluded:
             state.excluded.append(task.teacher)
             state.skipped.append({"reference": task.reference, "reason": reason})
             _check_enough(pool, state, config)

@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 
 from hf_free.cli.main import main
 from hf_free.config import LearnerConfig
+from hf_free.flops import count
+from hf_free.hub.reference import TeacherReference
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.teachers.loader import save_teacher
+from hf_free.teachers.loader import load_teacher, save_teacher
 
 PROGRAM = [sys.executable, "-m", "hf_free.cli.main"]
 COLORS = {"blue": (20, 30, 220), "green": (20, 200, 40), "red": (230, 20, 30)}
@@ -134,7 +136,31 @@ def test_inspect_shows_a_teacher(capsys, teacher_folder):
         assert part in out
     parameters = sum(tensor.numel() for key, tensor in load_file(teacher_folder / "model.safetensors").items()
                      if not key.endswith(("running_mean", "running_var", "num_batches_tracked")))  # fmt: skip
-    assert f"{parameters / 1e6:.2f} M" in out
+    assert f"{parameters / 1e3:.3g} k" in out
+
+
+def test_inspect_and_cost_show_what_a_picture_costs(capsys, teacher_folder, tmp_path):
+    passes = count(load_teacher(TeacherReference.parse(str(teacher_folder))))
+    assert main(["inspect", str(teacher_folder), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["forward_flops"], row["backward_flops"]) == (passes.forward_flops, passes.backward_flops)
+    assert main(["cost", str(teacher_folder), str(tmp_path), "--json"]) == 0
+    found, missing = json.loads(capsys.readouterr().out)
+    assert (found["forward_flops"], found["backward_flops"]) == (passes.forward_flops, passes.backward_flops)
+    assert not missing["usable"]
+    assert main(["cost", str(teacher_folder)]) == 0
+    output = capsys.readouterr()
+    assert f"{passes.backward_flops / 1e6:.3g} MFLOP" in output.out
+    assert "two operations a multiply-add" in output.err
+    assert main(["cost", str(tmp_path)]) == 1
+    assert "cannot be used" in capsys.readouterr().err
+
+
+def test_cost_without_a_model_prints_the_papers_table(capsys):
+    assert main(["cost"]) == 0
+    out = capsys.readouterr().out
+    for row in ("0.03 / 0.03", "7.87 / 7.8", "128.34 / 127."):
+        assert row in out
 
 
 def test_inspect_shows_hostile_labels_as_text(capsys, tmp_path):

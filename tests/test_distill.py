@@ -17,6 +17,7 @@ from hf_free.learner.embedding import hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
 
 # ---- the answer sheet
 
@@ -266,3 +267,37 @@ def test_student_answers_for_the_teacher_asked():
         assert torch.allclose(distiller.student(images, 1), everything[:, 3:], atol=1e-5)
     distiller.student(torch.full_like(images, torch.nan), 0)
     assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())
+
+
+def test_student_leads_to_the_pictures_and_not_into_its_own_weights():
+    distiller = _distiller(AnswerSheet([3, 4]))
+    images = torch.rand(5, 3, 16, 16, requires_grad=True)
+    expected = torch.autograd.grad(distiller.learner.raw_answers(images)[:, :3].square().sum(), images)[0]
+    distiller.student(images, 0).square().sum().backward()
+    assert torch.allclose(images.grad, expected, rtol=1e-3, atol=1e-6)
+    assert all(weight.grad is None and weight.requires_grad for weight in distiller.learner.parameters())
+
+
+class Cramped(nn.Module):
+    """Has memory for a few pictures at once, else asks for a petabyte."""
+
+    def __init__(self, network, room):
+        super().__init__()
+        self.network, self.room = network, room
+
+    def forward(self, x):
+        return self.network(x) if len(x) <= self.room else torch.empty(2**50, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
+    easy, other = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (1, 2))
+    cramped = Teacher(Cramped(other.network, room), other.record)
+    images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
+    sheet = AnswerSheet([3, 3])
+    expected = sheet.ask(TeacherPool.from_teachers([easy, other]), images, Precision())
+    found = sheet.ask(TeacherPool.from_teachers([easy, cramped]), images, Precision())
+    if room == 0:
+        assert found[:, 3:].isnan().all()
+        found[:, 3:] = expected[:, 3:]
+    assert torch.allclose(found, expected, atol=1e-2)

@@ -397,6 +397,14 @@ def test_a_teacher_that_needs_too_much_memory_is_named_and_the_others_go_on():
     assert terms["cross_entropy"] > 0
 
 
+def test_a_lender_that_needs_too_much_memory_is_done_without():
+    teacher = pico_teacher("vit", size=16)
+    (task,), terms = _five(borrowed_batchnorm=1.0).outer_step([(0, teacher)], lender=huge_teacher())
+    assert task.health.problem is None
+    assert "borrowed_batchnorm" not in terms
+    assert terms["cross_entropy"] > 0
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
     class Broken(nn.Module):
         def forward(self, x):

@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from pico import constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
+from torch import nn
 
 from hf_free.config import FreeConfig, merge
 from hf_free.data import load_labelled_images
@@ -27,6 +29,7 @@ from hf_free.redaction import public_record
 from hf_free.run_folder import RunFolder
 from hf_free.stopping import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
 from hf_free.trainer import MAX_FAILURES, Clock, train
 
 TINY = {
@@ -37,6 +40,7 @@ TINY = {
         "inner_steps": 2,
         "teachers_per_step": 2,
         "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
         "recover_share": 0.7,
     },
     "memory": {"drawn_per_step": 8, "max_images": 100, "held_out_images": 16},
@@ -265,7 +269,9 @@ def uninterrupted(tmp_path_factory):
 
 
 CONFIGS = {
-    "default": _config(trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}),
+    "default": _config(
+        trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}, five={"teachers_per_step": 3}
+    ),
     "paper": FreeConfig.from_dict(merge(recipe_values("paper"), REPLAY)),
     "released": FreeConfig.from_dict(merge(recipe_values("released"), {**REPLAY, "seed": 1})),
 }
@@ -293,8 +299,9 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, eve
 def _calls_until_after(config, steps):
     """How often a teacher is asked for until the first inversion after some steps."""
     drawn = min(config.five.teachers_per_step, 3)
+    lent = 1 if config.five.borrowed_batchnorm else 0  # with all three drawn, the ViT is always among them
     asked = 3  # each teacher, about new pictures; in the paper's recipe because two of them name no classes
-    return steps * (drawn + asked) - config.trainer.warmup_steps * asked + 1
+    return steps * (drawn + lent + asked) - config.trainer.warmup_steps * asked + 1
 
 
 def test_same_seed_same_learner_another_seed_another(tmp_path, uninterrupted):
@@ -709,3 +716,41 @@ def test_a_run_draws_on_the_console_it_is_given(tmp_path):
     train(_config(), output=tmp_path, pool=_pool(), console=console)
     assert "step 6/6" in console.file.getvalue()
     assert "recovered images/s" in console.file.getvalue()
+
+
+# ---- more than there is, and teachers' views
+
+
+def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path):
+    class Huge(nn.Module):
+        def forward(self, x):
+            return torch.empty(2**50, dtype=torch.uint8)
+
+    small = pico_teacher("conv4", size=16, num_classes=3)
+    record, huge = replace(small.record, reference="lab/huge"), nn.Sequential(Huge(), small.network)
+    config = _config(five={"teachers_per_step": 4}, trainer={"warmup_steps": 2})
+    learner = train(config, output=tmp_path, pool=_pool(Teacher(huge, record)))
+    (skipped,) = learner.record["skipped"]
+    assert skipped == {"reference": "lab/huge", "reason": "its inversion needs more memory than there is"}
+    # named in the first step already, though that only warms up, and never asked again
+    assert learner.record["left_out"] == {"lab/huge: its inversion needs more memory than there is": 1}
+    card = (tmp_path / "learner" / "README.md").read_text()  # names nobody whose visibility is unknown
+    assert "its inversion needs more memory than there is" in card
+    assert (tmp_path / "pictures" / "teachers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_batchnorm_is_borrowed_where_there_is_none(tmp_path):
+    train(_config(five={"borrowed_batchnorm": 1.0, "teachers_per_step": 3}), output=tmp_path / "on", pool=_pool())
+    rows = [
+        row for row in RunFolder(tmp_path / "on").read_log() if "cross_entropy" in row
+    ]  # while tasks are recovered
+    assert rows
+    assert all(row["borrowed_batchnorm"] > 0 for row in rows)
+    train(_config(five={"borrowed_batchnorm": 0.0, "teachers_per_step": 3}), output=tmp_path / "off", pool=_pool())
+    assert not any("borrowed_batchnorm" in row for row in RunFolder(tmp_path / "off").read_log())
+
+
+def test_tasks_without_variety_are_left_out(tmp_path):
+    config = _config(five={"min_diversity": 1.9}, trainer={"steps": 20})
+    with pytest.raises(RunError, match=r"fewer than two tasks(.|\n)*nearly one picture"):
+        train(config, output=tmp_path, pool=_pool())

@@ -106,15 +106,11 @@ class Five:
         tasks, logged = [], []
         for index, teacher in teachers:
             own = [torch.zeros_like(p) for p in self.generator.parameters()]
-            try:
-                images, wanted, terms = self.adapt(teacher, index, student, own, lender=lender)
-                tasks.append(finish_task(images, wanted.labels, wanted.classes, teacher, index))
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                tasks.append(failed_task(teacher, index, OUT_OF_MEMORY))
-                continue
-            if all(bool(torch.isfinite(g).all()) for g in own):  # a teacher gone wrong must not poison the others
+            task, terms = self._recover(teacher, index, student, own, lender)
+            tasks.append(task)
+            if task.health.problem is None and all(
+                bool(torch.isfinite(g).all()) for g in own
+            ):  # a teacher gone wrong must not poison the others
                 torch._foreach_add_(gradients, own)
                 logged.append(terms)
         if logged:
@@ -122,6 +118,21 @@ class Five:
         names = {name for terms in logged for name in terms}
         means = {n: torch.stack([terms[n] for terms in logged if n in terms]).mean().item() for n in sorted(names)}
         return tasks, means
+
+    def _recover(
+        self, teacher: Teacher, index: int, student: Student | None, gradients: list[Tensor], lender: Teacher | None
+    ) -> tuple[RecoveredTask, dict[str, Tensor]]:
+        """One task and its last loss terms; a task with a problem where memory does not suffice."""
+        borrows = lender is not None and not teacher.record.has_batchnorm
+        for tried in [lender, None] if borrows else [None]:  # a lender that is too large is not the teacher's fault
+            try:
+                images, wanted, terms = self.adapt(teacher, index, student, gradients, lender=tried)
+                return finish_task(images, wanted.labels, wanted.classes, teacher, index), terms
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            torch._foreach_zero_(gradients)
+        return failed_task(teacher, index, OUT_OF_MEMORY), {}
 
     def adapt(
         self,

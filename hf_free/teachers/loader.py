@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hf_free.device import free_memory, is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
@@ -44,8 +47,24 @@ def load_teacher(
 
     Raises:
         HubError: files that cannot be had.
-        TeacherError: a checkpoint that cannot serve as a teacher, with the reason.
+        TeacherError: a checkpoint that cannot serve as a teacher, with the reason; an `UnfitTeacherError` for one
+            that needs more memory than there is.
     """
+    try:
+        return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot)
+    except (HfFreeError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error.__cause__ or error):
+            raise
+        raise UnfitTeacherError(f"{reference} needs more memory than there is", action="leave it out") from error
+
+
+def _load_teacher(
+    reference: TeacherReference,
+    token: str | None,
+    cache_dir: str | Path | None,
+    device: torch.device,
+    snapshot: Snapshot | None,
+) -> Teacher:
     from hf_free.hub.client import fetch_snapshot
 
     name = str(reference)
@@ -60,7 +79,9 @@ def load_teacher(
     spec = check_config(read_config(reference, snapshot.folder), name)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
-    network, weight_dtype = _load_network(spec, snapshot.folder / weights_name(reference), name, mapped=in_cache)
+    weights = snapshot.folder / weights_name(reference)
+    _check_memory(weights, device, name)
+    network, weight_dtype = _load_network(spec, weights, name, mapped=in_cache)
     record = _record(network, spec, name, weight_dtype)
     record = replace(
         record,
@@ -161,18 +182,41 @@ def try_out(teacher: Teacher) -> Teacher:
     return teacher
 
 
+def _check_memory(weights: Path, device: torch.device, name: str) -> None:
+    """Refuse weights that are larger than the memory that is free now, before anything is made of them."""
+    needed = weights.stat().st_size
+    for place in {torch.device("cpu"), device}:
+        free = free_memory(place)
+        if needed > free:
+            raise UnfitTeacherError(
+                f"{name} needs more memory than there is: {needed} bytes for its weights",
+                allowed=f"at most the {free} bytes free on {place}",
+                action="leave it out, or free memory",
+            )
+
+
 def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str]:
     """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
     header, blank = read_header(weights, name), _build(spec, name, "meta")
     try:
         check_header(header, blank, spec.num_classes, name)
     except TeacherError:
-        network = _load_as_timm_does(spec, weights, name) if has_other_names(header, blank) else None
+        may_fit = has_other_names(header, blank) and _has_as_many_numbers(header, blank)
+        network = _load_as_timm_does(spec, weights, name) if may_fit else None
         if network is None:
             raise
         return network, str(next(network.parameters()).dtype).removeprefix("torch.")
     network = _build(spec, name, "cpu")
     return network, load_weights(weights, network, name, mapped=mapped)
+
+
+def _has_as_many_numbers(header: Mapping[str, tuple[tuple[int, ...], str]], network: nn.Module) -> bool:
+    """Whether a file holds at least half as many numbers as a network: renaming tensors changes no sizes.
+
+    Keeps a small file whose config.json names a huge network from having that network built.
+    """
+    held = sum(math.prod(shape) for shape, _ in header.values())
+    return 2 * held >= sum(tensor.numel() for tensor in network.parameters())
 
 
 def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str) -> nn.Module | None:
