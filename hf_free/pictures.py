@@ -261,11 +261,16 @@ def feature_map(
     handles, texts = panels.flat[0].get_legend_handles_labels()
     if class_names is not None:
         texts = [_plain(class_names[kind], 18) for kind in kinds]
-    figure.legend(
-        handles, texts, loc="lower center", ncols=min(10, len(kinds)), fontsize=7, frameon=False, markerscale=2
-    )
+    a_row = min(len(kinds), 10 if columns == 4 else 5)
+    figure.legend(handles, texts, loc="lower center", ncols=a_row, fontsize=7, frameon=False, markerscale=2)
+    below = 0.3 + 0.17 * math.ceil(len(kinds) / a_row)
     figure.subplots_adjust(
-        left=0.18 / width, right=1 - 0.18 / width, bottom=0.45 / height, top=1 - 0.75 / height, wspace=0.08, hspace=0.2
+        left=0.18 / width,
+        right=1 - 0.18 / width,
+        bottom=below / height,
+        top=1 - 0.75 / height,
+        wspace=0.08,
+        hspace=0.2,
     )
     return _save(figure, path)
 
