@@ -63,7 +63,7 @@ class ImageSizes:
     def __init__(self, data: LabelledImages, places: Tensor | None = None) -> None:
         if places is not None:
             images: Any = data.images
-            chosen = images[places] if isinstance(images, Tensor) else Subset(images, places.tolist())
+            chosen: Any = images[places] if isinstance(images, Tensor) else Subset(images, places.tolist())
             data = LabelledImages(chosen, data.labels[places], data.class_names, data.source, data.split)
         self._data, self._made = data, dict[tuple[int, int], Tensor]()
 
