@@ -229,7 +229,7 @@ class Benchmark:
         if weights is not None:
             five.generator.load_state_dict(load_file(self.folder.root / "parts" / f"{weights}.safetensors"))
         if self.is_compiled:
-            rivals.compile_generator(five)
+            five.compile()
         return five
 
     def meta_train(self) -> dict[str, Any]:

@@ -200,6 +200,8 @@ class TrainerConfig:
     """Autocast type; `auto` takes bf16 where the device computes it natively."""
     channels_last: bool = True
     """Memory format of convolutional networks."""
+    compile: bool = False
+    """Whether torch.compile compiles generator and learner; needs a C++ compiler on a CPU, and does not pay there."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; the only steps that wait for the device."""
     checkpoint_every: int = Field(default=100, ge=1)

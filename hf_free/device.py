@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -60,6 +62,21 @@ class Precision:
     def layout(self, images: Tensor) -> Tensor:
         """Pictures in the memory format."""
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+
+def check_can_compile(device: torch.device) -> None:
+    """Refuse torch.compile where it could not work: on a CPU it calls a C++ compiler.
+
+    Raises:
+        ConfigError: none is there.
+    """
+    if device.type != "cpu" or any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name):
+        return
+    raise ConfigError(
+        "trainer.compile needs a C++ compiler on a CPU, and none was found",
+        allowed="g++ or clang++ on the path, or CXX naming one",
+        action="install one, or leave trainer.compile out: it does not pay on a CPU (docs/experiments.md)",
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

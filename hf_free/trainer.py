@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hf_free.allocator import keep_freed_memory
 from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, restore_best
 from hf_free.config import FreeConfig
-from hf_free.device import Precision, choose_device
+from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.five import Five
@@ -113,6 +113,11 @@ def train(
         precision=precision,
         defects=config.defects,
     )
+    if config.trainer.compile:
+        check_can_compile(device)
+        five.compile()
+        if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
+            learner.backbone.compile()
     bell = _make_bell(config, learner, pool, sheet, precision)
     memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
     judge = make_judge(config, learner, bell, held_out, validation)

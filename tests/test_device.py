@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_free.device import Precision, choose_device, has_fast_bf16
+from hf_free.device import Precision, check_can_compile, choose_device, has_fast_bf16
 from hf_free.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -54,3 +54,12 @@ def test_layout():
     assert laid.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(laid, images)
     assert Precision(channels_last=False).layout(images) is images
+
+
+def test_compiling_on_a_cpu_without_a_compiler_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match=r"trainer\.compile needs a C\+\+ compiler"):
+        check_can_compile(torch.device("cpu"))
+    (tmp_path / "g++").touch(mode=0o755)
+    check_can_compile(torch.device("cpu"))

@@ -85,6 +85,10 @@ class Five:
         self._fast = copy.deepcopy(self.generator)
         self.optimizer = self._outer_optimizer()
 
+    def compile(self) -> None:
+        """Have torch.compile compile the generator of the inner loop; its first steps take a minute then."""
+        self._fast.compile()
+
     def outer_step(
         self,
         teachers: Sequence[tuple[int, Teacher]],

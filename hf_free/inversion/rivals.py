@@ -75,12 +75,6 @@ def renew(five: Five) -> None:
     five.generator.load_state_dict(_fresh(five).generator.state_dict())
 
 
-def compile_generator(five: Five) -> None:
-    """Have torch.compile compile the generator, and its copy in the inner loop; the first steps take a minute then."""
-    five.generator.compile()
-    five._fast.compile()
-
-
 def bare_step(five: Five, labels: Tensor, teacher: Teacher, student: Student | None = None) -> Callable[[], None]:
     """What an inner step costs at least: one forward and backward pass of generator and teacher, and of the student.
 
