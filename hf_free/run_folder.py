@@ -36,6 +36,13 @@ class RunFolder:
         """The configuration the run was started with."""
         return FreeConfig.from_yaml(self.config)
 
+    def begin(self, config: FreeConfig, *, resume: bool) -> None:
+        """Write the configuration; what an earlier run logged and found best goes unless it is resumed."""
+        self.write_text(self.config, config.to_yaml())
+        if not resume:
+            self.log.unlink(missing_ok=True)
+            self.best.unlink(missing_ok=True)
+
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)

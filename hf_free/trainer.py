@@ -97,10 +97,7 @@ def train(
         )
     state = RunState(skipped=[{"reference": str(name), "reason": str(why)} for name, why in pool.skipped])
     _check_enough(pool, state, config)
-    run.write_text(run.config, config.to_yaml())
-    if not resume:
-        run.log.unlink(missing_ok=True)
-        run.best.unlink(missing_ok=True)
+    run.begin(config, resume=resume)
 
     sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)
@@ -114,10 +111,7 @@ def train(
         defects=config.defects,
     )
     if config.trainer.compile:
-        check_can_compile(device)
-        five.compile()
-        if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
-            learner.backbone.compile()
+        _compile(five, learner, config, device)
     bell = _make_bell(config, learner, pool, sheet, precision)
     memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
     judge = make_judge(config, learner, bell, held_out, validation)
@@ -265,6 +259,13 @@ def _make_bell(
     names = {(index, i): name for index, listed in enumerate(named) for i, name in enumerate(listed or ())}
     asked = sheet if None in named else None
     return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, defects=config.defects)
+
+
+def _compile(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:
+    check_can_compile(device)
+    five.compile()
+    if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
+        learner.backbone.compile()
 
 
 def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Any]]:
