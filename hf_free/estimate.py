@@ -10,6 +10,7 @@ from hf_free.config import FreeConfig
 from hf_free.flops import Cost, count
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.elder import ContinuedSheet, Elder
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.teachers.pool import TeacherPool, parse_bytes
 from hf_free.teachers.teacher import TeacherRecord
@@ -27,7 +28,7 @@ class CostEstimate:
     five_images: int
     """Pictures that such a step recovers, on average."""
     one_answer: int
-    """Asking all teachers about one picture."""
+    """Asking all teachers about one picture, and a learner that is continued."""
     answers_a_step: int
     """Asking them about all pictures of an outer step; 0 where the learner asks nobody else (align)."""
     bell_update: int
@@ -45,29 +46,42 @@ class CostEstimate:
         return recovering * (self.five_step + self.answers_a_step) + steps * self.bell_updates * self.bell_update
 
 
-def estimate(config: FreeConfig, pool: TeacherPool) -> CostEstimate:
-    """Count a run's operations and memory; of teachers that are built alike, one is counted."""
+def estimate(config: FreeConfig, pool: TeacherPool, elder: Elder | None = None) -> CostEstimate:
+    """Count a run's operations and memory; of teachers that are built alike, one is counted.
+
+    Args:
+        config: The run's configuration, as `Elder.load` gives it where a learner is continued.
+        pool: The teachers.
+        elder: The learner that is continued, if any.
+    """
     five, memory, size, channels = config.five, config.memory, config.learner.image_size, config.learner.channels
     teachers = _teacher_costs(pool)
     asks_all = config.bell.objective == "distill"
-    answers = AnswerSheet([record.num_classes for record in pool.records]).width if asks_all else 0
-    learner = _learner_cost(config, answers or config.bell.n_way)
+    answers = _sheet(pool, elder).width if asks_all else 0
+    outputs = answers or config.bell.n_way
+    learner, student = _learner_cost(config, outputs), _student_cost(config, outputs)
     slots = five.max_classes if five.conditional else 0
     network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
     generator = count(network, (five.latent_dim,))
 
     recovered = [five.images_per_class * min(record.num_classes, five.max_classes) for record in pool.records]
-    adaptations = 0
+    lenders = [teacher for record, teacher in zip(pool.records, teachers, strict=True) if record.has_batchnorm]
+    adaptations = 0.0
     for images, record, teacher in zip(recovered, pool.records, teachers, strict=True):
         inner_step = generator + teacher
         if five.adversarial and record.num_classes <= five.max_classes:
-            inner_step += learner  # the gradient of its weights is computed with that of the pictures
+            inner_step += student
+        step_flops: float = inner_step.total_flops
+        if five.borrowed_batchnorm and lenders and not record.has_batchnorm:  # any of them is drawn, each step anew
+            step_flops += sum(lender.total_flops for lender in lenders) / len(lenders)
         last_look = generator.forward_flops + teacher.forward_flops
-        adaptations += images * (five.inner_steps * inner_step.total_flops + last_look)
+        adaptations += images * (five.inner_steps * step_flops + last_look)
     share = min(five.teachers_per_step, len(pool)) / len(pool)
 
     five_images = round(sum(recovered) * share)
     one_answer = sum(teacher.forward_flops for teacher in teachers)
+    if elder is not None and asks_all:
+        one_answer += _learner_cost(config, sum(elder.sizes)).forward_flops
     asked = five_images + memory.drawn_per_step if asks_all else 0
     picture_bytes = channels * size * size + 2 * answers + 8  # uint8, answers in fp16, number of the class
     all_weights = sum(record.weight_bytes for record in pool.records)
@@ -99,11 +113,26 @@ def _kind(record: TeacherRecord) -> tuple[object, ...]:
     return record.architecture, record.input_size, record.parameters, tuple(record.normalization.items())
 
 
-def _learner_cost(config: FreeConfig, outputs: int) -> Cost:
+def _sheet(pool: TeacherPool, elder: Elder | None) -> AnswerSheet:
+    if elder is not None:
+        return ContinuedSheet(elder, pool.records)
+    return AnswerSheet([record.num_classes for record in pool.records])
+
+
+def _learner_cost(config: FreeConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:
     """One view of a picture: the backbone, and a linear layer onto the answers or the classes of an episode."""
     learner = MetaLearner(replace(config.learner, init_from=None))
     learner.projection = nn.Linear(learner.backbone_dim, outputs)
-    return count(learner, (config.learner.channels, config.learner.image_size, config.learner.image_size))
+    size = (config.learner.channels, config.learner.image_size, config.learner.image_size)
+    return count(learner, size, input_gradient_only=input_gradient_only)
+
+
+def _student_cost(config: FreeConfig, outputs: int) -> Cost:
+    """The learner within the inversion loss: its weights want no gradients there, the pictures do."""
+    cost = _learner_cost(config, outputs, input_gradient_only=True)
+    if "divergence_of_probabilities" in config.defects:  # as released: no gradient through the student at all
+        return Cost(cost.forward_flops, 0)
+    return cost
 
 
 def _bell_update(config: FreeConfig, learner: Cost) -> int:

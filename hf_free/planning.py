@@ -13,6 +13,7 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
 from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
+from hf_free.learner.elder import Elder
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
 from hf_free.teachers.pool import TeacherPool
@@ -126,10 +127,11 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
     Raises:
         RunError: fewer than two usable teachers.
         ConfigError: a device that is not there, or a budget that is no amount of memory.
-        LearnerError: a backbone that does not exist.
+        LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
     import_networks(config.imports)
     device = choose_device(config.trainer.device)
+    elder, config = Elder.load(config, token=token)
     hub = config.hub
     with FetchProgress(console) as fetching:
         pool = TeacherPool(
@@ -147,7 +149,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             allowed="two or more usable teachers",
             action="hf-free inspect ID... says what each can be used for",
         )
-    cost, steps = estimate(config, pool), config.trainer.steps
+    cost, steps = estimate(config, pool, elder), config.trainer.steps
     return TrainingPlan(
         recipe=config.recipe,
         teachers=tuple(pool.records),

@@ -11,11 +11,13 @@ import pytest
 import timm
 from pico import constant_folder, pico_files, pico_folder, pico_teacher
 from rich.console import Console
+from torch import nn
 
-from hf_free.config import FreeConfig, merge
+from hf_free.config import FreeConfig, LearnerConfig, merge
 from hf_free.errors import HubError, RunError
 from hf_free.estimate import estimate
 from hf_free.flops import count
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.planning import plan
 from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
@@ -59,8 +61,8 @@ def test_cost_of_the_default_by_hand():
     for teacher in teachers:
         classes = teacher.record.num_classes
         answer = _conv4(8, classes)
-        # generator and learner: forward and both gradients; the frozen teacher: forward and the picture's gradient
-        inner_step = 6 * generator + 4 * answer + 6 * learner
+        # generator: forward and both gradients; frozen teacher, and learner: forward and the picture's gradient
+        inner_step = 6 * generator + 4 * answer + 4 * learner
         adaptations += 10 * classes * (2 * inner_step + 2 * generator + 2 * answer)
     assert cost.five_step == round(adaptations * 2 / 3)  # two of three teachers a step
     assert cost.five_images == 80
@@ -90,9 +92,38 @@ def test_learner_is_asked_only_where_all_classes_are_wanted():
             five = {"max_classes": classes, "adversarial": weight, "inner_steps": 3, "conditional": False}
             costs[classes, weight] = estimate(_config(five=five), pool)
     assert [costs[classes, 1.0].five_images for classes in (5, 6)] == [200, 220]
-    student = 3 * 6 * _conv4(32, 11)  # inner steps, forward and both gradients
+    student = 3 * 4 * _conv4(32, 11)  # inner steps, forward and the picture's gradient
     assert costs[6, 1.0].five_step - costs[6, 0.0].five_step == (100 + 120) * student
     assert costs[5, 1.0].five_step - costs[5, 0.0].five_step == 100 * student  # part of the other's head: nobody asked
+
+
+def test_released_student_is_asked_without_a_gradient():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in range(2)])
+    mended, released = (
+        estimate(_config(five={"inner_steps": 3}, defects=defects), pool)
+        for defects in ([], ["divergence_of_probabilities"])
+    )
+    assert mended.five_step - released.five_step == 200 * 3 * 2 * _conv4(32, 10)
+
+
+def test_borrowed_statistics_cost_a_pass_through_the_lender():
+    teachers = [pico_teacher("conv4", num_classes=5), pico_teacher("vit", num_classes=5)]
+    pool = TeacherPool.from_teachers(teachers)
+    borrowing, alone = (
+        estimate(_config(five={"inner_steps": 3, "borrowed_batchnorm": weight}), pool) for weight in (1.0, 0.0)
+    )
+    # the pictures of the one without BatchNorm: forward and the picture's gradient
+    assert borrowing.five_step - alone.five_step == 100 * 3 * 4 * _conv4(8, 5)
+
+
+def test_plan_of_a_learner_that_is_continued(tmp_path):
+    settings = LearnerConfig(backbone="conv4_32", image_size=32)
+    MetaLearner(settings, projection=nn.Linear(512, 7), answer_sizes=[3, 4]).save_pretrained(tmp_path / "old")
+    models = [str(pico_folder(tmp_path / "new", num_classes=5))]
+    values = {"models": models, "learner": {"init_from": str(tmp_path / "old")}, "trainer": {"max_minutes": 1}}
+    planned = plan(FreeConfig.from_dict(merge(values, {"bell": {"batch_size": 6}})))
+    assert planned.cost.bell_update == 6 * 6 * _conv4(32, 7 + 5)
+    assert planned.cost.one_answer == 2 * (_conv4(8, 5) + _conv4(32, 7))
 
 
 def test_plan_of_folders(tmp_path):
