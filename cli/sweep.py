@@ -61,7 +61,10 @@ def sweep(
     unknown = [name for name in modules or () if name not in known]
     if unknown:
         raise ConfigError(f"timm has no module {unknown[0]!r}", allowed=", ".join(known))
-    rows = _read(output) if resume and output is not None and output.is_file() else []
+    rows: list[SweepRow] = []
+    if output is not None and output.is_file():
+        rows = _read(output)
+        _cut_torn_line(output)
     done = {row.module for row in rows}
     wanted = [name for name in modules or known if name not in done]
     with progress_bar() as show:
@@ -90,11 +93,18 @@ def _read(path: Path) -> list[SweepRow]:
     """
     from hf_free.sweep import SweepRow
 
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True)
     try:
-        return [SweepRow.from_dict(json.loads(line)) for line in lines if line.endswith("\n")]
+        return [SweepRow.from_dict(json.loads(line)) for line in lines if line.endswith(b"\n")]
     except (ValueError, TypeError, KeyError):
         raise ConfigError(f"{path} is no result of hf-free sweep", action="name another file") from None
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove a last line that was cut short, or the next row would be appended to it."""
+    whole = path.read_bytes().rfind(b"\n") + 1
+    with path.open("r+b") as file:
+        file.truncate(whole)
 
 
 def _show(rows: Sequence[SweepRow]) -> None:

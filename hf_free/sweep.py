@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.models import PretrainedCfg
 from torch import nn
 
@@ -61,7 +62,10 @@ _PICTURE = 32
 """Height and width of the recovered pictures; a teacher enlarges them to its own."""
 
 Outcome = Literal["passed", "failed", "no classifier"]
-_BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_BUILD_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    *(ImportError, MemoryError, OSError, SafetensorError),  # an optional library, a machine too small, a full disk
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from hf_free.cli.main import main
@@ -94,6 +95,26 @@ def test_a_network_without_gradients_fails_at_five():
     assert (row.outcome, list(row.seconds)[-1]) == ("failed", "five")
 
 
+def short_of_something_for_sweep(pretrained: bool = False, **options: object) -> nn.Module:
+    """A network that this machine cannot build."""
+    raise _LACKS.pop()
+
+
+_LACKS: list[BaseException] = []
+
+
+@pytest.mark.parametrize("lack", [MemoryError("x"), OSError("x"), ImportError("x"), SafetensorError("x")])
+def test_what_a_machine_lacks_fails_one_model_alone(lack: Exception) -> None:
+    from timm.models import register_model
+
+    if not timm.is_model("short_of_something_for_sweep"):
+        register_model(short_of_something_for_sweep)
+    _LACKS.append(lack)
+    row = try_model(Candidate("short_of_something_for_sweep", 0))
+    assert (row.outcome, list(row.seconds)) == ("failed", ["build"])
+    assert type(lack).__name__ in row.reason
+
+
 def test_the_smallest_classifier_of_a_module_is_taken():
     counts = {
         name: sum(p.numel() for p in timm.create_model(name, num_classes=2).parameters())
@@ -137,6 +158,10 @@ def test_sweep_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "starnet: failed (conv4_32): load: something" in err
     assert "1 passed, 1 failed" in err
     assert output.read_text().count("\n") == 2  # nothing was tried again
+    output.write_text(output.read_text() + '{"module": "cut')
+    assert main(["sweep", "conv4", "starnet", "resnet_small", "--output", str(output), "--resume", "--json"]) == 0
+    modules = [json.loads(line)["module"] for line in output.read_text().splitlines()]
+    assert modules == ["conv4", "starnet", "resnet_small"]  # the torn line is gone, the new row has its own
 
 
 @pytest.mark.parametrize(
