@@ -127,6 +127,13 @@ def test_labels_are_read_wherever_they_stand(folder):
         ({"pretrained_cfg": {"std": [0.5, 0, 0.5]}}, r"std is \[0.5, 0.0, 0.5\]"),
         ({"pretrained_cfg": {"mean": [0.5, 0.5]}}, r"mean is \[0.5, 0.5\]"),
         ({"pretrained_cfg": {"mean": "zero"}}, "mean is 'zero'"),
+        ({"pretrained_cfg": {"mean": [10**400] * 3}}, "mean is \\[1000"),
+        ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "mean is \\[nan"),
+        ({"pretrained_cfg": {"std": 0}}, "std is "),
+        ({"pretrained_cfg": {"std": -(10**400)}}, "std is -1000"),
+        ({"model_args": {"img_size": [32, 32, 32]}}, r"model_args.img_size is \(32, 32, 32\)"),
+        ({"model_args": {"img_size": [32]}}, r"model_args.img_size is \(32,\)"),
+        ({"model_args": {"norm_eps": 10**400}}, "model_args.norm_eps is 1000"),
         (
             {"model_args": {"width": 16}},
             r"has other shapes: 25 tensors: .* blocks.0.conv.weight is \[8, 3, 3, 3\], not \[16, 3, 3, 3\]",
@@ -318,6 +325,12 @@ def test_grey_network_with_three_imagenet_means(tmp_path):
     assert record.std == pytest.approx((0.3,))
     assert record.interpolation == "bilinear"
     assert "unknown interpolation 'magic'" in record.notes[0]
+
+
+def test_a_mean_of_0_is_a_mean(folder):
+    _edit(folder, pretrained_cfg={"mean": 0, "std": 1})
+    record = _load(folder).record
+    assert (record.mean, record.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def test_old_layout_without_pretrained_cfg(folder):

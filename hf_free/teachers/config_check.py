@@ -7,7 +7,6 @@ loader, or ask for a network of any size it likes. Only fields read here go on t
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,8 +73,11 @@ def check_config(config: Any, name: str) -> TeacherSpec:
     model_args = check_model_args(config.get("model_args") or {}, name)
     _agrees(model_args.pop("num_classes", num_classes), num_classes, "num_classes", name)
     input_size = _input_size(cfg.get("input_size") or defaults["input_size"], model_args, name)
-    mean = _per_channel(cfg.get("mean") or defaults["mean"], input_size[0], "mean", name)
-    std = _per_channel(cfg.get("std") or defaults["std"], input_size[0], "std", name)
+    # 0 is a value, not a missing one; an empty list says nothing.
+    mean, std = (
+        _per_channel(defaults[key] if cfg.get(key) in (None, [], ()) else cfg[key], input_size[0], key, name)
+        for key in ("mean", "std")
+    )
     if min(std) <= 0:
         raise TeacherError(f"{name}: std is {list(std)}", allowed="positive numbers")
     interpolation = cfg.get("interpolation") or "bilinear"
@@ -169,7 +171,12 @@ def _input_size(value: Any, model_args: Mapping[str, Any], name: str) -> tuple[i
     _agrees(model_args.get("in_chans", channels), channels, "in_chans", name)
     image_size = model_args.get("img_size")
     if image_size is not None:  # what the network was built for wins over the picture size it was measured at
-        height, width = (image_size, image_size) if _is_whole(image_size) else image_size
+        sides = (image_size, image_size) if _is_whole(image_size) else image_size
+        if not isinstance(sides, list | tuple) or len(sides) != 2:
+            raise TeacherError(
+                f"{name}: model_args.img_size is {image_size!r}", allowed="one side, or height and width"
+            )
+        height, width = sides
     if channels not in (1, 3) or height not in _SIDES or width not in _SIDES:
         raise TeacherError(f"{name}: input_size is {[channels, height, width]}", allowed=allowed)
     return channels, height, width
@@ -178,9 +185,10 @@ def _input_size(value: Any, model_args: Mapping[str, Any], name: str) -> tuple[i
 def _per_channel(value: Any, channels: int, key: str, name: str) -> tuple[float, ...]:
     """Mean or deviation of each channel; timm leaves three ImageNet values on networks for grey pictures."""
     values = list(value) if isinstance(value, list | tuple) else [value]
-    good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-    if not good or len(values) not in (1, 3) or any(abs(v) > 1000 for v in values):
-        raise TeacherError(f"{name}: {key} is {value!r}", allowed="a finite number for each channel")
+    # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.
+    good = all(isinstance(v, int | float) and not isinstance(v, bool) and -1000 <= v <= 1000 for v in values)
+    if not good or len(values) not in (1, 3):
+        raise TeacherError(f"{name}: {key} is {_shown(value)}", allowed="a number from -1000 to 1000 for each channel")
     if len(values) == channels:
         return tuple(map(float, values))
     return (sum(values) / len(values),) * channels
@@ -210,6 +218,12 @@ def _labels(
 def _clean(label: str) -> str:
     """One line of printable text of bounded length: labels end in tables, pictures and cards."""
     return "".join(c if c.isprintable() else " " for c in label)[:_MAX_LABEL_LENGTH]
+
+
+def _shown(value: Any) -> str:
+    """A stranger's value for a message, cut short."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _agrees(value: Any, expected: int, key: str, name: str) -> None:

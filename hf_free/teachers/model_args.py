@@ -7,7 +7,6 @@ with values of the right type within bounds; all others are refused by name.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -157,12 +156,13 @@ def _fits(key: str, value: Any) -> bool:
     if key in _WHOLE:
         good = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= _WHOLE[key] for n in numbers)
     else:
+        # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.
         good = all(_is_number(n) and 0 <= n <= _REAL[key] for n in numbers)
     return good and 0 < len(numbers) <= _MAX_ITEMS
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _flatten(value: Any, levels: int = 2) -> list[Any]:
