@@ -24,7 +24,7 @@ from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.bell import Aligner, Bell, Distiller
-from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.distill import AnswerSheet, drop_teachers, silent_teachers
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 5
 """Recoveries in a row that may come to nothing before a teacher is left alone."""
+
+ASIDE = 0.25
+"""Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from as well."""
 
 
 def train(
@@ -139,8 +142,7 @@ def train(
                     tasks, terms = five.outer_step(chosen, None if warming_up else bell.student, lender)
                     judged = [task for task in tasks if task.health.problem] if warming_up else tasks
                     tasks = _healthy(judged, config, state, pool)
-                    target = held_out if len(held_out) < held_out.max_images else memory
-                    _remember(target, tasks, config, pool, sheet, precision, state)
+                    _remember(memory, held_out, tasks, config, pool, sheet, precision, state)
 
                 # BELL: learn from the new tasks and the memory
                 if len(memory) and (tasks or isinstance(bell, Distiller)):
@@ -170,11 +172,25 @@ def train(
     draw_pictures(run, memory, pool)
     draw_teacher_views(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     learner.eval()
-    known = known_teachers(elder, pool.records, sheet)
+    save_checkpoint(run, accelerator, bell, memory, held_out, state)
+    gone = _leave_out_silent(learner, sheet, memory, pool, state) if isinstance(bell, Distiller) else []
+    known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
     write_learner(run, learner, with_generator=config.hub.push_generator)
-    save_checkpoint(run, accelerator, bell, memory, held_out, state)
     return learner
+
+
+def _leave_out_silent(
+    learner: MetaLearner, sheet: AnswerSheet, memory: TaskMemory, pool: TeacherPool, state: RunState
+) -> list[int]:
+    """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers."""
+    firsts = sheet.elder_width if isinstance(sheet, ContinuedSheet) else 0  # an old learner's columns stay
+    gone = [i for i in silent_teachers(sheet, memory.answers[: len(memory)]) if sheet.starts[i] >= firsts]
+    drop_teachers(learner, sheet, gone)
+    named = {entry["reference"] for entry in state.skipped}
+    silent = [pool.records[i].reference for i in gone if pool.records[i].reference not in named]
+    state.skipped += [{"reference": name, "reason": "it answered none of the pictures"} for name in silent]
+    return gone
 
 
 def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
@@ -313,6 +329,7 @@ def _healthy(
 
 def _remember(
     memory: TaskMemory,
+    held_out: TaskMemory,
     tasks: Sequence[RecoveredTask],
     config: FreeConfig,
     pool: TeacherPool,
@@ -320,7 +337,10 @@ def _remember(
     precision: Precision,
     state: RunState,
 ) -> None:
-    """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers."""
+    """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers.
+
+    Some tasks are kept aside until enough are; drawn pictures never are.
+    """
     stored = tasks[-1:] if "store_last_teacher_only" in config.defects else tasks
     if not stored:
         return
@@ -333,7 +353,8 @@ def _remember(
         rows = sheet.ask(pool, pictures, precision)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):
-        memory.add_task(task, rows_of_task)
+        is_aside = len(held_out) < min(held_out.max_images, ASIDE * memory.seen)
+        (held_out if is_aside else memory).add_task(task, rows_of_task)
         state.kept_tasks += 1
         state.pictures += len(task.images)
         state.accuracy_sum += task.health.accuracy

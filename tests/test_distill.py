@@ -12,7 +12,14 @@ from torch import nn
 from hf_free.config import BellConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.learner.bell import Distiller
-from hf_free.learner.distill import MAX_ANSWERS, AnswerSheet, GroupedCentre, answer_loss
+from hf_free.learner.distill import (
+    MAX_ANSWERS,
+    AnswerSheet,
+    GroupedCentre,
+    answer_loss,
+    drop_teachers,
+    silent_teachers,
+)
 from hf_free.learner.embedding import hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
@@ -102,7 +109,7 @@ def test_grouped_centre_against_a_loop():
 
 def _loss_by_loop(predicted, answers, sizes):
     """Mean over teachers of squared error over mean square; teachers with nothing to tell apart count nothing."""
-    total, start = 0.0, 0
+    shares, start = [], 0
     for size in sizes:
         error = spread = 0.0
         for p_row, a_row in zip(predicted.tolist(), answers.tolist(), strict=True):
@@ -112,9 +119,9 @@ def _loss_by_loop(predicted, answers, sizes):
             p, a = _centred(p, [size]), _centred(a, [size])
             error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
             spread += sum(y**2 for y in a)
-        total += error / spread if spread > 1e-6 else 0.0
+        shares += [error / spread] if spread > 1e-6 else []
         start += size
-    return total / len(sizes)
+    return sum(shares) / len(shares)
 
 
 def test_loss_against_a_loop_with_rows_nobody_answered():
@@ -301,3 +308,25 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
         assert found[:, 3:].isnan().all()
         found[:, 3:] = expected[:, 3:]
     assert torch.allclose(found, expected, atol=1e-2)
+
+
+def test_teachers_that_never_answered_leave_the_learner():
+    sheet = AnswerSheet([3, 2, 4])
+    learner = _distiller(sheet).learner
+    answers = torch.randn(6, 9)
+    answers[:, 3:5] = torch.nan
+    answers[0] = torch.nan  # one picture without any answer takes nobody out
+    assert silent_teachers(sheet, answers) == [1]
+    images = torch.rand(2, 3, 16, 16)
+    before = learner.raw_answers(images)
+    drop_teachers(learner, sheet, [1])
+    assert learner.answer_sizes == (3, 4)
+    assert torch.allclose(learner.raw_answers(images), before[:, [0, 1, 2, 5, 6, 7, 8]], atol=1e-6)
+
+
+def test_loss_is_the_mean_over_teachers_that_say_something():
+    centre = GroupedCentre([2, 3])
+    answers, predicted = torch.randn(5, 5), torch.randn(5, 5)
+    alone = answer_loss(predicted[:, :2], answers[:, :2], GroupedCentre([2]))["answers"]
+    answers[:, 2:] = torch.nan
+    assert torch.allclose(answer_loss(predicted, answers, centre)["answers"], alone)

@@ -17,16 +17,19 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from hf_free.config import FreeConfig, merge
+from hf_free.choosing import Judge, keep_best, restore_best
+from hf_free.config import FreeConfig, LearnerConfig, merge
 from hf_free.data import load_labelled_images
 from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation import evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory import NO_CLASS
 from hf_free.progress import RunProgress
 from hf_free.recipes import recipe_values
 from hf_free.redaction import public_record
 from hf_free.run_folder import RunFolder
+from hf_free.run_state import RunState
 from hf_free.stopping import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
@@ -150,9 +153,9 @@ def test_a_run_leaves_its_folder(finished):
 def test_log_has_a_row_a_step(finished):
     rows = RunFolder(finished[1]).read_log()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert [row["memory"] for row in rows][:2] == [0, 0]  # warm-up, then the held-out pictures
-    assert rows[-1]["memory"] > 0
-    assert [("answers" in row) for row in rows] == [False, False, True, True, True, True]
+    assert rows[0]["memory"] == 0  # warm-up
+    assert rows[-1]["memory"] > rows[1]["memory"] > 0
+    assert [("answers" in row) for row in rows] == [False, True, True, True, True, True]
     recovers = [("cross_entropy" in row) for row in rows]
     assert recovers == [True, True, True, True, True, False]  # 0.7 of 6 steps: the fifth starts at 4/6
     assert ["adversarial" in row for row in rows] == [False, True, True, True, True, False]  # not in the warm-up
@@ -198,12 +201,19 @@ def test_the_best_checkpoint_is_the_one_published(finished):
 
 
 def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
-    config = _config(bell={"lr": 5.0}, trainer={"checkpoint_every": 1})
-    learner = train(config, output=tmp_path, pool=_pool())
-    assert learner.record["training"]["best_step"] == 2  # once held-out pictures are there, before the first update
-    assert _weights(tmp_path)["blocks.0.bn.num_batches_tracked"] == 0
-    last = load_file(tmp_path / "checkpoint" / "accelerate" / "model.safetensors")
-    assert last["backbone.blocks.0.bn.num_batches_tracked"] == 0  # so a resumed run ends with the best one too
+    learner, state, run = (
+        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
+        RunState(),
+        RunFolder(tmp_path),
+    )
+    scores = iter([-math.inf, 0.1, 0.5, 0.2])
+    judge = Judge(lambda: next(scores), "a list")
+    for state.step in (1, 2, 3, 4):
+        torch.nn.init.constant_(learner.backbone.get_parameter("blocks.0.conv.weight"), state.step)
+        keep_best(judge, learner, state, run)
+    restore_best(learner, state, run)
+    assert (state.best_step, state.best_score) == (3, 0.5)
+    assert (learner.backbone.get_parameter("blocks.0.conv.weight") == 3).all()
 
 
 def test_the_generator_can_be_used_afterwards(finished):
@@ -365,18 +375,27 @@ def _choice(path):
 
 def test_held_out_pictures_choose_once_they_are_complete(tmp_path):
     """While they fill, every score would be one on other pictures."""
-    config = _config(memory={"held_out_images": 60}, trainer={"checkpoint_every": 1, "steps": 10})
+    config = _config(memory={"held_out_images": 30}, trainer={"checkpoint_every": 1, "steps": 10})
     train(config, output=tmp_path, pool=_pool())
     chosen = _choice(tmp_path)
-    assert chosen["best_step"] >= 4  # 16 to 32 pictures a step from the second on
-    assert chosen["chosen_on"] == "60 recovered pictures kept aside"
+    assert chosen["best_step"] >= 5  # a quarter of the 24 to 40 pictures a step from the second on
+    assert chosen["chosen_on"] == "30 recovered pictures kept aside"
 
 
 def test_held_out_pictures_that_stay_incomplete_choose_nothing(tmp_path):
-    # the memory gets a task only after the held-out pictures are complete
     config = _config(memory={"held_out_images": 60}, trainer={"steps": 3, "checkpoint_every": 1})
-    with pytest.raises(RunError, match="no task was recovered"):
-        train(config, output=tmp_path, pool=_pool())
+    train(config, output=tmp_path, pool=_pool())
+    assert _choice(tmp_path)["chosen_on"] == "nothing: the last state, for lack of 60 recovered pictures kept aside"
+
+
+def test_only_recovered_pictures_are_held_out_and_a_short_run_learns_from_the_others(tmp_path):
+    config = _config(memory={"held_out_images": 60, "drawn_per_step": 64}, trainer={"steps": 4})
+    train(config, output=tmp_path, pool=_pool())
+    aside, kept = (load_file(tmp_path / "checkpoint" / f"{name}.safetensors") for name in ("held_out", "memory"))
+    assert len(aside["images"]) > 0
+    assert (aside["class_ids"] != NO_CLASS).all()
+    assert len(aside["images"]) <= 0.25 * len(kept["images"]) + 16  # one task of 4 pictures of up to 4 classes
+    assert (kept["class_ids"] != NO_CLASS).any()
 
 
 def test_a_learner_that_breaks_is_an_error_and_what_there_is_stays(tmp_path):

@@ -9,6 +9,7 @@ answers are the embedding that new classes are told apart in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from hf_free.device import Precision, is_out_of_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    from hf_free.learner.meta_learner import MetaLearner
 
 LEAST_SPREAD = 1e-6
 """Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
@@ -118,7 +122,8 @@ def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> di
         centre: The teachers' groups.
 
     Returns:
-        `answers`: the mean of squared error over mean square; 1 is what predicting zero would give.
+        `answers`: the mean of squared error over mean square, over the teachers that say something; 1 is what
+        predicting zero would give.
     """
     known = ~answers.isnan()
     wanted = centre(answers.nan_to_num())
@@ -127,4 +132,26 @@ def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> di
     sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
     sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
     shares = sums[0] / sums[1].clamp_min(LEAST_SPREAD)
-    return {"answers": torch.where(sums[1] > LEAST_SPREAD, shares, 0).mean()}
+    says = sums[1] > LEAST_SPREAD
+    return {"answers": torch.where(says, shares, 0).sum() / says.sum().clamp_min(1)}
+
+
+def silent_teachers(sheet: AnswerSheet, answers: Tensor) -> list[int]:
+    """Teachers that answered none of the pictures (N, A): no memory for them, or no finite numbers."""
+    unknown = answers.isnan().all(0)
+    return [i for i in range(len(sheet.starts)) if bool(unknown[sheet.columns(i)].all())]
+
+
+def drop_teachers(learner: MetaLearner, sheet: AnswerSheet, gone: Sequence[int]) -> None:
+    """Take away the learner's predictions of teachers that never answered: they are noise it was never taught."""
+    starts = {sheet.starts[teacher] for teacher in gone}
+    if not starts or learner.projection is None:
+        return
+    groups = torch.arange(sheet.width).split(sheet.sizes)
+    kept = [group for group in groups if int(group[0]) not in starts]
+    old, rows = learner.projection, torch.cat(kept)
+    learner.projection = nn.Linear(old.in_features, len(rows), device=old.weight.device)
+    with torch.no_grad():
+        learner.projection.weight.copy_(old.weight[rows])
+        learner.projection.bias.copy_(old.bias[rows])
+    learner.answer_sizes = tuple(len(group) for group in kept)

@@ -136,15 +136,20 @@ class ContinuedSheet(AnswerSheet):
         return projection
 
 
-def known_teachers(elder: Elder | None, new: Sequence[TeacherRecord], sheet: AnswerSheet) -> dict[str, Any]:
+def known_teachers(
+    elder: Elder | None, new: Sequence[TeacherRecord], sheet: AnswerSheet, *, without: Sequence[int] = ()
+) -> dict[str, Any]:
     """For a learner's record: `teachers`, old and new, and `answer_outputs`, in the order of its answers.
 
-    `answer_outputs` says which outputs of each teacher the learner predicts; None: all of them.
+    `answer_outputs` says which outputs of each teacher the learner predicts; None: all of them. Teachers of the pool
+    in `without` are left out of both.
     """
     outputs: dict[int, Tensor | None] = {}
     if elder is not None:
         outputs = {sum(elder.sizes[:place]): chosen for place, chosen in enumerate(elder.outputs)}
     outputs |= dict(zip(sheet.starts, sheet.chosen, strict=True))
+    outputs = {start: chosen for start, chosen in outputs.items() if start not in {sheet.starts[i] for i in without}}
+    new = [record for index, record in enumerate(new) if index not in without]
     ordered = [outputs[start] for start in sorted(outputs)]
     listed = [None if chosen is None else chosen.tolist() for chosen in ordered]
     teachers = [record.to_dict() for record in new] if elder is None else elder.records(new)
