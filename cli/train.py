@@ -87,7 +87,7 @@ def train(
     ] = None,
     device: options.Device = None,
     mixed_precision: Annotated[
-        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no, bf16 or fp16.")
+        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
     ] = None,
     teacher_memory: options.TeacherMemory = None,
     output: Annotated[
@@ -136,7 +136,7 @@ def train(
     flags = {
         "recipe": recipe,
         "models": expand_list_files(models) if models else None,
-        "imports": [str(own_networks)] if own_networks else None,
+        "imports": [str(own_networks.expanduser().resolve())] if own_networks else None,  # --resume may run elsewhere
         "seed": seed,
         "learner": {"backbone": backbone, "image_size": image_size, "init_from": init_from},
         "trainer": {

@@ -211,6 +211,12 @@ class Benchmark:
         teachers = [teacher for zoo in zoos.values() for teacher in zoo]
         sets = ["learner.views=[identity]"]  # mirrored letters and signs are other letters and signs
         config = self.config(teachers, seed=options.seeds[0], minutes=options.minutes, sets=sets)
+        table.remarks.append(
+            "Set for all data sets, beside the recipe: learner.views=[identity], since mirrored letters and signs are "
+            f"others; five.augment={str(config.five.augment).lower()}, so FIVE "
+            + ("shifts and mirrors" if config.five.augment else "neither shifts nor mirrors")
+            + " what it recovers. Teachers of every data set are trained without mirroring."
+        )
         for domain, zoo in zoos.items():
             self._beside_teachers(table, "domains", config, zoo, self.episodes_on(options.data_root / domain), domain)
         return table

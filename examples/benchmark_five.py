@@ -118,7 +118,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="folder of the benchmark")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile the generators")
     known = ", ".join(asdict(Plan()))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help=f"{known}; or five.KEY")

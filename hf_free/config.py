@@ -196,14 +196,15 @@ class TrainerConfig:
     """Outer steps of generator-only meta-training before the first task is kept (FREE: 20)."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no)] = "auto"
-    """Autocast type; `auto` takes bf16 where the device computes it natively."""
+    mixed_precision: Annotated[Literal["auto", "no", "bf16"], BeforeValidator(_no)] = "auto"
+    """Autocast type; `auto` takes bf16 where the device computes it natively. There is no fp16: small gradients become
+    zero in it, and FIVE's and BELL's steps do not scale their losses."""
     channels_last: bool = True
     """Memory format of convolutional networks."""
     compile: bool = False
     """Whether torch.compile compiles generator and learner; needs a C++ compiler on a CPU, and does not pay there."""
     log_every: int = Field(default=10, ge=1)
-    """Steps between two lines of the log; the only steps that wait for the device."""
+    """Steps between two lines of the log."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between two checkpoints."""
     picture_every: int = Field(default=200, ge=1)
@@ -380,7 +381,7 @@ def _explain(error: ValidationError) -> ConfigError:
     """Rewrite pydantic's errors: one line a wrong key, with the value, the rule and the way out."""
     given, allowed, action = [], [], ""
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+        key = ".".join(part for part in item["loc"] if isinstance(part, str))  # an entry of a list: the list's key
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.4)
             given.append(f"unknown configuration key {key!r}")
@@ -391,7 +392,17 @@ def _explain(error: ValidationError) -> ConfigError:
             allowed.append(item["msg"].removeprefix("Value error, "))
             action = action or f"see docs/configuration.md, section {key}"
         else:
-            given.append(f"{key} = {item['input']!r} cannot be used")
-            allowed.append(item["msg"][0].lower() + item["msg"][1:])
-            action = action or f"give another value, e.g. --set {key}=..."
-    return ConfigError("\n".join(given), allowed="; ".join(allowed), action=action)
+            is_entry = isinstance(item["loc"][-1], int)
+            holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
+            given.append(f"{holds} cannot be used")
+            allowed.append(_rule(item["type"], item["msg"]))
+            action = action or f"give another value, e.g. --set {key}=" + ("[...]" if is_entry else "...")
+    return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
+
+
+def _rule(kind: str, message: str) -> str:
+    """What pydantic says a value should be, as words that follow "allowed:"."""
+    if kind == "dataclass_type":
+        return "a mapping of keys to values"
+    rule = message.removeprefix("Input should be ")
+    return f"a value {rule}" if rule.startswith(("greater", "less")) else rule

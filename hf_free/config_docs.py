@@ -59,8 +59,8 @@ def _table(node: ast.ClassDef, values: Any, *, prefix: str = "", skip: list[str]
 def _rule(entry: ast.AnnAssign) -> str:
     """The type of a field and the limits of its `Field(...)`, in words."""
     annotation = entry.annotation
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
-        return ", ".join(f"`{ast.literal_eval(item)}`" for item in _elements(annotation.slice))
+    if words := _words(annotation):
+        return words
     named = {
         "RecipeName": ", ".join(f"`{name}`" for name in get_args(config.RecipeName)),
         "list[Defect]": "list, below",
@@ -71,6 +71,17 @@ def _rule(entry: ast.AnnAssign) -> str:
     keywords = call.keywords if isinstance(call, ast.Call) else []
     limits = [f"{_RULES[item.arg]} {ast.unparse(item.value)}" for item in keywords if item.arg in _RULES]
     return ", ".join([words, *limits]).replace("2 ** 32", "4294967296")
+
+
+def _words(annotation: ast.expr) -> str:
+    """The words that a `Literal[...]` allows, also within `Annotated[...]` or `list[...]`; empty for other types."""
+    if not isinstance(annotation, ast.Subscript):
+        return ""
+    kind, inner = ast.unparse(annotation.value), _elements(annotation.slice)
+    if kind == "Literal":
+        return ", ".join(f"`{ast.literal_eval(item)}`" for item in inner)
+    words = _words(inner[0]) if kind in ("Annotated", "list") else ""
+    return f"list of {words}" if words and kind == "list" else words
 
 
 def _elements(node: ast.expr) -> list[ast.expr]:

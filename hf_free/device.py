@@ -45,15 +45,15 @@ class Precision:
 
     @classmethod
     def choose(cls, name: str, device: torch.device, *, channels_last: bool = True) -> Precision:
-        """`no`, `bf16`, `fp16`, or `auto`: bf16 where the device computes it natively."""
-        types = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        """`no`, `bf16`, or `auto`: bf16 where the device computes it natively."""
+        types = {"no": None, "bf16": torch.bfloat16}
         dtype = types[name] if name in types else (torch.bfloat16 if has_fast_bf16(device) else None)
         return cls(dtype, channels_last)
 
     @property
     def name(self) -> str:
         """The name that `choose` takes."""
-        return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+        return {None: "no", torch.bfloat16: "bf16"}[self.dtype]
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """The context to compute in."""

@@ -14,13 +14,11 @@ from hf_free.device import Precision, choose_device
 from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.learner.elder import Elder
+from hf_free.licences import is_non_commercial, is_unclear
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
-
-RESTRICTED = ("-nc", "noncommercial", "non-commercial", "research")
-"""Parts of the identifiers of licences that forbid commercial use."""
 
 
 @dataclass(frozen=True)
@@ -160,16 +158,25 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         mixed_precision=Precision.choose(config.trainer.mixed_precision, device).name,
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
-        notes=(*_notes_on_teachers(config, pool.records), *_notes_on_run(config)),
+        notes=(
+            *_notes_on_teachers(config, pool.records),
+            *_notes_on_distillation(config, pool.records),
+            *_notes_on_run(config),
+        ),
     )
 
 
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:
     """Licences, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
-    restricted = [f"{r.reference} ({r.license})" for r in records if _is_restricted(r.license)]
+    restricted = [f"{r.reference} ({r.license})" for r in records if is_non_commercial(r.license)]
     if restricted:
         notes.append(f"non-commercial licence: {_listed(restricted)}; a learner made of them may be bound by it")
+    unclear = [
+        f"{r.reference} ({r.license})" for r in records if is_unclear(r.license) and not is_non_commercial(r.license)
+    ]
+    if unclear:
+        notes.append(f"licence unclear: {_listed(unclear)}; read it before you publish a learner")
     unlicensed = [record.reference for record in records if not record.license]
     if unlicensed:
         notes.append(f"no licence stated: {_listed(unlicensed)}; ask the authors before you publish a learner")
@@ -181,6 +188,19 @@ def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list
     return notes
 
 
+def _notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:
+    """Teachers whose tasks have more classes than the one head that `align` trains."""
+    n_way, most = config.bell.n_way, config.five.max_classes
+    large = [record.reference for record in records if min(record.num_classes, most) > n_way]
+    if config.bell.objective != "align" or not large:
+        return []
+    teachers = f"more than bell.n_way={n_way} classes: {_listed(large)}"
+    return [
+        f"{teachers}; nothing is distilled from them, their pictures are replayed only "
+        f"(--set five.max_classes={n_way} distils tasks of so many classes; --recipe default has no such limit)"
+    ]
+
+
 def _notes_on_run(config: FreeConfig) -> list[str]:
     notes, start, trainer = [], config.learner.init_from, config.trainer
     if start is not None and start.startswith("timm:"):
@@ -190,10 +210,6 @@ def _notes_on_run(config: FreeConfig) -> list[str]:
     if trainer.steps is not None and trainer.steps <= trainer.warmup_steps:
         notes.append(f"all {trainer.steps} steps are warm-up (trainer.warmup_steps): no task would be recovered")
     return notes
-
-
-def _is_restricted(license_name: str | None) -> bool:
-    return license_name is not None and any(part in license_name.lower() for part in RESTRICTED)
 
 
 def _listed(names: list[str], shown: int = 3) -> str:

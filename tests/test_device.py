@@ -27,7 +27,7 @@ def test_a_device_that_is_not_there(name):
     assert "\n" not in caught.value.given
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("no", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+@pytest.mark.parametrize(("name", "dtype"), [("no", None), ("bf16", torch.bfloat16)])
 def test_named_precision(name, dtype):
     precision = Precision.choose(name, CPU)
     assert precision.dtype is dtype

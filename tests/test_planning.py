@@ -159,6 +159,15 @@ def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     assert real.total_flops is None
 
 
+def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
+    models = [str(pico_folder(tmp_path / f"classes{n}", num_classes=n)) for n in (5, 6)]
+    values = {"models": models, "bell": {"objective": "align"}, "trainer": {"max_minutes": 1}}
+    (note,) = (note for note in plan(_config(**values)).notes if "n_way" in note)
+    assert note.startswith(f"more than bell.n_way=5 classes: {models[1]}; nothing is distilled")
+    for other in ({"five": {"max_classes": 5}}, {"bell": {"n_way": 6}}, {"bell": {"objective": "distill"}}):
+        assert not any("n_way" in note for note in plan(_config(**merge(values, other))).notes)
+
+
 def test_fewer_than_two_usable_teachers(tmp_path):
     (tmp_path / "empty").mkdir()
     models = [str(pico_folder(tmp_path / "one")), str(constant_folder(tmp_path / "constant"))]
