@@ -13,6 +13,8 @@ from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.cli.inspect import parse_reference
 from hf_free.errors import HfFreeError
+from hf_free.hub.teacher_list import expand
+from hf_free.own_networks import import_networks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,16 +33,21 @@ INCLUDED = (
 def cost(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID...]", help="Hub ids, folders, or @list.txt. Without: the paper's networks."),
+        typer.Argument(
+            metavar="[ID...]", help="Hub ids, folders, @list.txt or list.yaml. Without: the paper's networks."
+        ),
     ] = None,
+    own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
 ) -> None:
     """Count what one picture costs a teacher; without a model, the paper's table beside our count."""
+    import_networks([own_networks] if own_networks else [])
     if models:
-        rows = [_count(text, revision, token, cache_dir) for text in expand_list_files(models)]
+        texts = expand(expand_list_files(models), token=token)
+        rows = [_count(text, revision, token, cache_dir) for text in texts]
         table = _models_table([row for row in rows if row["usable"]])
     else:
         from hf_free.flops import published_rows

@@ -96,7 +96,7 @@ def test_code_in_a_teachers_folder_is_never_run(own_file, tmp_path):
         load_teacher(TeacherReference.parse(str(folder)))
 
 
-def test_inspect_imports_the_file_it_is_given(own_file, tmp_path, run_client):
+def test_inspect_and_cost_import_the_file_they_are_given(own_file, tmp_path, run_client):
     path, name = own_file
     import_networks([path])
     own_teacher(name, tmp_path / "teacher")
@@ -106,19 +106,23 @@ def test_inspect_imports_the_file_it_is_given(own_file, tmp_path, run_client):
     assert "knows no architecture" in without.stdout
     row = run_client([*words, "--import", str(path)]).stdout
     assert f'"architecture": "{name}"' in row
+    cost = ["cost" if word == "inspect" else word for word in words]
+    assert f'"architecture": "{name}"' in run_client([*cost, "--import", str(path)]).stdout
 
 
 def test_train_takes_the_file_from_flag_and_saved_configuration(own_file, tmp_path, monkeypatch, capsys):
     path, name = own_file
     import_networks([path])
     teachers = [str(own_teacher(name, tmp_path / f"teacher{i}").location) for i in (0, 1)]
-    words = ["--models", *teachers, "--import", str(path), "--steps", "3", "--device", "cpu"]
+    monkeypatch.chdir(tmp_path)
+    words = ["--models", *teachers, "--import", path.name, "--steps", "3", "--device", "cpu"]
     small = ["five.images_per_class=2", "five.width=4", "five.latent_dim=4", "trainer.warmup_steps=0",
              "bell.updates_per_step=1", "bell.batch_size=4", "memory.drawn_per_step=4", "memory.held_out_images=2",
              "five.min_teacher_accuracy=0", f"learner.backbone={name}", "five.inner_steps=1"]  # fmt: skip
     run = tmp_path / "run"
     assert main(["train", *words, "--output", str(run), "--set", *small]) == 0
     assert f"imports:\n- {path}" in (run / "config.yaml").read_text()
+    monkeypatch.chdir(run)  # a run is resumed from anywhere
     capsys.readouterr()
     assert main(["train", "--dry-run", "--json", "--config", str(run / "config.yaml")]) == 0
     assert f'"architecture": "{name}"' in capsys.readouterr().out

@@ -136,11 +136,25 @@ def test_refused(tmp_path, text, problem):
     assert error.action or path in error.given
 
 
+def test_folders_of_texts_begin_at_the_lists_folder(tmp_path, monkeypatch):
+    (tmp_path / "lists").mkdir()
+    pico_folder(tmp_path / "lists" / "t")
+    _write(tmp_path / "lists", "- ./t\n- ../lists/t\n")
+    monkeypatch.chdir(tmp_path)
+    for folder, path in ((tmp_path, "lists/teachers.yaml"), (tmp_path / "lists", "teachers.yaml")):
+        monkeypatch.chdir(folder)
+        texts = expand([path])
+        assert expand_list_files([path]) == texts
+        assert [Path(TeacherReference.parse(text).location).resolve() for text in texts] == [tmp_path / "lists/t"] * 2
+
+
 def test_an_entry_that_is_not_there(alone):
     with pytest.raises(TeacherReferenceError, match="no entry 'other'"):
         TeacherReference.parse(f"{alone}#other")
     with pytest.raises(TeacherReferenceError, match="cannot read"):
         TeacherReference.parse("gone.yaml#1")
+    with pytest.raises(TeacherReferenceError, match="cannot read"):
+        TeacherReference.parse("~nosuch/gone.yaml#1")
 
 
 # ---- collections, over HTTP
@@ -155,10 +169,14 @@ def test_collections_over_http(hub, tokens, run_client, tmp_path):
     hub.add_collection("alice/empty-65f0c0fff0", [("paper", "2312.0")])
     code = """
 import json
+from pathlib import Path
 from hf_free.errors import HfFreeError
 from hf_free.hub.teacher_list import expand
 from hf_free.teachers.pool import TeacherPool
 out = {}
+Path("teachers.yaml").write_text("- alice/x\\n- collection:alice/birds-65f0c0ffee:0-2\\n")
+out["list"] = expand(["teachers.yaml"])
+Path("teachers.yaml").unlink()
 for text in ("birds-65f0c0ffee", "birds-65f0c0ffee:0-2", "birds-65f0c0ffee@v2", "mine-65f0c0ffef", "empty-65f0c0fff0",
              "gone"):
     try:
@@ -173,6 +191,7 @@ print(json.dumps(out))
     seen = run_client(code).json
     assert seen["birds-65f0c0ffee"] == [two, one]
     assert seen["birds-65f0c0ffee:0-2"] == [f"{two}:0-2", f"{one}:0-2"]
+    assert seen["list"] == ["alice/x", f"{two}:0-2", f"{one}:0-2"]
     assert "a collection has no revisions" in seen["birds-65f0c0ffee@v2"]
     assert "holds no model" in seen["empty-65f0c0fff0"]
     for hidden in ("mine-65f0c0ffef", "gone"):

@@ -17,9 +17,14 @@ _INSTEAD_OF_A_FILE = (
     "give the folder that holds config.json and model.safetensors; a single .safetensors file goes into a YAML list "
     "with its architecture, see docs/teachers.md"
 )
+_CLASSES_OF_A_FOLDER = (
+    "a folder takes its classes through a YAML list, teachers.yaml, as {path: FOLDER, classes: 0-4}; "
+    "see docs/teachers.md"
+)
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _MAX_ID = 96  # characters of a repository id, as huggingface_hub validates it
 _MAX_CLASSES = 100_000
+_MAX_SHOWN = 300  # characters of a text in a message
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class TeacherReference:
         """
         if text != text.strip() or not text:
             raise _error(text, "is empty" if not text.strip() else "begins or ends with a space")
-        if Path(text).expanduser().exists():
-            if not Path(text).expanduser().is_dir():
+        path = existing_path(text)
+        if path is not None:
+            if not path.is_dir():
                 raise _error(text, "is a file", action=_INSTEAD_OF_A_FILE)
             return cls(text, is_local=True, text=text)
         if re.fullmatch(r".+\.ya?ml#[\w.-]+", text, re.IGNORECASE):
@@ -65,6 +71,9 @@ class TeacherReference:
 
             return teacher_of_list(text)
         if text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
+            head = text.rpartition(":")[0]
+            if head and existing_path(head) is not None:
+                raise _error(text, f"names classes of the local folder {head!r}", action=_CLASSES_OF_A_FOLDER)
             raise _error(text, "is a local folder that does not exist", action="check the path")
         repository, revision, classes, collection = _split(text)
         _check_repository(text, repository)
@@ -82,6 +91,15 @@ class TeacherReference:
         revision = f"@{self.revision}" if self.revision else ""
         classes = f":{format_classes(self.classes)}" if self.classes is not None else ""
         return f"{collection}{self.location}{revision}{classes}"
+
+
+def existing_path(text: str) -> Path | None:
+    """The file or folder that a text names, or None: also for a text that can be no path at all."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, the home of nobody, a zero byte
+        return None
 
 
 def parse_classes(text: str, reference: str | None = None) -> tuple[int, ...]:
@@ -167,8 +185,8 @@ def _check_repository(text: str, repository: str) -> None:
     if len(parts) == 1:
         raise _error(
             text,
-            f"names {parts[0]!r} without an organisation or user",
-            action=f"for a Hub id write org/{parts[0] or 'name'}; for a folder check that it exists",
+            f"names {parts[0][:_MAX_ID]!r} without an organisation or user",
+            action=f"for a Hub id write org/{parts[0][:_MAX_ID] or 'name'}; for a folder check that it exists",
         )
     if len(parts) > 2:
         raise _error(text, "has more than one '/'", action="for a folder check that it exists")
@@ -176,7 +194,7 @@ def _check_repository(text: str, repository: str) -> None:
         if not _PART.fullmatch(part) or ".." in part or "--" in part or part.endswith(".git"):
             raise _error(
                 text,
-                f"has the malformed part {part!r}",
+                f"has the malformed part {part[:_MAX_ID]!r}",
                 allowed="letters, digits, . _ - inside; no '..', no '--', no '.git' at the end",
             )
     if len(repository) > _MAX_ID:
@@ -184,6 +202,7 @@ def _check_repository(text: str, repository: str) -> None:
 
 
 def _error(text: str, problem: str, *, allowed: str = _GRAMMAR, action: str = "") -> TeacherReferenceError:
+    shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     return TeacherReferenceError(
-        f"{text!r} {problem}", allowed=allowed, action=action or "write it as org/name or as a path to a folder"
+        f"{shown!r} {problem}", allowed=allowed, action=action or "write it as org/name or as a path to a folder"
     )

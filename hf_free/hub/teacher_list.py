@@ -2,6 +2,8 @@
 
     teachers:
       - org/name@v2:0-4            # any text of the grammar
+      - collection:org/slug        # all models of a collection of the Hub
+      - ./folder                   # relative to this file
       - id: org/name               # or a mapping
         revision: v2
         classes: [3, 7, 12]
@@ -18,6 +20,7 @@ A mapping's other keys are fields of `config.json` and win over the repository's
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +29,7 @@ from typing import Any, TypeVar
 import yaml
 
 from hf_free.errors import HubError, TeacherReferenceError
-from hf_free.hub.reference import TeacherReference, check_repo_id, check_revision, parse_classes
+from hf_free.hub.reference import TeacherReference, check_repo_id, check_revision, existing_path, parse_classes
 
 COLLECTION = "collection"
 """Label that makes `collection:org/slug` a collection of the Hub rather than a repository."""
@@ -58,7 +61,7 @@ def expand(sources: Iterable[T], *, token: str | None = None) -> list[T | str]:
         if isinstance(source, str) and source.startswith(f"{COLLECTION}:"):
             expanded += _collection(TeacherReference.parse(source), token)
         elif isinstance(source, str) and is_teacher_list(source):
-            expanded += read_teacher_list(source)
+            expanded += expand(read_teacher_list(source), token=token)  # a list may name collections
         else:
             expanded.append(source)
     return expanded
@@ -66,7 +69,8 @@ def expand(sources: Iterable[T], *, token: str | None = None) -> list[T | str]:
 
 def is_teacher_list(text: str) -> bool:
     """Whether a text names an existing YAML file."""
-    return text.lower().endswith((".yaml", ".yml")) and Path(text).expanduser().is_file()
+    path = existing_path(text) if text.lower().endswith((".yaml", ".yml")) else None
+    return path is not None and path.is_file()
 
 
 def read_teacher_list(path: str | Path) -> list[str]:
@@ -77,7 +81,7 @@ def read_teacher_list(path: str | Path) -> list[str]:
     """
     texts = []
     for name, entry in _entries(path).items():
-        text = entry if isinstance(entry, str) else f"{path}#{name}"
+        text = _beside(path, entry) if isinstance(entry, str) else f"{path}#{name}"
         _reference(path, name, entry)
         texts.append(text)
     return texts
@@ -101,7 +105,9 @@ def teacher_of_list(text: str) -> TeacherReference:
 def _entries(path: str | Path) -> dict[str, Any]:
     """The entries by name, or by place (from 1) where they have none."""
     rule = "a YAML file with a list of teachers, by itself or under `teachers:`"
-    file = Path(path).expanduser()
+    file = existing_path(str(path))
+    if file is None:
+        raise TeacherReferenceError(f"cannot read {path}: no such file", allowed=rule)
     try:
         size = file.stat().st_size
         values = yaml.safe_load(file.read_text(encoding="utf-8")) if size <= _MAX_BYTES else None
@@ -129,7 +135,7 @@ def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
         TeacherReferenceError: with the entry's name and what is wrong.
     """
     if isinstance(entry, str):
-        return TeacherReference.parse(entry)
+        return TeacherReference.parse(_beside(path, entry))
     if not isinstance(entry, Mapping):
         raise _refuse(path, name, f"is a {type(entry).__name__}", "a text, or a mapping")
     unknown = [str(key) for key in entry if key not in (*_OWN_KEYS, *CONFIG_KEYS)]
@@ -154,6 +160,14 @@ def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
             raise _refuse(path, name, f"is wrong: {error.given}", error.allowed) from None
         return TeacherReference(repository, False, revision, classes, None, text, config)
     return TeacherReference(str(_local(path, name, entry, given)), True, None, classes, None, text, config)
+
+
+def _beside(path: str | Path, text: str) -> str:
+    """An entry's text; a folder that begins with a dot begins at the list's own folder, as `path` does."""
+    if not text.startswith("."):
+        return text
+    joined = os.path.join(os.path.dirname(path), text)  # pathlib would drop the leading ./
+    return joined if joined.startswith((".", "/", "~")) else f"./{joined}"
 
 
 def _local(path: str | Path, name: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> Path:
