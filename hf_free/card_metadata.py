@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from hf_free.config import HubConfig
 from hf_free.errors import TeacherReferenceError
 from hf_free.hub.reference import check_repo_id
+from hf_free.licences import is_non_commercial
 
 TAGS = ("few-shot", "meta-learning", "data-free", "timm", "FREE")
 
@@ -36,8 +37,6 @@ HUB_LICENSES = frozenset(_HUB_LICENSES.split())
 _PERMISSIVE = "apache-2.0 mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear cc0-1.0 cc-by-4.0"
 PERMISSIVE = frozenset(_PERMISSIVE.split())
 """Licences that the learner takes over where all teachers share one: they allow any use of a derived work."""
-
-_NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research")
 
 
 def card_metadata(record: Mapping[str, Any], title: str) -> ModelCardData:
@@ -95,11 +94,6 @@ def choose_license(record: Mapping[str, Any]) -> tuple[str | None, str]:
         f"No licence is stated: the publisher chose none, and {why}. The teachers' licences: {counted}. "
         "Look at them before you use this learner."
     )
-
-
-def is_non_commercial(license_id: str) -> bool:
-    """Whether a licence's identifier says that it forbids commercial use."""
-    return _NON_COMMERCIAL.search(license_id.lower()) is not None
 
 
 def eval_results(record: Mapping[str, Any]) -> Iterator[EvalResult]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -144,6 +146,28 @@ def test_plan_of_folders(tmp_path):
         assert part in text
     assert f"non-commercial licence: {folders[0]} (cc-by-nc-4.0)" in planned.notes[0]
     assert f"no licence stated: {folders[1]};" in planned.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("card", "note"),
+    [
+        ("license: apple-amlr", r"non-commercial licence: \S+ \(apple-amlr\)"),
+        ("license: other\nlicense_name: apple-amlr", r"non-commercial licence: \S+ \(other \(apple-amlr\)\)"),
+        ("license: other\nlicense_name: deep mind", r"licence unclear: \S+ \(other \(deep mind\)\)"),
+        ("license: other", r"licence unclear: \S+ \(other\)"),
+        ("license: unknown", r"licence unclear: \S+ \(unknown\)"),
+        ("license: [mit, cc-by-nc-4.0]", r"non-commercial licence: \S+ \(mit, cc-by-nc-4.0\)"),
+        ("tags: [timm]", "no licence stated"),
+        ("license: bsl-1.0\nlicense_name: research", None),
+    ],
+)
+def test_risky_licences_are_named_before_training(tmp_path, card, note):
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    for model, text in zip(models, (card, "license: mit"), strict=True):
+        (Path(model) / "README.md").write_text(f"---\n{text}\n---\n")
+    notes = [note for note in plan(_config(models=models, trainer={"max_minutes": 1})).notes if "licence" in note]
+    assert len(notes) == (note is not None)
+    assert note is None or re.match(note, notes[0])
 
 
 def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):

@@ -32,6 +32,7 @@ from hf_free.hub.network import (
     token_to_send,
 )
 from hf_free.hub.publish import check_can_push, push_folder
+from hf_free.licences import stated_license
 
 __all__ = [
     "FoundModel",
@@ -286,8 +287,8 @@ def _from_hub(
             told = None if arrived is None else _for_file(arrived, name, expected.size)
             download(url, partial, expected, headers, told)
             cache.keep(partial, commit, name, expected)
-    license_name = info.card_data.get("license") if info.card_data else None
-    record = CommitRecord(commit, bool(info.private), bool(info.gated), _one_license(license_name), files)
+    license_id = stated_license(info.card_data.to_dict()) if info.card_data else None
+    record = CommitRecord(commit, bool(info.private), bool(info.gated), license_id, files)
     cache.write_record(record)
     cache.remember_ref(revision, commit)
     return _snapshot(cache, repo_id, record, names)
@@ -366,12 +367,6 @@ def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: Rep
     )
 
 
-def _one_license(value: object) -> str | None:
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    return value if isinstance(value, str) and value else None
-
-
 def _license_of_card(path: Path) -> str | None:
     """The licence in the metadata of a card on disk."""
     try:
@@ -379,7 +374,7 @@ def _license_of_card(path: Path) -> str | None:
         metadata = yaml.safe_load(match.group(1)) if match else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
-    return _one_license(metadata.get("license")) if isinstance(metadata, dict) else None
+    return stated_license(metadata) if isinstance(metadata, dict) else None
 
 
 def _sha256(path: Path) -> str:
