@@ -5,6 +5,7 @@ Read `train` from top to bottom; everything it calls that is not the loop itself
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ MAX_FAILURES = 5
 """Recoveries in a row that may come to nothing before a teacher is left alone."""
 
 ASIDE = 0.25
-"""Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from as well."""
+"""Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
 
 
 def train(
@@ -98,7 +99,7 @@ def train(
             strict=True,
             fetched=fetching.show,
         )
-    state = RunState(skipped=[{"reference": str(name), "reason": str(why)} for name, why in pool.skipped])
+    state = _first_state(pool)
     _check_enough(pool, state, config)
     run.begin(config, resume=resume)
 
@@ -173,7 +174,7 @@ def train(
     draw_teacher_views(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     learner.eval()
     save_checkpoint(run, accelerator, bell, memory, held_out, state)
-    gone = _leave_out_silent(learner, sheet, memory, pool, state) if isinstance(bell, Distiller) else []
+    gone = _leave_out_silent(learner, sheet, memory, pool, state)
     known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
     write_learner(run, learner, with_generator=config.hub.push_generator)
@@ -184,13 +185,29 @@ def _leave_out_silent(
     learner: MetaLearner, sheet: AnswerSheet, memory: TaskMemory, pool: TeacherPool, state: RunState
 ) -> list[int]:
     """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers."""
+    if not memory.answer_width:
+        return []  # nobody was asked: the paper's way
     firsts = sheet.elder_width if isinstance(sheet, ContinuedSheet) else 0  # an old learner's columns stay
     gone = [i for i in silent_teachers(sheet, memory.answers[: len(memory)]) if sheet.starts[i] >= firsts]
     drop_teachers(learner, sheet, gone)
     named = {entry["reference"] for entry in state.skipped}
-    silent = [pool.records[i].reference for i in gone if pool.records[i].reference not in named]
-    state.skipped += [{"reference": name, "reason": "it answered none of the pictures"} for name in silent]
+    for name in (pool.records[i].reference for i in gone):
+        if name not in named:
+            _skip(state, name, "it answered none of the pictures")
     return gone
+
+
+def _first_state(pool: TeacherPool) -> RunState:
+    state = RunState()
+    for name, reason in pool.skipped:
+        _skip(state, str(name), str(reason))
+    return state
+
+
+def _skip(state: RunState, reference: str, reason: str) -> None:
+    """Note a teacher that is left out, for record and card, and say so at once."""
+    state.skipped.append({"reference": reference, "reason": reason})
+    logging.getLogger(__name__).warning("left out: %s: %s", reference, reason)
 
 
 def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
@@ -322,7 +339,7 @@ def _healthy(
         may_fail = 1 if task.health.problem else MAX_FAILURES
         if state.failures[key] >= may_fail and task.teacher not in state.excluded:
             state.excluded.append(task.teacher)
-            state.skipped.append({"reference": task.reference, "reason": reason})
+            _skip(state, task.reference, f"not inverted any more: {reason}")
             _check_enough(pool, state, config)
     return kept
 

@@ -536,7 +536,8 @@ def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path
     _break(pool[3], 0.0)
     learner = train(_config(**merge(LONG, {"five": {"min_teacher_accuracy": 0.2}})), output=tmp_path, pool=pool)
     reasons = [entry["reason"] for entry in learner.record["skipped"]]
-    assert "the teacher recognises 12% of its recovered pictures (at least 20% are needed)" in reasons
+    reason = "the teacher recognises 12% of its recovered pictures (at least 20% are needed)"
+    assert f"not inverted any more: {reason}" in reasons
     rows = RunFolder(tmp_path).read_log()
     assert max(row.get("answers", 0) for row in rows) < 100
 
@@ -740,7 +741,7 @@ def test_a_run_draws_on_the_console_it_is_given(tmp_path):
 # ---- more than there is, and teachers' views
 
 
-def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path):
+def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path, caplog):
     class Huge(nn.Module):
         def forward(self, x):
             return torch.empty(2**50, dtype=torch.uint8)
@@ -750,7 +751,9 @@ def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path):
     config = _config(five={"teachers_per_step": 4}, trainer={"warmup_steps": 2})
     learner = train(config, output=tmp_path, pool=_pool(Teacher(huge, record)))
     (skipped,) = learner.record["skipped"]
-    assert skipped == {"reference": "lab/huge", "reason": "its inversion needs more memory than there is"}
+    reason = "not inverted any more: its inversion needs more memory than there is"
+    assert skipped == {"reference": "lab/huge", "reason": reason}
+    assert f"left out: lab/huge: {reason}" in caplog.text
     # named in the first step already, though that only warms up, and never asked again
     assert learner.record["left_out"] == {"lab/huge: its inversion needs more memory than there is": 1}
     card = (tmp_path / "learner" / "README.md").read_text()  # names nobody whose visibility is unknown
