@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
@@ -118,55 +119,60 @@ def _summary(record: TeacherRecord) -> dict[str, Any]:
 
 
 def _inversion_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """What five steps of inversion from a fresh generator came to, a line a model."""
-    table = Table(title="Inverted from a fresh generator", title_justify="left")
-    table.add_column("Model", overflow="fold", min_width=24)
-    table.add_column("Verdict")
-    for title in ("Recognised", "Loss (chance)", "Diversity", "BatchNorm distance", "Steps", "Pictures"):
-        table.add_column(title, justify="right")
+    """What five steps of inversion from a fresh generator came to, a model a row."""
+    table = _stacked("Verdict")
+    table.title, table.title_justify = "Inverted from a fresh generator", "left"
     for row in rows:
         found = row.get("inversion")
         if found is None:
             continue
         loss = "not finite" if found["loss"] is None else f"{found['loss']:.2f}"
-        cells = (
-            found["verdict"],
-            f"{found['recognised']:.0%}",
-            f"{loss} ({found['chance']:.2f})",
-            "-" if found["diversity"] is None else f"{found['diversity']:.2f}",
-            "-" if found["statistics"] is None else f"{found['statistics']:.2f}",
-            found["steps"],
-            found["images"],
-        )
-        table.add_row(plain(row["reference"]), *map(plain, cells))
+        facts = {
+            "Recognised": f"{found['recognised']:.0%}",
+            "Loss (chance)": f"{loss} ({found['chance']:.2f})",
+            "Diversity": "-" if found["diversity"] is None else f"{found['diversity']:.2f}",
+            "BatchNorm distance": "-" if found["statistics"] is None else f"{found['statistics']:.2f}",
+            "Steps": found["steps"],
+            "Pictures": found["images"],
+        }
+        table.add_row(plain(row["reference"]), plain(found["verdict"]), _lines(facts))
     return table
+
+
+def _stacked(second: str) -> Table:
+    """A table of a model a row with its facts stacked: nothing is cut off at 80 columns or through a pipe."""
+    table = Table(show_lines=True)
+    table.add_column("Model", overflow="fold", min_width=20, ratio=2)
+    table.add_column(second, overflow="fold")
+    table.add_column("What was found", overflow="fold", ratio=3)
+    return table
+
+
+def _lines(facts: dict[str, Any]) -> Text:
+    return plain("\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = _stacked("Usable")
+    table.caption = "Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)"
+    for row in rows:
+        usable = "[green]yes[/green]" if row["usable"] else "[red]no[/red]"
+        table.add_row(plain(row["reference"]), usable, _lines(_facts(row)) if row["usable"] else "see below")
+    return table
+
+
+def _facts(row: dict[str, Any]) -> dict[str, str]:
+    """What a usable model's cell says, a line a fact."""
     from hf_free.flops import operations, with_prefix
 
-    table = Table(caption="Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)")
-    table.add_column("Model", overflow="fold", min_width=24)
-    for title in ("Usable", "Architecture"):
-        table.add_column(title, overflow="fold")
-    for title in ("Parameters", "Cost"):
-        table.add_column(title, justify="right")
-    for title in ("Input", "Classes", "Labels", "Normalisation", "Licence", "Commit"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        if not row["usable"]:
-            table.add_row(plain(row["reference"]), "[red]no[/red]")
-            continue
-        cells = (
-            row["architecture"],
-            with_prefix(row["parameters"], ("", " k", " M", " G")),
-            f"{operations(row['forward_flops'])} + {operations(row['backward_flops'])}",
-            f"{row['channels']}x{row['input']}",
-            row["classes"],
-            row["labels"] or "no names",
-            (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
-            row["licence"] or "not given",
-            (row["commit"] or "local")[:8],
-        )
-        table.add_row(plain(row["reference"]), "[green]yes[/green]", *map(plain, cells))
-    return table
+    return {
+        "Architecture": row["architecture"],
+        "Parameters": with_prefix(row["parameters"], ("", " k", " M", " G")),
+        "Cost": f"{operations(row['forward_flops'])} + {operations(row['backward_flops'])}",
+        "Input": f"{row['channels']}x{row['input']}",
+        "Classes": str(row["classes"]),
+        "Labels": row["labels"] or "no names",
+        "Normalisation": (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
+        "Licence": row["licence"] or "not given",
+        "Commit": (row["commit"] or "local")[:8],
+    }

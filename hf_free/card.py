@@ -27,6 +27,7 @@ from hf_free.card_metadata import (
     valid_id,
 )
 from hf_free.errors import RunError
+from hf_free.hub.reference import format_classes
 from hf_free.redaction import is_hidden, public_record
 
 __all__ = ["public_record", "write_card"]
@@ -134,13 +135,14 @@ def _teacher_row(teacher: Mapping[str, Any]) -> dict[str, Any]:
         name = f"[{escape(repo_id)}](https://huggingface.co/{repo_id}" + (f"/tree/{commit})" if commit else ")")
         access = [word for word in ("private", "gated") if teacher.get(word)]
         name += f" ({', '.join(access)})" if access else ""
-        classes = str(teacher.get("reference") or "").partition(repo_id)[2].partition(":")[2]
-        name += f", classes {escape(classes)}" if classes else ""
     elif not is_hidden(teacher):
         name += " (local)"
+    classes = _classes(teacher, repo_id)
+    name += f", classes {escape(classes)}" if classes else ""
     return {
         "name": Markup(name),
         "commit": Markup(f"`{commit[:8]}`" if commit else "–"),
+        "sha256": Markup(f"`{digest[:12]}`" if (digest := _weights_hash(teacher)) and repo_id else "–"),
         "architecture": teacher.get("architecture") or "–",
         "parameters": _size(teacher["parameters"]) if is_number(teacher.get("parameters")) else "–",
         "normalization": ", ".join(f"{n} × {kind}" for kind, n in section(teacher, "normalization").items()) or "none",
@@ -148,6 +150,21 @@ def _teacher_row(teacher: Mapping[str, Any]) -> dict[str, Any]:
         "num_classes": teacher.get("num_classes", "–"),
         "license": teacher.get("license") or "none stated",
     }
+
+
+def _classes(teacher: Mapping[str, Any], repo_id: str | None) -> str:
+    """The outputs that a teacher's task is made of: of its record, or of its reference where an old one has none."""
+    chosen = teacher.get("classes")
+    if isinstance(chosen, list | tuple) and all(isinstance(index, int) for index in chosen):
+        return format_classes(tuple(chosen))
+    return str(teacher.get("reference") or "").partition(repo_id)[2].partition(":")[2] if repo_id else ""
+
+
+def _weights_hash(teacher: Mapping[str, Any]) -> str:
+    """SHA-256 of the weights file, empty where it is not recorded."""
+    hashes = section(teacher, "sha256")
+    found = next((str(value) for name, value in hashes.items() if str(name).endswith(".safetensors")), "")
+    return found if re.fullmatch(r"[0-9a-f]{64}", found) else ""
 
 
 def _report(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,8 +195,8 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
         "| **learner** | 61.24 ± 0.83 | 72.96 ± 0.83 |\n| pixels (8x8) | 40.00 ± 0.83 | – |",
         "600 episodes with 15 queries a class, drawn from 60 pictures of 3 classes, seed 0.",
         "- Mind: few pictures",
-        f"| 1 | [lab/a](https://huggingface.co/lab/a/tree/{'0123456789' * 4}) | `01234567` | conv4_32 | 28.5 k "
-        "| 4 × BatchNorm2d | 3×32×32 | 5 | mit |",
+        f"| 1 | [lab/a](https://huggingface.co/lab/a/tree/{'0123456789' * 4}) | `01234567` "
+        "| `abababababab` | conv4_32 | 28.5 k | 4 × BatchNorm2d | 3×32×32 | 5 | mit |",
         "Left out:\n\n- lab/b: outputs NaN\n\n",
         "- 3 × lab/a: the teacher recognises 10%",
         "80 pictures in 4 tasks were recovered and kept.\nThe teachers recognise 92.5 % of them",
@@ -208,6 +208,17 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
     ):  # fmt: skip
         assert part in text
     assert FreeConfig.from_dict(config_of(text)).to_dict() == source["config"]
+
+
+def test_classes_of_a_list_and_hashes_of_public_teachers_stand_in_the_table(card):
+    chosen = {"reference": "teachers.yaml#2", "classes": (3, 7, 8, 9)}
+    secret = secret_teacher(classes=(5, 6), sha256={"model.safetensors": "cd" * 32})
+    teachers = [teacher("lab/a", **chosen), secret, local_teacher("/home/alice/net", classes=(0, 2))]
+    text = card(record(teachers))
+    assert f"tree/{'0123456789' * 4}), classes 3,7-9 | `01234567` | `abababababab` |" in text
+    assert "| net (local), classes 0,2 | – | – |" in text
+    assert f"| {PRIVATE} | – | – |" in text
+    assert "cdcdcd" not in text
 
 
 def test_rows_without_a_figure_and_transductive_rows_say_so(card):
@@ -267,7 +278,7 @@ def test_nothing_breaks_out_of_the_metadata_or_the_page(card, nasty):
     headings = [[line for line in body_of(each).splitlines() if re.match(r"#{1,2} ", line)] for each in (text, plain)]
     assert headings[0] == headings[1]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "28.5 k" in line]
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in rows] == [10, 10]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in rows] == [11, 11]
     outside = re.sub(r"(?ms)^(`{3,}).*?^\1$|(?<!\\)`[^`\n]*`", "", body_of(text))  # without code, where nothing acts
     assert not re.search(r"(?<!\\)<b>|(?<!\\)\]\(javascript|\{\{|(?<!\\)!|\x1b|\x00", outside)
     assert config_of(text)["hub"]["license"] == nasty

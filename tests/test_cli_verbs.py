@@ -129,11 +129,22 @@ def test_predict_refuses_a_folder_without_a_learner(capsys, tmp_path, pictures):
 # ---- inspect, locally and on the Hub
 
 
-def test_inspect_shows_a_teacher(capsys, teacher_folder):
+def test_inspect_shows_a_teacher(capsys, teacher_folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["inspect", str(teacher_folder)]) == 0
     out = capsys.readouterr().out
-    for part in ("test_resnet", "32x32", "ant, bee, cat, dog", "BatchNorm", "not given", "yes"):
+    for part in (
+        "test_resnet",
+        "32x32",
+        "ant, bee, cat, dog",
+        "BatchNorm",
+        "Licence: not given",
+        "Commit: local",
+        "yes",
+    ):
         assert part in out
+    assert "…" not in out  # nothing is cut off in 80 columns
+    assert max(map(len, out.splitlines())) <= 80
     parameters = sum(tensor.numel() for key, tensor in load_file(teacher_folder / "model.safetensors").items()
                      if not key.endswith(("running_mean", "running_var", "num_batches_tracked")))  # fmt: skip
     assert f"{parameters / 1e3:.3g} k" in out

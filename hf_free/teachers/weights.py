@@ -78,8 +78,9 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
         network: Gets the weights; on the CPU.
         name: How messages call the teacher.
         mapped: Whether the weights stay in the file, mapped into memory, as far as their type allows: processes
-            share such pages, and the system drops them when memory is short. Only for files that nobody writes
-            into, since shortening a mapped file ends the process.
+            share such pages, and the system drops them when memory is short. Not so the kernels of convolutions:
+            `Teacher` copies them to channels-last. Only for files that nobody writes into, since
+            shortening a mapped file ends the process.
 
     Returns:
         The type of most floating-point weights, e.g. `float32`.
