@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, say, write_json
 from hf_free.cli.inspect import parse_reference
 from hf_free.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hf_free.hub.reference import TeacherReference
 
 EXAMPLES = options.examples(
     "hf-free invert org/model --output grid.png",
@@ -20,6 +23,11 @@ EXAMPLES = options.examples(
 _FRESH_STEPS = 200
 """Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
 _TRAINED_STEPS = 5
+
+
+def _name(reference: TeacherReference) -> str:
+    """A Hub id as it is, a folder by its own name: a picture is shown to others, a path is not."""
+    return Path(reference.location).expanduser().resolve().name if reference.is_local else str(reference)
 
 
 def invert(
@@ -73,7 +81,7 @@ def invert(
         class_names=names,
         confidence=task.soft_labels.gather(1, task.labels[:, None]).squeeze(1),
         path=output,
-        title=f"Recovered from {reference}, {steps} steps",
+        title=f"Recovered from {_name(reference)}, {steps} steps",
         per_class=images_per_class,
     )
     summary = {

@@ -240,6 +240,9 @@ def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> Non
 
 
 def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bool, resume: bool, json: bool) -> None:
+    from hf_free.planning import check_backbone
+
+    check_backbone(settings)
     if settings.hub.push_to_hub:
         from hf_free.hub.client import check_can_push
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +202,7 @@ def _open_hub(source: str, revision: str | None, token: str | None, cache_dir: s
 
 
 def _read(load: Any, source: str) -> Any:
-    """Call a function of `datasets` and turn its many errors into one kind.
+    """Call a function of `datasets` without its remark on data cards, and turn its many errors into one kind.
 
     Raises:
         DatasetError: whatever went wrong.
@@ -211,7 +213,8 @@ def _read(load: Any, source: str) -> Any:
 
     expected = (datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException)
     try:
-        return load()
+        with _no_remark_on_cards():
+            return load()
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DatasetError(
             f"data set {source!r} is not to be had: {_first_line(error)}",
@@ -224,6 +227,18 @@ def _read(load: Any, source: str) -> Any:
             allowed="a datasets id org/name[:config], a Parquet file, or a folder of Parquet files or pictures",
             action="check the path or the connection",
         ) from None
+
+
+@contextmanager
+def _no_remark_on_cards() -> Iterator[None]:
+    """Without "Repo card metadata block was not found": a data set need not have a card, and nobody can act on it."""
+    logger = logging.getLogger("huggingface_hub.repocard")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ a training loop or a server can call it from anywhere.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ ACCENT, ACCENT_LIGHT = "#0f766e", "#99d5cf"
 # Doubt to certainty: orange to teal over grey, told apart under the common colour blindnesses; the number is printed.
 CONFIDENCE = LinearSegmentedColormap.from_list("confidence", ["#ea580c", "#cbd5e1", ACCENT])
 _DPI = 150
-_NOT_CURVES = frozenset({"step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
+_NOT_CURVES = frozenset({"memory", "step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
 
 
 def _figure(width: float, height: float, title: str = "") -> Figure:
@@ -37,7 +38,8 @@ def _figure(width: float, height: float, title: str = "") -> Figure:
     figure = Figure(figsize=(width, height), facecolor="white", layout=None)
     FigureCanvasAgg(figure)
     if title:
-        figure.text(0.18 / width, 1 - 0.2 / height, _plain(title), size=11, weight="bold", color=INK, va="top")
+        title = "\n".join(map(_plain, title.split("\n")))
+        figure.text(0.18 / width, 1 - 0.2 / height, title, size=11, weight="bold", color=INK, va="top")
     return figure
 
 
@@ -98,10 +100,12 @@ def recovered_grid(
 
     names = [_plain(class_names[label] if label < len(class_names) else f"class {label}", 22) for label in shown]
     cell, caption = 0.62, 0.17 if confidence is not None else 0.08  # inches
-    left, top, margin = 0.3 + 0.078 * max(len(name) for name in names), 0.62, 0.18
-    width = max(left + columns * cell + margin, 0.11 * len(title) + 0.4)
+    left, margin = 0.3 + 0.078 * max(len(name) for name in names), 0.18
+    width = max(left + columns * cell + margin, 2.2)
+    lines = textwrap.wrap(title, int((width - 0.36) / 0.1))  # a wide picture for a title's sake would be mostly empty
+    top = 0.62 + 0.18 * max(0, len(lines) - 1)
     height = top + len(rows) * (cell + caption) + margin
-    figure = _figure(width, height, title)
+    figure = _figure(width, height, "\n".join(lines))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
@@ -164,8 +168,10 @@ def loss_curves(log_rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     panels = figure.subplots(lines, columns, squeeze=False)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
+    limits = _limits([steps for steps, _ in curves.values()])
     for axes, (name, (steps, values)) in zip(panels.flat, curves.items(), strict=False):
         _draw_curve(axes, name, steps, values)
+        axes.set_xlim(*limits)
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.2 / width, bottom=0.4 / height, top=1 - 0.75 / height, wspace=0.3, hspace=0.5
     )
@@ -185,9 +191,16 @@ def _curves(log_rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray
     return {name: tuple(np.array(pairs).T) for name, pairs in points.items()}  # type: ignore[misc]
 
 
+def _limits(positions: Sequence[np.ndarray]) -> tuple[float, float]:
+    """One range of steps for all panels, so that what ends early is seen to end early."""
+    first, last = min(p.min() for p in positions), max(p.max() for p in positions)
+    margin = 0.05 * (last - first) or 1.0
+    return float(first - margin), float(last + margin)
+
+
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) -> None:
     smooth = _running_mean(values, max(1, len(values) // 20))
-    last = smooth[-1]
+    last = values[-1]
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
     axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
@@ -260,8 +273,9 @@ def feature_map(
         _draw_map(axes, _plain(name, 34), _embed(features, seed), labels.cpu().numpy(), kinds)
     handles, texts = panels.flat[0].get_legend_handles_labels()
     if class_names is not None:
-        texts = [_plain(class_names[kind], 18) for kind in kinds]
-    a_row = min(len(kinds), 10 if columns == 4 else 5)
+        texts = [_plain(class_names[kind], 30) for kind in kinds]
+    a_row = max(1, min(len(kinds), 10, int(width / (0.42 + 0.055 * max(map(len, texts))))))  # inches an entry
+    a_row = math.ceil(len(kinds) / math.ceil(len(kinds) / a_row))  # rows of one length
     figure.legend(handles, texts, loc="lower center", ncols=a_row, fontsize=7, frameon=False, markerscale=2)
     below = 0.3 + 0.17 * math.ceil(len(kinds) / a_row)
     figure.subplots_adjust(

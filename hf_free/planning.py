@@ -14,6 +14,7 @@ from hf_free.device import Precision, choose_device
 from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.learner.elder import Elder
+from hf_free.learner.network import build_backbone
 from hf_free.licences import is_non_commercial, is_unclear
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
@@ -127,7 +128,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         ConfigError: a device that is not there, or a budget that is no amount of memory.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
-    import_networks(config.imports)
+    check_backbone(config)
     device = choose_device(config.trainer.device)
     elder, config = Elder.load(config, token=token)
     hub = config.hub
@@ -164,6 +165,19 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             *_notes_on_run(config),
         ),
     )
+
+
+def check_backbone(config: FreeConfig) -> None:
+    """Refuse a backbone that cannot be built, before any teacher is fetched; a continued learner has its own.
+
+    Raises:
+        LearnerError: there is no such backbone, or not for pictures of that size.
+        ConfigError: a file of `imports` that cannot be imported.
+    """
+    import_networks(config.imports)
+    if not config.continues_learner:
+        channels = config.learner.channels
+        build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
 
 
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:

@@ -50,7 +50,7 @@ def draw_teacher_views(
         {teacher_name(pool.records[index], index): _features(pool, index, pictures) for index in shown},
         labels,
         path,
-        class_names=[class_name(pool.records[key.teacher], key.teacher, key.index) for key in keys],
+        class_names=_class_names([(pool.records[key.teacher], key.teacher, key.index) for key in keys]),
         title="The same recovered pictures under each teacher (t-SNE of its features)",
         seed=seed,
     )
@@ -79,6 +79,15 @@ def _choose_classes(owners: Sequence[int], shown: Sequence[int]) -> list[int]:
 def _features(pool: TeacherPool, index: int, pictures: Tensor) -> Tensor:
     teacher = pool[index]
     return teacher.features(pictures.to(teacher.device).float() / 255).float().cpu()
+
+
+def _class_names(classes: Sequence[tuple[TeacherRecord, int, int]]) -> list[str]:
+    """Names of classes (record, teacher, index); with their teacher's where several have one name."""
+    names = [class_name(*entry) for entry in classes]
+    return [
+        f"{name} ({teacher_name(record, teacher)})" if names.count(name) > 1 else name
+        for name, (record, teacher, _) in zip(names, classes, strict=True)
+    ]
 
 
 def teacher_name(record: TeacherRecord, index: int) -> str:

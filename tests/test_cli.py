@@ -257,6 +257,23 @@ def test_impossible_settings(capsys, words, parts):
         assert part in message
 
 
+def test_a_recovered_picture_names_the_folder_without_its_path(tmp_path):
+    from hf_free.cli.invert import _name
+    from hf_free.hub.reference import TeacherReference
+
+    (tmp_path / "pets").mkdir()
+    assert _name(TeacherReference.parse(str(tmp_path / "pets"))) == "pets"
+    assert _name(TeacherReference.parse("org/pets@v2")) == "org/pets@v2"
+
+
+def test_a_backbone_that_does_not_exist_is_refused_before_anything_is_fetched_or_written(capsys, tmp_path):
+    output = tmp_path / "run"  # the teachers do not exist either, and are not what is complained about
+    words = ["--set", "learner.backbone=nonet", "--max-minutes", "1"]
+    for more in (["--output", str(output)], ["--dry-run"]):
+        assert "backbone 'nonet' cannot be built" in refused(capsys, "train", *MODELS, *words, *more)
+    assert not output.exists()
+
+
 def test_broken_configuration_files(capsys, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("five: [unclosed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 
 import numpy as np
@@ -44,6 +45,20 @@ def test_a_parquet_folder_gives_its_validation_split_where_there_is_no_test(parq
     assert data.class_names == ["ape", "bee"]
     assert data.labels.tolist() == [0, 1, 1]
     assert data.source == str(parquet)
+
+
+def test_a_card_without_metadata_is_not_remarked_on(parquet, caplog):
+    (parquet / "README.md").write_text("only words")
+    logger = logging.getLogger("huggingface_hub.repocard")
+    before = logger.level
+    logger.addHandler(caplog.handler)  # huggingface_hub's loggers do not pass their records on
+    try:
+        load_labelled_images(parquet)
+        logger.warning("seen")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert {record.message for record in caplog.records} == {"seen"}
+    assert logger.level == before
 
 
 def test_a_named_split_is_taken(parquet):

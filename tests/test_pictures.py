@@ -84,6 +84,17 @@ def test_grid_takes_grey_images_and_limits_rows_and_columns(tmp_path):
     assert cells[2] / cells[0] == pytest.approx(1 / 3, abs=0.02)
 
 
+def test_grid_is_as_wide_as_its_pictures(tmp_path):
+    images, title = torch.full((4, 3, 8, 8), 60, dtype=torch.uint8), "a title that is much longer than two pictures"
+    drawn = recovered_grid(
+        images, torch.tensor([0, 0, 1, 1]), class_names=["a", "b"], path=tmp_path / "x.png", title=title
+    )
+    canvas = pixels(drawn)
+    assert canvas.shape[1] - boxes(canvas, (60, 60, 60))[3] < canvas.shape[1] * 0.35
+    written = np.flatnonzero((canvas < 100).all(-1).any(0))
+    assert written[-1] < canvas.shape[1] - 10  # the title stays within
+
+
 @pytest.mark.filterwarnings("ignore:Glyph")  # DejaVu Sans has no Chinese; empty boxes are drawn
 def test_grid_draws_strange_names_as_text(tmp_path):
     names = ["$x^2", r"\frac{", "a very long name of a class that does not fit", "line\nbreak", "数字"]
@@ -119,6 +130,22 @@ def test_loss_curves_draw_a_panel_for_each_finite_number(tmp_path):
     four = pixels(loss_curves([{**row, "fourth": 1} for row in more], tmp_path / "four.png"))
     assert four.shape[1] == three.shape[1]
     assert four.shape[0] > 1.5 * three.shape[0]
+
+
+def test_panels_have_one_range_of_steps():
+    from hf_free.pictures import _limits
+
+    first, last = _limits([np.arange(0.0, 101.0), np.arange(10.0, 31.0)])
+    assert (first, last) == (-5, 105)
+    assert _limits([np.array([3.0])]) == (2, 4)
+
+
+def test_the_size_of_the_memory_is_no_curve(tmp_path):
+    rows = [{"step": step, "loss": 1.0} for step in range(3)]
+    plain, beside = tmp_path / "a.png", tmp_path / "b.png"
+    loss_curves(rows, plain)
+    loss_curves([{**row, "memory": 7} for row in rows], beside)
+    assert plain.read_bytes() == beside.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ from PIL import Image
 
 from hf_free.inversion.task import finish_task
 from hf_free.memory import TaskMemory
-from hf_free.teacher_views import _choose_classes, choose_teachers, class_name, draw_teacher_views, teacher_name
+from hf_free.teacher_views import (
+    _choose_classes,
+    _class_names,
+    choose_teachers,
+    class_name,
+    draw_teacher_views,
+    teacher_name,
+)
 from hf_free.teachers.pool import TeacherPool
 
 
@@ -41,6 +48,14 @@ def test_hidden_teachers_have_no_name():
     for other in (hidden, replace(known, gated=True)):
         assert (teacher_name(other, 3), class_name(other, 3, 1)) == ("3: vit", "3:1")
     assert class_name(replace(known, label_names=None), 3, 1) == "3:1"
+
+
+def test_classes_of_one_name_say_whose_they_are():
+    (record,) = _records("vit")
+    first = replace(record, reference="lab/first", label_names=("house", "cat"))
+    second = replace(first, reference="lab/second")
+    names = _class_names([(first, 0, 0), (first, 0, 1), (second, 1, 0)])
+    assert names == ["house (first)", "cat", "house (second)"]
 
 
 def test_a_picture_of_the_memory_under_the_teachers(tmp_path):
