@@ -29,8 +29,9 @@ def test_joint_embedding_equals_a_loop() -> None:
         roots = [math.sqrt(p) for part in (logits[:3], logits[3:]) for p in torch.softmax(part, 0).tolist()]
         length = math.sqrt(sum(r * r for r in roots))  # the probabilities of two teachers add up to 2
         assert length == pytest.approx(math.sqrt(2), rel=1e-5)
-        expected = [r / length for r in roots] + [v / feature.norm().item() for v in feature.tolist()]
-        assert joined[row].tolist() == pytest.approx(expected, abs=1e-6)
+        expected = [r / length * math.sqrt(5) for r in roots]  # five answers and seven features weigh as many
+        expected += [v / feature.norm().item() * math.sqrt(7) for v in feature.tolist()]
+        assert joined[row].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_features_average_the_views_before_embedding(learner: MetaLearner) -> None:

@@ -23,10 +23,10 @@ def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float
 
 
 def joint_embedding(answers: Tensor, features: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Predicted answers and the features they are made of, side by side, each half of length 1.
+    """Predicted answers and the features they are made of, side by side, each of the length sqrt(its dimensions).
 
-    Many teachers' answers tell new classes apart better than features do, a few teachers' answers worse (they have
-    few dimensions); joined, both cases are served (docs/experiments.md).
+    Many teachers' answers tell new classes apart better than features do, a few teachers' answers worse, since they
+    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments.md).
 
     Args:
         answers: (B, A) predicted logits.
@@ -37,4 +37,4 @@ def joint_embedding(answers: Tensor, features: Tensor, sizes: Sequence[int]) -> 
         (B, A + D).
     """
     halves = (hellinger_embedding(answers.float(), sizes), features.float())
-    return torch.cat([F.normalize(half, dim=1, eps=1e-8) for half in halves], 1)
+    return torch.cat([F.normalize(half, dim=1, eps=1e-8) * half.shape[1] ** 0.5 for half in halves], 1)
