@@ -28,6 +28,7 @@ def search(
     as_json: options.Json = False,
 ) -> None:
     """Find image classifiers on the Hub; `hf-free inspect ID` then says whether one can be used."""
+    from hf_free.flops import with_prefix
     from hf_free.hub.client import search_models
 
     found = search_models(query=query, author=author, tag=tag, library=library, limit=limit, token=token)
@@ -39,12 +40,14 @@ def search(
         return
     table = Table()
     table.add_column("Model", overflow="fold")
-    for title in ("Downloads", "Likes"):
+    for title in ("Parameters", "Downloads", "Likes"):
         table.add_column(title, justify="right")
-    for title in ("Licence", "Access"):
+    for title in ("Looks usable", "Licence", "Access"):
         table.add_column(title)
     for model in found:
         access = "private" if model.private else "gated" if model.gated else "public"
-        cells = (model.repo_id, model.downloads, model.likes, model.license or "not given", access)
+        size = "-" if model.parameters is None else with_prefix(model.parameters, ("", " k", " M", " G"))
+        usable = {True: "yes", False: "no", None: "-"}[model.looks_usable]
+        cells = (model.repo_id, size, model.downloads, model.likes, usable, model.license or "not given", access)
         table.add_row(*map(plain, cells))
     output_console().print(table)

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pico import pico_files
+from safetensors.torch import load
 
 from hf_free.errors import HubError
 from hf_free.hub.client import local_snapshot
@@ -504,8 +506,9 @@ def test_an_empty_folder_is_not_pushed(hub, tokens, ask, tmp_path):
 
 def test_search(hub, run_client):
     card = b"---\nlicense: apache-2.0\nlibrary_name: timm\ntags:\n- birds\n---\n"
+    weights = pico_files()["model.safetensors"]
     for index in range(3):
-        hub.add_repo(f"finder/net-{index}", {"README.md": card})
+        hub.add_repo(f"finder/net-{index}", {"README.md": card, **(pico_files() if index == 1 else {})})
     hub.add_repo("finder/other", {"README.md": b"---\nlibrary_name: transformers\n---\n"})
     code = """
 find = lambda **options: [asdict(model) for model in client.search_models(author="finder", **options)]
@@ -515,6 +518,8 @@ print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(
     assert [model["repo_id"] for model in everything] == [f"finder/net-{index}" for index in range(3)]
     assert everything[0]["license"] == "apache-2.0"
     assert [model["repo_id"] for model in one] == ["finder/net-1"]
+    assert (one[0]["parameters"], one[0]["looks_usable"]) == (sum(t.numel() for t in load(weights).values()), True)
+    assert (everything[0]["parameters"], everything[0]["looks_usable"]) == (None, False)
     assert len(two) == 2
     assert len(unfiltered) == 4
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 from huggingface_hub import ModelInfo, constants, hf_hub_url
@@ -77,6 +78,10 @@ class Snapshot:
     from_cache: bool = False
 
 
+_LISTED: list[Any] = ["downloads", "likes", "tags", "private", "gated", "library_name", "siblings", "safetensors"]
+"""What one listing request is asked for, of each model."""
+
+
 @dataclass(frozen=True)
 class FoundModel:
     """One result of a search."""
@@ -88,6 +93,10 @@ class FoundModel:
     private: bool
     gated: bool
     tags: tuple[str, ...]
+    parameters: int | None = None
+    """Numbers in its safetensors files, None where the Hub's listing does not say."""
+    looks_usable: bool | None = None
+    """Whether it is timm's and holds the two files of a teacher; None where the listing does not say."""
 
 
 def fetch_snapshot(
@@ -195,7 +204,7 @@ def search_models(
 
     def ask() -> list[ModelInfo]:
         models = api_for(token).list_models(
-            search=query, author=author, filter=tags or None, sort="downloads", limit=limit, full=True
+            search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
         )
         return list(models)
 
@@ -212,9 +221,19 @@ def search_models(
             private=bool(model.private),
             gated=bool(model.gated),
             tags=tuple(model.tags or ()),
+            parameters=model.safetensors.total if model.safetensors else None,
+            looks_usable=_looks_usable(model),
         )
         for model in models
     ]
+
+
+def _looks_usable(model: ModelInfo) -> bool | None:
+    """Whether a listed model is timm's and has config.json and model.safetensors; None where files are not listed."""
+    if model.siblings is None:
+        return None
+    files = {sibling.rfilename for sibling in model.siblings}
+    return "timm" in (model.library_name, *(model.tags or ())) and {"config.json", "model.safetensors"} <= files
 
 
 def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:

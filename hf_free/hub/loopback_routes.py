@@ -7,7 +7,10 @@ the slashes of a file name are kept.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import secrets
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
@@ -259,7 +262,22 @@ class Routes(FileRoutes):
             "siblings": siblings,
             "downloads": 0,
             "likes": 0,
+            **self._safetensors(commit),
         }
+
+    def _safetensors(self, commit: Commit) -> dict[str, Any]:
+        """The numbers in model.safetensors by type, as the Hub counts them from the header; nothing without one."""
+        blob = commit.files.get("model.safetensors")
+        data = self.store.read(blob.sha256) if blob else b""
+        try:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            counts = Counter[str]()
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    counts[entry["dtype"]] += math.prod(entry["shape"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return {}
+        return {"safetensors": {"parameters": dict(counts), "total": sum(counts.values())}}
 
     @staticmethod
     def _entry(path: str, blob: Blob, commit: Commit) -> dict[str, Any]:
