@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 import torch
 
+from hf_free.allocator import give_back_memory
+from hf_free.device import is_out_of_memory
 from hf_free.errors import ConfigError, HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
@@ -109,8 +108,10 @@ class TeacherPool(Sequence[Teacher]):
             except UnfitTeacherError as error:
                 pool.skipped.append((teacher.record.reference, str(error)))
                 continue
-            except TeacherError:
-                pass  # four pictures may be too many for the memory, and one not
+            except TeacherError as error:
+                if error.__cause__ is None or not is_out_of_memory(error.__cause__):
+                    raise
+                # four pictures may be too many for the memory, and one not
             pool._loaded[len(pool.records)] = teacher
             pool.records.append(teacher.record)
         return pool
@@ -183,7 +184,7 @@ class TeacherPool(Sequence[Teacher]):
         while self._loaded and self.loaded_bytes + needed > self.budget:
             self._loaded.popitem(last=False)
         if len(self._loaded) < before:
-            _give_back_memory()
+            give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 
 
 def _as_reference(source: Source, *, strict: bool) -> tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]:
@@ -201,13 +202,6 @@ def _as_reference(source: Source, *, strict: bool) -> tuple[str, TeacherReferenc
     if record is not None and record.commit is not None:
         reference = replace(reference, revision=record.commit)
     return text, reference, record
-
-
-def _give_back_memory() -> None:
-    """Hand freed memory to the system: glibc keeps what lies between blocks in use, here half a budget's worth."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)  # see malloc_trim(3)
 
 
 def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:
