@@ -12,7 +12,7 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 import hf_free.backbones  # noqa: F401  (registers conv4_32)
 from hf_free.teachers.loader import build_teacher, record_for, save_teacher
@@ -88,3 +88,27 @@ def constant_folder(path: Path, **options: Any) -> Path:
     zero = {name: torch.zeros_like(value) if name.startswith("head.") else value for name, value in weights.items()}
     save_file(zero, folder / "model.safetensors")
     return folder
+
+
+class CrampedNetwork(nn.Module):
+    """A network that has memory for a few pictures at once, and asks for a petabyte otherwise.
+
+    Args:
+        network: The classifier it stands for.
+        room: Pictures that it has memory for.
+    """
+
+    def __init__(self, network: nn.Module, room: int) -> None:
+        super().__init__()
+        self.network, self.room = network, room
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        if len(x) > self.room:
+            return torch.empty(2**50, dtype=torch.uint8)
+        return self.network.forward_features(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.network.forward_head(x, pre_logits=pre_logits)

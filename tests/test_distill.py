@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from pico import pico_teacher
+from pico import CrampedNetwork, pico_teacher
 from torch import nn
 
 from hf_free.config import BellConfig, LearnerConfig
@@ -285,21 +285,10 @@ def test_student_leads_to_the_pictures_and_not_into_its_own_weights():
     assert all(weight.grad is None and weight.requires_grad for weight in distiller.learner.parameters())
 
 
-class Cramped(nn.Module):
-    """Has memory for a few pictures at once, else asks for a petabyte."""
-
-    def __init__(self, network, room):
-        super().__init__()
-        self.network, self.room = network, room
-
-    def forward(self, x):
-        return self.network(x) if len(x) <= self.room else torch.empty(2**50, dtype=torch.uint8)
-
-
 @pytest.mark.parametrize("room", [0, 1, 3])
 def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
     easy, other = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (1, 2))
-    cramped = Teacher(Cramped(other.network, room), other.record)
+    cramped = Teacher(CrampedNetwork(other.network, room), other.record)
     images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
     sheet = AnswerSheet([3, 3])
     expected = sheet.ask(TeacherPool.from_teachers([easy, other]), images, Precision())

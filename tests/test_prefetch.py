@@ -42,11 +42,11 @@ def test_each_repository_is_fetched_once_and_counted(hub, tokens, run_client):
     files = [r.path for r in hub.requests[start:] if r.path.endswith("model.safetensors")]
     assert len([path for path in files if path.startswith("/many/a/")]) == 1
     assert found["seen"][0] == [0, 6, 0, 0]
-    # b is named at main too, which is another place: found in the cache or fetched again, never half
+    # b is named at main too, which is another place: each file found in the cache or fetched again, never half
     done, total, arrived, expected = found["seen"][-1]
     assert (done, total) == (6, 6)
     assert arrived == expected
-    assert arrived in (5 * SIZE, 6 * SIZE)
+    assert arrived - 5 * SIZE in {0, SIZE, *map(len, FILES.values())}
     assert all(before[2] <= after[2] for before, after in zip(found["seen"], found["seen"][1:], strict=False))
 
 

@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pico import constant_folder, pico_folder, pico_teacher
+from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
-from torch import nn
 
 from hf_free.choosing import Judge, keep_best, restore_best
 from hf_free.config import FreeConfig, LearnerConfig, merge
@@ -742,12 +741,8 @@ def test_a_run_draws_on_the_console_it_is_given(tmp_path):
 
 
 def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path, caplog):
-    class Huge(nn.Module):
-        def forward(self, x):
-            return torch.empty(2**50, dtype=torch.uint8)
-
     small = pico_teacher("conv4", size=16, num_classes=3)
-    record, huge = replace(small.record, reference="lab/huge"), nn.Sequential(Huge(), small.network)
+    record, huge = replace(small.record, reference="lab/huge"), CrampedNetwork(small.network, 0)
     config = _config(five={"teachers_per_step": 4}, trainer={"warmup_steps": 2})
     learner = train(config, output=tmp_path, pool=_pool(Teacher(huge, record)))
     (skipped,) = learner.record["skipped"]
