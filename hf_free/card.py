@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "teachers": [_teacher_row(teacher) for teacher in teachers],
         "folded": len(teachers) > LONG_TABLE,
         "hidden": sum(is_hidden(teacher) and not teacher.get("repo_id") for teacher in teachers),
+        "not_distilled": _not_distilled(teachers, config),
         "skipped": list(skipped),
         "left_out": section(record, "left_out"),
         "recovered": section(record, "recovered"),
@@ -124,6 +125,24 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "seed": config.get("seed"),
         "versions": section(record, "versions"),
     }
+
+
+def _not_distilled(teachers: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Which teachers, by their line in the table, have tasks too wide for the one head of `align`; None: no such.
+
+    `hf_free.learner.bell.Aligner` takes steps on tasks of up to `bell.n_way` classes only. Of a learner that is
+    continued nothing is said: its old teachers may have taught it in another way.
+    """
+    bell = section(config, "bell")
+    n_way, most = int(bell.get("n_way") or 0), int(section(config, "five").get("max_classes") or 0)
+    if bell.get("objective") != "align" or not 0 < n_way < most:
+        return None
+    if not str(section(config, "learner").get("init_from") or "timm:").startswith("timm:"):
+        return None
+    lines = [line for line, teacher in enumerate(teachers, 1) if (teacher.get("num_classes") or 0) > n_way]
+    if not lines:
+        return None
+    return {"n_way": n_way, "lines": "" if len(lines) == len(teachers) else ", ".join(map(str, lines))}
 
 
 def _teacher_row(teacher: Mapping[str, Any]) -> dict[str, Any]:

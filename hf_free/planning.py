@@ -208,11 +208,13 @@ def _notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> 
     large = [record.reference for record in records if min(record.num_classes, most) > n_way]
     if config.bell.objective != "align" or not large:
         return []
-    teachers = f"more than bell.n_way={n_way} classes: {_listed(large)}"
-    return [
-        f"{teachers}; nothing is distilled from them, their pictures are replayed only "
-        f"(--set five.max_classes={n_way} distils tasks of so many classes; --recipe default has no such limit)"
-    ]
+    way_out = (
+        f"their pictures are replayed only (--set five.max_classes={n_way} distils tasks of so many classes; "
+        "--recipe default has no such limit)"
+    )
+    if len(large) == len(records):
+        return [f"nothing is distilled at all: every teacher has more than bell.n_way={n_way} classes; {way_out}"]
+    return [f"more than bell.n_way={n_way} classes: {_listed(large)}; nothing is distilled from them, {way_out}"]
 
 
 def _notes_on_run(config: FreeConfig) -> list[str]:

@@ -221,6 +221,25 @@ def test_classes_of_a_list_and_hashes_of_public_teachers_stand_in_the_table(card
     assert "cdcdcd" not in text
 
 
+@pytest.mark.parametrize(
+    ("classes", "max_classes", "objective", "start", "said"),
+    [
+        ((5, 6, 8), 20, "align", None, "teachers 2, 3"),
+        ((6, 7, 8), 20, "align", "timm:resnet18", "any of them"),
+        ((5, 4, 2), 20, "align", None, None),
+        ((5, 6, 8), 5, "align", None, None),
+        ((5, 6, 8), 20, "distill", None, None),
+        ((5, 6, 8), 20, "align", "lab/old", None),
+    ],
+)
+def test_teachers_too_wide_for_the_head_of_align_are_named(card, classes, max_classes, objective, start, said):
+    source = record([teacher(f"lab/{n}", num_classes=n) for n in classes], learner={"init_from": start})
+    source["config"]["bell"]["objective"], source["config"]["five"]["max_classes"] = objective, max_classes
+    text = " ".join(card(source).split())
+    assert ("Nothing was distilled" in text) == (said is not None)
+    assert said is None or f"Nothing was distilled from {said}: the head that this recipe trains has 5 outputs" in text
+
+
 def test_rows_without_a_figure_and_transductive_rows_say_so(card):
     rows = [row("learner, soft k-means", inductive=False), row("teacher lab/a", accuracy=None, note="not available")]
     text = card(record(results=[report(rows=rows)]))

@@ -187,7 +187,10 @@ def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
     models = [str(pico_folder(tmp_path / f"classes{n}", num_classes=n)) for n in (5, 6)]
     values = {"models": models, "bell": {"objective": "align"}, "trainer": {"max_minutes": 1}}
     (note,) = (note for note in plan(_config(**values)).notes if "n_way" in note)
-    assert note.startswith(f"more than bell.n_way=5 classes: {models[1]}; nothing is distilled")
+    assert note.startswith(f"more than bell.n_way=5 classes: {models[1]}; nothing is distilled from them")
+    wide = [str(pico_folder(tmp_path / f"wide{n}", num_classes=n)) for n in (6, 7)]
+    (note,) = (note for note in plan(_config(**merge(values, {"models": wide}))).notes if "n_way" in note)
+    assert note.startswith("nothing is distilled at all: every teacher has more than bell.n_way=5 classes")
     for other in ({"five": {"max_classes": 5}}, {"bell": {"n_way": 6}}, {"bell": {"objective": "distill"}}):
         assert not any("n_way" in note for note in plan(_config(**merge(values, other))).notes)
 
