@@ -51,10 +51,13 @@ def _save(figure: Figure, path: str | Path) -> Path:
 
 
 def _plain(text: str, length: int | None = None) -> str:
-    """One line of plain text: class names are data, not matplotlib's mathematics between dollar signs."""
+    """One line of plain text: class names are data, not matplotlib's mathematics between dollar signs.
+
+    What is too long loses its middle, since names differ at either end.
+    """
     text = " ".join(str(text).split())
     if length is not None and len(text) > length:
-        text = text[: length - 1] + "…"
+        text = f"{text[: length // 2]}…{text[length // 2 + 1 - length :]}"
     return text.replace("$", r"\$")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -46,11 +47,12 @@ def draw_teacher_views(
     labels = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(p) for p in places]))
     pictures = memory.images[torch.cat(places)]
     keys = [memory.classes[class_id] for class_id in chosen]
+    names = teacher_names(pool.records)
     return feature_map(
-        {teacher_name(pool.records[index], index): _features(pool, index, pictures) for index in shown},
+        {names[index]: _features(pool, index, pictures) for index in shown},
         labels,
         path,
-        class_names=_class_names([(pool.records[key.teacher], key.teacher, key.index) for key in keys]),
+        class_names=_class_names([(pool.records[key.teacher], key.teacher, key.index) for key in keys], names),
         title="The same recovered pictures under each teacher (t-SNE of its features)",
         seed=seed,
     )
@@ -81,24 +83,44 @@ def _features(pool: TeacherPool, index: int, pictures: Tensor) -> Tensor:
     return teacher.features(pictures.to(teacher.device).float() / 255).float().cpu()
 
 
-def _class_names(classes: Sequence[tuple[TeacherRecord, int, int]]) -> list[str]:
+def _class_names(classes: Sequence[tuple[TeacherRecord, int, int]], teachers: Sequence[str]) -> list[str]:
     """Names of classes (record, teacher, index); with their teacher's where several have one name."""
     names = [class_name(*entry) for entry in classes]
     return [
-        f"{name} ({teacher_name(record, teacher)})" if names.count(name) > 1 else name
-        for name, (record, teacher, _) in zip(names, classes, strict=True)
+        f"{name} ({teachers[teacher]})" if names.count(name) > 1 else name
+        for name, (_, teacher, _) in zip(names, classes, strict=True)
     ]
 
 
-def teacher_name(record: TeacherRecord, index: int) -> str:
-    """How a picture names a teacher: the last part of its reference; a hidden one by number and architecture."""
-    if record.private or record.gated:
-        return f"{index}: {record.architecture}"
-    return record.reference.rstrip("/").rpartition("/")[2]
+def teacher_names(records: Sequence[TeacherRecord]) -> list[str]:
+    """How a picture names each teacher: by the shortest end of its reference that no other teacher's ends with.
+
+    Where all its ends are others' too the whole reference stands, with the number in front where two are the same.
+    A private or gated one is named by its number and architecture.
+    """
+    ends = {index: _ends(record.reference) for index, record in enumerate(records) if not _is_hidden(record)}
+    often = Counter(end for listed in ends.values() for end in listed)
+    whole = Counter(listed[-1] for listed in ends.values())
+    names = [f"{index}: {record.architecture}" for index, record in enumerate(records)]
+    for index, listed in ends.items():
+        otherwise = listed[-1] if whole[listed[-1]] == 1 else f"{index}: {listed[0]}"
+        names[index] = next((end for end in listed if often[end] == 1), otherwise)
+    return names
+
+
+def _ends(reference: str) -> list[str]:
+    """Ends of a reference at its slashes, shortest first; revision and classes stay with its name (`net@v1:0-4`)."""
+    path, mark, choice = reference.partition("@")
+    parts = path.rstrip("/").split("/")
+    return ["/".join(parts[start:]) + mark + choice for start in range(len(parts) - 1, -1, -1)]
+
+
+def _is_hidden(record: TeacherRecord) -> bool:
+    return record.private or record.gated
 
 
 def class_name(record: TeacherRecord, teacher: int, index: int) -> str:
     """How a picture names a teacher's class."""
-    if record.label_names is None or record.private or record.gated:
+    if record.label_names is None or _is_hidden(record):
         return f"{teacher}:{index}"
     return record.label_names[index]

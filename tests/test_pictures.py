@@ -104,6 +104,14 @@ def test_grid_draws_strange_names_as_text(tmp_path):
     assert share(pixels(tmp_path / "x.png"), RED) > 0.05
 
 
+def test_long_names_lose_their_middle():
+    from hf_free.pictures import _plain
+
+    assert _plain("abcdefghij", 10) == "abcdefghij"
+    assert _plain("abcdefghijk", 10) == "abcde…hijk"
+    assert _plain("abcdefghijk", 7) == "abc…ijk"
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "confidence"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from pico import pico_teacher
 from PIL import Image
@@ -16,7 +17,7 @@ from hf_free.teacher_views import (
     choose_teachers,
     class_name,
     draw_teacher_views,
-    teacher_name,
+    teacher_names,
 )
 from hf_free.teachers.pool import TeacherPool
 
@@ -44,17 +45,33 @@ def test_hidden_teachers_have_no_name():
     (record,) = _records("vit")
     known = replace(record, reference="lab/secret/cats", label_names=("tabby", "lion"))
     hidden = replace(known, private=True)
-    assert (teacher_name(known, 3), class_name(known, 3, 1)) == ("cats", "lion")
+    assert (teacher_names([known]), class_name(known, 3, 1)) == (["cats"], "lion")
     for other in (hidden, replace(known, gated=True)):
-        assert (teacher_name(other, 3), class_name(other, 3, 1)) == ("3: vit", "3:1")
+        assert (teacher_names([known, other]), class_name(other, 3, 1)) == (["cats", "1: vit"], "3:1")
     assert class_name(replace(known, label_names=None), 3, 1) == "3:1"
+
+
+@pytest.mark.parametrize(
+    ("references", "names"),
+    [
+        (["a/conv4", "b/conv4", "b/vit"], ["a/conv4", "b/conv4", "vit"]),
+        (["/x/a/m/conv4", "/x/b/m/conv4", "conv4"], ["a/m/conv4", "b/m/conv4", "conv4"]),
+        (["/x/a/conv4/", "/y/a/conv4"], ["x/a/conv4", "y/a/conv4"]),
+        (["org/net@refs/pr/1", "org/net@v2:0-4", "other/net"], ["net@refs/pr/1", "net@v2:0-4", "net"]),
+        (["org/net:0-4", "org/net:5-9"], ["net:0-4", "net:5-9"]),
+        (["pico/conv4", "pico/conv4"], ["0: conv4", "1: conv4"]),
+    ],
+)
+def test_teachers_of_one_folder_name_are_told_apart(references, names):
+    (record,) = _records("vit")
+    assert teacher_names([replace(record, reference=text) for text in references]) == names
 
 
 def test_classes_of_one_name_say_whose_they_are():
     (record,) = _records("vit")
     first = replace(record, reference="lab/first", label_names=("house", "cat"))
     second = replace(first, reference="lab/second")
-    names = _class_names([(first, 0, 0), (first, 0, 1), (second, 1, 0)])
+    names = _class_names([(first, 0, 0), (first, 0, 1), (second, 1, 0)], teacher_names([first, second]))
     assert names == ["house (first)", "cat", "house (second)"]
 
 
