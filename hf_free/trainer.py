@@ -126,7 +126,7 @@ def train(
         _check_enough(pool, state, config)
     clock = Clock(config, state.seconds)
 
-    with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps() as stop:
+    with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
         try:
             while not clock.is_over(state.step):
                 stop.grant()
