@@ -37,7 +37,11 @@ SWITCHES = (
     Switch(("no canvas", "five.canvas=false"), ("canvas", "five.canvas=true")),
     Switch(("unconditional generator", "five.conditional=false"), ("conditional generator", "five.conditional=true")),
     Switch(("no adversarial term", "five.adversarial=0"), ("adversarial term", "five.adversarial=1")),
-    Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=1")),
+    Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=10")),
+    Switch(
+        ("BatchNorm term 1, pictures free to leave the canvas", "five.batchnorm=1 five.canvas_distance=0"),
+        ("BatchNorm term 10, pictures kept near the canvas", "five.batchnorm=10 five.canvas_distance=5"),
+    ),
     Switch(("no shifts and flips", "five.augment=false"), ("shifts and flips", "five.augment=true")),
     Switch(
         ("objective align: sequential steps and replay", "bell.objective=align trainer.checkpoint_every=10"),

@@ -45,6 +45,7 @@ Defect = Literal[
 INVERSION_TERMS = (
     "cross_entropy",
     "batchnorm",
+    "canvas_distance",
     "total_variation",
     "feature_norm",
     "borrowed_batchnorm",
@@ -82,8 +83,11 @@ class FiveConfig:
     """Whether the generator paints over a dead-leaves picture, which keeps the pictures of a class apart."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy to the target label (FREE: 1)."""
-    batchnorm: float = Field(default=1.0, ge=0)
+    batchnorm: float = Field(default=10.0, ge=0)
     """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
+    canvas_distance: float = Field(default=5.0, ge=0)
+    """Weight of the mean squared difference between a picture and its canvas, which keeps the generator from painting
+    over everything in glaring colours."""
     adversarial: float = Field(default=1.0, ge=0)
     """Weight of the disagreement with the meta-learner (FREE: 1)."""
     total_variation: float = Field(default=0.0, ge=0)
@@ -98,6 +102,8 @@ class FiveConfig:
     """Cosine distance from which on that hinge leaves two pictures alone (real pictures: 0.3 on average)."""
     augment: bool = True
     """Random shift and flip of each image before the teacher sees it."""
+    flip: bool = True
+    """Whether that flips images; false for writing and signs, which mirrored are others (as `learner.views`)."""
     recover_share: float = Field(default=0.3, gt=0, le=1)
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
@@ -162,8 +168,8 @@ class BellConfig:
     n_query: int = Field(default=15, ge=1, le=1024)
     """Query images a class of a cross-task episode."""
     match_label_names: bool = False
-    """Whether names say which classes of different teachers are one, so that no cross-task episode holds it twice;
-    otherwise, and for classes without a name, the teachers are asked."""
+    """Whether classes of one name are one class of the cross-task episodes, with the pictures of all their teachers;
+    otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -351,6 +351,20 @@ def test_diversity_keeps_the_pictures_of_a_class_apart():
     assert distances[1] > 1.5 * distances[0]
 
 
+def test_canvas_distance_keeps_pictures_near_their_canvas():
+    found = {}
+    for weight in (0.0, 100.0):
+        torch.manual_seed(0)
+        five = _five(**{**SMALL, "augment": False}, inner_steps=20, inner_lr=0.02, canvas_distance=weight)
+        canvases = []
+        draw = five._canvas
+        five._canvas = lambda *given, draw=draw, seen=canvases: seen.append(draw(*given)) or seen[0]
+        pictures, _, terms = five.adapt(pico_teacher("conv4", size=16))
+        found[weight] = (pictures - canvases[0]).square().mean().item()
+        assert ("canvas_distance" in terms) == bool(weight)
+    assert found[100.0] < 0.5 * found[0.0]
+
+
 def test_a_teacher_without_any_term_of_its_own_leaves_the_generator_where_it_is():
     five = _five(**PLAIN, cross_entropy=0.0, adversarial=0.0, batchnorm=1.0)
     gradients = [torch.zeros_like(p) for p in five.generator.parameters()]
@@ -480,7 +494,7 @@ def test_large_head_is_sampled_by_subsets():
 def test_a_head_of_21841_classes():
     """ImageNet-21k's head: a task of a few of its classes, and no picture of any other."""
     teacher = pico_teacher("conv4", size=16, num_classes=21_841)
-    five = _five(inner_steps=3, max_classes=4)
+    five = _five(inner_steps=3, max_classes=4, batchnorm=1.0, canvas_distance=0.0)
     (task,), terms = five.outer_step([(0, teacher)])
     assert len(task.classes) == 4
     assert max(task.classes) > 100

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hf_free.inversion.five import shift_and_flip
 from hf_free.inversion.losses import (
+    canvas_distance,
     cross_entropy,
     disagreement,
     feature_norm,
@@ -79,6 +80,11 @@ def test_disagreement_falls_as_the_student_drifts_from_the_teacher():
     assert disagreement(teacher, torch.tensor([[0.0, 4.0, 0.0]])) == 0  # another class is named: masked
 
 
+def test_canvas_distance_by_hand():
+    pictures, canvas = torch.tensor([[[[0.0, 0.5]]], [[[1.0, 0.25]]]]), torch.tensor([[[[0.5, 0.5]]], [[[0.0, 0.75]]]])
+    assert canvas_distance(pictures, canvas).item() == pytest.approx((0.25 + 0 + 1 + 0.25) / 4)
+
+
 def test_total_variation_against_a_loop():
     torch.manual_seed(0)
     images = torch.rand(2, 3, 4, 5)
@@ -134,6 +140,13 @@ def test_shift_and_flip_moves_whole_pictures_within_an_eighth():
         seen += found
     for place, values in enumerate(({False, True}, {-1, 0, 1}, {-1, 0, 1})):
         assert {move[place] for move in seen} == values
+
+
+def test_shifts_without_flips():
+    torch.manual_seed(0)
+    images = torch.rand(30, 1, 8, 8)
+    for before, after in zip(images, shift_and_flip(images, flip=False), strict=True):
+        assert any(torch.equal(_moved(before, dy, dx), after) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
 def _moved(picture: torch.Tensor, dy: int, dx: int) -> torch.Tensor:

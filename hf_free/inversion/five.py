@@ -23,6 +23,7 @@ from hf_free.errors import RunError
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.inversion.losses import (
+    canvas_distance,
     cross_entropy,
     disagreement,
     feature_norm,
@@ -175,7 +176,7 @@ class Five:
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
-            terms = self.loss_terms(pictures, wanted, teacher, index, student, lender)
+            terms = self.loss_terms(pictures, wanted, teacher, index, student, lender, canvas)
             loss = weighted_sum(terms, self._weights())
             loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
             is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
@@ -195,11 +196,12 @@ class Five:
         index: int = 0,
         student: Student | None = None,
         lender: Teacher | None = None,
+        canvas: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The inversion loss's named terms for pictures (N, C, H, W) in [0, 1]; all fp32 scalars."""
         config, seen = self.config, pictures
         if config.augment:
-            seen = shift_and_flip(pictures)
+            seen = shift_and_flip(pictures, flip=config.flip)
         terms: dict[str, Tensor] = {}
         layers = teacher.batchnorm_layers() if config.batchnorm else []
         with self.precision.autocast(self.device), collected_distances(layers) as distances:
@@ -208,6 +210,8 @@ class Five:
         terms["cross_entropy"] = cross_entropy(logits, wanted.labels)
         if distances:
             terms["batchnorm"] = torch.stack(distances).mean()
+        if config.canvas_distance and canvas is not None:
+            terms["canvas_distance"] = canvas_distance(pictures, canvas)
         if not teacher.record.has_batchnorm:
             terms |= self._substitutes(pictures, seen, features, lender)
         if config.diversity and features is not None:
@@ -285,16 +289,16 @@ class Five:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def shift_and_flip(pictures: Tensor) -> Tensor:
-    """Shift each picture by up to 1/8 of its size (edges repeated) and flip every other one at random; one gather."""
+def shift_and_flip(pictures: Tensor, *, flip: bool = True) -> Tensor:
+    """Shift each picture by up to 1/8 of its size (edges repeated); `flip` every other one at random; one gather."""
     count, _, height, width = pictures.shape
     device = pictures.device
     reach = max(1, height // MAX_SHIFT_SHARE)
     dy, dx = torch.randint(-reach, reach + 1, (2, count, 1), device=device)
-    flip = torch.rand(count, 1, device=device) < 0.5
+    mirrored = torch.rand(count, 1, device=device) < (0.5 if flip else 0.0)
     rows = (torch.arange(height, device=device) + dy).clamp_(0, height - 1)  # (B, H)
     columns = torch.arange(width, device=device).expand(count, -1)
-    columns = (torch.where(flip, width - 1 - columns, columns) + dx).clamp_(0, width - 1)  # (B, W)
+    columns = (torch.where(mirrored, width - 1 - columns, columns) + dx).clamp_(0, width - 1)  # (B, W)
     batch = torch.arange(count, device=device)[:, None, None]
     # (B, H, W, C): indexing the channels-last view moves whole pixels
     return pictures.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
