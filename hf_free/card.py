@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the template prints of a public record."""
     teachers = record.get("teachers") or []
     config, learner = section(record, "config"), {**section(record, "config", "learner"), **section(record, "learner")}
-    skipped = {(str(e.get("reference", "")), one_line(e.get("reason", ""))): None for e in record.get("skipped") or []}
+    skipped = record.get("skipped") or []
     return {
         "learner": {key: learner.get(key) for key in ("backbone", "image_size", "channels", "head", "init_from")},
         "data_free": record.get("data_free"),
@@ -117,7 +117,8 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "folded": len(teachers) > LONG_TABLE,
         "hidden": sum(is_hidden(teacher) and not teacher.get("repo_id") for teacher in teachers),
         "not_distilled": _not_distilled(teachers, config),
-        "skipped": list(skipped),
+        "skipped": _reasons(entry for entry in skipped if not entry.get("asked")),
+        "not_inverted": _reasons(entry for entry in skipped if entry.get("asked")),
         "left_out": section(record, "left_out"),
         "recovered": section(record, "recovered"),
         "training": section(record, "training"),
@@ -125,6 +126,11 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "seed": config.get("seed"),
         "versions": section(record, "versions"),
     }
+
+
+def _reasons(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(reference, reason) of teachers that were left out of something, each pair once."""
+    return list(dict.fromkeys((str(e.get("reference", "")), one_line(e.get("reason", ""))) for e in entries))
 
 
 def _not_distilled(teachers: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any] | None:

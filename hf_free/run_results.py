@@ -91,7 +91,7 @@ def run_record(
     return {
         "config": config.to_dict(),
         **known,
-        "skipped": state.skipped,
+        "skipped": _skipped(state, known["teachers"], config),
         "left_out": state.left_out,
         "licenses": dict(licences),
         "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
@@ -119,6 +119,12 @@ def run_record(
             "python": platform.python_version(),
         },
     }
+
+
+def _skipped(state: RunState, teachers: list[dict[str, Any]], config: FreeConfig) -> list[dict[str, Any]]:
+    """Teachers left out; `asked` are those whose answers the learner has learned all the same."""
+    answers = {teacher["reference"] for teacher in teachers if config.bell.objective == "distill"}
+    return [entry | ({"asked": True} if entry["reference"] in answers else {}) for entry in state.skipped]
 
 
 def write_learner(run: RunFolder, learner: MetaLearner, *, with_generator: bool) -> None:

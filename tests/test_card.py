@@ -240,6 +240,17 @@ def test_teachers_too_wide_for_the_head_of_align_are_named(card, classes, max_cl
     assert said is None or f"Nothing was distilled from {said}: the head that this recipe trains has 5 outputs" in text
 
 
+def test_teachers_that_were_asked_but_not_inverted_are_not_called_left_out(card):
+    reason = "not inverted any more: the teacher recognises 12% of its recovered pictures"
+    skipped = [
+        {"reference": "lab/b", "reason": reason, "asked": True},
+        {"reference": "lab/a", "reason": "not inverted any more: its outputs are not finite"},
+    ]
+    text = card(record(skipped=skipped))
+    asked, left_out = text.index("but not inverted:"), text.index("Left out:")
+    assert asked < text.index(f"- lab/b: {reason}") < left_out < text.index("- lab/a: not inverted any more")
+
+
 def test_rows_without_a_figure_and_transductive_rows_say_so(card):
     rows = [row("learner, soft k-means", inductive=False), row("teacher lab/a", accuracy=None, note="not available")]
     text = card(record(results=[report(rows=rows)]))

@@ -1,0 +1,23 @@
+"""What a run's record says of teachers that were left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_free.config import FreeConfig
+from hf_free.device import Precision
+from hf_free.run_results import run_record
+from hf_free.run_state import RunState
+
+
+@pytest.mark.parametrize(("objective", "asked"), [("distill", [True, None]), ("align", [None, None])])
+def test_teachers_that_answer_but_are_not_inverted_are_told_apart(objective, asked):
+    config = FreeConfig.from_dict({"bell": {"objective": objective}})
+    entries = [{"reference": name, "reason": "not inverted any more: why"} for name in ("lab/asked", "lab/silent")]
+    known = {"teachers": [{"reference": "lab/asked"}, {"reference": "lab/other"}], "answer_outputs": [None, None]}
+    state = RunState(skipped=entries)
+    record = run_record(config, known, state, torch.device("cpu"), Precision(), "held-out pictures")
+    assert [entry.get("asked") for entry in record["skipped"]] == asked
+    assert [{**entry, "asked": None} for entry in record["skipped"]] == [{**e, "asked": None} for e in entries]
+    assert all("asked" not in entry for entry in state.skipped)  # the state goes into the checkpoint as it was
