@@ -9,15 +9,11 @@ import typer
 from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, plain, say, write_json
-from hf_free.cli.inspect import parse_reference
-from hf_free.errors import HfFreeError
-from hf_free.hub.teacher_list import expand
-from hf_free.own_networks import import_networks
+from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from hf_free.teachers.teacher import Teacher
 
 EXAMPLES = options.examples(
     "hf-free cost",
@@ -44,40 +40,32 @@ def cost(
     as_json: options.Json = False,
 ) -> None:
     """Count what one picture costs a teacher; without a model, the paper's table beside our count."""
-    import_networks([own_networks] if own_networks else [])
-    if models:
-        texts = expand(expand_list_files(models), token=token)
-        rows = [_count(text, revision, token, cache_dir) for text in texts]
-        table = _models_table([row for row in rows if row["usable"]])
-    else:
+    if not models:
         from hf_free.flops import published_rows
 
-        rows = published_rows()
-        table = _published_table(rows)
+        published = published_rows()
+        _show(published, _published_table(published), as_json=as_json)
+        return
+    rows = teacher_rows(models, _count, own_networks=own_networks, revision=revision, token=token, cache_dir=cache_dir)
+    if not as_json:
+        say_unusable(rows)
+    _show(rows, _models_table([row for row in rows if row["usable"]]), as_json=as_json)
+    fail_if_none_is_usable(rows)
+
+
+def _show(rows: Sequence[dict[str, Any]], table: Table, *, as_json: bool) -> None:
     if as_json:
         write_json(rows)
-    else:
-        for row in rows:
-            if not row.get("usable", True):
-                say(f"{row['reference']} cannot be used: {row['reason']}")
-        output_console().print(table)
-        say(INCLUDED)
-    if not any(row.get("usable", True) for row in rows):
-        raise typer.Exit(1)
+        return
+    output_console().print(table)
+    say(INCLUDED)
 
 
-def _count(text: str, revision: str | None, token: str | None, cache_dir: Path | None) -> dict[str, Any]:
+def _count(teacher: Teacher) -> dict[str, Any]:
     from hf_free.flops import count
-    from hf_free.teachers.loader import load_teacher
 
-    try:
-        teacher = load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir)
-    except HfFreeError as error:
-        return {"reference": text, "usable": False, "reason": str(error)}
     passes = count(teacher)
     return {
-        "reference": text,
-        "usable": True,
         "architecture": teacher.record.architecture,
         "parameters": teacher.record.parameters,
         "input_size": list(teacher.record.input_size),

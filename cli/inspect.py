@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,17 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_free.cli import options
-from hf_free.cli.arguments import expand_list_files
-from hf_free.cli.console import output_console, plain, say, write_json
-from hf_free.errors import HfFreeError
-from hf_free.hub.teacher_list import expand
-from hf_free.own_networks import import_networks
+from hf_free.cli.console import output_console, plain, write_json
+from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from hf_free.hub.reference import TeacherReference
-    from hf_free.teachers.teacher import TeacherRecord
+    from hf_free.teachers.teacher import Teacher, TeacherRecord
 
 EXAMPLES = options.examples(
     "hf-free inspect timm/test_resnet.r160_in1k timm/test_vit.r160_in1k",
@@ -46,9 +40,15 @@ def inspect(
     as_json: options.Json = False,
 ) -> None:
     """Say what each model is and whether it can be a teacher. Fails only if none can."""
-    import_networks([own_networks] if own_networks else [])
-    texts = expand(expand_list_files(models), token=token)
-    rows = [describe(text, measure=measure, revision=revision, token=token, cache_dir=cache_dir) for text in texts]
+    found = teacher_rows(
+        models,
+        partial(describe, measure=measure),
+        own_networks=own_networks,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+    )
+    rows = [{"record": None, **row} for row in found]
     if as_json:
         write_json(rows)
     else:
@@ -56,41 +56,16 @@ def inspect(
             output_console().print(_table(rows))
         if measure:
             output_console().print(_inversion_table(rows))
-        for row in rows:
-            if not row["usable"]:
-                say(f"{row['reference']} cannot be used: {row['reason']}")
-    if not any(row["usable"] for row in rows):
-        raise typer.Exit(1)
+        say_unusable(rows)
+    fail_if_none_is_usable(rows)
 
 
-def parse_reference(text: str, revision: str | None) -> TeacherReference:
-    """A teacher's reference; `revision` fills in where the text has none of its own."""
-    from hf_free.hub.reference import TeacherReference
-
-    reference = TeacherReference.parse(text)
-    if revision is None or reference.is_local or reference.revision is not None:
-        return reference
-    return replace(reference, revision=revision)
-
-
-def describe(
-    text: str,
-    *,
-    measure: bool = False,
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: Path | None = None,
-) -> dict[str, Any]:
-    """One model's row: its record if it can be used, the reason if not; with `measure` how well it can be inverted."""
+def describe(teacher: Teacher, *, measure: bool = False) -> dict[str, Any]:
+    """What a model's row says: its record, its cost; with `measure` how well it can be inverted."""
     from hf_free.flops import count
-    from hf_free.teachers.loader import load_teacher
 
-    try:
-        teacher = load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir)
-    except HfFreeError as error:
-        return {"reference": text, "usable": False, "reason": str(error), "record": None}
     record, cost = teacher.record, count(teacher)
-    row = {"reference": text, "usable": True, "reason": None, "record": record.to_dict(), **_summary(record)}
+    row = {"record": record.to_dict(), **_summary(record)}
     row |= {"forward_flops": cost.forward_flops, "backward_flops": cost.backward_flops}
     if measure:
         from hf_free.inversion.invertibility import measure_invertibility

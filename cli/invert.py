@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, say, write_json
-from hf_free.cli.inspect import parse_reference
+from hf_free.cli.teacher_rows import parse_reference
 from hf_free.errors import ConfigError
 
 if TYPE_CHECKING:

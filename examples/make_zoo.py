@@ -7,7 +7,9 @@
 
 Every data set is a `datasets` id, Parquet or a folder of pictures. A task is n classes drawn with the seed from the
 training split; the last fifth of each class is held out to measure the teacher. Run again, finished teachers are
-skipped. Presets are the scenarios of the data-free meta-learning literature (PURER, BiDf-MKD, FREE):
+skipped. Pictures are mirrored at random while a teacher learns, but not where the data set's name says that it holds
+digits, letters or signs (`never_mirrored`), since a mirrored one is another, or none; --flip and --no-flip say it for
+all. Presets are the scenarios of the data-free meta-learning literature (PURER, BiDf-MKD, FREE):
 
     ss  one data set, one architecture (Conv-4)
     sh  one data set, several architectures (Conv-4, ResNet-10, ResNet-18)
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -37,6 +40,13 @@ from hf_free.teacher_training import ClassifierRecipe, in_parallel, small_image_
 
 CONV4, RESNETS = "conv4_32", ("resnet10_small", "resnet18_small")
 PRESETS = {"ss": (CONV4,), "sh": (CONV4, *RESNETS), "mh": (CONV4, *RESNETS)}
+
+WRITTEN = re.compile(
+    r"(?<!fashion)(?<!fashion[-_])mnist|svhn|usps|digit|omniglot|letter|alphabet|character|handwrit|captcha|gtsrb|gtsdb"
+    r"|(?<![a-z])signs?(?![a-z])",
+    re.IGNORECASE,
+)
+"""Names of data sets whose pictures mean something else, or nothing, in a mirror."""
 
 HELD_OUT = 0.2
 """Share of each class that measures the teacher (as in FREE's code: the last 20 % of the files)."""
@@ -111,7 +121,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-3, help="peak of AdamW's one-cycle learning rate")
     parser.add_argument("--shift", type=int, default=4, help="random shifts in pixels")
-    parser.add_argument("--no-flip", action="store_true", help="never mirror pictures")
+    parser.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, help="mirror pictures; without either, by the data set's name"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, help="teachers at once; one a core by default, one on a GPU")
@@ -148,12 +160,17 @@ def plan(options: argparse.Namespace) -> list[Job]:
             batch_size=options.batch_size,
             lr=options.lr,
             shift=options.shift,
-            flip=not options.no_flip,
+            flip=not never_mirrored(source.name) if options.flip is None else options.flip,
             seed=options.seed * 1_000_003 + task,
         )
         name = f"{Path(source.name).name}-{architecture}-{task:03d}".lower().replace("_", "-").replace(".", "-")
         jobs.append(Job(options.output / name, source, tuple(chosen), recipe, options.data_license, device))
     return jobs
+
+
+def never_mirrored(data: str) -> bool:
+    """Whether a data set's name says that it holds digits, letters or signs; clothes in MNIST's format are none."""
+    return WRITTEN.search(data.rpartition("/")[2]) is not None
 
 
 @cache

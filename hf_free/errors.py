@@ -37,6 +37,10 @@ class HubError(HfFreeError):
     """A Hub that does not have, does not give, or cannot be reached."""
 
 
+class MissingFilesError(HubError):
+    """A repository or folder that can be had and lacks a file that it should hold."""
+
+
 class TeacherError(HfFreeError):
     """A checkpoint that cannot serve as a teacher."""
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class FetchProgress:
-    """One bar over all downloads: repositories and bytes. Nothing is drawn where all files are in the cache.
+    """One bar over all downloads: repositories, bytes, and the step a run is at meanwhile.
+
+    Nothing is drawn where all files are in the cache.
 
     Args:
         console: Where to draw; None draws nothing.
@@ -27,10 +29,11 @@ class FetchProgress:
             BarColumn(bar_width=20),
             DownloadColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[step]}", style="dim"),
             console=console,
             disable=console is None,
         )
-        self._task = self._bar.add_task("fetching", total=None, count="")
+        self._task = self._bar.add_task("fetching", total=None, count="", step="")
         self._is_drawn = False
 
     def __enter__(self) -> FetchProgress:
@@ -51,6 +54,10 @@ class FetchProgress:
             self._bar.start()
         count = f"{state.done}/{state.total}"
         self._bar.update(self._task, completed=state.bytes_done, total=state.bytes_total, count=count)
+
+    def show_step(self, step: int, terms: Mapping[str, float]) -> None:
+        """Draw a step that was done while files were still under way."""
+        self._bar.update(self._task, step=f"warm-up step {step}  {_listed(terms)}")
 
 
 class RunProgress:
@@ -87,6 +94,9 @@ class RunProgress:
 
     def show(self, step: int, progress: float, terms: Mapping[str, float], images_per_second: float) -> None:
         """Draw the state after a step."""
-        text = "  ".join(f"{name} {value:.3g}" for name, value in terms.items())
-        text = f"{images_per_second:.0f} recovered images/s  {text}"
+        text = f"{images_per_second:.0f} recovered images/s  {_listed(terms)}"
         self._bar.update(self._task, completed=progress, step=f"{step}{self._of}", terms=text)
+
+
+def _listed(terms: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in terms.items())

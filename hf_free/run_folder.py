@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class RunFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.config = root / "config.yaml"
+        self.teachers = root / "teachers.json"
         self.record = root / "record.json"
         self.log = root / "log.jsonl"
         self.checkpoint = root / "checkpoint"
@@ -36,12 +37,20 @@ class RunFolder:
         """The configuration the run was started with."""
         return FreeConfig.from_yaml(self.config)
 
-    def begin(self, config: FreeConfig, *, resume: bool) -> None:
-        """Write the configuration; what an earlier run logged and found best goes unless it is resumed."""
+    def begin(self, config: FreeConfig, *, resume: bool, log: Iterable[dict[str, Any]] = ()) -> None:
+        """Write the configuration; what an earlier run logged and found best goes unless it is resumed.
+
+        Args:
+            config: The run's configuration.
+            resume: Whether an earlier run goes on.
+            log: First rows of the log.
+        """
         self.write_text(self.config, config.to_yaml())
         if not resume:
             self.log.unlink(missing_ok=True)
             self.best.unlink(missing_ok=True)
+        for row in log:
+            self.append_log(row)
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file whole or not at all."""

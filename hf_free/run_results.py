@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
+from collections.abc import Sized
 from typing import Any
 
 import accelerate
@@ -24,7 +25,12 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
 
-def log_row(state: RunState, memory: TaskMemory, terms: dict[str, float]) -> dict[str, Any]:
+def is_logged(step: int, config: FreeConfig) -> bool:
+    """Whether a step has a line in the log."""
+    return step == 1 or step % config.trainer.log_every == 0
+
+
+def log_row(state: RunState, memory: Sized, terms: dict[str, float]) -> dict[str, Any]:
     """A line of the log."""
     row = {"step": state.step, "minutes": round(state.seconds / 60, 3), "memory": len(memory)}
     return row | {name: round(value, 6) for name, value in terms.items()}
@@ -105,6 +111,7 @@ def run_record(
         "training": {
             "minutes": round(state.seconds / 60, 2),
             "steps": state.step,
+            "steps_while_downloading": state.early_steps,
             "best_step": state.best_step,
             "chosen_on": chosen,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import accelerate
 from safetensors.torch import load_file, save_file
 
 from hf_free.config import FreeConfig
+from hf_free.errors import RunError
 from hf_free.learner.bell import Bell
 from hf_free.memory import TaskMemory
 from hf_free.run_folder import RunFolder
+from hf_free.teachers.teacher import TeacherRecord
 
 
 @dataclass
@@ -23,6 +26,8 @@ class RunState:
 
     step: int = 0
     """Outer steps done."""
+    early_steps: int = 0
+    """How many of them while teachers were still being downloaded, see `hf_free.warm_up`."""
     seconds: float = 0.0
     """Wall-clock time spent, over all resumptions."""
     kept_tasks: int = 0
@@ -81,6 +86,31 @@ class Clock:
             return 1.0
         done = self.progress(step)
         return max(done, 1e-3) / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+def write_teachers(run: RunFolder, config: FreeConfig, records: Sequence[TeacherRecord]) -> None:
+    """Note which teachers a run has, at which commits and with which settings, for `teachers_to_resume`."""
+    run.write_json(run.teachers, {"models": config.models, "teachers": [record.to_dict() for record in records]})
+
+
+def teachers_to_resume(run: RunFolder, config: FreeConfig) -> list[TeacherRecord] | list[str]:
+    """The teachers that a run began with, whatever a branch, a collection or a YAML list says by now.
+
+    A run that is older than this note has no more than its configuration's texts.
+
+    Raises:
+        RunError: the configuration names others.
+    """
+    if not run.teachers.is_file():
+        return config.models
+    begun = json.loads(run.teachers.read_text(encoding="utf-8"))
+    if begun["models"] != config.models:
+        raise RunError(
+            f"{run.root} was begun with other teachers: {', '.join(begun['models'])}",
+            allowed="the same teachers while a run goes on",
+            action="leave out --models, or train a new run; --from adds teachers to a learner",
+        )
+    return [TeacherRecord.from_dict(record) for record in begun["teachers"]]
 
 
 def save_checkpoint(

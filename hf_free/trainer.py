@@ -32,12 +32,12 @@ from hf_free.memory import TaskMemory
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress, RunProgress
 from hf_free.run_folder import RunFolder
-from hf_free.run_results import draw_pictures, log_row, run_record, write_learner
-from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint
+from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
+from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
 from hf_free.stopping import StopBetweenSteps, Stopped
 from hf_free.teacher_views import draw_teacher_views
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.teacher import Teacher, TeacherRecord
+from hf_free.warm_up import EarlyWarmUp, invert_some
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,7 @@ def train(
         pool: Teachers already loaded; None loads `config.models`.
         console: Where progress is shown; None shows none.
         watch: Called after each step with the learner as it is and the minutes spent; it must leave the learner alone,
-            and its own time counts.
+            and its own time counts. Not after warm-up steps done while teachers are still being downloaded.
 
     Returns:
         The learner, also saved to `output/learner`.
@@ -89,31 +89,29 @@ def train(
     precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
     elder, config = Elder.load(config, token=token)
     validation = load_validation(config, token)
+    sources = teachers_to_resume(run, config) if resume else config.models
+    state = RunState()
     with FetchProgress(console) as fetching:
+        warm_up = EarlyWarmUp(config, device, precision, state, fetching.show_step)
         pool = pool or TeacherPool(
-            config.models,
+            sources,
             budget=config.hub.teacher_memory,
             device=device,
             token=token,
             cache_dir=config.hub.cache_dir,
             strict=True,
             fetched=fetching.show,
+            meanwhile=None if resume else warm_up.step,
         )
-    state = _first_state(pool)
+    _note_skipped(pool, state)
     _check_enough(pool, state, config)
-    run.begin(config, resume=resume)
+    run.begin(config, resume=resume, log=warm_up.log)
+    write_teachers(run, config, pool.records)
 
     sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
-    five = Five(
-        config.five,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
-        device=device,
-        precision=precision,
-        defects=config.defects,
-    )
+    five = warm_up.five
     if config.trainer.compile:
         _compile(five, learner, config, device)
     bell = _make_bell(config, learner, pool, sheet, precision)
@@ -131,16 +129,13 @@ def train(
             while not clock.is_over(state.step):
                 stop.grant()
                 state.step += 1
-                is_logged = state.step % config.trainer.log_every == 0 or state.step == 1
                 terms: dict[str, float] = {}
                 tasks: list[RecoveredTask] = []
 
                 # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
                 if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
                     warming_up = state.step <= config.trainer.warmup_steps
-                    chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
-                    lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
-                    tasks, terms = five.outer_step(chosen, None if warming_up else bell.student, lender)
+                    tasks, terms = invert_some(five, pool, config, state, None if warming_up else bell.student)
                     judged = [task for task in tasks if task.health.problem] if warming_up else tasks
                     tasks = _healthy(judged, config, state, pool)
                     _remember(memory, held_out, tasks, config, pool, sheet, precision, state)
@@ -148,14 +143,14 @@ def train(
                 # BELL: learn from the new tasks and the memory
                 if len(memory) and (tasks or isinstance(bell, Distiller)):
                     if isinstance(bell, Aligner):
-                        bell.measure_alignment = is_logged
+                        bell.measure_alignment = is_logged(state.step, config)
                     terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
 
                 state.seconds = clock.seconds()
                 if watch is not None:
                     watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
-                if is_logged:
+                if is_logged(state.step, config):
                     run.append_log(log_row(state, memory, terms))
                 if state.step % config.trainer.picture_every == 0:
                     draw_pictures(run, memory, pool)
@@ -197,11 +192,9 @@ def _leave_out_silent(
     return gone
 
 
-def _first_state(pool: TeacherPool) -> RunState:
-    state = RunState()
-    for name, reason in pool.skipped:
-        _skip(state, str(name), str(reason))
-    return state
+def _note_skipped(pool: TeacherPool, state: RunState) -> None:
+    for reference, reason in pool.skipped:
+        _skip(state, reference, reason)
 
 
 def _skip(state: RunState, reference: str, reason: str) -> None:
@@ -299,23 +292,6 @@ def _compile(five: Five, learner: MetaLearner, config: FreeConfig, device: torch
     five.compile()
     if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
-
-
-def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Any]]:
-    """Teachers drawn uniformly without replacement, as far as there are enough."""
-    usable = [index for index in range(len(pool)) if index not in state.excluded]
-    places = torch.randperm(len(usable))[: min(count, len(usable))].tolist()
-    return [(usable[place], pool[usable[place]]) for place in places]
-
-
-def _draw_lender(
-    pool: TeacherPool, config: FreeConfig, state: RunState, records: Sequence[TeacherRecord]
-) -> Teacher | None:
-    """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
-    if not config.five.borrowed_batchnorm or all(record.has_batchnorm for record in records):
-        return None
-    lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in state.excluded]
-    return pool[lenders[int(torch.randint(len(lenders), ()))]] if lenders else None
 
 
 def _healthy(

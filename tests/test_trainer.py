@@ -126,6 +126,7 @@ def test_a_run_leaves_its_folder(finished):
     files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     expected = {
         "config.yaml",
+        "teachers.json",
         "log.jsonl",
         "record.json",
         "best.safetensors",

@@ -19,7 +19,7 @@ from huggingface_hub import ModelInfo, constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
-from hf_free.errors import HubError
+from hf_free.errors import HubError, MissingFilesError
 from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
 from hf_free.hub.failures import check_names, explain
 from hf_free.hub.network import (
@@ -350,13 +350,13 @@ def _check_present(place: str, present: Collection[str], required: Sequence[str]
     pickles = sorted(name for name in present if PurePosixPath(name).suffix in PICKLES)
     safe = any(name.endswith(".safetensors") for name in present)
     if pickles and not safe and any(name.endswith(".safetensors") for name in missing):
-        raise HubError(
+        raise MissingFilesError(
             f"{place} has only pickled weights ({', '.join(pickles[:3])})",
             allowed="model.safetensors: a pickle can run code when it is loaded, so hf-free never reads one",
             action="convert it (https://huggingface.co/spaces/safetensors/convert) and give the new revision, or load "
             "it yourself where you trust it and save config.json and model.safetensors into a folder",
         )
-    raise HubError(
+    raise MissingFilesError(
         f"{place} has no {' and no '.join(missing)}",
         allowed=f"a repository or folder with {' and '.join(required)}, as timm.models.push_to_hf_hub writes it",
         action="choose another model, or another revision",

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,7 +41,8 @@ class Fault:
         status: HTTP status of `status`.
         headers: Extra headers of `status`.
         after: Bytes of the body that still get through.
-        seconds: How long `stall` waits.
+        seconds: How long `stall` waits at most.
+        until: Regular expression; `stall` ends with the first request, from then on, in whose raw path it is found.
     """
 
     kind: FaultKind
@@ -51,6 +53,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     after: int | None = None
     seconds: float = 60.0
+    until: str | None = None
     hits: int = 0
 
     def matches(self, method: str, path: str) -> bool:
@@ -209,7 +212,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.wfile.write(data[: fault.after])
         self.wfile.flush()
         if fault.kind == "stall":
-            self.server.closing.wait(fault.seconds)
+            self._stall(fault)
             self.wfile.write(data[fault.after :])
         else:
             self.server.closing.wait(0.05)  # let the client read what got through before the connection ends
@@ -239,8 +242,18 @@ class HubHandler(BaseHTTPRequestHandler):
             self._cut(reset=fault.kind == "reset")
             return True
         if fault.kind == "stall" and fault.after is None:
-            return self.server.closing.wait(fault.seconds)
+            return self._stall(fault)
         return False
+
+    def _stall(self, fault: Fault) -> bool:
+        """Wait as long as the fault says; True if the server is closing."""
+        first, end = len(self.server.requests), time.monotonic() + fault.seconds
+        while not self.server.closing.wait(min(0.02, fault.seconds)) and time.monotonic() < end:
+            if fault.until is not None and any(
+                re.search(fault.until, request.path) for request in self.server.requests[first:]
+            ):
+                break
+        return self.server.closing.is_set()
 
     def _cut(self, *, reset: bool) -> None:
         """End the connection: FIN, or RST through a lingering time of zero seconds."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from hf_free.errors import MissingFilesError
 from hf_free.hub.client import Snapshot, fetch_snapshot
 from hf_free.hub.reference import TeacherReference
 
@@ -46,6 +48,7 @@ class Prefetcher:
         cache_dir: Folder of the download cache.
         report: Told how far the fetching is, by one thread at a time.
         at_once: Repositories fetched at once.
+        unsure: Those that may lack files, which is no reason to fail early.
     """
 
     def __init__(
@@ -57,12 +60,15 @@ class Prefetcher:
         cache_dir: str | Path | None = None,
         report: Callable[[Fetched], None] | None = None,
         at_once: int = AT_ONCE,
+        unsure: Iterable[TeacherReference] = (),
     ) -> None:
         self._required, self._token, self._cache_dir, self._report = required, token, cache_dir, report
         self._wanted = list(dict.fromkeys(_place(r) for r in references if not r.is_local))
+        self._unsure = {_place(r) for r in unsure}
         self._futures: dict[tuple[str, str | None], Future[Snapshot]] = {}
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="hf-free-fetch")
         self._lock, self._stop = threading.Lock(), threading.Event()
+        self._first_bytes: Future[None] = Future()  # waited for like a repository
         self._sizes: dict[tuple[str, str | None, str], tuple[int, int]] = {}
         self._done, self._bytes_done, self._bytes_total = 0, 0, 0
 
@@ -89,17 +95,37 @@ class Prefetcher:
             HubError: the files cannot be had.
         """
         wanted = self._futures[_place(reference)]
-        while fail_early:
-            running = []
-            for future in self._futures.values():
-                if not future.done():
-                    running.append(future)
-                elif (error := future.exception()) is not None:
-                    raise error
-            if wanted.done():
-                break
-            wait(running, return_when=FIRST_COMPLETED)
+        self._wait_for([wanted], fail_early=fail_early)
         return wanted.result()
+
+    def is_downloading(self, reference: TeacherReference, *, fail_early: bool = False) -> bool:
+        """Whether there is time to do something else before the files of one of the references are there.
+
+        True only once bytes of any repository are under way: where all is in the cache, the answer is always False,
+        after a wait of a moment.
+
+        Raises:
+            HubError: with `fail_early`, a repository's files cannot be had.
+        """
+        wanted = self._futures[_place(reference)]
+        self._wait_for([wanted, self._first_bytes], fail_early=fail_early)
+        return not wanted.done()
+
+    def _wait_for(self, either: Sequence[Future[Any]], *, fail_early: bool) -> None:
+        """Wait until one of the futures is done; or until any repository has failed, if that is to be raised."""
+        while True:
+            running = [future for future in self._futures.values() if not future.done()]
+            if fail_early:
+                self._raise_failure()
+            if any(future.done() for future in either):
+                return
+            wait([*either, *running] if fail_early else either, return_when=FIRST_COMPLETED)
+
+    def _raise_failure(self) -> None:
+        for place, future in self._futures.items():
+            error = future.exception() if future.done() else None
+            if error is not None and not (place in self._unsure and isinstance(error, MissingFilesError)):
+                raise error
 
     def _fetch(self, place: tuple[str, str | None]) -> Snapshot:
         def arrived(name: str, done: int, size: int) -> None:
@@ -110,6 +136,8 @@ class Prefetcher:
                 self._bytes_done += done - before
                 self._bytes_total += size - known
                 self._sizes[(*place, name)] = (done, size)
+                if not self._first_bytes.done():
+                    self._first_bytes.set_result(None)
                 self._tell()
 
         try:

@@ -41,6 +41,12 @@ CONFIG_KEYS = (
 """Fields of `config.json` that an entry may give; each is checked as if the repository had said it."""
 
 T = TypeVar("T")
+
+
+class CollectionMember(str):
+    """A model of a collection: nobody has named it, so one that is no teacher ends no run."""
+
+
 _OWN_KEYS = ("name", "id", "path", "revision", "classes")
 _MAX_BYTES = 16 * 2**20
 
@@ -210,7 +216,7 @@ def _collection(reference: TeacherReference, token: str | None) -> list[str]:
     if not models:
         raise HubError(f"the collection {reference.location} holds no model", action="choose another collection")
     classes = str(reference).removeprefix(f"{COLLECTION}:{reference.location}")
-    return [f"{model}{classes}" for model in models]
+    return [CollectionMember(f"{model}{classes}") for model in models]
 
 
 def _refuse(path: str | Path, name: object, problem: str, allowed: str) -> TeacherReferenceError:

@@ -14,15 +14,18 @@ import torch
 
 from hf_free.allocator import give_back_memory
 from hf_free.device import is_out_of_memory
-from hf_free.errors import ConfigError, HfFreeError, TeacherError, UnfitTeacherError
+from hf_free.errors import ConfigError, HfFreeError, MissingFilesError, TeacherError, UnfitTeacherError
 from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.reference import TeacherReference
-from hf_free.hub.teacher_list import expand
+from hf_free.hub.teacher_list import CollectionMember, expand
 from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.teacher import Teacher, TeacherRecord
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+_READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")
+"""What a YAML list may say anew of a teacher whose files are the same, and what changes its answers."""
 
 Source = str | TeacherReference | TeacherRecord
 
@@ -58,8 +61,10 @@ class TeacherPool(Sequence[Teacher]):
         cache_dir: Folder of the download cache.
         progress: Called with each source's text before it is loaded.
         fetched: Told how far the downloads are; several run at once, while the first teachers are loaded.
-        strict: Whether a source that cannot be had or read is an error; only whole checkpoints that are of no use as
-            teachers (`UnfitTeacherError`) are left out then.
+        meanwhile: Something useful to do with the teachers that are there, called with the pool again and again while
+            the next one is being downloaded, until it returns False. Never called where all files are in the cache.
+        strict: Whether a source that cannot be had or read is an error. Left out all the same are whole checkpoints
+            that are of no use as teachers (`UnfitTeacherError`), and what a collection holds that is no teacher.
 
     Attributes:
         records: Record of each teacher, in order.
@@ -76,6 +81,7 @@ class TeacherPool(Sequence[Teacher]):
         cache_dir: str | Path | None = None,
         progress: Callable[[str], None] | None = None,
         fetched: Callable[[Fetched], None] | None = None,
+        meanwhile: Callable[[TeacherPool], bool] | None = None,
         strict: bool = False,
     ) -> None:
         self.budget = parse_bytes(budget)
@@ -85,16 +91,21 @@ class TeacherPool(Sequence[Teacher]):
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._lock = threading.RLock()
-        found = [_as_reference(source, strict=strict) for source in expand(sources, token=token)]
+        sources = expand(sources, token=token)
+        found = [_as_reference(source, strict=strict) for source in sources]
         good = [reference for _, reference, _ in found if isinstance(reference, TeacherReference)]
-        with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched) as prefetcher:
-            for text, reference, expected in found:
+        unsure = [TeacherReference.parse(source) for source in sources if isinstance(source, CollectionMember)]
+        with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure) as prefetcher:
+            for source, (text, reference, expected) in zip(sources, found, strict=True):
                 if progress is not None:
                     progress(text)
+                if meanwhile is not None and isinstance(reference, TeacherReference) and not reference.is_local:
+                    while prefetcher.is_downloading(reference, fail_early=strict) and meanwhile(self):
+                        pass
                 try:
                     self._add(text, reference, expected, prefetcher, strict=strict)
                 except HfFreeError as error:
-                    if strict and not isinstance(error, UnfitTeacherError):
+                    if strict and not _may_be_left_out(source, error):
                         raise
                     self.skipped.append((text, str(error)))
 
@@ -192,7 +203,7 @@ def _as_reference(source: Source, *, strict: bool) -> tuple[str, TeacherReferenc
     if isinstance(source, TeacherReference):
         return str(source), source, None
     record = source if isinstance(source, TeacherRecord) else None
-    text = source if isinstance(source, str) else source.reference
+    text = str(source) if isinstance(source, str) else source.reference
     try:
         reference = TeacherReference.parse(text)
     except HfFreeError as error:
@@ -204,6 +215,12 @@ def _as_reference(source: Source, *, strict: bool) -> tuple[str, TeacherReferenc
     return text, reference, record
 
 
+def _may_be_left_out(source: Source, error: HfFreeError) -> bool:
+    if isinstance(source, CollectionMember):
+        return isinstance(error, TeacherError | MissingFilesError)
+    return isinstance(error, UnfitTeacherError)
+
+
 def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:
     if found.sha256 != expected.sha256:
         raise TeacherError(
@@ -211,3 +228,10 @@ def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:
             allowed="the same config.json and model.safetensors during a run",
             action="restore them, or start a new run",
         )
+    for key in _READ_OF_CONFIG:
+        if (now := getattr(found, key)) != (before := getattr(expected, key)):
+            raise TeacherError(
+                f"{expected.reference} has {key} {now}, and had {before} when it was first read",
+                allowed="the same entry of its YAML list during a run",
+                action="restore it, or start a new run",
+            )

@@ -1,0 +1,80 @@
+"""What `inspect` and `cost` share: teachers named on the command line, a row each, and what is said of bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hf_free.cli.arguments import expand_list_files
+from hf_free.cli.console import say
+from hf_free.errors import HfFreeError
+from hf_free.hub.teacher_list import expand
+from hf_free.own_networks import import_networks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hf_free.hub.reference import TeacherReference
+    from hf_free.teachers.teacher import Teacher
+
+
+def parse_reference(text: str, revision: str | None) -> TeacherReference:
+    """A teacher's reference; `revision` fills in where the text has none of its own."""
+    from hf_free.hub.reference import TeacherReference
+
+    reference = TeacherReference.parse(text)
+    if revision is None or reference.is_local or reference.revision is not None:
+        return reference
+    return replace(reference, revision=revision)
+
+
+def teacher_rows(
+    models: Sequence[str],
+    describe: Callable[[Teacher], Mapping[str, Any]],
+    *,
+    own_networks: Path | None,
+    revision: str | None,
+    token: str | None,
+    cache_dir: Path | None,
+) -> list[dict[str, Any]]:
+    """Load the models one after the other and describe each.
+
+    Args:
+        models: Hub ids, folders, `@list.txt`, YAML lists, collections.
+        describe: What a row says of a model that can be used.
+        own_networks: A file that registers networks with timm.
+        revision: Revision of models that are named without one.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+
+    Returns:
+        A row a model: `reference`, `usable`, `reason` (None where it can be used), and what `describe` says.
+    """
+    from hf_free.teachers.loader import load_teacher
+
+    import_networks([own_networks] if own_networks else [])
+    rows = []
+    for text in expand(expand_list_files(models), token=token):
+        row: dict[str, Any] = {"reference": text, "usable": True, "reason": None}
+        try:
+            row |= describe(load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir))
+        except HfFreeError as error:
+            row |= {"usable": False, "reason": str(error)}
+        rows.append(row)
+    return rows
+
+
+def say_unusable(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Say of each model that cannot be used why not."""
+    for row in rows:
+        if not row["usable"]:
+            say(f"{row['reference']} cannot be used: {row['reason']}")
+
+
+def fail_if_none_is_usable(rows: Sequence[Mapping[str, Any]]) -> None:
+    """End the program with 1 unless at least one model can be used."""
+    if not any(row["usable"] for row in rows):
+        raise typer.Exit(1)
