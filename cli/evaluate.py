@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = options.examples(
     "hf-free evaluate me/few-shot --dataset org/birds --split validation --k-shot 1 5",
     "hf-free evaluate runs/first --dataset ./pictures --n-way 5 --baselines all",
-    "hf-free evaluate me/few-shot --dataset org/birds --compare org/paper-learner runs/second",
+    "hf-free evaluate runs/first --dataset org/birds --baselines all --compare runs/paper",
     "hf-free evaluate me/few-shot --dataset org/birds --output results.json --push",
 )
 
@@ -97,7 +97,7 @@ def evaluate(
         typer.Option(
             metavar="MODEL...",
             rich_help_panel=options.EPISODES,
-            help="Other learners, measured on the same episodes: Hub ids, runs, folders.",
+            help="Other learners on the same episodes: Hub ids, runs, folders; e.g. a run of train --recipe paper.",
         ),
     ] = None,
     transductive: Annotated[

@@ -256,6 +256,7 @@ def _add_per_episode(
     """Rows of a learner whose features depend on the episode: MAML, or BatchNorm statistics of the episode."""
     learner = copy.deepcopy(learner)
     learner.batchnorm = batchnorm
+    learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
     pictures = images.at(learner.config.image_size, learner.config.channels)
     for k_shot, batch in scorer.episodes.items():

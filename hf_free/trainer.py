@@ -284,7 +284,10 @@ def _make_bell(
     named = [record.label_names if config.bell.match_label_names else None for record in pool.records]
     names = {(index, i): name for index, listed in enumerate(named) for i, name in enumerate(listed or ())}
     asked = sheet if None in named else None
-    return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, defects=config.defects)
+    flip = config.five.flip
+    return Aligner(
+        learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects
+    )
 
 
 def _compile(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:

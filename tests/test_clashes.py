@@ -11,7 +11,7 @@ from hf_free.config import BellConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.bell import Aligner
-from hf_free.learner.clashes import CLASH, LEAST_PICTURES, clash_scores, find_clashes
+from hf_free.learner.clashes import CLASH, LEAST_PICTURES, clash_scores, clashes_of_groups, find_clashes, group_by_name
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import ClassKey, TaskMemory
@@ -139,3 +139,12 @@ def test_replay_keeps_one_class_of_two_teachers_apart(asked):
     twice = sum(len({int(image[0, 0, 0] * 255) for image in images}) < 4 for images in supports)
     assert (twice == 0) == asked
     assert CLASH < 1
+
+
+def test_a_merged_class_clashes_where_any_of_its_classes_does():
+    groups = group_by_name(["dog", None, "cat", "dog", None])
+    assert groups == [[0, 3], [1], [2], [4]]
+    clash = torch.zeros(5, 5, dtype=torch.bool)
+    for i, j in ((0, 3), (3, 4)):  # the two dogs themselves; a dog and a class without a name
+        clash[i, j] = clash[j, i] = True
+    assert clashes_of_groups(clash, groups).nonzero().tolist() == [[0, 3], [3, 0]]

@@ -222,3 +222,34 @@ def test_score_is_the_accuracy_of_held_out_episodes():
     assert 0.5 < score <= 1  # colours are told apart by any network
     assert aligner.score(memory, 20) == score  # the same episodes at every checkpoint
     assert aligner.score(TaskMemory(10), 20) == -float("inf")  # unknown
+
+
+def test_classes_of_one_name_are_one_class_with_the_pictures_of_all_their_teachers():
+    """Teacher 0 knows cat, dog; teacher 1 dog, owl and a class without a name; pictures spell (teacher, class, i)."""
+    names = {(0, 0): "cat", (0, 1): "dog", (1, 0): "dog", (1, 1): "owl"}
+    real = {(0, 0): "cat", (0, 1): "dog", (1, 0): "dog", (1, 1): "owl", (1, 2): "nameless"}
+    aligner, memory = _aligner(names=names, n_way=4, k_shot=2, n_query=4), TaskMemory(1000)
+    memory.add_task(_task(0, [0, 1], each=3))
+    memory.add_task(_task(1, [0, 1, 2]))
+    classes, clash = aligner._classes(memory, 6)
+    assert sorted(len(places) for places in classes.values()) == [6, 6, 9]  # the cat has three pictures only
+    assert not clash.any()
+    classes, clash = aligner._classes(memory, 3)
+    assert (len(classes), clash.shape) == (4, (4, 4))
+    assert len(_aligner()._classes(memory, 3)[0]) == 5  # names that may not be trusted merge nothing
+
+    torch.manual_seed(0)
+    mixed = 0
+    for _ in range(40):
+        chosen = draw_classes(list(classes), clash, 4)
+        support, labels, query, query_labels = draw_episode(memory, classes, chosen, 1, 2)
+        drawn = [set() for _ in chosen]
+        teachers = [set() for _ in chosen]
+        images, labels = torch.cat([support, query]), torch.cat([labels, query_labels])
+        for image, label in zip(images[:, :2, 0, 0].tolist(), labels.tolist(), strict=True):
+            drawn[label].add(real[tuple(image)])
+            teachers[label].add(image[0])
+        assert sorted(map(sorted, drawn)) == [["cat"], ["dog"], ["nameless"], ["owl"]]  # never a name twice
+        mixed += sum(len(found) == 2 for found in teachers)
+        assert all(len(found) == 1 for found, name in zip(teachers, drawn, strict=True) if name != {"dog"})
+    assert mixed > 10  # dogs of both teachers in one episode

@@ -23,7 +23,7 @@ from hf_free.inversion.five import shift_and_flip
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.adapted import batch_statistics, frozen
 from hf_free.learner.align import interpolate, pairwise_cosine, sequential_steps
-from hf_free.learner.clashes import find_clashes
+from hf_free.learner.clashes import clashes_of_groups, find_clashes, group_by_name
 from hf_free.learner.distill import AnswerSheet, GroupedCentre, answer_loss
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.muon import Muon
@@ -141,8 +141,10 @@ class Aligner:
         learner: The meta-learner.
         config: Rates and sizes.
         precision: Autocast type of the first-order part.
-        class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary.
+        class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary; classes of one
+            name are one class of the cross-task episodes.
         sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
+        flip: Whether pictures are flipped at random, beside shifts.
         defects: Names of the released code's defects to reproduce.
     """
 
@@ -154,10 +156,11 @@ class Aligner:
         *,
         class_names: dict[tuple[int, int], str] | None = None,
         sheet: AnswerSheet | None = None,
+        flip: bool = True,
         defects: Collection[str] = (),
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
-        self.class_names, self.defects = class_names or {}, frozenset(defects)
+        self.class_names, self.flip, self.defects = class_names or {}, flip, frozenset(defects)
         self.sheet, self.answer_width = sheet, sheet.width if sheet is not None else 0
         head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
         self.network = nn.Sequential(learner, head)
@@ -194,7 +197,7 @@ class Aligner:
     def score(self, held_out: TaskMemory, episodes: int) -> float:
         """Accuracy of cross-task episodes of held-out recovered pictures, by nearest class mean; see `Bell`."""
         n_way, needed = self.config.n_way, self.config.k_shot + 1
-        classes = held_out.pictures_by_class(needed)
+        classes, clash = self._classes(held_out, needed)
         if len(classes) < n_way:
             return -math.inf
         n_query = min(self.config.n_query, min(len(places) for places in classes.values()) - self.config.k_shot)
@@ -210,14 +213,14 @@ class Aligner:
             generator=torch.Generator().manual_seed(0),  # the same episodes at every checkpoint
         )
         met = labels[drawn.support[:, :, 0]]  # (E, n_way)
-        clash = self._clashes(held_out, list(classes))[met[:, :, None], met[:, None, :]].flatten(1).any(1)
-        if not clash.all():
-            drawn = EpisodeBatch(drawn.support[~clash], drawn.query[~clash])
+        met_twice = clash[met[:, :, None], met[:, None, :]].flatten(1).any(1)
+        if not met_twice.all():
+            drawn = EpisodeBatch(drawn.support[~met_twice], drawn.query[~met_twice])
         return score_episodes(features[places], drawn).mean().item()
 
     def _task_loss(self, task: RecoveredTask, network: nn.Module) -> Tensor:
         device = self.learner.device
-        images = shift_and_flip(task.images.to(device).float() / 255)
+        images = shift_and_flip(task.images.to(device).float() / 255, flip=self.flip)
         with self.precision.autocast(device):
             logits = network(images)[:, : len(task.classes)].float()
         target = task.soft_labels.to(device)
@@ -249,9 +252,8 @@ class Aligner:
 
     def _replay(self, memory: TaskMemory) -> dict[str, float]:
         config = self.config
-        classes = memory.pictures_by_class(config.k_shot + config.n_query)
+        classes, clash = self._classes(memory, config.k_shot + config.n_query)
         ids = list(classes)
-        clash = self._clashes(memory, ids)
         if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
             return {}
         best, waited, accuracy, updates = 0.0, 0, 0.0, 0
@@ -261,11 +263,20 @@ class Aligner:
             best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
         return {"replay_accuracy": accuracy, "replay_updates": float(updates)}
 
-    def _clashes(self, memory: TaskMemory, ids: list[int]) -> Tensor:
-        """Which of the memory's classes are one and the same, (C, C) bool."""
-        keys = [memory.classes[i] for i in ids]
+    def _classes(self, memory: TaskMemory, least: int) -> tuple[dict[int, Tensor], Tensor]:
+        """Classes to draw episodes of: those of one name merged, each with at least that many pictures.
+
+        Returns:
+            Positions of each class's pictures by a number of its own, and which classes must not meet, (C, C) bool.
+        """
+        held = memory.pictures_by_class(1)
+        keys = [memory.classes[i] for i in held]
         names = [self.class_names.get((key.teacher, key.index)) for key in keys]
-        return find_clashes(keys, names, memory.answers[: len(memory)] if self.sheet else None, self.sheet)
+        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.sheet else None, self.sheet)
+        groups, pictures = group_by_name(names), list(held.values())
+        merged = [torch.cat([pictures[place] for place in places]) for places in groups]
+        kept = [number for number, places in enumerate(merged) if len(places) >= least]
+        return {number: merged[number] for number in kept}, clashes_of_groups(clash, groups)[kept][:, kept]
 
     def _replay_update(self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor) -> float:
         config, device = self.config, self.learner.device

@@ -1,8 +1,9 @@
 """Which classes of different teachers are one and the same: by their names, or by what the teachers answer.
 
-One class under two labels cannot be told apart, so a cross-task episode must not hold both. Without names the
-teachers are asked: two classes are taken for one where their logits rise and fall together over many pictures,
-whatever the pictures show.
+One class under two labels cannot be told apart, so a cross-task episode must not hold both. Where names may be
+trusted, classes of one name are merged: one class, with the pictures that all its teachers gave (the pool of FREE's
+released code keeps absolute class ids). Without names the teachers are asked: two classes are taken for one where
+their logits rise and fall together over many pictures, whatever the pictures show; they are kept apart, not merged.
 """
 
 from __future__ import annotations
@@ -73,6 +74,23 @@ def find_clashes(
     clash = torch.where(both_named, numbers[:, None] == numbers, clash)
     teachers = torch.tensor([key.teacher for key in keys])
     return clash & (teachers[:, None] != teachers)
+
+
+def group_by_name(names: Sequence[str | None]) -> list[list[int]]:
+    """Places of the classes that are one by their names; a class without a name stays by itself."""
+    groups: dict[str | int, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(place if name is None else name, []).append(place)
+    return list(groups.values())
+
+
+def clashes_of_groups(clash: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """(C, C) bool between classes -> (G, G) bool between groups: where any two of their classes clash."""
+    member = torch.zeros(len(groups), len(clash))
+    for number, places in enumerate(groups):
+        member[number, list(places)] = 1
+    between = member @ clash.float() @ member.T > 0
+    return between & ~torch.eye(len(groups), dtype=torch.bool)
 
 
 def _column(key: ClassKey, sheet: AnswerSheet) -> int:
