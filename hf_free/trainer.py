@@ -285,9 +285,7 @@ def _make_bell(
     names = {(index, i): name for index, listed in enumerate(named) for i, name in enumerate(listed or ())}
     asked = sheet if None in named else None
     flip = config.five.flip
-    return Aligner(
-        learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects
-    )
+    return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects)
 
 
 def _compile(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:
