@@ -186,7 +186,7 @@ class LearnerConfig:
     """timm weights (`timm:NAME`; not data-free then), or a learner that teachers are added to (Hub id or folder)."""
     views: list[Literal["identity", "flip"]] = field(default_factory=lambda: ["identity", "flip"])
     """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
-    head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "nearest_mean"
+    head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
     """How the learner adapts to a support set."""
 
 

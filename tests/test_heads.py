@@ -55,13 +55,15 @@ def test_nearest_mean_equals_a_loop_over_classes_and_queries(episodes):
                 assert answers[episode, query, label].item() == pytest.approx(COSINE_SCALE * cosine, abs=1e-9)
 
 
-def test_ridge_equals_the_normal_equations(episodes):
+def test_ridge_equals_the_normal_equations_with_classes_of_equal_weight(episodes):
     support, labels, queries = episodes
     answers = scores(fit_ridge(support, labels, N_WAY, penalty=0.3), queries)
     for episode in range(4):
         rows = np.hstack([unit(support[episode].numpy()), np.ones((6, 1))])
         targets = np.eye(N_WAY)[labels[episode].numpy()]
-        weight = np.linalg.solve(rows.T @ rows + 0.3 * np.eye(WIDTH + 1), rows.T @ targets)
+        weights = np.array([6 / (N_WAY * np.sum(targets[:, label])) for label in labels[episode].tolist()])
+        weighted = rows.T * weights
+        weight = np.linalg.solve(weighted @ rows + 0.3 * np.eye(WIDTH + 1), weighted @ targets)
         expected = np.hstack([unit(queries[episode].numpy()), np.ones((9, 1))]) @ weight
         np.testing.assert_allclose(answers[episode].numpy(), COSINE_SCALE * expected, atol=1e-9)
 

@@ -452,5 +452,5 @@ def test_a_repository_with_only_a_pickle_is_refused(hub, run_client):
     code = "from hf_free.learner.meta_learner import MetaLearner; MetaLearner.from_pretrained('lab/pickled')"
     result = run_client(code, check=False)
     assert result.returncode != 0
-    assert "HubError" in result.stderr
+    assert "MissingFilesError" in result.stderr
     assert not any("pytorch_model.bin" in request.path and request.method == "GET" for request in hub.requests)
