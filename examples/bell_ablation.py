@@ -32,7 +32,7 @@ SWITCHES = (
         ),
         ("more recovered pictures", "five.teachers_per_step=4 five.images_per_class=20"),
     ),
-    Switch(("AdamW for all, no Muon", "bell.matrix_lr=0 bell.lr=3e-3"), ("Muon", "bell.matrix_lr=0.1 bell.lr=1e-2")),
+    Switch(("AdamW for all, no Muon", "bell.matrix_lr=0 bell.lr=3e-3"), ("Muon", "bell.matrix_lr=0.03 bell.lr=1e-2")),
     Switch(("no drawn pictures", "memory.drawn_per_step=0"), ("drawn pictures", "memory.drawn_per_step=512")),
     Switch(("no canvas", "five.canvas=false"), ("canvas", "five.canvas=true")),
     Switch(("unconditional generator", "five.conditional=false"), ("conditional generator", "five.conditional=true")),

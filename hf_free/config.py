@@ -139,7 +139,7 @@ class BellConfig:
     """`distill`: every teacher asked about every image; `align`: the paper's sequential steps and replay."""
     lr: float = Field(default=1e-2, gt=0, lt=10)
     """Peak Adam learning rate of the meta-learner (outer step)."""
-    matrix_lr: float = Field(default=0.1, ge=0, lt=10)
+    matrix_lr: float = Field(default=0.03, ge=0, lt=10)
     """Peak Muon learning rate of linear layers and convolutions in `distill`; 0 leaves them to AdamW as well."""
     inner_lr: float = Field(default=1e-3, gt=0, lt=10)
     """Adam learning rate of the sequential inner steps (FREE: 1e-3)."""
