@@ -77,7 +77,7 @@ def _with_answers_alone(learner: MetaLearner) -> None:
 
 USES: dict[str, Callable[[MetaLearner], None]] = {
     "one view instead of two": _with_one_view,
-    "head: ridge regression": partial(_with_head, head="ridge"),
+    "head: nearest class mean": partial(_with_head, head="nearest_mean"),
     "head: logistic regression": partial(_with_head, head="logistic"),
     "head: ANIL": partial(_with_head, head="anil"),
     "embedding: features alone": _with_features_alone,
