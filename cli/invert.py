@@ -65,7 +65,7 @@ def invert(
     reference = parse_reference(model, revision)
     from hf_free.inversion.five import invert_teacher
     from hf_free.own_networks import import_networks
-    from hf_free.pictures import recovered_grid
+    from hf_free.pictures.grid import recovered_grid
     from hf_free.teachers.loader import load_teacher
 
     import_networks([own_networks] if own_networks else [])

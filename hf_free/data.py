@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from hf_free.data_opening import PICTURE_SUFFIXES, open_hub, open_local, read_or_explain
 from hf_free.errors import DatasetError
 from hf_free.learner.images import match_channels, picture_to_tensor, resize
 
@@ -27,7 +26,6 @@ SPLIT_ORDER = ("test", "validation", "valid", "val", "dev", "train")
 
 IMAGE_NAMES = ("image", "img", "picture", "images", "pixels", "jpg", "png", "webp")
 LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "cls", "fine_label")
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 @dataclass
@@ -119,8 +117,8 @@ def load_labelled_images(
 
     text = str(source)
     is_local = Path(text).exists()
-    with tempfile.TemporaryDirectory() as scratch:  # for the lock files that even streaming makes
-        parts = _open_local(Path(text), scratch) if is_local else _open_hub(text, revision, token, cache_dir)
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = open_local(Path(text), scratch) if is_local else open_hub(text, revision, token, cache_dir)
         chosen = _choose_split(list(parts), split, text, splits)
         data = parts[chosen]
         features = data.features
@@ -132,7 +130,7 @@ def load_labelled_images(
         if isinstance(features[image_column], datasets.Image):
             data = data.cast_column(image_column, datasets.Image(decode=False))
         if is_local:
-            rows = _read(lambda: list(data), text)
+            rows = read_or_explain(lambda: list(data), text)
             encoded, values = [row[image_column] for row in rows], [row[label_column] for row in rows]
         else:
             encoded, values = data[image_column], list(data[label_column])
@@ -167,83 +165,6 @@ def load_folder_images(folder: str | Path) -> FolderImages:
 def _pictures_in(folder: Path) -> list[Path]:
     """The picture files directly in a folder, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
-
-
-def _open_local(path: Path, scratch: str) -> dict[str, Any]:
-    """Every split of a local data set, streamed, so that no cache can be stale, full or read-only."""
-    import datasets
-
-    def load() -> dict[str, Any]:
-        if path.is_file():
-            if path.suffix.lower() != ".parquet":
-                raise DatasetError(f"{path} is no Parquet file", allowed="a .parquet file, a folder")
-            files = {"train": str(path)}
-            return dict(datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=scratch))
-        has_files = next((p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES | {".parquet"}), None)
-        if has_files is None:
-            raise DatasetError(f"{path} holds no data", allowed="Parquet files, or pictures in a folder a class")
-        return dict(datasets.load_dataset(str(path), streaming=True, cache_dir=scratch))
-
-    return _read(load, str(path))
-
-
-def _open_hub(source: str, revision: str | None, token: str | None, cache_dir: str | None) -> dict[str, Any]:
-    """Every split of a data set on the Hub, downloaded into the cache."""
-    import datasets
-
-    from hf_free.hub.client import check_dataset
-
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise DatasetError(f"there is no file or folder {source}", action="check the path")
-    name, _, config = source.partition(":")
-    check_dataset(name, revision=revision, token=token)  # datasets itself retries for longer than anyone waits
-    options = {"revision": revision, "token": token, "cache_dir": cache_dir}
-    return _read(lambda: dict(datasets.load_dataset(name, config or None, **options)), source)
-
-
-def _read(load: Any, source: str) -> Any:
-    """Call a function of `datasets` without its remark on data cards, and turn its many errors into one kind.
-
-    Raises:
-        DatasetError: whatever went wrong.
-    """
-    import datasets.exceptions
-    import pyarrow
-    from huggingface_hub.errors import HfHubHTTPError
-
-    expected = (datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException)
-    try:
-        with _no_remark_on_cards():
-            return load()
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise DatasetError(
-            f"data set {source!r} is not to be had: {_first_line(error)}",
-            allowed="a datasets id org/name, a Parquet file, or a folder of Parquet files or pictures",
-            action="check the name; for a private or gated one give a token (hf auth login, or --token)",
-        ) from None
-    except expected as error:
-        raise DatasetError(
-            f"data set {source!r} cannot be read: {type(error).__name__}: {_first_line(error)}",
-            allowed="a datasets id org/name[:config], a Parquet file, or a folder of Parquet files or pictures",
-            action="check the path or the connection",
-        ) from None
-
-
-@contextmanager
-def _no_remark_on_cards() -> Iterator[None]:
-    """Without "Repo card metadata block was not found": a data set need not have a card, and nobody can act on it."""
-    logger = logging.getLogger("huggingface_hub.repocard")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of an error's text, of bearable length."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _choose_split(names: list[str], wanted: str | None, source: str, order: Sequence[str] = SPLIT_ORDER) -> str:

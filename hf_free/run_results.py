@@ -18,7 +18,8 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
-from hf_free.pictures import loss_curves, recovered_grid
+from hf_free.pictures.curves import loss_curves
+from hf_free.pictures.grid import recovered_grid
 from hf_free.run_folder import RunFolder
 from hf_free.run_state import RunState
 from hf_free.teachers.pool import TeacherPool

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_free.memory import TaskMemory
-from hf_free.pictures import feature_map
+from hf_free.pictures.feature_map import feature_map
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
 

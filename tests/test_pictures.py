@@ -9,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_free.pictures import feature_map, loss_curves, recovered_grid
+from hf_free.pictures.curves import _limits, _running_mean, loss_curves
+from hf_free.pictures.feature_map import _embed, feature_map
+from hf_free.pictures.figure import plain_text
+from hf_free.pictures.grid import recovered_grid
 
 
 def pixels(path):
@@ -105,11 +108,9 @@ def test_grid_draws_strange_names_as_text(tmp_path):
 
 
 def test_long_names_lose_their_middle():
-    from hf_free.pictures import _plain
-
-    assert _plain("abcdefghij", 10) == "abcdefghij"
-    assert _plain("abcdefghijk", 10) == "abcde…hijk"
-    assert _plain("abcdefghijk", 7) == "abc…ijk"
+    assert plain_text("abcdefghij", 10) == "abcdefghij"
+    assert plain_text("abcdefghijk", 10) == "abcde…hijk"
+    assert plain_text("abcdefghijk", 7) == "abc…ijk"
 
 
 @pytest.mark.parametrize(
@@ -141,8 +142,6 @@ def test_loss_curves_draw_a_panel_for_each_finite_number(tmp_path):
 
 
 def test_panels_have_one_range_of_steps():
-    from hf_free.pictures import _limits
-
     first, last = _limits([np.arange(0.0, 101.0), np.arange(10.0, 31.0)])
     assert (first, last) == (-5, 105)
     assert _limits([np.array([3.0])]) == (2, 4)
@@ -164,16 +163,12 @@ def test_loss_curves_of_short_logs_are_drawn(rows, tmp_path):
 
 
 def test_running_mean_is_the_mean_of_the_neighbours():
-    from hf_free.pictures import _running_mean
-
     values = np.random.default_rng(0).normal(size=30)
     expected = [values[max(0, i - 4) : i + 5].mean() for i in range(30)]
     assert _running_mean(values, 4) == pytest.approx(expected)
 
 
 def test_feature_map_separates_what_a_teacher_separates(tmp_path):
-    from hf_free.pictures import _embed
-
     labels = torch.arange(3).repeat_interleave(12)
     noise = torch.randn(36, 6, generator=torch.Generator().manual_seed(0))
     apart = noise + 20 * torch.eye(6)[labels]
@@ -199,7 +194,7 @@ def test_drawing_needs_no_display_and_no_pyplot(tmp_path):
     import subprocess
 
     code = (
-        "import sys, torch; from hf_free.pictures import loss_curves;"
+        "import sys, torch; from hf_free.pictures.curves import loss_curves;"
         f"loss_curves([dict(step=1, loss=1.0)], {str(tmp_path / 'x.png')!r});"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
