@@ -29,9 +29,7 @@ INCLUDED = (
 def cost(
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[ID...]", help="Hub ids, folders, @list.txt or list.yaml. Without: the paper's networks."
-        ),
+        typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml. Without: the paper's networks."),
     ] = None,
     own_networks: options.Import = None,
     revision: options.Revision = None,
@@ -78,10 +76,10 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
     from hf_free.flops import operations, with_prefix
 
     table = Table()
-    table.add_column("Model", overflow="fold", min_width=24)
+    table.add_column("Model", overflow="fold")
     table.add_column("Architecture", overflow="fold")
     for title in ("Parameters", "Input", "Forward", "Backward"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         cells = (
             row["reference"],

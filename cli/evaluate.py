@@ -220,24 +220,24 @@ def teacher_pool(
 
 
 def results_table(report: EvaluationReport) -> Table:
-    """One row a method and shot, accuracy in percent with its 95 % interval."""
-    table = Table(title=plain(f"{report.dataset}, split {report.split}"))
-    table.add_column("Method")
-    for title in ("Way", "Shot", "Queries", "Episodes", "Accuracy", "95 % interval", "Seconds"):
-        table.add_column(title, justify="right")
-    table.add_column("Note", overflow="fold")
-    for row in report.rows:
-        note = "; ".join(part for part in ("" if row.inductive else "transductive", row.note) if part)
+    """One row a method and shot, accuracy in percent with its 95 % interval; what all rows share is in the title."""
+    first = report.rows[0]
+    episodes = f"{first.n_way}-way, {first.n_query} queries a class, {first.episodes} episodes"
+    table = Table(title=plain(f"{report.dataset}, split {report.split}: {episodes}"), title_justify="left")
+    table.add_column("Method", overflow="fold")
+    for title in ("Shot", "Accuracy", "95 % interval", "Seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    notes = ["; ".join(part for part in ("" if r.inductive else "transductive", r.note) if part) for r in report.rows]
+    if any(notes):
+        table.add_column("Note", overflow="fold")
+    for row, note in zip(report.rows, notes, strict=True):
         cells = (
             row.method,
-            row.n_way,
             row.k_shot,
-            row.n_query,
-            row.episodes,
             "-" if row.accuracy is None else f"{row.accuracy:.2f}",
             "-" if row.interval is None else f"± {row.interval:.2f}",
             f"{row.seconds:.1f}",
-            note,
+            *([note] if any(notes) else []),
         )
         table.add_row(*map(plain, cells))
     return table

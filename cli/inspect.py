@@ -28,7 +28,7 @@ _NAMES_SHOWN = 6
 
 
 def inspect(
-    models: Annotated[list[str], typer.Argument(metavar="ID...", help="Hub ids, folders, @list.txt or list.yaml.")],
+    models: Annotated[list[str], typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml.")],
     measure: Annotated[
         bool,
         typer.Option("--measure", help="Invert each for a few steps and say how well that goes; takes some seconds."),

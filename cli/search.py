@@ -19,7 +19,7 @@ EXAMPLES = options.examples(
 
 
 def search(
-    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Words in the repository's name.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words in the repository's name.")] = None,
     author: Annotated[str | None, typer.Option(metavar="NAME", help="A user or an organisation.")] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="A tag the repository carries.")] = None,
     library: Annotated[str, typer.Option(metavar="NAME", help="The library of the models.")] = "timm",
@@ -41,7 +41,7 @@ def search(
     table = Table()
     table.add_column("Model", overflow="fold")
     for title in ("Parameters", "Downloads", "Likes"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for title in ("Looks usable", "Licence", "Access"):
         table.add_column(title)
     for model in found:

@@ -27,7 +27,7 @@ EXAMPLES = options.examples(
 
 def sweep(
     modules: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODULE...]", help="Names of timm.list_modules(); all by default.")
+        list[str] | None, typer.Argument(metavar="MODULE", help="Names of timm.list_modules(); all by default.")
     ] = None,
     max_parameters: Annotated[
         int,

@@ -35,7 +35,8 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="ID...",
-            help="Teachers: Hub ids (with @revision if wanted), folders, @list.txt with one a line, or list.yaml.",
+            help="Teachers: Hub ids (org/name, org/name@revision, org/name:0-4 for some classes), folders, "
+            "collection:org/slug, @list.txt with one a line, or list.yaml.",
         ),
     ] = None,
     config: Annotated[
@@ -46,17 +47,26 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE...", help="Any other key, see docs/configuration.md."),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="default, paper or released: where the defaults come from.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="default (the best we found), paper, or released (FREE's code): what all else is laid over.",
+        ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Seed of everything random.")] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", rich_help_panel=options.LEARNER, help="Any timm model, or conv4_64, resnet12_small, ..."
+            metavar="NAME",
+            rich_help_panel=options.LEARNER,
+            help="Any timm model, or ours: conv4_64 (in default), resnet12_small, ...",
         ),
     ] = None,
     image_size: Annotated[
-        str | None, typer.Option(metavar="PIXELS", rich_help_panel=options.LEARNER, help="Height and width it sees.")
+        str | None,
+        typer.Option(
+            metavar="PIXELS", rich_help_panel=options.LEARNER, help="Height and width it sees; 32 without it."
+        ),
     ] = None,
     init_from: Annotated[
         str | None,
@@ -68,10 +78,16 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        str | None, typer.Option(metavar="INTEGER", rich_help_panel=options.LENGTH, help="Outer steps.")
+        str | None,
+        typer.Option(
+            metavar="INTEGER", rich_help_panel=options.LENGTH, help="Outer steps at most; 1000 in paper and released."
+        ),
     ] = None,
     max_minutes: Annotated[
-        str | None, typer.Option(metavar="MINUTES", rich_help_panel=options.LENGTH, help="Wall-clock time at most.")
+        str | None,
+        typer.Option(
+            metavar="MINUTES", rich_help_panel=options.LENGTH, help="Wall-clock time at most; 30 in default."
+        ),
     ] = None,
     validation_dataset: Annotated[
         str | None,

@@ -13,6 +13,7 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
 from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
+from hf_free.flops import operations, with_prefix
 from hf_free.learner.elder import Elder
 from hf_free.learner.network import build_backbone
 from hf_free.licences import is_non_commercial, is_unclear
@@ -60,7 +61,8 @@ class TrainingPlan:
         rows.add_column(overflow="fold")
         for reference, reason in self.skipped:
             rows.add_row("Left out", _plain(f"{reference}: {reason}"))
-        rows.add_row("Length", f"{self._length()}; on {self.device}, mixed precision {self.mixed_precision}")
+        rows.add_row("Length", self._length())
+        rows.add_row("Device", f"{self.device}, mixed precision {self.mixed_precision}")
         rows.add_row("Cost", "\n".join(self._cost()))
         rows.add_row("Memory", self._memory())
         for note in self.notes:
@@ -68,20 +70,22 @@ class TrainingPlan:
         return Group(self._table(), rows)
 
     def _table(self) -> Table:
-        table = Table(title=f"{len(self.teachers)} teachers, recipe {self.recipe}", title_justify="left")
-        table.add_column("Teacher", overflow="fold", min_width=20)
-        for title in ("Commit", "Architecture", "Input", "Classes", "Normalisation"):
-            table.add_column(title, overflow="fold")
-        table.add_column("Weights", justify="right", no_wrap=True)
+        """A teacher a row; fits 80 columns, so that nobody's licence is cut off."""
+        count = f"{len(self.teachers)} teacher{'' if len(self.teachers) == 1 else 's'}"
+        table = Table(title=f"{count}, recipe {self.recipe}", title_justify="left")
+        table.add_column("Teacher", overflow="fold")
+        table.add_column("Commit", no_wrap=True)
+        table.add_column("Network", overflow="fold")
+        for title in ("Classes", "Weights"):
+            table.add_column(title, justify="right", no_wrap=True)
         table.add_column("Licence", overflow="fold")
         for record in self.teachers:
+            layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
             cells = (
                 record.reference,
                 (record.commit or "local")[:8],
-                record.architecture,
-                "x".join(map(str, record.input_size)),
+                f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalisation'}",
                 record.num_classes,
-                ", ".join(f"{number} {name}" for name, number in record.normalization.items()) or "none",
                 _bytes(record.weight_bytes),
                 record.license or "not given",
             )
@@ -90,22 +94,24 @@ class TrainingPlan:
 
     def _length(self) -> str:
         limits = [] if self.steps is None else [f"{self.steps:,} outer steps"]
-        limits += [] if self.max_minutes is None else [f"{self.max_minutes:g} minutes"]
+        limits += [] if self.max_minutes is None else [f"{self.max_minutes:g} min"]
         if not limits:
             return "no end"
+        if self.steps is None:
+            return f"{limits[0]}, as many outer steps as fit in"
         return " or ".join(limits) + (", whichever ends first" if len(limits) > 1 else "")
 
     def _cost(self) -> list[str]:
         cost = self.cost
-        lines = [f"FIVE: {_operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"]
+        lines = [f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"]
         asks_all = cost.answers_a_step > 0
         if asks_all:
-            asked = f"{_operations(cost.one_answer)} a picture, {_operations(cost.answers_a_step)} an outer step"
+            asked = f"{operations(cost.one_answer)} a picture, {operations(cost.answers_a_step)} an outer step"
             lines += [f"asking all teachers: {asked}"]
         least = "" if asks_all else " at least"
-        lines += [f"BELL: {_operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
+        lines += [f"BELL: {operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
         if self.total_flops is not None:
-            lines += [f"all steps together: {_operations(self.total_flops)}"]
+            lines += [f"all steps together: {operations(self.total_flops)}"]
         return lines
 
     def _memory(self) -> str:
@@ -232,21 +238,8 @@ def _listed(names: list[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def _operations(number: float) -> str:
-    """Operations with a decimal prefix, three digits."""
-    return _with_prefix(number / 1e6, ("MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
-
-
 def _bytes(number: float) -> str:
-    return _with_prefix(number / 1e3, ("kB", "MB", "GB", "TB"))
-
-
-def _with_prefix(number: float, units: tuple[str, ...]) -> str:
-    for unit in units[:-1]:
-        if number < 999.5:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} {units[-1]}"
+    return with_prefix(number / 1e3, (" kB", " MB", " GB", " TB"))
 
 
 def _plain(value: object) -> Text:

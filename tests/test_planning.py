@@ -44,8 +44,8 @@ def _generator(latent, width):
     return latent * wide * 64 + 256 * 9 * wide * wide + 1024 * 9 * wide * width + 1024 * 9 * width * 3
 
 
-def _shown(planned):
-    console = Console(file=io.StringIO(), width=200)
+def _shown(planned, width=200):
+    console = Console(file=io.StringIO(), width=width)
     console.print(planned)
     return console.file.getvalue()
 
@@ -177,10 +177,11 @@ def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     assert "no end" in _shown(endless)
     warm = plan(_config(models=models, trainer={"steps": 20, "max_minutes": 1.5}))
     assert "all 20 steps are warm-up" in " ".join(warm.notes)
-    assert "20 outer steps or 1.5 minutes, whichever ends first" in _shown(warm)
+    assert "20 outer steps or 1.5 min, whichever ends first" in _shown(warm)
     real = plan(_config(models=models, learner={"init_from": "timm:conv4_32"}, trainer={"max_minutes": 1}))
     assert any(note.startswith("not data-free: the learner starts from timm:conv4_32") for note in real.notes)
     assert real.total_flops is None
+    assert "1 min, as many outer steps as fit in" in _shown(real)
 
 
 def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
@@ -211,6 +212,20 @@ def test_what_a_repository_says_is_neither_markup_nor_a_command(tmp_path):
     text = _shown(replace(planned, teachers=(strange, *planned.teachers[1:])))
     assert "[bold]x[/bold]" in text
     assert "\x1b" not in text
+
+
+def test_plan_fits_eighty_columns(tmp_path):
+    models = [str(pico_folder(tmp_path / f"teacher-{seed}", seed=seed)) for seed in range(2)]
+    planned = plan(_config(models=models))
+    named = replace(
+        planned.teachers[0], reference="organisation/convnextv2_tiny.fcmae_ft_in22k", license="cc-by-nc-4.0"
+    )
+    rows = [row.rstrip() for row in _shown(replace(planned, teachers=(named,), notes=()), 80).splitlines()]
+    framed = [row for row in rows if row[:1] in "┏┃┡│└"]
+    assert len(framed) > 4
+    assert {len(row) for row in framed} == {len(framed[0])}
+    assert {row[-1] for row in framed} <= set("┓┃┩│┘"), "the last column is cut off"
+    assert "Licence" in framed[1]
 
 
 def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
