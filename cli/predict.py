@@ -31,7 +31,7 @@ def predict(
     ],
     images: Annotated[
         Path,
-        typer.Option(metavar="DIR", rich_help_panel=options.DATA, help="Pictures to name; sub-folders are read too."),
+        typer.Option(metavar="DIR", rich_help_panel=options.DATA, help="Pictures to name; or sub-folders of them."),
     ],
     output: Annotated[
         Path | None,
