@@ -213,7 +213,7 @@ class TrainerConfig:
     """Steps between two lines of the log."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between two checkpoints."""
-    picture_every: int = Field(default=200, ge=1)
+    picture_every: int = Field(default=50, ge=1)
     """Steps between two grids of recovered images."""
     validation_episodes: int = Field(default=200, ge=1)
     """Episodes that choose the best checkpoint, of a validation set or (`align`) of held-out recovered pictures."""

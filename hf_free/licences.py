@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research|(^|[^a-z])amlr([^a-z]|$)")
@@ -38,3 +38,29 @@ def stated_license(metadata: Mapping[str, Any]) -> str | None:
     if value.strip().lower() != "other" or not isinstance(name, str) or not name.strip():
         return value
     return f"{value.strip()} ({' '.join(name.split())[:_MAX_LENGTH]})"
+
+
+def licence_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
+    """What there is to know of teachers' licences before a learner is made of them, a line a kind.
+
+    Args:
+        teachers: Name and licence's identifier of each; None where no licence is stated.
+    """
+    non_commercial = [f"{name} ({stated})" for name, stated in teachers if is_non_commercial(stated)]
+    unclear = [
+        f"{name} ({stated})" for name, stated in teachers if is_unclear(stated) and not is_non_commercial(stated)
+    ]
+    unlicensed = [name for name, stated in teachers if not stated]
+    notes = []
+    if non_commercial:
+        notes.append(f"non-commercial licence: {listed(non_commercial)}; a learner made of them may be bound by it")
+    if unclear:
+        notes.append(f"licence unclear: {listed(unclear)}; read it before you publish a learner")
+    if unlicensed:
+        notes.append(f"no licence stated: {listed(unlicensed)}; ask the authors before you publish a learner")
+    return notes
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first few names and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -16,7 +16,7 @@ from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
 from hf_free.learner.elder import Elder
 from hf_free.learner.network import build_backbone
-from hf_free.licences import is_non_commercial, is_unclear
+from hf_free.licences import licence_notes, listed
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
 from hf_free.teachers.pool import TeacherPool
@@ -189,20 +189,10 @@ def check_backbone(config: FreeConfig) -> None:
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:
     """Licences, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
-    restricted = [f"{r.reference} ({r.license})" for r in records if is_non_commercial(r.license)]
-    if restricted:
-        notes.append(f"non-commercial licence: {_listed(restricted)}; a learner made of them may be bound by it")
-    unclear = [
-        f"{r.reference} ({r.license})" for r in records if is_unclear(r.license) and not is_non_commercial(r.license)
-    ]
-    if unclear:
-        notes.append(f"licence unclear: {_listed(unclear)}; read it before you publish a learner")
-    unlicensed = [record.reference for record in records if not record.license]
-    if unlicensed:
-        notes.append(f"no licence stated: {_listed(unlicensed)}; ask the authors before you publish a learner")
+    notes += licence_notes([(record.reference, record.license) for record in records])
     hidden = [record.reference for record in records if record.private or record.gated]
     if hidden and not config.hub.name_private_teachers:
-        notes.append(f"private or gated: {_listed(hidden)}; not named in the card (see hub.name_private_teachers)")
+        notes.append(f"private or gated: {listed(hidden)}; not named in the card (see hub.name_private_teachers)")
     if hidden and config.hub.card_images:
         notes.append("the card will show pictures recovered from private or gated teachers (--card-images)")
     return notes
@@ -220,7 +210,7 @@ def _notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> 
     )
     if len(large) == len(records):
         return [f"nothing is distilled at all: every teacher has more than bell.n_way={n_way} classes; {way_out}"]
-    return [f"more than bell.n_way={n_way} classes: {_listed(large)}; nothing is distilled from them, {way_out}"]
+    return [f"more than bell.n_way={n_way} classes: {listed(large)}; nothing is distilled from them, {way_out}"]
 
 
 def _notes_on_run(config: FreeConfig) -> list[str]:
@@ -232,10 +222,6 @@ def _notes_on_run(config: FreeConfig) -> list[str]:
     if trainer.steps is not None and trainer.steps <= trainer.warmup_steps:
         notes.append(f"all {trainer.steps} steps are warm-up (trainer.warmup_steps): no task would be recovered")
     return notes
-
-
-def _listed(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _bytes(number: float) -> str:

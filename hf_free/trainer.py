@@ -21,16 +21,19 @@ from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, 
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
-from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.hub.reference import existing_path
+from hf_free.inversion.dead_leaves import dead_leaves, picture_colours
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.bell import Aligner, Bell, Distiller
 from hf_free.learner.distill import AnswerSheet, drop_teachers, silent_teachers
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.licences import licence_notes
 from hf_free.memory import TaskMemory
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress, RunProgress
+from hf_free.redaction import is_local
 from hf_free.run_folder import RunFolder
 from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
 from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
@@ -103,7 +106,7 @@ def train(
             fetched=fetching.show,
             meanwhile=None if resume else warm_up.step,
         )
-    _note_skipped(pool, state)
+    _note_teachers(pool, state)
     _check_enough(pool, state, config)
     run.begin(config, resume=resume, log=warm_up.log)
     write_teachers(run, config, pool.records)
@@ -150,7 +153,7 @@ def train(
                 if watch is not None:
                     watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
-                if is_logged(state.step, config):
+                if is_logged(state.step, config) or clock.is_over(state.step):
                     run.append_log(log_row(state, memory, terms))
                 if state.step % config.trainer.picture_every == 0:
                     draw_pictures(run, memory, pool)
@@ -192,9 +195,17 @@ def _leave_out_silent(
     return gone
 
 
-def _note_skipped(pool: TeacherPool, state: RunState) -> None:
+def _note_teachers(pool: TeacherPool, state: RunState) -> None:
+    """Say which teachers are left out, and what there is to know of the licences of the others."""
+    for note in licence_notes([(record.reference, record.license) for record in pool.records]):
+        logging.getLogger(__name__).warning(note)
     for reference, reason in pool.skipped:
-        _skip(state, reference, reason)
+        _skip(state, _unmistakable(reference), reason.split("\n")[0].removeprefix(f"{reference} "))
+
+
+def _unmistakable(reference: str) -> str:
+    """A folder's name that reads like a repository of the Hub is written as the path it is."""
+    return f"./{reference}" if existing_path(reference) is not None and not is_local(reference) else reference
 
 
 def _skip(state: RunState, reference: str, reason: str) -> None:
@@ -268,12 +279,12 @@ def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, tok
 
 
 def _teachers_colours(pool: TeacherPool, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation a channel that the teachers normalise with, averaged over those of that many channels."""
-    records = [record for record in pool.records if record.input_size[0] == channels]
-    if not records:
+    """Mean and deviation a channel of the teachers' pictures, averaged over the teachers of that many channels."""
+    colours = [picture_colours(record.mean, record.std) for record in pool.records if record.input_size[0] == channels]
+    if not colours:
         return [0.5] * channels, [0.25] * channels
-    mean = torch.tensor([record.mean for record in records]).mean(0)
-    return mean.tolist(), torch.tensor([record.std for record in records]).mean(0).tolist()
+    means, deviations = zip(*colours, strict=True)
+    return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
 
 
 def _make_bell(

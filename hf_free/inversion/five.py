@@ -20,7 +20,7 @@ from torch import Tensor
 from hf_free.config import INVERSION_TERMS, FiveConfig
 from hf_free.device import Precision, is_out_of_memory
 from hf_free.errors import RunError
-from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.inversion.dead_leaves import dead_leaves, picture_colours
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.inversion.losses import (
     canvas_distance,
@@ -270,7 +270,8 @@ class Five:
         """Dead-leaves pictures in the teacher's colours, to paint over."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the random state
         size, channels = self.generator.image_size, self.generator.to_picture.out_channels
-        mean, std = (torch.tensor(values).expand(3) for values in (teacher.record.mean, teacher.record.std))
+        colours = picture_colours(teacher.record.mean, teacher.record.std)
+        mean, std = (torch.tensor(values).expand(3) for values in colours)
         drawn = dead_leaves(count, size, generator=generator, mean=mean, std=std)
         return (drawn if channels == 3 else drawn.mean(1, keepdim=True)).to(self.device)
 
