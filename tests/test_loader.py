@@ -369,7 +369,7 @@ print(json.dumps(out))
         assert seen[name][:5] == [commits[name], "apache-2.0", is_private, is_gated, f"alice/loader-{name}"]
         assert seen[name][5] == pytest.approx(logits.tolist(), abs=1e-5)
     assert seen["public:0,3"][5] == pytest.approx(logits[[0, 3]].tolist(), abs=1e-5)
-    assert seen["pickle"].startswith("HubError")
+    assert seen["pickle"].startswith("MissingFilesError")
     stranger = run_client(code, home=tmp_path / "stranger").json
     assert stranger["public"][0] == commits["public"]
     assert stranger["private"].startswith("HubError")
