@@ -84,6 +84,7 @@ class DemoLength:
     settings: tuple[str, ...] = (
         "trainer.warmup_steps=3",
         "trainer.picture_every=1000",
+        "trainer.log_every=2",
         "five.images_per_class=10",
         "memory.drawn_per_step=256",
         "bell.batch_size=128",

@@ -71,12 +71,13 @@ def _limits(positions: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) -> None:
-    smooth = _running_mean(values, max(1, len(values) // 20))
+    smooth = _running_mean(values, len(values) // 20)  # of a few values none: a mean would hide what they are
     last = values[-1]
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
     axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
     axes.set_title(plain_text(name, 40), size=8.5, color=INK, loc="left")
+    axes.set_xlabel("step", size=7, color=MUTED, labelpad=1)
     axes.annotate(
         f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}", (steps[-1], last), xytext=(-2, 4),
         textcoords="offset points", size=7, color=ACCENT, ha="right", weight="bold",
