@@ -104,7 +104,7 @@ class FiveConfig:
     """Random shift and flip of each image before the teacher sees it."""
     flip: bool = True
     """Whether that flips images; false for writing and signs, which mirrored are others (as `learner.views`)."""
-    recover_share: float = Field(default=0.3, gt=0, le=1)
+    recover_share: float = Field(default=0.6, gt=0, le=1)
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
     """A recovered task whose teacher recognises a smaller share of its images is left out."""

@@ -86,6 +86,7 @@ class DemoLength:
         "trainer.picture_every=1000",
         "trainer.log_every=2",
         "five.images_per_class=10",
+        "five.recover_share=0.3",
         "memory.drawn_per_step=256",
         "bell.batch_size=128",
         "learner.views=[identity]",
