@@ -14,7 +14,7 @@ import torch
 from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hf_free.choosing import Judge, keep_best, restore_best
 from hf_free.config import FreeConfig, LearnerConfig, merge
@@ -545,8 +545,6 @@ def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path
 def test_broken_folders_are_named_with_their_reasons(tmp_path):
     folders = [pico_folder(tmp_path / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abcd")]
     for folder, value in ((folders[1], float("nan")), (folders[3], 0.0)):
-        from safetensors.torch import save_file
-
         weights = load_file(folder / "model.safetensors")
         weights["head.weight"].fill_(value)
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -558,6 +556,24 @@ def test_broken_folders_are_named_with_their_reasons(tmp_path):
     assert "constant output" in reasons[str(folders[3])]
     assert len(learner.record["teachers"]) == 2
     assert "constant output" in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_repository(tmp_path, caplog, monkeypatch):
+    folders = [pico_folder(tmp_path / "lab" / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abc")]
+    weights = load_file(folders[2] / "model.safetensors")
+    weights["head.weight"].fill_(0.0)
+    save_file(weights, folders[2] / "model.safetensors", {"format": "pt"})
+    (folders[0] / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    train(FreeConfig.from_dict(merge(TINY, {"models": ["lab/a", "lab/b", "lab/c"]})), output=tmp_path / "run")
+    said = [record.message for record in caplog.records if record.name == "hf_free.trainer"]
+    assert said == [
+        "non-commercial licence: lab/a (cc-by-nc-4.0); a learner made of them may be bound by it",
+        "no licence stated: lab/b; ask the authors before you publish a learner",
+        "left out: ./lab/c: has a constant output",
+    ]
+    card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+    assert "- c: has a constant output\n" in card
 
 
 def test_fewer_than_two_tasks_to_begin_with(tmp_path):
