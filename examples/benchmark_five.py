@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from benchmark_five_report import draw_costs, draw_losses, goals, markdown, summarise
+from benchmark_five_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarise
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -79,6 +79,8 @@ class Plan:
     """Steps of the fresh generator's loss curve."""
     updates: int = 300
     """Updates of each method's learner."""
+    learner_seeds: int = 3
+    """Learners a method, each from other first weights."""
     batch_size: int = 256
     episodes: int = 600
     rounds: int = 7
@@ -86,7 +88,16 @@ class Plan:
 
 
 QUICK = replace(
-    Plan(), tasks=10, fresh_tasks=4, pixel_tasks=1, held_out=3, meta_steps=12, curve_steps=100, updates=80, rounds=3
+    Plan(),
+    tasks=10,
+    fresh_tasks=4,
+    pixel_tasks=1,
+    held_out=3,
+    meta_steps=12,
+    curve_steps=100,
+    updates=80,
+    learner_seeds=1,
+    rounds=3,
 )
 
 
@@ -187,11 +198,15 @@ class Benchmark:
         tasks = self.recover_tasks()
         self.part("joint", self.train_jointly)
         curves = [self.part(f"curves-{i:02d}", lambda i=i: self.measure_curves(i)) for i in range(len(self.held_out))]
-        learners = {method: self.part(f"learner-{method}", lambda m=method: self.learn_from(m)) for method in METHODS}
+        learners: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
+        for seed in range(self.seed, self.seed + self.plan.learner_seeds):
+            for method in METHODS:
+                part = self.part(f"learner-{method}-seed-{seed}", lambda m=method, s=seed: self.learn_from(m, s))
+                learners[method].append(part)
         results["meta_training"] = meta
         results |= summarise(tasks, meta["seconds"])
-        for method, learner in learners.items():
-            results["methods"][method]["few_shot"] = learner
+        for method, parts in learners.items():
+            results["methods"][method]["few_shot"] = mean_of_learners(parts)
         results["curves"] = self.summarise_curves(curves)
         results |= self.peak_and_load()
         results["goals"] = goals(results)
@@ -203,10 +218,15 @@ class Benchmark:
         """What a part measured, now or before; a part that is measured leaves the machine's load and memory beside."""
         path = self.folder.root / "parts" / f"{name}.json"
         if not path.is_file():
-            print(f"measuring {name}", file=sys.stderr, flush=True)
+            done = len(list(path.parent.glob("*.json")))
+            print(f"measuring {name} ({done + 1} of {self.parts()})", file=sys.stderr, flush=True)
             values = measure() | {"load": measuring.load_average(), "peak": measuring.peak_memory(self.device)}
             self.folder.write_json(path, values)
         return json.loads(path.read_text(encoding="utf-8"))
+
+    def parts(self) -> int:
+        """How many parts there are: speed, meta- and joint training, tasks, curves, learners."""
+        return 3 + sum(self.counts().values()) + len(self.held_out) + len(METHODS) * self.plan.learner_seeds
 
     def peak_and_load(self) -> dict[str, Any]:
         """The greatest memory that any part saw, by where; the machine's load while it was measured."""
@@ -310,10 +330,10 @@ class Benchmark:
 
     # ---- learners
 
-    def new_distiller(self) -> Distiller:
-        """The learner that every method's pictures teach, always with the same weights at first."""
-        torch.manual_seed(self.seed)
-        sheet = AnswerSheet([record.num_classes for record in self.pool.records], seed=self.seed)
+    def new_distiller(self, seed: int) -> Distiller:
+        """The learner that every method's pictures teach, with the same weights at first for the same seed."""
+        torch.manual_seed(seed)
+        sheet = AnswerSheet([record.num_classes for record in self.pool.records], seed=seed)
         learner = MetaLearner(LearnerConfig(image_size=self.image_size, channels=self.channels))
         learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
         learner.answer_sizes = tuple(sheet.sizes)
@@ -321,12 +341,12 @@ class Benchmark:
         config = BellConfig(batch_size=self.plan.batch_size, updates_per_step=1)
         return Distiller(learner, sheet, config, self.precision)
 
-    def learn_from(self, method: str) -> dict[str, Any]:
-        """Train the learner on a method's pictures alone, nothing drawn among them; measure it on new classes."""
+    def learn_from(self, method: str, seed: int) -> dict[str, Any]:
+        """Train a learner on a method's pictures alone, nothing drawn among them; measure it on new classes."""
         tasks = min(self.counts()[method], self.plan.fresh_tasks)
         parts = self.folder.root / "parts"
         images = [load_file(parts / f"task-{method}-{i:03d}.safetensors")["images"] for i in range(tasks)]
-        distiller, pictures = self.new_distiller(), torch.cat(images)
+        distiller, pictures = self.new_distiller(seed), torch.cat(images)
         memory = TaskMemory(len(pictures), answers=distiller.sheet.width, device=self.device)
         memory.add_pictures(pictures, distiller.sheet.ask(self.pool, pictures, self.precision))
         for update in range(self.plan.updates):  # the rate rises over a tenth, then falls as half a cosine
@@ -390,7 +410,7 @@ class Benchmark:
         images = len(wanted.labels)
         cost = count(five.generator, (self.five_config.latent_dim,), batch_size=images) + count(teacher) * images
         measured = {"matmul_peak": peak, "images": images, "alone": self.step_ratio(five, wanted.labels, cost, None)}
-        distiller, frozen = self.new_distiller(), self.new_distiller()
+        distiller, frozen = self.new_distiller(self.seed), self.new_distiller(self.seed)
         frozen.learner.requires_grad_(False)
         network = nn.Sequential(frozen.learner.backbone, frozen.learner.projection)
         size = (self.channels, self.image_size, self.image_size)

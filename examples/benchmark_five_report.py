@@ -53,6 +53,19 @@ def summarise(tasks: dict[str, list[dict[str, Any]]], meta_seconds: float) -> di
     }
 
 
+def mean_of_learners(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """One method's learners as one: mean accuracy, and the mean of their intervals over the same episodes.
+
+    Args:
+        parts: A learner each: `pictures`, `tasks`, and `rows` with `k_shot`, `accuracy`, `interval`, `n_way`.
+    """
+    rows = []
+    for same in zip(*(part["rows"] for part in parts), strict=True):  # the learners' rows of one number of shots
+        means = {key: fmean(row[key] for row in same) for key in ("accuracy", "interval")}
+        rows.append({**same[0], **means, "accuracies": [row["accuracy"] for row in same]})
+    return {"tasks": parts[0]["tasks"], "pictures": parts[0]["pictures"], "learners": len(parts), "rows": rows}
+
+
 def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What was aimed at: its name, the figure, whether it is met."""
     speedup = results["speedup"]["fresh"][str(SHARED_BY[-1])]
@@ -128,9 +141,11 @@ def markdown(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"A task is {five['images_per_task']} pictures with answers and health. All methods share loss (no "
-        "adversarial term), labels, sizes and precision; their tasks alternate, teacher by teacher. The learner of "
-        f"each method has the same first weights, {plan['updates']} updates, and that method's pictures alone: no "
-        "dead-leaves pictures in its memory. Tasks recovered during meta-training are counted as thrown away.",
+        "adversarial term), labels, sizes and precision; their tasks alternate, teacher by teacher. Accuracy is the "
+        f"mean of {plan['learner_seeds']} learner(s) a method, the same first weights for each method, "
+        f"{plan['updates']} updates on that method's pictures alone: no dead-leaves pictures in its memory. Intervals "
+        "are those of the episodes, which all learners share. Tasks recovered during meta-training are counted as "
+        "thrown away.",
     ]
     return "\n".join(lines)
 

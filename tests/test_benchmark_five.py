@@ -19,11 +19,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 from benchmark_five import main, make_digit_teachers  # noqa: E402
-from benchmark_five_report import goals, summarise  # noqa: E402
+from benchmark_five_report import goals, mean_of_learners, summarise  # noqa: E402
 
 TINY = [
     *("tasks=3", "fresh_tasks=2", "pixel_tasks=2", "held_out=1", "meta_steps=2", "fresh_steps=6", "pixel_steps=8"),
-    *("curve_steps=12", "updates=3", "batch_size=8", "episodes=4", "rounds=1"),
+    *("curve_steps=12", "updates=3", "batch_size=8", "episodes=4", "rounds=1", "learner_seeds=2"),
     *("five.width=4", "five.latent_dim=8", "five.images_per_class=3"),
 ]
 
@@ -81,6 +81,22 @@ def _results(*, fresh_seconds=20.0, accuracies=(45.0, 45.5), ratios=(1.1, 1.2), 
     results["teachers"] = {"held out": 1}
     results["speed"] = {"alone": {"ratio": ratios[0]}, "with learner": {"ratio": ratios[1]}}
     return results
+
+
+def test_learners_of_a_method_become_one_by_hand():
+    def learner(one, five):
+        rows = [
+            {"k_shot": k, "accuracy": accuracy, "interval": interval, "n_way": 5}
+            for k, accuracy, interval in ((1, one, 0.8), (5, five, 0.6))
+        ]
+        return {"tasks": 2, "pictures": 18, "rows": rows}
+
+    found = mean_of_learners([learner(44.0, 60.0), learner(46.0, 61.0)])
+    assert found["rows"] == [
+        {"k_shot": 1, "accuracy": 45.0, "interval": pytest.approx(0.8), "n_way": 5, "accuracies": [44.0, 46.0]},
+        {"k_shot": 5, "accuracy": 60.5, "interval": pytest.approx(0.6), "n_way": 5, "accuracies": [60.0, 61.0]},
+    ]
+    assert (found["tasks"], found["pictures"], found["learners"]) == (2, 18, 2)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +195,13 @@ def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, mon
     for name in ("losses.png", "costs.png"):
         assert Image.open(tiny / "out" / name).size[0] > 500
 
+    parts = 3 + 7 + 1 + 6  # speed, meta, joint; tasks; one held-out teacher's curves; two learners a method
+    assert len(list((tiny / "out" / "parts").glob("*.json"))) == parts
     (tiny / "out" / "parts" / "task-fresh-001.json").unlink()
     monkeypatch.setattr(sys, "argv", ["benchmark_five.py", *map(str, given)])
     main()
     printed = capsys.readouterr()
-    assert printed.err == "measuring task-fresh-001\n"
+    assert printed.err == f"measuring task-fresh-001 ({parts} of {parts})\n"
     five = next(line for line in done.stdout.splitlines() if line.startswith("| FIVE, 5 steps"))
     assert five in printed.out.splitlines()
 
