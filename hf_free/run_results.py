@@ -22,6 +22,7 @@ from hf_free.pictures.curves import loss_curves
 from hf_free.pictures.grid import recovered_grid
 from hf_free.run_folder import RunFolder
 from hf_free.run_state import RunState
+from hf_free.teacher_views import whose_class
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
@@ -42,12 +43,8 @@ def draw_pictures(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None
     run.pictures.mkdir(parents=True, exist_ok=True)
     groups = list(memory.pictures_by_class(1).items())[-8:]
     if groups:
-        names = []
-        for class_id, _ in groups:
-            key = memory.classes[class_id]
-            record = pool.records[key.teacher]
-            is_open = record.label_names is not None and not (record.private or record.gated)
-            names.append((record.label_names or ())[key.index] if is_open else f"{key.teacher}:{key.index}")
+        keys = [memory.classes[class_id] for class_id, _ in groups]
+        names = [whose_class(pool.records[key.teacher], key.teacher, key.index) for key in keys]
         places = [places[-10:] for _, places in groups]
         confidence = [
             _confidence(pool[memory.classes[class_id].teacher], memory.classes[class_id].index, memory.images[at])

@@ -124,3 +124,11 @@ def class_name(record: TeacherRecord, teacher: int, index: int) -> str:
     if record.label_names is None or _is_hidden(record):
         return f"{teacher}:{index}"
     return record.label_names[index]
+
+
+def whose_class(record: TeacherRecord, teacher: int, index: int) -> str:
+    """A class with its teacher's name, without the path of a folder: the picture of recovered classes is published."""
+    if _is_hidden(record):
+        return class_name(record, teacher, index)
+    label = f"class {index}" if record.label_names is None else record.label_names[index]
+    return f"{_ends(record.reference)[0]}: {label}"

@@ -18,6 +18,7 @@ from hf_free.teacher_views import (
     class_name,
     draw_teacher_views,
     teacher_names,
+    whose_class,
 )
 from hf_free.teachers.pool import TeacherPool
 
@@ -48,7 +49,10 @@ def test_hidden_teachers_have_no_name():
     assert (teacher_names([known]), class_name(known, 3, 1)) == (["cats"], "lion")
     for other in (hidden, replace(known, gated=True)):
         assert (teacher_names([known, other]), class_name(other, 3, 1)) == (["cats", "1: vit"], "3:1")
-    assert class_name(replace(known, label_names=None), 3, 1) == "3:1"
+    unnamed = replace(known, label_names=None)
+    assert class_name(unnamed, 3, 1) == "3:1"
+    assert [whose_class(one, 3, 1) for one in (known, unnamed, hidden)] == ["cats: lion", "cats: class 1", "3:1"]
+    assert whose_class(replace(known, reference="org/net@refs/pr/1"), 3, 1) == "net@refs/pr/1: lion"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def feature_map(
     path: str | Path,
     *,
     class_names: Sequence[str] | None = None,
-    title: str = "One image set under each teacher (t-SNE of its features)",
+    title: str | None = None,
     seed: int = 0,
 ) -> Path:
     """Draw the t-SNE map of one and the same image set under each teacher, a panel a teacher, a colour a class.
@@ -37,7 +37,7 @@ def feature_map(
         labels: Class of each image, shape (N,).
         path: File to write (PNG).
         class_names: Names for the legend.
-        title: Line above the panels.
+        title: Line above the panels; None says how many teachers there are.
         seed: Seed of t-SNE.
 
     Returns:
@@ -50,6 +50,7 @@ def feature_map(
         raise ValueError(f"{len(features_by_teacher)} teachers, {len(labels)} images; 1 and 4 are needed at least")
     if any(len(features) != len(labels) for features in features_by_teacher.values()):
         raise ValueError(f"every teacher needs features of all {len(labels)} images")
+    title = title or f"One image set under {len(features_by_teacher)} teacher(s): t-SNE of its features"
     columns = 3 if len(features_by_teacher) in (5, 6, 9) else min(4, len(features_by_teacher))  # no empty corner
     lines = math.ceil(len(features_by_teacher) / columns)
     width, height = 2.5 * columns + 0.36, 2.75 * lines + 1.0

@@ -63,7 +63,7 @@ def recovered_grid(
     rows = [_most_confident(labels, confidence, label)[:per_class] for label in shown]
     columns = max(len(row) for row in rows)
 
-    names = [plain_text(class_names[label] if label < len(class_names) else f"class {label}", 22) for label in shown]
+    names = [plain_text(class_names[label] if label < len(class_names) else f"class {label}", 30) for label in shown]
     cell, caption = 0.62, 0.17 if confidence is not None else 0.08  # inches
     left, margin = 0.3 + 0.078 * max(len(name) for name in names), 0.18
     width = max(left + columns * cell + margin, 2.2)
