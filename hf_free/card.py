@@ -167,7 +167,7 @@ def _teacher_row(teacher: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": Markup(name),
         "commit": Markup(f"`{commit[:8]}`" if commit else "–"),
-        "sha256": Markup(f"`{digest[:12]}`" if (digest := _weights_hash(teacher)) and repo_id else "–"),
+        "sha256": Markup(f"`{digest[:12]}`" if (digest := _weights_hash(teacher)) else "–"),
         "architecture": teacher.get("architecture") or "–",
         "parameters": _size(teacher["parameters"]) if is_number(teacher.get("parameters")) else "–",
         "normalization": ", ".join(f"{n} × {kind}" for kind, n in section(teacher, "normalization").items()) or "none",

@@ -216,7 +216,7 @@ def test_classes_of_a_list_and_hashes_of_public_teachers_stand_in_the_table(card
     teachers = [teacher("lab/a", **chosen), secret, local_teacher("/home/alice/net", classes=(0, 2))]
     text = card(record(teachers))
     assert f"tree/{'0123456789' * 4}), classes 3,7-9 | `01234567` | `abababababab` |" in text
-    assert "| net (local), classes 0,2 | – | – |" in text
+    assert "| net (local), classes 0,2 | – | `abababababab` |" in text
     assert f"| {PRIVATE} | – | – |" in text
     assert "cdcdcd" not in text
 
