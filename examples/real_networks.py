@@ -17,6 +17,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+if not Path(__file__).with_name("models.py").is_file():
+    raise ImportError("models.py is not beside this file: examples/real_teachers.py copies both into its --output")
 _place = importlib.util.spec_from_file_location("checkpoint_models", Path(__file__).with_name("models.py"))
 assert _place is not None
 assert _place.loader is not None

@@ -25,7 +25,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from hf_free.data import load_labelled_images
@@ -91,14 +91,27 @@ def main() -> None:
         shutil.copyfile(Path(__file__).with_name("real_networks.py"), options.output / "networks.py")
         import_networks([options.output / "networks.py"])
         for path in sorted(options.checkpoints.glob("*/*.safetensors")):
-            checkpoint = read_checkpoint(path)
-            write_teacher(checkpoint, options.output / checkpoint.name)
-            measured = (
-                "" if options.data is None else measure(checkpoint, options.output, options.data, options.images)
-            )
-            print(f"{checkpoint.name}: {checkpoint.license}{measured}", flush=True)
+            print(bring(path, options), flush=True)
     except (HfFreeError, OSError) as error:
         sys.exit(f"Error: {error}")
+
+
+def bring(path: Path, options: argparse.Namespace) -> str:
+    """Write one teacher, measure it where its data are there, and say so in a line.
+
+    Raises:
+        HfFreeError: a file that is no such checkpoint, or weights that do not fit their network.
+    """
+    try:
+        checkpoint = read_checkpoint(path)
+        write_teacher(checkpoint, options.output / checkpoint.name)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise HfFreeError(
+            f"{path} cannot be brought into Hub layout: {type(error).__name__}: {error}",
+            allowed="weights of a network of models.py, with its name and arguments in the file's header",
+        ) from error
+    measured = "" if options.data is None else measure(checkpoint, options.output, options.data, options.images)
+    return f"{checkpoint.name}: {checkpoint.license}{measured}"
 
 
 def read_options() -> argparse.Namespace:

@@ -47,7 +47,8 @@ def teacher_card(
         f"- Accuracy on held-out pictures of these classes: {measured}",
         f"- Architecture: timm's `{recipe.architecture}`{arguments}, {channels} x {height} x {width} pixels",
         f"- Training: AdamW, one-cycle learning rate up to {recipe.lr:g}, weight decay {recipe.weight_decay:g}, "
-        f"{recipe.epochs} epochs, batches of {recipe.batch_size}, label smoothing {recipe.label_smoothing:g}, "
+        f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}, batches of {recipe.batch_size}, "
+        f"label smoothing {recipe.label_smoothing:g}, "
         f"augmentation: {' and '.join(augmentation) or 'none'}, seed {recipe.seed}",
         f"- Data: {_plain(data)}",
         f"- Licence of the data: {data_license or NOT_STATED}",

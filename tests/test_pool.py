@@ -90,7 +90,7 @@ def test_bad_teachers_are_left_out_with_a_reason(folders, tmp_path):
     reasons = dict(pool.skipped)
     assert list(reasons) == [folders[1], folders[2], str(tmp_path / "empty"), "./nowhere", "bad name", big]
     expected = ("knows no architecture 'nothing'", "truncated or broken", "config.json", "does not exist", "org/name")
-    for reason, words in zip(reasons.values(), (*expected, "at most the budget of 100000 bytes"), strict=True):
+    for reason, words in zip(reasons.values(), (*expected, "at most the budget of 97.66 KiB"), strict=True):
         assert words in reason
 
 

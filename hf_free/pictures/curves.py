@@ -15,6 +15,22 @@ from hf_free.pictures.figure import ACCENT, ACCENT_LIGHT, INK, MUTED, RULE, new_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TITLES = {
+    "cross_entropy": "FIVE: cross-entropy",
+    "batchnorm": "FIVE: distance to BatchNorm statistics",
+    "borrowed_batchnorm": "FIVE: to borrowed BatchNorm statistics",
+    "canvas_distance": "FIVE: distance to the canvas",
+    "adversarial": "FIVE: disagreement with the learner",
+    "total_variation": "FIVE: total variation",
+    "feature_norm": "FIVE: feature norm",
+    "diversity": "FIVE: sameness within a class",
+    "answers": "BELL: error of the predicted answers",
+    "distillation": "BELL: distillation",
+    "gradient_cosine": "BELL: cosine of teachers' gradients",
+    "replay_accuracy": "BELL: accuracy in replay",
+    "replay_updates": "BELL: updates of replay",
+}
+"""What the terms of the log are called above their curves; others by their own names."""
 _NOT_CURVES = frozenset({"memory", "step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
 
 
@@ -76,7 +92,7 @@ def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) ->
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
     axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
-    axes.set_title(plain_text(name, 40), size=8.5, color=INK, loc="left")
+    axes.set_title(plain_text(TITLES.get(name, name), 40), size=8.5, color=INK, loc="left")
     axes.set_xlabel("step", size=7, color=MUTED, labelpad=1)
     axes.annotate(
         f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}", (steps[-1], last), xytext=(-2, 4),

@@ -47,6 +47,14 @@ def parse_bytes(amount: int | str) -> int:
     return number
 
 
+def size_text(size: int) -> str:
+    """A number of bytes in the largest unit that leaves at least 1: `4 GiB`, `97.7 KiB`, `12 B`."""
+    for unit in ("T", "G", "M", "K"):
+        if size >= _UNITS[f"{unit}I"]:
+            return f"{size / _UNITS[f'{unit}I']:.4g} {unit}iB"
+    return f"{size} B"
+
+
 class TeacherPool(Sequence[Teacher]):
     """Teachers by index, held in memory only as far as a budget allows.
 
@@ -174,8 +182,8 @@ class TeacherPool(Sequence[Teacher]):
             _check_unchanged(record, expected)
         if record.weight_bytes > self.budget:
             raise UnfitTeacherError(
-                f"{record.reference} needs {record.weight_bytes} bytes for its weights",
-                allowed=f"at most the budget of {self.budget} bytes",
+                f"{record.reference} needs {size_text(record.weight_bytes)} for its weights",
+                allowed=f"at most the budget of {size_text(self.budget)}",
                 action="raise --teacher-memory, or leave it out",
             )
         # From here on the commit is fixed, so that a push in between changes nothing.
