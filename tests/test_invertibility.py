@@ -21,13 +21,14 @@ SMALL = {"steps": 2, "images_per_class": 3}
 FOUND = Invertibility(5, 100, 10, loss=0.5, chance=math.log(10), recognised=0.9, diversity=0.2, statistics=0.1)
 
 
-def test_measurement_is_that_of_the_pictures():
-    teacher = pico_teacher("conv4", num_classes=4, size=16)
+@pytest.mark.parametrize(("size", "made"), [(16, 16), (96, 64)])
+def test_measurement_is_that_of_the_pictures(size, made):
+    teacher = pico_teacher("conv4", num_classes=4, size=size)
     found = measure_invertibility(teacher, seed=3, **SMALL)
 
     torch.manual_seed(3)
     precision = Precision.choose("auto", teacher.device)
-    five = Five(FiveConfig(images_per_class=3, max_classes=10), image_size=16, precision=precision)
+    five = Five(FiveConfig(images_per_class=3, max_classes=10), image_size=made, precision=precision)
     pictures, wanted, _ = five.adapt(teacher, steps=2)
     stored = (pictures * 255).round() / 255
     output = teacher(stored)
