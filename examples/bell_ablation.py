@@ -40,7 +40,7 @@ SWITCHES = (
     Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=10")),
     Switch(
         ("BatchNorm term 1, pictures free to leave the canvas", "five.batchnorm=1 five.canvas_distance=0"),
-        ("BatchNorm term 10, pictures kept near the canvas", "five.batchnorm=10 five.canvas_distance=20"),
+        ("BatchNorm term 10, pictures kept near the canvas", "five.batchnorm=10 five.canvas_distance=5"),
     ),
     Switch(("no shifts and flips", "five.augment=false"), ("shifts and flips", "five.augment=true")),
     Switch(
