@@ -27,6 +27,7 @@ from hf_free.config import BellConfig, FiveConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.hub.reference import TeacherReference
+from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.bell import Distiller
@@ -234,22 +235,26 @@ def _write(candidate: Candidate, folder: str, input_size: tuple[int, int, int] |
 
 
 def _liven(network: Any, input_size: Sequence[int]) -> None:
-    """Give a new network BatchNorm statistics of noise and a head that distinguishes, as a trained one has.
+    """Give a new network BatchNorm statistics of drawn pictures and a head that distinguishes, as a trained one has.
 
-    Signals fade or explode in a deep network whose statistics are still 0 and 1, and many heads start at zero.
+    Signals fade or explode in a deep network whose statistics are still 0 and 1, or those of noise, whose neighbouring
+    pixels have nothing in common; and many heads start at zero.
     """
     heads = network.get_classifier()
     heads = [head for head in (heads if isinstance(heads, tuple | list) else (heads,)) if isinstance(head, nn.Module)]
     weights = [parameter for head in heads for parameter in head.parameters()]
     for weight in weights:
         nn.init.normal_(weight, std=0.5)
-    noise = torch.randn(4, *input_size)
+    channels, height, width = input_size
+    generator = torch.Generator().manual_seed(0)
+    pictures = dead_leaves(4, max(height, width), generator=generator)[:, :channels, :height, :width]
+    pictures = (pictures - pictures.mean()) / pictures.std()  # as any teacher's own normalisation leaves them
     layers: list[Any] = list(batchnorm_layers(network))
     kept = [layer.momentum for layer in layers]
     with torch.no_grad():
         for layer in layers:
             layer.train().momentum = 1.0
-        spread = reduce_logits(network(noise)).square().mean().sqrt()
+        spread = reduce_logits(network(pictures)).square().mean().sqrt()
         for weight in weights:
             weight /= spread.clamp_min(1)  # answers of order one, as trained networks give
     for layer, momentum in zip(layers, kept, strict=True):
