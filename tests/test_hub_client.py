@@ -301,6 +301,8 @@ def test_lasting_faults_are_reported_in_time_with_their_cause(hub, ask_all, tmp_
         for endpoint in NO_HUB:
             problem = f"cannot reach the Hub at {endpoint} for fault/net"
             jobs.append((problem, "fetch_snapshot, 'fault/net'", {"env": {"HF_ENDPOINT": endpoint}}))
+        problem = f"cannot reach the Hub at {NO_HUB[0]} for the search"
+        jobs.append((problem, "search_models", {"env": {"HF_ENDPOINT": NO_HUB[0]}}))
         for index, (kind, path, details, problem) in enumerate(LASTING_PUSH_FAULTS):
             name, owner = f"pusher-{index}/learner", hub.add_user(f"pusher-{index}")
             faults.enter_context(hub.fault(kind, path.format(name), times=None, **details))
@@ -310,6 +312,8 @@ def test_lasting_faults_are_reported_in_time_with_their_cause(hub, ask_all, tmp_
         assert answer["error"] is not None, call
         assert re.search(problem, answer["error"]), call
         assert answer["seconds"] < 30, call
+        if call == "search_models":
+            assert "thrown while requesting" not in answer["log"], "huggingface_hub's own retries are not for users"
         if "push_folder" in call:
             name = call.split("'")[-2]
             assert f"is unchanged: `hf-free push {learner} {name}` tries again" in answer["error"]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from huggingface_hub import ModelInfo, constants, hf_hub_url
+from huggingface_hub import ModelInfo, constants, get_session, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
@@ -203,6 +203,8 @@ def search_models(
     tags = [text for text in (library, tag) if text]
 
     def ask() -> list[ModelInfo]:
+        # the listing itself tries a Hub that does not answer for half a minute, with lines of its own
+        get_session().head(constants.ENDPOINT, timeout=10)
         models = api_for(token).list_models(
             search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
         )
