@@ -48,12 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for part in options.parts:
             benchmark.used.clear()
+            failed = len(benchmark.failed)
             tables[part] = table = getattr(benchmark, part)()
             if benchmark.used:
                 table.remarks += ["", provenance(benchmark.used)]
             print(f"{table.markdown()}\n", flush=True)
             options.output.mkdir(parents=True, exist_ok=True)
-            (options.output / f"{part}.md").write_text(table.markdown() + "\n", encoding="utf-8")
+            written = options.output / f"{part}.md"
+            if len(benchmark.failed) == failed or not written.exists():  # half a table replaces no finished one
+                written.write_text(table.markdown() + "\n", encoding="utf-8")
     except Stopped:
         sys.exit("Stopped; the same command goes on.")
     except HfFreeError as error:

@@ -199,7 +199,8 @@ class TrainerConfig:
     max_minutes: float | None = Field(default=None, gt=0)
     """Wall-clock minutes at most; schedules stretch to whichever of steps and minutes ends first."""
     warmup_steps: int = Field(default=20, ge=0)
-    """Outer steps of generator-only meta-training before the first task is kept (FREE: 20)."""
+    """Outer steps of generator-only meta-training before the first task is kept (FREE: 20); a fifth of max_minutes at
+    most."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     mixed_precision: Annotated[Literal["auto", "no", "bf16"], BeforeValidator(_no)] = "auto"

@@ -54,6 +54,10 @@ class RunState:
     """Their indices, where they had loaded."""
 
 
+WARM_UP_SHARE = 0.2
+"""Share of a run's minutes that the warm-up takes at most: a short run would recover nothing else."""
+
+
 class Clock:
     """How far a run is, by steps or by minutes, whichever is further.
 
@@ -79,6 +83,11 @@ class Clock:
     def is_over(self, step: int) -> bool:
         """Whether no step is left."""
         return self.progress(step) >= 1
+
+    def is_warm_up(self, step: int) -> bool:
+        """Whether FIVE only moves its generator in a step: in the first ones, for a fifth of the minutes at most."""
+        by_time = self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
+        return step <= self._trainer.warmup_steps and by_time < WARM_UP_SHARE
 
     def learning_rate(self, step: int) -> float:
         """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0; 1 in the paper's way."""

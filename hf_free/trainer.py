@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,11 +109,11 @@ def train(
         )
     _note_teachers(pool, state)
     _check_enough(pool, state, config)
-    run.begin(config, resume=resume, log=warm_up.log)
-    write_teachers(run, config, pool.records)
-
     sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)
+    run.begin(config, resume=resume, log=warm_up.log)  # a start that fails leaves nothing in the folder
+    write_teachers(run, config, pool.records)
+
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
     five = warm_up.five
     if config.trainer.compile:
@@ -137,7 +138,7 @@ def train(
 
                 # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
                 if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
-                    warming_up = state.step <= config.trainer.warmup_steps
+                    warming_up = clock.is_warm_up(state.step)
                     tasks, terms = invert_some(five, pool, config, state, None if warming_up else bell.student)
                     judged = [task for task in tasks if task.health.problem] if warming_up else tasks
                     tasks = _healthy(judged, config, state, pool)
@@ -147,6 +148,7 @@ def train(
                 if len(memory) and (tasks or isinstance(bell, Distiller)):
                     if isinstance(bell, Aligner):
                         bell.measure_alignment = is_logged(state.step, config)
+                        bell.out_of_time = partial(clock.is_over, 0)
                     terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
 
                 state.seconds = clock.seconds()
@@ -235,7 +237,7 @@ def _set_threads(config: FreeConfig) -> None:
 def _check_recovered(memory: TaskMemory, state: RunState, config: FreeConfig) -> None:
     if not len(memory):
         raise RunError(
-            f"no task was recovered in {state.step} steps, {config.trainer.warmup_steps} of them warm-up",
+            f"no task was recovered in {state.step} steps, the first {config.trainer.warmup_steps} of them warm-up",
             allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
             action="more --steps or --max-minutes, or --set trainer.warmup_steps=0 five.min_teacher_accuracy=0",
         )

@@ -79,7 +79,8 @@ class EarlyWarmUp:
     def step(self, pool: TeacherPool) -> bool:
         """Do one step if there are teachers enough for it and the warm-up is not over; whether one was done."""
         config, state = self._config, self._state
-        is_over = state.step >= config.trainer.warmup_steps or Clock(config, state.seconds).is_over(state.step)
+        clock = Clock(config, state.seconds)
+        is_over = clock.is_over(state.step) or not clock.is_warm_up(state.step + 1)
         if is_over or len(pool) < config.five.teachers_per_step:
             return False
         start = time.monotonic()

@@ -189,6 +189,12 @@ def test_replay_learns_to_learn_and_stops_by_patience():
     assert last["replay_accuracy"] > max(0.6, first["replay_accuracy"] - 0.1)
 
 
+def test_replay_ends_with_the_runs_time():
+    aligner, asked = _aligner(replay_patience=100, replay_inner_lr=0.1), []
+    aligner.out_of_time = lambda: bool(asked.append(None)) or len(asked) == 3
+    assert aligner.step([], _learnable_memory(), 1.0)["replay_updates"] == 3
+
+
 def test_replay_waits_for_enough_classes():
     memory = _learnable_memory(each=8)
     assert _aligner(n_way=7).step([], memory, 1.0) == {}  # six classes are held

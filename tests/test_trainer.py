@@ -491,6 +491,15 @@ def test_clock_by_steps_and_minutes():
     assert both.progress(36) == pytest.approx(0.9)
 
 
+def test_warm_up_is_over_after_its_steps_or_a_fifth_of_the_minutes():
+    by_steps = Clock(_config(trainer={"steps": 40, "warmup_steps": 30}), 1e6)
+    assert [by_steps.is_warm_up(step) for step in (1, 30, 31)] == [True, True, False]
+    for seconds, expected in ((5.0, True), (11.0, True), (13.0, False)):
+        clock = Clock(_config(trainer={"steps": 40, "warmup_steps": 30, "max_minutes": 1.0}), seconds)
+        assert clock.is_warm_up(30) is expected
+        assert not clock.is_warm_up(31)
+
+
 def test_learning_rate_climbs_then_falls_by_half_a_cosine():
     clock = Clock(_config(trainer={"steps": 1000}), 0.0)
     found = [clock.learning_rate(step) for step in (0, 50, 100, 325, 550, 775, 1000)]
@@ -610,7 +619,7 @@ def test_fewer_than_two_tasks_on_the_way(tmp_path):
 
 
 def test_a_run_that_never_leaves_its_warm_up(tmp_path):
-    with pytest.raises(RunError, match="no task was recovered in 6 steps, 50 of them warm-up") as caught:
+    with pytest.raises(RunError, match="no task was recovered in 6 steps, the first 50 of them warm-up") as caught:
         train(_config(trainer={"warmup_steps": 50, "picture_every": 3}), output=tmp_path, pool=_pool())
     assert "trainer.warmup_steps=0" in str(caught.value)
 

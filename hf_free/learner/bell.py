@@ -7,7 +7,7 @@ adversarial term asks for.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -166,10 +166,12 @@ class Aligner:
         self.network = nn.Sequential(learner, head)
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr)
         self.measure_alignment = False
+        self.out_of_time: Callable[[], bool] = lambda: False
+        """Whether the run's minutes are over: replay, which has no other bound, ends then."""
         self._replay_weights: dict[str, Tensor] = {}
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
-        """One alignment over the tasks, then replay until it stops helping; see `Bell`."""
+        """One alignment over the tasks, then replay until it stops helping or the run's time is over; see `Bell`."""
         self.network.train()
         terms = self._align([task for task in tasks if len(task.classes) <= self.config.n_way])
         return {**terms, **self._replay(memory)}
@@ -257,7 +259,7 @@ class Aligner:
         if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
             return {}
         best, waited, accuracy, updates = 0.0, 0, 0.0, 0
-        while waited < config.replay_patience:
+        while waited < config.replay_patience and not (updates and self.out_of_time()):
             accuracy = self._replay_update(memory, classes, ids, clash)
             updates += 1
             best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
