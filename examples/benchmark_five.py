@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import torch
 from benchmark_five_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarise
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from hf_free import MetaLearner, measuring
 from hf_free.config import BellConfig, FreeConfig, LearnerConfig, parse_assignments
@@ -168,6 +168,7 @@ class Benchmark:
         self.pool = TeacherPool(folders[: len(folders) - held_out], device=self.device)
         self.held_out = TeacherPool(folders[len(folders) - held_out :], device=self.device)
         sizes = [record.input_size for record in (*self.pool.records, *self.held_out.records)]
+        self.answers: dict[str, Tensor] = {}
         self.image_size, self.channels = max(max(size[1:]) for size in sizes), max(size[0] for size in sizes)
 
     def _check_settings(self, options: argparse.Namespace, zoo: str) -> None:
@@ -333,7 +334,7 @@ class Benchmark:
     def new_distiller(self, seed: int) -> Distiller:
         """The learner that every method's pictures teach, with the same weights at first for the same seed."""
         torch.manual_seed(seed)
-        sheet = AnswerSheet([record.num_classes for record in self.pool.records], seed=seed)
+        sheet = AnswerSheet([record.num_classes for record in self.pool.records], seed=self.seed)
         learner = MetaLearner(LearnerConfig(image_size=self.image_size, channels=self.channels))
         learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
         learner.answer_sizes = tuple(sheet.sizes)
@@ -348,7 +349,9 @@ class Benchmark:
         images = [load_file(parts / f"task-{method}-{i:03d}.safetensors")["images"] for i in range(tasks)]
         distiller, pictures = self.new_distiller(seed), torch.cat(images)
         memory = TaskMemory(len(pictures), answers=distiller.sheet.width, device=self.device)
-        memory.add_pictures(pictures, distiller.sheet.ask(self.pool, pictures, self.precision))
+        if method not in self.answers:  # the same for every learner
+            self.answers[method] = distiller.sheet.ask(self.pool, pictures, self.precision)
+        memory.add_pictures(pictures, self.answers[method])
         for update in range(self.plan.updates):  # the rate rises over a tenth, then falls as half a cosine
             done = (update + 1) / self.plan.updates
             distiller.step([], memory, min(done / 0.1, 0.5 * (1 + math.cos(math.pi * max(0.0, done - 0.1) / 0.9))))

@@ -77,8 +77,7 @@ class Clock:
     def progress(self, step: int) -> float:
         """Share of the run that is done after a step, 0 to 1."""
         by_steps = step / self._trainer.steps if self._trainer.steps else 0.0
-        by_time = self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
+        return min(1.0, max(by_steps, self._share_of_minutes()))
 
     def is_over(self, step: int) -> bool:
         """Whether no step is left."""
@@ -86,8 +85,11 @@ class Clock:
 
     def is_warm_up(self, step: int) -> bool:
         """Whether FIVE only moves its generator in a step: in the first ones, for a fifth of the minutes at most."""
-        by_time = self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
-        return step <= self._trainer.warmup_steps and by_time < WARM_UP_SHARE
+        return step <= self._trainer.warmup_steps and self._share_of_minutes() < WARM_UP_SHARE
+
+    def _share_of_minutes(self) -> float:
+        """Share of the minutes that are spent; 0 without a limit, more than 1 beyond it."""
+        return self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
 
     def learning_rate(self, step: int) -> float:
         """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0; 1 in the paper's way."""

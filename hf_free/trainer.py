@@ -237,7 +237,7 @@ def _set_threads(config: FreeConfig) -> None:
 def _check_recovered(memory: TaskMemory, state: RunState, config: FreeConfig) -> None:
     if not len(memory):
         raise RunError(
-            f"no task was recovered in {state.step} steps, the first {config.trainer.warmup_steps} of them warm-up",
+            f"no task was recovered in {state.step} steps (warm-up: {config.trainer.warmup_steps} at most)",
             allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
             action="more --steps or --max-minutes, or --set trainer.warmup_steps=0 five.min_teacher_accuracy=0",
         )
