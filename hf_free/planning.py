@@ -9,13 +9,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hf_free.choosing import load_validation
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
 from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
 from hf_free.learner.elder import Elder
-from hf_free.learner.network import build_backbone
+from hf_free.learner.network import build_backbone, check_timm_start
 from hf_free.licences import licence_notes, listed
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
@@ -131,12 +132,14 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
 
     Raises:
         RunError: fewer than two usable teachers.
-        ConfigError: a device that is not there, or a budget that is no amount of memory.
+        ConfigError: a device that is not there, a budget that is no amount of memory, or a validation set named test.
+        DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
     check_backbone(config)
     device = choose_device(config.trainer.device)
     elder, config = Elder.load(config, token=token)
+    load_validation(config, token)
     hub = config.hub
     with FetchProgress(console) as fetching:
         pool = TeacherPool(
@@ -166,6 +169,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
         notes=(
+            *_notes_on_elder(elder, pool.records),
             *_notes_on_teachers(config, pool.records),
             *_notes_on_distillation(config, pool.records),
             *_notes_on_run(config),
@@ -177,13 +181,24 @@ def check_backbone(config: FreeConfig) -> None:
     """Refuse a backbone that cannot be built, before any teacher is fetched; a continued learner has its own.
 
     Raises:
-        LearnerError: there is no such backbone, or not for pictures of that size.
+        LearnerError: there is no such backbone, or not for pictures of that size; no weights to start from.
         ConfigError: a file of `imports` that cannot be imported.
     """
     import_networks(config.imports)
+    start = config.learner.init_from
+    if start is not None and start.startswith("timm:"):
+        check_timm_start(start)
     if not config.continues_learner:
         channels = config.learner.channels
         build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
+
+
+def _notes_on_elder(elder: Elder | None, records: list[TeacherRecord]) -> list[str]:
+    """Teachers that the learner to continue has learned from already."""
+    if elder is None:
+        return []
+    known = [record.reference for record in records if elder.place_of(record) is not None]
+    return [f"the learner has learned from {listed(known)} already: asked again, nothing is added"] if known else []
 
 
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:

@@ -11,10 +11,11 @@ from test_trainer import TINY
 
 from hf_free.config import FreeConfig, merge
 from hf_free.device import Precision
-from hf_free.errors import ConfigError, RunError
+from hf_free.errors import ConfigError, HubError, RunError
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.learner.elder import ContinuedSheet, Elder
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.planning import plan
 from hf_free.teachers.pool import TeacherPool
 from hf_free.trainer import train
 
@@ -167,6 +168,17 @@ def test_the_papers_recipe_starts_from_the_backbone(runs, folders, tmp_path):
     learner = train(_config(models, runs / "first", bell=align), output=tmp_path)
     assert learner.projection is None
     assert [entry["num_classes"] for entry in learner.record["teachers"]] == [3, 4, 5]
+
+
+def test_the_plan_says_which_teachers_the_learner_has_already(runs, folders):
+    notes = plan(_config([folders["a"], folders["c"]], runs / "first")).notes
+    assert f"the learner has learned from {folders['a']} already: asked again, nothing is added" in notes
+    assert not any("already" in note for note in plan(_config([folders["c"]], runs / "first")).notes)
+
+
+def test_a_learner_that_is_not_there(folders, tmp_path):
+    with pytest.raises(HubError, match="gone' is a local folder that does not exist"):
+        plan(_config([folders["a"]], tmp_path / "gone"))
 
 
 def test_a_run_that_continues_stops_and_resumes(runs, folders, tmp_path):

@@ -16,9 +16,10 @@ from rich.console import Console
 from torch import nn
 
 from hf_free.config import FreeConfig, LearnerConfig, merge
-from hf_free.errors import HubError, RunError
+from hf_free.errors import ConfigError, HubError, RunError
 from hf_free.estimate import estimate
 from hf_free.flops import count
+from hf_free.learner import LearnerError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.planning import plan
 from hf_free.recipes import recipe_values
@@ -178,10 +179,30 @@ def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     warm = plan(_config(models=models, trainer={"steps": 20, "max_minutes": 1.5}))
     assert "all 20 steps are warm-up" in " ".join(warm.notes)
     assert "20 outer steps or 1.5 min, whichever ends first" in _shown(warm)
-    real = plan(_config(models=models, learner={"init_from": "timm:conv4_32"}, trainer={"max_minutes": 1}))
-    assert any(note.startswith("not data-free: the learner starts from timm:conv4_32") for note in real.notes)
+    real = plan(_config(models=models, learner={"init_from": "timm:test_resnet"}, trainer={"max_minutes": 1}))
+    assert any(note.startswith("not data-free: the learner starts from timm:test_resnet") for note in real.notes)
     assert real.total_flops is None
     assert "1 min, as many outer steps as fit in" in _shown(real)
+
+
+@pytest.mark.parametrize(
+    ("start", "way_out"),
+    [
+        ("timm:test_resne", "did you mean timm:test_resnet"),
+        ("timm:resnet10t.a1", "did you mean timm:resnet10t.c3_in1k"),
+        ("timm:conv4_32", "timm.list_pretrained"),
+    ],
+)
+def test_a_start_that_timm_has_no_weights_for(start, way_out):
+    with pytest.raises(LearnerError, match=f"{start}': timm publishes no weights") as caught:
+        plan(_config(models=["org/a", "org/b"], learner={"init_from": start}))
+    assert way_out in str(caught.value)
+
+
+def test_a_validation_set_is_looked_at_before_the_run(tmp_path):
+    values = {"models": ["org/a", "org/b"], "trainer": {"validation_dataset": "org/c", "validation_split": "test"}}
+    with pytest.raises(ConfigError, match="it is named test"):
+        plan(_config(**values))
 
 
 def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):

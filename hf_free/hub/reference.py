@@ -70,7 +70,7 @@ class TeacherReference:
             from hf_free.hub.teacher_list import teacher_of_list  # which reads references itself
 
             return teacher_of_list(text)
-        if text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
+        if _is_path(text):
             head = text.rpartition(":")[0]
             if head and existing_path(head) is not None:
                 raise _error(text, f"names classes of the local folder {head!r}", action=_CLASSES_OF_A_FOLDER)
@@ -180,7 +180,14 @@ def _split(text: str) -> tuple[str, str | None, str | None, str | None]:
     return (repository if at else name), (name if at else None), (classes if colon else None), collection
 
 
+def _is_path(text: str) -> bool:
+    """Whether a text is written as a path rather than as a Hub id."""
+    return text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text) is not None
+
+
 def _check_repository(text: str, repository: str) -> None:
+    if _is_path(repository):
+        raise _error(text, "is a local folder that does not exist", action="check the path")
     parts = repository.split("/")
     if len(parts) == 1:
         raise _error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,26 @@ def build_backbone(
             allowed="a timm model name, or conv4_32, conv4_64, resnet10_small, resnet12_small, resnet18_small",
             action='list names with timm.list_models("*resnet*")',
         ) from None
+
+
+def check_timm_start(source: str) -> None:
+    """Refuse a `timm:NAME` for which timm publishes no weights; nothing is fetched.
+
+    Raises:
+        LearnerError: with names that are like it.
+    """
+    name = source.removeprefix("timm:")
+    architecture = name.split(".")[0]
+    tags = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
+    if name in tags or (name == architecture and tags):
+        return
+    known = {listed.split(".")[0] for listed in timm.list_pretrained()}
+    alike = tags or difflib.get_close_matches(architecture, sorted(known), n=1)
+    raise LearnerError(
+        f"cannot start from {source!r}: timm publishes no weights of that name",
+        allowed="timm:NAME of a model with weights, a learner's Hub id, or a learner's folder",
+        action=f"did you mean timm:{alike[0]}?" if alike else "names: timm.list_pretrained()",
+    )
 
 
 def pretrained_timm(source: str, config: LearnerConfig, cache_dir: str | None) -> nn.Module:
