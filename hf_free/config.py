@@ -81,6 +81,8 @@ class FiveConfig:
     """Whether the generator sees the class label beside z."""
     canvas: bool = True
     """Whether the generator paints over a dead-leaves picture, which keeps the pictures of a class apart."""
+    match_canvas: bool = True
+    """Whether each of these goes to the class that the teacher takes it for, so that little has to be painted."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy to the target label (FREE: 1)."""
     batchnorm: float = Field(default=10.0, ge=0)

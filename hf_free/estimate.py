@@ -74,8 +74,8 @@ def estimate(config: FreeConfig, pool: TeacherPool, elder: Elder | None = None) 
         step_flops: float = inner_step.total_flops
         if five.borrowed_batchnorm and lenders and not record.has_batchnorm:  # any of them is drawn, each step anew
             step_flops += sum(lender.total_flops for lender in lenders) / len(lenders)
-        last_look = generator.forward_flops + teacher.forward_flops
-        adaptations += images * (five.inner_steps * step_flops + last_look)
+        looks = generator.forward_flops + teacher.forward_flops * (2 if five.canvas and five.match_canvas else 1)
+        adaptations += images * (five.inner_steps * step_flops + looks)  # at the canvases, at the finished pictures
     share = min(five.teachers_per_step, len(pool)) / len(pool)
 
     five_images = round(sum(recovered) * share)

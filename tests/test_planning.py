@@ -66,7 +66,8 @@ def test_cost_of_the_default_by_hand():
         answer = _conv4(8, classes)
         # generator: forward and both gradients; frozen teacher, and learner: forward and the picture's gradient
         inner_step = 6 * generator + 4 * answer + 4 * learner
-        adaptations += 10 * classes * (2 * inner_step + 2 * generator + 2 * answer)
+        # the finished pictures are made and looked at once, and so are the canvases
+        adaptations += 10 * classes * (2 * inner_step + 2 * generator + 2 * answer + 2 * answer)
     assert cost.five_step == round(adaptations * 2 / 3)  # two of three teachers a step
     assert cost.five_images == 80
     assert cost.one_answer == 2 * sum(_conv4(8, n) for n in (3, 4, 5))

@@ -20,7 +20,7 @@ from torch import Tensor
 from hf_free.config import INVERSION_TERMS, FiveConfig
 from hf_free.device import Precision, is_out_of_memory
 from hf_free.errors import RunError
-from hf_free.inversion.dead_leaves import dead_leaves, picture_colours
+from hf_free.inversion.canvas import draw_canvases, give_to_classes
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.inversion.losses import (
     canvas_distance,
@@ -149,7 +149,7 @@ class Five:
         steps: int | None = None,
         lender: Teacher | None = None,
     ) -> tuple[Tensor, Wanted, dict[str, Tensor]]:
-        """The inner loop for one teacher; nothing here waits for the device.
+        """The inner loop for one teacher, in which nothing waits for the device.
 
         Args:
             teacher: Whom to invert.
@@ -170,7 +170,7 @@ class Five:
         weights = list(self._fast.parameters())
         groups: list[dict[str, Any]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
         optimizer = torch.optim.Adam(groups, lr=self.config.inner_lr, betas=BETAS, fused=True)
-        canvas = self._canvas(teacher, len(latents)) if self.config.canvas else None
+        canvas = self._canvas(teacher, wanted) if self.config.canvas else None
         pictures, terms = torch.empty(0), {}
         for step in range(steps):
             optimizer.zero_grad(set_to_none=True)
@@ -266,14 +266,11 @@ class Five:
         labels = torch.arange(len(chosen), device=self.device).repeat(self.config.images_per_class)
         return Wanted(labels, tuple(chosen))
 
-    def _canvas(self, teacher: Teacher, count: int) -> Tensor:
-        """Dead-leaves pictures in the teacher's colours, to paint over."""
-        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the random state
+    def _canvas(self, teacher: Teacher, wanted: Wanted) -> Tensor:
+        """Pictures to paint over, one for each label."""
         size, channels = self.generator.image_size, self.generator.to_picture.out_channels
-        colours = picture_colours(teacher.record.mean, teacher.record.std)
-        mean, std = (torch.tensor(values).expand(3) for values in colours)
-        drawn = dead_leaves(count, size, generator=generator, mean=mean, std=std)
-        return (drawn if channels == 3 else drawn.mean(1, keepdim=True)).to(self.device)
+        drawn = draw_canvases(teacher, len(wanted.labels), size=size, channels=channels, device=self.device)
+        return give_to_classes(drawn, *wanted, teacher, self.precision) if self.config.match_canvas else drawn
 
     def _weights(self) -> dict[str, float]:
         return {name: getattr(self.config, name) for name in INVERSION_TERMS}
