@@ -167,7 +167,8 @@ def curve(store: Store, name: str, config: FreeConfig, where: Episodes) -> dict[
         last = MetaLearner.from_pretrained(run.learner)
         folders = [(float(path.name), path) for path in sorted(run.root.glob("snapshots/[0-9]*"))]
         points = []
-        for minutes, folder in [*folders, (last.record["training"]["minutes"], run.learner)]:
+        end = max([last.record["training"]["minutes"], *(minutes for minutes, _ in folders)])  # recorded rounded
+        for minutes, folder in [*folders, (end, run.learner)]:
             rows = measure(MetaLearner.from_pretrained(folder), where)
             point = {"minutes": minutes}
             for row in rows:

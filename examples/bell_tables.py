@@ -129,19 +129,24 @@ def plot_curves(
     """Minutes against accuracy, a picture a number of shots.
 
     Args:
-        curves: Points of each seed, by recipe.
+        curves: Points of each seed, by recipe; the last of a seed is the learner that it chose in the end.
         levels: Accuracies drawn as dashed lines, by name.
         path: PNG file to write.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    figure.suptitle("Time to accuracy; a line a seed, a star the learner that it chose in the end")
     for axes, shot in zip(figure.subplots(1, 2), SHOTS, strict=True):
         for number, (recipe, seeds) in enumerate(curves.items()):
             for index, points in enumerate(seeds):
                 minutes, accuracies = zip(*((point["minutes"], point[str(shot)]) for point in points), strict=True)
-                label = recipe if index == 0 else None
-                axes.plot(minutes, accuracies, marker=".", color=f"C{number}", label=label, alpha=0.8)
+                style = {"color": f"C{number}", "linestyle": ("-", "--", ":", "-.")[index % 4]}
+                label = f"{recipe}, {len(seeds)} seed{'' if len(seeds) == 1 else 's'}" if index == 0 else None
+                if len(points) > 1:
+                    axes.plot(minutes[:-1], accuracies[:-1], marker=".", label=label, alpha=0.8, **style)
+                    label = None
+                axes.plot(minutes[-1], accuracies[-1], marker="*", markersize=10, label=label, **style)
         for number, (name, accuracy) in enumerate(levels.items()):
             axes.axhline(accuracy[shot], linestyle="--", linewidth=1, color=str(0.3 + 0.2 * number), label=name)
         axes.set(title=f"5-way {shot}-shot, new classes", xlabel="minutes of training", ylabel="accuracy in percent")

@@ -30,6 +30,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bell_parts import Benchmark
 from bell_runs import made_with
@@ -63,10 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"Error: {error}")
     finally:
         if options.json:
-            content = {"made": made_with(), "tables": {part: table.to_dict() for part, table in tables.items()}}
+            known = earlier_tables(options.json) | {part: table.to_dict() for part, table in tables.items()}
+            content = {"made": made_with(), "tables": known}
             options.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if benchmark.failed:
         sys.exit(f"Failed: {', '.join(benchmark.failed)}")
+
+
+def earlier_tables(path: Path) -> dict[str, Any]:
+    """The tables of parts that an earlier command wrote there; each names its own machine and commit."""
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return tables if isinstance(tables, dict) else {}
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,7 +106,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, help="default: runs/benchmark_bell, with --quick runs/benchmark_bell_quick"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables there too, beside those there")
     options = parser.parse_args(arguments)
     if "all" in options.parts:
         options.parts = list(PARTS)

@@ -98,6 +98,8 @@ def test_the_parts_make_tables_and_are_skipped_the_second_time(benchmark, data, 
         "paper, transductive (as published)",
     ]
     assert "It reached 4 of its 1,000 epochs" in tables["paper"]["remarks"][0]
+    assert not tables["headline"]["goals"]  # which are for the 100 teachers
+    assert "Goals are for 100 teachers and whole runs: not judged here." in tables["headline"]["remarks"]
     assert tables["mixed"]["goals"][0].startswith("at least as good as the best single teacher")
     assert (output / "time_to_accuracy.png").stat().st_size > 10_000
 
@@ -108,6 +110,8 @@ def test_the_parts_make_tables_and_are_skipped_the_second_time(benchmark, data, 
     before = {path: path.stat().st_mtime_ns for path in (output / "results").glob("*.json")}
     code, again, told = benchmark(output, "headline", "paper", "mixed", "plot")
     assert (code, again, told) == (0, printed, "")
+    assert benchmark(output, "mixed", "--json", str(found))[0] == 0
+    assert json.loads(found.read_text())["tables"] == tables  # the other parts stay
     assert {path: path.stat().st_mtime_ns for path in (output / "results").glob("*.json")} == before
 
 
