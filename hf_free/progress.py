@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.columns import Columns
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from hf_free.hub.prefetch import Fetched
 
@@ -57,7 +59,18 @@ class FetchProgress:
 
     def show_step(self, step: int, terms: Mapping[str, float]) -> None:
         """Draw a step that was done while files were still under way."""
-        self._bar.update(self._task, step=f"warm-up step {step}  {_listed(terms)}")
+        self._bar.update(self._task, step=f"warm-up step {step}  {'  '.join(_written(terms))}")
+
+
+class _BarAndTerms(Progress):
+    """A bar, and below it the loss terms, which fit beside it on no common terminal."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, then the terms, on as many lines as they need."""
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if task.fields["terms"]:
+                yield Columns([Text(term, style="dim") for term in task.fields["terms"]], padding=(0, 2))
 
 
 class RunProgress:
@@ -70,18 +83,18 @@ class RunProgress:
 
     def __init__(self, console: Console | None, *, total_steps: int | None) -> None:
         self._of = f"/{total_steps}" if total_steps else ""
-        self._bar = Progress(
+        self._bar = _BarAndTerms(
             TextColumn("step {task.fields[step]}"),
             BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}", style="dim"),
+            TextColumn("{task.fields[rate]}"),
             console=console,
             disable=console is None,
         )
-        self._task = self._bar.add_task("training", total=1.0, step=f"0{self._of}", terms="")
+        self._task = self._bar.add_task("training", total=1.0, step=f"0{self._of}", terms=[], rate="")
 
     def __enter__(self) -> RunProgress:
         self._bar.start()
@@ -94,9 +107,9 @@ class RunProgress:
 
     def show(self, step: int, progress: float, terms: Mapping[str, float], images_per_second: float) -> None:
         """Draw the state after a step."""
-        text = f"{images_per_second:.0f} recovered images/s  {_listed(terms)}"
-        self._bar.update(self._task, completed=progress, step=f"{step}{self._of}", terms=text)
+        rate = f"{images_per_second:.0f} recovered images/s"
+        self._bar.update(self._task, completed=progress, step=f"{step}{self._of}", rate=rate, terms=_written(terms))
 
 
-def _listed(terms: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in terms.items())
+def _written(terms: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:.3g}" for name, value in terms.items()]

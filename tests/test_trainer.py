@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from hf_free.choosing import Judge, keep_best, restore_best
-from hf_free.config import FreeConfig, LearnerConfig, merge
+from hf_free.config import INVERSION_TERMS, FreeConfig, LearnerConfig, merge
 from hf_free.data import load_labelled_images
 from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation import evaluate
@@ -725,18 +725,27 @@ def test_every_backbone_trains(tmp_path, backbone, size, objective):
 # ---- what is shown
 
 
-def _shown(total_steps, *updates):
-    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+def _shown(total_steps, *updates, width=160):
+    """What stands on the terminal at the end."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     with RunProgress(console, total_steps=total_steps) as progress:
         for update in updates:
             progress.show(*update)
-    return [line for line in console.file.getvalue().splitlines() if "step" in line][-1]
+    return console.file.getvalue().rpartition("step ")[2]
+
+
+def test_progress_shows_all_on_a_narrow_terminal():
+    terms = dict.fromkeys(INVERSION_TERMS, 0.12345)
+    last = _shown(1000, (999, 0.999, terms, 12345.6), width=80)
+    assert "12346 recovered images/s" in last
+    for name in terms:
+        assert f"{name} 0.123" in last
 
 
 def test_progress_shows_steps_losses_speed_and_time_left():
     last = _shown(40, (1, 0.025, {"answers": 9.0}, 1.0), (10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4))
     assert "answers 9" not in last
-    assert "step 10/40" in last
+    assert last.startswith("10/40")
     assert "25%" in last
     assert "123 recovered images/s" in last
     assert "answers 0.512" in last
@@ -746,7 +755,7 @@ def test_progress_shows_steps_losses_speed_and_time_left():
 
 def test_progress_of_a_run_that_only_the_clock_ends():
     last = _shown(None, (7, 0.5, {}, 0.0))
-    assert "step 7 " in last
+    assert last.startswith("7 ")
     assert "50%" in last
 
 
