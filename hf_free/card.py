@@ -115,6 +115,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "reports": [_report(report) for report in record.get("results") or []],
         "teachers": [_teacher_row(teacher) for teacher in teachers],
         "folded": len(teachers) > LONG_TABLE,
+        "before": record.get("teachers_before"),
         "hidden": sum(is_hidden(teacher) and not teacher.get("repo_id") for teacher in teachers),
         "not_distilled": _not_distilled(teachers, config),
         "skipped": _reasons(entry for entry in skipped if not entry.get("asked")),

@@ -386,6 +386,13 @@ def known_keys() -> list[str]:
     return keys
 
 
+_FLAGS = frozenset(
+    {"recipe", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
+    | {"trainer.device", "trainer.mixed_precision", "hub.teacher_memory", "hub.license"}
+)
+"""Keys that `hf-free train` has a flag for, of the same name."""
+
+
 def _explain(error: ValidationError) -> ConfigError:
     """Rewrite pydantic's errors: one line a wrong key, with the value, the rule and the way out."""
     given, allowed, action = [], [], ""
@@ -405,7 +412,8 @@ def _explain(error: ValidationError) -> ConfigError:
             holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
             given.append(f"{holds} cannot be used")
             allowed.append(_rule(item["type"], item["msg"]))
-            action = action or f"give another value, e.g. --set {key}=" + ("[...]" if is_entry else "...")
+            flag = f"--{key.rpartition('.')[2].replace('_', '-')} ..." if key in _FLAGS else f"--set {key}=..."
+            action = action or "give another value, e.g. " + (f"--set {key}=[...]" if is_entry else flag)
     return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
 
 

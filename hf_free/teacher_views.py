@@ -53,7 +53,7 @@ def draw_teacher_views(
         labels,
         path,
         class_names=_class_names([(pool.records[key.teacher], key.teacher, key.index) for key in keys], names),
-        title="The same recovered pictures under each teacher (t-SNE of its features)",
+        title=f"Recovered pictures of {len(chosen)} of {len(groups)} classes, as each teacher sees them (t-SNE)",
         seed=seed,
     )
 

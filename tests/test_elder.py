@@ -16,6 +16,7 @@ from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.learner.elder import ContinuedSheet, Elder
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.planning import plan
+from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
 from hf_free.trainer import train
 
@@ -96,6 +97,16 @@ def test_old_teachers_are_carried_into_record_and_card(runs):
     card = (runs / "second" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "from 3 pretrained image classifiers" in card
     assert "It continues learner: teachers were added" in card  # the folder's name only
+    assert second["teachers_before"] == 2
+    assert "The first 2 of the teachers below are that learner's own; 1 more was added." in card
+
+
+def test_a_recipe_of_another_backbone_continues_the_old_one(runs, folders):
+    values = merge(recipe_values("paper"), {"models": [folders["c"]], "learner": {"init_from": str(runs / "first")}})
+    elder, config = Elder.load(FreeConfig.from_dict(values))
+    assert (config.learner.backbone, config.learner.head) == (elder.learner.config.backbone, elder.learner.config.head)
+    chosen = merge(values, {"learner": {"head": "anil"}})
+    assert Elder.load(FreeConfig.from_dict(chosen))[1].learner.head == "anil"
 
 
 def _loaded(runs, models, **values):

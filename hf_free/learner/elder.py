@@ -21,6 +21,7 @@ from hf_free.device import Precision
 from hf_free.errors import ConfigError
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
 
@@ -60,7 +61,7 @@ class Elder:
         nested = Path(source) / "learner"
         source = str(nested) if (nested / "config.json").is_file() else source  # a run's folder
         learner = MetaLearner.from_pretrained(source, token=token, cache_dir=config.hub.cache_dir)
-        settings = replace(_inherited(config.learner, learner), init_from=source)
+        settings = replace(_inherited(config.learner, config.recipe, learner), init_from=source)
         return cls(learner, _recorded_teachers(source, learner)), replace(config, learner=settings)
 
     def place_of(self, record: TeacherRecord) -> int | None:
@@ -142,7 +143,8 @@ def known_teachers(
     """For a learner's record: `teachers`, old and new, and `answer_outputs`, in the order of its answers.
 
     `answer_outputs` says which outputs of each teacher the learner predicts; None: all of them. Teachers of the pool
-    in `without` are left out of both.
+    in `without` are left out of both. Of a learner that is continued, `teachers_before` says how many of `teachers`,
+    the first ones, it had.
     """
     outputs: dict[int, Tensor | None] = {}
     if elder is not None:
@@ -153,12 +155,14 @@ def known_teachers(
     ordered = [outputs[start] for start in sorted(outputs)]
     listed = [None if chosen is None else chosen.tolist() for chosen in ordered]
     teachers = [record.to_dict() for record in new] if elder is None else elder.records(new)
-    return {"teachers": teachers, "answer_outputs": listed}
+    before = {} if elder is None else {"teachers_before": len(elder.teachers)}
+    return {"teachers": teachers, "answer_outputs": listed, **before}
 
 
-def _inherited(wanted: LearnerConfig, learner: MetaLearner) -> LearnerConfig:
-    """The old learner's settings where nothing else is asked for."""
-    default, old = LearnerConfig(), learner.config
+def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> LearnerConfig:
+    """The old learner's settings where nothing else than the recipe's is asked for."""
+    default = LearnerConfig(**recipe_values(recipe).get("learner", {}))
+    old = learner.config
     for name in _SHAPE:
         value = getattr(wanted, name)
         if value not in (getattr(default, name), getattr(old, name)):
