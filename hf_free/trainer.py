@@ -23,7 +23,7 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
 from hf_free.hub.reference import existing_path
-from hf_free.inversion.dead_leaves import dead_leaves, picture_colours
+from hf_free.inversion.drawing import draw, picture_colours
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.bell import Aligner, Bell, Distiller
@@ -353,7 +353,7 @@ def _remember(
         return
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
     if config.memory.drawn_per_step:
-        drawn = _draw_leaves(config, pool)
+        drawn = _draw(config, pool)
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
@@ -370,14 +370,9 @@ def _remember(
         memory.add_pictures(drawn, answers[-1])
 
 
-def _draw_leaves(config: FreeConfig, pool: TeacherPool) -> Tensor:
-    mean, std = _teachers_colours(pool, config.learner.channels)
+def _draw(config: FreeConfig, pool: TeacherPool) -> Tensor:
+    """Pictures that a program draws in the teachers' colours, as bytes."""
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
-    pictures = dead_leaves(
-        config.memory.drawn_per_step,
-        config.learner.image_size,
-        generator=generator,
-        mean=torch.tensor(mean).expand(3),
-        std=torch.tensor(std).expand(3),
-    )
-    return to_uint8(pictures if config.learner.channels == 3 else pictures.mean(1, keepdim=True))
+    colours = [(record.mean, record.std) for record in pool.records]
+    count, size, channels = config.memory.drawn_per_step, config.learner.image_size, config.learner.channels
+    return to_uint8(draw(colours, count, size, channels=channels, generator=generator))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hf_free.inversion.dead_leaves import dead_leaves, fractal_noise, picture_colours
+from hf_free.inversion.dead_leaves import dead_leaves, fractal_noise
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -69,10 +69,3 @@ def test_spectrum_falls_like_a_power_between_the_two_exponents():
     for low, high in ((1, 2), (2, 4)):
         exponent = math.log2(amplitude[low] / amplitude[high])
         assert 0.9 < exponent < 2.3
-
-
-@pytest.mark.parametrize(("mean", "std"), [((0.0,) * 3, (1 / 255,) * 3), ((0.5,) * 3, (0.5,) * 3), ((0.0,), (1.0,))])
-def test_a_normalisation_that_no_pictures_have_gives_no_colours(mean, std):
-    assert picture_colours(mean, std) == ([0.5] * len(mean), [0.25] * len(mean))
-    likely = ((0.13,), (0.31,))  # MNIST
-    assert picture_colours(*likely) == ([0.13], [0.31])

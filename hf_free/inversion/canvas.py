@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hf_free.device import Precision
-from hf_free.inversion.dead_leaves import dead_leaves, picture_colours
+from hf_free.inversion.drawing import draw
 from hf_free.teachers.teacher import Teacher
 
 AT_ONCE = 1024
@@ -23,12 +23,10 @@ LEAST_LOG_PROBABILITY = -20.0
 
 
 def draw_canvases(teacher: Teacher, count: int, *, size: int, channels: int, device: torch.device) -> Tensor:
-    """Dead-leaves pictures in the teacher's colours -> (count, channels, size, size) in [0, 1]."""
+    """Pictures of the teacher's kind and colours -> (count, channels, size, size) in [0, 1]."""
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the random state
-    colours = picture_colours(teacher.record.mean, teacher.record.std)
-    mean, std = (torch.tensor(values).expand(3) for values in colours)
-    drawn = dead_leaves(count, size, generator=generator, mean=mean, std=std)
-    return (drawn if channels == 3 else drawn.mean(1, keepdim=True)).to(device)
+    colours = [(teacher.record.mean, teacher.record.std)]
+    return draw(colours, count, size, channels=channels, generator=generator).to(device)
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ the space between the recovered pictures of single classes. Teachers' mean and d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,23 +16,8 @@ from torch import Tensor
 LEAVES = 14
 """Shapes a picture."""
 
-LIKELY_MEAN, LIKELY_STD = (0.02, 0.98), (0.05, 0.45)
-"""Ranges of the mean and deviation that pictures in [0, 1] have; 0.5 is the deviation of black and white alone."""
-
 EXPONENTS = (1.0, 2.2)
 """Range of a in the 1/f^a amplitude spectrum of the textures; photographs lie near 1 (Field 1987), 2.2 is smooth."""
-
-
-def picture_colours(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Mean and deviation of a teacher's pictures a channel, as far as what it normalises with can be that.
-
-    Networks for values of 0 to 255 have a mean of 0 and a deviation of 1/255, many others 0.5 and 0.5: not what their
-    pictures look like. A middle grey of common contrast stands in.
-    """
-    is_likely = all(LIKELY_MEAN[0] <= value <= LIKELY_MEAN[1] for value in mean) and all(
-        LIKELY_STD[0] <= value <= LIKELY_STD[1] for value in std
-    )
-    return (list(mean), list(std)) if is_likely else ([0.5] * len(mean), [0.25] * len(std))
 
 
 def fractal_noise(count: int, size: int, generator: torch.Generator) -> Tensor:

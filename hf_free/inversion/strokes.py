@@ -1,0 +1,79 @@
+"""Strokes on a plain ground: drawn pictures for teachers of writing, to whom dead leaves look like nothing known.
+
+A picture is one to five curved strokes of one width. Lake, Salakhutdinov & Tenenbaum ("Human-level concept learning
+through probabilistic program induction", Science 2015) draw characters by strokes whose shapes are learned from
+people's pens; here no pen was looked at, and every number is made up. Ground and ink are those that give the batch
+the mean and deviation which the teachers were trained with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+STROKES = 5
+"""Strokes of a picture at most."""
+
+POINTS = 32
+"""Points of a stroke that distances are measured to; on 32 pixels they lie closer together than a stroke is wide."""
+
+
+def strokes(
+    count: int, size: int, *, generator: torch.Generator, mean: Tensor | float = 0.9, std: Tensor | float = 0.25
+) -> Tensor:
+    """Draw a few curved strokes on a plain ground.
+
+    Args:
+        count: Number of pictures.
+        size: Height and width in pixels.
+        generator: CPU generator.
+        mean: Mean of the whole batch a channel, (3,) or a number, in [0, 1]; above 0.5 the ground is light.
+        std: Deviation of the whole batch a channel, likewise; what does not fit into [0, 1] is cut off.
+
+    Returns:
+        (count, 3, size, size) in [0, 1].
+    """
+    ink = _ink(count, size, generator) * _uniform((count, 1, 1), 0.75, 1.15, generator)
+    mean, std = (torch.as_tensor(value, dtype=torch.float32).expand(3).view(1, 3, 1, 1) for value in (mean, std))
+    contrast = std / ink.std().clamp_min(1e-6) * torch.where(mean > 0.5, -1.0, 1.0)
+    ground = mean - contrast * ink.mean()
+    return (ground + contrast * ink.unsqueeze(1)).clamp_(0, 1)
+
+
+def _ink(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """How much ink lies where -> (count, size, size), 0 to 1."""
+    axis = torch.linspace(-1, 1, size)
+    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(1, size * size, 2).expand(count, -1, -1)
+    width, softness = _uniform((count, 1), 0.03, 0.12, generator), _uniform((count, 1), 0.015, 0.06, generator)
+    number = torch.randint(1, STROKES + 1, (count, 1), generator=generator)
+    ink = torch.zeros(count, size * size)
+    for place, points in enumerate(_curves(count, generator).unbind(1)):
+        distance = torch.cdist(pixels, points).amin(2)
+        ink = torch.maximum(ink, torch.sigmoid((width - distance) / softness) * (place < number))
+    return ink.view(count, size, size)
+
+
+def _curves(count: int, generator: torch.Generator) -> Tensor:
+    """Points along cubic Bézier curves -> (count, STROKES, POINTS, 2); half of them begin where one ended."""
+    corners = _uniform((count, STROKES, 4, 2), -1, 1, generator)
+    start, end = corners[:, :, :1], corners[:, :, 3:]
+    along = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]).view(1, 1, 4, 1)
+    straight = torch.lerp(start, end, along)
+    is_bent = (_uniform((count, STROKES, 1, 1), 0, 1, generator) < 0.7).float()
+    bend = is_bent * _uniform((count, STROKES, 1, 1), 0, 1.3, generator)
+    inner = straight + (corners - straight) * bend
+    controls = torch.cat([start, inner[:, :, 1:3], end], 2)
+    is_joined = _uniform((count, STROKES, 1), 0, 1, generator) < 0.5
+    for place in range(1, STROKES):
+        controls[:, place, 0] = torch.where(is_joined[:, place], controls[:, place - 1, 3], controls[:, place, 0])
+    t = torch.linspace(0, 1, POINTS).view(-1, 1)
+    weights = torch.cat([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], 1)  # Bernstein polynomials
+    size, centre = (
+        _uniform((count, 1, 1, 1), 0.45, 0.95, generator),
+        _uniform((count, 1, 1, 2), -0.25, 0.25, generator),
+    )
+    return centre + size * torch.einsum("pk,nskc->nspc", weights, controls)
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator) * (high - low) + low

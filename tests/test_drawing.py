@@ -1,0 +1,70 @@
+"""What is drawn for which teachers: leaves, or strokes where the colours are those of writing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.inversion.drawing import draw, is_two_toned, picture_colours
+from hf_free.inversion.strokes import strokes
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SIGNS = ((0.334, 0.293, 0.292), (0.280, 0.271, 0.276))
+MNIST = ((0.1307,), (0.3081,))
+OMNIGLOT = ((0.924,) * 3, (0.22,) * 3)
+
+
+def _generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("colours", "wanted"),
+    [(IMAGENET, False), (SIGNS, False), (((0.5,), (0.2,)), False), (MNIST, True), (OMNIGLOT, True)],
+)
+def test_two_tones(colours, wanted):
+    assert is_two_toned(*colours) is wanted
+
+
+def test_black_and_white_has_all_the_variance_there_can_be():
+    values = (torch.rand(100_000, generator=_generator()) < 0.3).float()
+    share = values.var() / (values.mean() * (1 - values.mean()))
+    assert share.item() == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "colours"),
+    [
+        ((0.1, 0.2, 0.3), (0.2, 0.2, 0.2), ([0.1, 0.2, 0.3], [0.2, 0.2, 0.2])),
+        ((0.0,) * 3, (1 / 255,) * 3, ([0.5] * 3, [0.25] * 3)),
+        ((0.0,), (1.0,), ([0.5], [0.25])),
+        ((0.5,), (0.5,), ([0.5], [0.25])),  # normalised to [-1, 1], which says nothing of the pictures
+    ],
+)
+def test_colours_that_no_pictures_have(mean, std, colours):
+    assert picture_colours(mean, std) == colours
+
+
+def test_teachers_of_photographs_get_leaves_as_they_are():
+    mean, std = torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])
+    drawn = draw([IMAGENET, IMAGENET], 8, 16, channels=3, generator=_generator())
+    torch.testing.assert_close(drawn, dead_leaves(8, 16, generator=_generator(), mean=mean, std=std))
+
+
+def test_teachers_of_writing_get_strokes_in_one_channel():
+    drawn = draw([MNIST], 8, 16, channels=1, generator=_generator())
+    wanted = strokes(8, 16, generator=_generator(), mean=MNIST[0][0], std=MNIST[1][0])
+    torch.testing.assert_close(drawn, wanted.mean(1, keepdim=True))
+
+
+def test_both_get_their_share():
+    drawn = draw([IMAGENET, MNIST, IMAGENET], 30, 16, channels=3, generator=_generator())
+    assert drawn.shape == (30, 3, 16, 16)
+    leaves, scribbles = drawn[:20], drawn[20:]
+    assert leaves.mean((0, 2, 3)).tolist() == pytest.approx(IMAGENET[0], abs=0.02)
+    assert scribbles.median() < 0.1  # a dark ground
+
+
+def test_no_colours_at_all():
+    assert draw([], 4, 16, channels=3, generator=_generator()).shape == (4, 3, 16, 16)
