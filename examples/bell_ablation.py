@@ -35,6 +35,10 @@ SWITCHES = (
     Switch(("AdamW for all, no Muon", "bell.matrix_lr=0 bell.lr=3e-3"), ("Muon", "bell.matrix_lr=0.03 bell.lr=1e-2")),
     Switch(("no drawn pictures", "memory.drawn_per_step=0"), ("drawn pictures", "memory.drawn_per_step=512")),
     Switch(("no canvas", "five.canvas=false"), ("canvas", "five.canvas=true")),
+    Switch(
+        ("canvases given to classes at random", "five.match_canvas=false"),
+        ("canvases given to the classes they suit", "five.match_canvas=true"),
+    ),
     Switch(("unconditional generator", "five.conditional=false"), ("conditional generator", "five.conditional=true")),
     Switch(("no adversarial term", "five.adversarial=0"), ("adversarial term", "five.adversarial=1")),
     Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=10")),
