@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, write_json
+from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def inspect(
             output_console().print(_table(rows))
         if measure:
             output_console().print(_inversion_table(rows))
+        elif any(row["usable"] for row in rows):
+            say("--measure inverts each for a few steps and says how well that goes.")
         say_unusable(rows)
     fail_if_none_is_usable(rows)
 
@@ -76,7 +78,8 @@ def describe(teacher: Teacher, *, measure: bool = False) -> dict[str, Any]:
 
 def _summary(record: TeacherRecord) -> dict[str, Any]:
     channels, height, width = record.input_size
-    names = list(record.label_names or ())
+    described = [text.split(",")[0] for text in record.label_descriptions or ()]  # ImageNet's names are numbers
+    names = described or list(record.label_names or ())
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     return {
         "architecture": record.architecture,

@@ -1,6 +1,6 @@
 """Networks of public checkpoints that timm does not know, registered with it: an example for your own.
 
-    hf-free inspect zoo/real/* --import zoo/real/networks.py
+    hf-free inspect zoo/real/*/ --import zoo/real/networks.py
 
 `examples/real_teachers.py` copies this file beside the teachers that it writes, as `networks.py`, with the
 checkpoints' own definitions as `models.py`; those know nothing of timm. What hf-free asks of a network is in

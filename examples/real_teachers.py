@@ -2,7 +2,7 @@
 
     python examples/real_teachers.py --checkpoints ../shared/data/checkpoints --output zoo/real
     python examples/real_teachers.py --checkpoints ... --output zoo/real --data ../shared/data   # and measure them
-    hf-free inspect zoo/real/* --import zoo/real/networks.py
+    hf-free inspect zoo/real/*/ --import zoo/real/networks.py
     hf-free train --models zoo/real/cifar10-* --import zoo/real/networks.py --max-minutes 2 --output runs/real
 
 The folder of checkpoints holds `models.py`, plain PyTorch definitions that know nothing of timm, and safetensors
@@ -86,14 +86,32 @@ def main() -> None:
     """Write every teacher, then measure those whose data are there."""
     options = read_options()
     try:
+        files = checkpoint_files(options.checkpoints)
         options.output.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(options.checkpoints / "models.py", options.output / "models.py")
         shutil.copyfile(Path(__file__).with_name("real_networks.py"), options.output / "networks.py")
         import_networks([options.output / "networks.py"])
-        for path in sorted(options.checkpoints.glob("*/*.safetensors")):
+        for path in files:
             print(bring(path, options), flush=True)
     except (HfFreeError, OSError) as error:
         sys.exit(f"Error: {error}")
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The weights files of a folder of checkpoints.
+
+    Raises:
+        HfFreeError: no definitions there, or no weights.
+    """
+    files = sorted(folder.glob("*/*.safetensors"))
+    if not files or not (folder / "models.py").is_file():
+        missing = "*/*.safetensors" if (folder / "models.py").is_file() else "models.py"
+        raise HfFreeError(
+            f"{folder} has no {missing}",
+            allowed="a folder with models.py, and one or more folders of safetensors files with a README.md",
+            action="check --checkpoints",
+        )
+    return files
 
 
 def bring(path: Path, options: argparse.Namespace) -> str:
@@ -206,7 +224,7 @@ def measure(checkpoint: Checkpoint, output: Path, data: Path, images: int) -> st
     channels, size, _ = teacher.record.input_size
     known = [canonical(name) for name in teacher.record.label_names or ()]
     places = torch.tensor([known.index(canonical(name)) for name in pictures.class_names])
-    step = max(1, len(pictures) // images)  # spread over all classes
+    step = -(-len(pictures) // images)  # spread over all classes
     shown = pictures.at_size(size, channels)[::step]
     wanted = places[pictures.labels[::step]]
     right = sum(

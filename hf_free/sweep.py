@@ -44,7 +44,7 @@ CLASSES = 2
 MAX_PARAMETERS = 30_000_000
 """Parameters above which a module's smallest model is reduced."""
 
-MAX_SIDE, SMALLER_SIDE = 512, 256
+MAX_SIDE, SMALLER_SIDE = 512, 224
 """Height or width above which a network is built for smaller pictures, and what it is then built for."""
 
 STEPS = ("build", "load", "logits", "features", "census", "five", "bell")

@@ -105,6 +105,16 @@ def test_a_public_checkpoint_becomes_a_teacher_and_is_measured(monkeypatch, caps
     assert f"mnist-conv-small28: mit, {100 * right:.2f} % of 20 pictures of mnist (test)" in capsys.readouterr().out
 
 
+def test_a_folder_without_checkpoints_ends_the_script(monkeypatch, checkpoints, tmp_path):
+    for missing in ("somebody/small.safetensors", "models.py"):
+        (checkpoints / missing).unlink()
+        with pytest.raises(SystemExit, match=rf"Error: .* has no .*{missing[-9:]}"):
+            run_example(
+                monkeypatch, "real_teachers.py", "--checkpoints", str(checkpoints), "--output", str(tmp_path / "zoo")
+            )
+    assert not (tmp_path / "zoo").exists()
+
+
 def test_weights_of_another_network_end_the_script(monkeypatch, checkpoints, tmp_path):
     shutil.copyfile(EXAMPLES / "real_networks.py", tmp_path / "networks.py")
     shutil.copyfile(checkpoints / "models.py", tmp_path / "models.py")

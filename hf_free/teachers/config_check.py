@@ -129,7 +129,7 @@ def _architecture(config: Mapping[str, Any], name: str) -> str:
         raise TeacherError(
             f"{name}: timm {timm.__version__} knows no architecture {architecture[:100]!r}",
             allowed=f"a name of timm.list_models(); close: {', '.join(close)}" if close else "timm.list_models()",
-            action="update timm, or register your network with timm.models.register_model",
+            action="update timm, or give the file that registers your network: --import my_networks.py",
         )
     return base
 
