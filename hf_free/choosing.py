@@ -39,8 +39,10 @@ class Judge:
 
     score: Callable[[], float]
     """Higher is better; -inf where nothing can be said yet, NaN where the learner is broken."""
-    description: str
-    """What it looks at, for the record and the card."""
+    describe: Callable[[], str]
+    """What it looks at now, for the record and the card."""
+    looks_at: Callable[[], int] = lambda: 0
+    """A number that changes with what it looks at: scores on different pictures cannot be compared."""
 
 
 def load_validation(config: FreeConfig, token: str | None = None) -> LabelledImages | None:
@@ -95,12 +97,11 @@ def make_judge(
     """
     episodes, setting = config.trainer.validation_episodes, config.bell
     if validation is None:
-
-        def on_held_out() -> float:
-            # while it fills, every score is one on other pictures
-            return bell.score(held_out, episodes) if len(held_out) == held_out.max_images else -math.inf
-
-        return Judge(on_held_out, f"{held_out.max_images} recovered pictures kept aside")
+        return Judge(
+            lambda: bell.score(held_out, episodes) if len(held_out) else -math.inf,
+            lambda: f"{len(held_out)} recovered pictures kept aside",
+            lambda: held_out.seen,
+        )
 
     def on_validation() -> float:
         judged = copy.copy(learner)  # shares the weights
@@ -120,16 +121,17 @@ def make_judge(
         return math.nan if accuracy is None else accuracy
 
     shots = f"{episodes} {setting.n_way}-way {setting.k_shot}-shot episodes, inductive"
-    return Judge(on_validation, f"{validation.source}, split {validation.split} ({shots})")
+    return Judge(on_validation, lambda: f"{validation.source}, split {validation.split} ({shots})")
 
 
 def keep_best(judge: Judge, learner: MetaLearner, state: RunState, run: RunFolder) -> None:
-    """Score the learner, and keep its weights if none scored better."""
+    """Score the learner, and keep its weights if none scored better on the same pictures."""
     weights = learner.state_dict()
     is_whole = all(bool(tensor.isfinite().all()) for tensor in weights.values())
     state.last_score = judge.score() if is_whole else math.nan  # episodes of NaN have an accuracy, that of guessing
-    if state.last_score >= state.best_score:
-        state.best_score, state.best_step = state.last_score, state.step
+    is_first = judge.looks_at() != state.best_on and not math.isnan(state.last_score)
+    if is_first or state.last_score >= state.best_score:
+        state.best_score, state.best_step, state.best_on = state.last_score, state.step, judge.looks_at()
         run.root.mkdir(parents=True, exist_ok=True)
         fresh = run.root / ".best.safetensors.new"
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, fresh)
@@ -154,5 +156,5 @@ def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:
 def chosen_on(judge: Judge, state: RunState) -> str:
     """How the published state was chosen, in words."""
     if state.best_score == -math.inf:
-        return f"nothing: the last state, for lack of {judge.description}"
-    return judge.description
+        return "nothing: the last state, for too few pictures were kept aside"
+    return judge.describe()

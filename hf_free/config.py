@@ -130,7 +130,7 @@ class MemoryConfig:
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
     """Dead-leaves pictures drawn each step while tasks are recovered, which the teachers are asked about too."""
     held_out_images: int = Field(default=512, ge=2)
-    """Pictures kept aside to choose the best checkpoint with."""
+    """Pictures kept aside at most to choose the best checkpoint with; one for four that the memory was given."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

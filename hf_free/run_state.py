@@ -44,6 +44,8 @@ class RunState:
     """Best score."""
     best_step: int = 0
     """Its step."""
+    best_on: int = 0
+    """What that was a score on, see `hf_free.choosing.Judge.looks_at`."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Tasks left out, by `reference: reason`."""
     failures: dict[str, int] = field(default_factory=dict)

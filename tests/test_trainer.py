@@ -207,13 +207,26 @@ def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
         RunFolder(tmp_path),
     )
     scores = iter([-math.inf, 0.1, 0.5, 0.2])
-    judge = Judge(lambda: next(scores), "a list")
+    judge = Judge(lambda: next(scores), lambda: "a list")
     for state.step in (1, 2, 3, 4):
         torch.nn.init.constant_(learner.backbone.get_parameter("blocks.0.conv.weight"), state.step)
         keep_best(judge, learner, state, run)
     restore_best(learner, state, run)
     assert (state.best_step, state.best_score) == (3, 0.5)
     assert (learner.backbone.get_parameter("blocks.0.conv.weight") == 3).all()
+
+
+def test_scores_on_other_pictures_are_not_compared(tmp_path):
+    learner, state, run = (
+        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
+        RunState(),
+        RunFolder(tmp_path),
+    )
+    scores, pictures_now = iter([0.9, 0.1, 0.3, 0.2, math.nan]), [10]
+    judge = Judge(lambda: next(scores), lambda: "pictures", lambda: pictures_now[0])
+    for state.step, pictures_now[0] in zip((1, 2, 3, 4, 5), (10, 20, 20, 20, 30), strict=True):
+        keep_best(judge, learner, state, run)
+    assert (state.best_step, state.best_score, state.best_on) == (3, 0.3, 20)  # 0.9 was a score on others, NaN is none
 
 
 def test_the_generator_can_be_used_afterwards(finished):
@@ -373,8 +386,8 @@ def _choice(path):
     return json.loads((path / "record.json").read_text(encoding="utf-8"))["training"]
 
 
-def test_held_out_pictures_choose_once_they_are_complete(tmp_path):
-    """While they fill, every score would be one on other pictures."""
+def test_held_out_pictures_choose_among_states_since_they_are_complete(tmp_path):
+    """While they fill, every score is one on other pictures."""
     config = _config(memory={"held_out_images": 30}, trainer={"checkpoint_every": 1, "steps": 10})
     train(config, output=tmp_path, pool=_pool())
     chosen = _choice(tmp_path)
@@ -382,10 +395,12 @@ def test_held_out_pictures_choose_once_they_are_complete(tmp_path):
     assert chosen["chosen_on"] == "30 recovered pictures kept aside"
 
 
-def test_held_out_pictures_that_stay_incomplete_choose_nothing(tmp_path):
-    config = _config(memory={"held_out_images": 60}, trainer={"steps": 3, "checkpoint_every": 1})
-    train(config, output=tmp_path, pool=_pool())
-    assert _choice(tmp_path)["chosen_on"] == "nothing: the last state, for lack of 60 recovered pictures kept aside"
+def test_held_out_pictures_that_stay_few_choose_all_the_same(tmp_path):
+    values = {"memory": {"held_out_images": 6000}, "five": {"recover_share": 0.5}}
+    train(_config(**values, trainer={"steps": 8, "checkpoint_every": 1}), output=tmp_path, pool=_pool())
+    chosen, aside = _choice(tmp_path), load_file(tmp_path / "checkpoint" / "held_out.safetensors")["images"]
+    assert chosen["chosen_on"] == f"{len(aside)} recovered pictures kept aside"
+    assert chosen["best_step"] >= 4  # the last in which a task was recovered
 
 
 def test_only_recovered_pictures_are_held_out_and_a_short_run_learns_from_the_others(tmp_path):
