@@ -19,6 +19,26 @@ def _generator():
     return torch.Generator().manual_seed(0)
 
 
+@pytest.mark.parametrize("kind", [dead_leaves, strokes])
+def test_same_seed_same_pictures_and_the_global_state_is_left_alone(kind):
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first, again, other = (kind(3, 16, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", [dead_leaves, strokes])
+@pytest.mark.parametrize("size", [8, 17, 64])
+def test_shape_and_range(kind, size):
+    pictures = kind(5, size, generator=_generator())
+    assert pictures.shape == (5, 3, size, size)
+    assert pictures.dtype == torch.float32
+    assert 0 <= pictures.min() < pictures.max() <= 1
+    assert torch.isfinite(pictures).all()
+
+
 @pytest.mark.parametrize(
     ("colours", "wanted"),
     [(IMAGENET, False), (SIGNS, False), (((0.5,), (0.2,)), False), (MNIST, True), (OMNIGLOT, True)],
