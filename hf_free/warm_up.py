@@ -36,6 +36,10 @@ def invert_some(
     return five.outer_step(chosen, student, lender)
 
 
+FEWEST = 2
+"""Teachers that an early step needs: from one alone the generator would learn that one by heart."""
+
+
 class EarlyWarmUp:
     """The warm-up steps of a run for which only some of its teachers are needed.
 
@@ -81,7 +85,7 @@ class EarlyWarmUp:
         config, state = self._config, self._state
         clock = Clock(config, state.seconds)
         is_over = clock.is_over(state.step) or not clock.is_warm_up(state.step + 1)
-        if is_over or len(pool) < config.five.teachers_per_step:
+        if is_over or len(pool) < min(FEWEST, config.five.teachers_per_step):
             return False
         start = time.monotonic()
         state.step += 1

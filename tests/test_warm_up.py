@@ -59,14 +59,19 @@ def run_on_hub(hub, run_client, config, tmp_path, *names, resume=False):
     return run_client(code, token="hf_alice_secret", cwd=tmp_path, timeout=600).json
 
 
-def test_a_run_warms_up_while_its_last_teacher_is_on_the_way(hub, tokens, run_client, tmp_path):
-    names = [f"alice/arriving-{index}" for index in range(3)]
+@pytest.mark.parametrize("a_step", [2, 4])
+def test_a_run_warms_up_while_its_last_teacher_is_on_the_way(hub, tokens, run_client, tmp_path, a_step):
+    """Also where a step takes all the teachers that there are: two do for an early one."""
+    names = [f"alice/arriving-{a_step}-{index}" for index in range(3)]
     for seed, name in enumerate(names):
         hub.add_repo(name, pico_files("conv4", size=16, num_classes=3, seed=seed))
+    config = config_of(names)
+    config["five"] = {**config["five"], "teachers_per_step": a_step}
+    held_back = f"/alice/arriving-{a_step}-2/resolve/.*safetensors"
     start = len(hub.requests)
     # the last teacher's weights are held back until the run has done a step: it hangs unless the two overlap
-    with hub.fault("stall", "/alice/arriving-2/resolve/.*safetensors", after=1000, until="early-step", times=None):
-        first, again = run_on_hub(hub, run_client, config_of(names), tmp_path, "first", "again")
+    with hub.fault("stall", held_back, after=1000, until="early-step", times=None):
+        first, again = run_on_hub(hub, run_client, config, tmp_path, "first", "again")
     training, logged, teachers = first
     steps = sum("early-step" in request.path for request in hub.requests[start:])
     assert 1 <= steps == training["steps_while_downloading"] <= 3  # warm-up, and no kept task
