@@ -140,7 +140,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _facts(row: dict[str, Any]) -> dict[str, str]:
-    """What a usable model's cell says, a line a fact."""
+    """What a usable model's cell says, a line a fact; notes say what of its config.json is not used."""
     from hf_free.flops import operations, with_prefix
 
     return {
@@ -153,4 +153,5 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
         "Normalisation": (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
         "Licence": row["licence"] or "not given",
         "Commit": (row["commit"] or "local")[:8],
+        **({"Note": "; ".join(row["record"]["notes"])} if row["record"]["notes"] else {}),
     }

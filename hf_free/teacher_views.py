@@ -96,14 +96,14 @@ def teacher_names(records: Sequence[TeacherRecord]) -> list[str]:
     """How a picture names each teacher: by the shortest end of its reference that no other teacher's ends with.
 
     Where all its ends are others' too the whole reference stands, with the number in front where two are the same.
-    A private or gated one is named by its number and architecture.
+    A private or gated one is named by its architecture and its number, that of its line in the card.
     """
     ends = {index: _ends(record.reference) for index, record in enumerate(records) if not _is_hidden(record)}
     often = Counter(end for listed in ends.values() for end in listed)
     whole = Counter(listed[-1] for listed in ends.values())
-    names = [f"{index}: {record.architecture}" for index, record in enumerate(records)]
+    names = [f"{line}: {record.architecture}" for line, record in enumerate(records, 1)]
     for index, listed in ends.items():
-        otherwise = listed[-1] if whole[listed[-1]] == 1 else f"{index}: {listed[0]}"
+        otherwise = listed[-1] if whole[listed[-1]] == 1 else f"{index + 1}: {listed[0]}"
         names[index] = next((end for end in listed if often[end] == 1), otherwise)
     return names
 
@@ -122,7 +122,7 @@ def _is_hidden(record: TeacherRecord) -> bool:
 def class_name(record: TeacherRecord, teacher: int, index: int) -> str:
     """How a picture names a teacher's class."""
     if record.label_names is None or _is_hidden(record):
-        return f"{teacher}:{index}"
+        return f"{teacher + 1}:{index}"
     return record.label_names[index]
 
 

@@ -188,7 +188,7 @@ REFUSALS = {
     "no commit": (f"'alice/plain', revision='{'0' * 40}'", "has no revision '0000", "branches"),
     "evil revision": ("'alice/plain', revision='../../x'", "malformed revision", "write it"),
     "one segment": ("'plain'", "without an organisation", "org/plain"),
-    "parent folder": ("'../plain'", "malformed part", "write it"),
+    "parent folder": ("'../plain'", "is a local folder that does not exist", "check the path"),
     "only pickles": ("'alice/pickles'", r"has only pickled weights (model.pth, pytorch_model.bin)", "convert"),
     "no weights": ("'alice/empty'", "has no config.json and no model.safetensors", "choose another"),
 }

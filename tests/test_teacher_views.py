@@ -48,10 +48,10 @@ def test_hidden_teachers_have_no_name():
     hidden = replace(known, private=True)
     assert (teacher_names([known]), class_name(known, 3, 1)) == (["cats"], "lion")
     for other in (hidden, replace(known, gated=True)):
-        assert (teacher_names([known, other]), class_name(other, 3, 1)) == (["cats", "1: vit"], "3:1")
+        assert (teacher_names([known, other]), class_name(other, 3, 1)) == (["cats", "2: vit"], "4:1")
     unnamed = replace(known, label_names=None)
-    assert class_name(unnamed, 3, 1) == "3:1"
-    assert [whose_class(one, 3, 1) for one in (known, unnamed, hidden)] == ["cats: lion", "cats: class 1", "3:1"]
+    assert class_name(unnamed, 3, 1) == "4:1"
+    assert [whose_class(one, 3, 1) for one in (known, unnamed, hidden)] == ["cats: lion", "cats: class 1", "4:1"]
     assert whose_class(replace(known, reference="org/net@refs/pr/1"), 3, 1) == "net@refs/pr/1: lion"
 
 
@@ -63,7 +63,7 @@ def test_hidden_teachers_have_no_name():
         (["/x/a/conv4/", "/y/a/conv4"], ["x/a/conv4", "y/a/conv4"]),
         (["org/net@refs/pr/1", "org/net@v2:0-4", "other/net"], ["net@refs/pr/1", "net@v2:0-4", "net"]),
         (["org/net:0-4", "org/net:5-9"], ["net:0-4", "net:5-9"]),
-        (["pico/conv4", "pico/conv4"], ["0: conv4", "1: conv4"]),
+        (["pico/conv4", "pico/conv4"], ["1: conv4", "2: conv4"]),
     ],
 )
 def test_teachers_of_one_folder_name_are_told_apart(references, names):

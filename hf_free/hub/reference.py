@@ -113,11 +113,14 @@ def parse_classes(text: str, reference: str | None = None) -> tuple[int, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
         if match is None:
-            raise _error(reference, f"has the malformed classes {text!r}", allowed="such as 3,7,12 or 0-4 or 0-4,9")
+            action = "write the classes so, or leave them and the colon out"
+            rule = "such as 3,7,12 or 0-4 or 0-4,9"
+            raise _error(reference, f"has the malformed classes {text!r}", allowed=rule, action=action)
         first = int(match.group(1))
         last = first if match.group(2) is None else int(match.group(2))
         if last < first:
-            raise _error(reference, f"has the range {part!r}, which runs backwards", allowed="first-last, as in 0-4")
+            given = f"has the range {part!r}, which runs backwards"
+            raise _error(reference, given, allowed="first-last, as in 0-4", action=f"write {last}-{first}")
         if last >= _MAX_CLASSES:
             raise _error(reference, f"names the class {last}", allowed=f"0 to {_MAX_CLASSES - 1}")
         classes.extend(range(first, last + 1))

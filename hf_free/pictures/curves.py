@@ -20,7 +20,7 @@ TITLES = {
     "batchnorm": "FIVE: distance to BatchNorm statistics",
     "borrowed_batchnorm": "FIVE: to borrowed BatchNorm statistics",
     "canvas_distance": "FIVE: distance to the canvas",
-    "adversarial": "FIVE: disagreement with the learner, × -1",
+    "adversarial": "FIVE: disagreement with learner, × -1",
     "total_variation": "FIVE: total variation",
     "feature_norm": "FIVE: feature norm",
     "diversity": "FIVE: sameness within a class",
