@@ -168,8 +168,9 @@ class Benchmark:
         self.pool = TeacherPool(folders[: len(folders) - held_out], device=self.device)
         self.held_out = TeacherPool(folders[len(folders) - held_out :], device=self.device)
         sizes = [record.input_size for record in (*self.pool.records, *self.held_out.records)]
-        self.answers: dict[str, Tensor] = {}
         self.image_size, self.channels = max(max(size[1:]) for size in sizes), max(size[0] for size in sizes)
+        self.answers: dict[str, Tensor] = {}
+        """All teachers' answers to each method's pictures, asked once."""
 
     def _check_settings(self, options: argparse.Namespace, zoo: str) -> None:
         """Refuse a folder of parts that were measured otherwise."""

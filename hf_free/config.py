@@ -80,7 +80,7 @@ class FiveConfig:
     conditional: bool = True
     """Whether the generator sees the class label beside z."""
     canvas: bool = True
-    """Whether the generator paints over a dead-leaves picture, which keeps the pictures of a class apart."""
+    """Whether the generator paints over a drawn picture, which keeps the pictures of a class apart."""
     match_canvas: bool = True
     """Whether each of these goes to the class that the teacher takes it for, so that little has to be painted."""
     cross_entropy: float = Field(default=1.0, ge=0)
@@ -128,7 +128,8 @@ class MemoryConfig:
     max_images: int = Field(default=40_000, ge=1)
     """Images held at most; the oldest tasks make room."""
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
-    """Dead-leaves pictures drawn each step while tasks are recovered, which the teachers are asked about too."""
+    """Pictures drawn by a program (leaves, strokes) each step while tasks are recovered; the teachers are asked about
+    them too."""
     held_out_images: int = Field(default=512, ge=2)
     """Pictures kept aside at most to choose the best checkpoint with; one for four that the memory was given."""
 

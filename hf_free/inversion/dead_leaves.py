@@ -24,7 +24,7 @@ def fractal_noise(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Coloured noise with a 1/f^a spectrum -> (count, 3, size, size), mean 0 and deviation about 1."""
     rows, columns = torch.fft.fftfreq(size).view(-1, 1), torch.fft.rfftfreq(size).view(1, -1)
     frequency = (rows.square() + columns.square()).sqrt().clamp_min(1 / size)
-    exponent = _uniform((count, 1, 1, 1), *EXPONENTS, generator)
+    exponent = uniform((count, 1, 1, 1), *EXPONENTS, generator)
     white = torch.fft.rfft2(torch.randn(count, 3, size, size, generator=generator))
     noise = torch.fft.irfft2(white / frequency**exponent, s=(size, size))
     noise = noise - noise.mean((2, 3), keepdim=True)
@@ -61,17 +61,17 @@ def dead_leaves(
     picture = _colour(count, generator) + _texture(count, size, generator)
     for leaf in range(leaves):
         small = 0.6 if leaf > leaves // 2 else 1.0  # details lie on top
-        radius = small * (_uniform((count, 1, 1), 0, 1, generator) ** 1.5 * 0.9 + 0.06)
-        centre_x, centre_y = _uniform((count, 1, 1), -1, 1, generator), _uniform((count, 1, 1), -1, 1, generator)
-        angle = _uniform((count, 1, 1), 0, math.pi, generator)
-        aspect = _uniform((count, 1, 1), 0.25, 1, generator)
+        radius = small * (uniform((count, 1, 1), 0, 1, generator) ** 1.5 * 0.9 + 0.06)
+        centre_x, centre_y = uniform((count, 1, 1), -1, 1, generator), uniform((count, 1, 1), -1, 1, generator)
+        angle = uniform((count, 1, 1), 0, math.pi, generator)
+        aspect = uniform((count, 1, 1), 0.25, 1, generator)
         u = ((x - centre_x) * angle.cos() + (y - centre_y) * angle.sin()) / radius
         v = ((y - centre_y) * angle.cos() - (x - centre_x) * angle.sin()) / (radius * aspect)
-        is_ellipse = _uniform((count, 1, 1), 0, 1, generator) < 0.6
+        is_ellipse = uniform((count, 1, 1), 0, 1, generator) < 0.6
         power = torch.where(is_ellipse, 2.0, 6.0)  # a superellipse of power 6 is a rounded rectangle
         inside = 1 - u.abs() ** power - v.abs() ** power
-        mask = torch.sigmoid(inside * _uniform((count, 1, 1), 4, 20, generator)).unsqueeze(1)  # edges of all widths
-        mask = mask * (_uniform((count, 1, 1, 1), 0, 1, generator) < 0.8)
+        mask = torch.sigmoid(inside * uniform((count, 1, 1), 4, 20, generator)).unsqueeze(1)  # edges of all widths
+        mask = mask * (uniform((count, 1, 1, 1), 0, 1, generator) < 0.8)
         slopes = 0.3 * torch.randn(2, count, 1, 1, generator=generator)
         shade = (u * slopes[0] + v * slopes[1]).clamp(-1, 1).unsqueeze(1)
         leaf_colours = _colour(count, generator) + shade + 0.7 * _texture(count, size, generator)
@@ -94,5 +94,6 @@ def _texture(count: int, size: int, generator: torch.Generator) -> Tensor:
     return fractal_noise(count, size, generator) * strength
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Random numbers between low and high."""
     return torch.rand(shape, generator=generator) * (high - low) + low

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hf_free.inversion.dead_leaves import uniform
+
 STROKES = 5
 """Strokes of a picture at most."""
 
@@ -33,7 +35,7 @@ def strokes(
     Returns:
         (count, 3, size, size) in [0, 1].
     """
-    ink = _ink(count, size, generator) * _uniform((count, 1, 1), 0.75, 1.15, generator)
+    ink = _ink(count, size, generator) * uniform((count, 1, 1), 0.75, 1.15, generator)
     mean, std = (torch.as_tensor(value, dtype=torch.float32).expand(3).view(1, 3, 1, 1) for value in (mean, std))
     contrast = std / ink.std().clamp_min(1e-6) * torch.where(mean > 0.5, -1.0, 1.0)
     ground = mean - contrast * ink.mean()
@@ -44,7 +46,7 @@ def _ink(count: int, size: int, generator: torch.Generator) -> Tensor:
     """How much ink lies where -> (count, size, size), 0 to 1."""
     axis = torch.linspace(-1, 1, size)
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(1, size * size, 2).expand(count, -1, -1)
-    width, softness = _uniform((count, 1), 0.03, 0.12, generator), _uniform((count, 1), 0.015, 0.06, generator)
+    width, softness = uniform((count, 1), 0.03, 0.12, generator), uniform((count, 1), 0.015, 0.06, generator)
     number = torch.randint(1, STROKES + 1, (count, 1), generator=generator)
     ink = torch.zeros(count, size * size)
     for place, points in enumerate(_curves(count, generator).unbind(1)):
@@ -55,25 +57,21 @@ def _ink(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 def _curves(count: int, generator: torch.Generator) -> Tensor:
     """Points along cubic Bézier curves -> (count, STROKES, POINTS, 2); half of them begin where one ended."""
-    corners = _uniform((count, STROKES, 4, 2), -1, 1, generator)
+    corners = uniform((count, STROKES, 4, 2), -1, 1, generator)
     start, end = corners[:, :, :1], corners[:, :, 3:]
     along = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]).view(1, 1, 4, 1)
     straight = torch.lerp(start, end, along)
-    is_bent = (_uniform((count, STROKES, 1, 1), 0, 1, generator) < 0.7).float()
-    bend = is_bent * _uniform((count, STROKES, 1, 1), 0, 1.3, generator)
+    is_bent = (uniform((count, STROKES, 1, 1), 0, 1, generator) < 0.7).float()
+    bend = is_bent * uniform((count, STROKES, 1, 1), 0, 1.3, generator)
     inner = straight + (corners - straight) * bend
     controls = torch.cat([start, inner[:, :, 1:3], end], 2)
-    is_joined = _uniform((count, STROKES, 1), 0, 1, generator) < 0.5
+    is_joined = uniform((count, STROKES, 1), 0, 1, generator) < 0.5
     for place in range(1, STROKES):
         controls[:, place, 0] = torch.where(is_joined[:, place], controls[:, place - 1, 3], controls[:, place, 0])
     t = torch.linspace(0, 1, POINTS).view(-1, 1)
     weights = torch.cat([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], 1)  # Bernstein polynomials
     size, centre = (
-        _uniform((count, 1, 1, 1), 0.45, 0.95, generator),
-        _uniform((count, 1, 1, 2), -0.25, 0.25, generator),
+        uniform((count, 1, 1, 1), 0.45, 0.95, generator),
+        uniform((count, 1, 1, 2), -0.25, 0.25, generator),
     )
     return centre + size * torch.einsum("pk,nskc->nspc", weights, controls)
-
-
-def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator) * (high - low) + low
