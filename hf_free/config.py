@@ -85,8 +85,11 @@ class FiveConfig:
     """Whether each of these goes to the class that the teacher takes it for, so that little has to be painted."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy to the target label (FREE: 1)."""
-    batchnorm: float = Field(default=10.0, ge=0)
+    batchnorm: float = Field(default=100.0, ge=0)
     """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
+    recognition_first: bool = True
+    """Whether that weight is multiplied by the (geometric mean) probability that the teacher gives the wanted classes:
+    statistics count once it recognises the pictures, which takes deeper teachers more of the few steps."""
     canvas_distance: float = Field(default=5.0, ge=0)
     """Weight of the mean squared difference between a picture and its canvas, which keeps the generator from painting
     over everything in glaring colours; 20 suits photographs, and costs other pictures more than it gains there."""

@@ -26,6 +26,7 @@ _PAPER: dict[str, Any] = {
         "canvas": False,
         "cross_entropy": 1.0,  # [code] oh
         "batchnorm": 0.0,  # [code] --bn 0, its hook is never registered
+        "recognition_first": False,
         "canvas_distance": 0.0,
         "borrowed_batchnorm": 0.0,
         "adversarial": 1.0,  # [code] adv

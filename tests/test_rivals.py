@@ -25,7 +25,7 @@ def _loss_of(five, teacher, task):
     """The inversion loss of a finished task's pictures."""
     wanted = five._want(teacher)
     assert torch.equal(task.labels, wanted.labels)
-    return weighted_sum(five.loss_terms(task.images / 255, wanted, teacher), five._weights()).item()
+    return weighted_sum(five.loss_terms(task.images / 255, wanted, teacher), five.weights).item()
 
 
 @pytest.mark.parametrize("method", ["fresh", "pixels"])
@@ -78,7 +78,7 @@ def test_pixels_follow_adam_in_the_teachers_normalised_space():
     first, second = torch.zeros_like(values), torch.zeros_like(values)
     for step in (1, 2):
         values.requires_grad_()
-        loss = weighted_sum(five.loss_terms(values * teacher.std + teacher.mean, wanted, teacher), five._weights())
+        loss = five.total_loss(five.loss_terms(values * teacher.std + teacher.mean, wanted, teacher))
         (gradient,) = torch.autograd.grad(loss, values)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         move = (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
@@ -96,7 +96,7 @@ def test_loss_curve_starts_before_the_first_step_and_is_that_of_adapt():
     for steps in (1, 4):
         torch.manual_seed(2)
         _, _, terms = five.adapt(teacher, steps=steps)
-        assert curve[steps - 1] == pytest.approx(weighted_sum(terms, five._weights()).item(), rel=1e-5)
+        assert curve[steps - 1] == pytest.approx(weighted_sum(terms, five.weights).item(), rel=1e-5)
     assert len(five.loss_curve(teacher, steps=2)) == 3  # earlier curves do not stay
 
 
@@ -110,7 +110,7 @@ def test_joint_step_moves_the_generator_by_the_plain_gradient_of_all_teachers():
         wanted = five._want(teacher)
         latents = torch.randn(len(wanted.labels), 8)
         terms = five.loss_terms(expected(latents, wanted.labels), wanted, teacher, index)
-        losses.append(weighted_sum(terms, five._weights()))
+        losses.append(five.total_loss(terms))
     torch.stack(losses).sum().backward()
     before = copy.deepcopy(five.generator)
     torch.manual_seed(4)

@@ -177,7 +177,7 @@ class Five:
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
             terms = self.loss_terms(pictures, wanted, teacher, index, student, lender, canvas)
-            loss = weighted_sum(terms, self._weights())
+            loss = self.total_loss(terms)
             loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
             is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
             if gradients is not None and is_counted:
@@ -225,6 +225,22 @@ class Five:
                 terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
         return terms
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss term."""
+        return {name: getattr(self.config, name) for name in INVERSION_TERMS}
+
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms that the inner loop follows; statistics count as far as pictures are recognised.
+
+        In five steps both cannot be had from any teacher: a high weight for the statistics alone leaves a deep one
+        unconvinced, a low one leaves the pictures of a shallow one glaring (docs/experiments.md).
+        """
+        if self.config.recognition_first and "batchnorm" in terms:
+            recognised = terms["cross_entropy"].detach().neg().exp()  # geometric mean of the wanted probabilities
+            terms = {**terms, "batchnorm": recognised * terms["batchnorm"]}
+        return weighted_sum(terms, self.weights)
+
     def _ask(self, teacher: Teacher, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         """The teacher's logits, and its features where a term needs them."""
         wants_norm = self.config.feature_norm and not teacher.record.has_batchnorm
@@ -271,9 +287,6 @@ class Five:
         size, channels = self.generator.image_size, self.generator.to_picture.out_channels
         drawn = draw_canvases(teacher, len(wanted.labels), size=size, channels=channels, device=self.device)
         return give_to_classes(drawn, *wanted, teacher, self.precision) if self.config.match_canvas else drawn
-
-    def _weights(self) -> dict[str, float]:
-        return {name: getattr(self.config, name) for name in INVERSION_TERMS}
 
     def _outer_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.generator.parameters(), lr=self.config.outer_lr, betas=BETAS, fused=True)

@@ -63,7 +63,7 @@ def pixel_task(
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
         terms = five.loss_terms(values * std + mean, wanted, teacher, index)
-        weighted_sum(terms, five._weights()).backward()
+        five.total_loss(terms).backward()
         optimizer.step()
         with torch.no_grad():
             _keep_possible(values, mean, std)
@@ -132,7 +132,7 @@ class WatchedFive(Five):
     def loss_terms(self, *args: Any, **options: Any) -> dict[str, Tensor]:
         """As `Five.loss_terms`."""
         terms = super().loss_terms(*args, **options)
-        self._seen.append(weighted_sum(terms, self._weights()).detach())
+        self._seen.append(weighted_sum(terms, self.weights).detach())
         return terms
 
     def loss_curve(self, teacher: Teacher, index: int = 0, *, steps: int) -> list[float]:
