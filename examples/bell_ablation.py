@@ -41,10 +41,14 @@ SWITCHES = (
     ),
     Switch(("unconditional generator", "five.conditional=false"), ("conditional generator", "five.conditional=true")),
     Switch(("no adversarial term", "five.adversarial=0"), ("adversarial term", "five.adversarial=1")),
-    Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=10")),
+    Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=100")),
     Switch(
         ("BatchNorm term 1, pictures free to leave the canvas", "five.batchnorm=1 five.canvas_distance=0"),
-        ("BatchNorm term 10, pictures kept near the canvas", "five.batchnorm=10 five.canvas_distance=5"),
+        ("BatchNorm term 100, pictures kept near the canvas", "five.batchnorm=100 five.canvas_distance=5"),
+    ),
+    Switch(
+        ("statistics from the first step, recognised or not", "five.recognition_first=false"),
+        ("statistics once recognised", "five.recognition_first=true"),
     ),
     Switch(("no shifts and flips", "five.augment=false"), ("shifts and flips", "five.augment=true")),
     Switch(
@@ -72,11 +76,15 @@ def _with_one_view(learner: MetaLearner) -> None:
 
 
 def _with_features_alone(learner: MetaLearner) -> None:
-    learner.projection = learner.answer_sizes = learner.center = None
+    learner.projection = learner.answer_sizes = learner.center = learner.relevance = None
 
 
 def _with_answers_alone(learner: MetaLearner) -> None:
-    learner.answer_sizes = learner.center = None
+    learner.answer_sizes = learner.center = learner.relevance = None
+
+
+def _with_all_teachers_alike(learner: MetaLearner) -> None:
+    learner.relevance = None
 
 
 USES: dict[str, Callable[[MetaLearner], None]] = {
@@ -84,6 +92,7 @@ USES: dict[str, Callable[[MetaLearner], None]] = {
     "head: nearest class mean": partial(_with_head, head="nearest_mean"),
     "head: logistic regression": partial(_with_head, head="logistic"),
     "head: ANIL": partial(_with_head, head="anil"),
+    "all teachers count alike in every episode": _with_all_teachers_alike,
     "embedding: features alone": _with_features_alone,
     "embedding: predicted answers alone (logits)": _with_answers_alone,
 }

@@ -20,6 +20,7 @@ from hf_free.learner.heads import normalize_features
 from hf_free.learner.meta_learner import MetaLearner
 
 if TYPE_CHECKING:
+    from hf_free.learner.relevance import Relevance
     from hf_free.teachers.pool import TeacherPool
     from hf_free.teachers.teacher import Teacher
 
@@ -43,6 +44,7 @@ class Embedding:
         seconds: Time the extraction took.
         note: What a reader should know; the reason where there are no features.
         best_method: Name of a further row for the best of several features; empty: no such row.
+        relevance: What weighs the dimensions by an episode's support; None: all count alike.
     """
 
     method: str
@@ -50,6 +52,7 @@ class Embedding:
     seconds: float = 0.0
     note: str = ""
     best_method: str = ""
+    relevance: Relevance | None = None
 
 
 class ImageSizes:

@@ -131,8 +131,8 @@ class MemoryConfig:
     max_images: int = Field(default=40_000, ge=1)
     """Images held at most; the oldest tasks make room."""
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
-    """Pictures drawn by a program (leaves, strokes) each step while tasks are recovered; the teachers are asked about
-    them too."""
+    """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are asked
+    about them too."""
     held_out_images: int = Field(default=512, ge=2)
     """Pictures kept aside at most to choose the best checkpoint with; one for four that the memory was given."""
 
@@ -159,6 +159,9 @@ class BellConfig:
     """Outer step of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of the distillation divergences."""
+    relevance: bool = True
+    """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
+    pictures recovered from them."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
     """Cross-task episodes an update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -120,6 +121,7 @@ def score_episodes(
     batch: int = 200,
     *,
     soft_kmeans: bool = False,
+    relevance: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Accuracy of each episode from features extracted once.
 
@@ -129,6 +131,8 @@ def score_episodes(
         head: Name of a head that works on features.
         batch: Episodes scored at once, at most.
         soft_kmeans: Refine class means on the queries (transductive); the head is the nearest mean then.
+        relevance: Gives the factors (E, D) of the dimensions for support features (E, S, D), see
+            `hf_free.learner.relevance`; None multiplies by nothing.
 
     Returns:
         (E,) shares of right answers, on the CPU.
@@ -143,6 +147,9 @@ def score_episodes(
     for support_at, query_at in zip(episodes.support.split(batch), episodes.query.split(batch), strict=True):
         support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
         query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
+        if relevance is not None:
+            factors = relevance(support).unsqueeze(1)
+            support, query = support * factors, query * factors
         labels = support_labels.expand(len(support), -1)
         classifier: LinearClassifier = fit(support, labels, n_way)
         if soft_kmeans:

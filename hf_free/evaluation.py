@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -99,7 +100,8 @@ class _Scorer:
         best = []
         for k_shot, batch in self.episodes.items():
             start = time.perf_counter()
-            scored = [score_episodes(f, batch, head, soft_kmeans=soft_kmeans) for f in embedding.features]
+            score = partial(score_episodes, soft_kmeans=soft_kmeans, relevance=embedding.relevance)
+            scored = [score(features, batch, head) for features in embedding.features]
             accuracies = torch.stack(scored)  # (teachers, E)
             seconds = embedding.seconds + time.perf_counter() - start
             mean, note = accuracies.mean(0), embedding.note
@@ -234,7 +236,7 @@ def _add_learner(
     if learner.batchnorm == "running" and learner.config.head != "maml":
         start = time.perf_counter()
         features = learner_features(learner, images, progress, name)
-        embedding = Embedding(name, [features], time.perf_counter() - start)
+        embedding = Embedding(name, [features], time.perf_counter() - start, relevance=learner.relevance)
         scorer.add(embedding, head=_head(learner))
         if transductive:
             embedding.method = f"{name}, soft k-means on the queries (transductive)"

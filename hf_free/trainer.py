@@ -23,13 +23,14 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
 from hf_free.hub.reference import existing_path
-from hf_free.inversion.drawing import draw, picture_colours
+from hf_free.inversion.drawing import EMBLEMS, draw, picture_colours
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.bell import Aligner, Bell, Distiller
 from hf_free.learner.distill import AnswerSheet, drop_teachers, silent_teachers
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.relevance import learn_relevance
 from hf_free.licences import licence_notes
 from hf_free.memory import TaskMemory
 from hf_free.own_networks import import_networks
@@ -175,6 +176,7 @@ def train(
     learner.eval()
     save_checkpoint(run, accelerator, bell, memory, held_out, state)
     gone = _leave_out_silent(learner, sheet, memory, pool, state)
+    learner.relevance = learn_relevance(learner, sheet, memory, gone) if config.bell.relevance else None
     known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
     write_learner(run, learner, with_generator=config.hub.push_generator)
@@ -267,7 +269,7 @@ def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, tok
     if config.learner.init_from is None:  # else as the weights it starts from are used to
         options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
     elif config.continues_learner:
-        options |= {"projection": None, "answer_sizes": None, "center": None}
+        options |= {"projection": None, "answer_sizes": None, "center": None, "relevance": None}
     if "transductive_batchnorm" in config.defects:
         options["batchnorm"] = "transductive"
     elif config.bell.objective == "align":
@@ -375,4 +377,4 @@ def _draw(config: FreeConfig, pool: TeacherPool) -> Tensor:
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
     colours = [(record.mean, record.std) for record in pool.records]
     count, size, channels = config.memory.drawn_per_step, config.learner.image_size, config.learner.channels
-    return to_uint8(draw(colours, count, size, channels=channels, generator=generator))
+    return to_uint8(draw(colours, count, size, channels=channels, generator=generator, emblem_share=EMBLEMS))

@@ -15,6 +15,7 @@ from PIL import Image
 from hf_free import FreeConfig, MetaLearner
 from hf_free.data import load_labelled_images
 from hf_free.evaluation import evaluate
+from hf_free.learner.relevance import Relevance
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
@@ -250,9 +251,11 @@ def test_each_use_changes_what_a_trained_learner_says():
             projection=torch.nn.Linear(32, 10),
             answer_sizes=(5, 5),
         ).eval()
-        before, head = learner.embed(images), learner.config.head
+        learner.relevance = Relevance((5, 5), learner.feature_dim)
+        before, head, relevance = learner.embed(images), learner.config.head, learner.relevance
         change(learner)
         after = learner.embed(images)
         same = before.shape == after.shape and torch.allclose(before, after)
-        assert same == name.startswith("head: "), name
+        assert same == name.startswith(("head: ", "all teachers count alike")), name
+        assert (learner.relevance is relevance) == name.startswith(("head: ", "one view")), name
         assert (learner.config.head != head) == name.startswith("head: "), name

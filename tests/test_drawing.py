@@ -1,4 +1,4 @@
-"""What is drawn for which teachers: leaves, or strokes where the colours are those of writing."""
+"""What is drawn for which teachers: leaves and emblems, or strokes where the colours are those of writing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.drawing import draw, is_two_toned, picture_colours
+from hf_free.inversion.emblems import emblems
 from hf_free.inversion.strokes import strokes
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -19,7 +20,7 @@ def _generator():
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("kind", [dead_leaves, strokes])
+@pytest.mark.parametrize("kind", [dead_leaves, strokes, emblems])
 def test_same_seed_same_pictures_and_the_global_state_is_left_alone(kind):
     torch.manual_seed(7)
     state = torch.get_rng_state()
@@ -29,7 +30,7 @@ def test_same_seed_same_pictures_and_the_global_state_is_left_alone(kind):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("kind", [dead_leaves, strokes])
+@pytest.mark.parametrize("kind", [dead_leaves, strokes, emblems])
 @pytest.mark.parametrize("size", [8, 17, 64])
 def test_shape_and_range(kind, size):
     pictures = kind(5, size, generator=_generator())
@@ -84,6 +85,16 @@ def test_both_get_their_share():
     leaves, scribbles = drawn[:20], drawn[20:]
     assert leaves.mean((0, 2, 3)).tolist() == pytest.approx(IMAGENET[0], abs=0.02)
     assert scribbles.median() < 0.1  # a dark ground
+
+
+def test_a_share_of_the_pictures_of_anything_but_writing_are_emblems():
+    drawn = draw([IMAGENET, MNIST], 30, 16, channels=3, generator=_generator(), emblem_share=1 / 3)
+    generator = _generator()
+    mean, std = torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])
+    parts = [(dead_leaves, 10), (emblems, 5)]
+    expected = [kind(number, 16, generator=generator, mean=mean, std=std) for kind, number in parts]
+    torch.testing.assert_close(drawn[:15], torch.cat(expected))
+    torch.testing.assert_close(drawn[15:], strokes(15, 16, generator=generator, mean=MNIST[0][0], std=MNIST[1][0]))
 
 
 def test_no_colours_at_all():

@@ -58,7 +58,7 @@ def dead_leaves(
     """
     axis = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    picture = _colour(count, generator) + _texture(count, size, generator)
+    picture = random_colours(count, generator) + _texture(count, size, generator)
     for leaf in range(leaves):
         small = 0.6 if leaf > leaves // 2 else 1.0  # details lie on top
         radius = small * (uniform((count, 1, 1), 0, 1, generator) ** 1.5 * 0.9 + 0.06)
@@ -74,7 +74,7 @@ def dead_leaves(
         mask = mask * (uniform((count, 1, 1, 1), 0, 1, generator) < 0.8)
         slopes = 0.3 * torch.randn(2, count, 1, 1, generator=generator)
         shade = (u * slopes[0] + v * slopes[1]).clamp(-1, 1).unsqueeze(1)
-        leaf_colours = _colour(count, generator) + shade + 0.7 * _texture(count, size, generator)
+        leaf_colours = random_colours(count, generator) + shade + 0.7 * _texture(count, size, generator)
         picture = torch.lerp(picture, leaf_colours, mask)
     picture = picture - picture.mean((0, 2, 3), keepdim=True)
     picture = picture / picture.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
@@ -82,7 +82,7 @@ def dead_leaves(
     return (picture * per_channel[0] + per_channel[1]).clamp_(0, 1)
 
 
-def _colour(count: int, generator: torch.Generator) -> Tensor:
+def random_colours(count: int, generator: torch.Generator) -> Tensor:
     """A brightness and a smaller tint a picture -> (count, 3, 1, 1)."""
     bright = torch.randn(count, 1, 1, 1, generator=generator)
     return 0.9 * bright + 0.45 * torch.randn(count, 3, 1, 1, generator=generator)

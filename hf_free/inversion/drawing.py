@@ -1,7 +1,7 @@
-"""What a program draws for a teacher: leaves over each other, or strokes where its colours say black on white.
+"""What a program draws for a teacher: leaves and emblems, or strokes where its colours say black on white.
 
 A teacher's configuration holds mean and deviation of the pictures it was trained on. They give the colours, and tell
-writing from photographs without a look at either.
+writing from photographs without a look at either. Nothing that is known of a teacher tells photographs from signs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.inversion.emblems import emblems
 from hf_free.inversion.strokes import strokes
 
 LIKELY_MEAN, LIKELY_STD = (0.02, 0.98), (0.05, 0.45)
@@ -20,6 +21,10 @@ LIKELY_MEAN, LIKELY_STD = (0.02, 0.98), (0.05, 0.45)
 TWO_TONES = 0.5
 """Share of the greatest variance that values of a mean can have, from which on pictures count as two-toned.
 Photographs (ImageNet, CIFAR) have 0.2 to 0.3, road signs 0.4, Fashion-MNIST 0.6, Omniglot 0.7, MNIST 0.8."""
+
+EMBLEMS = 1 / 3
+"""Share of emblems among the pictures that are drawn beside recovered ones for teachers of anything but writing: worth
+a point or two on road signs, and nothing lost on photographs (docs/experiments.md)."""
 
 Colours = tuple[Sequence[float], Sequence[float]]
 """Mean and deviation a channel."""
@@ -47,7 +52,15 @@ def is_two_toned(mean: Sequence[float], std: Sequence[float]) -> bool:
     return sum(shares) / len(shares) > TWO_TONES
 
 
-def draw(colours: Sequence[Colours], count: int, size: int, *, channels: int, generator: torch.Generator) -> Tensor:
+def draw(
+    colours: Sequence[Colours],
+    count: int,
+    size: int,
+    *,
+    channels: int,
+    generator: torch.Generator,
+    emblem_share: float = 0.0,
+) -> Tensor:
     """Draw pictures for teachers: strokes for those of writing, leaves for the others, as many as there are of each.
 
     Args:
@@ -56,6 +69,7 @@ def draw(colours: Sequence[Colours], count: int, size: int, *, channels: int, ge
         size: Height and width in pixels.
         channels: 1 or 3.
         generator: CPU generator.
+        emblem_share: Share of those others' pictures that are emblems instead.
 
     Returns:
         (count, channels, size, size) in [0, 1], those for teachers of writing last.
@@ -64,8 +78,14 @@ def draw(colours: Sequence[Colours], count: int, size: int, *, channels: int, ge
     writing = [given for given in likely if is_two_toned(*given)]
     others = [given for given in likely if not is_two_toned(*given)]
     of_strokes = round(count * len(writing) / len(likely))
+    of_emblems = round(emblem_share * (count - of_strokes))
+    of_leaves = count - of_strokes - of_emblems
     drawn = []
-    for draw_kind, group, number in ((dead_leaves, others, count - of_strokes), (strokes, writing, of_strokes)):
+    for draw_kind, group, number in (
+        (dead_leaves, others, of_leaves),
+        (emblems, others, of_emblems),
+        (strokes, writing, of_strokes),
+    ):
         if number:
             mean, std = _mean_colours(group)
             drawn.append(draw_kind(number, size, generator=generator, mean=mean, std=std))

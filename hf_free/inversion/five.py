@@ -231,7 +231,7 @@ class Five:
         return {name: getattr(self.config, name) for name in INVERSION_TERMS}
 
     def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of the terms that the inner loop follows; statistics count as far as pictures are recognised.
+        """The weighted sum that the inner loop follows; statistics count as far as the pictures are recognised.
 
         In five steps both cannot be had from any teacher: a high weight for the statistics alone leaves a deep one
         unconvinced, a low one leaves the pictures of a shallow one glaring (docs/experiments.md).

@@ -35,38 +35,57 @@ def strokes(
     Returns:
         (count, 3, size, size) in [0, 1].
     """
-    ink = _ink(count, size, generator) * uniform((count, 1, 1), 0.75, 1.15, generator)
+    ink = ink_of(count, size, generator) * uniform((count, 1, 1), 0.75, 1.15, generator)
     mean, std = (torch.as_tensor(value, dtype=torch.float32).expand(3).view(1, 3, 1, 1) for value in (mean, std))
     contrast = std / ink.std().clamp_min(1e-6) * torch.where(mean > 0.5, -1.0, 1.0)
     ground = mean - contrast * ink.mean()
     return (ground + contrast * ink.unsqueeze(1)).clamp_(0, 1)
 
 
-def _ink(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """How much ink lies where -> (count, size, size), 0 to 1."""
+def ink_of(
+    count: int,
+    size: int,
+    generator: torch.Generator,
+    *,
+    strokes: int = STROKES,
+    scale: float = 1.0,
+    widths: tuple[float, float] = (0.03, 0.12),
+    softnesses: tuple[float, float] = (0.015, 0.06),
+) -> Tensor:
+    """How much ink lies where -> (count, size, size), 0 to 1.
+
+    Args:
+        count: Number of pictures.
+        size: Height and width in pixels.
+        generator: CPU generator.
+        strokes: Strokes of a picture at most.
+        scale: Factor on their size.
+        widths: Range of half a stroke's width, where a picture is 2 wide.
+        softnesses: Range of the width of a stroke's edge, likewise.
+    """
     axis = torch.linspace(-1, 1, size)
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(1, size * size, 2).expand(count, -1, -1)
-    width, softness = uniform((count, 1), 0.03, 0.12, generator), uniform((count, 1), 0.015, 0.06, generator)
-    number = torch.randint(1, STROKES + 1, (count, 1), generator=generator)
+    width, softness = uniform((count, 1), *widths, generator), uniform((count, 1), *softnesses, generator)
+    number = torch.randint(1, strokes + 1, (count, 1), generator=generator)
     ink = torch.zeros(count, size * size)
-    for place, points in enumerate(_curves(count, generator).unbind(1)):
-        distance = torch.cdist(pixels, points).amin(2)
+    for place, points in enumerate(_curves(count, strokes, generator).unbind(1)):
+        distance = torch.cdist(pixels, scale * points).amin(2)
         ink = torch.maximum(ink, torch.sigmoid((width - distance) / softness) * (place < number))
     return ink.view(count, size, size)
 
 
-def _curves(count: int, generator: torch.Generator) -> Tensor:
-    """Points along cubic Bézier curves -> (count, STROKES, POINTS, 2); half of them begin where one ended."""
-    corners = uniform((count, STROKES, 4, 2), -1, 1, generator)
+def _curves(count: int, strokes: int, generator: torch.Generator) -> Tensor:
+    """Points along cubic Bézier curves -> (count, strokes, POINTS, 2); half of them begin where one ended."""
+    corners = uniform((count, strokes, 4, 2), -1, 1, generator)
     start, end = corners[:, :, :1], corners[:, :, 3:]
     along = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]).view(1, 1, 4, 1)
     straight = torch.lerp(start, end, along)
-    is_bent = (uniform((count, STROKES, 1, 1), 0, 1, generator) < 0.7).float()
-    bend = is_bent * uniform((count, STROKES, 1, 1), 0, 1.3, generator)
+    is_bent = (uniform((count, strokes, 1, 1), 0, 1, generator) < 0.7).float()
+    bend = is_bent * uniform((count, strokes, 1, 1), 0, 1.3, generator)
     inner = straight + (corners - straight) * bend
     controls = torch.cat([start, inner[:, :, 1:3], end], 2)
-    is_joined = uniform((count, STROKES, 1), 0, 1, generator) < 0.5
-    for place in range(1, STROKES):
+    is_joined = uniform((count, strokes, 1), 0, 1, generator) < 0.5
+    for place in range(1, strokes):
         controls[:, place, 0] = torch.where(is_joined[:, place], controls[:, place - 1, 3], controls[:, place, 0])
     t = torch.linspace(0, 1, POINTS).view(-1, 1)
     weights = torch.cat([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], 1)  # Bernstein polynomials

@@ -175,6 +175,24 @@ def refine_on_queries(
     return classifier
 
 
+def fit_weighted(fit: Head, support: Tensor, labels: Tensor, n_way: int, factors: Tensor | None) -> LinearClassifier:
+    """Fit a head to features of which each dimension is multiplied by a factor, for use on features without factors.
+
+    Args:
+        fit: The head.
+        support: Support features (E, S, D) of length 1, which the factors must leave at that length, as those of
+            `hf_free.learner.relevance` do: then the factors can move into the weights, and no query needs them.
+        labels: (E, S).
+        n_way: Number of classes N.
+        factors: (E, D); None multiplies by nothing.
+    """
+    if factors is None:
+        return fit(support, labels, n_way)
+    factors = factors.unsqueeze(1)
+    classifier = fit(support * factors, labels, n_way)
+    return LinearClassifier(classifier.weight * factors, classifier.bias)
+
+
 HEADS: dict[str, Head] = {
     "nearest_mean": fit_nearest_mean,
     "ridge": fit_ridge,

@@ -2,7 +2,7 @@
 
 A learner's repository holds three files: `config.json` in timm's own form with an extra `hf_free` block,
 `model.safetensors` with exactly the backbone's timm keys (so `timm.create_model("hf-hub:org/name")` loads it after
-`import hf_free`), and `hf_free.safetensors` with the projection and the centre, which may be empty.
+`import hf_free`), and `hf_free.safetensors` with projection, centre and relevance, which may be empty.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from hf_free.learner.adapted import (
     with_support_statistics,
 )
 from hf_free.learner.embedding import joint_embedding
-from hf_free.learner.heads import get_head, normalize_features
+from hf_free.learner.heads import fit_weighted, get_head, normalize_features
 from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
 from hf_free.learner.network import build_backbone, pretrained_timm
+from hf_free.learner.relevance import Relevance
 from hf_free.learner.repository import (
     CONFIG,
     EXTRA_WEIGHTS,
@@ -46,6 +47,7 @@ from hf_free.learner.repository import (
     plain_tensors,
     read_config,
     read_tensors,
+    take_part,
 )
 
 __all__ = ["AdaptedClassifier", "MetaLearner"]
@@ -70,6 +72,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         answer_sizes: Number of answers of each teacher in the projection's output; with them the embedding joins
             predicted answers and features (`hf_free.learner.embedding`), else it is the projection's output.
         center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
+        relevance: Weighs the teachers' answers by an episode's support; None lets all count alike.
         batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
         mean: Mean a channel that pictures in [0, 1] are normalised with.
         std: Deviation a channel, likewise.
@@ -97,6 +100,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         projection: nn.Linear | None = None,
         answer_sizes: Sequence[int] | None = None,
         center: Tensor | None = None,
+        relevance: Relevance | None = None,
         batchnorm: BatchNormMode = "running",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -113,6 +117,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         self.backbone = build_backbone(self.config, self.model_args, mean, std)
         self.projection = projection
         self.answer_sizes = None if answer_sizes is None else tuple(answer_sizes)
+        self.relevance = relevance
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("center", center)
@@ -152,6 +157,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
                 "projection": other.projection,
                 "answer_sizes": other.answer_sizes,
                 "center": other.center,
+                "relevance": other.relevance,
                 "mean": other.mean.flatten().tolist(),
                 "std": other.std.flatten().tolist(),
                 "model_args": other.model_args,
@@ -247,8 +253,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         if self.config.head == "maml":
             learner, classifier = fine_tune(learner, images, labels, len(classes))
         else:
-            features = learner.embed(images)
-            classifier = get_head(self.config.head)(features[None], labels[None], len(classes))
+            support = learner.embed(images)[None]
+            factors = None if learner.relevance is None else learner.relevance(support)
+            classifier = fit_weighted(get_head(self.config.head), support, labels[None], len(classes), factors)
         return AdaptedClassifier(learner, classifier.weight[0], classifier.bias[0], classes)
 
     def hf_free_block(self) -> dict[str, Any]:
@@ -263,6 +270,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             else {"bias": self.projection.bias is not None, "shape": list(self.projection.weight.shape)},
             "answer_sizes": None if self.answer_sizes is None else list(self.answer_sizes),
             "centered": self.center is not None,
+            "relevance": self.relevance is not None,
         }
         return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
 
@@ -380,16 +388,15 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
         options["views"] = described.get("views", ["identity"])
         declared, centered = described.pop("projection"), described.pop("centered")
-        described.pop("feature_dim")
-        projection = None
+        width = described.pop("feature_dim")
+        projection, relevance = None, None
         if declared is not None:
             outputs, inputs = declared["shape"]
             projection = nn.Linear(inputs, outputs, bias=declared["bias"])
-            part = {
-                key.removeprefix("projection."): extra[key] for key in list(extra) if key.startswith("projection.")
-            }
-            extra = {key: value for key, value in extra.items() if not key.startswith("projection.")}
-            load_strictly(projection, part, f"{source} ({EXTRA_WEIGHTS})")
+            load_strictly(projection, take_part(extra, "projection"), f"{source} ({EXTRA_WEIGHTS})")
+        if described.pop("relevance", False):  # learners of before have no such key
+            relevance = Relevance(options["answer_sizes"] or (), width)
+            load_strictly(relevance, take_part(extra, "relevance"), f"{source} ({EXTRA_WEIGHTS})")
         center = extra.pop("center", None)
         if extra or (center is None) == centered:
             raise LearnerError(
@@ -401,6 +408,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             {key: value for key, value in block.items() if key not in ("format_version", "learner")},
             projection=projection,
             center=center,
+            relevance=relevance,
             mean=content["pretrained_cfg"]["mean"],
             std=content["pretrained_cfg"]["std"],
             model_args=content.get("model_args"),

@@ -79,6 +79,12 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
         raise LearnerError(f"{source}: {path.name} is damaged: {error}", action="download or save it again") from None
 
 
+def take_part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Take a part's tensors out of a learner's, under the names that the part itself gives them."""
+    keys = [key for key in tensors if key.startswith(f"{name}.")]
+    return {key.removeprefix(f"{name}."): tensors.pop(key) for key in keys}
+
+
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load weights with exactly the module's keys and shapes.
 
