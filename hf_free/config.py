@@ -131,8 +131,8 @@ class MemoryConfig:
     max_images: int = Field(default=40_000, ge=1)
     """Images held at most; the oldest tasks make room."""
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
-    """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are asked
-    about them too."""
+    """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are
+    asked about them too."""
     held_out_images: int = Field(default=512, ge=2)
     """Pictures kept aside at most to choose the best checkpoint with; one for four that the memory was given."""
 
