@@ -20,6 +20,7 @@ from hf_free.learner.network import build_backbone, check_timm_start
 from hf_free.licences import licence_notes, listed
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
+from hf_free.redaction import privacy_notes
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
 
@@ -205,12 +206,7 @@ def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list
     """Licences, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
     notes += licence_notes([(record.reference, record.license) for record in records])
-    hidden = [record.reference for record in records if record.private or record.gated]
-    if hidden and not config.hub.name_private_teachers:
-        notes.append(f"private or gated: {listed(hidden)}; not named in the card (see hub.name_private_teachers)")
-    if hidden and config.hub.card_images:
-        notes.append("the card will show pictures recovered from private or gated teachers (--card-images)")
-    return notes
+    return notes + privacy_notes(records, config.hub)
 
 
 def _notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hf_free.licences import listed
+
+if TYPE_CHECKING:
+    from hf_free.config import HubConfig
+    from hf_free.teachers.teacher import TeacherRecord
 
 PRIVATE = "a private teacher"
 UNLOADED = "a teacher that could not be loaded"
@@ -57,6 +63,17 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     if public.get("results"):  # a folder that lost its path may be one that was measured before; the later one counts
         public["results"] = list({(r.get("dataset"), r.get("split")): r for r in public["results"]}.values())
     return _walk(public, scrub)
+
+
+def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]:
+    """Which teachers the card will not name, and whether it will show their pictures all the same."""
+    hidden = [record.reference for record in records if record.private or record.gated]
+    notes = []
+    if hidden and not hub.name_private_teachers:
+        notes.append(f"private or gated: {listed(hidden)}; not named in the card (see hub.name_private_teachers)")
+    if hidden and hub.card_images:
+        notes.append("the card will show pictures recovered from private or gated teachers (--card-images)")
+    return notes
 
 
 def is_hidden(teacher: Mapping[str, Any]) -> bool:

@@ -35,7 +35,7 @@ from hf_free.licences import licence_notes
 from hf_free.memory import TaskMemory
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress, RunProgress
-from hf_free.redaction import is_local
+from hf_free.redaction import is_local, privacy_notes
 from hf_free.run_folder import RunFolder
 from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
 from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 5
 """Recoveries in a row that may come to nothing before a teacher is left alone."""
+
+HARDLY_TRAINED = 0.7
+"""Share of what the teachers' answers vary by that is not predicted, above which a run says so; finished runs are at
+0.05 to 0.4, knowing nothing is 1."""
 
 ASIDE = 0.25
 """Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
@@ -108,7 +112,7 @@ def train(
             fetched=fetching.show,
             meanwhile=None if resume else warm_up.step,
         )
-    _note_teachers(pool, state)
+    _note_teachers(pool, config, state)
     _check_enough(pool, state, config)
     sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)
@@ -175,6 +179,7 @@ def train(
     draw_teacher_views(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     learner.eval()
     save_checkpoint(run, accelerator, bell, memory, held_out, state)
+    _note_if_hardly_trained(run)
     gone = _leave_out_silent(learner, sheet, memory, pool, state)
     learner.relevance = learn_relevance(learner, sheet, memory, gone) if config.bell.relevance else None
     known = known_teachers(elder, pool.records, sheet, without=gone)
@@ -199,12 +204,24 @@ def _leave_out_silent(
     return gone
 
 
-def _note_teachers(pool: TeacherPool, state: RunState) -> None:
-    """Say which teachers are left out, and what there is to know of the licences of the others."""
-    for note in licence_notes([(record.reference, record.license) for record in pool.records]):
+def _note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState) -> None:
+    """Say which teachers are left out, and what there is to know of licences and names of the others."""
+    licences = licence_notes([(record.reference, record.license) for record in pool.records])
+    for note in [*licences, *privacy_notes(pool.records, config.hub)]:
         logging.getLogger(__name__).warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason.split("\n")[0].removeprefix(f"{reference} "))
+
+
+def _note_if_hardly_trained(run: RunFolder) -> None:
+    """Say so where a learner cannot predict its teachers' answers yet; only recipes that predict them log how far."""
+    left = [row["answers"] for row in run.read_log() if "answers" in row][-1:]
+    if left and left[0] > HARDLY_TRAINED:
+        logging.getLogger(__name__).warning(
+            "hardly trained: %.0f %% of what the teachers' answers vary by is not predicted yet; give it more --steps "
+            "or --max-minutes",
+            100 * left[0],
+        )
 
 
 def _unmistakable(reference: str) -> str:

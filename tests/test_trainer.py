@@ -591,13 +591,28 @@ def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_reposito
     monkeypatch.chdir(tmp_path)
     train(FreeConfig.from_dict(merge(TINY, {"models": ["lab/a", "lab/b", "lab/c"]})), output=tmp_path / "run")
     said = [record.message for record in caplog.records if record.name == "hf_free.trainer"]
-    assert said == [
+    assert said[:3] == [
         "non-commercial licence: lab/a (cc-by-nc-4.0); a learner made of them may be bound by it",
         "no licence stated: lab/b; ask the authors before you publish a learner",
         "left out: ./lab/c: has a constant output",
     ]
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "- c: has a constant output\n" in card
+
+
+def test_a_run_that_learned_hardly_anything_says_so(tmp_path, caplog):
+    pool = _pool()
+    run = tmp_path / "run"
+    train(FreeConfig.from_dict(merge(TINY, {"trainer": {"steps": 2}})), output=run, pool=pool)
+    last = RunFolder(run).read_log()[-1]
+    assert last["answers"] > 0.7
+    said = f"hardly trained: {100 * last['answers']:.0f} % of what the teachers' answers vary by is not predicted yet"
+    assert said in caplog.text
+    caplog.clear()
+    log = (run / "log.jsonl").read_text(encoding="utf-8")
+    (run / "log.jsonl").write_text(log.replace(f'"answers": {last["answers"]}', '"answers": 0.1'), encoding="utf-8")
+    train(FreeConfig.from_dict(merge(TINY, {"trainer": {"steps": 2}})), output=run, pool=pool, resume=True)
+    assert "hardly trained" not in caplog.text
 
 
 def test_fewer_than_two_tasks_to_begin_with(tmp_path):
