@@ -190,6 +190,7 @@ REFUSALS = {
     "one segment": ("'plain'", "without an organisation", "org/plain"),
     "parent folder": ("'../plain'", "is a local folder that does not exist", "check the path"),
     "only pickles": ("'alice/pickles'", r"has only pickled weights (model.pth, pytorch_model.bin)", "convert"),
+    "another library": ("'alice/bert'", "main (a model of transformers) has only pickled weights", "convert"),
     "no weights": ("'alice/empty'", "has no config.json and no model.safetensors", "choose another"),
 }
 
@@ -199,6 +200,8 @@ def test_refusals_name_the_cause(hub, tokens, ask, tmp_path):
     hub.add_repo("alice/ask", FILES, gated=True)
     hub.add_repo("alice/plain", FILES)
     hub.add_repo("alice/pickles", {"config.json": CONFIG, "pytorch_model.bin": b"p", "model.pth": b"p"})
+    card = b"---\nlibrary_name: transformers\n---\n"
+    hub.add_repo("alice/bert", {"config.json": CONFIG, "pytorch_model.bin": b"p", "README.md": card})
     hub.add_repo("alice/empty", {"a.txt": b"a"})
     start = len(hub.requests)
     answers = ask(*(f"fetch_snapshot, {arguments}" for arguments, _, _ in REFUSALS.values()))

@@ -296,7 +296,8 @@ def _from_hub(
             f"the Hub answers with the impossible commit {commit!r} for {repo_id}", action="check HF_ENDPOINT"
         )
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    _check_present(f"{repo_id}@{revision}", siblings, required)
+    kind = f" (a model of {info.library_name})" if info.library_name not in (None, "timm") else ""
+    _check_present(f"{repo_id}@{revision}{kind}", siblings, required)
     names = [*required, *(name for name in optional if name in siblings)]
     files = {name: _expected(siblings[name], repo_id) for name in names}
     headers = build_hf_headers(token=token or False, library_name="hf-free")
