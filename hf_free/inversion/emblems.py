@@ -25,6 +25,9 @@ FIGURE_STROKES = 4
 FIGURE_SIZE = 0.6
 """Size of a figure among those of bare strokes: it stands on the plate."""
 
+FIGURE_PEN = 1.6
+"""Its strokes are wider than a pen's."""
+
 LIGHT = (0.25, 1.3)
 """Range of the factor on a picture's brightness: shade and sun."""
 
@@ -50,15 +53,7 @@ def emblems(
     inside = _plates(count, size, generator).unsqueeze(1)
     softness = uniform((count, 1, 1, 1), 0.02, 0.1, generator)
     rim = uniform((count, 1, 1, 1), 0.0, 0.3, generator)
-    figure = ink_of(
-        count,
-        size,
-        generator,
-        strokes=FIGURE_STROKES,
-        scale=FIGURE_SIZE,
-        widths=(0.05, 0.2),
-        softnesses=(0.02, 0.08),
-    ).unsqueeze(1)
+    figure = ink_of(count, size, generator, strokes=FIGURE_STROKES, scale=FIGURE_SIZE, pen=FIGURE_PEN).unsqueeze(1)
     picture = _grounds(count, size, generator)
     for mask in (torch.sigmoid(inside / softness), torch.sigmoid((inside - rim) / softness), figure):
         colours = (0.5 + 0.28 * random_colours(count, generator)).clamp(0, 1)

@@ -2,8 +2,8 @@
 
 A picture is one to five curved strokes of one width. Lake, Salakhutdinov & Tenenbaum ("Human-level concept learning
 through probabilistic program induction", Science 2015) draw characters by strokes whose shapes are learned from
-people's pens; here no pen was looked at, and every number is made up. Ground and ink are those that give the batch
-the mean and deviation which the teachers were trained with.
+people's pens; here no pen was looked at. The mean and deviation which the teachers were trained with say how much ink
+there is, and so how wide a stroke is on average, and the shades of ground and ink; every other number is made up.
 """
 
 from __future__ import annotations
@@ -18,6 +18,15 @@ STROKES = 5
 
 POINTS = 32
 """Points of a stroke that distances are measured to; on 32 pixels they lie closer together than a stroke is wide."""
+
+WIDTHS, SOFTNESSES = (0.03, 0.12), (0.015, 0.06)
+"""Ranges of half a stroke's width and of its edge's, where a picture is 2 wide, of a pen of 1."""
+
+SHARE_OF_PEN = 0.15
+"""Share of ink that a pen of 1 leaves, measured on 28 to 64 pixels; it is nearly in proportion to the pen."""
+
+PENS = (0.3, 3.0)
+"""Range of the pen: thinner strokes vanish between pixels, wider ones are blots."""
 
 
 def strokes(
@@ -35,11 +44,21 @@ def strokes(
     Returns:
         (count, 3, size, size) in [0, 1].
     """
-    ink = ink_of(count, size, generator) * uniform((count, 1, 1), 0.75, 1.15, generator)
     mean, std = (torch.as_tensor(value, dtype=torch.float32).expand(3).view(1, 3, 1, 1) for value in (mean, std))
+    pen = min(max(ink_share(mean, std) / SHARE_OF_PEN, PENS[0]), PENS[1])
+    ink = ink_of(count, size, generator, pen=pen) * uniform((count, 1, 1), 0.75, 1.15, generator)
     contrast = std / ink.std().clamp_min(1e-6) * torch.where(mean > 0.5, -1.0, 1.0)
     ground = mean - contrast * ink.mean()
     return (ground + contrast * ink.unsqueeze(1)).clamp_(0, 1)
+
+
+def ink_share(mean: Tensor, std: Tensor) -> float:
+    """Share of the pixels that ink covers in pictures of that mean and deviation, of nothing but ink and ground.
+
+    Ink of strength a on a share p of the pixels has the mean m = p a and the variance p (1 - p) a^2 = m^2 (1 / p - 1).
+    """
+    ink = torch.where(mean > 0.5, 1 - mean, mean)  # the ground is white or black
+    return (ink.square() / (ink.square() + std.square()).clamp_min(1e-12)).mean().item()
 
 
 def ink_of(
@@ -49,8 +68,7 @@ def ink_of(
     *,
     strokes: int = STROKES,
     scale: float = 1.0,
-    widths: tuple[float, float] = (0.03, 0.12),
-    softnesses: tuple[float, float] = (0.015, 0.06),
+    pen: float = 1.0,
 ) -> Tensor:
     """How much ink lies where -> (count, size, size), 0 to 1.
 
@@ -60,12 +78,11 @@ def ink_of(
         generator: CPU generator.
         strokes: Strokes of a picture at most.
         scale: Factor on their size.
-        widths: Range of half a stroke's width, where a picture is 2 wide.
-        softnesses: Range of the width of a stroke's edge, likewise.
+        pen: Factor on their width.
     """
     axis = torch.linspace(-1, 1, size)
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(1, size * size, 2).expand(count, -1, -1)
-    width, softness = uniform((count, 1), *widths, generator), uniform((count, 1), *softnesses, generator)
+    width, softness = (pen * uniform((count, 1), *bounds, generator) for bounds in (WIDTHS, SOFTNESSES))
     number = torch.randint(1, strokes + 1, (count, 1), generator=generator)
     ink = torch.zeros(count, size * size)
     for place, points in enumerate(_curves(count, strokes, generator).unbind(1)):
