@@ -161,7 +161,8 @@ class BellConfig:
     """Softmax temperature of the distillation divergences."""
     relevance: bool = True
     """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
-    pictures recovered from them."""
+    pictures recovered from them. Old teachers of a learner that is continued count as they are; the head `maml` has
+    no use for it."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
     """Cross-task episodes an update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from hf_free.errors import DatasetError
 from hf_free.learner.heads import (
     LinearClassifier,
+    fit_weighted,
     get_head,
     normalize_features,
     refine_on_queries,
@@ -147,11 +148,11 @@ def score_episodes(
     for support_at, query_at in zip(episodes.support.split(batch), episodes.query.split(batch), strict=True):
         support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
         query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
-        if relevance is not None:
-            factors = relevance(support).unsqueeze(1)
-            support, query = support * factors, query * factors
         labels = support_labels.expand(len(support), -1)
-        classifier: LinearClassifier = fit(support, labels, n_way)
+        factors = None if relevance is None else relevance(support)
+        if soft_kmeans and factors is not None:
+            support, query, factors = support * factors.unsqueeze(1), query * factors.unsqueeze(1), None
+        classifier: LinearClassifier = fit_weighted(fit, support, labels, n_way, factors)
         if soft_kmeans:
             classifier = refine_on_queries(support, labels, query, n_way)
         right = scores_of_normalized(classifier, query).argmax(-1) == query_labels

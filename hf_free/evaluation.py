@@ -257,6 +257,8 @@ def _add_per_episode(
 ) -> None:
     """Rows of a learner whose features depend on the episode: MAML, or BatchNorm statistics of the episode."""
     learner = copy.deepcopy(learner)
+    if batchnorm != learner.batchnorm:
+        learner.relevance = None  # it was learned from features of the learner's own way
     learner.batchnorm = batchnorm
     learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}

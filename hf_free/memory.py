@@ -89,6 +89,13 @@ class TaskMemory:
         pairs = zip(ids.tolist(), groups, strict=True)
         return {label: group for label, group in pairs if label != NO_CLASS and len(group) >= least}
 
+    def recovered(self) -> tuple[Tensor, Tensor]:
+        """Positions (N,) of the pictures that were recovered, not drawn, and the teacher (N,) of each, on the CPU."""
+        held = self.class_ids[: len(self)].cpu()
+        places = (held != NO_CLASS).nonzero().flatten()
+        teachers = torch.tensor([key.teacher for key in self.classes], dtype=torch.long)
+        return places, teachers[held[places]]
+
     def save(self, path: Path) -> None:
         """Write the memory as one safetensors file."""
         held = len(self)

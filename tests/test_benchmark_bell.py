@@ -251,7 +251,7 @@ def test_each_use_changes_what_a_trained_learner_says():
             projection=torch.nn.Linear(32, 10),
             answer_sizes=(5, 5),
         ).eval()
-        learner.relevance = Relevance((5, 5), learner.feature_dim)
+        learner.relevance = Relevance((5, 5), learner.backbone_dim)
         before, head, relevance = learner.embed(images), learner.config.head, learner.relevance
         change(learner)
         after = learner.embed(images)

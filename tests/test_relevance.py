@@ -4,83 +4,120 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pico import pico_teacher
+from sklearn.covariance import ledoit_wolf
 from torch import nn
 
-from hf_free.config import LearnerConfig
+from hf_free.config import FreeConfig, LearnerConfig
+from hf_free.data import LabelledImages
 from hf_free.episodes import sample_episodes, score_episodes
-from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.evaluation import evaluate
+from hf_free.inversion.task import Health, RecoveredTask, to_uint8
+from hf_free.learner import LearnerError
 from hf_free.learner.distill import AnswerSheet, drop_teachers
 from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import HEADS, fit_weighted, normalize_features, scores
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.relevance import SHRINKAGE, TEMPERATURE, Relevance, learn_relevance
+from hf_free.learner.relevance import TEMPERATURE, Relevance, learn_relevance, shrunk_covariance
 from hf_free.memory import TaskMemory
+from hf_free.teachers.pool import TeacherPool
+from hf_free.trainer import train
 
-SIZES = (3, 2, 4)
-WIDTH = sum(SIZES) + 5
+SIZES, FEATURES = (3, 2, 4), 5
+WIDTH = sum(SIZES) + FEATURES
 
 
 def _embeddings(count, seed=0):
     """Embeddings as the learner makes them, of length 1."""
     generator = torch.Generator().manual_seed(seed)
     answers = 2 * torch.randn(count, sum(SIZES), generator=generator)
-    return normalize_features(joint_embedding(answers, torch.randn(count, 5, generator=generator), SIZES))
+    return normalize_features(joint_embedding(answers, torch.randn(count, FEATURES, generator=generator), SIZES))
 
 
 def _fitted(embeddings, teachers):
-    relevance = Relevance(SIZES, WIDTH)
+    relevance = Relevance(SIZES, FEATURES)
     relevance.fit(embeddings, teachers)
     return relevance
 
 
+def _apart(count=90):
+    """Three teachers, each with a feature that its pictures have more of."""
+    embeddings, teachers = _embeddings(count), torch.arange(count) % 3
+    return embeddings + torch.eye(WIDTH)[-3:][teachers], teachers
+
+
 def test_the_linear_map_is_the_ratio_of_two_normal_densities():
-    embeddings, teachers = _embeddings(300).double(), torch.arange(300) % 3
-    embeddings[teachers == 1, 0] += 0.5
-    relevance = _fitted(embeddings.float(), teachers)
-    means = torch.stack([embeddings[teachers == t].mean(0) for t in range(3)])
-    covariance = sum(torch.outer(x - means[t], x - means[t]) for x, t in zip(embeddings, teachers, strict=True)) / 299
-    covariance += (SHRINKAGE * covariance.diagonal().mean() + 1e-8) * torch.eye(WIDTH)
-    seen = _embeddings(4, seed=1).double()
-    overall = torch.distributions.MultivariateNormal(embeddings.mean(0), covariance).log_prob(seen)
+    embeddings, teachers = _apart(300)
+    relevance = _fitted(embeddings, teachers)
+    features = embeddings[:, -FEATURES:].double()
+    means = torch.stack([features[teachers == t].mean(0) for t in range(3)])
+    covariance = shrunk_covariance(features - means[teachers])
+    seen = _embeddings(4, seed=1)
+    overall = torch.distributions.MultivariateNormal(features.mean(0), covariance)
     for t in range(3):
-        expected = torch.distributions.MultivariateNormal(means[t], covariance).log_prob(seen) - overall
-        found = seen.float() @ relevance.weight[t] + relevance.bias[t]
-        torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-2)
+        own = torch.distributions.MultivariateNormal(means[t], covariance)
+        last = seen[:, -FEATURES:].double()
+        expected = own.log_prob(last) - overall.log_prob(last)
+        found = seen[:, -FEATURES:] @ relevance.weight[t] + relevance.bias[t]
+        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "width"), [(200, 10), (30, 60), (5, 80)])
+def test_shrunk_covariance_is_that_of_a_library(count, width):
+    samples = torch.randn(count, width, generator=torch.Generator().manual_seed(0)).double()
+    samples = samples * torch.linspace(0.5, 2, width)
+    expected, _ = ledoit_wolf(samples.numpy(), assume_centered=True)
+    torch.testing.assert_close(shrunk_covariance(samples), torch.from_numpy(expected))
 
 
 def test_factors_are_roots_of_the_softmax_of_the_mean_over_the_support():
-    relevance = _fitted(_embeddings(90) + 0.3 * torch.eye(WIDTH)[:3].repeat(30, 1), torch.arange(90) % 3)
+    relevance = _fitted(*_apart())
     support = _embeddings(10, seed=2).view(2, 5, WIDTH)
     factors = relevance(support)
     assert factors.shape == (2, WIDTH)
     for episode in range(2):
-        likely = [(relevance.weight[t] @ x + relevance.bias[t]).item() for t in range(3) for x in support[episode]]
+        seen = support[episode][:, -FEATURES:]
+        likely = [(relevance.weight[t] @ x + relevance.bias[t]).item() for t in range(3) for x in seen]
         means = torch.tensor(likely).view(3, 5).mean(1) / TEMPERATURE
         per_teacher = (3 * means.softmax(0)).sqrt().tolist()
-        expected = [factor for factor, size in zip(per_teacher, SIZES, strict=True) for _ in range(size)] + [1.0] * 5
-        assert factors[episode].tolist() == pytest.approx(expected, rel=1e-4)
+        expected = [factor for factor, size in zip(per_teacher, SIZES, strict=True) for _ in range(size)]
+        assert factors[episode].tolist() == pytest.approx([*expected, *[1.0] * FEATURES], rel=1e-4)
 
 
 def test_support_like_a_teachers_pictures_raises_that_teacher():
     embeddings, teachers = _embeddings(300), torch.arange(300) % 3
-    embeddings[teachers == 2, -1] += 3.0
+    embeddings[teachers == 2, -1] += 5.0
     relevance = _fitted(embeddings, teachers)
     first, _, last = relevance(embeddings[teachers == 2][None, :5])[0, [0, 3, 5]].tolist()
     assert last > 1.3 > 0.9 > first
 
 
-def test_teachers_alike_count_alike_and_one_without_pictures_takes_no_side():
-    embeddings = _embeddings(2000)
-    factors = _fitted(embeddings, torch.arange(2000) % 3)(embeddings[None, :5])
-    assert factors.flatten().tolist() == pytest.approx([1.0] * WIDTH, abs=0.02)
-    relevance = _fitted(embeddings, 2 * (torch.arange(2000) % 2))
-    assert relevance.weight[1].abs().max() == relevance.bias[1].abs() == 0
-    assert Relevance(SIZES, WIDTH)(embeddings[None, :5]).tolist() == [[1.0] * WIDTH]  # not fitted: all alike
+@pytest.mark.parametrize(("pictures", "features"), [(2000, FEATURES), (120, 60), (30, 200)])
+def test_teachers_of_one_domain_count_alike_however_few_pictures_there_are(pictures, features):
+    generator = torch.Generator().manual_seed(1)
+    seen = torch.randn(pictures + 5, features, generator=generator)
+    relevance = Relevance(SIZES, features)
+    relevance.fit(seen[:-5], torch.arange(pictures) % 3)
+    squares = relevance(seen[None, -5:])[0, [0, 3, 5]].square()
+    assert squares.tolist() == pytest.approx([1.0] * 3, abs=0.3)
+
+
+def test_a_teacher_without_pictures_counts_as_it_would_alone():
+    """Between two domains that are far apart it must not be lost: nobody knows which of them it is of."""
+    generator = torch.Generator().manual_seed(0)
+    seen, teachers = torch.randn(400, FEATURES, generator=generator), 2 * (torch.arange(400) % 2)
+    seen[teachers == 2] += 30.0
+    relevance = Relevance(SIZES, FEATURES)
+    relevance.fit(seen, teachers)
+    first, unknown, last = relevance(seen[teachers == 2][None, :5])[0, [0, 3, 5]].square().tolist()
+    assert unknown == 1
+    assert [first, last] == pytest.approx([0, 2], abs=1e-3)
+    assert Relevance(SIZES, FEATURES)(seen[None, :5]).tolist() == [[1.0] * WIDTH]  # nothing known at all
 
 
 @pytest.mark.parametrize("head", sorted(HEADS))
 def test_factors_in_the_weights_are_factors_on_the_queries(head):
-    relevance = _fitted(_embeddings(90) + torch.eye(WIDTH)[:3].repeat(30, 1), torch.arange(90) % 3)
+    relevance = _fitted(*_apart())
     support, queries = _embeddings(6, seed=3)[None], _embeddings(8, seed=4)[None]
     labels = torch.tensor([[0, 1, 2, 0, 1, 2]])
     factors = relevance(support)
@@ -119,9 +156,10 @@ def test_it_is_learned_from_the_recovered_pictures_alone():
     learner, memory = _learner(), _memory()
     relevance = learn_relevance(learner, AnswerSheet(SIZES), memory)
     images = torch.cat([memory.images[27 * t : 27 * t + 20] for t in range(3)])
-    expected = Relevance(SIZES, learner.feature_dim)
+    expected = Relevance(SIZES, learner.backbone_dim)
     expected.fit(learner.embed(images), torch.arange(3).repeat_interleave(20))
     torch.testing.assert_close(relevance.weight, expected.weight, rtol=1e-3, atol=1e-2)
+    assert torch.equal(relevance.is_known, torch.ones(3, dtype=torch.bool))
     bright = learner.embed(images[40:45])[None]
     assert relevance(bright)[0, :3].mean() < 1 < relevance(bright)[0, 5:9].mean()
 
@@ -132,7 +170,7 @@ def test_teachers_that_the_learner_has_lost_are_left_out():
     relevance = learn_relevance(learner, sheet, memory, without=[1])
     assert relevance.sizes == (3, 4)
     images = torch.cat([memory.images[:20], memory.images[54:74]])
-    expected = Relevance((3, 4), learner.feature_dim)
+    expected = Relevance((3, 4), learner.backbone_dim)
     expected.fit(learner.embed(images), torch.arange(2).repeat_interleave(20))
     torch.testing.assert_close(relevance.weight, expected.weight, rtol=1e-3, atol=1e-2)
 
@@ -147,27 +185,87 @@ def test_a_learner_without_answers_has_none():
     assert learn_relevance(learner, AnswerSheet(SIZES), _memory()) is None
 
 
-def test_it_is_saved_and_adapting_and_evaluating_use_it_alike(tmp_path):
+def _decisive_learner():
     learner = _learner()
-    learner.relevance = learn_relevance(learner, AnswerSheet(SIZES), _memory())
-    learner.relevance.weight.mul_(30)  # so that it decides
+    with torch.no_grad():
+        learner.projection.weight.mul_(30)  # an untrained one says next to nothing
+    learner.relevance = Relevance(SIZES, learner.backbone_dim)
+    learner.relevance.is_known.fill_(True)
+    learner.relevance.bias.copy_(torch.tensor([0.0, 0.0, 500.0]))  # the last teacher alone
+    return learner
+
+
+def _labelled(count=60):
+    labels = torch.arange(count) % 4
+    generator = torch.Generator().manual_seed(5)
+    pictures = torch.rand(count, 3, 16, 16, generator=generator) * (0.3 + 0.2 * labels.view(-1, 1, 1, 1))
+    return LabelledImages(to_uint8(pictures), labels, ["a", "b", "c", "d"], "test", "test")
+
+
+def test_it_is_saved(tmp_path):
+    learner = _decisive_learner()
     learner.save_pretrained(tmp_path)
     loaded = MetaLearner.from_pretrained(tmp_path)
-    assert torch.equal(loaded.relevance.weight, learner.relevance.weight)
-    assert torch.equal(loaded.relevance.bias, learner.relevance.bias)
+    for name, value in learner.relevance.state_dict().items():
+        assert torch.equal(loaded.relevance.state_dict()[name], value)
+    _learner().save_pretrained(tmp_path)
+    assert "relevance" not in (tmp_path / "config.json").read_text()  # hf-free of before can read it
+    assert MetaLearner.from_pretrained(tmp_path).relevance is None
 
-    generator = torch.Generator().manual_seed(5)
-    labels = torch.arange(60) % 4
-    pictures = torch.rand(60, 3, 16, 16, generator=generator) * (0.3 + 0.2 * labels.view(-1, 1, 1, 1))
-    drawn = sample_episodes(labels, n_way=3, k_shot=2, n_query=4, episodes=8, generator=generator)
-    features = loaded.embed(pictures)
-    accuracies = score_episodes(features, drawn, "ridge", relevance=loaded.relevance)
-    for episode in range(8):
-        names = drawn.labels("support").tolist()
-        classifier = loaded.adapt(pictures[drawn.support[episode].flatten()], names)
-        found = torch.tensor(classifier.predict(pictures[drawn.query[episode].flatten()]))
-        assert (found == drawn.labels("query")).float().mean().item() == pytest.approx(accuracies[episode].item())
-    support = features[drawn.support[0].flatten()][None]
-    without = HEADS["ridge"](support, drawn.labels("support")[None], 3).weight
-    with_it = fit_weighted(HEADS["ridge"], support, drawn.labels("support")[None], 3, loaded.relevance(support)).weight
-    assert (without - with_it).abs().max() > 0.01
+
+def test_a_centre_beside_it_is_refused():
+    with pytest.raises(LearnerError, match="a centre and a relevance"):
+        MetaLearner(LearnerConfig(backbone="conv4_32"), center=torch.zeros(4), relevance=Relevance(SIZES, FEATURES))
+
+
+def test_adapting_and_evaluating_use_it_alike():
+    learner, data = _decisive_learner(), _labelled()
+    drawn = sample_episodes(
+        data.labels, n_way=3, k_shot=2, n_query=4, episodes=8, generator=torch.Generator().manual_seed(0)
+    )
+    names, right = drawn.labels("support").tolist(), []
+    for support, query in zip(drawn.support.flatten(1), drawn.query.flatten(1), strict=True):
+        found = torch.tensor(learner.adapt(data.images[support], names).predict(data.images[query]))
+        right.append((found == drawn.labels("query")).float().mean())
+    expected = 100 * torch.stack(right).mean().item()
+
+    def rows():
+        report = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True)
+        return {row.method: row.accuracy for row in report.rows}
+
+    with_it = rows()
+    assert with_it.pop("learner") == pytest.approx(expected)
+    features = learner.embed(data.images)
+    refined = score_episodes(features, drawn, soft_kmeans=True, relevance=learner.relevance).mean()
+    assert with_it.pop("learner, soft k-means on the queries (transductive)") == pytest.approx(100 * refined.item())
+    learner.relevance = None
+    without = rows()
+    assert without.pop("learner") != pytest.approx(expected)
+    del without["learner, soft k-means on the queries (transductive)"]
+    assert without == with_it != {}  # other statistics, other features: it is not used there
+
+
+def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
+    values = {
+        "five": {"latent_dim": 8, "width": 4, "images_per_class": 4, "inner_steps": 1, "min_teacher_accuracy": 0.0,
+                 "min_diversity": 0.0},
+        "memory": {"drawn_per_step": 8, "max_images": 100, "held_out_images": 8},
+        "bell": {"batch_size": 16, "updates_per_step": 1},
+        "learner": {"backbone": "conv4_32", "image_size": 16},
+        "trainer": {"steps": 3, "warmup_steps": 0, "picture_every": 1000, "device": "cpu"},
+    }  # fmt: skip
+    teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)]
+    pool = TeacherPool.from_teachers(teachers)
+    train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
+    learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")
+    assert learner.relevance.sizes == (3, 3)
+    assert learner.relevance.is_known.all()
+    values["bell"]["relevance"] = False
+    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).relevance is None
+
+    # a learner that is continued: its own teachers' pictures are gone, the new ones have some
+    more = [pico_teacher("conv4", size=16, num_classes=2, seed=seed) for seed in (7, 8)]
+    values["bell"]["relevance"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
+    grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
+    assert grown.relevance.sizes == (3, 3, 2, 2)
+    assert grown.relevance.is_known.tolist() == [False, False, True, True]

@@ -90,5 +90,6 @@ def _plates(count: int, size: int, generator: torch.Generator) -> Tensor:
     sector = 2 * math.pi / edges
     distance = (x.square() + y.square()).sqrt()
     to_middle = torch.remainder(torch.atan2(y, x) + turn, sector) - sector / 2
+    # edges halfway, by ratio, between the circles within and around: plates of any corners are about as large
     polygon = distance * to_middle.cos() / (sector / 2).cos().sqrt()
     return 1 - torch.where(corners == 0, distance, polygon)

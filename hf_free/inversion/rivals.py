@@ -1,6 +1,6 @@
 """What FIVE is measured against: other ways to recover a task, and other ways to come by a generator.
 
-All share FIVE's loss (`Five.loss_terms`), labels, number of pictures, augmentation and precision, so that a comparison
+All share FIVE's loss (`Five.total_loss`), labels, number of pictures, augmentation and precision, so that a comparison
 is one of the ways alone: a generator of its own for each teacher, the pixels themselves, or a generator that was
 trained on all teachers without an inner loop.
 """
@@ -123,7 +123,10 @@ def joint_step(five: Five, teachers: Sequence[tuple[int, Teacher]]) -> None:
 
 
 class WatchedFive(Five):
-    """FIVE that remembers the inversion loss of every inner step."""
+    """FIVE that remembers the inversion loss of every inner step, all terms with their full weights.
+
+    The factor of `Five.total_loss` rises with recognition: by it a start that convinces nobody would look best.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -79,7 +79,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
 
     Raises:
-        LearnerError: a backbone, view or BatchNorm mode that does not exist.
+        LearnerError: a backbone, view or BatchNorm mode that does not exist; a centre and a relevance.
 
     Example:
         >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
@@ -117,6 +117,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         self.backbone = build_backbone(self.config, self.model_args, mean, std)
         self.projection = projection
         self.answer_sizes = None if answer_sizes is None else tuple(answer_sizes)
+        if relevance is not None and center is not None:
+            raise LearnerError("a centre and a relevance", allowed="one of them: relevance needs features of length 1")
         self.relevance = relevance
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -270,7 +272,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             else {"bias": self.projection.bias is not None, "shape": list(self.projection.weight.shape)},
             "answer_sizes": None if self.answer_sizes is None else list(self.answer_sizes),
             "centered": self.center is not None,
-            "relevance": self.relevance is not None,
+            **({} if self.relevance is None else {"relevance": True}),  # unknown to hf-free of before
         }
         return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
 
@@ -388,13 +390,13 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
         options["views"] = described.get("views", ["identity"])
         declared, centered = described.pop("projection"), described.pop("centered")
-        width = described.pop("feature_dim")
+        width = described.pop("feature_dim") - sum(options["answer_sizes"] or ())
         projection, relevance = None, None
         if declared is not None:
             outputs, inputs = declared["shape"]
             projection = nn.Linear(inputs, outputs, bias=declared["bias"])
             load_strictly(projection, take_part(extra, "projection"), f"{source} ({EXTRA_WEIGHTS})")
-        if described.pop("relevance", False):  # learners of before have no such key
+        if described.pop("relevance", False):
             relevance = Relevance(options["answer_sizes"] or (), width)
             load_strictly(relevance, take_part(extra, "relevance"), f"{source} ({EXTRA_WEIGHTS})")
         center = extra.pop("center", None)
