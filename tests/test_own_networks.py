@@ -11,8 +11,11 @@ import timm
 import torch
 
 from hf_free.cli.main import main
+from hf_free.config import LearnerConfig
 from hf_free.errors import ConfigError, TeacherError
 from hf_free.hub.reference import TeacherReference
+from hf_free.learner import LearnerError
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.own_networks import import_networks
 from hf_free.teachers.loader import load_teacher, save_teacher
 
@@ -108,6 +111,16 @@ def test_inspect_and_cost_import_the_file_they_are_given(own_file, tmp_path, run
     assert f'"architecture": "{name}"' in row
     cost = ["cost" if word == "inspect" else word for word in words]
     assert f'"architecture": "{name}"' in run_client([*cost, "--import", str(path)]).stdout
+
+
+def test_a_network_without_features_is_no_backbone(tmp_path, own_file):
+    path, name = own_file
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(" if num_classes else nn.Identity()", ""), encoding="utf-8")
+    import_networks([path])
+    learner = MetaLearner(LearnerConfig(backbone=name))
+    with pytest.raises(LearnerError, match=f"backbone '{name}' gives no features"):
+        _ = learner.backbone_dim
 
 
 def test_train_takes_the_file_from_flag_and_saved_configuration(own_file, tmp_path, monkeypatch, capsys):

@@ -175,7 +175,14 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """Width of the backbone's output, measured with one black picture (timm's num_features is not always it)."""
         black = self.mean.new_zeros(1, self.config.channels, self.config.image_size, self.config.image_size)
         with evaluation_mode(self.backbone):
-            return self.backbone(black).shape[1]
+            width = self.backbone(black).shape[1]
+        if not width:
+            raise LearnerError(
+                f"backbone {self.config.backbone!r} gives no features",
+                allowed="networks that give their features when built with num_classes=0",
+                action="nn.Identity() instead of a layer of 0 classes; docs/own-networks.md shows one",
+            )
+        return width
 
     @property
     def feature_dim(self) -> int:
