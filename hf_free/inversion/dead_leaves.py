@@ -76,10 +76,15 @@ def dead_leaves(
         shade = (u * slopes[0] + v * slopes[1]).clamp(-1, 1).unsqueeze(1)
         leaf_colours = random_colours(count, generator) + shade + 0.7 * _texture(count, size, generator)
         picture = torch.lerp(picture, leaf_colours, mask)
-    picture = picture - picture.mean((0, 2, 3), keepdim=True)
-    picture = picture / picture.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    return recoloured(picture, mean, std)
+
+
+def recoloured(pictures: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """Give a batch (N, 3, H, W) a mean and a deviation a channel, (3,) or a number each; clipped to [0, 1]."""
+    pictures = pictures - pictures.mean((0, 2, 3), keepdim=True)
+    pictures = pictures / pictures.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
     per_channel = [torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1) for value in (std, mean)]
-    return (picture * per_channel[0] + per_channel[1]).clamp_(0, 1)
+    return (pictures * per_channel[0] + per_channel[1]).clamp_(0, 1)
 
 
 def random_colours(count: int, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_free.inversion.dead_leaves import dead_leaves, random_colours, uniform
+from hf_free.inversion.dead_leaves import dead_leaves, random_colours, recoloured, uniform
 from hf_free.inversion.strokes import ink_of
 
 CORNERS = (0, 0, 0, 3, 3, 4, 4, 8)
@@ -61,10 +61,7 @@ def emblems(
     picture = picture * uniform((count, 1, 1, 1), *LIGHT, generator)
     blurred = F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
     picture = torch.lerp(picture, blurred, uniform((count, 1, 1, 1), 0, 1, generator))
-    picture = picture - picture.mean((0, 2, 3), keepdim=True)
-    picture = picture / picture.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
-    mean, std = (torch.as_tensor(value, dtype=torch.float32).expand(3).view(1, 3, 1, 1) for value in (mean, std))
-    return (picture * std + mean).clamp_(0, 1)
+    return recoloured(picture, mean, std)
 
 
 def _grounds(count: int, size: int, generator: torch.Generator) -> Tensor:
