@@ -53,6 +53,10 @@ class EpisodeBatch:
         """The same episodes as positions in `places`, which are sorted and hold every picture used."""
         return EpisodeBatch(torch.searchsorted(places, self.support), torch.searchsorted(places, self.query))
 
+    def split(self, size: int) -> list[EpisodeBatch]:
+        """The episodes in batches of that many, the last one smaller."""
+        return [EpisodeBatch(*parts) for parts in zip(self.support.split(size), self.query.split(size), strict=True)]
+
     def labels(self, kind: str = "support") -> Tensor:
         """Class of each picture in an episode flattened class by class: (n_way * k_shot,) or (n_way * n_query,)."""
         shots = (self.support if kind == "support" else self.query).shape[2]

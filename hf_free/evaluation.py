@@ -25,7 +25,9 @@ from hf_free.data import LabelledImages
 from hf_free.episodes import EpisodeBatch, eligible_classes, mean_and_interval, sample_episodes, score_episodes
 from hf_free.errors import DatasetError
 from hf_free.learner.adapted import batchnorm_layers
+from hf_free.learner.images import to_float
 from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
+from hf_free.learner.stacked import adapt_and_predict, episodes_at_once
 
 if TYPE_CHECKING:
     from hf_free.teachers.pool import TeacherPool
@@ -262,19 +264,30 @@ def _add_per_episode(
     learner.batchnorm = batchnorm
     learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
+    at_once = episodes_at_once(learner)
     pictures = images.at(learner.config.image_size, learner.config.channels)
     for k_shot, batch in scorer.episodes.items():
         start = time.perf_counter()
-        support_labels, query_labels = batch.labels("support"), batch.labels("query")
-        accuracies = []
-        for index in range(len(batch)):
-            classifier = learner.adapt(pictures[batch.support[index].flatten()], support_labels)
-            best = classifier.predict_proba(pictures[batch.query[index].flatten()]).argmax(1)
-            accuracies.append((best == query_labels).float().mean())
-            if progress is not None and index % 20 == 19:
-                progress(f"{k_shot}-shot episodes of the {name}{suffix[batchnorm]}", index + 1, len(batch))
+        accuracies: list[Tensor] = []
+        for part in batch.split(at_once):
+            accuracies += _adapted_accuracies(learner, pictures, part)
+            if progress is not None:
+                label = f"{k_shot}-shot episodes of the {name}{suffix[batchnorm]}"
+                progress(label, len(accuracies), len(batch))
         seconds, inductive = time.perf_counter() - start, batchnorm != "transductive"
         scorer.append(name + suffix[batchnorm], k_shot, torch.stack(accuracies), seconds, inductive=inductive)
+
+
+def _adapted_accuracies(learner: MetaLearner, pictures: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """Accuracies (E,) of a learner that adapts to each episode; several episodes are computed side by side."""
+    support_labels, query_labels = episodes.labels("support"), episodes.labels("query")
+    support, query = pictures[episodes.support.flatten(1)], pictures[episodes.query.flatten(1)]  # (E, B, C, H, W)
+    if len(episodes) > 1:
+        shown, asked = (to_float(part).to(learner.device) for part in (support, query))
+        best = adapt_and_predict(learner, shown, support_labels.to(learner.device), asked, episodes.n_way)
+    else:
+        best = learner.adapt(support[0], support_labels).predict_proba(query[0]).argmax(1)[None]
+    return (best.cpu() == query_labels).float().mean(1)
 
 
 def _warnings(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -75,22 +75,42 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
             layer.training, layer.track_running_stats = training, tracks
 
 
+class Adaptable(Protocol):
+    """What adaptation needs: a learner, or copies of one side by side (`hf_free.learner.stacked`)."""
+
+    backbone: nn.Module
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embed pictures; differentiable."""
+
+    def prepare_features(self, features: Tensor) -> Tensor:
+        """Features as heads expect them."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights."""
+
+
 def with_support_statistics(learner: MetaLearner, images: Tensor) -> MetaLearner:
     """Copy the learner and set the copy's BatchNorm statistics to those of the support pictures alone.
-
-    Layer by layer, each one's input already normalised by the layers before it. Inductive: queries never enter.
 
     Args:
         images: Prepared support pictures (S, C, H, W) in [0, 1], S >= 2.
     """
     adapted = copy.deepcopy(learner)
     adapted.batchnorm = "running"  # the copy's running statistics are the support's from here on
-    with evaluation_mode(adapted):
-        layers = batchnorm_layers(adapted.backbone)
-        for layer in layers:
-            layer.training, layer.momentum = True, 1.0
-        adapted.features(images)
+    take_statistics(adapted, images)
     return adapted
+
+
+def take_statistics(network: Adaptable, images: Tensor) -> None:
+    """Set a network's BatchNorm statistics to those of the support pictures alone; queries never enter: inductive.
+
+    Layer by layer, each one's input already normalised by the layers before it.
+    """
+    with evaluation_mode(network.backbone):
+        for layer in batchnorm_layers(network.backbone):
+            layer.training, layer.momentum = True, 1.0
+        network.features(images)
 
 
 def fine_tune(
@@ -98,37 +118,72 @@ def fine_tune(
 ) -> tuple[MetaLearner, LinearClassifier]:
     """Adapt a copy of the whole network by plain SGD on the support set (MAML's inner loop).
 
-    The head starts at the nearest class means (Proto-MAML, Triantafillou et al. 2020), so that any trained backbone
-    can serve. BatchNorm keeps its statistics; a transductive learner's takes those of the support pictures, anew in
-    every step, as FREE published it.
+    Args:
+        learner: Stays as it is.
+        images: Prepared support pictures (S, C, H, W) in [0, 1].
+        labels: (S,), 0..n_way-1.
+        n_way: Number of classes.
+        steps: Gradient steps.
+        lr: Their rate.
 
     Returns:
         The adapted copy and its classifier, weight (1, N, D).
     """
     adapted = copy.deepcopy(learner).eval()
-    adapted.requires_grad_(True)
-    with batch_statistics(adapted.backbone) if learner.batchnorm == "transductive" else nullcontext():
-        return _descend(adapted, images, labels, n_way, steps, lr)
+    transductive = learner.batchnorm == "transductive"
+    return adapted, descend(adapted, images, labels[None], n_way, steps, lr, transductive=transductive)
 
 
-def _descend(
-    adapted: MetaLearner, images: Tensor, labels: Tensor, n_way: int, steps: int, lr: float
-) -> tuple[MetaLearner, LinearClassifier]:
-    """`fine_tune`'s steps, on the copy itself."""
-    with torch.no_grad():
-        start = fit_nearest_mean(adapted.prepare_features(adapted.features(images))[None], labels[None], n_way)
-    weight, bias = (part.clone().requires_grad_() for part in start)
-    parameters = [weight, bias, *adapted.parameters()]
-    with torch.enable_grad():
-        for _ in range(steps):
-            features = adapted.prepare_features(adapted.features(images))[None]
-            loss = F.cross_entropy(scores(LinearClassifier(weight, bias), features)[0], labels)
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            with torch.no_grad():
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    if gradient is not None:
-                        parameter -= lr * gradient
-    return adapted.requires_grad_(False), LinearClassifier(weight.detach(), bias.detach())
+def descend(
+    network: Adaptable,
+    images: Tensor,
+    labels: Tensor,
+    n_way: int,
+    steps: int = MAML_STEPS,
+    lr: float = MAML_LR,
+    *,
+    transductive: bool,
+) -> LinearClassifier:
+    """`fine_tune` the network itself, or each of its E copies on an episode of its own.
+
+    The head starts at the nearest class means (Proto-MAML, Triantafillou et al. 2020), so that any trained backbone
+    can serve. BatchNorm keeps its statistics; a transductive learner's takes those of the support pictures, anew in
+    every step, as FREE published it.
+
+    Args:
+        network: In eval mode; its weights change.
+        images: Prepared support pictures, as its `features` takes them.
+        labels: (E, S), 0..n_way-1.
+        n_way: Number of classes.
+        steps: Gradient steps.
+        lr: Their rate.
+        transductive: Whether the network's BatchNorm uses the statistics of a batch.
+
+    Returns:
+        The classifiers, weight (E, N, D).
+    """
+
+    def support_features() -> Tensor:
+        return network.prepare_features(network.features(images)).reshape(*labels.shape, -1)
+
+    with batch_statistics(network.backbone) if transductive else nullcontext():
+        with torch.no_grad():
+            weight, bias = fit_nearest_mean(support_features(), labels, n_way)
+        parameters = [weight, bias, *network.parameters()]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            for _ in range(steps):
+                logits = scores(LinearClassifier(weight, bias), support_features())  # (E, S, N)
+                losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
+                gradients = torch.autograd.grad(losses, parameters, allow_unused=True)  # each copy's is its own
+                with torch.no_grad():
+                    for parameter, gradient in zip(parameters, gradients, strict=True):
+                        if gradient is not None:
+                            parameter -= lr * gradient
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    return LinearClassifier(weight, bias)
 
 
 def index_labels(labels: Any, count: int) -> tuple[list[Label], Tensor]:

@@ -1,0 +1,160 @@
+"""One copy of a learner for each of several episodes, side by side in the channels of one network.
+
+Where adaptation changes the network itself (MAML, BatchNorm statistics of the support) every episode needs its own.
+A convolution over E times the channels in E times the groups computes E of them in one call, for weights that differ;
+everything else that keeps channels apart needs no change. On a CPU it takes half the time of one episode after the
+other, and less than `torch.func.vmap` (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.learner.adapted import (
+    batch_statistics,
+    descend,
+    evaluation_mode,
+    take_statistics,
+)
+from hf_free.learner.embedding import joint_embedding
+from hf_free.learner.heads import fit_weighted, get_head, scores
+from hf_free.learner.images import VIEWS
+from hf_free.learner.meta_learner import MetaLearner
+
+EPISODES_AT_ONCE = 8
+"""More are no faster on a CPU: docs/experiments.md."""
+
+STACKED_WEIGHTS = 2**22
+"""Weights of all copies together, at most (16 MiB in fp32): beyond, copies side by side gain nothing on a CPU."""
+
+PROBE_TOLERANCE = 1e-3
+"""Greatest relative difference that may come from another order of summation; mixed-up channels give about 1."""
+
+
+class StackedLearner(nn.Module):
+    """E copies of a learner, for as many episodes.
+
+    Args:
+        learner: What to copy; `episodes_at_once` says whether and how often it can be.
+        episodes: Number of copies E.
+    """
+
+    def __init__(self, learner: MetaLearner, episodes: int) -> None:
+        super().__init__()
+        self.learner = (learner,)  # a tuple keeps its own weights out of `parameters`
+        self.backbone = _stacked(learner.backbone, episodes)
+        self.weight = self.bias = None
+        if learner.projection is not None:
+            self.weight = nn.Parameter(learner.projection.weight.detach().repeat(episodes, 1, 1))  # (E, A, d)
+            if learner.projection.bias is not None:
+                self.bias = nn.Parameter(learner.projection.bias.detach().repeat(episodes, 1, 1))  # (E, 1, A)
+
+    def features(self, images: Tensor) -> Tensor:
+        """`MetaLearner.features` of each copy: prepared pictures (E, B, C, H, W) in [0, 1] -> (E, B, D)."""
+        (learner,) = self.learner
+        views = len(learner.views)
+        episodes, count = images.shape[:2]
+        stacked = torch.stack([VIEWS[name](images) for name in learner.views]).flatten(0, 2)  # (V * E * B, C, H, W)
+        stacked = ((stacked - learner.mean) / learner.std).unflatten(0, (views, episodes, count))
+        side_by_side = stacked.transpose(1, 2).flatten(2, 3).flatten(0, 1)  # (V * B, E * C, H, W)
+        features = self.backbone(side_by_side.contiguous(memory_format=torch.channels_last))  # (V * B, E * d)
+        features = features.float().unflatten(1, (episodes, -1)).unflatten(0, (views, count)).mean(0).transpose(0, 1)
+        if self.weight is None:
+            return features
+        answers = features @ self.weight.transpose(1, 2)
+        answers = answers if self.bias is None else answers + self.bias
+        if learner.answer_sizes is None:
+            return answers
+        joint = joint_embedding(answers.flatten(0, 1), features.flatten(0, 1), learner.answer_sizes)
+        return joint.unflatten(0, (episodes, count))
+
+    def prepare_features(self, features: Tensor) -> Tensor:
+        """`MetaLearner.prepare_features`, which is the same for all copies."""
+        return self.learner[0].prepare_features(features)
+
+
+def episodes_at_once(learner: MetaLearner) -> int:
+    """How many copies of a learner may be stacked; 1 where it is too large, or its channels cannot be kept apart.
+
+    That is tried rather than known: two copies must give for different pictures what the network gives for each.
+    """
+    backbone = learner.backbone
+    weights = sum(weight.numel() for weight in learner.parameters())
+    episodes = min(EPISODES_AT_ONCE, STACKED_WEIGHTS // max(1, weights))
+    if episodes < 2 or any(_has_weights(part) and not _can_be_grouped(part) for part in backbone.modules()):
+        return 1
+    side, channels = learner.config.image_size, learner.config.channels
+    pictures = torch.rand(2, 2, channels, side, side, generator=torch.Generator().manual_seed(0)).to(learner.device)
+    with evaluation_mode(learner):
+        expected = torch.stack([learner.features(part) for part in pictures])
+        try:
+            given = StackedLearner(learner, 2).eval().features(pictures)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+            return 1  # a network that counts its channels itself
+    alike = given.shape == expected.shape and (given - expected).abs().max() <= PROBE_TOLERANCE * expected.abs().max()
+    return episodes if alike else 1
+
+
+def adapt_and_predict(learner: MetaLearner, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    """Adapt a learner to several episodes, each for itself, and answer their queries.
+
+    The same as `MetaLearner.adapt` and `AdaptedClassifier.predict` an episode.
+
+    Args:
+        learner: One that `episodes_at_once` allows so many copies of.
+        support: Prepared pictures (E, S, C, H, W) in [0, 1] of the learner's size.
+        labels: (S,) or (E, S), 0..n_way-1.
+        query: (E, Q, C, H, W).
+        n_way: Number of classes.
+
+    Returns:
+        Predicted classes (E, Q).
+    """
+    stack = StackedLearner(learner, len(support)).eval()
+    labels = labels.expand(support.shape[:2])
+    transductive = learner.batchnorm == "transductive"
+    if learner.batchnorm == "support":
+        take_statistics(stack, support)
+    if learner.config.head == "maml":
+        classifier = descend(stack, support, labels, n_way, transductive=transductive)
+    else:
+        features = _embed(stack, support, transductive)
+        factors = None if learner.relevance is None else learner.relevance(features)
+        classifier = fit_weighted(get_head(learner.config.head), features, labels, n_way, factors)
+    return scores(classifier, _embed(stack, query, transductive)).argmax(-1)
+
+
+def _embed(stack: StackedLearner, images: Tensor, transductive: bool) -> Tensor:
+    """`MetaLearner.embed` of each copy: (E, B, C, H, W) -> (E, B, D)."""
+    with torch.no_grad(), batch_statistics(stack.backbone) if transductive else nullcontext():
+        return stack.prepare_features(stack.features(images))
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether a module itself, not one of its parts, holds weights or statistics."""
+    return bool(module._parameters or module._buffers)
+
+
+def _can_be_grouped(module: nn.Module) -> bool:
+    """A plain convolution or BatchNorm; a subclass of a convolution may do what it likes with its weights."""
+    return type(module) is nn.Conv2d or isinstance(module, nn.BatchNorm2d)
+
+
+def _stacked(network: nn.Module, episodes: int) -> nn.Module:
+    """A copy of a network with E times the channels, kept apart, for pictures (B, E * C, H, W)."""
+    stacked = copy.deepcopy(network)
+    for part in stacked.modules():
+        for name, weight in [*part._parameters.items(), *part._buffers.items()]:
+            if weight is not None and weight.dim():  # BatchNorm counts its batches in a scalar
+                repeated = weight.detach().repeat(episodes, *[1] * (weight.dim() - 1))
+                setattr(part, name, nn.Parameter(repeated) if name in part._parameters else repeated)
+        if isinstance(part, nn.Conv2d):
+            part.in_channels, part.out_channels = part.in_channels * episodes, part.out_channels * episodes
+            part.groups *= episodes
+        elif isinstance(part, nn.BatchNorm2d):
+            part.num_features *= episodes
+    return stacked.to(memory_format=torch.channels_last)
