@@ -223,6 +223,27 @@ def test_large_networks_are_refused_before_memory_is_taken(folder):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB: a quarter of a GiB, not 80 GiB
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"pretrained_cfg": {"num_classes": 10}}, "pretrained_cfg.num_classes 10 is ignored, num_classes is 5"),
+        ({"pretrained_cfg": {"mean": [0.4]}}, "mean has one value, which is used for all 3 channels"),
+        ({"pretrained_cfg": {"std": 0.2}}, "std has one value, which is used for all 3 channels"),
+    ],
+)
+def test_what_is_guessed_of_a_configuration_is_noted(folder, changes, note):
+    _edit(folder, **changes)
+    assert _load(folder).record.notes == (note,)
+
+
+def test_the_one_tensor_of_another_shape_is_named_once(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["blocks.1.conv.weight"] = weights["blocks.1.conv.weight"][:, :4].contiguous()
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(TeacherError, match=r"tensor blocks.1.conv.weight is \[8, 4, 3, 3\], not \[8, 8, 3, 3\]"):
+        _load(folder)
+
+
 def test_addresses_in_the_configuration_are_ignored(folder):
     hostile = {
         "url": "http://127.0.0.1:9/x",

@@ -70,12 +70,16 @@ def check_config(config: Any, name: str) -> TeacherSpec:
     notes = [f"pretrained_cfg.{key} is ignored" for key in _ADDRESSES if cfg.get(key)]
 
     num_classes = _num_classes(config, cfg, name)
+    if cfg.get("num_classes", num_classes) != num_classes:
+        notes.append(
+            f"pretrained_cfg.num_classes {_shown(cfg['num_classes'])} is ignored, num_classes is {num_classes}"
+        )
     model_args = check_model_args(config.get("model_args") or {}, name)
     _agrees(model_args.pop("num_classes", num_classes), num_classes, "num_classes", name)
     input_size = _input_size(cfg.get("input_size") or defaults["input_size"], model_args, name)
     # 0 is a value, not a missing one; an empty list says nothing.
     mean, std = (
-        _per_channel(defaults[key] if cfg.get(key) in (None, [], ()) else cfg[key], input_size[0], key, name)
+        _per_channel(defaults[key] if cfg.get(key) in (None, [], ()) else cfg[key], input_size[0], key, name, notes)
         for key in ("mean", "std")
     )
     if min(std) <= 0:
@@ -182,7 +186,7 @@ def _input_size(value: Any, model_args: Mapping[str, Any], name: str) -> tuple[i
     return channels, height, width
 
 
-def _per_channel(value: Any, channels: int, key: str, name: str) -> tuple[float, ...]:
+def _per_channel(value: Any, channels: int, key: str, name: str, notes: list[str]) -> tuple[float, ...]:
     """Mean or deviation of each channel; timm leaves three ImageNet values on networks for grey pictures."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.
@@ -191,6 +195,8 @@ def _per_channel(value: Any, channels: int, key: str, name: str) -> tuple[float,
         raise TeacherError(f"{name}: {key} is {_shown(value)}", allowed="a number from -1000 to 1000 for each channel")
     if len(values) == channels:
         return tuple(map(float, values))
+    if len(values) == 1:
+        notes.append(f"{key} has one value, which is used for all {channels} channels")
     return (sum(values) / len(values),) * channels
 
 

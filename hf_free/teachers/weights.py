@@ -62,7 +62,8 @@ def check_header(
         is_head = len(wrong) <= 4 and all(wanted[k] and wanted[k][0] == num_classes for k in wrong)
         what = f"a head of {found[0]} outputs for {num_classes} classes" if is_head and found else "other shapes"
         raise TeacherError(
-            f"{name}: model.safetensors has {what}: {_listed(wrong)}, e.g. {key} is {found}, not {list(wanted[key])}",
+            f"{name}: model.safetensors has {what}: {_listed(wrong)}{', e.g. ' + key if len(wrong) > 1 else ''} "
+            f"is {found}, not {list(wanted[key])}",
             action=action,
         )
     for key, tensor in network.state_dict().items():
