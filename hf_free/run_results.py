@@ -28,8 +28,8 @@ from hf_free.teachers.teacher import Teacher
 
 
 def is_logged(step: int, config: FreeConfig) -> bool:
-    """Whether a step has a line in the log."""
-    return step == 1 or step % config.trainer.log_every == 0
+    """Whether a step has a line in the log; each of the first few has, or a short run's curves would be single points."""
+    return step <= config.trainer.log_every or step % config.trainer.log_every == 0
 
 
 def log_row(state: RunState, memory: Sized, terms: dict[str, float]) -> dict[str, Any]:
