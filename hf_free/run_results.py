@@ -28,7 +28,7 @@ from hf_free.teachers.teacher import Teacher
 
 
 def is_logged(step: int, config: FreeConfig) -> bool:
-    """Whether a step has a line in the log; each of the first few has, or a short run's curves would be single points."""
+    """Whether a step has a line in the log; each of the first few has, for the curves of short runs."""
     return step <= config.trainer.log_every or step % config.trainer.log_every == 0
 
 
