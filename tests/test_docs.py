@@ -85,7 +85,7 @@ def test_every_file_is_in_the_design():
 
 def _run(script, *arguments):
     return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, str(ROOT / "examples" / script), *arguments], capture_output=True, text=True, timeout=600
     )
 
 
