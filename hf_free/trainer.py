@@ -6,7 +6,7 @@ Read `train` from top to bottom; everything it calls that is not the loop itself
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,27 +15,26 @@ import accelerate
 import torch
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from hf_free.allocator import keep_freed_memory
 from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, restore_best
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
-from hf_free.hub.reference import existing_path
-from hf_free.inversion.drawing import EMBLEMS, draw, picture_colours
+from hf_free.inversion.drawing import picture_colours
 from hf_free.inversion.five import Five
-from hf_free.inversion.task import RecoveredTask, to_uint8
+from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.bell import Aligner, Bell, Distiller
-from hf_free.learner.distill import AnswerSheet, drop_teachers, silent_teachers
+from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.relevance import learn_relevance
-from hf_free.licences import licence_notes
+from hf_free.leaving_out import check_enough, healthy_tasks, leave_out_silent, note_teachers
 from hf_free.memory import TaskMemory
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress, RunProgress
-from hf_free.redaction import is_local, privacy_notes
+from hf_free.remembering import remember
 from hf_free.run_folder import RunFolder
 from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
 from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
@@ -47,15 +46,9 @@ from hf_free.warm_up import EarlyWarmUp, invert_some
 if TYPE_CHECKING:
     from rich.console import Console
 
-MAX_FAILURES = 5
-"""Recoveries in a row that may come to nothing before a teacher is left alone."""
-
 HARDLY_TRAINED = 0.7
 """Share of what the teachers' answers vary by that is not predicted, above which a run says so; finished runs are at
 0.05 to 0.4, knowing nothing is 1."""
-
-ASIDE = 0.25
-"""Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
 
 
 def train(
@@ -112,8 +105,8 @@ def train(
             fetched=fetching.show,
             meanwhile=None if resume else warm_up.step,
         )
-    _note_teachers(pool, config, state)
-    _check_enough(pool, state, config)
+    note_teachers(pool, config, state)
+    check_enough(pool, state, config)
     sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)
     run.begin(config, resume=resume, log=warm_up.log)  # a start that fails leaves nothing in the folder
@@ -130,7 +123,7 @@ def train(
     if resume:
         state = load_checkpoint(run, accelerator, bell, memory, held_out)
         run.read_log(before_step=state.step)
-        _check_enough(pool, state, config)
+        check_enough(pool, state, config)
     clock = Clock(config, state.seconds)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
@@ -146,8 +139,8 @@ def train(
                     warming_up = clock.is_warm_up(state.step)
                     tasks, terms = invert_some(five, pool, config, state, None if warming_up else bell.student)
                     judged = [task for task in tasks if task.health.problem] if warming_up else tasks
-                    tasks = _healthy(judged, config, state, pool)
-                    _remember(memory, held_out, tasks, config, pool, sheet, precision, state)
+                    tasks = healthy_tasks(judged, config, state, pool)
+                    remember(memory, held_out, tasks, config, pool, sheet, precision, state)
 
                 # BELL: learn from the new tasks and the memory
                 if len(memory) and (tasks or isinstance(bell, Distiller)):
@@ -180,37 +173,12 @@ def train(
     learner.eval()
     save_checkpoint(run, accelerator, bell, memory, held_out, state)
     _note_if_hardly_trained(run)
-    gone = _leave_out_silent(learner, sheet, memory, pool, state)
+    gone = leave_out_silent(learner, sheet, memory, pool, state)
     learner.relevance = learn_relevance(learner, sheet, memory, gone) if config.bell.relevance else None
     known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
     write_learner(run, learner, with_generator=config.hub.push_generator)
     return learner
-
-
-def _leave_out_silent(
-    learner: MetaLearner, sheet: AnswerSheet, memory: TaskMemory, pool: TeacherPool, state: RunState
-) -> list[int]:
-    """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers."""
-    if not memory.answer_width:
-        return []  # nobody was asked: the paper's way
-    firsts = sheet.elder_width if isinstance(sheet, ContinuedSheet) else 0  # an old learner's columns stay
-    gone = [i for i in silent_teachers(sheet, memory.answers[: len(memory)]) if sheet.starts[i] >= firsts]
-    drop_teachers(learner, sheet, gone)
-    named = {entry["reference"] for entry in state.skipped}
-    for name in (pool.records[i].reference for i in gone):
-        if name not in named:
-            _skip(state, name, "it answered none of the pictures")
-    return gone
-
-
-def _note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState) -> None:
-    """Say which teachers are left out, and what there is to know of licences and names of the others."""
-    licences = licence_notes([(record.reference, record.license) for record in pool.records])
-    for note in [*licences, *privacy_notes(pool.records, config.hub)]:
-        logging.getLogger(__name__).warning(note)
-    for reference, reason in pool.skipped:
-        _skip(state, _unmistakable(reference), reason.split("\n")[0].removeprefix(f"{reference} "))
 
 
 def _note_if_hardly_trained(run: RunFolder) -> None:
@@ -222,17 +190,6 @@ def _note_if_hardly_trained(run: RunFolder) -> None:
             "or --max-minutes",
             100 * left[0],
         )
-
-
-def _unmistakable(reference: str) -> str:
-    """A folder's name that reads like a repository of the Hub is written as the path it is."""
-    return f"./{reference}" if existing_path(reference) is not None and not is_local(reference) else reference
-
-
-def _skip(state: RunState, reference: str, reason: str) -> None:
-    """Note a teacher that is left out, for record and card, and say so at once."""
-    state.skipped.append({"reference": reference, "reason": reason})
-    logging.getLogger(__name__).warning("left out: %s: %s", reference, reason)
 
 
 def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
@@ -260,18 +217,6 @@ def _check_recovered(memory: TaskMemory, state: RunState, config: FreeConfig) ->
             allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
             action="more --steps or --max-minutes, or --set trainer.warmup_steps=0 five.min_teacher_accuracy=0",
         )
-
-
-def _check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
-    usable = len(pool) - len(state.excluded)
-    if usable >= config.least_teachers:
-        return
-    reasons = "\n".join(f"  {entry['reference']}: {entry['reason']}" for entry in state.skipped)
-    raise RunError(
-        f"fewer than two tasks: {usable} usable teacher(s)" + (f"; left out:\n{reasons}" if reasons else ""),
-        allowed="two or more usable teachers, or one to add to a learner (--from)",
-        action="hf-free inspect ID... says what each can be used for",
-    )
 
 
 def _make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
@@ -325,73 +270,3 @@ def _compile(five: Five, learner: MetaLearner, config: FreeConfig, device: torch
     five.compile()
     if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
-
-
-def _healthy(
-    tasks: Sequence[RecoveredTask], config: FreeConfig, state: RunState, pool: TeacherPool
-) -> list[RecoveredTask]:
-    """The tasks worth learning from; a teacher that fails again and again is left alone, with the reason.
-
-    One that cannot be inverted at all, for want of memory, is left alone at once.
-    """
-    kept = []
-    for task in tasks:
-        reason = task.health.reason_to_leave_out(config.five.min_teacher_accuracy, config.five.min_diversity)
-        key = str(task.teacher)
-        if reason is None:
-            state.failures.pop(key, None)
-            kept.append(task)
-            continue
-        entry = f"{task.reference}: {reason}"
-        state.left_out[entry] = state.left_out.get(entry, 0) + 1
-        state.failures[key] = state.failures.get(key, 0) + 1
-        may_fail = 1 if task.health.problem else MAX_FAILURES
-        if state.failures[key] >= may_fail and task.teacher not in state.excluded:
-            state.excluded.append(task.teacher)
-            _skip(state, task.reference, f"not inverted any more: {reason}")
-            _check_enough(pool, state, config)
-    return kept
-
-
-def _remember(
-    memory: TaskMemory,
-    held_out: TaskMemory,
-    tasks: Sequence[RecoveredTask],
-    config: FreeConfig,
-    pool: TeacherPool,
-    sheet: AnswerSheet,
-    precision: Precision,
-    state: RunState,
-) -> None:
-    """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers.
-
-    Some tasks are kept aside until enough are; drawn pictures never are.
-    """
-    stored = tasks[-1:] if "store_last_teacher_only" in config.defects else tasks
-    if not stored:
-        return
-    drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
-    if config.memory.drawn_per_step:
-        drawn = _draw(config, pool)
-    answers: list[Tensor | None] = [None] * (len(stored) + 1)
-    if memory.answer_width:
-        pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = sheet.ask(pool, pictures, precision)
-        answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
-    for task, rows_of_task in zip(stored, answers, strict=False):
-        is_aside = len(held_out) < min(held_out.max_images, ASIDE * memory.seen)
-        (held_out if is_aside else memory).add_task(task, rows_of_task)
-        state.kept_tasks += 1
-        state.pictures += len(task.images)
-        state.accuracy_sum += task.health.accuracy
-        state.diversity_sum += task.health.diversity
-    if len(drawn):
-        memory.add_pictures(drawn, answers[-1])
-
-
-def _draw(config: FreeConfig, pool: TeacherPool) -> Tensor:
-    """Pictures that a program draws in the teachers' colours, as bytes."""
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
-    colours = [(record.mean, record.std) for record in pool.records]
-    count, size, channels = config.memory.drawn_per_step, config.learner.image_size, config.learner.channels
-    return to_uint8(draw(colours, count, size, channels=channels, generator=generator, emblem_share=EMBLEMS))

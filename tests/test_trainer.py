@@ -23,6 +23,7 @@ from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation import evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.leaving_out import MAX_FAILURES
 from hf_free.memory import NO_CLASS
 from hf_free.progress import RunProgress
 from hf_free.recipes import recipe_values
@@ -32,7 +33,7 @@ from hf_free.run_state import RunState
 from hf_free.stopping import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
-from hf_free.trainer import MAX_FAILURES, Clock, train
+from hf_free.trainer import Clock, train
 
 TINY = {
     "five": {
@@ -590,7 +591,7 @@ def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_reposito
     (folders[0] / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     train(FreeConfig.from_dict(merge(TINY, {"models": ["lab/a", "lab/b", "lab/c"]})), output=tmp_path / "run")
-    said = [record.message for record in caplog.records if record.name == "hf_free.trainer"]
+    said = [record.message for record in caplog.records if record.name == "hf_free.leaving_out"]
     assert said[:3] == [
         "non-commercial licence: lab/a (cc-by-nc-4.0); a learner made of them may be bound by it",
         "no licence stated: lab/b; ask the authors before you publish a learner",

@@ -1,0 +1,101 @@
+"""Which teachers and tasks a run leaves out, and why: named in log, report and card, while the others go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from hf_free.config import FreeConfig
+from hf_free.errors import RunError
+from hf_free.hub.reference import existing_path
+from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.distill import AnswerSheet, drop_teachers, silent_teachers
+from hf_free.learner.elder import ContinuedSheet
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.licences import licence_notes
+from hf_free.memory import TaskMemory
+from hf_free.redaction import is_local, privacy_notes
+from hf_free.run_state import RunState
+from hf_free.teachers.pool import TeacherPool
+
+MAX_FAILURES = 5
+"""Recoveries in a row that may come to nothing before a teacher is left alone."""
+
+
+def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState) -> None:
+    """Say which teachers are left out, and what there is to know of licences and names of the others."""
+    licences = licence_notes([(record.reference, record.license) for record in pool.records])
+    for note in [*licences, *privacy_notes(pool.records, config.hub)]:
+        logging.getLogger(__name__).warning(note)
+    for reference, reason in pool.skipped:
+        _skip(state, _unmistakable(reference), reason.split("\n")[0].removeprefix(f"{reference} "))
+
+
+def check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
+    """Stop a run that has too few teachers left, with the reasons.
+
+    Raises:
+        RunError: fewer usable teachers than `config.least_teachers`.
+    """
+    usable = len(pool) - len(state.excluded)
+    if usable >= config.least_teachers:
+        return
+    reasons = "\n".join(f"  {entry['reference']}: {entry['reason']}" for entry in state.skipped)
+    raise RunError(
+        f"fewer than two tasks: {usable} usable teacher(s)" + (f"; left out:\n{reasons}" if reasons else ""),
+        allowed="two or more usable teachers, or one to add to a learner (--from)",
+        action="hf-free inspect ID... says what each can be used for",
+    )
+
+
+def healthy_tasks(
+    tasks: Sequence[RecoveredTask], config: FreeConfig, state: RunState, pool: TeacherPool
+) -> list[RecoveredTask]:
+    """The tasks worth learning from; a teacher that fails again and again is left alone, with the reason.
+
+    One that cannot be inverted at all, for want of memory, is left alone at once.
+    """
+    kept = []
+    for task in tasks:
+        reason = task.health.reason_to_leave_out(config.five.min_teacher_accuracy, config.five.min_diversity)
+        key = str(task.teacher)
+        if reason is None:
+            state.failures.pop(key, None)
+            kept.append(task)
+            continue
+        entry = f"{task.reference}: {reason}"
+        state.left_out[entry] = state.left_out.get(entry, 0) + 1
+        state.failures[key] = state.failures.get(key, 0) + 1
+        may_fail = 1 if task.health.problem else MAX_FAILURES
+        if state.failures[key] >= may_fail and task.teacher not in state.excluded:
+            state.excluded.append(task.teacher)
+            _skip(state, task.reference, f"not inverted any more: {reason}")
+            check_enough(pool, state, config)
+    return kept
+
+
+def leave_out_silent(
+    learner: MetaLearner, sheet: AnswerSheet, memory: TaskMemory, pool: TeacherPool, state: RunState
+) -> list[int]:
+    """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers."""
+    if not memory.answer_width:
+        return []  # nobody was asked: the paper's way
+    firsts = sheet.elder_width if isinstance(sheet, ContinuedSheet) else 0  # an old learner's columns stay
+    gone = [i for i in silent_teachers(sheet, memory.answers[: len(memory)]) if sheet.starts[i] >= firsts]
+    drop_teachers(learner, sheet, gone)
+    named = {entry["reference"] for entry in state.skipped}
+    for name in (pool.records[i].reference for i in gone):
+        if name not in named:
+            _skip(state, name, "it answered none of the pictures")
+    return gone
+
+
+def _skip(state: RunState, reference: str, reason: str) -> None:
+    """Note a teacher that is left out, for record and card, and say so at once."""
+    state.skipped.append({"reference": reference, "reason": reason})
+    logging.getLogger(__name__).warning("left out: %s: %s", reference, reason)
+
+
+def _unmistakable(reference: str) -> str:
+    """A folder's name that reads like a repository of the Hub is written as the path it is."""
+    return f"./{reference}" if existing_path(reference) is not None and not is_local(reference) else reference

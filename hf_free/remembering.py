@@ -1,0 +1,64 @@
+"""What goes into the memory: recovered tasks, drawn pictures beside them, and every teacher's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hf_free.config import FreeConfig
+from hf_free.device import Precision
+from hf_free.inversion.drawing import EMBLEMS, draw
+from hf_free.inversion.task import RecoveredTask, to_uint8
+from hf_free.learner.distill import AnswerSheet
+from hf_free.memory import TaskMemory
+from hf_free.run_state import RunState
+from hf_free.teachers.pool import TeacherPool
+
+ASIDE = 0.25
+"""Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
+
+
+def remember(
+    memory: TaskMemory,
+    held_out: TaskMemory,
+    tasks: Sequence[RecoveredTask],
+    config: FreeConfig,
+    pool: TeacherPool,
+    sheet: AnswerSheet,
+    precision: Precision,
+    state: RunState,
+) -> None:
+    """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers.
+
+    Some tasks are kept aside until enough are; drawn pictures never are.
+    """
+    stored = tasks[-1:] if "store_last_teacher_only" in config.defects else tasks
+    if not stored:
+        return
+    drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
+    if config.memory.drawn_per_step:
+        drawn = _draw(config, pool)
+    answers: list[Tensor | None] = [None] * (len(stored) + 1)
+    if memory.answer_width:
+        pictures = torch.cat([*(task.images for task in stored), drawn])
+        rows = sheet.ask(pool, pictures, precision)
+        answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
+    for task, rows_of_task in zip(stored, answers, strict=False):
+        is_aside = len(held_out) < min(held_out.max_images, ASIDE * memory.seen)
+        (held_out if is_aside else memory).add_task(task, rows_of_task)
+        state.kept_tasks += 1
+        state.pictures += len(task.images)
+        state.accuracy_sum += task.health.accuracy
+        state.diversity_sum += task.health.diversity
+    if len(drawn):
+        memory.add_pictures(drawn, answers[-1])
+
+
+def _draw(config: FreeConfig, pool: TeacherPool) -> Tensor:
+    """Pictures that a program draws in the teachers' colours, as bytes."""
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
+    colours = [(record.mean, record.std) for record in pool.records]
+    count, size, channels = config.memory.drawn_per_step, config.learner.image_size, config.learner.channels
+    return to_uint8(draw(colours, count, size, channels=channels, generator=generator, emblem_share=EMBLEMS))
