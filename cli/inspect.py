@@ -98,8 +98,11 @@ def _summary(record: TeacherRecord) -> dict[str, Any]:
 
 def _inversion_table(rows: Sequence[dict[str, Any]]) -> Table:
     """What five steps of inversion from a fresh generator came to, a model a row."""
+    from hf_free.inversion.invertibility import LEGEND
+
     table = _stacked("Verdict")
     table.title, table.title_justify = "Inverted from a fresh generator", "left"
+    table.caption, table.caption_justify = LEGEND, "left"
     for row in rows:
         found = row.get("inversion")
         if found is None:

@@ -77,6 +77,7 @@ def sweep(
             if output is not None:
                 with output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row.to_dict()) + "\n")
+    rows = [row for row in rows if not modules or row.module in modules]  # --output may hold others
     if as_json:
         write_json([row.to_dict() for row in rows])
     else:

@@ -167,7 +167,7 @@ class Benchmark:
         table.lines += _lines_of_paper(found)
         training = found["training"]
         reached = f"It reached {training['steps']} of its {PAPER_EPOCHS:,} epochs in {training['minutes']:g} minutes"
-        table.remarks.append(f"{reached}; its head is MAML, adapted an episode at a time.")
+        table.remarks.append(f"{reached}; its head is MAML.")
         return table
 
     def _paper_row(self) -> dict[str, Any] | None:

@@ -134,6 +134,8 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.preset != "mh" and len(options.data) > 1 and not options.architectures:
         parser.error(f"preset {options.preset} takes one data set, {len(options.data)} were given; mh takes several")
+    if options.preset == "mh" and len(options.data) < 2:
+        parser.error("preset mh takes several data sets, 1 was given; sh makes the same architectures from one")
     if options.tasks < 1 or options.n_way < 2:
         parser.error("at least one task (--tasks) of two classes (--n-way) is needed")
     return options

@@ -17,6 +17,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+if __name__ == "__main__":
+    raise SystemExit(f"This file is no program but given to --import.\n\n{__doc__}")
 if not Path(__file__).with_name("models.py").is_file():
     raise ImportError("models.py is not beside this file: examples/real_teachers.py copies both into its --output")
 _place = importlib.util.spec_from_file_location("checkpoint_models", Path(__file__).with_name("models.py"))

@@ -50,6 +50,8 @@ LABELS = {
     "svhn": "0 1 2 3 4 5 6 7 8 9",
 }
 """Names of the classes in the order of the data sets' own indices."""
+IMAGES = 2000
+"""Pictures a teacher is measured on at most, unless --images says otherwise."""
 MEASURED_ON = {"cifar100": ("cifar_fs", "validation"), "imagenet1k": ("mini_imagenet", "validation")}
 """Data folder and split where they are not those of the training set's name and `test`."""
 
@@ -138,8 +140,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder with models.py and */*.safetensors")
     parser.add_argument("--output", type=Path, required=True, help="folder of the teachers' folders")
     parser.add_argument("--data", type=Path, help="folder of data sets by name, to measure the teachers on")
-    parser.add_argument("--images", type=int, default=2000, help="pictures a teacher is measured on at most")
-    return parser.parse_args()
+    parser.add_argument("--images", type=int, default=IMAGES, help="pictures a teacher is measured on at most")
+    options = parser.parse_args()
+    if options.images != IMAGES and options.data is None:
+        parser.error("--images says how many pictures of --data a teacher is measured on; give --data too")
+    return options
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -211,14 +216,14 @@ def card(checkpoint: Checkpoint, network: nn.Module) -> str:
 
 @torch.no_grad()
 def measure(checkpoint: Checkpoint, output: Path, data: Path, images: int) -> str:
-    """The teacher's accuracy on real pictures, as it is loaded from its folder; empty where the data are not there.
+    """The teacher's accuracy on real pictures, as it is loaded from its folder; says so where the data are not there.
 
     Data sets with a part of the classes (the 16 of CIFAR-FS's and of miniImageNet's validation splits) are matched by
     the classes' names; the teacher still answers with all of its classes, and may have seen some of those pictures.
     """
     folder, split = MEASURED_ON.get(checkpoint.dataset, (checkpoint.dataset, "test"))
     if not (data / folder).is_dir():
-        return ""
+        return f", not measured: {data} has no {folder}"
     teacher = load_teacher(TeacherReference.parse(str(output / checkpoint.name)))
     pictures = load_labelled_images(str(data / folder), split=split)
     channels, size, _ = teacher.record.input_size

@@ -251,6 +251,8 @@ def _picture(folder: Path, record: Mapping[str, Any]) -> str:
     path, card = folder / PICTURE, folder / "README.md"
     if wanted is False or (wanted is None and not public):
         path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
         return "withheld"
     texts_only = not (folder / "model.safetensors").exists()
     had_one = texts_only and card.is_file() and f"]({PICTURE.as_posix()})" in card.read_text("utf-8", errors="replace")

@@ -28,7 +28,7 @@ def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState) -> Non
     for note in [*licences, *privacy_notes(pool.records, config.hub)]:
         logging.getLogger(__name__).warning(note)
     for reference, reason in pool.skipped:
-        _skip(state, _unmistakable(reference), reason.split("\n")[0].removeprefix(f"{reference} "))
+        _skip(state, _unmistakable(reference), reason)
 
 
 def check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None:

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import timm
@@ -47,6 +47,8 @@ MAX_PARAMETERS = 30_000_000
 MAX_SIDE, SMALLER_SIDE = 512, 224
 """Height or width above which a network is built for smaller pictures, and what it is then built for."""
 
+CHOOSING = "choose"
+"""Key of the seconds that a sweep takes to find a module's smallest model, for which it builds all of them once."""
 STEPS = ("build", "load", "logits", "features", "census", "five", "bell")
 """What each model is taken through, in order."""
 
@@ -85,7 +87,7 @@ class SweepRow:
     """What reduces a model that is too large."""
     normalization: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock seconds of each step of `STEPS` that was reached."""
+    """Wall-clock seconds of each step of `STEPS` that was reached; in a sweep of `CHOOSING` too."""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types."""
@@ -119,11 +121,14 @@ def sweep(
     for module in modules:
         if begin is not None:
             begin(module)
+        start = time.perf_counter()
         candidate = smallest_classifier(module, max_parameters=max_parameters)
+        chosen = {CHOOSING: round(time.perf_counter() - start, 3)}
         if candidate is None:
-            yield SweepRow(module, None, "no classifier", "timm builds no classifier of it")
+            yield SweepRow(module, None, "no classifier", "timm builds no classifier of it", seconds=chosen)
         else:
-            yield try_model(candidate, module, input_size=_smaller_pictures(candidate.model))
+            row = try_model(candidate, module, input_size=_smaller_pictures(candidate.model))
+            yield replace(row, seconds={**chosen, **row.seconds})
         gc.collect()  # networks hold reference cycles; the next one may need the room
 
 

@@ -56,7 +56,13 @@ def test_measurement_leaves_random_numbers_alone_and_repeats():
 
 @pytest.mark.parametrize(
     ("changes", "verdict"),
-    [({}, "good"), ({"recognised": 0.79}, "fair"), ({"recognised": 0.29}, "poor"), ({"loss": math.nan}, "poor")],
+    [
+        ({}, "good"),
+        ({"recognised": 0.79}, "fair"),
+        ({"recognised": 0.29}, "poor"),
+        ({"loss": math.nan}, "poor"),
+        ({"statistics": None}, "fair"),
+    ],
 )
 def test_verdicts(changes, verdict):
     found = replace(FOUND, **changes)

@@ -253,8 +253,9 @@ def test_addresses_in_the_configuration_are_ignored(folder):
     }
     _edit(folder, pretrained_cfg=hostile)
     teacher = _load(folder)
-    assert teacher.record.notes == tuple(
-        f"pretrained_cfg.{key} is ignored" for key in ("url", "file", "hf_hub_filename")
+    assert teacher.record.notes == (
+        *(f"pretrained_cfg.{key} is ignored" for key in ("url", "file", "hf_hub_filename")),
+        "custom_load is ignored, no code of a repository is run",
     )
     assert not {"url", "file", "hf_hub_filename"} & {k for k, v in teacher.network.pretrained_cfg.items() if v}
 

@@ -79,6 +79,36 @@ def test_a_list_works_wherever_teachers_are_named(alone, capsys):
     assert (row["usable"], row["classes"]) == (True, 5)
 
 
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ("width: 8", "alone.safetensors has other shapes: .*mend the entry's architecture"),
+        ("num_classes: 5", "alone.safetensors has a head of 5 outputs for 7 classes"),
+        ("[a, b, c, d, e]", "label_names is 2 names\n  allowed: a list of 5 names"),
+    ],
+)
+def test_what_is_wrong_with_a_single_file_is_said_of_the_entry(alone, changed, problem):
+    other = {"width: 8": "width: 16", "num_classes: 5": "num_classes: 7", "[a, b, c, d, e]": "[a, b]"}[changed]
+    text = ONE_FILE.replace(changed, other)
+    Path(alone).write_text(text.replace("a, b, c, d, e", "a, b, c, d, e, f, g") if "7" in other else text)
+    with pytest.raises(TeacherError, match=f"(?s){problem}") as caught:
+        load_teacher(TeacherReference.parse(f"{alone}#alone"))
+    assert "config.json" not in str(caught.value)
+
+
+def test_yaml_errors_name_the_line_and_not_a_string(tmp_path):
+    path = _write(tmp_path, "teachers: [\n")
+    with pytest.raises(TeacherReferenceError, match=r"is not valid YAML: .* at line 2, column 1") as caught:
+        read_teacher_list(path)
+    assert "unicode string" not in str(caught.value)
+
+
+def test_classes_of_an_entry_are_refused_with_their_own_rule(tmp_path):
+    path = _write(tmp_path, "- {path: ., classes: [1, 1]}\n")
+    with pytest.raises(TeacherReferenceError, match="names class 1 twice\n  allowed: classes: a list of different"):
+        read_teacher_list(path)
+
+
 def test_what_a_list_says_wins_over_the_folder_and_is_checked(tmp_path):
     pico_folder(tmp_path / "folder", label_names=["a", "b", "c", "d", "e"])
     path = _write(

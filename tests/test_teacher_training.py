@@ -210,6 +210,9 @@ def test_zoos_that_cannot_be_are_refused(monkeypatch, pictures, tmp_path, capsys
     with pytest.raises(SystemExit):
         make_zoo(monkeypatch, *zoo_command(pictures, tmp_path / "zoo", "--data", str(pictures), str(pictures)))
     assert "mh takes several" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        make_zoo(monkeypatch, *zoo_command(pictures, tmp_path / "zoo", "--preset", "mh"))
+    assert "mh takes several data sets, 1 was given" in capsys.readouterr().err
     assert not (tmp_path / "zoo").exists()
 
 

@@ -120,7 +120,7 @@ def _entries(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise TeacherReferenceError(f"cannot read {path}: {error.strerror}", allowed=rule) from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TeacherReferenceError(f"{path} is not valid YAML: {error}", allowed=rule) from None
+        raise TeacherReferenceError(f"{path} is not valid YAML: {_where(error)}", allowed=rule) from None
     if isinstance(values, Mapping) and list(values) == ["teachers"]:
         values = values["teachers"]
     if not isinstance(values, list) or not values:
@@ -168,11 +168,16 @@ def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
     return TeacherReference(str(_local(path, name, entry, given)), True, None, classes, None, text, config)
 
 
+def _where(error: Exception) -> str:
+    """A YAML error in one line, with line and column; it knows the text, not the file."""
+    return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
+
+
 def _beside(path: str | Path, text: str) -> str:
     """An entry's text; a folder that begins with a dot begins at the list's own folder, as `path` does."""
     if not text.startswith("."):
         return text
-    joined = os.path.join(os.path.dirname(path), text)  # pathlib would drop the leading ./
+    joined = os.path.normpath(os.path.join(os.path.dirname(path), text))
     return joined if joined.startswith((".", "/", "~")) else f"./{joined}"
 
 
@@ -199,7 +204,8 @@ def _classes(path: str | Path, name: str, value: Any) -> tuple[int, ...] | None:
     try:
         return parse_classes(text)
     except TeacherReferenceError as error:
-        raise _refuse(path, name, f"is wrong: {error.given}", error.allowed) from None
+        rule = "classes: a list of different whole numbers, or a text such as 0-4 or 3,7,12"
+        raise _refuse(path, name, f"is wrong: {error.given}", rule) from None
 
 
 def _collection(reference: TeacherReference, token: str | None) -> list[str]:

@@ -23,6 +23,14 @@ MAX_SIZE = 64
 """Pixels a side of the pictures at most. A larger teacher gets them enlarged, as it does in a run, whose pictures are
 the learner's size; at 224 pixels the measurement would take minutes instead of seconds."""
 
+LEGEND = (
+    f"good: {GOOD:.0%} or more recognised, with BatchNorm statistics to go by; fair: {FAIR:.0%} or more, or without "
+    "such statistics. "
+    "Loss: cross-entropy in nats. Diversity: distance of pictures of one class, to compare networks of one kind by. "
+    "BatchNorm distance: 0 is the statistics of the training pictures."
+)
+"""What the words and numbers of a measurement mean, for tables."""
+
 Verdict = Literal["good", "fair", "poor"]
 
 
@@ -49,10 +57,13 @@ class Invertibility:
 
     @property
     def verdict(self) -> Verdict:
-        """`good`, `fair` or `poor`, by the share of recognised pictures."""
+        """`good`, `fair` or `poor`, by the share of recognised pictures.
+
+        Without BatchNorm statistics it is `fair` at best: only its answers say what pictures are like.
+        """
         if not math.isfinite(self.loss) or self.recognised < FAIR:
             return "poor"
-        return "good" if self.recognised >= GOOD else "fair"
+        return "good" if self.recognised >= GOOD and self.statistics is not None else "fair"
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement and its verdict as plain JSON types; numbers that are not finite are None."""

@@ -88,18 +88,14 @@ def _limits(positions: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) -> None:
     smooth = _running_mean(values, len(values) // 20)  # of a few values none: a mean would hide what they are
-    last, is_single = values[-1], len(values) == 1  # a single point may lie at the left edge, where numbers stand
-    marker = "o" if is_single else None
+    last = values[-1]
+    marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
     axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
     axes.set_title(plain_text(TITLES.get(name, name), 40), size=8.5, color=INK, loc="left")
     axes.set_xlabel("step", size=7, color=MUTED, labelpad=1)
-    axes.annotate(
-        f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}", (steps[-1], last),
-        xytext=(4, 4) if is_single else (-2, 4), textcoords="offset points", size=7, color=ACCENT,
-        ha="left" if is_single else "right", weight="bold",
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-    )  # fmt: skip
+    shown = f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}"
+    axes.set_title(shown, size=8, color=ACCENT, loc="right", weight="bold")  # above the panel it covers no curve
     axes.tick_params(labelsize=7, colors=MUTED, length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -19,6 +19,7 @@ _MAX_CLASSES = 1_000_000
 _SIDES = range(4, 2049)
 _FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random")
 _ADDRESSES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
+_CODE = ("auto_map", "custom_load", "custom_pipelines")
 _MAX_LABEL_LENGTH = 200
 
 
@@ -68,6 +69,7 @@ def check_config(config: Any, name: str) -> TeacherSpec:
         raise TeacherError(f"{name}: pretrained_cfg is a {type(cfg).__name__}", allowed="a JSON object")
     defaults = _timm_defaults(architecture)
     notes = [f"pretrained_cfg.{key} is ignored" for key in _ADDRESSES if cfg.get(key)]
+    notes += [f"{key} is ignored, no code of a repository is run" for key in _CODE if config.get(key) or cfg.get(key)]
 
     num_classes = _num_classes(config, cfg, name)
     if cfg.get("num_classes", num_classes) != num_classes:
@@ -234,7 +236,10 @@ def _shown(value: Any) -> str:
 
 def _agrees(value: Any, expected: int, key: str, name: str) -> None:
     if value != expected:
-        raise TeacherError(f"{name}: model_args.{key} is {value!r} where the rest of config.json says {expected}")
+        raise TeacherError(
+            f"{name}: model_args.{key} is {value!r} where the rest of config.json says {expected}",
+            action="mend its config.json, or leave it out",
+        )
 
 
 def _is_whole(value: Any) -> bool:

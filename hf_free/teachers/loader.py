@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -77,6 +78,7 @@ def _load_teacher(
             reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
         )
     spec = check_config(read_config(reference, snapshot.folder), name)
+    _check_given_names(reference, spec, name)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
     weights = snapshot.folder / weights_name(reference)
@@ -182,6 +184,18 @@ def try_out(teacher: Teacher) -> Teacher:
     return teacher
 
 
+def _check_given_names(reference: TeacherReference, spec: TeacherSpec, name: str) -> None:
+    """Refuse names that a YAML list gives and that do not fit; a repository's own are left out with a note instead."""
+    given = json.loads(reference.config or "{}").get("label_names")
+    if given is not None and spec.label_names is None:
+        count = f"{len(given)} names" if isinstance(given, list | dict) else repr(given)[:80]
+        raise TeacherError(
+            f"{name}: label_names is {count}",
+            allowed=f"a list of {spec.num_classes} names, one a class",
+            action="mend the list",
+        )
+
+
 def _check_memory(weights: Path, device: torch.device, name: str) -> None:
     """Refuse weights that are larger than the memory that is free now, before anything is made of them."""
     needed = weights.stat().st_size
@@ -199,7 +213,7 @@ def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) 
     """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
     header, blank = read_header(weights, name), _build(spec, name, "meta")
     try:
-        check_header(header, blank, spec.num_classes, name)
+        check_header(header, blank, spec.num_classes, name, weights.name)
     except TeacherError:
         may_fit = has_other_names(header, blank) and _has_as_many_numbers(header, blank)
         network = _load_as_timm_does(spec, weights, name) if may_fit else None
@@ -314,6 +328,7 @@ def _with_classes(record: TeacherRecord, classes: tuple[int, ...] | None) -> Tea
         raise TeacherError(
             f"{record.reference}: classes {','.join(map(str, classes))}",
             allowed=f"at least two different ones from 0 to {record.num_classes - 1}",
+            action="name fewer classes, or none to take them all",
         )
 
     def chosen(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -14,7 +14,13 @@ import torch
 
 from hf_free.allocator import give_back_memory
 from hf_free.device import is_out_of_memory
-from hf_free.errors import ConfigError, HfFreeError, MissingFilesError, TeacherError, UnfitTeacherError
+from hf_free.errors import (
+    ConfigError,
+    HfFreeError,
+    MissingFilesError,
+    TeacherError,
+    UnfitTeacherError,
+)
 from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.reference import TeacherReference
@@ -26,6 +32,9 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")
 """What a YAML list may say anew of a teacher whose files are the same, and what changes its answers."""
+
+_SHORT = 160
+"""Characters of a rule that is told with the reason for which a teacher is left out."""
 
 Source = str | TeacherReference | TeacherRecord
 
@@ -40,7 +49,7 @@ def parse_bytes(amount: int | str) -> int:
     number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if number < 1:
         raise ConfigError(
-            f"an amount of memory of {amount!r}",
+            f"{amount!r} is no amount of memory",
             allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
             action="e.g. --teacher-memory 4GiB",
         )
@@ -53,6 +62,12 @@ def size_text(size: int) -> str:
         if size >= _UNITS[f"{unit}I"]:
             return f"{size / _UNITS[f'{unit}I']:.4g} {unit}iB"
     return f"{size} B"
+
+
+def _reason(reference: str, error: HfFreeError) -> str:
+    """Why a teacher is left out, in a line, without its name, which stands before it wherever it is shown."""
+    reason = error.given.removeprefix(reference).removeprefix(":").strip()
+    return f"{reason} (allowed: {error.allowed})" if 0 < len(error.allowed) <= _SHORT else reason
 
 
 class TeacherPool(Sequence[Teacher]):
@@ -115,7 +130,7 @@ class TeacherPool(Sequence[Teacher]):
                 except HfFreeError as error:
                     if strict and not _may_be_left_out(source, error):
                         raise
-                    self.skipped.append((text, str(error)))
+                    self.skipped.append((text, _reason(text, error)))
 
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
@@ -125,7 +140,7 @@ class TeacherPool(Sequence[Teacher]):
             try:
                 try_out(teacher)
             except UnfitTeacherError as error:
-                pool.skipped.append((teacher.record.reference, str(error)))
+                pool.skipped.append((teacher.record.reference, _reason(teacher.record.reference, error)))
                 continue
             except TeacherError as error:
                 if error.__cause__ is None or not is_out_of_memory(error.__cause__):

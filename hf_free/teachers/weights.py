@@ -38,9 +38,20 @@ def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]
 
 
 def check_header(
-    header: Mapping[str, tuple[tuple[int, ...], str]], network: nn.Module, num_classes: int, name: str
+    header: Mapping[str, tuple[tuple[int, ...], str]],
+    network: nn.Module,
+    num_classes: int,
+    name: str,
+    file: str = "model.safetensors",
 ) -> None:
     """Compare names, shapes and types with the network's; the network may be on the meta device.
+
+    Args:
+        header: Shape and type of each tensor, from `read_header`.
+        network: What the weights are for.
+        num_classes: Outputs of its head.
+        name: How messages call the teacher.
+        file: Name of the weights file; one of another name than a repository's belongs to an entry of a YAML list.
 
     Raises:
         TeacherError: missing or extra tensors, other shapes, a head of another size, a type that is no float.
@@ -48,13 +59,17 @@ def check_header(
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     # Older timm saved index tables and masks that a network now computes itself; they may be there and are not loaded.
     computed = {key for key, _ in network.named_buffers()} - wanted.keys()
-    action = "the weights belong to another network than config.json names; upload matching files"
+    action = (
+        "the weights belong to another network than config.json names; upload matching files"
+        if file == "model.safetensors"
+        else "the weights are another network's: mend the entry's architecture, num_classes or model_args"
+    )
     for what, keys in (
         ("lacks", wanted.keys() - header.keys()),
         ("has extra", header.keys() - wanted.keys() - computed),
     ):
         if keys:
-            raise TeacherError(f"{name}: model.safetensors {what} {_listed(sorted(keys))}", action=action)
+            raise TeacherError(f"{name}: {file} {what} {_listed(sorted(keys))}", action=action)
     wrong = [key for key in wanted if header[key][0] != wanted[key]]
     if wrong:
         key = wrong[0]
@@ -62,7 +77,7 @@ def check_header(
         is_head = len(wrong) <= 4 and all(wanted[k] and wanted[k][0] == num_classes for k in wrong)
         what = f"a head of {found[0]} outputs for {num_classes} classes" if is_head and found else "other shapes"
         raise TeacherError(
-            f"{name}: model.safetensors has {what}: {_listed(wrong)}{', e.g. ' + key if len(wrong) > 1 else ''} "
+            f"{name}: {file} has {what}: {_listed(wrong)}{', e.g. ' + key if len(wrong) > 1 else ''} "
             f"is {found}, not {list(wanted[key])}",
             action=action,
         )
