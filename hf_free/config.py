@@ -221,7 +221,7 @@ class TrainerConfig:
     compile: bool = False
     """Whether torch.compile compiles generator and learner; needs a C++ compiler on a CPU, and does not pay there."""
     log_every: int = Field(default=10, ge=1)
-    """Steps between two lines of the log; as many first steps have a line each."""
+    """Steps between two lines of the log; the first ten have a line each."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between two checkpoints."""
     picture_every: int = Field(default=50, ge=1)

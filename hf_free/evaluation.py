@@ -27,7 +27,7 @@ from hf_free.errors import DatasetError
 from hf_free.learner.adapted import batchnorm_layers
 from hf_free.learner.images import to_float
 from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
-from hf_free.learner.stacked import adapt_and_predict, episodes_at_once
+from hf_free.learner.stacked import adapt_and_score, episodes_at_once
 
 if TYPE_CHECKING:
     from hf_free.teachers.pool import TeacherPool
@@ -264,14 +264,14 @@ def _add_per_episode(
     learner.batchnorm = batchnorm
     learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
-    at_once = episodes_at_once(learner)
     pictures = images.at(learner.config.image_size, learner.config.channels)
     for k_shot, batch in scorer.episodes.items():
         start = time.perf_counter()
         accuracies: list[Tensor] = []
+        at_once = episodes_at_once(learner, batch.support[0].numel() + batch.query[0].numel())
         for part in batch.split(at_once):
             accuracies += _adapted_accuracies(learner, pictures, part)
-            if progress is not None:
+            if progress is not None and len(accuracies) % 20 < len(part):
                 label = f"{k_shot}-shot episodes of the {name}{suffix[batchnorm]}"
                 progress(label, len(accuracies), len(batch))
         seconds, inductive = time.perf_counter() - start, batchnorm != "transductive"
@@ -284,7 +284,7 @@ def _adapted_accuracies(learner: MetaLearner, pictures: Tensor, episodes: Episod
     support, query = pictures[episodes.support.flatten(1)], pictures[episodes.query.flatten(1)]  # (E, B, C, H, W)
     if len(episodes) > 1:
         shown, asked = (to_float(part).to(learner.device) for part in (support, query))
-        best = adapt_and_predict(learner, shown, support_labels.to(learner.device), asked, episodes.n_way)
+        best = adapt_and_score(learner, shown, support_labels.to(learner.device), asked, episodes.n_way).argmax(-1)
     else:
         best = learner.adapt(support[0], support_labels).predict_proba(query[0]).argmax(1)[None]
     return (best.cpu() == query_labels).float().mean(1)

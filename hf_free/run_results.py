@@ -26,10 +26,13 @@ from hf_free.teacher_views import whose_class
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
+FIRST_LINES = 10
+"""Steps at a run's beginning that have a line each."""
+
 
 def is_logged(step: int, config: FreeConfig) -> bool:
     """Whether a step has a line in the log; each of the first few has, for the curves of short runs."""
-    return step <= config.trainer.log_every or step % config.trainer.log_every == 0
+    return step <= FIRST_LINES or step % config.trainer.log_every == 0
 
 
 def log_row(state: RunState, memory: Sized, terms: dict[str, float]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from hf_free.progress import RunProgress
 from hf_free.recipes import recipe_values
 from hf_free.redaction import public_record
 from hf_free.run_folder import RunFolder
+from hf_free.run_results import is_logged
 from hf_free.run_state import RunState
 from hf_free.stopping import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
@@ -371,12 +372,20 @@ def test_without_ctrl_c_nothing_changes():
         signal.signal(signal.SIGINT, before)
 
 
-def test_how_often_is_logged_changes_nothing(tmp_path, uninterrupted):
+def test_the_first_ten_steps_and_every_nth_are_logged():
+    """A short run has curves; how often the later ones are logged is not how many first ones are."""
+    for log_every, expected in ((1, range(1, 41)), (25, [*range(1, 11), 25]), (1000, range(1, 11))):
+        config = _config(trainer={"log_every": log_every})
+        assert [step for step in range(1, 41) if is_logged(step, config)] == list(expected)
+
+
+def test_how_often_is_logged_changes_nothing(tmp_path, uninterrupted, monkeypatch):
     """The gradients' cosine is measured in logged steps only."""
-    config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"trainer": {"log_every": 2}}))
+    monkeypatch.setattr("hf_free.run_results.FIRST_LINES", 1)
+    config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"trainer": {"log_every": 4}}))
     train(config, output=tmp_path, pool=_pool())
     rows = RunFolder(tmp_path).read_log()
-    assert ["gradient_cosine" in row for row in rows] == [False, True, True, False]  # 1 (warm-up), 2, 4, the last
+    assert ["gradient_cosine" in row for row in rows] == [False, True, False]  # steps 1, 4 and the last
     assert _same(_weights(tmp_path), _weights(uninterrupted["paper"]))
 
 

@@ -2,8 +2,8 @@
 
 Where adaptation changes the network itself (MAML, BatchNorm statistics of the support) every episode needs its own.
 A convolution over E times the channels in E times the groups computes E of them in one call, for weights that differ;
-everything else that keeps channels apart needs no change. On a CPU it takes half the time of one episode after the
-other, and less than `torch.func.vmap` (docs/experiments.md).
+everything else that keeps channels apart needs no change. For small networks and pictures on a CPU it takes half to
+five sixths of the time of one episode after the other, and less than `torch.func.vmap` (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import copy
 from contextlib import nullcontext
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from hf_free.learner.adapted import (
@@ -25,14 +26,17 @@ from hf_free.learner.heads import fit_weighted, get_head, scores
 from hf_free.learner.images import VIEWS
 from hf_free.learner.meta_learner import MetaLearner
 
-EPISODES_AT_ONCE = 8
-"""More are no faster on a CPU: docs/experiments.md."""
+EPISODES_AT_ONCE = 4
+"""More are no faster: docs/experiments.md."""
 
 STACKED_WEIGHTS = 2**22
-"""Weights of all copies together, at most (16 MiB in fp32): beyond, copies side by side gain nothing on a CPU."""
+"""Weights of all copies together, at most (16 MiB in fp32)."""
 
-PROBE_TOLERANCE = 1e-3
-"""Greatest relative difference that may come from another order of summation; mixed-up channels give about 1."""
+STACKED_VALUES = 2**21
+"""Numbers in all pictures together, at most: 680 of 32x32 in colour. At 84 pixels copies side by side were slower."""
+
+PROBE_TOLERANCE = 1e-4
+"""Greatest relative difference of answers that may come from another order of summation (1e-6 measured)."""
 
 
 class StackedLearner(nn.Module):
@@ -77,29 +81,39 @@ class StackedLearner(nn.Module):
         return self.learner[0].prepare_features(features)
 
 
-def episodes_at_once(learner: MetaLearner) -> int:
-    """How many copies of a learner may be stacked; 1 where it is too large, or its channels cannot be kept apart.
+def episodes_at_once(learner: MetaLearner, pictures: int) -> int:
+    """How many copies of a learner are stacked for episodes of so many pictures; 1 where one at a time is better.
 
-    That is tried rather than known: two copies must give for different pictures what the network gives for each.
+    That is so on other devices than a CPU (not measured there), for large networks and pictures, and for networks
+    whose channels cannot be kept apart. The last is tried rather than known: what one copy answers must be what the
+    network answers, and must not depend on the other copy's pictures at all.
     """
-    backbone = learner.backbone
     weights = sum(weight.numel() for weight in learner.parameters())
-    episodes = min(EPISODES_AT_ONCE, STACKED_WEIGHTS // max(1, weights))
-    if episodes < 2 or any(_has_weights(part) and not _can_be_grouped(part) for part in backbone.modules()):
+    values = pictures * learner.config.channels * learner.config.image_size**2
+    episodes = min(EPISODES_AT_ONCE, STACKED_WEIGHTS // max(1, weights), STACKED_VALUES // max(1, values))
+    if episodes < 2 or learner.device.type != "cpu" or not _may_be_grouped(learner.backbone):
         return 1
+    return episodes if _keeps_apart(learner) else 1
+
+
+def _keeps_apart(learner: MetaLearner) -> bool:
+    """Whether two stacked copies answer, each its own pictures, as the network itself does."""
     side, channels = learner.config.image_size, learner.config.channels
-    pictures = torch.rand(2, 2, channels, side, side, generator=torch.Generator().manual_seed(0)).to(learner.device)
+    pictures = torch.rand(2, 2, channels, side, side, generator=torch.Generator().manual_seed(0))
+    pictures[0] *= 0.3  # dark ones and bright ones, so that a mixture of both is neither
     with evaluation_mode(learner):
         expected = torch.stack([learner.features(part) for part in pictures])
-        try:
-            given = StackedLearner(learner, 2).eval().features(pictures)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
-            return 1  # a network that counts its channels itself
+    try:
+        stack = StackedLearner(learner, 2).eval().requires_grad_(False)
+        given = stack.features(pictures.requires_grad_())
+        (leak,) = torch.autograd.grad(given[0].sum(), pictures)
+    except Exception:
+        return False
     alike = given.shape == expected.shape and (given - expected).abs().max() <= PROBE_TOLERANCE * expected.abs().max()
-    return episodes if alike else 1
+    return bool(alike) and not leak[1].any()
 
 
-def adapt_and_predict(learner: MetaLearner, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+def adapt_and_score(learner: MetaLearner, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
     """Adapt a learner to several episodes, each for itself, and answer their queries.
 
     The same as `MetaLearner.adapt` and `AdaptedClassifier.predict` an episode.
@@ -107,15 +121,15 @@ def adapt_and_predict(learner: MetaLearner, support: Tensor, labels: Tensor, que
     Args:
         learner: One that `episodes_at_once` allows so many copies of.
         support: Prepared pictures (E, S, C, H, W) in [0, 1] of the learner's size.
-        labels: (S,) or (E, S), 0..n_way-1.
+        labels: (S,), 0..n_way-1, those of every episode.
         query: (E, Q, C, H, W).
         n_way: Number of classes.
 
     Returns:
-        Predicted classes (E, Q).
+        Scores (E, Q, n_way), whose softmax is the probability of each class.
     """
     stack = StackedLearner(learner, len(support)).eval()
-    labels = labels.expand(support.shape[:2])
+    labels = labels.expand(len(support), -1)
     transductive = learner.batchnorm == "transductive"
     if learner.batchnorm == "support":
         take_statistics(stack, support)
@@ -125,7 +139,7 @@ def adapt_and_predict(learner: MetaLearner, support: Tensor, labels: Tensor, que
         features = _embed(stack, support, transductive)
         factors = None if learner.relevance is None else learner.relevance(features)
         classifier = fit_weighted(get_head(learner.config.head), features, labels, n_way, factors)
-    return scores(classifier, _embed(stack, query, transductive)).argmax(-1)
+    return scores(classifier, _embed(stack, query, transductive))
 
 
 def _embed(stack: StackedLearner, images: Tensor, transductive: bool) -> Tensor:
@@ -134,14 +148,14 @@ def _embed(stack: StackedLearner, images: Tensor, transductive: bool) -> Tensor:
         return stack.prepare_features(stack.features(images))
 
 
-def _has_weights(module: nn.Module) -> bool:
-    """Whether a module itself, not one of its parts, holds weights or statistics."""
-    return bool(module._parameters or module._buffers)
+def _may_be_grouped(network: nn.Module) -> bool:
+    """Whether all weights are those of plain convolutions and BatchNorm, each used in one place.
 
-
-def _can_be_grouped(module: nn.Module) -> bool:
-    """A plain convolution or BatchNorm; a subclass of a convolution may do what it likes with its weights."""
-    return type(module) is nn.Conv2d or isinstance(module, nn.BatchNorm2d)
+    A subclass of a convolution may do what it likes with its weights; a weight in two places would become two.
+    """
+    names = [id(weight) for _, weight in network.named_parameters(remove_duplicate=False)]
+    kinds = {type(part) for part in network.modules() if part._parameters or part._buffers}
+    return len(set(names)) == len(names) and kinds <= {nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d}
 
 
 def _stacked(network: nn.Module, episodes: int) -> nn.Module:

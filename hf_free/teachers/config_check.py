@@ -72,7 +72,7 @@ def check_config(config: Any, name: str) -> TeacherSpec:
     notes += [f"{key} is ignored, no code of a repository is run" for key in _CODE if config.get(key) or cfg.get(key)]
 
     num_classes = _num_classes(config, cfg, name)
-    if cfg.get("num_classes", num_classes) != num_classes:
+    if cfg.get("num_classes") not in (None, num_classes):
         notes.append(
             f"pretrained_cfg.num_classes {_shown(cfg['num_classes'])} is ignored, num_classes is {num_classes}"
         )
@@ -81,7 +81,9 @@ def check_config(config: Any, name: str) -> TeacherSpec:
     input_size = _input_size(cfg.get("input_size") or defaults["input_size"], model_args, name)
     # 0 is a value, not a missing one; an empty list says nothing.
     mean, std = (
-        _per_channel(defaults[key] if cfg.get(key) in (None, [], ()) else cfg[key], input_size[0], key, name, notes)
+        _per_channel(defaults[key], input_size[0], key, name, [])
+        if cfg.get(key) in (None, [], ())
+        else _per_channel(cfg[key], input_size[0], key, name, notes)
         for key in ("mean", "std")
     )
     if min(std) <= 0:
@@ -197,8 +199,11 @@ def _per_channel(value: Any, channels: int, key: str, name: str, notes: list[str
         raise TeacherError(f"{name}: {key} is {_shown(value)}", allowed="a number from -1000 to 1000 for each channel")
     if len(values) == channels:
         return tuple(map(float, values))
-    if len(values) == 1:
-        notes.append(f"{key} has one value, which is used for all {channels} channels")
+    notes.append(
+        f"{key} has one value, which is used for all {channels} channels"
+        if len(values) == 1
+        else f"{key} has three values, whose mean is used for the one channel"
+    )
     return (sum(values) / len(values),) * channels
 
 
