@@ -14,6 +14,7 @@ from hf_free.errors import ConfigError
 
 if TYPE_CHECKING:
     from hf_free.hub.reference import TeacherReference
+    from hf_free.inversion.task import RecoveredTask
 
 EXAMPLES = options.examples(
     "hf-free invert org/model --output grid.png",
@@ -23,6 +24,11 @@ EXAMPLES = options.examples(
 _FRESH_STEPS = 200
 """Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
 _TRAINED_STEPS = 5
+
+
+def _share(task: RecoveredTask, classes: int) -> str:
+    """Of how many classes the pictures are, where it is not all."""
+    return "" if len(task.classes) == classes else f", {len(task.classes)} of {classes:,} classes"
 
 
 def _name(reference: TeacherReference) -> str:
@@ -63,6 +69,7 @@ def invert(
         raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")
     steps = steps or (_FRESH_STEPS if generator is None else _TRAINED_STEPS)
     reference = parse_reference(model, revision)
+    from hf_free.config import FiveConfig
     from hf_free.inversion.five import invert_teacher
     from hf_free.own_networks import import_networks
     from hf_free.pictures.grid import recovered_grid
@@ -81,7 +88,7 @@ def invert(
         class_names=names,
         confidence=task.soft_labels.gather(1, task.labels[:, None]).squeeze(1),
         path=output,
-        title=f"Recovered from {_name(reference)}, {steps} steps",
+        title=f"Recovered from {_name(reference)}, {steps} steps{_share(task, teacher.record.num_classes)}",
         per_class=images_per_class,
     )
     summary = {
@@ -90,9 +97,15 @@ def invert(
         "recognised_by_teacher": float(task.health.accuracy),
         "fresh_generator": generator is None,
         "steps": steps,
+        "loss": float(task.health.loss),
+        "diversity": float(task.health.diversity),
+        "classes": list(task.classes),
     }
     if as_json:
         write_json(summary)
         return
     output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
     say(f"The teacher recognises {summary['recognised_by_teacher']:.0%} of the {summary['images']} pictures.")
+    least = FiveConfig().min_teacher_accuracy
+    if task.health.accuracy < least:
+        say(f"hf-free train leaves out tasks of which less than {least:.0%} is recognised: try more --steps.")

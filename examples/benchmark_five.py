@@ -38,8 +38,9 @@ from hf_free.errors import HfFreeError
 from hf_free.evaluation import evaluate
 from hf_free.flops import count
 from hf_free.inversion import rivals
+from hf_free.inversion.drawing import draw
 from hf_free.inversion.five import Five
-from hf_free.inversion.task import RecoveredTask
+from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.bell import Distiller
 from hf_free.learner.distill import AnswerSheet
 from hf_free.memory import TaskMemory
@@ -55,6 +56,8 @@ DIGIT_TEACHERS = 12
 """How many of them are made."""
 
 METHODS = ("five", "fresh", "pixels")
+DRAWN = "drawn"
+"""The control beside the methods: what a learner knows of pictures that nothing was recovered for."""
 
 Kind = TypeVar("Kind", bound=Five)
 
@@ -109,6 +112,8 @@ def main() -> None:
         results = bench.run()
     except HfFreeError as error:
         sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The parts that are finished stay in --output: the same command goes on from there.")
     text = markdown(results)
     bench.folder.write_json(bench.folder.root / "results.json", results)
     bench.folder.write_text(bench.folder.root / "results.md", text + "\n")
@@ -200,13 +205,14 @@ class Benchmark:
         tasks = self.recover_tasks()
         self.part("joint", self.train_jointly)
         curves = [self.part(f"curves-{i:02d}", lambda i=i: self.measure_curves(i)) for i in range(len(self.held_out))]
-        learners: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
+        learners: dict[str, list[dict[str, Any]]] = {method: [] for method in (*METHODS, DRAWN)}
         for seed in range(self.seed, self.seed + self.plan.learner_seeds):
-            for method in METHODS:
+            for method in learners:
                 part = self.part(f"learner-{method}-seed-{seed}", lambda m=method, s=seed: self.learn_from(m, s))
                 learners[method].append(part)
         results["meta_training"] = meta
         results |= summarise(tasks, meta["seconds"])
+        results["drawn"] = mean_of_learners(learners.pop(DRAWN))
         for method, parts in learners.items():
             results["methods"][method]["few_shot"] = mean_of_learners(parts)
         results["curves"] = self.summarise_curves(curves)
@@ -228,7 +234,7 @@ class Benchmark:
 
     def parts(self) -> int:
         """How many parts there are: speed, meta- and joint training, tasks, curves, learners."""
-        return 3 + sum(self.counts().values()) + len(self.held_out) + len(METHODS) * self.plan.learner_seeds
+        return 3 + sum(self.counts().values()) + len(self.held_out) + (len(METHODS) + 1) * self.plan.learner_seeds
 
     def peak_and_load(self) -> dict[str, Any]:
         """The greatest memory that any part saw, by where; the machine's load while it was measured."""
@@ -344,11 +350,21 @@ class Benchmark:
         return Distiller(learner, sheet, config, self.precision)
 
     def learn_from(self, method: str, seed: int) -> dict[str, Any]:
-        """Train a learner on a method's pictures alone, nothing drawn among them; measure it on new classes."""
-        tasks = min(self.counts()[method], self.plan.fresh_tasks)
+        """Train a learner on a method's pictures alone, nothing drawn among them; measure it on new classes.
+
+        `DRAWN` is the control: as many pictures as FIVE's, drawn in the teachers' colours, nothing recovered.
+        """
+        recovered = "five" if method == DRAWN else method
+        tasks = min(self.counts()[recovered], self.plan.fresh_tasks)
         parts = self.folder.root / "parts"
-        images = [load_file(parts / f"task-{method}-{i:03d}.safetensors")["images"] for i in range(tasks)]
-        distiller, pictures = self.new_distiller(seed), torch.cat(images)
+        images = [load_file(parts / f"task-{recovered}-{i:03d}.safetensors")["images"] for i in range(tasks)]
+        pictures = torch.cat(images)
+        if method == DRAWN:
+            generator = torch.Generator().manual_seed(self.seed)
+            colours = [(record.mean, record.std) for record in self.pool.records]
+            drawn = draw(colours, len(pictures), self.image_size, channels=self.channels, generator=generator)
+            pictures = to_uint8(drawn)
+        distiller = self.new_distiller(seed)
         memory = TaskMemory(len(pictures), answers=distiller.sheet.width, device=self.device)
         if method not in self.answers:  # the same for every learner
             self.answers[method] = distiller.sheet.ask(self.pool, pictures, self.precision)

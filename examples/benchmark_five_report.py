@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hf_free.measuring import amortised, break_even
 
@@ -137,7 +139,9 @@ def markdown(results: dict[str, Any]) -> str:
     peak = ", ".join(f"{where} {size / 2**20:,.0f} MiB" for where, size in results["peak_memory"].items())
     lines += ["", f"Peak memory: {peak}.", "", *_curve_table(results)]
     lines += ["", "| goal | found | |", "|---|---|---|"]
-    lines += [f"| {g['goal']} | {g['found']} | {'met' if g['met'] else '**not met**'} |" for g in results["goals"]]
+    for goal in results["goals"]:
+        verdict = "too quick to say" if settings["quick"] else "met" if goal["met"] else "**not met**"
+        lines.append(f"| {goal['goal']} | {goal['found']} | {verdict} |")
     lines += [
         "",
         f"A task is {five['images_per_task']} pictures with answers and health. All methods share loss (no "
@@ -181,6 +185,10 @@ def _methods_table(results: dict[str, Any]) -> list[str]:
         cells += [f"{m['few_shot']['pictures']:,}"]
         cells += [f"{row['accuracy']:.1f} ± {row['interval']:.1f}" for row in m["few_shot"]["rows"]]
         lines.append("| " + " | ".join(cells) + " |")
+    drawn = results["drawn"]
+    cells = ["drawn pictures, nothing recovered", *["-"] * 6, f"{drawn['pictures']:,}"]
+    cells += [f"{row['accuracy']:.1f} ± {row['interval']:.1f}" for row in drawn["rows"]]
+    lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -247,8 +255,11 @@ def draw_losses(results: dict[str, Any], path: Path) -> None:
     match = curves["steps_to_match"]["fresh"]
     if match is not None:
         axes.plot([match], [curves["mean"]["fresh"][match]], "o", color=COLOURS["fresh"])
-        axes.annotate(f" {match} fresh steps", (match, curves["mean"]["fresh"][match]), va="bottom", fontsize=9)
+        point = (match, curves["mean"]["fresh"][match])
+        box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        axes.annotate(f"{match} fresh steps", point, (8, 14), textcoords="offset points", fontsize=9, bbox=box)
     axes.set(xscale="symlog", yscale="log", xlabel=f"steps (k = {k})", ylabel="loss")
+    _plain_numbers(axes, (0, 1, 2, 5, 10, 20, 50, 100, 200))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
@@ -267,8 +278,18 @@ def draw_costs(results: dict[str, Any], path: Path) -> None:
             axes.plot([even], [amortised(meta, methods["five"]["seconds"], even)], "o", color=COLOURS[rival])
             axes.annotate(f" {even} tasks", (even, seconds), va="bottom", fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="tasks", ylabel="seconds a task")
+    _plain_numbers(axes, (1, 10, 100, 1_000, 10_000))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def _plain_numbers(axes: Any, places: Sequence[float]) -> None:
+    """Ticks of logarithmic axes as people write numbers."""
+    axes.set_xticks(places, [f"{place:,}" for place in places], minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _axes(title: str) -> tuple[Figure, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from statistics import fmean
 
 from hf_free.config import FreeConfig
 from hf_free.errors import RunError
@@ -18,6 +19,8 @@ from hf_free.redaction import is_local, privacy_notes
 from hf_free.run_state import RunState
 from hf_free.teachers.pool import TeacherPool
 
+logger = logging.getLogger(__name__)
+
 MAX_FAILURES = 5
 """Recoveries in a row that may come to nothing before a teacher is left alone."""
 
@@ -26,7 +29,7 @@ def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState) -> Non
     """Say which teachers are left out, and what there is to know of licences and names of the others."""
     licences = licence_notes([(record.reference, record.license) for record in pool.records])
     for note in [*licences, *privacy_notes(pool.records, config.hub)]:
-        logging.getLogger(__name__).warning(note)
+        logger.warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason)
 
@@ -63,6 +66,8 @@ def healthy_tasks(
             state.failures.pop(key, None)
             kept.append(task)
             continue
+        if not any(known.startswith(f"{task.reference}: ") for known in state.left_out):
+            logger.warning("a task of %s is left out: %s", task.reference, reason)  # its next ones only in the record
         entry = f"{task.reference}: {reason}"
         state.left_out[entry] = state.left_out.get(entry, 0) + 1
         state.failures[key] = state.failures.get(key, 0) + 1
@@ -72,6 +77,39 @@ def healthy_tasks(
             _skip(state, task.reference, f"not inverted any more: {reason}")
             check_enough(pool, state, config)
     return kept
+
+
+def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
+    """Stop a run that recovered nothing, and say so where all that was recovered is one teacher's.
+
+    Raises:
+        RunError: an empty memory, with the reasons for which tasks were left out.
+    """
+    reasons = "".join(f"\n  {entry} ({count} times)" for entry, count in state.left_out.items())
+    because = f"; left out:{reasons}" if reasons else ""
+    if not len(memory):
+        five, warm_up = config.five, config.trainer.warmup_steps
+        loosen = [f"five.{key}=0" for key in ("min_teacher_accuracy", "min_diversity") if getattr(five, key) > 0]
+        settings = " ".join([*(["trainer.warmup_steps=0"] if warm_up else []), *loosen])
+        raise RunError(
+            f"no task was recovered in {state.step} steps (warm-up: {warm_up} at most){because}",
+            allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
+            action="more --steps or --max-minutes" + (f", or --set {settings}" if settings else ""),
+        )
+    owners = {key.teacher for key in memory.classes}
+    if len(owners) == 1 and len(pool) > 1:
+        (owner,) = owners
+        logger.warning("all recovered pictures are of one teacher, %s%s", pool.records[owner].reference, because)
+
+
+def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
+    """Mean health of a step's tasks, for its line in the log: the share recognised, the variety within a class."""
+    if not tasks:
+        return {}
+    return {
+        "recognised": fmean(task.health.accuracy for task in tasks),
+        "variety": fmean(task.health.diversity for task in tasks),
+    }
 
 
 def leave_out_silent(
@@ -93,7 +131,7 @@ def leave_out_silent(
 def _skip(state: RunState, reference: str, reason: str) -> None:
     """Note a teacher that is left out, for record and card, and say so at once."""
     state.skipped.append({"reference": reference, "reason": reason})
-    logging.getLogger(__name__).warning("left out: %s: %s", reference, reason)
+    logger.warning("left out: %s: %s", reference, reason)
 
 
 def _unmistakable(reference: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import accelerate
@@ -17,7 +17,7 @@ from hf_free.card import write_card
 from hf_free.config import FreeConfig
 from hf_free.device import Precision
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.memory import TaskMemory
+from hf_free.memory import ClassKey, TaskMemory
 from hf_free.pictures.curves import loss_curves
 from hf_free.pictures.grid import recovered_grid
 from hf_free.run_folder import RunFolder
@@ -44,7 +44,7 @@ def log_row(state: RunState, memory: Sized, terms: dict[str, float]) -> dict[str
 def draw_pictures(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None:
     """A grid of the last recovered tasks and the loss curves; drawing never ends a run."""
     run.pictures.mkdir(parents=True, exist_ok=True)
-    groups = list(memory.pictures_by_class(1).items())[-8:]
+    groups = last_classes(memory, 8)
     if groups:
         keys = [memory.classes[class_id] for class_id, _ in groups]
         names = [whose_class(pool.records[key.teacher], key.teacher, key.index) for key in keys]
@@ -60,11 +60,28 @@ def draw_pictures(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None
             class_names=names,
             confidence=torch.cat(confidence),
             path=run.pictures / "recovered.png",
-            title="Recovered by FIVE: the last pictures of eight classes",
+            title=f"Recovered by FIVE: the last pictures of {len(groups)} classes, of {_teachers(keys)}",
         )
     rows = run.read_log()
     if len(rows) > 1:
         loss_curves(rows, run.pictures / "losses.png")
+
+
+def last_classes(memory: TaskMemory, count: int) -> list[tuple[int, Tensor]]:
+    """The last classes with their pictures' places, so that as many teachers as can be have as many each as can be."""
+    groups = list(memory.pictures_by_class(1).items())
+    nth, seen = {}, Counter[int]()
+    for class_id, _ in reversed(groups):
+        teacher = memory.classes[class_id].teacher
+        nth[class_id], seen[teacher] = seen[teacher], seen[teacher] + 1
+    by_turn = sorted(groups, key=lambda group: nth[group[0]])  # each teacher's last class, then the one before it
+    shown = {class_id for class_id, _ in by_turn[:count]}
+    return [group for group in groups if group[0] in shown]
+
+
+def _teachers(keys: Sequence[ClassKey]) -> str:
+    count = len({key.teacher for key in keys})
+    return "one teacher" if count == 1 else f"{count} teachers"
 
 
 @torch.no_grad()

@@ -30,7 +30,14 @@ from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.relevance import learn_relevance
-from hf_free.leaving_out import check_enough, healthy_tasks, leave_out_silent, note_teachers
+from hf_free.leaving_out import (
+    check_enough,
+    check_recovered,
+    health_of,
+    healthy_tasks,
+    leave_out_silent,
+    note_teachers,
+)
 from hf_free.memory import TaskMemory
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress, RunProgress
@@ -132,6 +139,7 @@ def train(
                 stop.grant()
                 state.step += 1
                 terms: dict[str, float] = {}
+                health: dict[str, float] = {}
                 tasks: list[RecoveredTask] = []
 
                 # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
@@ -139,6 +147,7 @@ def train(
                     warming_up = clock.is_warm_up(state.step)
                     tasks, terms = invert_some(five, pool, config, state, None if warming_up else bell.student)
                     judged = [task for task in tasks if task.health.problem] if warming_up else tasks
+                    health = health_of(tasks)
                     tasks = healthy_tasks(judged, config, state, pool)
                     remember(memory, held_out, tasks, config, pool, sheet, precision, state)
 
@@ -154,13 +163,13 @@ def train(
                     watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
                 if is_logged(state.step, config) or clock.is_over(state.step):
-                    run.append_log(log_row(state, memory, terms))
+                    run.append_log(log_row(state, memory, terms | health))
                 if state.step % config.trainer.picture_every == 0:
                     draw_pictures(run, memory, pool)
                 if state.step % config.trainer.checkpoint_every == 0:
                     keep_best(judge, learner, state, run)
                     save_checkpoint(run, accelerator, bell, memory, held_out, state)
-            _check_recovered(memory, state, config)
+            check_recovered(memory, pool, state, config)
             keep_best(judge, learner, state, run)
             restore_best(learner, state, run)
         except (RunError, Stopped):
@@ -208,15 +217,6 @@ def _check_has_end(config: FreeConfig) -> None:
 def _set_threads(config: FreeConfig) -> None:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-
-
-def _check_recovered(memory: TaskMemory, state: RunState, config: FreeConfig) -> None:
-    if not len(memory):
-        raise RunError(
-            f"no task was recovered in {state.step} steps (warm-up: {config.trainer.warmup_steps} at most)",
-            allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
-            action="more --steps or --max-minutes, or --set trainer.warmup_steps=0 five.min_teacher_accuracy=0",
-        )
 
 
 def _make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:

@@ -195,7 +195,7 @@ def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, mon
     for name in ("losses.png", "costs.png"):
         assert Image.open(tiny / "out" / name).size[0] > 500
 
-    parts = 3 + 7 + 1 + 6  # speed, meta, joint; tasks; one held-out teacher's curves; two learners a method
+    parts = 3 + 7 + 1 + 8  # speed, meta, joint; tasks; one held-out teacher; two learners a method and of drawn ones
     assert len(list((tiny / "out" / "parts").glob("*.json"))) == parts
     (tiny / "out" / "parts" / "task-fresh-001.json").unlink()
     monkeypatch.setattr(sys, "argv", ["benchmark_five.py", *map(str, given)])

@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 TITLES = {
     "cross_entropy": "FIVE: cross-entropy",
-    "batchnorm": "FIVE: distance to BatchNorm statistics",
-    "borrowed_batchnorm": "FIVE: to borrowed BatchNorm statistics",
+    "batchnorm": "FIVE: BatchNorm distance",
+    "borrowed_batchnorm": "FIVE: borrowed BatchNorm distance",
     "canvas_distance": "FIVE: distance to the canvas",
-    "adversarial": "FIVE: disagreement with learner, × -1",
+    "adversarial": "FIVE: disagreement, × -1",
     "total_variation": "FIVE: total variation",
     "feature_norm": "FIVE: feature norm",
     "diversity": "FIVE: sameness within a class",
-    "answers": "BELL: error of the predicted answers",
+    "recognised": "FIVE: share recognised",
+    "variety": "FIVE: variety within a class",
+    "answers": "BELL: error of the answers",
     "distillation": "BELL: distillation",
-    "gradient_cosine": "BELL: cosine of teachers' gradients",
+    "gradient_cosine": "BELL: cosine of gradients",
     "replay_accuracy": "BELL: accuracy in replay",
     "replay_updates": "BELL: updates of replay",
 }
@@ -92,7 +94,7 @@ def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) ->
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
     axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
-    axes.set_title(plain_text(TITLES.get(name, name), 40), size=8.5, color=INK, loc="left")
+    axes.set_title(plain_text(TITLES.get(name, name), 34), size=8.5, color=INK, loc="left")
     axes.set_xlabel("step", size=7, color=MUTED, labelpad=1)
     shown = f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}"
     axes.set_title(shown, size=8, color=ACCENT, loc="right", weight="bold")  # above the panel it covers no curve

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Doubt to certainty: orange to teal over grey, told apart under the common colour blindnesses; the number is printed.
 CONFIDENCE = LinearSegmentedColormap.from_list("confidence", ["#ea580c", "#cbd5e1", ACCENT])
 
+KEY = "number and frame: how sure the teacher is of the class; orange 0 %, grey 50 %, teal 100 %"
+
 
 def recovered_grid(
     images: Tensor,
@@ -69,7 +71,8 @@ def recovered_grid(
     width = max(left + columns * cell + margin, 2.2)
     lines = textwrap.wrap(title, int((width - 0.36) / 0.1))  # a wide picture for a title's sake would be mostly empty
     top = 0.62 + 0.18 * max(0, len(lines) - 1)
-    height = top + len(rows) * (cell + caption) + margin
+    key = textwrap.wrap(KEY, int((width - 0.36) / 0.052)) if confidence is not None else []
+    height = top + len(rows) * (cell + caption) + margin + 0.13 * len(key)
     figure = new_figure(width, height, "\n".join(lines))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
@@ -83,6 +86,8 @@ def recovered_grid(
             _draw_cell(axes, pictures[index], x, y, cell - 0.07)
             if confidence is not None:
                 _draw_confidence(axes, float(confidence[index]), x, y, cell - 0.07)
+    if key:
+        axes.text(width - margin, height - 0.1, "\n".join(key), size=6, color=MUTED, ha="right", va="bottom")
     return save_figure(figure, path)
 
 
