@@ -28,6 +28,11 @@ def _no(value: Any) -> Any:
     return "no" if value is False else value
 
 
+def _listed(value: Any) -> Any:
+    """A single name stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 RecipeName = Literal["default", "paper", "released"]
 Defect = Literal[
     "store_last_teacher_only",
@@ -194,7 +199,9 @@ class LearnerConfig:
     """Channels the learner sees."""
     init_from: str | None = None
     """timm weights (`timm:NAME`; not data-free then), or a learner that teachers are added to (Hub id or folder)."""
-    views: list[Literal["identity", "flip"]] = field(default_factory=lambda: ["identity", "flip"])
+    views: Annotated[list[Literal["identity", "flip"]], BeforeValidator(_listed)] = field(
+        default_factory=lambda: ["identity", "flip"]
+    )
     """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
     head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
     """How the learner adapts to a support set."""
@@ -278,7 +285,7 @@ class FreeConfig:
     """Local Python files of your own that register networks with timm, see docs/own-networks.md."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random."""
-    defects: list[Defect] = field(default_factory=list)
+    defects: Annotated[list[Defect], BeforeValidator(_listed)] = field(default_factory=list)
     """Single defects of the released code to switch on, for ablation."""
     five: FiveConfig = field(default_factory=FiveConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)

@@ -63,7 +63,7 @@ def _rule(entry: ast.AnnAssign) -> str:
         return words
     named = {
         "RecipeName": ", ".join(f"`{name}`" for name in get_args(config.RecipeName)),
-        "list[Defect]": "list, below",
+        "Annotated[list[Defect], BeforeValidator(_listed)]": "list, below",
     }
     kind = ast.unparse(annotation)
     words = named.get(kind, kind.replace("list[str]", "list of texts").replace("str", "text").replace(" | ", " or "))

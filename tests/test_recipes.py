@@ -99,3 +99,8 @@ def test_one_call_does_not_leak_into_the_next():
 def test_an_unknown_recipe():
     with pytest.raises(KeyError, match="papers"):
         recipe_values("papers")
+
+
+def test_a_single_name_stands_for_a_list_of_it():
+    config = FreeConfig.from_dict({"defects": "store_last_teacher_only", "learner": {"views": "identity"}})
+    assert (config.defects, config.learner.views) == (["store_last_teacher_only"], ["identity"])
