@@ -37,7 +37,6 @@ from bell_runs import made_with
 from bell_tables import Table, provenance
 
 from hf_free.errors import HfFreeError
-from hf_free.stopping import Stopped
 
 PARTS = ("paper", "headline", "ablation", "mixed", "domains", "heads", "plot")
 
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             written = options.output / f"{part}.md"
             if len(benchmark.failed) == failed or not written.exists():  # half a table replaces no finished one
                 written.write_text(table.markdown() + "\n", encoding="utf-8")
-    except Stopped:
+    except KeyboardInterrupt:  # a run under way makes a checkpoint first and raises a kind of it
         sys.exit("Stopped; the same command goes on.")
     except HfFreeError as error:
         sys.exit(f"Error: {error}")

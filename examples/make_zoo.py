@@ -103,6 +103,8 @@ def main() -> None:
             push(jobs, options.push, token=options.token, private=options.private)
     except HfFreeError as error:
         sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. Finished teachers stay: the same command makes the others.")
 
 
 def read_options() -> argparse.Namespace:
