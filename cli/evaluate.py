@@ -225,7 +225,7 @@ def results_table(report: EvaluationReport) -> Table:
     episodes = f"{first.n_way}-way, {first.n_query} queries a class, {first.episodes} episodes"
     table = Table(title=plain(f"{report.dataset}, split {report.split}: {episodes}"), title_justify="left")
     table.add_column("Method", overflow="fold")
-    for title in ("Shot", "Accuracy", "95 % interval", "Seconds"):
+    for title in ("Shot", "Accuracy", "95 % interval", "Seconds (scoring)"):
         table.add_column(title, justify="right", no_wrap=True)
     notes = ["; ".join(part for part in ("" if r.inductive else "transductive", r.note) if part) for r in report.rows]
     if any(notes):
@@ -236,7 +236,7 @@ def results_table(report: EvaluationReport) -> Table:
             row.k_shot,
             "-" if row.accuracy is None else f"{row.accuracy:.2f}",
             "-" if row.interval is None else f"± {row.interval:.2f}",
-            f"{row.seconds:.1f}",
+            f"{row.seconds:.1f} ({row.scoring_seconds:.1f})",
             *([note] if any(notes) else []),
         )
         table.add_row(*map(plain, cells))

@@ -92,6 +92,7 @@ USES: dict[str, Callable[[MetaLearner], None]] = {
     "head: nearest class mean": partial(_with_head, head="nearest_mean"),
     "head: logistic regression": partial(_with_head, head="logistic"),
     "head: ANIL": partial(_with_head, head="anil"),
+    "head: MAML": partial(_with_head, head="maml"),
     "all teachers count alike in every episode": _with_all_teachers_alike,
     "embedding: features alone": _with_features_alone,
     "embedding: predicted answers alone (logits)": _with_answers_alone,

@@ -57,6 +57,8 @@ class ResultRow:
     """Whether each query is answered by itself; False: all queries of an episode are seen together."""
     seconds: float
     """Time for this row alone, features and scoring."""
+    scoring_seconds: float
+    """Of these the time after the features were there; all of them where adaptation changes the network."""
     note: str = ""
     """What a reader should know."""
 
@@ -105,25 +107,26 @@ class _Scorer:
             score = partial(score_episodes, soft_kmeans=soft_kmeans, relevance=embedding.relevance)
             scored = [score(features, batch, head) for features in embedding.features]
             accuracies = torch.stack(scored)  # (teachers, E)
-            seconds = embedding.seconds + time.perf_counter() - start
+            scoring, features = time.perf_counter() - start, embedding.seconds
             mean, note = accuracies.mean(0), embedding.note
-            self.append(embedding.method, k_shot, mean, seconds, inductive=not soft_kmeans, note=note)
-            best.append((k_shot, accuracies[accuracies.mean(1).argmax()], seconds))
+            self.append(embedding.method, k_shot, mean, scoring, features, inductive=not soft_kmeans, note=note)
+            best.append((k_shot, accuracies[accuracies.mean(1).argmax()], scoring, features))
         if embedding.best_method:
-            for k_shot, accuracies, seconds in best:
-                self.append(embedding.best_method, k_shot, accuracies, seconds)
+            for k_shot, accuracies, scoring, features in best:
+                self.append(embedding.best_method, k_shot, accuracies, scoring, features)
 
     def append(
         self,
         method: str,
         k_shot: int,
         accuracies: Tensor | None,
-        seconds: float,
+        scoring: float,
+        features: float = 0.0,
         *,
         inductive: bool = True,
         note: str = "",
     ) -> None:
-        """Append one row; accuracies (E,) as shares, None where there are none."""
+        """Append one row; accuracies (E,) as shares, None where there are none; seconds of scoring and of features."""
         batch = self.episodes[k_shot]
         mean, interval = (None, None) if accuracies is None else mean_and_interval(accuracies)
         self.report.rows.append(
@@ -136,7 +139,8 @@ class _Scorer:
                 accuracy=None if mean is None else 100 * mean,
                 interval=None if interval is None else 100 * interval,
                 inductive=inductive,
-                seconds=round(seconds, 3),
+                seconds=round(scoring + features, 3),
+                scoring_seconds=round(scoring, 3),
                 note=note,
             )
         )

@@ -11,7 +11,7 @@ from hf_free.errors import RunError
 from hf_free.hub.reference import existing_path
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.distill import AnswerSheet, drop_teachers, silent_teachers
-from hf_free.learner.elder import ContinuedSheet
+from hf_free.learner.elder import ContinuedSheet, Elder, notes_on_elder
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.licences import licence_notes
 from hf_free.memory import TaskMemory
@@ -25,10 +25,10 @@ MAX_FAILURES = 5
 """Recoveries in a row that may come to nothing before a teacher is left alone."""
 
 
-def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState) -> None:
-    """Say which teachers are left out, and what there is to know of licences and names of the others."""
+def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState, elder: Elder | None) -> None:
+    """Say which teachers are left out or known already, and what there is to know of licences and names."""
     licences = licence_notes([(record.reference, record.license) for record in pool.records])
-    for note in [*licences, *privacy_notes(pool.records, config.hub)]:
+    for note in [*licences, *privacy_notes(pool.records, config.hub), *notes_on_elder(elder, pool.records)]:
         logger.warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason)

@@ -12,10 +12,10 @@ from rich.text import Text
 from hf_free.choosing import load_validation
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
-from hf_free.errors import RunError
+from hf_free.errors import ConfigError, RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
-from hf_free.learner.elder import Elder
+from hf_free.learner.elder import Elder, notes_on_elder
 from hf_free.learner.network import build_backbone, check_timm_start
 from hf_free.licences import licence_notes, listed
 from hf_free.own_networks import import_networks
@@ -170,7 +170,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
         notes=(
-            *_notes_on_elder(elder, pool.records),
+            *notes_on_elder(elder, pool.records),
             *_notes_on_teachers(config, pool.records),
             *_notes_on_distillation(config, pool.records),
             *_notes_on_run(config),
@@ -189,17 +189,16 @@ def check_backbone(config: FreeConfig) -> None:
     start = config.learner.init_from
     if start is not None and start.startswith("timm:"):
         check_timm_start(start)
+        architecture = start.removeprefix("timm:").split(".")[0]
+        if architecture != config.learner.backbone:
+            raise ConfigError(
+                f"learner.backbone is {config.learner.backbone!r}, {start!r} has the weights of a {architecture!r}",
+                allowed="weights of the backbone itself",
+                action=f"--backbone {architecture}",
+            )
     if not config.continues_learner:
         channels = config.learner.channels
         build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
-
-
-def _notes_on_elder(elder: Elder | None, records: list[TeacherRecord]) -> list[str]:
-    """Teachers that the learner to continue has learned from already."""
-    if elder is None:
-        return []
-    known = [record.reference for record in records if elder.place_of(record) is not None]
-    return [f"the learner has learned from {listed(known)} already: asked again, nothing is added"] if known else []
 
 
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:

@@ -112,7 +112,7 @@ def train(
             fetched=fetching.show,
             meanwhile=None if resume else warm_up.step,
         )
-    note_teachers(pool, config, state)
+    note_teachers(pool, config, state, elder)
     check_enough(pool, state, config)
     sheet = _make_sheet(config, pool, elder, device)
     learner = _make_learner(config, pool, sheet, token).to(device)

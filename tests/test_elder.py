@@ -96,7 +96,7 @@ def test_old_teachers_are_carried_into_record_and_card(runs):
     assert sum(second["licenses"].values()) == 3
     card = (runs / "second" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "from 3 pretrained image classifiers" in card
-    assert "It continues learner: teachers were added" in card  # the folder's name only
+    assert "It continues learner, another learner: what that one knew was kept" in card  # the folder's name only
     assert second["teachers_before"] == 2
     assert "The first 2 of the teachers below are that learner's own; 1 more was added." in card
 
@@ -198,6 +198,13 @@ def test_a_run_that_continues_stops_and_resumes(runs, folders, tmp_path):
     before = (tmp_path / "learner" / "model.safetensors").read_bytes()
     train(FreeConfig.from_yaml(tmp_path / "config.yaml"), output=tmp_path, resume=True)
     assert (tmp_path / "learner" / "model.safetensors").read_bytes() == before
+
+
+def test_teachers_that_the_learner_knows_already_are_pointed_out(runs, folders, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="hf_free"):
+        train(_config([folders["a"], folders["c"]], runs / "first"), output=tmp_path)
+    said = [record.message for record in caplog.records if "already" in record.message]
+    assert said == [f"the learner has learned from {folders['a']} already: asked again, nothing is added"]
 
 
 def test_one_new_teacher_is_enough_only_for_a_learner(folders, tmp_path):

@@ -180,7 +180,8 @@ def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     warm = plan(_config(models=models, trainer={"steps": 20, "max_minutes": 1.5}))
     assert "all 20 steps are warm-up" in " ".join(warm.notes)
     assert "20 outer steps or 1.5 min, whichever ends first" in _shown(warm)
-    real = plan(_config(models=models, learner={"init_from": "timm:test_resnet"}, trainer={"max_minutes": 1}))
+    start = {"backbone": "test_resnet", "init_from": "timm:test_resnet"}
+    real = plan(_config(models=models, learner=start, trainer={"max_minutes": 1}))
     assert any(note.startswith("not data-free: the learner starts from timm:test_resnet") for note in real.notes)
     assert real.total_flops is None
     assert "1 min, as many outer steps as fit in" in _shown(real)
@@ -198,6 +199,12 @@ def test_a_start_that_timm_has_no_weights_for(start, way_out):
     with pytest.raises(LearnerError, match=f"{start}': timm publishes no weights") as caught:
         plan(_config(models=["org/a", "org/b"], learner={"init_from": start}))
     assert way_out in str(caught.value)
+
+
+def test_weights_of_another_backbone_are_refused_before_any_teacher_is_fetched():
+    with pytest.raises(ConfigError, match="has the weights of a 'test_resnet'") as caught:
+        plan(_config(models=["org/a", "org/b"], learner={"init_from": "timm:test_resnet.r160_in1k"}))
+    assert "--backbone test_resnet" in str(caught.value)
 
 
 def test_a_validation_set_is_looked_at_before_the_run(tmp_path):

@@ -179,7 +179,7 @@ def test_a_list_that_says_something_else_is_noticed(begun, tmp_path):
     (tmp_path / "list.yaml").write_text(text.replace("0.5, 0.5, 0.5", "0.5, 0.5, 0.4") + "- {name: three, path: t0}\n")
     left_out = dict(TeacherPool(teachers_to_resume(run, config)).skipped)
     (reason,) = left_out.values()
-    assert "list.yaml#one has mean (0.5, 0.5, 0.4), and had (0.5, 0.5, 0.5) when it was first read" in reason
+    assert "has mean (0.5, 0.5, 0.4), and had (0.5, 0.5, 0.5) when it was first read" in reason
 
 
 def test_other_teachers_than_the_runs_own_are_refused(begun):

@@ -21,6 +21,7 @@ from hf_free.device import Precision
 from hf_free.errors import ConfigError
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.licences import listed
 from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
@@ -80,6 +81,12 @@ class Elder:
     def _is_new(self, record: TeacherRecord) -> bool:
         key = _key(record.to_dict())
         return key is None or key not in self.keys
+
+
+def notes_on_elder(elder: Elder | None, records: Sequence[TeacherRecord]) -> list[str]:
+    """Which teachers the learner to continue has learned from already."""
+    known = [record.reference for record in records if elder is not None and elder.place_of(record) is not None]
+    return [f"the learner has learned from {listed(known)} already: asked again, nothing is added"] if known else []
 
 
 class ContinuedSheet(AnswerSheet):

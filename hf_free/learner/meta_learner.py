@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hf_free.config import FreeConfig, LearnerConfig
+from hf_free.errors import TeacherReferenceError
 from hf_free.learner import LearnerError
 from hf_free.learner.adapted import (
     AdaptedClassifier,
@@ -373,14 +374,21 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         if not folder.is_dir():
             from hf_free.hub.client import fetch_snapshot
 
-            snapshot = fetch_snapshot(
-                model_id,
-                revision=revision,
-                required=FILES,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-            )
+            try:
+                snapshot = fetch_snapshot(
+                    model_id,
+                    revision=revision,
+                    required=FILES,
+                    token=token,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                )
+            except TeacherReferenceError as error:  # it speaks of teachers' grammar
+                raise LearnerError(
+                    f"no learner: {error.given}",
+                    allowed="a learner's Hub id, org/name or org/name@revision; its folder, or that of a run",
+                    action="check the name",
+                ) from None
             folder = snapshot.folder
         content = read_config(folder, model_id)
         weights, extra = (read_tensors(folder / name, model_id) for name in (WEIGHTS, EXTRA_WEIGHTS))
