@@ -76,15 +76,23 @@ def _with_one_view(learner: MetaLearner) -> None:
 
 
 def _with_features_alone(learner: MetaLearner) -> None:
-    learner.projection = learner.answer_sizes = learner.center = learner.relevance = None
+    learner.projection = learner.answer_sizes = learner.center = None
+    learner.relevance = learner.shared_classes = None
 
 
 def _with_answers_alone(learner: MetaLearner) -> None:
-    learner.answer_sizes = learner.center = learner.relevance = None
+    learner.answer_sizes = learner.center = learner.relevance = learner.shared_classes = None
 
 
 def _with_all_teachers_alike(learner: MetaLearner) -> None:
     learner.relevance = None
+
+
+def _with_each_teachers_own_classes(learner: MetaLearner) -> None:
+    before, learner.shared_classes = learner.feature_dim, None
+    if learner.relevance is not None:  # as it would have been learned: features are longer beside fewer dimensions
+        learner.relevance.groups = None
+        learner.relevance.weight *= (learner.feature_dim / before) ** 0.5
 
 
 USES: dict[str, Callable[[MetaLearner], None]] = {
@@ -94,6 +102,7 @@ USES: dict[str, Callable[[MetaLearner], None]] = {
     "head: ANIL": partial(_with_head, head="anil"),
     "head: MAML": partial(_with_head, head="maml"),
     "all teachers count alike in every episode": _with_all_teachers_alike,
+    "embedding: no shared classes": _with_each_teachers_own_classes,
     "embedding: features alone": _with_features_alone,
     "embedding: predicted answers alone (logits)": _with_answers_alone,
 }

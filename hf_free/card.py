@@ -111,6 +111,8 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "learner": {key: learner.get(key) for key in ("backbone", "image_size", "channels", "head", "init_from")},
         "data_free": record.get("data_free"),
         "weighs_teachers": learner.get("relevance") is True and learner.get("head") != "maml",
+        "shared_classes": learner.get("shared_classes"),
+        "answers": sum(learner.get("answer_sizes") or ()),
         "draws": section(config, "bell").get("objective") == "distill"
         and section(config, "memory").get("drawn_per_step"),
         "reports": [_report(report) for report in record.get("results") or []],

@@ -168,6 +168,9 @@ class BellConfig:
     """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
     pictures recovered from them. Old teachers of a learner that is continued count as they are; the head `maml` has
     no use for it."""
+    shared_classes: bool = True
+    """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
+    are one is read off the teachers' answers, not off their names; above 4,096 answers it is left out."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
     """Cross-task episodes an update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)

@@ -30,6 +30,7 @@ from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.relevance import learn_relevance
+from hf_free.learner.shared_classes import learn_shared_classes
 from hf_free.leaving_out import (
     check_enough,
     check_recovered,
@@ -183,6 +184,7 @@ def train(
     save_checkpoint(run, accelerator, bell, memory, held_out, state)
     _note_if_hardly_trained(run)
     gone = leave_out_silent(learner, sheet, memory, pool, state)
+    learner.shared_classes = learn_shared_classes(learner, sheet, memory, gone) if config.bell.shared_classes else None
     learner.relevance = learn_relevance(learner, sheet, memory, gone) if config.bell.relevance else None
     known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
@@ -231,7 +233,8 @@ def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, tok
     if config.learner.init_from is None:  # else as the weights it starts from are used to
         options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
     elif config.continues_learner:
-        options |= {"projection": None, "answer_sizes": None, "center": None, "relevance": None}
+        options |= {"projection": None, "answer_sizes": None, "center": None}
+        options |= {"relevance": None, "shared_classes": None}
     if "transductive_batchnorm" in config.defects:
         options["batchnorm"] = "transductive"
     elif config.bell.objective == "align":

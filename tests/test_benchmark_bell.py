@@ -16,6 +16,7 @@ from hf_free import FreeConfig, MetaLearner
 from hf_free.data import load_labelled_images
 from hf_free.evaluation import evaluate
 from hf_free.learner.relevance import Relevance
+from hf_free.learner.shared_classes import SharedClasses
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
@@ -241,6 +242,23 @@ def test_each_switch_changes_the_default_whichever_way_that_is():
     assert switched(next(s for s in SWITCHES if "canvas" in s.without[0]), bare) == ("canvas", ["five.canvas=true"])
 
 
+def test_relevance_without_shared_classes_is_what_would_have_been_learned():
+    """The same likelihood of each teacher, though the features are longer beside fewer dimensions."""
+    torch.manual_seed(0)
+    learner = MetaLearner(
+        FreeConfig.from_dict(TINY).learner, projection=torch.nn.Linear(32, 10), answer_sizes=(5, 5)
+    ).eval()
+    learner.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
+    learner.relevance = Relevance((5, 5), learner.backbone_dim, learner.shared_classes.groups)
+    images, teachers = torch.rand(60, 3, 16, 16), torch.arange(60) % 2
+    learner.relevance.fit(learner.embed(images), teachers)
+    USES["embedding: no shared classes"](learner)
+    expected = Relevance((5, 5), learner.backbone_dim)
+    expected.fit(learner.embed(images), teachers)
+    torch.testing.assert_close(learner.relevance.weight, expected.weight, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(learner.relevance.bias, expected.bias, rtol=1e-2, atol=1e-2)
+
+
 def test_each_use_changes_what_a_trained_learner_says():
     torch.manual_seed(0)
     images = torch.rand(6, 3, 16, 16)
@@ -251,11 +269,14 @@ def test_each_use_changes_what_a_trained_learner_says():
             projection=torch.nn.Linear(32, 10),
             answer_sizes=(5, 5),
         ).eval()
-        learner.relevance = Relevance((5, 5), learner.backbone_dim)
+        learner.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
+        learner.relevance = Relevance((5, 5), learner.backbone_dim, learner.shared_classes.groups)
         before, head, relevance = learner.embed(images), learner.config.head, learner.relevance
         change(learner)
         after = learner.embed(images)
         same = before.shape == after.shape and torch.allclose(before, after)
         assert same == name.startswith(("head: ", "all teachers count alike")), name
-        assert (learner.relevance is relevance) == name.startswith(("head: ", "one view")), name
+        kept = ("head: ", "one view", "embedding: no shared classes")
+        assert (learner.relevance is relevance) == name.startswith(kept), name
+        assert learner.relevance is None or learner.relevance(after[None]).shape == (1, after.shape[1]), name
         assert (learner.config.head != head) == name.startswith("head: "), name

@@ -725,7 +725,8 @@ def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
 def test_a_learner_of_one_channel_or_three(tmp_path, channels):
     pool = _pool(pico_teacher("conv4", size=16, in_chans=1, num_classes=2))
     learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
-    assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + 32)
+    shared = len(learner.shared_classes or ())
+    assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + shared + 32)
     assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from hf_free.learner.shared_classes import SharedClasses
 
 
 def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float = 1.0) -> Tensor:
@@ -22,19 +26,25 @@ def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float
     return torch.cat(parts, 1)
 
 
-def joint_embedding(answers: Tensor, features: Tensor, sizes: Sequence[int]) -> Tensor:
+def joint_embedding(
+    answers: Tensor, features: Tensor, sizes: Sequence[int], shared: SharedClasses | None = None
+) -> Tensor:
     """Predicted answers and the features they are made of, side by side, each of the length sqrt(its dimensions).
 
     Many teachers' answers tell new classes apart better than features do, a few teachers' answers worse, since they
-    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments.md).
+    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments.md). So do the
+    probabilities of the classes that teachers share, between the two, where there are any.
 
     Args:
         answers: (B, A) predicted logits.
         features: (B, D) the backbone's.
         sizes: Number of answers of each teacher.
+        shared: Finds the probabilities of shared classes, G of them; None leaves them out.
 
     Returns:
-        (B, A + D).
+        (B, A + G + D).
     """
-    halves = (hellinger_embedding(answers.float(), sizes), features.float())
-    return torch.cat([F.normalize(half, dim=1, eps=1e-8) * half.shape[1] ** 0.5 for half in halves], 1)
+    parts = [hellinger_embedding(answers.float(), sizes), features.float()]
+    if shared is not None:
+        parts.insert(1, shared(answers))
+    return torch.cat([F.normalize(part, dim=1, eps=1e-8) * part.shape[1] ** 0.5 for part in parts], 1)

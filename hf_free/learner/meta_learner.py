@@ -2,7 +2,7 @@
 
 A learner's repository holds three files: `config.json` in timm's own form with an extra `hf_free` block,
 `model.safetensors` with exactly the backbone's timm keys (so `timm.create_model("hf-hub:org/name")` loads it after
-`import hf_free`), and `hf_free.safetensors` with projection, centre and relevance, which may be empty.
+`import hf_free`), and `hf_free.safetensors` with projection, centre, relevance and shared classes, which may be empty.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from hf_free.learner.repository import (
     read_tensors,
     take_part,
 )
+from hf_free.learner.shared_classes import SharedClasses, rebuild_shared_classes
 
 __all__ = ["AdaptedClassifier", "MetaLearner"]
 
@@ -74,6 +75,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             predicted answers and features (`hf_free.learner.embedding`), else it is the projection's output.
         center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
         relevance: Weighs the teachers' answers by an episode's support; None lets all count alike.
+        shared_classes: Scores the classes that teachers share as one, beside each teacher's answers; None does not.
         batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
         mean: Mean a channel that pictures in [0, 1] are normalised with.
         std: Deviation a channel, likewise.
@@ -102,6 +104,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         answer_sizes: Sequence[int] | None = None,
         center: Tensor | None = None,
         relevance: Relevance | None = None,
+        shared_classes: SharedClasses | None = None,
         batchnorm: BatchNormMode = "running",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -120,7 +123,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         self.answer_sizes = None if answer_sizes is None else tuple(answer_sizes)
         if relevance is not None and center is not None:
             raise LearnerError("a centre and a relevance", allowed="one of them: relevance needs features of length 1")
-        self.relevance = relevance
+        self.relevance, self.shared_classes = relevance, shared_classes
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("center", center)
@@ -161,6 +164,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
                 "answer_sizes": other.answer_sizes,
                 "center": other.center,
                 "relevance": other.relevance,
+                "shared_classes": other.shared_classes,
                 "mean": other.mean.flatten().tolist(),
                 "std": other.std.flatten().tolist(),
                 "model_args": other.model_args,
@@ -190,7 +194,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """Width D of `features`."""
         if self.projection is None:
             return self.backbone_dim
-        return self.projection.out_features + (self.backbone_dim if self.answer_sizes is not None else 0)
+        if self.answer_sizes is None:
+            return self.projection.out_features
+        return self.projection.out_features + len(self.shared_classes or ()) + self.backbone_dim
 
     @property
     def device(self) -> torch.device:
@@ -213,7 +219,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         if self.projection is None:
             return features
         answers = self.projection(features)  # linear: of the mean view, the mean answer
-        return answers if self.answer_sizes is None else joint_embedding(answers, features, self.answer_sizes)
+        if self.answer_sizes is None:
+            return answers
+        return joint_embedding(answers, features, self.answer_sizes, self.shared_classes)
 
     def raw_answers(self, images: Tensor) -> Tensor:
         """One view's features before any embedding: the projection's output, or the backbone's without one.
@@ -280,7 +288,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             else {"bias": self.projection.bias is not None, "shape": list(self.projection.weight.shape)},
             "answer_sizes": None if self.answer_sizes is None else list(self.answer_sizes),
             "centered": self.center is not None,
-            **({} if self.relevance is None else {"relevance": True}),  # unknown to hf-free of before
+            # each is unknown to some hf-free of before, which can read what does without
+            **({} if self.relevance is None else {"relevance": True}),
+            **({} if self.shared_classes is None else {"shared_classes": len(self.shared_classes)}),
         }
         return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
 
@@ -405,14 +415,19 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
         options["views"] = described.get("views", ["identity"])
         declared, centered = described.pop("projection"), described.pop("centered")
-        width = described.pop("feature_dim") - sum(options["answer_sizes"] or ())
-        projection, relevance = None, None
+        shared_count = described.pop("shared_classes", 0)
+        width = described.pop("feature_dim") - sum(options["answer_sizes"] or ()) - shared_count
+        projection, relevance, shared_classes = None, None, None
         if declared is not None:
             outputs, inputs = declared["shape"]
             projection = nn.Linear(inputs, outputs, bias=declared["bias"])
             load_strictly(projection, take_part(extra, "projection"), f"{source} ({EXTRA_WEIGHTS})")
+        if shared_count:
+            groups = take_part(extra, "shared_classes").get("groups")
+            shared_classes = rebuild_shared_classes(groups, shared_count, options["answer_sizes"] or (), source)
         if described.pop("relevance", False):
-            relevance = Relevance(options["answer_sizes"] or (), width)
+            groups = None if shared_classes is None else shared_classes.groups
+            relevance = Relevance(options["answer_sizes"] or (), width, groups)
             load_strictly(relevance, take_part(extra, "relevance"), f"{source} ({EXTRA_WEIGHTS})")
         center = extra.pop("center", None)
         if extra or (center is None) == centered:
@@ -426,6 +441,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             projection=projection,
             center=center,
             relevance=relevance,
+            shared_classes=shared_classes,
             mean=content["pretrained_cfg"]["mean"],
             std=content["pretrained_cfg"]["std"],
             model_args=content.get("model_args"),

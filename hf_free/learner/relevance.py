@@ -33,17 +33,20 @@ class Relevance(nn.Module):
     """Factors of the embedding's dimensions, from an episode's support.
 
     Args:
-        sizes: Number of answers of each teacher, in the embedding's order; the features come after them.
+        sizes: Number of answers of each teacher, in the embedding's order; the features come last.
         features: Number of features.
+        groups: (A,) group of each answer where shared classes stand between answers and features, else None.
     """
 
     weight: Tensor
     bias: Tensor
     is_known: Tensor
+    groups: Tensor | None
 
-    def __init__(self, sizes: Sequence[int], features: int) -> None:
+    def __init__(self, sizes: Sequence[int], features: int, groups: Tensor | None = None) -> None:
         super().__init__()
         self.sizes, self.features = tuple(sizes), features
+        self.register_buffer("groups", groups, persistent=False)  # the learner's shared classes hold them
         self.register_buffer("weight", torch.zeros(len(self.sizes), features))
         self.register_buffer("bias", torch.zeros(len(self.sizes)))
         self.register_buffer("is_known", torch.zeros(len(self.sizes), dtype=torch.bool))
@@ -66,7 +69,8 @@ class Relevance(nn.Module):
     def forward(self, support: Tensor) -> Tensor:
         """Factors (E, D) of the dimensions: their squares are 1 on average over the teachers whose pictures are known.
 
-        Teachers of which no pictures are known, and the features, have a factor of 1.
+        Teachers of which no pictures are known, and the features, have a factor of 1; the square of a shared class's
+        is the mean over the teachers that know it.
 
         Args:
             support: Embeddings (E, S, D).
@@ -75,8 +79,17 @@ class Relevance(nn.Module):
         shares = likely.masked_fill(~self.is_known, -torch.inf).softmax(1)
         factors = torch.where(self.is_known, (shares * self.is_known.sum()).sqrt(), 1.0)
         counts = torch.tensor(self.sizes, device=factors.device)
-        by_answer = factors.repeat_interleave(counts, dim=1)
-        return torch.cat([by_answer, by_answer.new_ones(len(support), self.features)], 1)
+        parts = [factors.repeat_interleave(counts, dim=1)]
+        if self.groups is not None:
+            parts.append(group_means(parts[0].square(), self.groups).sqrt())
+        return torch.cat([*parts, factors.new_ones(len(support), self.features)], 1)
+
+
+def group_means(values: Tensor, groups: Tensor) -> Tensor:
+    """Means of values (E, A) over the columns of each group (A,): (E, G)."""
+    count = int(groups.max()) + 1
+    sums = values.new_zeros(len(values), count).index_add_(1, groups, values)
+    return sums / torch.bincount(groups, minlength=count)
 
 
 def shrunk_covariance(centred: Tensor) -> Tensor:
@@ -121,6 +134,7 @@ def learn_relevance(
         return None
     chosen = torch.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).long()
     embeddings = learner.embed(memory.images[pictures[chosen].to(memory.device)]).cpu()
-    relevance = Relevance(learner.answer_sizes, learner.backbone_dim)
+    groups = None if learner.shared_classes is None else learner.shared_classes.groups.cpu()
+    relevance = Relevance(learner.answer_sizes, learner.backbone_dim, groups)
     relevance.fit(embeddings, teachers[chosen])
     return relevance.to(learner.device)

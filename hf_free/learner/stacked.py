@@ -73,7 +73,8 @@ class StackedLearner(nn.Module):
         answers = answers if self.bias is None else answers + self.bias
         if learner.answer_sizes is None:
             return answers
-        joint = joint_embedding(answers.flatten(0, 1), features.flatten(0, 1), learner.answer_sizes)
+        rows = answers.flatten(0, 1), features.flatten(0, 1)
+        joint = joint_embedding(*rows, learner.answer_sizes, learner.shared_classes)
         return joint.unflatten(0, (episodes, count))
 
     def prepare_features(self, features: Tensor) -> Tensor:

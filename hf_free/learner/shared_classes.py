@@ -1,0 +1,199 @@
+"""Classes that several teachers know: the learner scores each once, beside the classes of all teachers so linked.
+
+A teacher says how likely its own few classes are beside each other, never how likely they are beside another
+teacher's. But teachers share classes, and a shared class links them: classes whose logits rise and fall together are
+taken for one, no names are asked for, and least squares finds the scores of all classes whose differences within each
+teacher come nearest to what that teacher answers. Teachers that no chain of shared classes links stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_free.learner import LearnerError
+from hf_free.learner.clashes import LEAST_PICTURES, MOST_PICTURES, clash_scores
+from hf_free.learner.distill import GroupedCentre
+
+if TYPE_CHECKING:
+    from hf_free.learner.distill import AnswerSheet
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.memory import TaskMemory
+
+ALIKE = 0.75
+"""Mean correlation between the classes of two groups from which on they become one, in units of what is to be expected
+of one and the same class. On the 100 CIFAR-FS teachers 0.5 to 0.75 serve alike, on traffic signs, which look alike,
+less is too little (docs/experiments.md). It is stricter than `CLASH`: here one class taken for two loses little, there
+two taken for one do."""
+
+TEMPERATURE = 2.0
+"""Of the softmax over all classes of linked teachers, which are many more than a teacher's (docs/experiments.md)."""
+
+PENALTY = 1e-3
+"""On the squared scores. It decides where no teacher does: the scores of linked teachers have a mean of zero."""
+
+MOST_ANSWERS = 4096
+"""Answers above which none are shared: least squares takes memory in proportion to their square (0.3 GiB here) and
+time in proportion to their cube."""
+
+
+def expected_scores(sizes: Sequence[int]) -> Tensor:
+    """Correlation to be expected between the logits of one class in two teachers, each centred in its own teacher.
+
+    With true scores that are independent and vary alike, and no other class in common, centring n classes leaves a
+    class (1 - 1/n) of its variance, and what two teachers of n and m classes then have in common of it is
+    (1 - 1/n) (1 - 1/m): a correlation of sqrt((1 - 1/n) (1 - 1/m)), 0.8 for five classes each and 0.5 for two.
+
+    Args:
+        sizes: Number of answers of each teacher, A in all.
+
+    Returns:
+        (A, A).
+    """
+    counts = torch.tensor(sizes, dtype=torch.float)
+    left = (1 - 1 / counts.clamp_min(2)).sqrt().repeat_interleave(torch.tensor(sizes))
+    return torch.outer(left, left)
+
+
+def group_classes(scores: Tensor, *, alike: float = ALIKE) -> Tensor:
+    """Which classes are one: average linkage (UPGMA, Sokal & Michener 1958).
+
+    Args:
+        scores: (A, A) similarities, about 1 for one and the same class.
+        alike: Mean similarity of two groups from which on they become one.
+
+    Returns:
+        (A,) the number of each class's group, 0 to G - 1 in the order in which they first occur.
+    """
+    if len(scores) < 2:
+        return torch.zeros(len(scores), dtype=torch.long)
+    distances = 1 - scores.double().clamp_max(1).cpu().numpy()
+    np.fill_diagonal(distances, 0)
+    tree = linkage(squareform(distances, checks=False), "average")
+    found = fcluster(tree, 1 - alike, "distance").tolist()
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(found))}
+    return torch.tensor([numbers[group] for group in found])
+
+
+def common_scores(groups: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The linear map from all teachers' answers to one score a group of classes, by least squares.
+
+    Minimises, over the scores s, the squared difference between each teacher's centred answers and the centred scores
+    of its classes, summed over the teachers, plus `PENALTY` times |s|^2.
+
+    Args:
+        groups: (A,) group of each class, see `group_classes`.
+        sizes: Number of answers of each teacher, A in all.
+
+    Returns:
+        (G, A).
+    """
+    member = F.one_hot(groups).double()  # (A, G)
+    centred = GroupedCentre(sizes).double()(member.T).T
+    normal = centred.T @ centred
+    normal.diagonal().add_(PENALTY)
+    return torch.cholesky_solve(centred.T, torch.linalg.cholesky(normal)).float()
+
+
+def linked_classes(groups: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Which groups a chain of teachers links, each sharing a group with the next.
+
+    Args:
+        groups: (A,) group of each class, 0 to G - 1.
+        sizes: Number of answers of each teacher, A in all.
+
+    Returns:
+        (G,) the number of each group's chain.
+    """
+    count, teachers = int(groups.max()) + 1, np.arange(len(sizes)).repeat(sizes)
+    knows = coo_array((np.ones(len(groups)), (groups.cpu().numpy(), count + teachers)), [count + len(sizes)] * 2)
+    chains = connected_components(knows, directed=False)[1][:count]
+    return torch.from_numpy(chains.astype(np.int64))
+
+
+class SharedClasses(nn.Module):
+    """From the answers of all teachers to the probabilities of all classes that they know between them.
+
+    Args:
+        groups: (A,) group of each class, see `group_classes`; all that a checkpoint holds of it.
+        sizes: Number of answers of each teacher, A in all.
+    """
+
+    groups: Tensor
+    mapping: Tensor
+
+    def __init__(self, groups: Tensor, sizes: Sequence[int]) -> None:
+        super().__init__()
+        chains, order = linked_classes(groups, sizes).sort(stable=True)
+        groups = order.argsort()[groups.cpu()]  # linked groups stand side by side
+        self.chain_sizes = chains.unique_consecutive(return_counts=True)[1].tolist()
+        """Number of groups of each chain of teachers."""
+        self.register_buffer("groups", groups)
+        self.register_buffer("mapping", common_scores(groups, sizes), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.mapping)
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """Square roots of the groups' probabilities among those they are linked with, (B, A) -> (B, G).
+
+        Those of a chain have the length sqrt(its groups), so that every dimension counts alike.
+        """
+        scores = answers.float() @ self.mapping.T / TEMPERATURE
+        chains = scores.split(self.chain_sizes, 1)
+        return torch.cat([F.softmax(chain, 1).sqrt() * chain.shape[1] ** 0.5 for chain in chains], 1)
+
+
+def rebuild_shared_classes(
+    groups: Tensor | None, count: int, answer_sizes: Sequence[int], source: str
+) -> SharedClasses:
+    """Shared classes as a learner's repository holds them.
+
+    Raises:
+        LearnerError: groups that are missing, or are not `count` groups of as many classes as there are answers.
+    """
+    answers = sum(answer_sizes)
+    is_sound = groups is not None and groups.dtype == torch.long and groups.shape == (answers,)
+    if groups is None or not is_sound or groups.unique().tolist() != list(range(count)):
+        raise LearnerError(
+            f"{source}: its shared classes do not fit",
+            allowed=f"one group, 0 to {count - 1}, for each of its {answers} answers",
+            action="save or push the learner again",
+        )
+    return SharedClasses(groups, answer_sizes)
+
+
+@torch.no_grad()
+def learn_shared_classes(
+    learner: MetaLearner, sheet: AnswerSheet, memory: TaskMemory, without: Sequence[int] = ()
+) -> SharedClasses | None:
+    """Find the classes that teachers share by their answers in the memory.
+
+    Args:
+        learner: Trained to predict the answers.
+        sheet: Which columns of the memory's answers are whose.
+        memory: Pictures with all teachers' answers.
+        without: Teachers whose answers the learner has lost.
+
+    Returns:
+        None where no two teachers share a class, or where there are too few pictures, or too many answers, to tell.
+    """
+    if learner.answer_sizes is None or len(memory) < LEAST_PICTURES or sum(learner.answer_sizes) > MOST_ANSWERS:
+        return None
+    gone = {sheet.starts[teacher] for teacher in without}
+    columns = torch.arange(sum(sheet.sizes)).split(list(sheet.sizes))
+    kept = torch.cat([part for part in columns if int(part[0]) not in gone])
+    answers = memory.answers[: len(memory) : -(-len(memory) // MOST_PICTURES)].cpu()[:, kept]
+    sizes = learner.answer_sizes
+    groups = group_classes(clash_scores(answers, sizes) / expected_scores(sizes))
+    is_shared = int(groups.max()) + 1 < len(groups)
+    return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
