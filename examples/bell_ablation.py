@@ -77,19 +77,25 @@ def _with_one_view(learner: MetaLearner) -> None:
 
 def _with_features_alone(learner: MetaLearner) -> None:
     learner.projection = learner.answer_sizes = learner.center = None
-    learner.relevance = learner.shared_classes = None
+    learner.relevance = learner.damping = learner.shared_classes = None
 
 
 def _with_answers_alone(learner: MetaLearner) -> None:
-    learner.answer_sizes = learner.center = learner.relevance = learner.shared_classes = None
+    learner.answer_sizes = learner.center = None
+    learner.relevance = learner.damping = learner.shared_classes = None
 
 
 def _with_all_teachers_alike(learner: MetaLearner) -> None:
     learner.relevance = None
 
 
+def _with_all_directions_alike(learner: MetaLearner) -> None:
+    learner.damping = None
+
+
 def _with_each_teachers_own_classes(learner: MetaLearner) -> None:
     before, learner.shared_classes = learner.feature_dim, None
+    learner.damping = None  # it is of the wider embedding
     if learner.relevance is not None:  # as it would have been learned: features are longer beside fewer dimensions
         learner.relevance.groups = None
         learner.relevance.weight *= (learner.feature_dim / before) ** 0.5
@@ -102,7 +108,8 @@ USES: dict[str, Callable[[MetaLearner], None]] = {
     "head: ANIL": partial(_with_head, head="anil"),
     "head: MAML": partial(_with_head, head="maml"),
     "all teachers count alike in every episode": _with_all_teachers_alike,
-    "embedding: no shared classes": _with_each_teachers_own_classes,
+    "no damping": _with_all_directions_alike,
+    "no damping, embedding: no shared classes": _with_each_teachers_own_classes,
     "embedding: features alone": _with_features_alone,
     "embedding: predicted answers alone (logits)": _with_answers_alone,
 }

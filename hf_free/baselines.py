@@ -20,6 +20,7 @@ from hf_free.learner.heads import normalize_features
 from hf_free.learner.meta_learner import MetaLearner
 
 if TYPE_CHECKING:
+    from hf_free.learner.damping import Damping
     from hf_free.learner.relevance import Relevance
     from hf_free.teachers.pool import TeacherPool
     from hf_free.teachers.teacher import Teacher
@@ -45,6 +46,7 @@ class Embedding:
         note: What a reader should know; the reason where there are no features.
         best_method: Name of a further row for the best of several features; empty: no such row.
         relevance: What weighs the dimensions by an episode's support; None: all count alike.
+        damping: What lets strong directions count less; None damps nothing.
     """
 
     method: str
@@ -53,6 +55,7 @@ class Embedding:
     note: str = ""
     best_method: str = ""
     relevance: Relevance | None = None
+    damping: Damping | None = None
 
 
 class ImageSizes:

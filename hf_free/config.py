@@ -168,6 +168,9 @@ class BellConfig:
     """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
     pictures recovered from them. Old teachers of a learner that is continued count as they are; the head `maml` has
     no use for it."""
+    damping: float | None = Field(default=60.0, gt=0)
+    """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
+    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike."""
     shared_classes: bool = True
     """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
     are one is read off the teachers' answers, not off their names; above 4,096 answers it is left out."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hf_free.errors import DatasetError
 from hf_free.learner.heads import (
-    LinearClassifier,
     fit_weighted,
     get_head,
     normalize_features,
     refine_on_queries,
     scores_of_normalized,
+    weigh,
 )
+
+if TYPE_CHECKING:
+    from hf_free.learner.damping import Damping
 
 _GATHERED_FLOATS = 2**25
 """Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
@@ -127,6 +131,7 @@ def score_episodes(
     *,
     soft_kmeans: bool = False,
     relevance: Callable[[Tensor], Tensor] | None = None,
+    damping: Damping | None = None,
 ) -> Tensor:
     """Accuracy of each episode from features extracted once.
 
@@ -138,6 +143,7 @@ def score_episodes(
         soft_kmeans: Refine class means on the queries (transductive); the head is the nearest mean then.
         relevance: Gives the factors (E, D) of the dimensions for support features (E, S, D), see
             `hf_free.learner.relevance`; None multiplies by nothing.
+        damping: See `hf_free.learner.damping`; None damps nothing.
 
     Returns:
         (E,) shares of right answers, on the CPU.
@@ -154,11 +160,12 @@ def score_episodes(
         query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
         labels = support_labels.expand(len(support), -1)
         factors = None if relevance is None else relevance(support)
-        if soft_kmeans and factors is not None:
-            support, query, factors = support * factors.unsqueeze(1), query * factors.unsqueeze(1), None
-        classifier: LinearClassifier = fit_weighted(fit, support, labels, n_way, factors)
         if soft_kmeans:
+            support, query = (weigh(features_of, factors, damping) for features_of in (support, query))
             classifier = refine_on_queries(support, labels, query, n_way)
+            query = normalize_features(query)
+        else:
+            classifier = fit_weighted(fit, support, labels, n_way, factors, damping)
         right = scores_of_normalized(classifier, query).argmax(-1) == query_labels
         accuracies.append(right.float().mean(1))
     return torch.cat(accuracies).cpu()

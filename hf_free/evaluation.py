@@ -104,7 +104,9 @@ class _Scorer:
         best = []
         for k_shot, batch in self.episodes.items():
             start = time.perf_counter()
-            score = partial(score_episodes, soft_kmeans=soft_kmeans, relevance=embedding.relevance)
+            score = partial(
+                score_episodes, soft_kmeans=soft_kmeans, relevance=embedding.relevance, damping=embedding.damping
+            )
             scored = [score(features, batch, head) for features in embedding.features]
             accuracies = torch.stack(scored)  # (teachers, E)
             scoring, features = time.perf_counter() - start, embedding.seconds
@@ -242,7 +244,8 @@ def _add_learner(
     if learner.batchnorm == "running" and learner.config.head != "maml":
         start = time.perf_counter()
         features = learner_features(learner, images, progress, name)
-        embedding = Embedding(name, [features], time.perf_counter() - start, relevance=learner.relevance)
+        embedding = Embedding(name, [features], time.perf_counter() - start)
+        embedding.relevance, embedding.damping = learner.relevance, learner.damping
         scorer.add(embedding, head=_head(learner))
         if transductive:
             embedding.method = f"{name}, soft k-means on the queries (transductive)"
@@ -264,7 +267,7 @@ def _add_per_episode(
     """Rows of a learner whose features depend on the episode: MAML, or BatchNorm statistics of the episode."""
     learner = copy.deepcopy(learner)
     if batchnorm != learner.batchnorm:
-        learner.relevance = None  # it was learned from features of the learner's own way
+        learner.relevance = learner.damping = None  # they were learned from features of the learner's own way
     learner.batchnorm = batchnorm
     learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}

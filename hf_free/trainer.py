@@ -26,10 +26,11 @@ from hf_free.inversion.drawing import picture_colours
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.bell import Aligner, Bell, Distiller
+from hf_free.learner.damping import learn_damping
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.relevance import learn_relevance
+from hf_free.learner.relevance import embed_recovered, learn_relevance
 from hf_free.learner.shared_classes import learn_shared_classes
 from hf_free.leaving_out import (
     check_enough,
@@ -185,7 +186,10 @@ def train(
     _note_if_hardly_trained(run)
     gone = leave_out_silent(learner, sheet, memory, pool, state)
     learner.shared_classes = learn_shared_classes(learner, sheet, memory, gone) if config.bell.shared_classes else None
-    learner.relevance = learn_relevance(learner, sheet, memory, gone) if config.bell.relevance else None
+    recovered = embed_recovered(learner, memory)
+    learner.relevance = learn_relevance(learner, sheet, recovered, gone) if config.bell.relevance else None
+    learner.damping = learn_damping(recovered[0], config.bell.damping) if config.bell.damping else None
+    learner.to(device)
     known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
     write_learner(run, learner, with_generator=config.hub.push_generator)
@@ -234,7 +238,7 @@ def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, tok
         options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
     elif config.continues_learner:
         options |= {"projection": None, "answer_sizes": None, "center": None}
-        options |= {"relevance": None, "shared_classes": None}
+        options |= {"relevance": None, "damping": None, "shared_classes": None}
     if "transductive_batchnorm" in config.defects:
         options["batchnorm"] = "transductive"
     elif config.bell.objective == "align":

@@ -15,6 +15,7 @@ from PIL import Image
 from hf_free import FreeConfig, MetaLearner
 from hf_free.data import load_labelled_images
 from hf_free.evaluation import evaluate
+from hf_free.learner.damping import learn_damping
 from hf_free.learner.relevance import Relevance
 from hf_free.learner.shared_classes import SharedClasses
 
@@ -252,7 +253,7 @@ def test_relevance_without_shared_classes_is_what_would_have_been_learned():
     learner.relevance = Relevance((5, 5), learner.backbone_dim, learner.shared_classes.groups)
     images, teachers = torch.rand(60, 3, 16, 16), torch.arange(60) % 2
     learner.relevance.fit(learner.embed(images), teachers)
-    USES["embedding: no shared classes"](learner)
+    USES["no damping, embedding: no shared classes"](learner)
     expected = Relevance((5, 5), learner.backbone_dim)
     expected.fit(learner.embed(images), teachers)
     torch.testing.assert_close(learner.relevance.weight, expected.weight, rtol=1e-2, atol=1e-2)
@@ -271,12 +272,15 @@ def test_each_use_changes_what_a_trained_learner_says():
         ).eval()
         learner.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
         learner.relevance = Relevance((5, 5), learner.backbone_dim, learner.shared_classes.groups)
+        learner.damping = learn_damping(learner.embed(images), 60.0)
         before, head, relevance = learner.embed(images), learner.config.head, learner.relevance
         change(learner)
         after = learner.embed(images)
         same = before.shape == after.shape and torch.allclose(before, after)
-        assert same == name.startswith(("head: ", "all teachers count alike")), name
-        kept = ("head: ", "one view", "embedding: no shared classes")
+        unchanged = ("head: ", "all teachers count alike")
+        assert same == (name.startswith(unchanged) or name == "no damping"), name
+        assert (learner.damping is not None) == name.startswith(("head: ", "one view", "all teachers")), name
+        kept = ("head: ", "one view", "no damping")
         assert (learner.relevance is relevance) == name.startswith(kept), name
         assert learner.relevance is None or learner.relevance(after[None]).shape == (1, after.shape[1]), name
         assert (learner.config.head != head) == name.startswith("head: "), name

@@ -18,7 +18,7 @@ from hf_free.learner.distill import AnswerSheet, drop_teachers
 from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import HEADS, fit_weighted, normalize_features, scores
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.relevance import TEMPERATURE, Relevance, learn_relevance, shrunk_covariance
+from hf_free.learner.relevance import TEMPERATURE, Relevance, embed_recovered, learn_relevance, shrunk_covariance
 from hf_free.memory import TaskMemory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.trainer import train
@@ -152,9 +152,13 @@ def _memory(sizes=SIZES, teachers=(0, 1, 2), each=20):
     return memory
 
 
+def _learn(learner, sheet, memory, **options):
+    return learn_relevance(learner, sheet, embed_recovered(learner, memory), **options)
+
+
 def test_it_is_learned_from_the_recovered_pictures_alone():
     learner, memory = _learner(), _memory()
-    relevance = learn_relevance(learner, AnswerSheet(SIZES), memory)
+    relevance = _learn(learner, AnswerSheet(SIZES), memory)
     images = torch.cat([memory.images[27 * t : 27 * t + 20] for t in range(3)])
     expected = Relevance(SIZES, learner.backbone_dim)
     expected.fit(learner.embed(images), torch.arange(3).repeat_interleave(20))
@@ -167,7 +171,7 @@ def test_it_is_learned_from_the_recovered_pictures_alone():
 def test_teachers_that_the_learner_has_lost_are_left_out():
     learner, sheet, memory = _learner(), AnswerSheet(SIZES), _memory()
     drop_teachers(learner, sheet, [1])
-    relevance = learn_relevance(learner, sheet, memory, without=[1])
+    relevance = _learn(learner, sheet, memory, without=[1])
     assert relevance.sizes == (3, 4)
     images = torch.cat([memory.images[:20], memory.images[54:74]])
     expected = Relevance((3, 4), learner.backbone_dim)
@@ -177,12 +181,12 @@ def test_teachers_that_the_learner_has_lost_are_left_out():
 
 @pytest.mark.parametrize("teachers", [(), (1,)])
 def test_nothing_to_tell_apart(teachers):
-    assert learn_relevance(_learner(), AnswerSheet(SIZES), _memory(teachers=teachers)) is None
+    assert _learn(_learner(), AnswerSheet(SIZES), _memory(teachers=teachers)) is None
 
 
 def test_a_learner_without_answers_has_none():
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).eval()
-    assert learn_relevance(learner, AnswerSheet(SIZES), _memory()) is None
+    assert _learn(learner, AnswerSheet(SIZES), _memory()) is None
 
 
 def _decisive_learner():

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hf_free.learner import LearnerError
+
+if TYPE_CHECKING:
+    from hf_free.learner.damping import Damping
 
 COSINE_SCALE = 10.0
 """Factor on the cosine before the softmax (Gidaris & Komodakis, "Dynamic Few-Shot Visual Learning without
@@ -175,22 +178,34 @@ def refine_on_queries(
     return classifier
 
 
-def fit_weighted(fit: Head, support: Tensor, labels: Tensor, n_way: int, factors: Tensor | None) -> LinearClassifier:
-    """Fit a head to features of which each dimension is multiplied by a factor, for use on features without factors.
+def fit_weighted(
+    fit: Head,
+    support: Tensor,
+    labels: Tensor,
+    n_way: int,
+    factors: Tensor | None = None,
+    damping: Damping | None = None,
+) -> LinearClassifier:
+    """Fit a head to weighed features, for use on features that are not: the weighing moves into the weights.
 
     Args:
         fit: The head.
-        support: Support features (E, S, D) of length 1, which the factors must leave at that length, as those of
-            `hf_free.learner.relevance` do: then the factors can move into the weights, and no query needs them.
+        support: Support features (E, S, D) of length 1, which what follows should leave at about that length.
         labels: (E, S).
         n_way: Number of classes N.
-        factors: (E, D); None multiplies by nothing.
+        factors: (E, D) of the dimensions, see `hf_free.learner.relevance`; None multiplies by nothing.
+        damping: Multiplies by a symmetric matrix after that; None does not.
     """
-    if factors is None:
-        return fit(support, labels, n_way)
-    factors = factors.unsqueeze(1)
-    classifier = fit(support * factors, labels, n_way)
-    return LinearClassifier(classifier.weight * factors, classifier.bias)
+    classifier = fit(weigh(support, factors, damping), labels, n_way)
+    weight = classifier.weight if damping is None else damping(classifier.weight)
+    return LinearClassifier(weight if factors is None else weight * factors.unsqueeze(1), classifier.bias)
+
+
+def weigh(features: Tensor, factors: Tensor | None, damping: Damping | None) -> Tensor:
+    """Features (E, B, D) multiplied by the factors (E, D) of their dimensions, then damped."""
+    if factors is not None:
+        features = features * factors.unsqueeze(1)
+    return features if damping is None else damping(features)
 
 
 HEADS: dict[str, Head] = {

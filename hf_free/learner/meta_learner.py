@@ -2,7 +2,8 @@
 
 A learner's repository holds three files: `config.json` in timm's own form with an extra `hf_free` block,
 `model.safetensors` with exactly the backbone's timm keys (so `timm.create_model("hf-hub:org/name")` loads it after
-`import hf_free`), and `hf_free.safetensors` with projection, centre, relevance and shared classes, which may be empty.
+`import hf_free`), and `hf_free.safetensors` with projection, centre, relevance, damping and shared classes, which
+may be empty.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from hf_free.learner.adapted import (
     index_labels,
     with_support_statistics,
 )
+from hf_free.learner.damping import Damping, rebuild_damping
 from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import fit_weighted, get_head, normalize_features
 from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
@@ -75,6 +77,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             predicted answers and features (`hf_free.learner.embedding`), else it is the projection's output.
         center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
         relevance: Weighs the teachers' answers by an episode's support; None lets all count alike.
+        damping: Lets directions in which recovered pictures differ most count less; None does not.
         shared_classes: Scores the classes that teachers share as one, beside each teacher's answers; None does not.
         batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
         mean: Mean a channel that pictures in [0, 1] are normalised with.
@@ -104,6 +107,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         answer_sizes: Sequence[int] | None = None,
         center: Tensor | None = None,
         relevance: Relevance | None = None,
+        damping: Damping | None = None,
         shared_classes: SharedClasses | None = None,
         batchnorm: BatchNormMode = "running",
         mean: Sequence[float] | None = None,
@@ -123,7 +127,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         self.answer_sizes = None if answer_sizes is None else tuple(answer_sizes)
         if relevance is not None and center is not None:
             raise LearnerError("a centre and a relevance", allowed="one of them: relevance needs features of length 1")
-        self.relevance, self.shared_classes = relevance, shared_classes
+        self.relevance, self.damping, self.shared_classes = relevance, damping, shared_classes
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("center", center)
@@ -164,6 +168,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
                 "answer_sizes": other.answer_sizes,
                 "center": other.center,
                 "relevance": other.relevance,
+                "damping": other.damping,
                 "shared_classes": other.shared_classes,
                 "mean": other.mean.flatten().tolist(),
                 "std": other.std.flatten().tolist(),
@@ -273,7 +278,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         else:
             support = learner.embed(images)[None]
             factors = None if learner.relevance is None else learner.relevance(support)
-            classifier = fit_weighted(get_head(self.config.head), support, labels[None], len(classes), factors)
+            head = get_head(self.config.head)
+            classifier = fit_weighted(head, support, labels[None], len(classes), factors, self.damping)
         return AdaptedClassifier(learner, classifier.weight[0], classifier.bias[0], classes)
 
     def hf_free_block(self) -> dict[str, Any]:
@@ -290,6 +296,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             "centered": self.center is not None,
             # each is unknown to some hf-free of before, which can read what does without
             **({} if self.relevance is None else {"relevance": True}),
+            **({} if self.damping is None else {"damping": len(self.damping.factors)}),
             **({} if self.shared_classes is None else {"shared_classes": len(self.shared_classes)}),
         }
         return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
@@ -416,8 +423,9 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         options["views"] = described.get("views", ["identity"])
         declared, centered = described.pop("projection"), described.pop("centered")
         shared_count = described.pop("shared_classes", 0)
-        width = described.pop("feature_dim") - sum(options["answer_sizes"] or ()) - shared_count
-        projection, relevance, shared_classes = None, None, None
+        embedded = described.pop("feature_dim")
+        width = embedded - sum(options["answer_sizes"] or ()) - shared_count
+        projection, relevance, damping, shared_classes = None, None, None, None
         if declared is not None:
             outputs, inputs = declared["shape"]
             projection = nn.Linear(inputs, outputs, bias=declared["bias"])
@@ -429,6 +437,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             groups = None if shared_classes is None else shared_classes.groups
             relevance = Relevance(options["answer_sizes"] or (), width, groups)
             load_strictly(relevance, take_part(extra, "relevance"), f"{source} ({EXTRA_WEIGHTS})")
+        if (directions := described.pop("damping", None)) is not None:
+            damping = rebuild_damping(directions, embedded, take_part(extra, "damping"), f"{source} ({EXTRA_WEIGHTS})")
         center = extra.pop("center", None)
         if extra or (center is None) == centered:
             raise LearnerError(
@@ -441,6 +451,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             projection=projection,
             center=center,
             relevance=relevance,
+            damping=damping,
             shared_classes=shared_classes,
             mean=content["pretrained_cfg"]["mean"],
             std=content["pretrained_cfg"]["std"],

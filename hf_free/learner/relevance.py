@@ -107,34 +107,44 @@ def shrunk_covariance(centred: Tensor) -> Tensor:
     return (1 - share) * sample + share * scale.clamp_min(1e-12) * torch.eye(width).to(sample)
 
 
+def embed_recovered(learner: MetaLearner, memory: TaskMemory) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) of recovered pictures by the learner as it is, `MOST` at most, and the teacher (N,) of each.
+
+    There are none where a learner's features depend on the batch. Of a continued learner's old teachers there are no
+    pictures.
+    """
+    pictures, teachers = memory.recovered()
+    if learner.batchnorm != "running" or not len(pictures):
+        return torch.empty(0, learner.feature_dim), torch.empty(0, dtype=torch.long)
+    chosen = torch.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).long()
+    return learner.embed(memory.images[pictures[chosen].to(memory.device)]).cpu(), teachers[chosen]
+
+
 def learn_relevance(
-    learner: MetaLearner, sheet: AnswerSheet, memory: TaskMemory, without: Sequence[int] = ()
+    learner: MetaLearner, sheet: AnswerSheet, recovered: tuple[Tensor, Tensor], without: Sequence[int] = ()
 ) -> Relevance | None:
-    """Learn from the pictures in the memory, through the learner as it is, which teachers they came from.
+    """Learn from recovered pictures which teachers they came from.
 
     Args:
-        learner: Trained; it embeds the pictures.
+        learner: Trained; it has embedded the pictures.
         sheet: Which columns of its answers are whose.
-        memory: With the pictures recovered in this run; of a continued learner's old teachers there are none.
+        recovered: What `embed_recovered` gives.
         without: Teachers whose answers the learner has lost.
 
     Returns:
         None where there is nothing to tell apart: a learner without answers, or pictures of fewer than two teachers.
     """
-    if learner.answer_sizes is None or learner.batchnorm != "running":
+    if learner.answer_sizes is None:
         return None
     starts = [sum(sheet.sizes[:group]) for group in range(len(sheet.sizes))]  # those of an old learner's teachers too
     gone = {sheet.starts[teacher] for teacher in without}
     kept = [start for start in starts if start not in gone]
     place = torch.tensor([kept.index(start) if start in kept else -1 for start in sheet.starts])
-    pictures, teachers = memory.recovered()
-    teachers = place[teachers]
-    pictures, teachers = pictures[teachers >= 0], teachers[teachers >= 0]
+    embeddings, teachers = recovered[0], place[recovered[1]]
+    embeddings, teachers = embeddings[teachers >= 0], teachers[teachers >= 0]
     if len(teachers.unique()) < 2:
         return None
-    chosen = torch.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).long()
-    embeddings = learner.embed(memory.images[pictures[chosen].to(memory.device)]).cpu()
     groups = None if learner.shared_classes is None else learner.shared_classes.groups.cpu()
     relevance = Relevance(learner.answer_sizes, learner.backbone_dim, groups)
-    relevance.fit(embeddings, teachers[chosen])
+    relevance.fit(embeddings, teachers)
     return relevance.to(learner.device)

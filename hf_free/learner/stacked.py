@@ -139,7 +139,7 @@ def adapt_and_score(learner: MetaLearner, support: Tensor, labels: Tensor, query
     else:
         features = _embed(stack, support, transductive)
         factors = None if learner.relevance is None else learner.relevance(features)
-        classifier = fit_weighted(get_head(learner.config.head), features, labels, n_way, factors)
+        classifier = fit_weighted(get_head(learner.config.head), features, labels, n_way, factors, learner.damping)
     return scores(classifier, _embed(stack, query, transductive))
 
 
