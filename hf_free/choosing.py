@@ -104,7 +104,7 @@ def make_judge(
         )
 
     def on_validation() -> float:
-        judged = copy.copy(learner)  # shares the weights
+        judged = copy.copy(learner)  # shares the weights; relevance, damping and shared classes come at the end
         if judged.batchnorm == "transductive":
             judged.batchnorm = "support"
         n_way, k_shots, n_query = setting.n_way, (setting.k_shot,), setting.n_query

@@ -458,6 +458,7 @@ def test_a_validation_set_chooses(tmp_path):
     assert "chosen on pictures, split validation" in card  # the last part of the path only
     state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     data = load_labelled_images(pictures, split="validation")
+    learner.relevance = learner.damping = learner.shared_classes = None  # learned once, at the end
     rows = evaluate(learner, data, n_way=3, k_shots=(1,), n_query=3, episodes=5).rows
     assert rows[0].accuracy == pytest.approx(state["best_score"])
 
