@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import hf_free.backbones  # noqa: F401  (registers conv4_32)
+from hf_free.data import LabelledImages
+from hf_free.inversion.task import to_uint8
 from hf_free.teachers.loader import build_teacher, record_for, save_teacher
 from hf_free.teachers.teacher import Teacher
 
@@ -79,6 +81,26 @@ def _cfg(network: nn.Module, label_names: Sequence[str] | None) -> dict[str, Any
     size = tuple(network.pretrained_cfg["input_size"])
     cfg = {"input_size": size, "mean": (0.5, 0.4, 0.3)[: size[0]], "std": (0.25, 0.2, 0.3)[: size[0]]}
     return cfg if label_names is None else {**cfg, "label_names": tuple(label_names)}
+
+
+def pico_run() -> dict[str, Any]:
+    """Configuration of a run of a second: three steps, a learner for 16 pixels, no task left out."""
+    return {
+        "five": {"latent_dim": 8, "width": 4, "images_per_class": 4, "inner_steps": 1, "min_teacher_accuracy": 0.0,
+                 "min_diversity": 0.0},
+        "memory": {"drawn_per_step": 8, "max_images": 100, "held_out_images": 8},
+        "bell": {"batch_size": 16, "updates_per_step": 1},
+        "learner": {"backbone": "conv4_32", "image_size": 16},
+        "trainer": {"steps": 3, "warmup_steps": 0, "picture_every": 1000, "device": "cpu"},
+    }  # fmt: skip
+
+
+def brightness_classes(count: int = 60) -> LabelledImages:
+    """Pictures (N, 3, 16, 16) of four classes, the brighter the later the class."""
+    labels = torch.arange(count) % 4
+    generator = torch.Generator().manual_seed(5)
+    pictures = torch.rand(count, 3, 16, 16, generator=generator) * (0.3 + 0.2 * labels.view(-1, 1, 1, 1))
+    return LabelledImages(to_uint8(pictures), labels, ["a", "b", "c", "d"], "test", "test")
 
 
 def constant_folder(path: Path, **options: Any) -> Path:

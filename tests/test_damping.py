@@ -7,16 +7,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from pico import pico_teacher
+from pico import brightness_classes, pico_run, pico_teacher
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hf_free.config import FreeConfig, LearnerConfig
-from hf_free.data import LabelledImages
 from hf_free.episodes import sample_episodes, score_episodes
 from hf_free.errors import ConfigError
 from hf_free.evaluation import evaluate
-from hf_free.inversion.task import to_uint8
 from hf_free.learner import LearnerError
 from hf_free.learner.damping import DIRECTIONS, learn_damping
 from hf_free.learner.heads import (
@@ -135,15 +133,8 @@ def _learner():
     return learner
 
 
-def _labelled(count=60):
-    labels = torch.arange(count) % 4
-    generator = torch.Generator().manual_seed(5)
-    pictures = torch.rand(count, 3, 16, 16, generator=generator) * (0.3 + 0.2 * labels.view(-1, 1, 1, 1))
-    return LabelledImages(to_uint8(pictures), labels, ["a", "b", "c", "d"], "test", "test")
-
-
 def test_adapting_and_evaluating_use_it_alike():
-    learner, data = _learner(), _labelled()
+    learner, data = _learner(), brightness_classes()
     drawn = sample_episodes(
         data.labels, n_way=3, k_shot=2, n_query=4, episodes=8, generator=torch.Generator().manual_seed(0)
     )
@@ -168,7 +159,7 @@ def test_adapting_and_evaluating_use_it_alike():
 
 
 def test_the_transductive_refinement_sees_damped_features():
-    learner, data = _learner(), _labelled()
+    learner, data = _learner(), brightness_classes()
     generator = torch.Generator().manual_seed(0)
     drawn = sample_episodes(data.labels, n_way=3, k_shot=2, n_query=4, episodes=8, generator=generator)
     features, damping = learner.embed(data.images), learner.damping
@@ -177,7 +168,7 @@ def test_the_transductive_refinement_sees_damped_features():
 
 
 def test_it_is_saved(tmp_path):
-    learner, data = _learner(), _labelled()
+    learner, data = _learner(), brightness_classes()
     learner.save_pretrained(tmp_path / "with")
     loaded = MetaLearner.from_pretrained(tmp_path / "with")
     for name, value in learner.damping.state_dict().items():
@@ -208,14 +199,8 @@ def test_damping_that_does_not_fit_is_refused(tmp_path, broken):
 
 
 def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
-    values = {
-        "five": {"latent_dim": 8, "width": 4, "images_per_class": 4, "inner_steps": 1, "min_teacher_accuracy": 0.0,
-                 "min_diversity": 0.0},
-        "memory": {"drawn_per_step": 8, "max_images": 100, "held_out_images": 8},
-        "bell": {"batch_size": 16, "updates_per_step": 1, "damping": 2.0},
-        "learner": {"backbone": "conv4_32", "image_size": 16},
-        "trainer": {"steps": 3, "warmup_steps": 0, "picture_every": 1000, "device": "cpu"},
-    }  # fmt: skip
+    values = pico_run()
+    values["bell"]["damping"] = 2.0
     pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
     learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")

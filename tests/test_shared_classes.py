@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from pico import pico_teacher
+from pico import pico_run, pico_teacher
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -243,14 +243,8 @@ def test_groups_that_do_not_fit_are_refused(tmp_path, broken):
 
 def test_a_run_finds_them_and_the_configuration_can_say_no(tmp_path):
     """Two teachers with the same weights share all classes; a third has others."""
-    values = {
-        "five": {"latent_dim": 8, "width": 4, "images_per_class": 4, "inner_steps": 1, "min_teacher_accuracy": 0.0,
-                 "min_diversity": 0.0},
-        "memory": {"drawn_per_step": 64, "max_images": 400, "held_out_images": 8},
-        "bell": {"batch_size": 16, "updates_per_step": 1},
-        "learner": {"backbone": "conv4_32", "image_size": 16},
-        "trainer": {"steps": 3, "warmup_steps": 0, "picture_every": 1000, "device": "cpu"},
-    }  # fmt: skip
+    values = pico_run()
+    values["memory"] = {"drawn_per_step": 64, "max_images": 400, "held_out_images": 8}
     teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in (0, 0, 1)]
     pool = TeacherPool.from_teachers(teachers)
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
