@@ -1,19 +1,80 @@
-"""What a long run shows: steps, losses, recovered images a second, time left."""
+"""What long work shows: steps, losses, recovered images a second, time left.
+
+On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is a line
+a minute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.columns import Columns
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from hf_free.hub.prefetch import Fetched
+
+
+EVERY = 60.0
+"""Seconds between two lines where no bar can be drawn; shorter work writes none."""
+
+
+class BarOrLines(Progress):
+    """Columns as a bar, or as a line every `EVERY` seconds where nothing can be redrawn.
+
+    Args:
+        columns: What is shown; lines leave out a `BarColumn`.
+        console: Where to; None shows nothing.
+        transient: Remove the bar at the end, and write no last line.
+    """
+
+    def __init__(
+        self, *columns: ProgressColumn, console: Console | None, transient: bool = False, **options: Any
+    ) -> None:
+        draws = console is not None and (console.is_terminal or console.is_jupyter)
+        super().__init__(*columns, console=console, transient=transient, disable=not draws, **options)
+        self._writes_lines = console is not None and not draws
+        self._last_line = not transient
+        self._written_at = self.get_time()
+        self._has_news = False
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:  # type: ignore[override]
+        """Take note of a state, and write a line if it is time for one."""
+        super().update(task_id, **changes)
+        self._has_news = True
+        if self._writes_lines and self.get_time() - self._written_at >= EVERY:
+            self._write_line()
+
+    def stop(self) -> None:
+        """End the bar, or write the last state."""
+        super().stop()
+        if self._writes_lines and self._last_line and self._has_news:
+            self._write_line()
+
+    def line_of(self, task: Task) -> str:
+        """What a line says of a task."""
+        shown = (column(task) for column in self.columns if isinstance(column, ProgressColumn))
+        return " ".join(text.plain for text in shown if isinstance(text, Text) and text.plain)
+
+    def _write_line(self) -> None:
+        self._written_at, self._has_news = self.get_time(), False
+        for task in self.tasks:
+            self.console.print(Text(self.line_of(task)), soft_wrap=True)
 
 
 class FetchProgress:
@@ -26,14 +87,13 @@ class FetchProgress:
     """
 
     def __init__(self, console: Console | None) -> None:
-        self._bar = Progress(
+        self._bar = BarOrLines(
             TextColumn("fetching teachers {task.fields[count]}"),
             BarColumn(bar_width=20),
             DownloadColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[step]}", style="dim"),
             console=console,
-            disable=console is None,
         )
         self._task = self._bar.add_task("fetching", total=None, count="", step="")
         self._is_drawn = False
@@ -62,8 +122,12 @@ class FetchProgress:
         self._bar.update(self._task, step=f"warm-up step {step}  {'  '.join(_written(terms))}")
 
 
-class _BarAndTerms(Progress):
+class _BarAndTerms(BarOrLines):
     """A bar, and below it the loss terms, which fit beside it on no common terminal."""
+
+    def line_of(self, task: Task) -> str:
+        """The columns, then the terms."""
+        return "  ".join([super().line_of(task), *task.fields["terms"]])
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The bar, then the terms, on as many lines as they need."""
@@ -92,7 +156,6 @@ class RunProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[rate]}"),
             console=console,
-            disable=console is None,
         )
         self._task = self._bar.add_task("training", total=1.0, step=f"0{self._of}", terms=[], rate="")
 

@@ -14,6 +14,7 @@ import torch
 from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from safetensors.torch import load_file, save_file
 
 from hf_free.choosing import Judge, keep_best, restore_best
@@ -25,7 +26,7 @@ from hf_free.inversion.five import invert_teacher
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.leaving_out import MAX_FAILURES
 from hf_free.memory import NO_CLASS
-from hf_free.progress import RunProgress
+from hf_free.progress import BarOrLines, RunProgress
 from hf_free.recipes import recipe_values
 from hf_free.redaction import public_record
 from hf_free.run_folder import RunFolder
@@ -799,6 +800,35 @@ def test_progress_of_a_run_that_only_the_clock_ends():
     last = _shown(None, (7, 0.5, {}, 0.0))
     assert last.startswith("7 ")
     assert "50%" in last
+
+
+def _lines(bar, *states):
+    """What is written to a file by a bar told (second, completed of 40) each."""
+    for second, completed in states:
+        bar.get_time = lambda second=second: second
+        bar.update(bar.task_ids[0], completed=completed, description=f"module-{completed}")
+    bar.stop()
+    return bar.console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("transient", "last"), [(False, ["module-30 30/40"]), (True, [])])
+def test_a_file_gets_a_line_a_minute_in_the_place_of_a_bar(transient, last):
+    console = Console(file=io.StringIO(), width=20)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = BarOrLines(*columns, console=console, transient=transient, get_time=lambda: 0.0)
+    bar.add_task("", total=40)
+    seen = _lines(bar, (1, 1), (59, 5), (60, 10), (61, 11), (119, 19), (125, 20), (126, 30))
+    assert seen == ["module-10 10/40", "module-20 20/40", *last]
+
+
+def test_the_last_line_of_a_run_in_a_file_says_steps_time_and_terms():
+    console = Console(file=io.StringIO(), width=40)
+    with RunProgress(console, total_steps=40) as progress:
+        progress.show(1, 0.025, {"answers": 9.0}, 1.0)
+        progress.show(10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4)
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("step 10/40  25% 0:00:00 left ")
+    assert line.endswith("123 recovered images/s  answers 0.512  cross_entropy 2")
 
 
 def test_no_console_shows_nothing(capsys):
