@@ -1,30 +1,23 @@
 """`MetaLearner`, the network that is trained, published and adapted.
 
-A learner's repository holds three files: `config.json` in timm's own form with an extra `hf_free` block,
-`model.safetensors` with exactly the backbone's timm keys (so `timm.create_model("hf-hub:org/name")` loads it after
-`import hf_free`), and `hf_free.safetensors` with projection, centre, relevance, damping and shared classes, which
-may be empty.
+The form in which it is saved is in `hf_free.learner.saving`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hf_free.config import FreeConfig, LearnerConfig
-from hf_free.errors import TeacherReferenceError
+from hf_free.config import LearnerConfig
 from hf_free.learner import LearnerError
 from hf_free.learner.adapted import (
     AdaptedClassifier,
@@ -34,25 +27,15 @@ from hf_free.learner.adapted import (
     index_labels,
     with_support_statistics,
 )
-from hf_free.learner.damping import Damping, rebuild_damping
+from hf_free.learner.damping import Damping
 from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import fit_weighted, get_head, normalize_features
 from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
 from hf_free.learner.network import build_backbone, pretrained_timm
 from hf_free.learner.relevance import Relevance
-from hf_free.learner.repository import (
-    CONFIG,
-    EXTRA_WEIGHTS,
-    FILES,
-    FORMAT_VERSION,
-    WEIGHTS,
-    load_strictly,
-    plain_tensors,
-    read_config,
-    read_tensors,
-    take_part,
-)
-from hf_free.learner.shared_classes import SharedClasses, rebuild_shared_classes
+from hf_free.learner.repository import EXTRA_WEIGHTS, FILES, WEIGHTS, load_strictly, read_config, read_tensors
+from hf_free.learner.saving import constructor_arguments, fetch_learner, hf_free_block, write_files
+from hf_free.learner.shared_classes import SharedClasses
 
 __all__ = ["AdaptedClassifier", "MetaLearner"]
 
@@ -284,60 +267,16 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
 
     def hf_free_block(self) -> dict[str, Any]:
         """The `hf_free` block of config.json: the record and what rebuilds this learner."""
-        rebuild = {
-            **asdict(self.config),
-            "views": list(self.views),
-            "batchnorm": self.batchnorm,
-            "feature_dim": self.feature_dim,
-            "projection": None
-            if self.projection is None
-            else {"bias": self.projection.bias is not None, "shape": list(self.projection.weight.shape)},
-            "answer_sizes": None if self.answer_sizes is None else list(self.answer_sizes),
-            "centered": self.center is not None,
-            # each is unknown to some hf-free of before, which can read what does without
-            **({} if self.relevance is None else {"relevance": True}),
-            **({} if self.damping is None else {"damping": len(self.damping.factors)}),
-            **({} if self.shared_classes is None else {"shared_classes": len(self.shared_classes)}),
-        }
-        return {**self.record, "format_version": FORMAT_VERSION, "learner": rebuild}
+        return hf_free_block(self)
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
         """Write the three files of a learner into a folder; other files there, such as a card, stay as they are."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
-            self._save_pretrained(Path(scratch))
+            write_files(self, Path(scratch))
             for name in FILES:
                 os.replace(Path(scratch) / name, folder / name)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Write config.json, model.safetensors and hf_free.safetensors."""
-        (save_directory / CONFIG).write_text(json.dumps(self._timm_config(), indent=2), encoding="utf-8")
-        save_file(plain_tensors(self.backbone.state_dict()), save_directory / WEIGHTS, {"format": "pt"})
-        extra = {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
-        save_file(plain_tensors(extra), save_directory / EXTRA_WEIGHTS, {"format": "pt"})
-
-    def _timm_config(self) -> dict[str, Any]:
-        """config.json in the form that timm writes and reads (timm.models.save_for_hf), with the `hf_free` block."""
-        cfg: Any = self.backbone.pretrained_cfg
-        kept = ("fixed_input_size", "interpolation", "first_conv", "classifier")
-        content = {
-            "architecture": cfg["architecture"],
-            "num_classes": 0,
-            "num_features": self.backbone.num_features,
-            "pretrained_cfg": {
-                "input_size": [self.config.channels, self.config.image_size, self.config.image_size],
-                **{key: cfg[key] for key in kept if cfg.get(key) is not None},
-                "crop_pct": 1.0,
-                "mean": list(cfg["mean"]),
-                "std": list(cfg["std"]),
-                "num_classes": 0,
-            },
-            "hf_free": self.hf_free_block(),
-        }
-        if self.model_args:
-            content["model_args"] = self.model_args
-        return content
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -364,100 +303,15 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             LearnerError: a folder or repository that holds no learner.
             HubError: a repository that cannot be had.
         """
-        return cls._from_pretrained(
-            model_id=str(pretrained_model_name_or_path),
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            map_location=map_location,
+        source = str(pretrained_model_name_or_path)
+        folder = fetch_learner(
+            source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-
-    @classmethod
-    def _from_pretrained(  # type: ignore[override]
-        cls,
-        *,
-        model_id: str,
-        revision: str | None = None,
-        token: str | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        map_location: str | torch.device = "cpu",
-    ) -> MetaLearner:
-        """Fetch the three files of one commit and rebuild the learner in eval mode."""
-        folder = Path(model_id)
-        if not folder.is_dir() and revision is None and "@" in model_id:
-            model_id, _, revision = model_id.partition("@")
-        if not folder.is_dir():
-            from hf_free.hub.client import fetch_snapshot
-
-            try:
-                snapshot = fetch_snapshot(
-                    model_id,
-                    revision=revision,
-                    required=FILES,
-                    token=token,
-                    cache_dir=cache_dir,
-                    local_files_only=local_files_only,
-                )
-            except TeacherReferenceError as error:  # it speaks of teachers' grammar
-                raise LearnerError(
-                    f"no learner: {error.given}",
-                    allowed="a learner's Hub id, org/name or org/name@revision; its folder, or that of a run",
-                    action="check the name",
-                ) from None
-            folder = snapshot.folder
-        content = read_config(folder, model_id)
-        weights, extra = (read_tensors(folder / name, model_id) for name in (WEIGHTS, EXTRA_WEIGHTS))
-        learner = cls._rebuild(content, extra, model_id)
-        load_strictly(learner.backbone, weights, model_id)
+        content = read_config(folder, source)
+        weights, extra = (read_tensors(folder / name, source) for name in (WEIGHTS, EXTRA_WEIGHTS))
+        learner = cls(**constructor_arguments(content, extra, source))
+        load_strictly(learner.backbone, weights, source)
         return learner.to(map_location).eval()
-
-    @classmethod
-    def _rebuild(cls, content: dict[str, Any], extra: dict[str, Tensor], source: str) -> MetaLearner:
-        """Construct the learner that config.json and hf_free.safetensors describe, its backbone still untrained."""
-        block = content["hf_free"]
-        described = dict(block["learner"])
-        # repositories of before the answers' embedding have no such key
-        options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
-        options["views"] = described.get("views", ["identity"])
-        declared, centered = described.pop("projection"), described.pop("centered")
-        shared_count = described.pop("shared_classes", 0)
-        embedded = described.pop("feature_dim")
-        width = embedded - sum(options["answer_sizes"] or ()) - shared_count
-        projection, relevance, damping, shared_classes = None, None, None, None
-        if declared is not None:
-            outputs, inputs = declared["shape"]
-            projection = nn.Linear(inputs, outputs, bias=declared["bias"])
-            load_strictly(projection, take_part(extra, "projection"), f"{source} ({EXTRA_WEIGHTS})")
-        if shared_count:
-            groups = take_part(extra, "shared_classes").get("groups")
-            shared_classes = rebuild_shared_classes(groups, shared_count, options["answer_sizes"] or (), source)
-        if described.pop("relevance", False):
-            groups = None if shared_classes is None else shared_classes.groups
-            relevance = Relevance(options["answer_sizes"] or (), width, groups)
-            load_strictly(relevance, take_part(extra, "relevance"), f"{source} ({EXTRA_WEIGHTS})")
-        if (directions := described.pop("damping", None)) is not None:
-            damping = rebuild_damping(directions, embedded, take_part(extra, "damping"), f"{source} ({EXTRA_WEIGHTS})")
-        center = extra.pop("center", None)
-        if extra or (center is None) == centered:
-            raise LearnerError(
-                f"{source}: {EXTRA_WEIGHTS} does not hold what {CONFIG} declares, {sorted(extra) or 'center'}",
-                action="push the learner again",
-            )
-        return cls(
-            FreeConfig.from_dict({"learner": described}).learner,
-            {key: value for key, value in block.items() if key not in ("format_version", "learner")},
-            projection=projection,
-            center=center,
-            relevance=relevance,
-            damping=damping,
-            shared_classes=shared_classes,
-            mean=content["pretrained_cfg"]["mean"],
-            std=content["pretrained_cfg"]["std"],
-            model_args=content.get("model_args"),
-            **options,
-        )
 
     def push_to_hub(  # type: ignore[override]
         self,
