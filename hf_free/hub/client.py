@@ -12,10 +12,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
-from huggingface_hub import ModelInfo, constants, get_session, hf_hub_url
+from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
@@ -33,12 +32,14 @@ from hf_free.hub.network import (
     token_to_send,
 )
 from hf_free.hub.publish import check_can_push, push_folder
+from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.licences import stated_license
 
 __all__ = [
     "FoundModel",
     "Snapshot",
     "check_can_push",
+    "check_dataset",
     "fetch_snapshot",
     "local_snapshot",
     "models_of_collection",
@@ -76,27 +77,6 @@ class Snapshot:
     license: str | None
     sha256: dict[str, str]
     from_cache: bool = False
-
-
-_LISTED: list[Any] = ["downloads", "likes", "tags", "private", "gated", "library_name", "siblings", "safetensors"]
-"""What one listing request is asked for, of each model."""
-
-
-@dataclass(frozen=True)
-class FoundModel:
-    """One result of a search."""
-
-    repo_id: str
-    downloads: int
-    likes: int
-    license: str | None
-    private: bool
-    gated: bool
-    tags: tuple[str, ...]
-    parameters: int | None = None
-    """Numbers in its safetensors files, None where the Hub's listing does not say."""
-    looks_usable: bool | None = None
-    """Whether it is timm's and holds the two files of a teacher; None where the listing does not say."""
 
 
 def fetch_snapshot(
@@ -183,79 +163,6 @@ def local_snapshot(
         _license_of_card(folder / "README.md"),
         {n: _sha256(folder / n) for n in names},
     )
-
-
-def search_models(
-    *,
-    query: str | None = None,
-    author: str | None = None,
-    tag: str | None = None,
-    library: str | None = "timm",
-    limit: int = 20,
-    token: str | None = None,
-) -> list[FoundModel]:
-    """Search the Hub for models, most downloaded first.
-
-    Raises:
-        HubError: the Hub cannot be asked.
-    """
-    token = token_to_send(token)
-    tags = [text for text in (library, tag) if text]
-
-    def ask() -> list[ModelInfo]:
-        # the listing itself tries a Hub that does not answer for half a minute, with lines of its own
-        get_session().head(constants.ENDPOINT, timeout=10)
-        models = api_for(token).list_models(
-            search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
-        )
-        return list(models)
-
-    try:
-        models = patiently(ask)
-    except Exception as error:
-        raise explain(error, "the search", token=token) from None
-    return [
-        FoundModel(
-            repo_id=model.id,
-            downloads=model.downloads or 0,
-            likes=model.likes or 0,
-            license=next((text[8:] for text in model.tags or () if text.startswith("license:")), None),
-            private=bool(model.private),
-            gated=bool(model.gated),
-            tags=tuple(model.tags or ()),
-            parameters=model.safetensors.total if model.safetensors else None,
-            looks_usable=_looks_usable(model),
-        )
-        for model in models
-    ]
-
-
-def _looks_usable(model: ModelInfo) -> bool | None:
-    """Whether a listed model is timm's and has config.json and model.safetensors; None where files are not listed."""
-    if model.siblings is None:
-        return None
-    files = {sibling.rfilename for sibling in model.siblings}
-    return "timm" in (model.library_name, *(model.tags or ())) and {"config.json", "model.safetensors"} <= files
-
-
-def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:
-    """The ids of the models in a collection of the Hub, in its order; data sets, papers and Spaces are passed over.
-
-    Raises:
-        HubError: no such collection, or a Hub that cannot be asked.
-    """
-    token = token_to_send(token)
-    try:
-        collection = patiently(lambda: api_for(token).get_collection(slug))
-    except Exception as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code == 404:
-            raise HubError(
-                f"the Hub has no collection {slug}, or it is private",
-                allowed="collection:org/slug, as the address of its page ends, e.g. org/birds-65f0c0ffee",
-                action="check the slug; for a private collection give a token",
-            ) from None
-        raise explain(error, f"the collection {slug}", token=token) from None
-    return [item.item_id for item in collection.items if item.item_type == "model"]
 
 
 def check_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> None:
