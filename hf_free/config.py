@@ -1,8 +1,8 @@
 """One validated tree of settings: the Python API, the YAML file and the command line's flags are views of it.
 
 Every leaf is documented by the string below it, checked on construction, and refused with the value, the rule
-and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` writes it, `with_overrides` applies
-`section.key=value` pairs as `--set` does.
+and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` writes it; `parse_assignments` reads
+`section.key=value` as `--set` does, and `merge` lays one reading over another.
 """
 
 from __future__ import annotations
