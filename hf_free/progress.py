@@ -146,6 +146,7 @@ class RunProgress:
     """
 
     def __init__(self, console: Console | None, *, total_steps: int | None) -> None:
+        self._total_steps = total_steps
         self._of = f"/{total_steps}" if total_steps else ""
         self._bar = _BarAndTerms(
             TextColumn("step {task.fields[step]}"),
@@ -171,7 +172,9 @@ class RunProgress:
     def show(self, step: int, progress: float, terms: Mapping[str, float], images_per_second: float) -> None:
         """Draw the state after a step."""
         rate = f"{images_per_second:.0f} recovered images/s"
-        self._bar.update(self._task, completed=progress, step=f"{step}{self._of}", rate=rate, terms=_written(terms))
+        time_is_up = progress >= 1 and self._total_steps is not None and step < self._total_steps
+        at = f"{step}{self._of}{', time is up' if time_is_up else ''}"
+        self._bar.update(self._task, completed=progress, step=at, rate=rate, terms=_written(terms))
 
 
 def _written(terms: Mapping[str, float]) -> list[str]:

@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,47 @@ def test_jobs_run_in_processes_of_one_thread_each():
     assert {threads for _, threads, _ in found.values()} == {1}
     assert os.getpid() not in {process for _, _, process in found.values()}
     assert dict(in_parallel(square_and_place, [5], workers=2))[5][2] == os.getpid()  # one job needs no process
+
+
+INTERRUPTED = """
+import time
+from pathlib import Path
+
+from hf_free.teacher_training import in_parallel
+
+
+def wait(number):
+    Path(f"{number}.started").touch()
+    time.sleep(60)
+
+
+if __name__ == "__main__":
+    try:
+        list(in_parallel(wait, [1, 2, 3], workers=2))
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+def test_ctrl_c_ends_all_processes_at_once_and_without_tracebacks(tmp_path):
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    run = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    started = [tmp_path / "1.started", tmp_path / "2.started"]
+    deadline = time.monotonic() + 90
+    while not all(path.exists() for path in started) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: every process gets it
+    said, complaints = run.communicate(timeout=30)
+    assert said == "stopped\n"
+    assert "Traceback" not in complaints
+    assert not (tmp_path / "3.started").exists()
 
 
 def square_and_place(number: int) -> tuple[int, int, int]:

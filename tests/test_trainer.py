@@ -802,6 +802,11 @@ def test_progress_of_a_run_that_only_the_clock_ends():
     assert "50%" in last
 
 
+@pytest.mark.parametrize(("step", "progress", "says"), [(9, 0.9, False), (9, 1.0, True), (40, 1.0, False)])
+def test_progress_says_when_the_clock_and_not_the_steps_ended_a_run(step, progress, says):
+    assert ("time is up" in _shown(40, (step, progress, {}, 1.0))) is says
+
+
 def _lines(bar, *states):
     """What is written to a file by a bar told (second, completed of 40) each."""
     for second, completed in states:
