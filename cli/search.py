@@ -16,6 +16,8 @@ EXAMPLES = options.examples(
     "hf-free search --author timm --limit 50",
     "hf-free search birds --json",
 )
+COUNTS = ("", " k", " M", " G")
+BYTES = (" kB", " MB", " GB")
 
 
 def search(
@@ -27,7 +29,10 @@ def search(
     token: options.Token = None,
     as_json: options.Json = False,
 ) -> None:
-    """Find image classifiers on the Hub; `hf-free inspect ID` then says whether one can be used."""
+    """Find image classifiers on the Hub; `hf-free inspect ID` then says whether one can be used.
+
+    Sizes are numbers of parameters and the bytes they take.
+    """
     from hf_free.flops import with_prefix
     from hf_free.hub.client import search_models
 
@@ -39,15 +44,19 @@ def search(
         say("No model found; try another word, or --author.")
         return
     table = Table()
-    table.add_column("Model", overflow="fold")
-    for title in ("Parameters", "Downloads", "Likes"):
+    table.add_column("Model", overflow="fold", min_width=22)
+    for title in ("Size", "Downloads\nand likes"):
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("Looks usable", "Licence", "Access"):
-        table.add_column(title)
+    for title in ("Looks\nusable", "Licence", "Access"):
+        table.add_column(title, overflow="fold")
     for model in found:
         access = "private" if model.private else "gated" if model.gated else "public"
-        size = "-" if model.parameters is None else with_prefix(model.parameters, ("", " k", " M", " G"))
+        popularity = "\n".join(with_prefix(count, COUNTS) for count in (model.downloads, model.likes))
+        size = "-"
+        if model.parameters is not None and model.weight_bytes is not None:
+            size = with_prefix(model.parameters, COUNTS) + "\n" + with_prefix(model.weight_bytes / 1e3, BYTES)
         usable = {True: "yes", False: "no", None: "-"}[model.looks_usable]
-        cells = (model.repo_id, size, model.downloads, model.likes, usable, model.license or "not given", access)
+        licence = model.license or "not given"
+        cells = (model.repo_id, size, popularity, usable, licence, access)
         table.add_row(*map(plain, cells))
     output_console().print(table)

@@ -111,6 +111,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "learner": {key: learner.get(key) for key in ("backbone", "image_size", "channels", "head", "init_from")},
         "data_free": record.get("data_free"),
         "weighs_teachers": learner.get("relevance") is True and learner.get("head") != "maml",
+        "damps": learner.get("damping") is not None and learner.get("head") != "maml",
         "shared_classes": learner.get("shared_classes"),
         "answers": sum(learner.get("answer_sizes") or ()),
         "draws": section(config, "bell").get("objective") == "distill"

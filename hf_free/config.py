@@ -166,14 +166,17 @@ class BellConfig:
     """Softmax temperature of the distillation divergences."""
     relevance: bool = True
     """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
-    pictures recovered from them. Old teachers of a learner that is continued count as they are; the head `maml` has
-    no use for it."""
+    pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
+    the defect `transductive_batchnorm` do without."""
     damping: float | None = Field(default=60.0, gt=0)
     """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
-    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike."""
+    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
+    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
+    `transductive_batchnorm` do without."""
     shared_classes: bool = True
     """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
-    are one is read off the teachers' answers, not off their names; above 4,096 answers it is left out."""
+    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
+    left out."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
     """Cross-task episodes an update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)

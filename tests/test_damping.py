@@ -16,7 +16,7 @@ from hf_free.episodes import sample_episodes, score_episodes
 from hf_free.errors import ConfigError
 from hf_free.evaluation import evaluate
 from hf_free.learner import LearnerError
-from hf_free.learner.damping import DIRECTIONS, learn_damping
+from hf_free.learner.damping import DIRECTIONS, LEAST, learn_damping
 from hf_free.learner.heads import (
     COSINE_SCALE,
     HEADS,
@@ -51,15 +51,36 @@ def _matrix(damping):
     return damping(torch.eye(damping.directions.shape[1])).double()
 
 
-def test_it_is_the_root_of_the_inverse_of_identity_and_covariance():
-    seen = _pictures()
+@pytest.mark.parametrize(("count", "width"), [(200, WIDTH), (100, 130)])
+def test_it_is_the_root_of_the_inverse_of_identity_and_covariance(count, width):
+    """Of fewer pictures than dimensions too; of the covariance what the strongest directions hold of it."""
+    seen = _pictures(count, width)
     found = _matrix(learn_damping(seen, HALF)).numpy()
     covariance = _covariance(seen).numpy()
-    penalty = np.eye(WIDTH) + covariance / (HALF * np.trace(covariance) / WIDTH)
+    variances, vectors = np.linalg.eigh(covariance)
+    variances[:-DIRECTIONS] = 0
+    penalty = np.eye(width) + (vectors * variances) @ vectors.T / (HALF * np.trace(covariance) / width)
     expected = np.linalg.inv(penalty)
     squared = found @ found
     np.testing.assert_allclose(squared / np.trace(squared), expected / np.trace(expected), atol=1e-5)
     np.testing.assert_allclose(found, found.T, atol=1e-6)
+
+
+def test_what_few_pictures_vary_by_by_chance_is_hardly_damped():
+    seen = normalize_features(torch.randn(LEAST, 700, generator=torch.Generator().manual_seed(0)))
+    assert learn_damping(seen, 60.0).factors.min() > 0.89
+    assert learn_damping(seen[:-1], 60.0) is None
+
+
+def test_many_dimensions_take_no_square_of_them():
+    """2,000 teachers' answers: a covariance of 128,000 dimensions would take 131 GB."""
+    width = 128_000
+    seen = torch.randn(LEAST, width, generator=torch.Generator().manual_seed(0))
+    seen[:, 7] += 3000 * (torch.arange(LEAST) % 2)
+    damping = learn_damping(normalize_features(seen), 10.0)
+    assert damping.directions.shape == (DIRECTIONS, width)
+    assert damping.directions[-1, 7].abs() == pytest.approx(1, abs=0.05)
+    assert damping.factors[-1] < 0.1
 
 
 def test_features_keep_their_mean_squared_length():
@@ -86,7 +107,6 @@ def test_only_the_strongest_directions_are_kept():
     _, vectors = torch.linalg.eigh(_covariance(seen))
     weak = vectors[:, : width - DIRECTIONS].float().T
     torch.testing.assert_close(damping(weak), weak * damping.scale, atol=1e-4, rtol=1e-3)
-    assert learn_damping(seen[:1], HALF) is None
 
 
 def test_ridge_regression_with_it_penalises_the_variance_of_the_scores():
@@ -129,7 +149,7 @@ def _learner():
     learner.relevance = Relevance((3, 2, 4), learner.backbone_dim)
     learner.relevance.is_known.fill_(True)
     learner.relevance.bias.copy_(torch.tensor([0.0, 0.0, 50.0]))
-    learner.damping = learn_damping(learner.eval().embed(torch.rand(60, 3, 16, 16)), 1.0)
+    learner.damping = learn_damping(learner.eval().embed(torch.rand(LEAST, 3, 16, 16)), 1.0)
     return learner
 
 
@@ -156,6 +176,10 @@ def test_adapting_and_evaluating_use_it_alike():
     learner.damping = None
     undamped = adapt_and_score(learner, support, torch.tensor(names), query, 3).softmax(-1)
     assert (side_by_side - undamped).abs().max() > 0.01
+    learner.relevance = None  # both are of features with running statistics, so this row does without anyway
+    plain = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True).rows
+    (transductive,) = (row for row in plain if "transductive BatchNorm" in row.method)
+    assert rows[transductive.method] == transductive.accuracy
 
 
 def test_the_transductive_refinement_sees_damped_features():
@@ -181,12 +205,12 @@ def test_it_is_saved(tmp_path):
     assert MetaLearner.from_pretrained(tmp_path / "without").damping is None
 
 
-@pytest.mark.parametrize("broken", ["missing", "narrow", "number"])
+@pytest.mark.parametrize("broken", ["missing", "narrow", 0, True, "3"])
 def test_damping_that_does_not_fit_is_refused(tmp_path, broken):
     _learner().save_pretrained(tmp_path)
-    if broken == "number":
+    if broken not in ("missing", "narrow"):
         content = json.loads((tmp_path / "config.json").read_text())
-        content["hf_free"]["learner"]["damping"] = 0
+        content["hf_free"]["learner"]["damping"] = broken
         (tmp_path / "config.json").write_text(json.dumps(content))
     else:
         tensors = load_file(tmp_path / "hf_free.safetensors")
@@ -194,19 +218,22 @@ def test_damping_that_does_not_fit_is_refused(tmp_path, broken):
         if broken == "narrow":
             tensors["damping.directions"] = directions[:, 1:].contiguous()
         save_file(tensors, tmp_path / "hf_free.safetensors")
-    with pytest.raises(LearnerError, match=r"do not fit|damps 0 directions"):
+    with pytest.raises(LearnerError, match=r"do not fit|damps ('3'|0|True) directions"):
         MetaLearner.from_pretrained(tmp_path)
 
 
 def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     values = pico_run()
     values["bell"]["damping"] = 2.0
+    values["five"]["images_per_class"], values["memory"]["max_images"] = 24, 600
     pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
     learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")
     memory = load_file(tmp_path / "with" / "checkpoint" / "memory.safetensors")
     recovered = memory["images"][memory["class_ids"] >= 0]
     expected = learn_damping(learner.embed(recovered), 2.0)
+    card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
+    assert "look like, directions in which recovered pictures differ most count less |" in card
     torch.testing.assert_close(_matrix(learner.damping), _matrix(expected), atol=1e-3, rtol=1e-3)
 
     values["learner"]["init_from"] = str(tmp_path / "with" / "learner")  # learned anew, of wider embeddings

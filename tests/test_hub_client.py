@@ -21,6 +21,7 @@ from safetensors.torch import load
 
 from hf_free.errors import HubError
 from hf_free.hub.client import local_snapshot
+from hf_free.hub.search import _weight_bytes
 
 CONFIG = b'{"architecture": "test_resnet", "num_classes": 3}'
 WEIGHTS = hashlib.sha256(b"weights").digest() * 40_000  # 1.28 MB
@@ -527,8 +528,18 @@ print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(
     assert [model["repo_id"] for model in one] == ["finder/net-1"]
     assert (one[0]["parameters"], one[0]["looks_usable"]) == (sum(t.numel() for t in load(weights).values()), True)
     assert (everything[0]["parameters"], everything[0]["looks_usable"]) == (None, False)
+    assert one[0]["weight_bytes"] == sum(t.numel() * t.element_size() for t in load(weights).values())
+    assert everything[0]["weight_bytes"] is None
     assert len(two) == 2
     assert len(unfiltered) == 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "size"),
+    [({"F32": 10, "I64": 1}, 48), ({"BF16": 3, "BOOL": 2, "F8_E4M3": 4}, 12), ({"F4": 5}, 2), ({}, 0)],
+)
+def test_what_listed_weights_take(counts, size):
+    assert _weight_bytes(counts) == size
 
 
 # ---- local folders

@@ -16,7 +16,8 @@ from hf_free.learner import LearnerError
 from hf_free.learner import shared_classes as module
 from hf_free.learner.clashes import clash_scores
 from hf_free.learner.distill import AnswerSheet, drop_teachers
-from hf_free.learner.embedding import hellinger_embedding
+from hf_free.learner.embedding import hellinger_embedding, joint_embedding
+from hf_free.learner.heads import normalize_features, weigh
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.relevance import Relevance
 from hf_free.learner.shared_classes import (
@@ -28,6 +29,7 @@ from hf_free.learner.shared_classes import (
     expected_scores,
     group_classes,
     learn_shared_classes,
+    likeness,
     linked_classes,
 )
 from hf_free.memory import TaskMemory
@@ -80,7 +82,7 @@ def test_what_is_to_be_expected_of_one_class():
 
 
 def _groups(answers, sizes=SIZES):
-    return group_classes(clash_scores(answers, sizes) / expected_scores(sizes))
+    return group_classes(likeness(answers, sizes))
 
 
 def _together(groups):
@@ -92,6 +94,32 @@ def test_teachers_that_share_classes_are_found_out():
     _, answers = _world(4000, noise=0.3)
     assert torch.equal(_together(_groups(answers)), _together(TRUE))
     assert group_classes(torch.ones(1, 1)).tolist() == [0]
+
+
+def _answers(known, count=4000, seed=0):
+    """What teachers of the classes named answer to pictures, and how many classes each has."""
+    true = torch.randn(count, 10, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([true[:, classes] for classes in known], 1), [len(classes) for classes in known]
+
+
+def test_teachers_of_two_classes_each_do_not_make_one_class_of_what_they_do_not_share():
+    """One number each: what correlates for the class that they share does for the other two likewise."""
+    assert _groups(*_answers([[0, 1], [0, 2], [1, 2]])).unique().tolist() == list(range(6))
+    linked = _groups(*_answers([[0, 1], [0, 2], [0, 1, 3, 4], [0, 2, 5, 6]]))  # larger teachers can tell
+    true = torch.tensor([0, 1, 0, 2, 0, 1, 3, 4, 0, 2, 5, 6])
+    assert torch.equal(_together(linked), _together(true))
+
+
+def test_classes_of_one_teacher_stay_apart_however_alike():
+    answers, sizes = _answers([[0, 1, 2, 3, 4], [0, 5, 6, 7, 8]])
+    answers[:, 1] = answers[:, 0] + 0.01 * answers[:, 1]
+    groups = _groups(answers, sizes)
+    assert groups[0] != groups[1]
+    assert groups[:5].unique().tolist() == [0, 1, 2, 3, 4]
+    assert int(groups.max()) + 1 in (8, 9, 10), "at most the class that they share is one"
+    alone = torch.randn(4000, 8, generator=torch.Generator().manual_seed(1))
+    alone[:, 1] = alone[:, 0] + 0.1 * alone[:, 1]
+    assert _groups(alone, [4, 4]).tolist() == list(range(8))
 
 
 def test_scores_are_the_least_squares_of_all_teachers_differences():
@@ -205,9 +233,22 @@ def test_a_shared_class_counts_as_much_as_the_teachers_that_know_it():
     relevance.bias.copy_(torch.tensor([10.0, -20.0, 30.0, 5.0, -15.0]))
     factors = relevance(torch.randn(2, 3, 13 + 8 + 4))
     squares = factors[:, :13].square()
-    for true in range(8):
-        torch.testing.assert_close(factors[:, 13 + true].square(), squares[:, true == TRUE].mean(1))
+    shared = torch.stack([squares[:, true == TRUE].mean(1) for true in range(8)], 1)
+    torch.testing.assert_close(factors[:, 13:21].square(), shared / shared.mean(1, keepdim=True))
     assert torch.equal(factors[:, 21:], torch.ones(2, 4))
+
+
+def test_embeddings_keep_about_their_length_whichever_teachers_count():
+    """Two large teachers with classes of their own beside sixty of two that share theirs: the large ones count."""
+    sizes, groups = [64, 64, *[2] * 60], [*range(128), *(128 + i % 20 for i in range(120))]
+    shared = SharedClasses(torch.tensor(groups), sizes)
+    answers = 3 * torch.randn(50, sum(sizes), generator=torch.Generator().manual_seed(0))
+    seen = normalize_features(joint_embedding(answers, torch.randn(50, 256), sizes, shared))
+    relevance = Relevance(sizes, 256, shared.groups)
+    relevance.is_known.fill_(True)
+    relevance.bias[:2] = 400.0
+    lengths = weigh(seen[None], relevance(seen[None]), None).norm(dim=2)
+    assert lengths.mean().item() == pytest.approx(1, abs=0.1)
 
 
 def test_they_are_saved(tmp_path):
@@ -227,17 +268,32 @@ def test_they_are_saved(tmp_path):
     assert MetaLearner.from_pretrained(tmp_path / "without").shared_classes is None
 
 
-@pytest.mark.parametrize("broken", ["missing", "short", "gap"])
+@pytest.mark.parametrize("count", ["8", -1, 0, True, None])
+def test_a_number_of_groups_that_cannot_be_is_refused(tmp_path, count):
+    learner = _learner()
+    learner.shared_classes = SharedClasses(TRUE, SIZES)
+    learner.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["hf_free"]["learner"]["shared_classes"] = count
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(LearnerError, match=r"shared[ _]classes"):
+        MetaLearner.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["missing", "short", "gap", "more"])
 def test_groups_that_do_not_fit_are_refused(tmp_path, broken):
     learner = _learner()
     learner.shared_classes = SharedClasses(TRUE, SIZES)
     learner.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "hf_free.safetensors")
     groups = tensors.pop("shared_classes.groups")
-    if broken != "missing":
-        tensors["shared_classes.groups"] = groups[1:].contiguous() if broken == "short" else groups.clamp_max(6)
+    changed = {"short": groups[1:].contiguous(), "gap": groups.clamp_max(6), "more": groups}
+    if broken in changed:
+        tensors["shared_classes.groups"] = changed[broken]
+    if broken == "more":
+        tensors["shared_classes.others"] = groups.clone()
     save_file(tensors, tmp_path / "hf_free.safetensors")
-    with pytest.raises(LearnerError, match=r"(?s)shared classes do not fit.* 0 to 7, for each of its 13 answers"):
+    with pytest.raises(LearnerError, match=r"(?s)8 shared classes do not fit.*each of its 13 answers"):
         MetaLearner.from_pretrained(tmp_path)
 
 
@@ -255,13 +311,13 @@ def test_a_run_finds_them_and_the_configuration_can_say_no(tmp_path):
     block = json.loads((tmp_path / "with" / "learner" / "config.json").read_text())["hf_free"]["learner"]
     assert block["shared_classes"] == len(learner.shared_classes)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
-    assert f"Its teachers' 9 classes are {len(learner.shared_classes)} different ones" in card
+    assert f"Of the 9 classes that it predicts {len(learner.shared_classes)} are different ones" in card
     values["bell"]["shared_classes"] = False
     assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).shared_classes is None
 
     # a learner that is continued: found anew, those of its old teachers by what it remembers of them
-    more = [pico_teacher("conv4", size=16, num_classes=2, seed=seed) for seed in (7, 7)]
+    more = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in (7, 7)]
     values["bell"]["shared_classes"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
-    assert grown.shared_classes.groups.shape == (13,)
-    assert torch.equal(grown.shared_classes.groups[9:11], grown.shared_classes.groups[11:])
+    assert grown.shared_classes.groups.shape == (15,)
+    assert torch.equal(grown.shared_classes.groups[9:12], grown.shared_classes.groups[12:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,8 @@ class FoundModel:
     tags: tuple[str, ...]
     parameters: int | None = None
     """Numbers in its safetensors files, None where the Hub's listing does not say."""
+    weight_bytes: int | None = None
+    """What they take, None likewise."""
     looks_usable: bool | None = None
     """Whether it is timm's and holds the two files of a teacher; None where the listing does not say."""
 
@@ -72,10 +76,17 @@ def search_models(
             gated=bool(model.gated),
             tags=tuple(model.tags or ()),
             parameters=model.safetensors.total if model.safetensors else None,
+            weight_bytes=_weight_bytes(model.safetensors.parameters) if model.safetensors else None,
             looks_usable=_looks_usable(model),
         )
         for model in models
     ]
+
+
+def _weight_bytes(counts: Mapping[str, int]) -> int:
+    """Bytes of so many numbers of each of safetensors' types, which are named by their bits: F32, BF16, F8_E4M3."""
+    bits = {name: re.search(r"\d+", name) for name in counts}  # BOOL has none, and takes a byte
+    return sum(count * (int(found[0]) if (found := bits[name]) else 8) for name, count in counts.items()) // 8
 
 
 def _looks_usable(model: ModelInfo) -> bool | None:

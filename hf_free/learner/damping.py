@@ -1,22 +1,31 @@
 """Damping: directions in which recovered pictures differ most, whatever they show, count less.
 
 A head that sees five pictures cannot know that half of what they differ by is, say, brightness. The pictures recovered
-from the teachers can tell: the penalty on a classifier's weights w becomes |w|^2 plus the variance of w's scores over
-them, Tikhonov's regularisation (1963) with identity and covariance in the place of the identity. That is the same as
-fitting a head to features that are multiplied by the root of its inverse, so it serves every head; heads bring the
-support features to length 1 again, queries keep the length they get.
+from the teachers can tell: the penalty on a classifier's weights w becomes |w|^2 plus, divided by a constant, the
+variance of w's scores over them, Tikhonov's regularisation (1963) with identity and covariance in the place of the
+identity. That is the same as fitting a head to features that are multiplied by the root of its inverse, so it serves
+every head; heads bring the support features to length 1 again, queries keep the length they get. Where teachers are
+weighed (`hf_free.learner.relevance`), the scores meant are those of the weighed features, as if recovered pictures'
+variance did not change by it.
 """
 
 from __future__ import annotations
 
 import torch
+from scipy.linalg import eigh
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hf_free.learner import LearnerError
 from hf_free.learner.repository import load_strictly
 
 DIRECTIONS = 64
 """Directions that can be damped; those of less variance hardly would be (docs/experiments.md)."""
+
+LEAST = 100
+"""Pictures it can be learned from. Fewer vary by chance along some directions: of those in which features of 700
+dimensions, all alike, vary most over 100 pictures the strongest would be damped to 0.90 at a half of 60, over 20 to
+0.75."""
 
 
 class Damping(nn.Module):
@@ -43,17 +52,23 @@ class Damping(nn.Module):
 
         A direction of variance v is multiplied by 1 / sqrt(1 + v / (half * m)), m being the mean variance of the D
         dimensions, and all by one number, so that the features keep a mean squared length of 1, which heads count on.
+        Where there are fewer pictures than dimensions, their inner products have the variances, and it is from these
+        that the directions are found: many teachers' answers have too many dimensions for their square.
         """
-        seen = features.double()
+        seen = features.double().cpu()
         centred = seen - seen.mean(0)
-        covariance = centred.T @ centred / len(centred)
-        variances, vectors = torch.linalg.eigh(covariance)
-        count = len(self.factors)
-        ratios = variances.flip(0)[:count].clamp_min(0) / covariance.diagonal().mean().clamp_min(1e-30)
-        self.directions.copy_(vectors.flip(1)[:, :count].T)
+        is_wide = len(centred) < centred.shape[1]
+        product = (centred @ centred.T if is_wide else centred.T @ centred) / len(centred)
+        strongest = [len(product) - len(self.factors), len(product) - 1]
+        variances, vectors = map(torch.from_numpy, eigh(product.numpy(), subset_by_index=strongest))
+        if is_wide:
+            vectors = F.normalize(centred.T @ vectors, dim=0)
+        mean = product.trace().clamp_min(1e-30) / centred.shape[1]
+        ratios = variances.clamp_min(0) / mean
+        self.directions.copy_(vectors.T)
         self.factors.copy_((1 + ratios / half).rsqrt())
         self.scale.fill_(1)
-        self.scale.copy_(self(features).double().square().sum(1).mean().clamp_min(1e-30).rsqrt())
+        self.scale.copy_(self(seen.float()).double().square().sum(1).mean().clamp_min(1e-30).rsqrt())
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
@@ -62,10 +77,10 @@ class Damping(nn.Module):
 
 
 def learn_damping(features: Tensor, half: float) -> Damping | None:
-    """Learn from features (N, D) of recovered pictures, see `Damping.fit`; None where there are fewer than two."""
-    if len(features) < 2:
+    """Learn from features (N, D) of recovered pictures, see `Damping.fit`; None where there are fewer than `LEAST`."""
+    if len(features) < LEAST:
         return None
-    damping = Damping(min(DIRECTIONS, features.shape[1]), features.shape[1])
+    damping = Damping(min(DIRECTIONS, *features.shape), features.shape[1])
     damping.fit(features, half)
     return damping.to(features.device)
 
@@ -76,7 +91,7 @@ def rebuild_damping(count: object, width: int, tensors: dict[str, Tensor], sourc
     Raises:
         LearnerError: a number of directions that cannot be, or tensors that do not fit.
     """
-    if not isinstance(count, int) or not 0 < count <= width:
+    if type(count) is not int or not 0 < count <= width:
         raise LearnerError(f"{source} damps {count!r} directions", allowed=f"1 to {width}, its features' width")
     damping = Damping(count, width)
     load_strictly(damping, tensors, source)

@@ -70,7 +70,8 @@ class Relevance(nn.Module):
         """Factors (E, D) of the dimensions: their squares are 1 on average over the teachers whose pictures are known.
 
         Teachers of which no pictures are known, and the features, have a factor of 1; the square of a shared class's
-        is the mean over the teachers that know it.
+        is the mean over the teachers that know it, brought to 1 on average over all shared classes: so a picture's
+        embedding keeps about its length, whichever teachers count.
 
         Args:
             support: Embeddings (E, S, D).
@@ -81,7 +82,8 @@ class Relevance(nn.Module):
         counts = torch.tensor(self.sizes, device=factors.device)
         parts = [factors.repeat_interleave(counts, dim=1)]
         if self.groups is not None:
-            parts.append(group_means(parts[0].square(), self.groups).sqrt())
+            squares = group_means(parts[0].square(), self.groups)
+            parts.append((squares / squares.mean(1, keepdim=True)).sqrt())  # chains have as much length as groups
         return torch.cat([*parts, factors.new_ones(len(support), self.features)], 1)
 
 
@@ -117,7 +119,8 @@ def embed_recovered(learner: MetaLearner, memory: TaskMemory) -> tuple[Tensor, T
     if learner.batchnorm != "running" or not len(pictures):
         return torch.empty(0, learner.feature_dim), torch.empty(0, dtype=torch.long)
     chosen = torch.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).long()
-    return learner.embed(memory.images[pictures[chosen].to(memory.device)]).cpu(), teachers[chosen]
+    embedded = [learner.embed(memory.images[part.to(memory.device)]).cpu() for part in pictures[chosen].split(256)]
+    return torch.cat(embedded), teachers[chosen]
 
 
 def learn_relevance(

@@ -141,20 +141,19 @@ def constructor_arguments(content: dict[str, Any], extra: dict[str, Tensor], sou
     options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
     options["views"] = described.get("views", ["identity"])
     declared, centered = described.pop("projection"), described.pop("centered")
-    shared_count = described.pop("shared_classes", 0)
+    shared_count = described.pop("shared_classes", None)
     embedded = described.pop("feature_dim")
-    width = embedded - sum(options["answer_sizes"] or ()) - shared_count
     projection, relevance, damping, shared_classes = None, None, None, None
     if declared is not None:
         outputs, inputs = declared["shape"]
         projection = nn.Linear(inputs, outputs, bias=declared["bias"])
         load_strictly(projection, take_part(extra, "projection"), weights_of)
-    if shared_count:
-        groups = take_part(extra, "shared_classes").get("groups")
-        shared_classes = rebuild_shared_classes(groups, shared_count, options["answer_sizes"] or (), source)
+    sizes = options["answer_sizes"] or ()
+    if shared_count is not None:
+        shared_classes = rebuild_shared_classes(shared_count, sizes, take_part(extra, "shared_classes"), source)
     if described.pop("relevance", False):
         groups = None if shared_classes is None else shared_classes.groups
-        relevance = Relevance(options["answer_sizes"] or (), width, groups)
+        relevance = Relevance(sizes, embedded - sum(sizes) - len(shared_classes or ()), groups)
         load_strictly(relevance, take_part(extra, "relevance"), weights_of)
     if (directions := described.pop("damping", None)) is not None:
         damping = rebuild_damping(directions, embedded, take_part(extra, "damping"), weights_of)

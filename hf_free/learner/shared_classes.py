@@ -41,6 +41,9 @@ TEMPERATURE = 2.0
 PENALTY = 1e-3
 """On the squared scores. It decides where no teacher does: the scores of linked teachers have a mean of zero."""
 
+NEVER = -1e9
+"""Likeness of two classes that are not one: no mean over two groups with such a pair reaches `ALIKE`."""
+
 MOST_ANSWERS = 4096
 """Answers above which none are shared: it takes memory in proportion to their square and time in proportion to their
 cube, here 0.6 GiB and 8 s of one core."""
@@ -64,11 +67,33 @@ def expected_scores(sizes: Sequence[int]) -> Tensor:
     return torch.outer(left, left)
 
 
+def likeness(answers: Tensor, sizes: Sequence[int]) -> Tensor:
+    """How alike any two classes are answered, about 1 for one and the same class.
+
+    Two teachers of two classes each answer one number each: if they share a class, the other two seem to be one as
+    well. So they are never quite `ALIKE` to each other, and larger teachers decide, if there are any. Classes of one
+    teacher are not one, however alike: they have `NEVER`.
+
+    Args:
+        answers: (N, A) logits of all teachers side by side; NaN where a teacher gave no answer.
+        sizes: Number of answers of each teacher, A in all.
+
+    Returns:
+        (A, A), symmetric.
+    """
+    counts = torch.tensor(sizes).repeat_interleave(torch.tensor(sizes))
+    teachers = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    scores = clash_scores(answers, sizes).cpu() / expected_scores(sizes)
+    both_two = (counts[:, None] == 2) & (counts == 2)
+    scores = torch.where(both_two, scores.clamp_max(0.99 * ALIKE), scores)
+    return scores.masked_fill(teachers[:, None] == teachers, NEVER)
+
+
 def group_classes(scores: Tensor, *, alike: float = ALIKE) -> Tensor:
     """Which classes are one: average linkage (UPGMA, Sokal & Michener 1958).
 
     Args:
-        scores: (A, A) similarities, about 1 for one and the same class.
+        scores: (A, A) similarities, see `likeness`.
         alike: Mean similarity of two groups from which on they become one.
 
     Returns:
@@ -154,19 +179,19 @@ class SharedClasses(nn.Module):
 
 
 def rebuild_shared_classes(
-    groups: Tensor | None, count: int, answer_sizes: Sequence[int], source: str
+    count: object, answer_sizes: Sequence[int], tensors: dict[str, Tensor], source: str
 ) -> SharedClasses:
     """Shared classes as a learner's repository holds them.
 
     Raises:
         LearnerError: groups that are missing, or are not `count` groups of as many classes as there are answers.
     """
-    answers = sum(answer_sizes)
-    is_sound = groups is not None and groups.dtype == torch.long and groups.shape == (answers,)
-    if groups is None or not is_sound or groups.unique().tolist() != list(range(count)):
+    answers, groups = sum(answer_sizes), tensors.pop("groups", torch.empty(0))
+    is_sound = groups.dtype == torch.long and groups.shape == (answers,) and not tensors
+    if type(count) is not int or not is_sound or groups.unique().tolist() != list(range(count)):
         raise LearnerError(
-            f"{source}: its shared classes do not fit",
-            allowed=f"one group, 0 to {count - 1}, for each of its {answers} answers",
+            f"{source}: its {count!r} shared classes do not fit",
+            allowed=f"a number of groups, and for each of its {answers} answers one of them",
             action="save or push the learner again",
         )
     return SharedClasses(groups, answer_sizes)
@@ -194,6 +219,6 @@ def learn_shared_classes(
     kept = torch.cat([part for part in columns if int(part[0]) not in gone])
     answers = memory.answers[: len(memory) : -(-len(memory) // MOST_PICTURES)].cpu()[:, kept]
     sizes = learner.answer_sizes
-    groups = group_classes(clash_scores(answers, sizes) / expected_scores(sizes))
+    groups = group_classes(likeness(answers, sizes))
     is_shared = int(groups.max()) + 1 < len(groups)
     return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
