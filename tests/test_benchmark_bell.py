@@ -251,7 +251,7 @@ def test_relevance_without_shared_classes_is_what_would_have_been_learned():
     ).eval()
     learner.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
     learner.relevance = Relevance((5, 5), learner.backbone_dim, learner.shared_classes.groups)
-    images, teachers = torch.rand(100, 3, 16, 16), torch.arange(60) % 2
+    images, teachers = torch.rand(60, 3, 16, 16), torch.arange(60) % 2
     learner.relevance.fit(learner.embed(images), teachers)
     USES["no damping, embedding: no shared classes"](learner)
     expected = Relevance((5, 5), learner.backbone_dim)
