@@ -39,6 +39,13 @@ def _fitted(embeddings, teachers):
     return relevance
 
 
+def _factors(relevance, features):
+    """Factors for an episode with these last features (S, F), beside that of the features."""
+    support = torch.cat([torch.rand(len(features), WIDTH - FEATURES), features], 1)
+    factors = relevance(support[None])[0]
+    return factors / factors[-1]
+
+
 def _apart(count=90):
     """Three teachers, each with a feature that its pictures have more of."""
     embeddings, teachers = _embeddings(count), torch.arange(count) % 3
@@ -80,14 +87,17 @@ def test_factors_are_roots_of_the_softmax_of_the_mean_over_the_support():
         means = torch.tensor(likely).view(3, 5).mean(1) / TEMPERATURE
         per_teacher = (3 * means.softmax(0)).sqrt().tolist()
         expected = [factor for factor, size in zip(per_teacher, SIZES, strict=True) for _ in range(size)]
-        assert factors[episode].tolist() == pytest.approx([*expected, *[1.0] * FEATURES], rel=1e-4)
+        beside = factors[episode] / factors[episode, -1]
+        assert beside.tolist() == pytest.approx([*expected, *[1.0] * FEATURES], rel=1e-4)
+    weighed = support * factors[:, None]
+    assert weighed.square().sum(2).mean(1).tolist() == pytest.approx([1.0, 1.0], rel=1e-5)
 
 
 def test_support_like_a_teachers_pictures_raises_that_teacher():
     embeddings, teachers = _embeddings(300), torch.arange(300) % 3
     embeddings[teachers == 2, -1] += 5.0
     relevance = _fitted(embeddings, teachers)
-    first, _, last = relevance(embeddings[teachers == 2][None, :5])[0, [0, 3, 5]].tolist()
+    first, _, last = _factors(relevance, embeddings[teachers == 2][:5, -FEATURES:])[[0, 3, 5]].tolist()
     assert last > 1.3 > 0.9 > first
 
 
@@ -97,7 +107,9 @@ def test_teachers_of_one_domain_count_alike_however_few_pictures_there_are(pictu
     seen = torch.randn(pictures + 5, features, generator=generator)
     relevance = Relevance(SIZES, features)
     relevance.fit(seen[:-5], torch.arange(pictures) % 3)
-    squares = relevance(seen[None, -5:])[0, [0, 3, 5]].square()
+    support = torch.cat([torch.rand(5, sum(SIZES)), seen[-5:]], 1)
+    squares = relevance(support[None])[0, [0, 3, 5, -1]].square()
+    squares = squares[:3] / squares[3]
     assert squares.tolist() == pytest.approx([1.0] * 3, abs=0.3)
 
 
@@ -108,10 +120,10 @@ def test_a_teacher_without_pictures_counts_as_it_would_alone():
     seen[teachers == 2] += 30.0
     relevance = Relevance(SIZES, FEATURES)
     relevance.fit(seen, teachers)
-    first, unknown, last = relevance(seen[teachers == 2][None, :5])[0, [0, 3, 5]].square().tolist()
+    first, unknown, last = _factors(relevance, seen[teachers == 2][:5])[[0, 3, 5]].square().tolist()
     assert unknown == 1
     assert [first, last] == pytest.approx([0, 2], abs=1e-3)
-    assert Relevance(SIZES, FEATURES)(seen[None, :5]).tolist() == [[1.0] * WIDTH]  # nothing known at all
+    assert _factors(Relevance(SIZES, FEATURES), seen[:5]).tolist() == [1.0] * WIDTH  # nothing known at all
 
 
 @pytest.mark.parametrize("head", sorted(HEADS))

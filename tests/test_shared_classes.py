@@ -26,6 +26,7 @@ from hf_free.learner.shared_classes import (
     TEMPERATURE,
     SharedClasses,
     common_scores,
+    correlations_within,
     expected_scores,
     group_classes,
     learn_shared_classes,
@@ -82,7 +83,7 @@ def test_what_is_to_be_expected_of_one_class():
 
 
 def _groups(answers, sizes=SIZES):
-    return group_classes(likeness(answers, sizes))
+    return group_classes(likeness(answers, sizes, torch.full((len(answers),), -1)))
 
 
 def _together(groups):
@@ -100,6 +101,34 @@ def _answers(known, count=4000, seed=0):
     """What teachers of the classes named answer to pictures, and how many classes each has."""
     true = torch.randn(count, 10, generator=torch.Generator().manual_seed(seed))
     return torch.cat([true[:, classes] for classes in known], 1), [len(classes) for classes in known]
+
+
+def test_correlations_are_those_over_the_pictures_of_two_teachers():
+    """Against numpy, pair by pair: each teacher's pictures centred by themselves, then put together."""
+    generator = torch.Generator().manual_seed(0)
+    answers, teachers = _world(300, noise=1.0)[1], torch.randint(-1, 4, (300,), generator=generator)
+    answers[teachers == 2] += torch.randn(1, len(TRUE), generator=generator) * 20
+    found = correlations_within(answers, SIZES, teachers)
+    owner = np.repeat(np.arange(5), SIZES)
+    centred = torch.cat([part - part.mean(1, keepdim=True) for part in answers.split(SIZES, 1)], 1).double().numpy()
+    for b in range(len(TRUE)):
+        for c in range(b):
+            parts = [centred[teachers.numpy() == t][:, [b, c]] for t in {owner[b], owner[c]}]
+            seen = np.concatenate([part - part.mean(0) for part in parts if len(part)] or [np.zeros((1, 2))])
+            length = np.sqrt((seen**2).sum(0).prod())
+            assert found[b, c].item() == pytest.approx(seen.prod(1).sum() / length if length else 0, abs=1e-4)
+    assert torch.equal(found, found.T)
+
+
+def test_what_answers_have_in_common_on_other_pictures_makes_no_class():
+    """Teachers of two kinds of pictures, and of one class in common; on drawn ones ink alone decides."""
+    answers, sizes = _answers([[0, 1, 2], [0, 3, 4], [5, 6, 7]], count=900)
+    teachers = torch.arange(900) % 4 - 1  # a quarter are drawn
+    answers[teachers == -1, 2::3] += 30 * torch.randn(225, 1, generator=torch.Generator().manual_seed(1))
+    answers[teachers == 2] += 30 * torch.tensor([0.0, 1, 0] * 3)  # and another kind of pictures is another kind
+    assert _groups(answers, sizes).unique().numel() < 8, "asked about all pictures"
+    found = group_classes(likeness(answers, sizes, teachers))
+    assert torch.equal(_together(found), _together(torch.tensor([0, 1, 2, 0, 3, 4, 5, 6, 7])))
 
 
 def test_teachers_of_two_classes_each_do_not_make_one_class_of_what_they_do_not_share():
@@ -233,9 +262,9 @@ def test_a_shared_class_counts_as_much_as_the_teachers_that_know_it():
     relevance.bias.copy_(torch.tensor([10.0, -20.0, 30.0, 5.0, -15.0]))
     factors = relevance(torch.randn(2, 3, 13 + 8 + 4))
     squares = factors[:, :13].square()
-    shared = torch.stack([squares[:, true == TRUE].mean(1) for true in range(8)], 1)
-    torch.testing.assert_close(factors[:, 13:21].square(), shared / shared.mean(1, keepdim=True))
-    assert torch.equal(factors[:, 21:], torch.ones(2, 4))
+    for true in range(8):
+        torch.testing.assert_close(factors[:, 13 + true].square(), squares[:, true == TRUE].mean(1))
+    torch.testing.assert_close(factors[:, 21:] / factors[:, -1:], torch.ones(2, 4))
 
 
 def test_embeddings_keep_about_their_length_whichever_teachers_count():

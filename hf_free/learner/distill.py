@@ -142,6 +142,17 @@ def silent_teachers(sheet: AnswerSheet, answers: Tensor) -> list[int]:
     return [i for i in range(len(sheet.starts)) if bool(unknown[sheet.columns(i)].all())]
 
 
+def places_without(sheet: AnswerSheet, gone: Sequence[int]) -> Tensor:
+    """Where each of a run's teachers stands among those whose answers its learner has; -1 for those that are `gone`.
+
+    The first places of a learner that is continued are its old teachers'.
+    """
+    starts = [sum(sheet.sizes[:group]) for group in range(len(sheet.sizes))]
+    lost = {sheet.starts[teacher] for teacher in gone}
+    kept = {start: place for place, start in enumerate(start for start in starts if start not in lost)}
+    return torch.tensor([kept.get(start, -1) for start in sheet.starts])
+
+
 def drop_teachers(learner: MetaLearner, sheet: AnswerSheet, gone: Sequence[int]) -> None:
     """Take away the learner's predictions of teachers that never answered: they are noise it was never taught."""
     starts = {sheet.starts[teacher] for teacher in gone}

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from hf_free.learner.distill import places_without
+
 if TYPE_CHECKING:
     from hf_free.learner.distill import AnswerSheet
     from hf_free.learner.meta_learner import MetaLearner
@@ -67,11 +69,11 @@ class Relevance(nn.Module):
         self.bias.copy_(-0.5 * (weight * (means + overall)).sum(1))
 
     def forward(self, support: Tensor) -> Tensor:
-        """Factors (E, D) of the dimensions: their squares are 1 on average over the teachers whose pictures are known.
+        """Factors (E, D) of the dimensions, which leave the support at a mean squared length of 1.
 
-        Teachers of which no pictures are known, and the features, have a factor of 1; the square of a shared class's
-        is the mean over the teachers that know it, brought to 1 on average over all shared classes: so a picture's
-        embedding keeps about its length, whichever teachers count.
+        But for that one number: their squares are 1 on average over the teachers whose pictures are known; teachers of
+        which no pictures are known, and the features, have a factor of 1; the square of a shared class's is the mean
+        over the teachers that know it.
 
         Args:
             support: Embeddings (E, S, D).
@@ -82,9 +84,10 @@ class Relevance(nn.Module):
         counts = torch.tensor(self.sizes, device=factors.device)
         parts = [factors.repeat_interleave(counts, dim=1)]
         if self.groups is not None:
-            squares = group_means(parts[0].square(), self.groups)
-            parts.append((squares / squares.mean(1, keepdim=True)).sqrt())  # chains have as much length as groups
-        return torch.cat([*parts, factors.new_ones(len(support), self.features)], 1)
+            parts.append(group_means(parts[0].square(), self.groups).sqrt())
+        weights = torch.cat([*parts, factors.new_ones(len(support), self.features)], 1)
+        lengths = (support * weights.unsqueeze(1)).square().sum(2).mean(1, keepdim=True).sqrt()
+        return weights / lengths.clamp_min(1e-8)  # heads count on about 1, of queries too
 
 
 def group_means(values: Tensor, groups: Tensor) -> Tensor:
@@ -139,11 +142,7 @@ def learn_relevance(
     """
     if learner.answer_sizes is None:
         return None
-    starts = [sum(sheet.sizes[:group]) for group in range(len(sheet.sizes))]  # those of an old learner's teachers too
-    gone = {sheet.starts[teacher] for teacher in without}
-    kept = [start for start in starts if start not in gone]
-    place = torch.tensor([kept.index(start) if start in kept else -1 for start in sheet.starts])
-    embeddings, teachers = recovered[0], place[recovered[1]]
+    embeddings, teachers = recovered[0], places_without(sheet, without)[recovered[1]]
     embeddings, teachers = embeddings[teachers >= 0], teachers[teachers >= 0]
     if len(teachers.unique()) < 2:
         return None

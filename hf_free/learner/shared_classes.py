@@ -22,17 +22,17 @@ from torch.nn import functional as F
 
 from hf_free.learner import LearnerError
 from hf_free.learner.clashes import LEAST_PICTURES, MOST_PICTURES, clash_scores
-from hf_free.learner.distill import GroupedCentre
+from hf_free.learner.distill import GroupedCentre, places_without
 
 if TYPE_CHECKING:
     from hf_free.learner.distill import AnswerSheet
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.memory import TaskMemory
 
-ALIKE = 0.75
+ALIKE = 0.85
 """Mean correlation between the classes of two groups from which on they become one, in units of what is to be expected
-of one and the same class. On the 100 CIFAR-FS teachers 0.5 to 0.75 serve alike, on traffic signs, which look alike,
-less is too little (docs/experiments.md). It is stricter than `CLASH`: here one class taken for two loses little, there
+of one and the same class. On the 100 CIFAR-FS teachers 0.75 serves as well, and 0.85 merges hardly any two classes of
+different names (docs/experiments.md). It is stricter than `CLASH`: here one class taken for two loses little, there
 two taken for one do."""
 
 TEMPERATURE = 2.0
@@ -67,8 +67,12 @@ def expected_scores(sizes: Sequence[int]) -> Tensor:
     return torch.outer(left, left)
 
 
-def likeness(answers: Tensor, sizes: Sequence[int]) -> Tensor:
+def likeness(answers: Tensor, sizes: Sequence[int], teachers: Tensor) -> Tensor:
     """How alike any two classes are answered, about 1 for one and the same class.
+
+    Asked are the pictures recovered from either of two teachers. What both answer to pictures of neither's kind goes
+    together for reasons of its own: teachers of letters agree on much about photographs, and about how much ink there
+    is. Of two teachers with too few pictures of their own all pictures are asked.
 
     Two teachers of two classes each answer one number each: if they share a class, the other two seem to be one as
     well. So they are never quite `ALIKE` to each other, and larger teachers decide, if there are any. Classes of one
@@ -77,16 +81,48 @@ def likeness(answers: Tensor, sizes: Sequence[int]) -> Tensor:
     Args:
         answers: (N, A) logits of all teachers side by side; NaN where a teacher gave no answer.
         sizes: Number of answers of each teacher, A in all.
+        teachers: (N,) the teacher that a picture was recovered from, -1 for other pictures.
 
     Returns:
         (A, A), symmetric.
     """
-    counts = torch.tensor(sizes).repeat_interleave(torch.tensor(sizes))
-    teachers = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    scores = clash_scores(answers, sizes).cpu() / expected_scores(sizes)
-    both_two = (counts[:, None] == 2) & (counts == 2)
+    counts = torch.tensor(sizes)
+    owner = torch.arange(len(sizes)).repeat_interleave(counts)
+    pictures = torch.bincount(teachers[teachers >= 0], minlength=len(sizes))[owner]
+    own = correlations_within(answers, sizes, teachers)
+    general = clash_scores(answers[:: -(-len(answers) // MOST_PICTURES)], sizes)
+    scores = torch.where(pictures[:, None] + pictures >= LEAST_PICTURES, own, general) / expected_scores(sizes)
+    both_two = (counts[owner][:, None] == 2) & (counts[owner] == 2)
     scores = torch.where(both_two, scores.clamp_max(0.99 * ALIKE), scores)
-    return scores.masked_fill(teachers[:, None] == teachers, NEVER)
+    return scores.masked_fill(owner[:, None] == owner, NEVER)
+
+
+def correlations_within(answers: Tensor, sizes: Sequence[int], teachers: Tensor) -> Tensor:
+    """Correlation of every two classes' logits over the pictures recovered from their two teachers.
+
+    Each teacher's logits are centred within each picture, and over the pictures of each teacher: that two kinds of
+    pictures differ is no sign of a common class.
+
+    Args:
+        answers: As in `likeness`; no answer counts as the mean one.
+        sizes: Number of answers of each teacher, A in all.
+        teachers: As in `likeness`.
+
+    Returns:
+        (A, A), symmetric, in [-1, 1]; 0 for a class whose logit never moves.
+    """
+    width, centre = sum(sizes), GroupedCentre(sizes)
+    owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    products = torch.zeros(width, width)  # [b, c] over the pictures of b's teacher
+    squares = torch.zeros(len(sizes), width)
+    for teacher, columns in enumerate(torch.arange(width).split(list(sizes))):
+        seen = centre(answers[teachers == teacher].float().nan_to_num())
+        seen = seen - seen.sum(0) / max(1, len(seen))
+        products[columns] = seen[:, columns].T @ seen
+        squares[teacher] = seen.square().sum(0)
+    of_own = squares[owner, torch.arange(width)]
+    of_both = of_own[:, None] + squares.T[:, owner]  # [b, c]: of b, over the pictures of b's and of c's teacher
+    return (products + products.T) / (of_both * of_both.T).clamp_min(1e-12).sqrt()
 
 
 def group_classes(scores: Tensor, *, alike: float = ALIKE) -> Tensor:
@@ -217,8 +253,10 @@ def learn_shared_classes(
     gone = {sheet.starts[teacher] for teacher in without}
     columns = torch.arange(sum(sheet.sizes)).split(list(sheet.sizes))
     kept = torch.cat([part for part in columns if int(part[0]) not in gone])
-    answers = memory.answers[: len(memory) : -(-len(memory) // MOST_PICTURES)].cpu()[:, kept]
+    pictures, recovered_from = memory.recovered()
+    teachers = torch.full((len(memory),), -1)
+    teachers[pictures] = places_without(sheet, without)[recovered_from]
     sizes = learner.answer_sizes
-    groups = group_classes(likeness(answers, sizes))
+    groups = group_classes(likeness(memory.answers[: len(memory)].cpu()[:, kept], sizes, teachers))
     is_shared = int(groups.max()) + 1 < len(groups)
     return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
