@@ -33,6 +33,7 @@ from hf_free.inversion.losses import (
 )
 from hf_free.inversion.statistics import collected_distances
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
+from hf_free.memory_order import keep_memory_order
 from hf_free.teachers.teacher import Teacher
 
 BETAS = (0.5, 0.999)
@@ -289,7 +290,8 @@ class Five:
         return give_to_classes(drawn, *wanted, teacher, self.precision) if self.config.match_canvas else drawn
 
     def _outer_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.generator.parameters(), lr=self.config.outer_lr, betas=BETAS, fused=True)
+        rate = self.config.outer_lr
+        return keep_memory_order(torch.optim.Adam(self.generator.parameters(), lr=rate, betas=BETAS, fused=True))
 
     def _apply_outer(self, gradients: list[Tensor]) -> None:
         if "outer_optimizer_reborn" in self.defects:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_free.learner import LearnerError
+from hf_free.learner.full_precision import without_autocast
 from hf_free.learner.heads import LinearClassifier, fit_nearest_mean, scores
 from hf_free.learner.images import Images
 
@@ -107,7 +108,7 @@ def take_statistics(network: Adaptable, images: Tensor) -> None:
 
     Layer by layer, each one's input already normalised by the layers before it.
     """
-    with evaluation_mode(network.backbone):
+    with evaluation_mode(network.backbone), without_autocast(images.device):
         for layer in batchnorm_layers(network.backbone):
             layer.training, layer.momentum = True, 1.0
         network.features(images)
@@ -148,7 +149,7 @@ def descend(
 
     The head starts at the nearest class means (Proto-MAML, Triantafillou et al. 2020), so that any trained backbone
     can serve. BatchNorm keeps its statistics; a transductive learner's takes those of the support pictures, anew in
-    every step, as FREE published it.
+    every step, as FREE published it. A caller's autocast block is left: it would hold back each step's weights.
 
     Args:
         network: In eval mode; its weights change.
@@ -166,7 +167,8 @@ def descend(
     def support_features() -> Tensor:
         return network.prepare_features(network.features(images)).reshape(*labels.shape, -1)
 
-    with batch_statistics(network.backbone) if transductive else nullcontext():
+    statistics = batch_statistics(network.backbone) if transductive else nullcontext()
+    with without_autocast(images.device), statistics:
         with torch.no_grad():
             weight, bias = fit_nearest_mean(support_features(), labels, n_way)
         parameters = [weight, bias, *network.parameters()]

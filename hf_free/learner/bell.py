@@ -29,6 +29,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.muon import Muon
 from hf_free.learner.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.memory import TaskMemory
+from hf_free.memory_order import keep_memory_order
 
 RELEASED_GAIN = 67.0
 """Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
@@ -76,7 +77,7 @@ class Distiller:
         self.centre = GroupedCentre(sheet.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
-        self.optimizer: torch.optim.Optimizer = (
+        self.optimizer: torch.optim.Optimizer = keep_memory_order(
             Muon(parameters, matrix_lr=config.matrix_lr, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
             if config.matrix_lr
             else torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
@@ -164,7 +165,9 @@ class Aligner:
         self.sheet, self.answer_width = sheet, sheet.width if sheet is not None else 0
         head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
         self.network = nn.Sequential(learner, head)
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        self.optimizer: torch.optim.Optimizer = keep_memory_order(
+            torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        )
         self.measure_alignment = False
         self.out_of_time: Callable[[], bool] = lambda: False
         """Whether the run's minutes are over: replay, which has no other bound, ends then."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_free.learner import LearnerError
+from hf_free.learner.full_precision import in_full_precision
 from hf_free.learner.repository import load_strictly
 
 DIRECTIONS = 64
@@ -70,6 +71,7 @@ class Damping(nn.Module):
         self.scale.fill_(1)
         self.scale.copy_(self(seen.float()).double().square().sum(1).mean().clamp_min(1e-30).rsqrt())
 
+    @in_full_precision
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         along = features @ self.directions.T

@@ -2,7 +2,8 @@
 
 Every head works on L2-normalised features and ends in scores `features @ weight.T + bias`. Shapes: E episodes,
 S support and Q query pictures, N classes (n_way), D features. Ridge and logistic regression are solved in the span
-of the support features (weight = features.T @ alpha), so their cost grows with S and not with D.
+of the support features (weight = features.T @ alpha), so their cost grows with S and not with D. All compute outside a
+caller's autocast block, in fp32 at least.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_free.learner import LearnerError
+from hf_free.learner.full_precision import in_full_precision
 
 if TYPE_CHECKING:
     from hf_free.learner.damping import Damping
@@ -58,11 +60,13 @@ def normalize_features(features: Tensor) -> Tensor:
     return F.normalize(features, dim=-1, eps=1e-8)
 
 
+@in_full_precision
 def scores(classifier: LinearClassifier, features: Tensor) -> Tensor:
     """Scores of the classes: features (E, Q, D) -> (E, Q, N)."""
     return scores_of_normalized(classifier, normalize_features(features))
 
 
+@in_full_precision
 def scores_of_normalized(classifier: LinearClassifier, features: Tensor) -> Tensor:
     """`scores` of features that have length 1 already: (E, Q, D) -> (E, Q, N)."""
     return features @ classifier.weight.transpose(-1, -2) + classifier.bias.unsqueeze(-2)
@@ -74,6 +78,7 @@ def class_means(features: Tensor, labels: Tensor, n_way: int) -> Tensor:
     return one_hot.transpose(1, 2) @ features / one_hot.sum(1).unsqueeze(-1)
 
 
+@in_full_precision
 def fit_nearest_mean(features: Tensor, labels: Tensor, n_way: int) -> LinearClassifier:
     """Nearest class mean by cosine (Snell et al., "Prototypical Networks", 2017, with cosine similarity).
 
@@ -86,6 +91,7 @@ def fit_nearest_mean(features: Tensor, labels: Tensor, n_way: int) -> LinearClas
     return LinearClassifier(COSINE_SCALE * means, means.new_zeros(means.shape[:2]))
 
 
+@in_full_precision
 def fit_ridge(features: Tensor, labels: Tensor, n_way: int, penalty: float = RIDGE_PENALTY) -> LinearClassifier:
     """Ridge regression onto one-hot labels with a bias (Bertinetto et al. 2019, R2-D2), in its closed dual form.
 
@@ -106,6 +112,7 @@ def fit_ridge(features: Tensor, labels: Tensor, n_way: int, penalty: float = RID
     )
 
 
+@in_full_precision
 def fit_logistic(
     features: Tensor,
     labels: Tensor,
@@ -136,6 +143,7 @@ def fit_logistic(
     return LinearClassifier(alpha.transpose(1, 2) @ inputs, alpha.sum(1))
 
 
+@in_full_precision
 def fit_anil(
     features: Tensor, labels: Tensor, n_way: int, steps: int = ANIL_STEPS, lr: float = ANIL_LR
 ) -> LinearClassifier:
@@ -154,6 +162,7 @@ def fit_anil(
     return LinearClassifier(weight, bias)
 
 
+@in_full_precision
 def refine_on_queries(
     features: Tensor, labels: Tensor, queries: Tensor, n_way: int, steps: int = SOFT_KMEANS_STEPS
 ) -> LinearClassifier:
@@ -178,6 +187,7 @@ def refine_on_queries(
     return classifier
 
 
+@in_full_precision
 def fit_weighted(
     fit: Head,
     support: Tensor,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.learner.distill import places_without
+from hf_free.learner.full_precision import in_full_precision
 
 if TYPE_CHECKING:
     from hf_free.learner.distill import AnswerSheet
@@ -68,6 +69,7 @@ class Relevance(nn.Module):
         self.weight.copy_(weight)
         self.bias.copy_(-0.5 * (weight * (means + overall)).sum(1))
 
+    @in_full_precision
     def forward(self, support: Tensor) -> Tensor:
         """Factors (E, D) of the dimensions, which leave the support at a mean squared length of 1.
 

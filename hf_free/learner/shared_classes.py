@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from hf_free.learner import LearnerError
 from hf_free.learner.clashes import LEAST_PICTURES, MOST_PICTURES, clash_scores
 from hf_free.learner.distill import GroupedCentre, places_without
+from hf_free.learner.full_precision import in_full_precision
 
 if TYPE_CHECKING:
     from hf_free.learner.distill import AnswerSheet
@@ -204,6 +205,7 @@ class SharedClasses(nn.Module):
     def __len__(self) -> int:
         return len(self.mapping)
 
+    @in_full_precision
     def forward(self, answers: Tensor) -> Tensor:
         """Square roots of the groups' probabilities among those they are linked with, (B, A) -> (B, G).
 
