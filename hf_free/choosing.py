@@ -21,8 +21,10 @@ from hf_free.data import LabelledImages, load_labelled_images
 from hf_free.episodes import sample_episodes
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation import evaluate
+from hf_free.files import write_file
 from hf_free.learner.bell import Bell
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.repository import plain_tensors
 from hf_free.memory import TaskMemory
 from hf_free.run_folder import RunFolder
 from hf_free.run_state import RunState
@@ -132,10 +134,7 @@ def keep_best(judge: Judge, learner: MetaLearner, state: RunState, run: RunFolde
     is_first = judge.looks_at() != state.best_on and not math.isnan(state.last_score)
     if is_first or state.last_score >= state.best_score:
         state.best_score, state.best_step, state.best_on = state.last_score, state.step, judge.looks_at()
-        run.root.mkdir(parents=True, exist_ok=True)
-        fresh = run.root / ".best.safetensors.new"
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, fresh)
-        fresh.replace(run.best)
+        write_file(run.best, lambda scratch: save_file(plain_tensors(weights), scratch))
 
 
 def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:

@@ -1,8 +1,8 @@
 """Optimisers whose moments and gradients lie in memory as their parameters do.
 
 Fused Adam, AdamW and SGD walk through memory, not through indices: a moment or a gradient of other strides than its
-parameter is added to the wrong weights, silently (torch 2.14 on CPUs). It happens where a checkpoint goes on in another
-memory format, and where a gradient is not backward's own work but `torch.autograd.grad`'s.
+parameter is added to the wrong weights, silently (torch 2.14 on CPUs). It happens where a checkpoint goes on in
+another memory format, and where a gradient is not backward's own work but `torch.autograd.grad`'s.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from hf_free.errors import ConfigError, RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
 from hf_free.learner.elder import Elder, notes_on_elder
-from hf_free.learner.network import build_backbone, check_timm_start
+from hf_free.learner.network import build_backbone, check_takes_pictures, check_timm_start
 from hf_free.licences import licence_notes, listed
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
@@ -179,7 +179,9 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
 
 
 def check_backbone(config: FreeConfig) -> None:
-    """Refuse a backbone that cannot be built, before any teacher is fetched; a continued learner has its own.
+    """Refuse a backbone that cannot be built or does not take the learner's pictures, before any teacher is fetched.
+
+    One picture is run through it. A continued learner has its own.
 
     Raises:
         LearnerError: there is no such backbone, or not for pictures of that size; no weights to start from.
@@ -198,7 +200,8 @@ def check_backbone(config: FreeConfig) -> None:
             )
     if not config.continues_learner:
         channels = config.learner.channels
-        build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
+        network = build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
+        check_takes_pictures(network, config.learner, {})
 
 
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:

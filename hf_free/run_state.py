@@ -11,10 +11,12 @@ from pathlib import Path
 
 import accelerate
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from hf_free.config import FreeConfig
 from hf_free.errors import RunError
 from hf_free.learner.bell import Bell
+from hf_free.learner.repository import plain_tensors
 from hf_free.memory import TaskMemory
 from hf_free.run_folder import RunFolder
 from hf_free.teachers.teacher import TeacherRecord
@@ -137,13 +139,23 @@ def save_checkpoint(
     """Write everything that a run needs to go on as if it had never stopped."""
 
     def write(folder: Path) -> None:
-        accelerator.save_state(str(folder / "accelerate"), safe_serialization=True)
+        # tied weights are written twice: Accelerate would drop one of each, and list them all in a warning
+        untied = accelerator.register_save_state_pre_hook(_untie)
+        try:
+            accelerator.save_state(str(folder / "accelerate"), safe_serialization=True)
+        finally:
+            untied.remove()
         memory.save(folder / "memory.safetensors")
         held_out.save(folder / "held_out.safetensors")
-        save_file({name: tensor.contiguous() for name, tensor in bell.tensors().items()}, folder / "bell.safetensors")
+        save_file(plain_tensors(bell.tensors()), folder / "bell.safetensors")
         (folder / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
 
     run.write_checkpoint(write)
+
+
+def _untie(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+    """Replace each network's weights by copies that share no memory, before Accelerate saves them."""
+    weights[:] = [plain_tensors(tensors) for tensors in weights]
 
 
 def load_checkpoint(

@@ -41,7 +41,7 @@ from hf_free.leaving_out import (
     note_teachers,
 )
 from hf_free.memory import TaskMemory
-from hf_free.own_networks import import_networks
+from hf_free.planning import check_backbone
 from hf_free.progress import FetchProgress, RunProgress
 from hf_free.remembering import remember
 from hf_free.run_folder import RunFolder
@@ -86,11 +86,12 @@ def train(
         The learner, also saved to `output/learner`.
 
     Raises:
+        LearnerError: a backbone that does not exist, or does not take pictures of the learner's size.
         RunError: fewer than two usable teachers, nothing to resume, nothing recovered, or a learner that broke.
         Stopped: Ctrl-C, after the step under way is done and a checkpoint written.
     """
     _check_has_end(config)
-    import_networks(config.imports)
+    check_backbone(config)
     run = RunFolder(output)
     set_seed(config.seed)
     _set_threads(config)

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hf_free.config import LearnerConfig
-from hf_free.errors import ConfigError
 from hf_free.learner import LearnerError
 from hf_free.learner.meta_learner import AdaptedClassifier, MetaLearner
 
@@ -382,7 +381,7 @@ class TestStrictLoading:
 
     def test_a_value_that_no_configuration_has_is_refused(self, folder):
         self.change_config(folder, lambda content: content["hf_free"]["learner"].update(head="forest"))
-        with pytest.raises(ConfigError, match=r"learner\.head = .forest."):
+        with pytest.raises(LearnerError, match=r"learner\.head = .forest."):
             MetaLearner.from_pretrained(folder)
 
     def test_an_unknown_backbone_is_refused(self):

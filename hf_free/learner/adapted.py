@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,13 +19,35 @@ from hf_free.learner import LearnerError
 from hf_free.learner.full_precision import without_autocast
 from hf_free.learner.heads import LinearClassifier, fit_nearest_mean, scores
 from hf_free.learner.images import Images
+from hf_free.learner.one_step import (
+    FINGERPRINTS,
+    find_file,
+    fingerprint,
+    fingerprints_of,
+    learners_part,
+    replaced_in_one_step,
+)
+from hf_free.learner.repository import (
+    CLASSIFIER_CONFIG,
+    CLASSIFIER_WEIGHTS,
+    FILES,
+    check_tensors,
+    plain_tensors,
+    read_json,
+    read_tensor_header,
+    read_tensors,
+    refuse_stranger,
+)
 
 if TYPE_CHECKING:
     from hf_free.learner.meta_learner import MetaLearner
 
 Label = str | int
-CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
 CLASSIFIER_FORMAT = 1
+
+BatchNormMode = Literal["running", "support", "transductive"]
+"""Statistics that BatchNorm uses once trained: the running ones; those of an episode's support pictures (inductive
+too); those of whatever batch is predicted together (as FREE published; transductive)."""
 
 MAML_STEPS, MAML_LR = 5, 0.01
 """Inner SGD steps and rate, as in FREE's replay (MAML, Finn et al. 2017)."""
@@ -253,45 +274,69 @@ class AdaptedClassifier:
         return [self.classes[index] for index in best.tolist()]
 
     def save(self, folder: str | Path) -> Path:
-        """Write the learner, the linear layer and the classes into a folder, readable by `load`."""
+        """Write the learner, the linear layer and the classes into a folder, readable by `load`.
+
+        Over an older classifier or learner this is one step: a process killed at any moment leaves the old one or
+        the new one.
+        """
         folder = Path(folder)
-        self.learner.save_pretrained(folder)
-        tensors = {"weight": self.weight.detach().cpu().contiguous(), "bias": self.bias.detach().cpu().contiguous()}
-        save_file(tensors, folder / CLASSIFIER_WEIGHTS)
-        content = {"format_version": CLASSIFIER_FORMAT, "classes": self.classes}
-        (folder / CLASSIFIER_CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        with replaced_in_one_step(folder, (CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS)) as fresh:
+            named = self.learner.write_files(fresh)
+            tensors = plain_tensors({"weight": self.weight, "bias": self.bias})
+            save_file(tensors, fresh / CLASSIFIER_WEIGHTS)
+            named[CLASSIFIER_WEIGHTS] = fingerprint(fresh / CLASSIFIER_WEIGHTS)
+            content = {"format_version": CLASSIFIER_FORMAT, "classes": self.classes, FINGERPRINTS: named}
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (fresh / CLASSIFIER_CONFIG).write_text(text, encoding="utf-8")
         return folder
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> AdaptedClassifier:
-        """Read what `save` wrote.
+        """Read what `save` wrote, as strictly as `MetaLearner.from_pretrained` reads a learner.
 
         Raises:
-            LearnerError: a missing or damaged file, or a newer format.
+            LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
         """
         from hf_free.learner.meta_learner import MetaLearner  # imports this module
 
-        folder = Path(folder)
-        try:
-            content = json.loads((folder / CLASSIFIER_CONFIG).read_text(encoding="utf-8"))
-            tensors = load_file(folder / CLASSIFIER_WEIGHTS, device=str(device))
-            version, classes = content["format_version"], content["classes"]
-            weight, bias = tensors["weight"], tensors["bias"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        folder, source = Path(folder), str(folder)
+        if not (folder / CLASSIFIER_CONFIG).exists():
             raise LearnerError(
-                f"{folder} holds no adapted classifier: {type(error).__name__}: {error}",
+                f"{folder} holds no adapted classifier: it has no {CLASSIFIER_CONFIG}",
                 allowed=f"a folder written by AdaptedClassifier.save, with {CLASSIFIER_CONFIG}, {CLASSIFIER_WEIGHTS}",
-            ) from None
-        if version != CLASSIFIER_FORMAT:
-            raise LearnerError(
-                f"{folder} is in classifier format {version!r}",
-                allowed=f"format {CLASSIFIER_FORMAT}",
-                action="install a newer hf-free",
             )
-        learner = MetaLearner.from_pretrained(folder, map_location=device)
-        if weight.shape != (len(classes), learner.feature_dim) or bias.shape != (len(classes),):
-            raise LearnerError(
-                f"{folder / CLASSIFIER_WEIGHTS} has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}",
-                allowed=f"({len(classes)}, {learner.feature_dim}) and ({len(classes)},)",
-            )
+        content = read_json(folder / CLASSIFIER_CONFIG, source)
+        classes, named = _checked_classifier(content, source)
+        path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
+        header = read_tensor_header(path, source)
+        learner = MetaLearner.from_folder(folder, source, weights=None if named is None else learners_part(named))
+        shape = (len(classes), learner.feature_dim)
+        blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
+        check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)
+        refuse_stranger(source, CLASSIFIER_WEIGHTS, is_named, CLASSIFIER_CONFIG)
+        tensors = read_tensors(path, source)
+        learner = learner.to(device)
+        weight, bias = (tensors[name].to(device, torch.float32) for name in ("weight", "bias"))
         return cls(learner, weight, bias, classes)
+
+
+def _checked_classifier(content: dict[str, Any], source: str) -> tuple[list[Label], dict[str, str] | None]:
+    """The classes and the files that a classifier.json names."""
+    version, classes = content.get("format_version"), content.get("classes")
+    if type(version) is not int or version != CLASSIFIER_FORMAT:
+        raise LearnerError(
+            f"{source} is in classifier format {version!r:.80}",
+            allowed=f"format {CLASSIFIER_FORMAT}",
+            action="install a newer hf-free",
+        )
+    good = isinstance(classes, list) and len(classes) >= 2 and all(type(name) in (str, int) for name in classes)
+    if not good or len(set(classes)) < len(classes):
+        raise LearnerError(
+            f"{source}: classes of {CLASSIFIER_CONFIG} is {classes!r:.80}",
+            allowed="two or more different texts or whole numbers",
+            action="save the classifier again",
+        )
+    try:
+        return classes, fingerprints_of(content)
+    except ValueError as error:
+        raise LearnerError(f"{source}: {CLASSIFIER_CONFIG}: {error}", action="save the classifier again") from None

@@ -5,13 +5,12 @@ The form in which it is saved is in `hf_free.learner.saving`.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -21,7 +20,9 @@ from hf_free.config import LearnerConfig
 from hf_free.learner import LearnerError
 from hf_free.learner.adapted import (
     AdaptedClassifier,
+    BatchNormMode,
     batch_statistics,
+    batchnorm_layers,
     evaluation_mode,
     fine_tune,
     index_labels,
@@ -31,21 +32,18 @@ from hf_free.learner.damping import Damping
 from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import fit_weighted, get_head, normalize_features
 from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
-from hf_free.learner.network import build_backbone, pretrained_timm
+from hf_free.learner.network import build_backbone, check_takes_pictures, pretrained_timm
+from hf_free.learner.one_step import replaced_in_one_step
 from hf_free.learner.relevance import Relevance
-from hf_free.learner.repository import EXTRA_WEIGHTS, FILES, WEIGHTS, load_strictly, read_config, read_tensors
-from hf_free.learner.saving import constructor_arguments, fetch_learner, hf_free_block, write_files
+from hf_free.learner.repository import FILES, load_strictly
+from hf_free.learner.saving import fetch_learner, find_learner, hf_free_block, rebuild, write_files
 from hf_free.learner.shared_classes import SharedClasses
 
-__all__ = ["AdaptedClassifier", "MetaLearner"]
+__all__ = ["AdaptedClassifier", "BatchNormMode", "MetaLearner"]
 
 DEFAULT_MEAN, DEFAULT_STD = 0.5, 0.25
 """Normalisation where none is given: near the channel means (0.44 to 0.51) and deviations (0.26 to 0.28) of CIFAR's
 natural pictures."""
-
-BatchNormMode = Literal["running", "support", "transductive"]
-"""Statistics that BatchNorm uses once trained: the running ones; those of an episode's support pictures (inductive
-too); those of whatever batch is predicted together (as FREE published; transductive)."""
 
 
 class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
@@ -165,17 +163,12 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
 
     @cached_property
     def backbone_dim(self) -> int:
-        """Width of the backbone's output, measured with one black picture (timm's num_features is not always it)."""
-        black = self.mean.new_zeros(1, self.config.channels, self.config.image_size, self.config.image_size)
-        with evaluation_mode(self.backbone):
-            width = self.backbone(black).shape[1]
-        if not width:
-            raise LearnerError(
-                f"backbone {self.config.backbone!r} gives no features",
-                allowed="networks that give their features when built with num_classes=0",
-                action="nn.Identity() instead of a layer of 0 classes; docs/own-networks.md shows one",
-            )
-        return width
+        """Width of the backbone's output, measured with one black picture (timm's num_features is not always it).
+
+        Raises:
+            LearnerError: a backbone that does not take pictures of the learner's size, or gives no features.
+        """
+        return check_takes_pictures(self.backbone, self.config, self.model_args)
 
     @property
     def feature_dim(self) -> int:
@@ -232,15 +225,27 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """Embed pictures of any kind for a head: eval mode, no gradients, in batches -> (B, D) on its device.
 
         With `batchnorm="transductive"` all pictures are normalised together, in one pass.
+
+        Raises:
+            LearnerError: no picture, something that is none, or one picture for a transductive learner.
         """
         transductive = self.batchnorm == "transductive"
         batch = as_batch(images, size=self.config.image_size, channels=self.config.channels)
+        if transductive and len(batch) < 2 and batchnorm_layers(self.backbone):
+            raise LearnerError(
+                "one picture for a transductive learner, which normalises pictures by what they have in common",
+                allowed="two or more pictures at once, best all queries of an episode",
+                action='give more pictures together, or set learner.batchnorm = "support" before adapt',
+            )
         with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
             parts = batch.split(len(batch) if transductive else batch_size)
             return torch.cat([self.prepare_features(self.features(part.to(self.device))) for part in parts])
 
     def adapt(self, support_images: Images, support_labels: Any) -> AdaptedClassifier:
         """Learn new classes from a few labelled pictures.
+
+        Within a caller's autocast block only the embedding of pictures takes part in it: heads, BatchNorm statistics
+        and the steps of `maml` are computed in fp32, as they are outside.
 
         Args:
             support_images: A list of PIL pictures or tensors (C, H, W) of any sizes, or one tensor (B, C, H, W);
@@ -269,14 +274,17 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """The `hf_free` block of config.json: the record and what rebuilds this learner."""
         return hf_free_block(self)
 
+    def write_files(self, folder: Path) -> dict[str, str]:
+        """Write the three files into an empty folder; the SHA-256 of the two that hold weights."""
+        return write_files(self, folder)
+
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
-        """Write the three files of a learner into a folder; other files there, such as a card, stay as they are."""
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
-            write_files(self, Path(scratch))
-            for name in FILES:
-                os.replace(Path(scratch) / name, folder / name)
+        """Write the three files of a learner into a folder; other files there, such as a card, stay as they are.
+
+        Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.
+        """
+        with replaced_in_one_step(Path(save_directory), FILES) as fresh:
+            write_files(self, fresh)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -307,11 +315,21 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         folder = fetch_learner(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        content = read_config(folder, source)
-        weights, extra = (read_tensors(folder / name, source) for name in (WEIGHTS, EXTRA_WEIGHTS))
-        learner = cls(**constructor_arguments(content, extra, source))
-        load_strictly(learner.backbone, weights, source)
-        return learner.to(map_location).eval()
+        return cls.from_folder(folder, source).to(map_location)
+
+    @classmethod
+    def from_folder(cls, folder: Path, source: str, *, weights: Mapping[str, str] | None = None) -> MetaLearner:
+        """`from_pretrained` of a folder.
+
+        Args:
+            folder: It.
+            source: The learner's name, for errors.
+            weights: The SHA-256 of its weights, where it has to be a certain learner.
+
+        Raises:
+            LearnerError: as there, or another learner.
+        """
+        return rebuild(find_learner(folder, source, weights), cls).eval()
 
     def push_to_hub(  # type: ignore[override]
         self,

@@ -2,46 +2,86 @@
 
 `config.json` is in timm's own form with an extra `hf_free` block, `model.safetensors` has exactly the backbone's timm
 keys (so `timm.create_model("hf-hub:org/name")` loads it after `import hf_free`), and `hf_free.safetensors` holds
-projection, centre, relevance, damping and shared classes, none of which a learner must have.
+projection, centre, relevance, damping and shared classes, none of which a learner must have. Under `hf_free_files`
+config.json names the SHA-256 of both files of weights; learners that were saved without are read all the same.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hf_free.config import FreeConfig
 from hf_free.errors import TeacherReferenceError
 from hf_free.learner import LearnerError
+from hf_free.learner.config_check import LearnerSpec, check_learner_config
 from hf_free.learner.damping import rebuild_damping
+from hf_free.learner.network import blank_backbone, blank_width
+from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprint, fingerprints_of
 from hf_free.learner.relevance import Relevance
 from hf_free.learner.repository import (
+    CLASSIFIER_CONFIG,
     CONFIG,
     EXTRA_WEIGHTS,
     FILES,
     FORMAT_VERSION,
+    MAX_CONFIG_BYTES,
+    WEIGHT_FILES,
     WEIGHTS,
+    Header,
+    check_tensors,
     load_strictly,
     plain_tensors,
+    read_json,
+    read_tensor_header,
+    read_tensors,
+    refuse_stranger,
     take_part,
 )
 from hf_free.learner.shared_classes import rebuild_shared_classes
+
+MAX_COMPUTED_BYTES = 64 * 2**20
+"""Of the tables that a network computes for itself (relative positions, masks), beyond four times its file."""
 
 if TYPE_CHECKING:
     from hf_free.learner.meta_learner import MetaLearner
 
 
-def write_files(learner: MetaLearner, folder: Path) -> None:
-    """Write config.json, model.safetensors and hf_free.safetensors."""
-    (folder / CONFIG).write_text(json.dumps(timm_config(learner), indent=2), encoding="utf-8")
+def write_files(learner: MetaLearner, folder: Path) -> dict[str, str]:
+    """Write config.json, model.safetensors and hf_free.safetensors.
+
+    Returns:
+        The SHA-256 of the two files of weights, which config.json names.
+    """
     save_file(plain_tensors(learner.backbone.state_dict()), folder / WEIGHTS, {"format": "pt"})
     extra = {name: value for name, value in learner.state_dict().items() if not name.startswith("backbone.")}
     save_file(plain_tensors(extra), folder / EXTRA_WEIGHTS, {"format": "pt"})
+    named = {name: fingerprint(folder / name) for name in WEIGHT_FILES}
+    (folder / CONFIG).write_text(_config_text(learner, named), encoding="utf-8")
+    return named
+
+
+def _config_text(learner: MetaLearner, named: dict[str, str]) -> str:
+    """config.json as text; without the teachers' class descriptions, then names, where it would be too large."""
+    content = {**timm_config(learner), FINGERPRINTS: named}
+    for key in ("label_descriptions", "label_names"):
+        text = json.dumps(content, indent=2)
+        if len(text) <= MAX_CONFIG_BYTES:
+            return text
+        block = content["hf_free"]
+        teachers = [{**teacher, key: None} for teacher in block.get("teachers") or []]
+        content["hf_free"] = {**block, "teachers": teachers}
+        logging.getLogger(__name__).warning(
+            "%s would be larger than %d MiB: the teachers' %s are left out", CONFIG, MAX_CONFIG_BYTES >> 20, key
+        )
+    return json.dumps(content, indent=2)
 
 
 def timm_config(learner: MetaLearner) -> dict[str, Any]:
@@ -123,56 +163,173 @@ def fetch_learner(
     return snapshot.folder
 
 
-def constructor_arguments(content: dict[str, Any], extra: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """What `MetaLearner(...)` takes to be the learner of these files; its backbone's weights are loaded after it.
+class StoredLearner(NamedTuple):
+    """The files of a learner in a folder, found and not yet read."""
+
+    source: str
+    """The learner's name, for errors."""
+    content: dict[str, Any]
+    """config.json."""
+    weights: Path
+    extra: Path
+    strangers: tuple[str, ...]
+    """Names of files that are not those which config.json names."""
+
+
+def find_learner(folder: Path, source: str, weights: Mapping[str, str] | None = None) -> StoredLearner:
+    """Find the files of a learner, those that an interrupted save has left behind among them.
 
     Args:
-        content: config.json.
-        extra: The tensors of hf_free.safetensors.
-        source: Where they come from, for errors.
+        folder: The learner's.
+        source: Its name, for errors.
+        weights: The SHA-256 of its weights, where it has to be a certain learner; None takes that of config.json.
 
     Raises:
-        LearnerError: tensors that are not those which config.json declares.
+        LearnerError: no config.json, or one that cannot be read or belongs to other weights.
     """
-    block = content["hf_free"]
-    described = dict(block["learner"])
-    weights_of = f"{source} ({EXTRA_WEIGHTS})"
-    # repositories of before the answers' embedding have no such key
-    options = {"answer_sizes": described.pop("answer_sizes", None), "batchnorm": described.pop("batchnorm")}
-    options["views"] = described.get("views", ["identity"])
-    declared, centered = described.pop("projection"), described.pop("centered")
-    shared_count = described.pop("shared_classes", None)
-    embedded = described.pop("feature_dim")
-    projection, relevance, damping, shared_classes = None, None, None, None
-    if declared is not None:
-        outputs, inputs = declared["shape"]
-        projection = nn.Linear(inputs, outputs, bias=declared["bias"])
-        load_strictly(projection, take_part(extra, "projection"), weights_of)
-    sizes = options["answer_sizes"] or ()
-    if shared_count is not None:
-        shared_classes = rebuild_shared_classes(shared_count, sizes, take_part(extra, "shared_classes"), source)
-    if described.pop("relevance", False):
-        groups = None if shared_classes is None else shared_classes.groups
-        relevance = Relevance(sizes, embedded - sum(sizes) - len(shared_classes or ()), groups)
-        load_strictly(relevance, take_part(extra, "relevance"), weights_of)
-    if (directions := described.pop("damping", None)) is not None:
-        damping = rebuild_damping(directions, embedded, take_part(extra, "damping"), weights_of)
-    center = extra.pop("center", None)
-    if extra or (center is None) == centered:
+    content = read_json(find_config(folder, weights), source)
+    try:
+        named = fingerprints_of(content) or {}
+    except ValueError as error:
+        raise LearnerError(f"{source}: {CONFIG}: {error}", action="save the learner again") from None
+    if weights is not None and weights != named:
         raise LearnerError(
-            f"{source}: {EXTRA_WEIGHTS} does not hold what {CONFIG} declares, {sorted(extra) or 'center'}",
+            f"{source}: {CLASSIFIER_CONFIG} and {CONFIG} were not saved together",
+            allowed="the files of one AdaptedClassifier.save",
+            action="adapt and save the classifier again",
+        )
+    found = {name: find_file(folder, name, named.get(name)) for name in WEIGHT_FILES}
+    strangers = tuple(name for name, (_, is_named) in found.items() if not is_named)
+    return StoredLearner(source, content, found[WEIGHTS][0], found[EXTRA_WEIGHTS][0], strangers)
+
+
+def rebuild(stored: StoredLearner, make: Callable[..., MetaLearner]) -> MetaLearner:
+    """The learner of these files; nothing is built before config.json is checked and its tensors are there.
+
+    Peak memory beyond the learner's own is that of its largest file: 8 MiB of config.json take up to 0.25 GB.
+
+    Args:
+        stored: What `find_learner` gave.
+        make: `MetaLearner`.
+
+    Raises:
+        LearnerError: a configuration that is not allowed; tensors that are not those which it declares, are not
+            finite, or come from another save; a backbone that does not take pictures of the learner's size.
+    """
+    source = stored.source
+    spec = check_learner_config(stored.content, source)
+    headers = read_tensor_header(stored.weights, source), read_tensor_header(stored.extra, source)
+    blank = blank_backbone(spec.config, spec.model_args, spec.mean, spec.std, source)
+    width = None
+    if blank is not None:
+        check_tensors(headers[0], blank.state_dict(), source, WEIGHTS)
+        _check_hidden_buffers(blank, stored.weights, source)
+        width = blank_width(blank, spec.config, source)
+    if width is None:  # a network of the user's own that torch cannot try without memory; its file is as large
+        width = spec.feature_dim if spec.projection is None else spec.projection[1]
+    _check_widths(spec, width, source)
+    _check_extra(headers[1], spec, width, source)
+    for name in stored.strangers:
+        refuse_stranger(source, name, is_named=False)
+    learner = make(**_arguments(spec, width, read_tensors(stored.extra, source), source))
+    load_strictly(learner.backbone, read_tensors(stored.weights, source, learner.backbone), source)
+    if learner.feature_dim != spec.feature_dim:
+        raise LearnerError(
+            f"{source} has {learner.feature_dim} features", allowed=f"{spec.feature_dim}, as {CONFIG} says"
+        )
+    return learner
+
+
+def _check_hidden_buffers(blank: nn.Module, weights: Path, source: str) -> None:
+    """Refuse tables that a network computes for itself and that are far larger than its weights."""
+    needed = sum(tensor.nbytes for tensor in (*blank.parameters(), *blank.buffers()))
+    allowed = 4 * weights.stat().st_size + MAX_COMPUTED_BYTES
+    if needed > allowed:
+        raise LearnerError(
+            f"{source}: its backbone would take {needed} bytes, and {WEIGHTS} has {weights.stat().st_size}",
+            allowed=f"at most {allowed}: four times the file and {MAX_COMPUTED_BYTES >> 20} MiB",
+            action="use another learner",
+        )
+
+
+def _check_widths(spec: LearnerSpec, width: int, source: str) -> None:
+    """Compare what config.json says of the features with the backbone's own width."""
+    outputs, inputs = spec.projection or (width, width)
+    joined = width + (spec.shared_classes or 0) if spec.answer_sizes is not None else 0
+    derived = outputs + joined
+    if inputs != width or derived != spec.feature_dim:
+        raise LearnerError(
+            f"{source}: {CONFIG} says feature_dim {spec.feature_dim} and a projection of {inputs} features",
+            allowed=f"{derived} and {width}: backbone {spec.config.backbone} gives {width} features",
+            action="save or push the learner again",
+        )
+    if spec.damping is not None and spec.damping > spec.feature_dim:
+        raise LearnerError(
+            f"{source} damps {spec.damping} directions", allowed=f"1 to {spec.feature_dim}, its features' width"
+        )
+
+
+def _check_extra(header: Header, spec: LearnerSpec, width: int, source: str) -> None:
+    """Compare hf_free.safetensors with what config.json declares, before any of it is read."""
+    wanted: dict[str, Tensor] = {}
+
+    def declare(name: str, *shape: int, dtype: torch.dtype = torch.float32) -> None:
+        wanted[name] = torch.empty(shape, dtype=dtype, device="meta")
+
+    sizes = spec.answer_sizes or ()
+    if spec.projection is not None:
+        declare("projection.weight", *spec.projection)
+        if spec.projection_bias:
+            declare("projection.bias", spec.projection[0])
+    if spec.is_centered:
+        declare("center", spec.feature_dim)
+    if spec.has_relevance:
+        declare("relevance.weight", len(sizes), width)
+        declare("relevance.bias", len(sizes))
+        declare("relevance.is_known", len(sizes), dtype=torch.bool)
+    if spec.damping is not None:
+        declare("damping.directions", spec.damping, spec.feature_dim)
+        declare("damping.factors", spec.damping)
+        declare("damping.scale")
+    if spec.shared_classes is not None:
+        declare("shared_classes.groups", sum(sizes), dtype=torch.long)
+    strays = sorted(header.keys() ^ wanted.keys())
+    if strays:
+        raise LearnerError(
+            f"{source}: {EXTRA_WEIGHTS} does not hold what {CONFIG} declares, {', '.join(s[:60] for s in strays[:4])}",
             action="push the learner again",
         )
+    check_tensors(header, wanted, source, EXTRA_WEIGHTS)
+
+
+def _arguments(spec: LearnerSpec, width: int, extra: dict[str, Tensor], source: str) -> dict[str, Any]:
+    """What `MetaLearner(...)` takes to be the learner of these files; its backbone's weights are loaded after it."""
+    weights_of, sizes = f"{source} ({EXTRA_WEIGHTS})", spec.answer_sizes or ()
+    projection, relevance, damping, shared_classes = None, None, None, None
+    if spec.projection is not None:
+        outputs, inputs = spec.projection
+        projection = nn.Linear(inputs, outputs, bias=spec.projection_bias)
+        load_strictly(projection, take_part(extra, "projection"), weights_of)
+    if spec.shared_classes is not None:
+        groups = take_part(extra, "shared_classes")
+        shared_classes = rebuild_shared_classes(spec.shared_classes, sizes, groups, source)
+    if spec.has_relevance:
+        relevance = Relevance(sizes, width, None if shared_classes is None else shared_classes.groups)
+        load_strictly(relevance, take_part(extra, "relevance"), weights_of)
+    if spec.damping is not None:
+        damping = rebuild_damping(spec.damping, spec.feature_dim, take_part(extra, "damping"), weights_of)
     return {
-        "config": FreeConfig.from_dict({"learner": described}).learner,
-        "record": {key: value for key, value in block.items() if key not in ("format_version", "learner")},
+        "config": spec.config,
+        "record": spec.record,
+        "views": spec.views,
         "projection": projection,
-        "center": center,
+        "answer_sizes": spec.answer_sizes,
+        "center": extra.get("center"),
         "relevance": relevance,
         "damping": damping,
         "shared_classes": shared_classes,
-        "mean": content["pretrained_cfg"]["mean"],
-        "std": content["pretrained_cfg"]["std"],
-        "model_args": content.get("model_args"),
-        **options,
+        "batchnorm": spec.batchnorm,
+        "mean": spec.mean,
+        "std": spec.std,
+        "model_args": spec.model_args,
     }

@@ -225,7 +225,7 @@ def rebuild_shared_classes(
         LearnerError: groups that are missing, or are not `count` groups of as many classes as there are answers.
     """
     answers, groups = sum(answer_sizes), tensors.pop("groups", torch.empty(0))
-    is_sound = groups.dtype == torch.long and groups.shape == (answers,) and not tensors
+    is_sound = groups.dtype == torch.long and groups.shape == (answers,) and not tensors and answers <= MOST_ANSWERS
     if type(count) is not int or not is_sound or groups.unique().tolist() != list(range(count)):
         raise LearnerError(
             f"{source}: its {count!r} shared classes do not fit",

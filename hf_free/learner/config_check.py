@@ -1,0 +1,369 @@
+"""What a learner's `config.json` may say, and what is refused.
+
+A repository is written by a stranger: nothing in its configuration may name a file or an address, reach timm's loader,
+or ask for more memory than its weights take. Only fields read here go on to the network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from hf_free.config import FreeConfig, LearnerConfig
+from hf_free.errors import ConfigError, TeacherError
+from hf_free.learner import LearnerError
+from hf_free.learner.adapted import BatchNormMode
+from hf_free.learner.images import VIEWS
+from hf_free.learner.repository import CONFIG, FORMAT_VERSION
+from hf_free.teachers.model_args import check_model_args
+
+MAX_VIEWS = 8
+MAX_WIDTH = 1_000_000
+"""Features, answers, and numbers of them."""
+MAX_COLOUR = 1000.0
+"""Of mean and deviation of a channel, as for teachers."""
+MAX_TEXT = 1000
+
+_CONFIG_KEYS = ("backbone", "image_size", "channels", "head")
+_REQUIRED = (*_CONFIG_KEYS, "views", "batchnorm", "projection", "centered", "feature_dim")
+_OPTIONAL = ("init_from", "answer_sizes", "relevance", "damping", "shared_classes")
+
+
+@dataclass(frozen=True)
+class LearnerSpec:
+    """The checked contents of a learner's config.json; see `MetaLearner` for the meaning of the fields."""
+
+    config: LearnerConfig
+    record: dict[str, Any]
+    views: tuple[str, ...]
+    batchnorm: BatchNormMode
+    feature_dim: int
+    projection: tuple[int, int] | None
+    """Outputs and inputs."""
+    projection_bias: bool
+    answer_sizes: tuple[int, ...] | None
+    is_centered: bool
+    has_relevance: bool
+    damping: int | None
+    """Number of directions."""
+    shared_classes: int | None
+    """Number of groups."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    model_args: dict[str, Any]
+
+
+def check_learner_config(content: Mapping[str, Any], source: str) -> LearnerSpec:
+    """Check a parsed config.json.
+
+    Args:
+        content: The file's.
+        source: The learner's name, for errors.
+
+    Raises:
+        LearnerError: no learner's, of a newer format, incomplete, or with a value that is not allowed.
+    """
+    block = _block(content, source)
+    described, cfg = block["learner"], content["pretrained_cfg"]
+    config = _learner_config(described, source)
+    projection, has_bias = _projection(described["projection"], source)
+    sizes = described.get("answer_sizes")
+    if sizes is not None:
+        _demand(_is_list_of(sizes, _whole(1, MAX_WIDTH)) and sizes, source, "answer_sizes", sizes, "whole numbers")
+        outputs = None if projection is None else projection[0]
+        _demand(sum(sizes) == outputs, source, "answer_sizes", sizes, f"a sum of {outputs}, the projection's outputs")
+    directions, groups = described.get("damping"), described.get("shared_classes")
+    for key, value in (("damping", directions), ("shared_classes", groups)):
+        rule = "a whole number from 1 on"
+        _demand(value is None or _whole(1, MAX_WIDTH)(value), source, key, value, rule)
+    needs_answers = groups is not None or described.get("relevance", False) is True
+    _demand(sizes or not needs_answers, source, "answer_sizes", sizes, "sizes, for relevance or shared_classes")
+    for key in ("centered", "relevance"):
+        value = described.get(key, False)
+        _demand(isinstance(value, bool), source, key, value, "true or false")
+    is_weighed = described["centered"] and described.get("relevance", False)
+    _demand(not is_weighed, source, "centered", True, "false beside relevance")
+    return LearnerSpec(
+        config=config,
+        record=_record(block, sizes, source),
+        views=_views(described["views"], source),
+        batchnorm=_batchnorm(described["batchnorm"], source),
+        feature_dim=_number(described, "feature_dim", 1, MAX_WIDTH, source),
+        projection=projection,
+        projection_bias=has_bias,
+        answer_sizes=None if sizes is None else tuple(sizes),
+        is_centered=described["centered"],
+        has_relevance=described.get("relevance", False),
+        damping=directions,
+        shared_classes=groups,
+        mean=_per_channel(cfg, "mean", config.channels, source),
+        std=_per_channel(cfg, "std", config.channels, source),
+        model_args=learner_model_args(content.get("model_args"), config.backbone, source),
+    )
+
+
+def _block(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The `hf_free` block, with all that has to be there."""
+    block = content.get("hf_free")
+    if not isinstance(block, dict):
+        raise LearnerError(
+            f"{source} is not an hf-free learner: its {CONFIG} has no hf_free block",
+            allowed="a learner made by hf-free train or MetaLearner.save_pretrained",
+            action="a plain timm checkpoint can serve as a teacher: hf-free train --models ...",
+        )
+    version = block.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise LearnerError(
+            f"{source} is in learner format {shown(version)}",
+            allowed=f"format {FORMAT_VERSION}",
+            action="install a newer hf-free",
+        )
+    described, cfg = block.get("learner"), content.get("pretrained_cfg")
+    for name, part in (("hf_free.learner", described), ("pretrained_cfg", cfg)):
+        if part is not None and not isinstance(part, dict):
+            raise LearnerError(f"{source}: {name} of {CONFIG} is {shown(part)}", allowed="a JSON object")
+    missing = [key for key in _REQUIRED if key not in (described or {})]
+    missing += [f"pretrained_cfg.{key}" for key in ("mean", "std") if key not in (cfg or {})]
+    if missing:
+        raise LearnerError(
+            f"{source}: {CONFIG} is incomplete, missing {', '.join(sorted(missing))}",
+            action="save or push the learner again",
+        )
+    unknown = sorted(cast("dict[str, Any]", described).keys() - {*_REQUIRED, *_OPTIONAL})
+    if unknown:
+        names = ", ".join(key[:60] for key in unknown[:4])
+        raise LearnerError(
+            f"{source}: {CONFIG} describes a learner with {names}, which is not known here",
+            allowed=", ".join((*_REQUIRED, *_OPTIONAL)),
+            action="install a newer hf-free",
+        )
+    return block
+
+
+def _learner_config(described: Mapping[str, Any], source: str) -> LearnerConfig:
+    """Backbone, picture size, channels, head; `init_from` says where it once came from, and is never followed."""
+    values = {key: described[key] for key in _CONFIG_KEYS}
+    for key in ("image_size", "channels"):
+        _demand(type(values[key]) is int, source, key, values[key], "a whole number")
+    start = described.get("init_from")
+    _demand(start is None or _is_text(start), source, "init_from", start, "a short text, or null")
+    check_architecture(values["backbone"], source)
+    values |= {"views": list(_views(described["views"], source)), "init_from": start}
+    try:
+        return FreeConfig.from_dict({"learner": values}).learner
+    except ConfigError as error:
+        raise LearnerError(
+            f"{source}: {CONFIG}: {error.given[:300]}",
+            allowed=error.allowed,
+            action="save or push the learner again",
+        ) from None
+
+
+def check_architecture(name: Any, source: str) -> None:
+    """Refuse a backbone that is not the plain name of a registered network: timm would take sources and paths too.
+
+    Raises:
+        LearnerError: with names that are like it.
+    """
+    import timm
+
+    import hf_free.backbones  # noqa: F401  registers conv4_64 and the others with timm
+
+    is_plain = isinstance(name, str) and re.fullmatch(r"\w{1,100}(\.\w{1,100})?", name, re.ASCII) is not None
+    if is_plain and timm.is_model(name.split(".")[0]):
+        return
+    close = difflib.get_close_matches(name[:100], timm.list_models(), n=3) if isinstance(name, str) else []
+    raise LearnerError(
+        f"{source}: {CONFIG} names the backbone {shown(name)}, which timm {timm.__version__} does not know",
+        allowed=f"a name of timm.list_models(){'; close: ' + ', '.join(close) if close else ''}",
+        action="update timm, or give the file that registers your network: --import my_networks.py",
+    )
+
+
+def is_own_network(backbone: str) -> bool:
+    """Whether a registered network is neither timm's nor ours but a file's that the user imported."""
+    import timm
+
+    module = timm.models.model_entrypoint(backbone.split(".")[0]).__module__
+    return module.split(".")[0] not in ("timm", "hf_free")
+
+
+def learner_model_args(arguments: Any, backbone: str, source: str) -> dict[str, Any]:
+    """Check `model_args`: what a teacher's may be, and for a network of the user's own also numbers and words.
+
+    Raises:
+        LearnerError: a name or a value that is not allowed.
+    """
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        raise LearnerError(f"{source}: model_args is {shown(arguments)}", allowed="a JSON object")
+    checked: dict[str, Any] = {}
+    for key, value in arguments.items():
+        try:
+            checked |= check_model_args({key: value}, source)
+        except TeacherError as error:
+            if is_own_network(backbone) and key not in _steering() and re.fullmatch(r"[a-z]\w{0,40}", key):
+                _demand(_is_plain(value), source, f"model_args.{key}", value, "numbers, or a word")
+                checked[key] = tuple(value) if isinstance(value, list) else value
+                continue
+            raise LearnerError(
+                error.given, allowed=error.allowed, action="save the learner again without this argument"
+            ) from None
+    return checked
+
+
+def _steering() -> set[str]:
+    """What timm's own functions take: names that say what is loaded, and from where."""
+    import timm
+    from timm.models import build_model_with_cfg
+
+    functions: list[Callable[..., Any]] = [timm.create_model, build_model_with_cfg]
+    return {name for function in functions for name in inspect.signature(function).parameters}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) <= 256 and all(_real(0, MAX_WIDTH)(item) for item in value)
+    if isinstance(value, str):
+        return re.fullmatch(r"\w{0,40}", value, re.ASCII) is not None
+    return isinstance(value, bool) or _real(-MAX_WIDTH, MAX_WIDTH)(value)
+
+
+def _projection(declared: Any, source: str) -> tuple[tuple[int, int] | None, bool]:
+    if declared is None:
+        return None, False
+    rule = "its bias, true or false, and its shape, two whole numbers"
+    good = isinstance(declared, dict) and declared.keys() == {"bias", "shape"} and isinstance(declared["bias"], bool)
+    good = good and _is_list_of(declared["shape"], _whole(1, MAX_WIDTH)) and len(declared["shape"]) == 2
+    _demand(good, source, "projection", declared, rule)
+    outputs, inputs = declared["shape"]
+    return (outputs, inputs), declared["bias"]
+
+
+def _views(views: Any, source: str) -> tuple[str, ...]:
+    good = _is_list_of(views, lambda name: isinstance(name, str) and name in VIEWS) and 0 < len(views) <= MAX_VIEWS
+    _demand(good, source, "views", views, f"one to {MAX_VIEWS} of {', '.join(VIEWS)}")
+    return tuple(views)
+
+
+def _batchnorm(mode: Any, source: str) -> BatchNormMode:
+    modes = get_args(BatchNormMode)
+    _demand(isinstance(mode, str) and mode in modes, source, "batchnorm", mode, ", ".join(modes))
+    return cast("BatchNormMode", mode)
+
+
+def _number(described: Mapping[str, Any], key: str, low: int, high: int, source: str) -> int:
+    value = described[key]
+    _demand(_whole(low, high)(value), source, key, value, f"a whole number from {low} to {high}")
+    return cast("int", value)
+
+
+def _per_channel(cfg: Mapping[str, Any], key: str, channels: int, source: str) -> tuple[float, ...]:
+    values = cfg[key]
+    low = math.ulp(0.0) if key == "std" else -MAX_COLOUR
+    good = _is_list_of(values, _real(low, MAX_COLOUR)) and len(values) == channels
+    rule = f"{channels} number(s){' above 0' if key == 'std' else ''}, at most {MAX_COLOUR:g}"
+    _demand(good, source, f"pretrained_cfg.{key}", values, rule)
+    return tuple(map(float, values))
+
+
+_TEACHER_KINDS: dict[str, tuple[type, ...]] = {
+    "reference": (str,),
+    "repo_id": (str,),
+    "commit": (str,),
+    "architecture": (str,),
+    "license": (str,),
+    "sha256": (dict,),
+    "classes": (list,),
+    "label_names": (list,),
+    "label_descriptions": (list,),
+    "normalization": (dict,),
+    "notes": (list,),
+    "num_classes": (int,),
+    "private": (bool,),
+}
+"""What a teacher's entry of the record holds under these names, or null."""
+
+_RECORD_KINDS: dict[str, tuple[type, ...]] = {
+    "teachers": (list,),
+    "skipped": (list,),
+    "results": (list,),
+    "left_out": (dict,),
+    "licenses": (dict,),
+    "config": (dict,),
+    "recovered": (dict,),
+    "training": (dict,),
+    "versions": (dict,),
+    "answer_outputs": (list,),
+    "teachers_before": (int,),
+    "data_free": (bool,),
+    "init_from": (str,),
+    "repo_id": (str,),
+}
+"""What the record holds under these names, or null; other names hold what they like and are only shown."""
+
+
+def _record(block: Mapping[str, Any], sizes: list[int] | None, source: str) -> dict[str, Any]:
+    """The record: what cards, evaluation and runs that continue the learner read of it has the right kind."""
+    record = {key: value for key, value in block.items() if key not in ("format_version", "learner")}
+    _check_kinds(record, _RECORD_KINDS, "", source)
+    for key in ("teachers", "skipped", "results"):
+        for place, entry in enumerate(record.get(key) or ()):
+            _demand(isinstance(entry, dict), source, f"{key}[{place}]", entry, "a JSON object")
+    for place, teacher in enumerate(record.get("teachers") or ()):
+        _check_kinds(teacher, _TEACHER_KINDS, f"teachers[{place}].", source)
+    config = record.get("config") or {}
+    for key in ("five", "memory", "bell", "learner", "trainer", "hub"):
+        _check_kinds(config, {key: (dict,)}, "config.", source)
+    _check_kinds(config, {"models": (list,)}, "config.", source)
+    outputs = record.get("answer_outputs") or []
+    fits = all(chosen is None or _is_list_of(chosen, _whole(0, MAX_WIDTH)) for chosen in outputs)
+    if fits and sizes is not None and outputs:
+        fits = len(outputs) == len(sizes)
+        fits = fits and all(c is None or len(c) == size for c, size in zip(outputs, sizes, strict=True))
+    _demand(fits, source, "answer_outputs", outputs, "for each of answer_sizes null or as many outputs")
+    return record
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]], where: str, source: str) -> None:
+    for key, allowed in kinds.items():
+        value = values.get(key)
+        good = value is None or (isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool)))
+        names = {list: "a list", dict: "a JSON object", str: "a text", int: "a whole number", bool: "true or false"}
+        _demand(good, source, f"{where}{key}", value, " or ".join(names[kind] for kind in allowed))
+
+
+def _demand(good: object, source: str, key: str, value: Any, rule: str) -> None:
+    if not good:
+        raise LearnerError(
+            f"{source}: {key} of {CONFIG} is {shown(value)}", allowed=rule, action="save or push the learner again"
+        )
+
+
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _real(low: float, high: float) -> Callable[[Any], bool]:
+    # compared, never converted: a whole number of 400 digits has no float
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_list_of(values: Any, rule: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list | tuple) and len(values) <= MAX_WIDTH and all(map(rule, values))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
+
+
+def shown(value: Any) -> str:
+    """A stranger's value for a message, cut short."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

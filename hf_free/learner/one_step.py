@@ -1,0 +1,135 @@
+"""Saving over a saved learner in one step: a process killed at any moment leaves the old one or the new one, whole.
+
+New files are written into a folder beside the old ones. Then the file that names the others by their SHA-256 is
+replaced, which is the step, and the others follow. Until they have, a reader finds them by that SHA-256 where they
+were written (`find_file`); the next save moves them and removes what is left over (`finish_saving`). This holds
+for processes that are killed, not for machines that lose power.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hf_free.files import give_usual_rights
+from hf_free.learner.repository import CLASSIFIER_CONFIG, CONFIG, MAX_CONFIG_BYTES, WEIGHT_FILES
+from hf_free.strict_json import read_strict_json
+
+FINGERPRINTS = "hf_free_files"
+"""Key under which config.json and classifier.json name the SHA-256 of each file that belongs to them. It stands beside
+the `hf_free` block, where versions of before it pass it over."""
+
+_STAGING = ".saving-"
+"""How the folder that new files are written into begins."""
+
+
+@contextmanager
+def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
+    """A folder to write new files into; at the end of the block they take their places in `folder`.
+
+    Args:
+        folder: Made where it is missing; its other files stay as they are.
+        order: Names of the files. The first one has to name all others under `FINGERPRINTS`, or to name one that does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    finish_saving(folder)
+    staging = Path(tempfile.mkdtemp(dir=folder, prefix=_STAGING))
+    is_needed = False
+    try:
+        yield staging
+        give_usual_rights(staging)
+        is_needed = True  # from the first replacement on, a reader may look for the other files here
+        for name in order:
+            os.replace(staging / name, folder / name)
+        is_needed = False
+    finally:
+        if not is_needed:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprints_of(content: Any) -> dict[str, str] | None:
+    """The SHA-256 of each file that a parsed config.json or classifier.json names; None where it names none.
+
+    Raises:
+        ValueError: something else than names and texts.
+    """
+    named = content.get(FINGERPRINTS) if isinstance(content, dict) else None
+    if named is None:
+        return None
+    if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
+        raise ValueError(f"{FINGERPRINTS} is not a SHA-256 for each file")
+    return named
+
+
+def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
+    """A file of a learner, in its place or where an interrupted save has left it.
+
+    Args:
+        folder: The learner's.
+        name: The file's.
+        wanted: Its SHA-256; None takes the one in its place.
+
+    Returns:
+        The path, and whether it is the file that is wanted.
+    """
+    if wanted is None:
+        return folder / name, True
+    for path in (folder / name, *_staged(folder, name)):
+        if path.is_file() and fingerprint(path) == wanted:
+            return path, True
+    return folder / name, False
+
+
+def find_config(folder: Path, weights: Mapping[str, str] | None) -> Path:
+    """The config.json that names these weights, as `find_file`; that in its place where none does."""
+    for path in (folder / CONFIG, *_staged(folder, CONFIG)):
+        if weights is not None and _named_in(path) == weights:
+            return path
+    return folder / CONFIG
+
+
+def finish_saving(folder: Path) -> None:
+    """Put the files that an interrupted save has left behind into their places, and remove those that nobody needs."""
+    left = sorted(folder.glob(f"{_STAGING}*"))
+    if not left:
+        return
+    of_classifier = _named_in(folder / CLASSIFIER_CONFIG)
+    config = find_config(folder, learners_part(of_classifier))
+    if config != folder / CONFIG:
+        os.replace(config, folder / CONFIG)
+    for name, wanted in {**of_classifier, **_named_in(folder / CONFIG)}.items():
+        path, is_wanted = find_file(folder, name, wanted)
+        if is_wanted and path != folder / name:
+            os.replace(path, folder / name)
+    for staging in left:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def learners_part(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """Those of the learner's own weights."""
+    return {name: value for name, value in fingerprints.items() if name in WEIGHT_FILES}
+
+
+def _staged(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{_STAGING}*/{name}"))
+
+
+def _named_in(path: Path) -> dict[str, str]:
+    """The files that a config.json or classifier.json names; none where it cannot be read."""
+    try:
+        return fingerprints_of(read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)) or {}
+    except (OSError, ValueError, json.JSONDecodeError):
+        return {}
