@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     Raises:
         FileNotFoundError: no such file.
         OSError: one that may not be read.
-        ValueError: something else than a regular file, too large, no UTF-8, no JSON, a key twice in one object, NaN or
-            an infinity, a text that is no Unicode, or objects nested too deeply.
+        ValueError: something else than a regular file, too large, no UTF-8, no JSON, a key twice in one object, NaN,
+            an infinity, a number beyond 64 bits, a text that is no Unicode, or objects nested too deeply.
     """
     if not path.is_file():
         if path.exists():
@@ -29,7 +30,13 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     if len(data) > max_bytes:
         raise ValueError(f"it has more than {max_bytes} bytes")
     try:
-        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_whole,
+            parse_float=_real,
+        )
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair could never be written again
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
@@ -47,3 +54,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> float:
     raise ValueError(f"it holds {name}, which is no JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError(f"it holds a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"it holds {digits[:40]}, which is beyond every number")
+    return value

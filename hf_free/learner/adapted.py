@@ -31,6 +31,7 @@ from hf_free.learner.repository import (
     CLASSIFIER_CONFIG,
     CLASSIFIER_WEIGHTS,
     FILES,
+    WEIGHT_FILES,
     check_tensors,
     plain_tensors,
     read_json,
@@ -329,14 +330,14 @@ def _checked_classifier(content: dict[str, Any], source: str) -> tuple[list[Labe
             allowed=f"format {CLASSIFIER_FORMAT}",
             action="install a newer hf-free",
         )
-    good = isinstance(classes, list) and len(classes) >= 2 and all(type(name) in (str, int) for name in classes)
-    if not good or len(set(classes)) < len(classes):
+    known: list[Label] = classes if isinstance(classes, list) else []
+    if len(known) < 2 or not all(type(name) in (str, int) for name in known) or len(set(known)) < len(known):
         raise LearnerError(
             f"{source}: classes of {CLASSIFIER_CONFIG} is {classes!r:.80}",
             allowed="two or more different texts or whole numbers",
             action="save the classifier again",
         )
     try:
-        return classes, fingerprints_of(content)
+        return known, fingerprints_of(content, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))
     except ValueError as error:
         raise LearnerError(f"{source}: {CLASSIFIER_CONFIG}: {error}", action="save the classifier again") from None

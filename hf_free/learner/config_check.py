@@ -285,10 +285,17 @@ _TEACHER_KINDS: dict[str, tuple[type, ...]] = {
     "label_descriptions": (list,),
     "normalization": (dict,),
     "notes": (list,),
+    "input_size": (list,),
     "num_classes": (int,),
     "private": (bool,),
 }
 """What a teacher's entry of the record holds under these names, or null."""
+
+_RESULT_KINDS: dict[str, tuple[type, ...]] = {"dataset": (str,), "split": (str,), "warnings": (list,), "rows": (list,)}
+"""What a report among the record's results holds under these names, or null."""
+
+_COUNTS = ("n_way", "k_shot", "n_query", "episodes")
+_SECTIONS = ("five", "memory", "bell", "learner", "trainer", "hub")
 
 _RECORD_KINDS: dict[str, tuple[type, ...]] = {
     "teachers": (list,),
@@ -316,12 +323,19 @@ def _record(block: Mapping[str, Any], sizes: list[int] | None, source: str) -> d
     for key in ("teachers", "skipped", "results"):
         for place, entry in enumerate(record.get(key) or ()):
             _demand(isinstance(entry, dict), source, f"{key}[{place}]", entry, "a JSON object")
-    for place, teacher in enumerate(record.get("teachers") or ()):
-        _check_kinds(teacher, _TEACHER_KINDS, f"teachers[{place}].", source)
+    for key, kinds in (("teachers", _TEACHER_KINDS), ("results", _RESULT_KINDS)):
+        for place, entry in enumerate(record.get(key) or ()):
+            _check_kinds(entry, kinds, f"{key}[{place}].", source)
+    for place, report in enumerate(record.get("results") or ()):
+        for row in report.get("rows") or ():
+            good = isinstance(row, dict) and isinstance(row.get("method"), str)
+            good = good and all(_whole(1, MAX_WIDTH)(row.get(key)) for key in _COUNTS)
+            _demand(good, source, f"results[{place}].rows", row, f"method, {', '.join(_COUNTS)} in each row")
     config = record.get("config") or {}
-    for key in ("five", "memory", "bell", "learner", "trainer", "hub"):
-        _check_kinds(config, {key: (dict,)}, "config.", source)
-    _check_kinds(config, {"models": (list,)}, "config.", source)
+    sections: dict[str, tuple[type, ...]] = dict.fromkeys(_SECTIONS, (dict,))
+    _check_kinds(config, {**sections, "models": (list,)}, "config.", source)
+    for name, key in (("bell", "n_way"), ("five", "max_classes")):
+        _check_kinds(config.get(name) or {}, {key: (int,)}, f"config.{name}.", source)
     outputs = record.get("answer_outputs") or []
     fits = all(chosen is None or _is_list_of(chosen, _whole(0, MAX_WIDTH)) for chosen in outputs)
     if fits and sizes is not None and outputs:

@@ -9,7 +9,6 @@ for processes that are killed, not for machines that lose power.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_free.files import give_usual_rights
-from hf_free.learner.repository import CLASSIFIER_CONFIG, CONFIG, MAX_CONFIG_BYTES, WEIGHT_FILES
+from hf_free.learner.repository import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, CONFIG, MAX_CONFIG_BYTES, WEIGHT_FILES
 from hf_free.strict_json import read_strict_json
 
 FINGERPRINTS = "hf_free_files"
@@ -60,17 +59,22 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprints_of(content: Any) -> dict[str, str] | None:
+def fingerprints_of(content: Any, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str] | None:
     """The SHA-256 of each file that a parsed config.json or classifier.json names; None where it names none.
 
+    Args:
+        content: The file's.
+        files: What it has to name.
+
     Raises:
-        ValueError: something else than names and texts.
+        ValueError: something else than a text for each of these.
     """
     named = content.get(FINGERPRINTS) if isinstance(content, dict) else None
     if named is None:
         return None
-    if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
-        raise ValueError(f"{FINGERPRINTS} is not a SHA-256 for each file")
+    good = isinstance(named, dict) and named.keys() == set(files)
+    if not good or not all(isinstance(value, str) for value in named.values()):
+        raise ValueError(f"{FINGERPRINTS} is not a SHA-256 for each of {', '.join(files)}")
     return named
 
 
@@ -106,7 +110,7 @@ def finish_saving(folder: Path) -> None:
     left = sorted(folder.glob(f"{_STAGING}*"))
     if not left:
         return
-    of_classifier = _named_in(folder / CLASSIFIER_CONFIG)
+    of_classifier = _named_in(folder / CLASSIFIER_CONFIG, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))
     config = find_config(folder, learners_part(of_classifier))
     if config != folder / CONFIG:
         os.replace(config, folder / CONFIG)
@@ -127,9 +131,9 @@ def _staged(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{_STAGING}*/{name}"))
 
 
-def _named_in(path: Path) -> dict[str, str]:
+def _named_in(path: Path, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str]:
     """The files that a config.json or classifier.json names; none where it cannot be read."""
     try:
-        return fingerprints_of(read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)) or {}
-    except (OSError, ValueError, json.JSONDecodeError):
+        return fingerprints_of(read_strict_json(path, max_bytes=MAX_CONFIG_BYTES), files) or {}
+    except (OSError, ValueError):
         return {}
