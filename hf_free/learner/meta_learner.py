@@ -193,7 +193,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         Returns:
             (B, D), not normalised, averaged over the views.
         """
-        images = resize(match_channels(images, self.config.channels), self.config.image_size)
+        images = self._sized(images)
         stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
         features = self.backbone((stacked - self.mean) / self.std)
         features = features.unflatten(0, (len(self.views), len(images))).float().mean(0)
@@ -210,11 +210,17 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         Args:
             images: (B, C, H, W) in [0, 1], any size.
         """
-        images = resize(match_channels(images, self.config.channels), self.config.image_size)
+        images = self._sized(images)
         features = self.backbone((images - self.mean) / self.std)
         return features if self.projection is None else self.projection(features)
 
     forward = features
+
+    def _sized(self, images: Tensor) -> Tensor:
+        """Pictures of the learner's channels and size, in the type it computes in."""
+        if images.is_floating_point():
+            images = images.to(self.mean.dtype)
+        return resize(match_channels(images, self.config.channels), self.config.image_size)
 
     def prepare_features(self, features: Tensor) -> Tensor:
         """Normalise features (..., D) to length 1 and subtract the centre, as every head expects them."""
