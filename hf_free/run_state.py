@@ -158,6 +158,14 @@ def _untie(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: st
     weights[:] = [plain_tensors(tensors) for tensors in weights]
 
 
+def _load_weights(models: list[nn.Module], folder: str) -> None:
+    """Load each network's weights, which Accelerate cannot where tied ones lie in memory as channels_last."""
+    for place, model in enumerate(models):
+        name = "model.safetensors" if place == 0 else f"model_{place}.safetensors"  # as Accelerate calls them
+        model.load_state_dict(load_file(Path(folder) / name))
+    models.clear()  # nothing is left for Accelerate
+
+
 def load_checkpoint(
     run: RunFolder, accelerator: accelerate.Accelerator, bell: Bell, memory: TaskMemory, held_out: TaskMemory
 ) -> RunState:
@@ -167,7 +175,11 @@ def load_checkpoint(
         RunError: there is no checkpoint.
     """
     folder = run.checkpoint_to_resume()
-    accelerator.load_state(str(folder / "accelerate"))
+    loaded = accelerator.register_load_state_pre_hook(_load_weights)
+    try:
+        accelerator.load_state(str(folder / "accelerate"))
+    finally:
+        loaded.remove()
     memory.load(folder / "memory.safetensors")
     held_out.load(folder / "held_out.safetensors")
     bell.load_tensors(load_file(folder / "bell.safetensors"))

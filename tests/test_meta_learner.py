@@ -214,6 +214,15 @@ class TestBatchNorm:
         assert not torch.allclose(classifier.predict_proba(queries[:3]), together[:3], atol=1e-4)
         assert all(torch.equal(before[name], value) for name, value in learner.state_dict().items())
 
+    @pytest.mark.parametrize("head", ["ridge", "maml"])
+    def test_a_transductive_learner_asked_about_one_picture_says_why_it_cannot(self, head):
+        classifier = make(batchnorm="transductive", head=head).adapt(pictures(), LABELS)
+        with pytest.raises(LearnerError, match=r"one picture for a transductive learner[\s\S]*batchnorm = .support"):
+            classifier.predict(pictures(1))
+        assert len(classifier.predict(pictures(2))) == 2
+        without_batchnorm = make("test_vit", batchnorm="transductive", head=head, model_args={"patch_size": 4})
+        assert len(without_batchnorm.adapt(pictures(), LABELS).predict(pictures(1))) == 1
+
     def test_an_unknown_mode_or_view_is_refused(self):
         with pytest.raises(LearnerError, match=r"batchnorm='batch'[\s\S]*running, support, transductive"):
             make(batchnorm="batch")
