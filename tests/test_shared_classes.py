@@ -309,8 +309,16 @@ def test_a_number_of_groups_that_cannot_be_is_refused(tmp_path, count):
         MetaLearner.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["missing", "short", "gap", "more"])
-def test_groups_that_do_not_fit_are_refused(tmp_path, broken):
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("missing", r"does not hold what config.json declares, shared_classes.groups"),
+        ("short", r"size mismatch for shared_classes.groups: \[12\], not \[13\]"),
+        ("gap", r"(?s)8 shared classes do not fit.*each of its 13 answers"),
+        ("more", r"does not hold what config.json declares, shared_classes.others"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(tmp_path, broken, message):
     learner = _learner()
     learner.shared_classes = SharedClasses(TRUE, SIZES)
     learner.save_pretrained(tmp_path)
@@ -322,7 +330,10 @@ def test_groups_that_do_not_fit_are_refused(tmp_path, broken):
     if broken == "more":
         tensors["shared_classes.others"] = groups.clone()
     save_file(tensors, tmp_path / "hf_free.safetensors")
-    with pytest.raises(LearnerError, match=r"(?s)8 shared classes do not fit.*each of its 13 answers"):
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["hf_free_files"]  # else only the file's SHA-256 would be looked at
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(LearnerError, match=message):
         MetaLearner.from_pretrained(tmp_path)
 
 

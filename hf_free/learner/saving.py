@@ -259,7 +259,8 @@ def _check_widths(spec: LearnerSpec, width: int, source: str) -> None:
     derived = outputs + joined
     if inputs != width or derived != spec.feature_dim:
         raise LearnerError(
-            f"{source}: {CONFIG} says feature_dim {spec.feature_dim} and a projection of {inputs} features",
+            f"{source}: {CONFIG} says feature_dim {spec.feature_dim} with a projection of {inputs} features and "
+            f"{spec.shared_classes or 0} shared_classes",
             allowed=f"{derived} and {width}: backbone {spec.config.backbone} gives {width} features",
             action="save or push the learner again",
         )
