@@ -43,10 +43,12 @@ def addressed_copy(folder: Path, repo_id: str) -> Iterator[Path]:
     A card that is there keeps its text, edits by hand included; only its placeholder is filled in.
     """
     from hf_free.card import PLACEHOLDER, write_card
+    from hf_free.learner.one_step import finish_saving
 
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "learner"
         shutil.copytree(folder, copy)
+        finish_saving(copy)  # a save that was killed is completed in the copy
         config, card = copy / "config.json", copy / "README.md"
         if card.is_file():
             card.write_text(card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id), encoding="utf-8")
