@@ -22,6 +22,7 @@ from hf_free.errors import ConfigError
 from hf_free.learner.answer_storage import store_logits
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.precision import fitting_precision
 from hf_free.licences import listed
 from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
@@ -130,6 +131,7 @@ class ContinuedSheet(AnswerSheet):
         learner = self.elder.learner
         if not self.elder_width:
             return sheet
+        precision = fitting_precision(learner, precision)
         for first in range(0, len(images), batch):
             part = images[first : first + batch].to(learner.device).float() / 255
             with precision.autocast(learner.device):

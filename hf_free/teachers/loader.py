@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hf_free.device import free_memory, is_out_of_memory
+from hf_free.device import MAX_DEVIATION, Precision, deviation, free_memory, is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.source import local_files, read_config, weights_name
-from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
+from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, TeacherRecord, normalization_census, weight_bytes
 from hf_free.teachers.weights import check_finite, check_header, has_other_names, load_weights, read_header
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ _FILES = ("config.json", "model.safetensors")
 _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
 
+_MAX_DIFFERENCE = 0.01
+"""Share by which answers about an image alone may differ from those in a batch; timm's families differ by 0.00014."""
+
 
 def load_teacher(
     reference: TeacherReference,
@@ -36,6 +39,7 @@ def load_teacher(
     cache_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
     snapshot: Snapshot | None = None,
+    precision: Precision | None = None,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
@@ -45,6 +49,7 @@ def load_teacher(
         cache_dir: Folder of the download cache.
         device: Where the teacher computes.
         snapshot: Its files, if they have been fetched already.
+        precision: What it will be computed in, see `try_out`.
 
     Raises:
         HubError: files that cannot be had.
@@ -52,7 +57,7 @@ def load_teacher(
             that needs more memory than there is.
     """
     try:
-        return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot)
+        return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot, precision)
     except (HfFreeError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
@@ -65,6 +70,7 @@ def _load_teacher(
     cache_dir: str | Path | None,
     device: torch.device,
     snapshot: Snapshot | None,
+    precision: Precision | None,
 ) -> Teacher:
     from hf_free.hub.client import fetch_snapshot
 
@@ -94,7 +100,7 @@ def _load_teacher(
         gated=snapshot.gated,
         sha256=dict(snapshot.sha256),
     )
-    return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device))
+    return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device), precision)
 
 
 def read_record(
@@ -160,20 +166,23 @@ def save_teacher(
     save_file(tensors, Path(folder) / "model.safetensors", {"format": "pt"})
 
 
-def try_out(teacher: Teacher) -> Teacher:
+def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
     """Ask a teacher about four noise images, so that one that cannot answer is found before training.
 
+    One whose answers in bf16 are others than in fp32 is computed in fp32 from then on; its record says so.
+
+    Args:
+        teacher: Whom to ask.
+        precision: What it will be computed in; None takes what suits its device.
+
     Raises:
-        TeacherError: answers of a wrong shape, NaN or infinite answers, or one answer for every image.
+        TeacherError: answers of a wrong shape, NaN or infinite answers, one answer for every image, or answers that
+            depend on what other images are asked about with it.
     """
     record, name = teacher.record, teacher.record.reference
     generator = torch.Generator().manual_seed(0)
     images = torch.rand((4, *record.input_size), generator=generator).to(teacher.device)
-    try:
-        with torch.no_grad():
-            logits, features = teacher(images)
-    except _BUILD_ERRORS as error:
-        raise TeacherError(f"{name} cannot answer about images of {record.input_size}: {_short(error)}") from error
+    logits, features = _asked(teacher, images)
     if logits.shape != (4, record.num_classes) or features.shape != (4, record.num_features):
         raise TeacherError(f"{name} answers {tuple(logits.shape)} for 4 images and {record.num_classes} classes")
     if not torch.isfinite(logits).all() or not torch.isfinite(features).all():
@@ -181,6 +190,55 @@ def try_out(teacher: Teacher) -> Teacher:
     if torch.equal(logits, logits[:1].expand_as(logits)):
         problem = f"{name} has a constant output"
         raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
+    _check_alone(teacher, images, logits)
+    return _choose_precision(teacher, images, precision or Precision.choose("auto", teacher.device))
+
+
+def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
+    """The teacher's answers in fp32.
+
+    Raises:
+        TeacherError: it has none, with the reason and `how` it was asked.
+    """
+    name, size = teacher.record.reference, teacher.record.input_size
+    try:
+        with torch.no_grad(), Precision(None).autocast(teacher.device):
+            return teacher(images)
+    except _BUILD_ERRORS as error:
+        raise TeacherError(f"{name} cannot answer about images of {size}{how}: {_short(error)}") from error
+
+
+def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
+    """Refuse answers that depend on an image's mates in the batch, or on its layout in memory.
+
+    Networks with BatchNorm that keeps no running statistics, for instance, answer by the batch.
+    """
+    alone = images[:1].contiguous(memory_format=torch.channels_last)
+    if deviation(_asked(teacher, alone, ", laid out channels-last").logits, logits[:1]) <= _MAX_DIFFERENCE:
+        return
+    in_rows = deviation(_asked(teacher, images[:1]).logits, logits[:1]) <= _MAX_DIFFERENCE
+    what = "its layout in memory" if in_rows else "what other images are asked about with it"
+    raise UnfitTeacherError(
+        f"{teacher.record.reference} answers about an image by {what}",
+        allowed="networks that answer about each image by itself",
+        action="leave this teacher out, or give its BatchNorm layers running statistics",
+    )
+
+
+def _choose_precision(teacher: Teacher, images: Tensor, precision: Precision) -> Teacher:
+    """Have a teacher computed in fp32 whose answers in `precision` are others, or that cannot answer so."""
+    try:
+        found = precision.deviation(teacher.logits, images)
+    except _BUILD_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        problem = f"it cannot answer in {precision.name} ({_short(error)})"
+    else:
+        if found <= MAX_DEVIATION:
+            return teacher
+        problem = f"in {precision.name} its answers are off by {found:.0%} (at most {MAX_DEVIATION:.0%} is rounding)"
+    notes = (*teacher.record.notes, f"{problem}: it is computed in fp32")
+    teacher.record = replace(teacher.record, fp32_only=True, notes=notes)
     return teacher
 
 
