@@ -17,14 +17,20 @@ from hf_free.device import MAX_DEVIATION, Precision, deviation, free_memory, is_
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
-from hf_free.teachers.source import local_files, read_config, weights_name
+from hf_free.teachers.source import FILES, check_no_pointers, is_single_file, local_files, read_config, weights_name
 from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, TeacherRecord, normalization_census, weight_bytes
-from hf_free.teachers.weights import check_finite, check_header, has_other_names, load_weights, read_header
+from hf_free.teachers.weights import (
+    check_finite,
+    check_header,
+    has_other_names,
+    load_weights,
+    read_header,
+    shared_prefix,
+)
 
 if TYPE_CHECKING:
     from hf_free.hub.client import Snapshot
 
-_FILES = ("config.json", "model.safetensors")
 _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
 
@@ -33,7 +39,7 @@ _MAX_DIFFERENCE = 0.01
 
 
 def load_teacher(
-    reference: TeacherReference,
+    reference: TeacherReference | str | Path,
     *,
     token: str | None = None,
     cache_dir: str | Path | None = None,
@@ -44,7 +50,7 @@ def load_teacher(
     """Fetch, check and build the teacher a reference names.
 
     Args:
-        reference: Hub repository or local folder in timm's layout.
+        reference: Hub repository or local folder in timm's layout; a text is read by `TeacherReference.parse`.
         token: Hub token.
         cache_dir: Folder of the download cache.
         device: Where the teacher computes.
@@ -52,10 +58,13 @@ def load_teacher(
         precision: What it will be computed in, see `try_out`.
 
     Raises:
+        TeacherReferenceError: a text that names no teacher.
         HubError: files that cannot be had.
         TeacherError: a checkpoint that cannot serve as a teacher, with the reason; an `UnfitTeacherError` for one
             that needs more memory than there is.
     """
+    if not isinstance(reference, TeacherReference):
+        reference = TeacherReference.parse(str(reference))
     try:
         return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot, precision)
     except (HfFreeError, MemoryError, RuntimeError) as error:
@@ -81,15 +90,18 @@ def _load_teacher(
         snapshot = local_files(reference)
     else:
         snapshot = fetch_snapshot(
-            reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
+            reference.location, revision=reference.revision, required=FILES, token=token, cache_dir=cache_dir
         )
+    weights = snapshot.folder / weights_name(reference)
+    check_no_pointers([weights] if is_single_file(reference) else [snapshot.folder / FILES[0], weights], name)
     spec = check_config(read_config(reference, snapshot.folder), name)
     _check_given_names(reference, spec, name)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
-    weights = snapshot.folder / weights_name(reference)
     _check_memory(weights, device, name)
-    network, weight_dtype = _load_network(spec, weights, name, mapped=in_cache)
+    network, weight_dtype, prefix = _load_network(spec, weights, name, mapped=in_cache)
+    if prefix:
+        spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
     record = _record(network, spec, name, weight_dtype)
     record = replace(
         record,
@@ -104,7 +116,7 @@ def _load_teacher(
 
 
 def read_record(
-    reference: TeacherReference, *, token: str | None = None, cache_dir: str | Path | None = None
+    reference: TeacherReference | str | Path, *, token: str | None = None, cache_dir: str | Path | None = None
 ) -> TeacherRecord:
     """Everything about a teacher but the teacher; raises what `load_teacher` raises."""
     return load_teacher(reference, token=token, cache_dir=cache_dir).record
@@ -161,8 +173,12 @@ def save_teacher(
         config["label_names"] = list(label_names)
     Path(folder).mkdir(parents=True, exist_ok=True)
     save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
-    # Some networks (CoaT) hold a tensor under several names, which timm's own way of saving refuses.
-    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
+    # saving refuses both.
+    tensors = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     save_file(tensors, Path(folder) / "model.safetensors", {"format": "pt"})
 
 
@@ -267,19 +283,25 @@ def _check_memory(weights: Path, device: torch.device, name: str) -> None:
             )
 
 
-def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str]:
-    """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
-    header, blank = read_header(weights, name), _build(spec, name, "meta")
+def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str, str]:
+    """Compare the file with a network that takes no memory first, then build and load.
+
+    Returns:
+        The network, the weights' type, and what all names in the file began with that was taken off.
+    """
+    stored, blank = read_header(weights, name), _build(spec, name, "meta")
+    prefix = shared_prefix(stored, blank)
+    header = {key.removeprefix(prefix): value for key, value in stored.items()}
     try:
         check_header(header, blank, spec.num_classes, name, weights.name)
     except TeacherError:
         may_fit = has_other_names(header, blank) and _has_as_many_numbers(header, blank)
-        network = _load_as_timm_does(spec, weights, name) if may_fit else None
+        network = _load_as_timm_does(spec, weights, name, prefix) if may_fit else None
         if network is None:
             raise
-        return network, str(next(network.parameters()).dtype).removeprefix("torch.")
+        return network, str(next(network.parameters()).dtype).removeprefix("torch."), prefix
     network = _build(spec, name, "cpu")
-    return network, load_weights(weights, network, name, mapped=mapped)
+    return network, load_weights(weights, network, name, mapped=mapped, prefix=prefix), prefix
 
 
 def _has_as_many_numbers(header: Mapping[str, tuple[tuple[int, ...], str]], network: nn.Module) -> bool:
@@ -291,7 +313,7 @@ def _has_as_many_numbers(header: Mapping[str, tuple[tuple[int, ...], str]], netw
     return 2 * held >= sum(tensor.numel() for tensor in network.parameters())
 
 
-def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str) -> nn.Module | None:
+def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str, prefix: str) -> nn.Module | None:
     """Load tensors with the names of an older timm through the architecture's own filter (`checkpoint_filter_fn`).
 
     timm applies it in `load_pretrained`, to which a model factory hands the tensors of `pretrained_cfg`; None where
@@ -300,7 +322,7 @@ def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str) -> nn.Module
     Raises:
         UnfitTeacherError: a weight that is not finite.
     """
-    tensors = load_file(weights)
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in load_file(weights).items()}
     try:
         network = _build(spec, name, "cpu", tensors)
     except TeacherError:
