@@ -66,7 +66,7 @@ class Precision:
         """The context to compute in; fp32 stays fp32 inside another one, too."""
         return torch.autocast(device.type, self.dtype, enabled=self.dtype is not None)
 
-    def deviation(self, answer: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    def deviation(self, answer: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor | None = None) -> float:
         """By how much a network's answers differ as they are computed in a run from those in fp32.
 
         Some processors compute some layers wrongly in bf16, silently (torch 2.14 on CPUs with AMX: convolutions whose
@@ -75,6 +75,7 @@ class Precision:
         Args:
             answer: Images (B, C, H, W) -> answers (B, n), of which a shift of a row changes nothing.
             images: What it is asked about.
+            expected: Its answers in fp32; None asks for them.
 
         Returns:
             See `deviation`; 0 where this precision is fp32.
@@ -82,8 +83,9 @@ class Precision:
         if self.dtype is None:
             return 0.0
         with torch.no_grad():
-            with Precision(None).autocast(images.device):
-                expected = answer(images)
+            if expected is None:
+                with Precision(None).autocast(images.device):
+                    expected = answer(images)
             with self.autocast(images.device):
                 found = answer(self.layout(images))
         return deviation(found, expected)

@@ -12,6 +12,7 @@ import torch
 from pico import KINDS, pico_folder, pico_network, pico_run, pico_teacher
 from torch import Tensor, nn
 
+from hf_free.backbones.conv4 import Conv4
 from hf_free.config import FiveConfig, FreeConfig, LearnerConfig
 from hf_free.device import MAX_DEVIATION, Precision, deviation
 from hf_free.errors import TeacherError, UnfitTeacherError
@@ -110,6 +111,20 @@ def test_a_pool_asks_and_inverts_it_in_fp32(caplog):
         teacher.record = replace(teacher.record, fp32_only=True)
         found.append(five.outer_step([(0, teacher)])[1])
     assert found[0] == pytest.approx(found[1], rel=0.02)
+
+
+def test_a_teacher_that_left_memory_comes_back_in_fp32(tmp_path, monkeypatch):
+    folders = [str(pico_folder(tmp_path / name, "conv4", seed=seed)) for seed, name in enumerate("ab")]
+    features = Conv4.forward_features  # a processor that computes all of them wrongly
+    monkeypatch.setattr(Conv4, "forward_features", lambda self, x: features(self, wrong_in_bf16(x)))
+    size = TeacherPool(folders[:1], precision=BF16).records[0].weight_bytes
+    pool, images = TeacherPool(folders, budget=size, precision=BF16), torch.rand(3, 3, 32, 32)
+    for index in (0, 1, 0):
+        assert pool.loaded_bytes == size, "one at a time"
+        assert pool[index].record.fp32_only
+        with BF16.autocast(CPU):
+            found = pool[index].logits(images)
+        torch.testing.assert_close(found, pico_teacher("conv4", seed=index).logits(images))
 
 
 # ---- an image's mates and its layout

@@ -207,7 +207,7 @@ def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
         problem = f"{name} has a constant output"
         raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
     _check_alone(teacher, images, logits)
-    return _choose_precision(teacher, images, precision or Precision.choose("auto", teacher.device))
+    return _choose_precision(teacher, images, logits, precision or Precision.choose("auto", teacher.device))
 
 
 def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
@@ -241,10 +241,10 @@ def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
     )
 
 
-def _choose_precision(teacher: Teacher, images: Tensor, precision: Precision) -> Teacher:
+def _choose_precision(teacher: Teacher, images: Tensor, logits: Tensor, precision: Precision) -> Teacher:
     """Have a teacher computed in fp32 whose answers in `precision` are others, or that cannot answer so."""
     try:
-        found = precision.deviation(teacher.logits, images)
+        found = precision.deviation(teacher.logits, images, logits)
     except _BUILD_ERRORS as error:
         if is_out_of_memory(error):
             raise

@@ -169,7 +169,8 @@ class TeacherPool(Sequence[Teacher]):
         with self._lock:
             if index not in self._loaded:
                 self._make_room(self.records[index].weight_bytes)
-                teacher = self._load(self._references[index])
+                # what it is computed in was found out when it was first loaded, and stands in the record
+                teacher = self._load(self._references[index], precision=Precision())
                 _check_unchanged(teacher.record, self.records[index])
                 teacher.record = self.records[index]
                 self._loaded[index] = teacher
@@ -193,7 +194,7 @@ class TeacherPool(Sequence[Teacher]):
         if isinstance(reference, HfFreeError):
             raise reference
         snapshot = None if reference.is_local else prefetcher.snapshot(reference, fail_early=strict)
-        teacher = self._load(reference, snapshot)
+        teacher = self._load(reference, snapshot, precision=self._precision)
         teacher.record = record = replace(teacher.record, reference=text)
         if expected is not None:
             _check_unchanged(record, expected)
@@ -210,14 +211,16 @@ class TeacherPool(Sequence[Teacher]):
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
 
-    def _load(self, reference: TeacherReference, snapshot: Snapshot | None = None) -> Teacher:
+    def _load(
+        self, reference: TeacherReference, snapshot: Snapshot | None = None, *, precision: Precision | None
+    ) -> Teacher:
         return load_teacher(
             reference,
             token=self._token,
             cache_dir=self._cache_dir,
             device=self._device,
             snapshot=snapshot,
-            precision=self._precision,
+            precision=precision,
         )
 
     def _make_room(self, needed: int) -> None:
