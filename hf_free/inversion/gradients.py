@@ -2,7 +2,7 @@
 
 A teacher whose BatchNorm variances are lost has losses of 10^10 and gradients to match: added as they are, the
 meta-generator follows that teacher alone, and Adam's running mean of squares leaves nothing of the others' gradients
-for a thousand steps to come. Healthy teachers' gradients are left as they are, to the bit.
+for a thousand steps to come. Gradients within `MAX_RATIO` of the usual are left as they are, to the bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 MAX_RATIO = 10.0
-"""Times the median norm from which a gradient is no longer taken as it is."""
+"""Times the median norm from which a gradient is no longer taken as it is. In a pool of 18 trained networks of six kinds
+15 were at 0.2 to 9 times; the three MobileNets, which are hard to invert, at 3 to 58. A Conv-4 that lost the variances of
+one layer was at 35 to 190, one that lost all at 10^8."""
 
 WINDOW = 64
 """Norms of earlier steps that the median is taken over as well: a step may hold one teacher, or sick ones only."""
