@@ -148,7 +148,9 @@ class Five:
             return
         self._noted.add(reference)
         what = (
-            "is left out: it is not finite" if not scale else f"is {1 / scale:.3g} times the usual and made as small"
+            "is left out: it is not finite"
+            if not scale
+            else f"is {1 / scale:.3g} times the usual and counts as a usual one"
         )
         logger.warning("the gradient of %s %s; hf-free inspect --measure says more", reference, what)
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 MAX_RATIO = 10.0
-"""Times the median norm from which a gradient is no longer taken as it is. In a pool of 18 trained networks of six kinds
-15 were at 0.2 to 9 times; the three MobileNets, which are hard to invert, at 3 to 58. A Conv-4 that lost the variances of
-one layer was at 35 to 190, one that lost all at 10^8."""
+"""Times the median norm from which a gradient is no longer taken as it is. In a pool of 18 trained networks of six
+kinds 15 were at 0.2 to 9 times; the three MobileNets, which are hard to invert, at 3 to 58. A Conv-4 that lost the
+variances of one layer was at 35 to 190, one that lost all at 10^8."""
 
 WINDOW = 64
 """Norms of earlier steps that the median is taken over as well: a step may hold one teacher, or sick ones only."""
