@@ -129,18 +129,21 @@ class Five:
     def _follow(self, found: Sequence[tuple[str, list[Tensor], dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
         """Move the meta-generator by teachers' gradients, made comparable; the loss terms of those that took part."""
         norms = [joint_norm(own) for _, own, _ in found]
-        # a checkpoint keeps them there; an optimiser that is born anew each step knows none
-        past = self.optimizer.param_groups[0].get("teacher_norms", [])
+        past = [] if "outer_optimizer_reborn" in self.defects else self._past_norms()
         gradients, taken = [torch.zeros_like(p) for p in self.generator.parameters()], []
         for (reference, own, terms), norm, scale in zip(found, norms, comparable_scales(norms, past), strict=True):
             self._note_gradient(reference, norm, scale)
             if scale:
                 torch._foreach_add_(gradients, own if scale == 1 else torch._foreach_mul(own, scale))
                 taken.append(terms)
-        self.optimizer.param_groups[0]["teacher_norms"] = [*past, *filter(math.isfinite, norms)][-WINDOW:]
+        past[:] = [*past, *filter(math.isfinite, norms)][-WINDOW:]
         if taken:
             self._apply_outer(gradients)
         return taken
+
+    def _past_norms(self) -> list[float]:
+        """Norms of earlier steps, kept with the optimiser's own memory and so in checkpoints."""
+        return self.optimizer.param_groups[0].setdefault("teacher_norms", [])
 
     def _note_gradient(self, reference: str, norm: float, scale: float) -> None:
         """Say once of a teacher that its gradient is no longer taken as it is."""
