@@ -28,7 +28,9 @@ MAX_FAILURES = 5
 def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState, elder: Elder | None) -> None:
     """Say which teachers are left out or known already, and what there is to know of licences and names."""
     licences = licence_notes([(record.reference, record.license) for record in pool.records])
-    for note in [*licences, *privacy_notes(pool.records, config.hub), *notes_on_elder(elder, pool.records)]:
+    in_fp32 = [f"{r.reference}: {r.notes[-1]}" for r in pool.records if r.fp32_only]
+    notes_on_privacy = privacy_notes(pool.records, config.hub)
+    for note in [*licences, *notes_on_privacy, *notes_on_elder(elder, pool.records), *in_fp32]:
         logger.warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,9 @@ from hf_free.errors import ConfigError, RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
 from hf_free.learner.elder import Elder, notes_on_elder
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.network import build_backbone, check_takes_pictures, check_timm_start
+from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.licences import licence_notes, listed
 from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
@@ -141,6 +144,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
     device = choose_device(config.trainer.device)
     elder, config = Elder.load(config, token=token)
     load_validation(config, token)
+    precision = Precision.choose(config.trainer.mixed_precision, device)
     hub = config.hub
     with FetchProgress(console) as fetching:
         pool = TeacherPool(
@@ -150,6 +154,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             cache_dir=hub.cache_dir,
             strict=True,
             fetched=fetching.show,
+            precision=precision if device.type == "cpu" else Precision(),  # a plan's teachers are on the CPU
         )
     if len(pool) < config.least_teachers:
         reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
@@ -166,13 +171,14 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         steps=steps,
         max_minutes=config.trainer.max_minutes,
         device=str(device),
-        mixed_precision=Precision.choose(config.trainer.mixed_precision, device).name,
+        mixed_precision=precision.name,
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
         notes=(
             *notes_on_elder(elder, pool.records),
             *_notes_on_teachers(config, pool.records),
             *_notes_on_distillation(config, pool.records),
+            *_notes_on_precision(config, precision, device),
             *_notes_on_run(config),
         ),
     )
@@ -224,6 +230,16 @@ def _notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> 
     if len(large) == len(records):
         return [f"nothing is distilled at all: every teacher has more than bell.n_way={n_way} classes; {way_out}"]
     return [f"more than bell.n_way={n_way} classes: {listed(large)}; nothing is distilled from them, {way_out}"]
+
+
+def _notes_on_precision(config: FreeConfig, precision: Precision, device: torch.device) -> list[str]:
+    """Whether the learner will be computed in another precision than the run."""
+    if config.continues_learner:
+        return []
+    with torch.random.fork_rng(devices=[]):
+        learner = MetaLearner(replace(config.learner, init_from=None)).to(device)
+    is_fitting = fitting_precision(learner, precision) == precision
+    return [] if is_fitting else [FP32_NOTE.format(precision=precision.name)]
 
 
 def _notes_on_run(config: FreeConfig) -> list[str]:

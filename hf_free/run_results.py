@@ -97,6 +97,8 @@ def run_record(
     device: torch.device,
     precision: Precision,
     chosen: str,
+    *,
+    learner_precision: Precision | None = None,
 ) -> dict[str, Any]:
     """The learner's provenance: what goes into the `hf_free` block of config.json and into the card.
 
@@ -107,6 +109,7 @@ def run_record(
         device: Where it ran.
         precision: Autocast type.
         chosen: What the published state was chosen on.
+        learner_precision: The learner's, see `hf_free.learner.precision`; None: the same.
     """
     import timm
 
@@ -135,6 +138,7 @@ def run_record(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
             "mixed_precision": precision.name,
+            "learner_precision": (learner_precision or precision).name,
         },
         "versions": {
             "hf_free": __version__,

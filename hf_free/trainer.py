@@ -30,6 +30,7 @@ from hf_free.learner.damping import learn_damping
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.learner.relevance import embed_recovered, learn_relevance
 from hf_free.learner.shared_classes import learn_shared_classes
 from hf_free.leaving_out import (
@@ -114,6 +115,7 @@ def train(
             strict=True,
             fetched=fetching.show,
             meanwhile=None if resume else warm_up.step,
+            precision=precision,
         )
     note_teachers(pool, config, state, elder)
     check_enough(pool, state, config)
@@ -126,7 +128,8 @@ def train(
     five = warm_up.five
     if config.trainer.compile:
         _compile(five, learner, config, device)
-    bell = _make_bell(config, learner, pool, sheet, precision)
+    fitting = _fitting_precision(learner, precision)
+    bell = _make_bell(config, learner, pool, sheet, fitting)
     memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
     judge = make_judge(config, learner, bell, held_out, validation)
     accelerator.prepare(learner, five.generator, *bell.modules().values(), five.optimizer, bell.optimizer)
@@ -192,7 +195,10 @@ def train(
     learner.damping = learn_damping(recovered[0], config.bell.damping) if config.bell.damping else None
     learner.to(device)
     known = known_teachers(elder, pool.records, sheet, without=gone)
-    learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
+    learner.record = (
+        run_record(config, known, state, device, precision, chosen_on(judge, state), learner_precision=fitting)
+        | learner.record
+    )
     write_learner(run, learner, with_generator=config.hub.push_generator)
     return learner
 
@@ -259,6 +265,14 @@ def _teachers_colours(pool: TeacherPool, channels: int) -> tuple[list[float], li
         return [0.5] * channels, [0.25] * channels
     means, deviations = zip(*colours, strict=True)
     return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
+
+
+def _fitting_precision(learner: MetaLearner, precision: Precision) -> Precision:
+    """See `fitting_precision`; a run says so where it is another one."""
+    fitting = fitting_precision(learner, precision)
+    if fitting != precision:
+        logging.getLogger(__name__).warning(FP32_NOTE.format(precision=precision.name))
+    return fitting
 
 
 def _make_bell(

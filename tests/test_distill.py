@@ -71,7 +71,7 @@ def test_answers_are_the_teachers_logits_column_by_column():
             assert torch.allclose(row[sheet.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_answers_that_are_no_numbers_count_as_not_given(value):
     good, bad = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (0, 1))
     pool = TeacherPool.from_teachers([good, bad])

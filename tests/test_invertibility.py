@@ -62,6 +62,13 @@ def test_measurement_leaves_random_numbers_alone_and_repeats():
         ({"recognised": 0.29}, "poor"),
         ({"loss": math.nan}, "poor"),
         ({"statistics": None}, "fair"),
+        ({"loss": math.log(10) + 0.01}, "fair"),
+        ({"statistics": 1.01}, "fair"),
+        ({"statistics": 10.1}, "poor"),
+        ({"statistics": math.nan}, "poor"),
+        ({"statistics": math.inf}, "poor"),
+        ({"loss": 8.11, "recognised": 0.96, "statistics": 25_000.0}, "poor"),
+        ({"loss": 2.3, "statistics": None}, "fair"),
     ],
 )
 def test_verdicts(changes, verdict):
@@ -70,6 +77,14 @@ def test_verdicts(changes, verdict):
     values = found.to_dict()
     json.dumps(values, allow_nan=False)
     assert values["verdict"] == verdict
+
+
+@pytest.mark.parametrize("layers", [slice(-1, None), slice(None)])
+def test_a_teacher_without_its_variances_is_poor(layers):
+    teacher = pico_teacher("conv4", num_classes=3, size=16)
+    for layer in teacher.batchnorm_layers()[layers]:
+        layer.running_var.zero_()
+    assert measure_invertibility(teacher, **SMALL).verdict == "poor"
 
 
 def test_inspect_measures_on_request(tmp_path, capsys, monkeypatch):

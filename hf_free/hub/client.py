@@ -299,7 +299,7 @@ def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: Rep
 def _license_of_card(path: Path) -> str | None:
     """The licence in the metadata of a card on disk."""
     try:
-        match = re.match(r"\s*---\s*\n(.*?)\n---", path.read_text(encoding="utf-8"), re.DOTALL)
+        match = re.match(r"\s*---\s*\n(.*?)\n---", path.read_text(encoding="utf-8-sig"), re.DOTALL)
         metadata = yaml.safe_load(match.group(1)) if match else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None

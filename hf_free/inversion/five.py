@@ -9,6 +9,8 @@ released FREE code takes the last step's gradient only and makes a new Adam for 
 from __future__ import annotations
 
 import copy
+import logging
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from hf_free.device import Precision, is_out_of_memory
 from hf_free.errors import RunError
 from hf_free.inversion.canvas import draw_canvases, give_to_classes
 from hf_free.inversion.generator import MetaGenerator
+from hf_free.inversion.gradients import WINDOW, comparable_scales, joint_norm
 from hf_free.inversion.losses import (
     canvas_distance,
     cross_entropy,
@@ -35,6 +38,8 @@ from hf_free.inversion.statistics import collected_distances
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
 from hf_free.memory_order import keep_memory_order
 from hf_free.teachers.teacher import Teacher
+
+logger = logging.getLogger(__name__)
 
 BETAS = (0.5, 0.999)
 """Adam's betas for generator and latents (FREE, Fast-Datafree)."""
@@ -86,6 +91,7 @@ class Five:
         self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._fast = copy.deepcopy(self.generator)
         self.optimizer = self._outer_optimizer()
+        self._noted: set[str] = set()
 
     def compile(self) -> None:
         """Have torch.compile compile the generator of the inner loop; its first steps take a minute then."""
@@ -106,24 +112,51 @@ class Five:
 
         Returns:
             The tasks, and the mean loss terms at the last inner step, without those of teachers gone wrong. A teacher
-            that needs more memory than there is gives a task without pictures, with the problem in its health.
+            that needs more memory than there is gives a task without pictures, with the problem in its health. Of the
+            teachers' gradients see `hf_free.inversion.gradients`.
         """
-        gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
-        tasks, logged = [], []
+        tasks, found = [], []
         for index, teacher in teachers:
             own = [torch.zeros_like(p) for p in self.generator.parameters()]
             task, terms = self._recover(teacher, index, student, own, lender)
             tasks.append(task)
-            if task.health.problem is None and all(
-                bool(torch.isfinite(g).all()) for g in own
-            ):  # a teacher gone wrong must not poison the others
-                torch._foreach_add_(gradients, own)
-                logged.append(terms)
-        if logged:
-            self._apply_outer(gradients)
+            if task.health.problem is None:
+                found.append((task.reference, own, terms))
+        logged = self._follow(found)
         names = {name for terms in logged for name in terms}
         means = {n: torch.stack([terms[n] for terms in logged if n in terms]).mean().item() for n in sorted(names)}
         return tasks, means
+
+    def _follow(self, found: Sequence[tuple[str, list[Tensor], dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
+        """Move the meta-generator by teachers' gradients, made comparable; the loss terms of those that took part."""
+        norms = [joint_norm(own) for _, own, _ in found]
+        past = [] if "outer_optimizer_reborn" in self.defects else self._past_norms()
+        gradients, taken = [torch.zeros_like(p) for p in self.generator.parameters()], []
+        for (reference, own, terms), norm, scale in zip(found, norms, comparable_scales(norms, past), strict=True):
+            self._note_gradient(reference, norm, scale)
+            if scale:
+                torch._foreach_add_(gradients, own if scale == 1 else torch._foreach_mul(own, scale))
+                taken.append(terms)
+        past[:] = [*past, *filter(math.isfinite, norms)][-WINDOW:]
+        if taken:
+            self._apply_outer(gradients)
+        return taken
+
+    def _past_norms(self) -> list[float]:
+        """Norms of earlier steps, kept with the optimiser's own memory and so in checkpoints."""
+        return self.optimizer.param_groups[0].setdefault("teacher_norms", [])
+
+    def _note_gradient(self, reference: str, norm: float, scale: float) -> None:
+        """Say once of a teacher that its gradient is no longer taken as it is."""
+        if scale == 1 or reference in self._noted:
+            return
+        self._noted.add(reference)
+        what = (
+            "is left out: it is not finite"
+            if not scale
+            else f"is {1 / scale:.3g} times the usual and counts as a usual one"
+        )
+        logger.warning("the gradient of %s %s; hf-free inspect --measure says more", reference, what)
 
     def _recover(
         self, teacher: Teacher, index: int, student: Student | None, gradients: list[Tensor], lender: Teacher | None

@@ -19,13 +19,18 @@ GOOD, FAIR = 0.8, 0.3
 docs/experiments.md): those above the first had 89 to 100 % after 20 steps, those between the two 95 to 100 %, the one
 below 74 %."""
 
+NEAR, FAR = 1.0, 10.0
+"""BatchNorm distances above which a verdict is `fair` at best or `poor`. 1 is a stored deviation in every channel; the
+22 real teachers were at 0.03 to 0.23. Far beyond it, the statistics are not those of the pictures that a network was
+trained on: with its variances lost a teacher may recognise 96 % at a distance of 25,000."""
+
 MAX_SIZE = 64
 """Pixels a side of the pictures at most. A larger teacher gets them enlarged, as it does in a run, whose pictures are
 the learner's size; at 224 pixels the measurement would take minutes instead of seconds."""
 
 LEGEND = (
-    f"good: {GOOD:.0%} or more recognised, with BatchNorm statistics to go by; fair: {FAIR:.0%} or more, or without "
-    "such statistics. "
+    f"good: {GOOD:.0%} or more recognised, a loss below chance, BatchNorm statistics to go by and at most {NEAR:g} "
+    f"away; fair: {FAIR:.0%} or more, and no such statistics or up to {FAR:g} away. "
     "Loss: cross-entropy in nats. Diversity: distance of pictures of one class, to compare networks of one kind by. "
     "BatchNorm distance: 0 is the statistics of the training pictures."
 )
@@ -57,13 +62,17 @@ class Invertibility:
 
     @property
     def verdict(self) -> Verdict:
-        """`good`, `fair` or `poor`, by the share of recognised pictures.
+        """`good`, `fair` or `poor`, by the share of recognised pictures, the loss and the statistics.
 
-        Without BatchNorm statistics it is `fair` at best: only its answers say what pictures are like.
+        Without BatchNorm statistics it is `fair` at best: only its answers say what pictures are like. So it is with
+        a loss above chance, where the pictures that are not recognised are held for others with certainty.
         """
-        if not math.isfinite(self.loss) or self.recognised < FAIR:
+        distance = math.inf if self.statistics is None else self.statistics
+        is_sick = self.statistics is not None and not distance <= FAR  # NaN is at most nothing
+        if not math.isfinite(self.loss) or self.recognised < FAIR or is_sick:
             return "poor"
-        return "good" if self.recognised >= GOOD and self.statistics is not None else "fair"
+        is_good = self.recognised >= GOOD and self.loss <= self.chance and distance <= NEAR
+        return "good" if is_good else "fair"
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement and its verdict as plain JSON types; numbers that are not finite are None."""

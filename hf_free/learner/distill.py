@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.device import Precision, is_out_of_memory
+from hf_free.learner.answer_storage import store_logits
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
@@ -54,6 +55,7 @@ class AnswerSheet:
     def ask(self, pool: TeacherPool, images: Tensor, precision: Precision, *, batch: int = 512) -> Tensor:
         """Show pictures (N, C, H, W) uint8 to every teacher -> logits (N, width) in fp16, on the CPU.
 
+        Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN.
         Teachers come one after the other, so that a pool larger than its budget is loaded once a call.
         """
         sheet = torch.empty(len(images), self.width, dtype=torch.float16)
@@ -82,9 +84,7 @@ class AnswerSheet:
                 logits = teacher.logits(seen)
             chosen = self.chosen[index]
             rows.append(logits if chosen is None else logits[:, chosen.to(logits.device)])
-        answers = torch.cat(rows).to("cpu", torch.float16)
-        answers[~answers.isfinite().all(1)] = torch.nan  # no answer is better than a wrong one
-        return answers
+        return store_logits(torch.cat(rows).float().cpu())
 
 
 class GroupedCentre(nn.Module):

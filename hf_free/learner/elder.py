@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from hf_free.config import FreeConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.errors import ConfigError
+from hf_free.learner.answer_storage import store_logits
 from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.precision import fitting_precision
 from hf_free.licences import listed
 from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
@@ -127,11 +129,16 @@ class ContinuedSheet(AnswerSheet):
         """Show pictures to every teacher of the pool, and to the old learner for those that are not in it."""
         sheet = super().ask(pool, images, precision, batch=batch)
         learner = self.elder.learner
+        if not self.elder_width:
+            return sheet
+        precision = fitting_precision(learner, precision)
         for first in range(0, len(images), batch):
             part = images[first : first + batch].to(learner.device).float() / 255
             with precision.autocast(learner.device):
                 answers = learner.raw_answers(precision.layout(part))
-            sheet[first : first + batch, self._elders_columns] = answers[:, self._elders_columns].to(sheet)
+            groups = answers.float().cpu().split(list(self.elder.sizes), 1)
+            stored = torch.cat([store_logits(group) for group in groups], 1)
+            sheet[first : first + batch, self._elders_columns] = stored[:, self._elders_columns]
         return sheet
 
     def grow(self, projection: nn.Linear) -> nn.Linear:

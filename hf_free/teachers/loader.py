@@ -13,46 +13,60 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hf_free.device import free_memory, is_out_of_memory
+from hf_free.device import MAX_DEVIATION, Precision, deviation, free_memory, is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
-from hf_free.teachers.source import local_files, read_config, weights_name
-from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
-from hf_free.teachers.weights import check_finite, check_header, has_other_names, load_weights, read_header
+from hf_free.teachers.source import FILES, check_no_pointers, is_single_file, local_files, read_config, weights_name
+from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, TeacherRecord, normalization_census, weight_bytes
+from hf_free.teachers.weights import (
+    check_finite,
+    check_header,
+    has_other_names,
+    load_weights,
+    read_header,
+    shared_prefix,
+)
 
 if TYPE_CHECKING:
     from hf_free.hub.client import Snapshot
 
-_FILES = ("config.json", "model.safetensors")
 _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
 
+_MAX_DIFFERENCE = 0.01
+"""Share by which answers about an image alone may differ from those in a batch; timm's families differ by 0.00014."""
+
 
 def load_teacher(
-    reference: TeacherReference,
+    reference: TeacherReference | str | Path,
     *,
     token: str | None = None,
     cache_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
     snapshot: Snapshot | None = None,
+    precision: Precision | None = None,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
     Args:
-        reference: Hub repository or local folder in timm's layout.
+        reference: Hub repository or local folder in timm's layout; a text is read by `TeacherReference.parse`.
         token: Hub token.
         cache_dir: Folder of the download cache.
         device: Where the teacher computes.
         snapshot: Its files, if they have been fetched already.
+        precision: What it will be computed in, see `try_out`.
 
     Raises:
+        TeacherReferenceError: a text that names no teacher.
         HubError: files that cannot be had.
         TeacherError: a checkpoint that cannot serve as a teacher, with the reason; an `UnfitTeacherError` for one
             that needs more memory than there is.
     """
+    if not isinstance(reference, TeacherReference):
+        reference = TeacherReference.parse(str(reference))
     try:
-        return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot)
+        return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot, precision)
     except (HfFreeError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
@@ -65,6 +79,7 @@ def _load_teacher(
     cache_dir: str | Path | None,
     device: torch.device,
     snapshot: Snapshot | None,
+    precision: Precision | None,
 ) -> Teacher:
     from hf_free.hub.client import fetch_snapshot
 
@@ -75,15 +90,18 @@ def _load_teacher(
         snapshot = local_files(reference)
     else:
         snapshot = fetch_snapshot(
-            reference.location, revision=reference.revision, required=_FILES, token=token, cache_dir=cache_dir
+            reference.location, revision=reference.revision, required=FILES, token=token, cache_dir=cache_dir
         )
+    weights = snapshot.folder / weights_name(reference)
+    check_no_pointers([weights] if is_single_file(reference) else [snapshot.folder / FILES[0], weights], name)
     spec = check_config(read_config(reference, snapshot.folder), name)
     _check_given_names(reference, spec, name)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
-    weights = snapshot.folder / weights_name(reference)
     _check_memory(weights, device, name)
-    network, weight_dtype = _load_network(spec, weights, name, mapped=in_cache)
+    network, weight_dtype, prefix = _load_network(spec, weights, name, mapped=in_cache)
+    if prefix:
+        spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
     record = _record(network, spec, name, weight_dtype)
     record = replace(
         record,
@@ -94,11 +112,11 @@ def _load_teacher(
         gated=snapshot.gated,
         sha256=dict(snapshot.sha256),
     )
-    return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device))
+    return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device), precision)
 
 
 def read_record(
-    reference: TeacherReference, *, token: str | None = None, cache_dir: str | Path | None = None
+    reference: TeacherReference | str | Path, *, token: str | None = None, cache_dir: str | Path | None = None
 ) -> TeacherRecord:
     """Everything about a teacher but the teacher; raises what `load_teacher` raises."""
     return load_teacher(reference, token=token, cache_dir=cache_dir).record
@@ -155,25 +173,32 @@ def save_teacher(
         config["label_names"] = list(label_names)
     Path(folder).mkdir(parents=True, exist_ok=True)
     save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
-    # Some networks (CoaT) hold a tensor under several names, which timm's own way of saving refuses.
-    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
+    # saving refuses both.
+    tensors = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     save_file(tensors, Path(folder) / "model.safetensors", {"format": "pt"})
 
 
-def try_out(teacher: Teacher) -> Teacher:
+def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
     """Ask a teacher about four noise images, so that one that cannot answer is found before training.
 
+    One whose answers in bf16 are others than in fp32 is computed in fp32 from then on; its record says so.
+
+    Args:
+        teacher: Whom to ask.
+        precision: What it will be computed in; None takes what suits its device.
+
     Raises:
-        TeacherError: answers of a wrong shape, NaN or infinite answers, or one answer for every image.
+        TeacherError: answers of a wrong shape, NaN or infinite answers, one answer for every image, or answers that
+            depend on what other images are asked about with it.
     """
     record, name = teacher.record, teacher.record.reference
     generator = torch.Generator().manual_seed(0)
     images = torch.rand((4, *record.input_size), generator=generator).to(teacher.device)
-    try:
-        with torch.no_grad():
-            logits, features = teacher(images)
-    except _BUILD_ERRORS as error:
-        raise TeacherError(f"{name} cannot answer about images of {record.input_size}: {_short(error)}") from error
+    logits, features = _asked(teacher, images)
     if logits.shape != (4, record.num_classes) or features.shape != (4, record.num_features):
         raise TeacherError(f"{name} answers {tuple(logits.shape)} for 4 images and {record.num_classes} classes")
     if not torch.isfinite(logits).all() or not torch.isfinite(features).all():
@@ -181,6 +206,55 @@ def try_out(teacher: Teacher) -> Teacher:
     if torch.equal(logits, logits[:1].expand_as(logits)):
         problem = f"{name} has a constant output"
         raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
+    _check_alone(teacher, images, logits)
+    return _choose_precision(teacher, images, logits, precision or Precision.choose("auto", teacher.device))
+
+
+def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
+    """The teacher's answers in fp32.
+
+    Raises:
+        TeacherError: it has none, with the reason and `how` it was asked.
+    """
+    name, size = teacher.record.reference, teacher.record.input_size
+    try:
+        with torch.no_grad(), Precision(None).autocast(teacher.device):
+            return teacher(images)
+    except _BUILD_ERRORS as error:
+        raise TeacherError(f"{name} cannot answer about images of {size}{how}: {_short(error)}") from error
+
+
+def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
+    """Refuse answers that depend on an image's mates in the batch, or on its layout in memory.
+
+    Networks with BatchNorm that keeps no running statistics, for instance, answer by the batch.
+    """
+    alone = images[:1].contiguous(memory_format=torch.channels_last)
+    if deviation(_asked(teacher, alone, ", laid out channels-last").logits, logits[:1]) <= _MAX_DIFFERENCE:
+        return
+    in_rows = deviation(_asked(teacher, images[:1]).logits, logits[:1]) <= _MAX_DIFFERENCE
+    what = "its layout in memory" if in_rows else "what other images are asked about with it"
+    raise UnfitTeacherError(
+        f"{teacher.record.reference} answers about an image by {what}",
+        allowed="networks that answer about each image by itself",
+        action="leave this teacher out, or give its BatchNorm layers running statistics",
+    )
+
+
+def _choose_precision(teacher: Teacher, images: Tensor, logits: Tensor, precision: Precision) -> Teacher:
+    """Have a teacher computed in fp32 whose answers in `precision` are others, or that cannot answer so."""
+    try:
+        found = precision.deviation(teacher.logits, images, logits)
+    except _BUILD_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        problem = f"it cannot answer in {precision.name} ({_short(error)})"
+    else:
+        if found <= MAX_DEVIATION:
+            return teacher
+        problem = f"in {precision.name} its answers are off by {found:.0%} (at most {MAX_DEVIATION:.0%} is rounding)"
+    notes = (*teacher.record.notes, f"{problem}: it is computed in fp32")
+    teacher.record = replace(teacher.record, fp32_only=True, notes=notes)
     return teacher
 
 
@@ -209,19 +283,25 @@ def _check_memory(weights: Path, device: torch.device, name: str) -> None:
             )
 
 
-def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str]:
-    """Compare the file with a network that takes no memory first, then build and load; also the weights' type."""
-    header, blank = read_header(weights, name), _build(spec, name, "meta")
+def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str, str]:
+    """Compare the file with a network that takes no memory first, then build and load.
+
+    Returns:
+        The network, the weights' type, and what all names in the file began with that was taken off.
+    """
+    stored, blank = read_header(weights, name), _build(spec, name, "meta")
+    prefix = shared_prefix(stored, blank)
+    header = {key.removeprefix(prefix): value for key, value in stored.items()}
     try:
         check_header(header, blank, spec.num_classes, name, weights.name)
     except TeacherError:
         may_fit = has_other_names(header, blank) and _has_as_many_numbers(header, blank)
-        network = _load_as_timm_does(spec, weights, name) if may_fit else None
+        network = _load_as_timm_does(spec, weights, name, prefix) if may_fit else None
         if network is None:
             raise
-        return network, str(next(network.parameters()).dtype).removeprefix("torch.")
+        return network, str(next(network.parameters()).dtype).removeprefix("torch."), prefix
     network = _build(spec, name, "cpu")
-    return network, load_weights(weights, network, name, mapped=mapped)
+    return network, load_weights(weights, network, name, mapped=mapped, prefix=prefix), prefix
 
 
 def _has_as_many_numbers(header: Mapping[str, tuple[tuple[int, ...], str]], network: nn.Module) -> bool:
@@ -233,7 +313,7 @@ def _has_as_many_numbers(header: Mapping[str, tuple[tuple[int, ...], str]], netw
     return 2 * held >= sum(tensor.numel() for tensor in network.parameters())
 
 
-def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str) -> nn.Module | None:
+def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str, prefix: str) -> nn.Module | None:
     """Load tensors with the names of an older timm through the architecture's own filter (`checkpoint_filter_fn`).
 
     timm applies it in `load_pretrained`, to which a model factory hands the tensors of `pretrained_cfg`; None where
@@ -242,7 +322,7 @@ def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str) -> nn.Module
     Raises:
         UnfitTeacherError: a weight that is not finite.
     """
-    tensors = load_file(weights)
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in load_file(weights).items()}
     try:
         network = _build(spec, name, "cpu", tensors)
     except TeacherError:

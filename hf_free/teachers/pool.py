@@ -13,7 +13,7 @@ from typing import overload
 import torch
 
 from hf_free.allocator import give_back_memory
-from hf_free.device import is_out_of_memory
+from hf_free.device import Precision, is_out_of_memory
 from hf_free.errors import (
     ConfigError,
     HfFreeError,
@@ -88,6 +88,7 @@ class TeacherPool(Sequence[Teacher]):
             the next one is being downloaded, until it returns False. Never called where all files are in the cache.
         strict: Whether a source that cannot be had or read is an error. Left out all the same are whole checkpoints
             that are of no use as teachers (`UnfitTeacherError`), and what a collection holds that is no teacher.
+        precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
 
     Attributes:
         records: Record of each teacher, in order.
@@ -106,11 +107,12 @@ class TeacherPool(Sequence[Teacher]):
         fetched: Callable[[Fetched], None] | None = None,
         meanwhile: Callable[[TeacherPool], bool] | None = None,
         strict: bool = False,
+        precision: Precision | None = None,
     ) -> None:
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []
         self.skipped: list[tuple[str, str]] = []
-        self._device, self._token, self._cache_dir = device, token, cache_dir
+        self._device, self._token, self._cache_dir, self._precision = device, token, cache_dir, precision
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._lock = threading.RLock()
@@ -167,7 +169,8 @@ class TeacherPool(Sequence[Teacher]):
         with self._lock:
             if index not in self._loaded:
                 self._make_room(self.records[index].weight_bytes)
-                teacher = self._load(self._references[index])
+                # what it is computed in was found out when it was first loaded, and stands in the record
+                teacher = self._load(self._references[index], precision=Precision())
                 _check_unchanged(teacher.record, self.records[index])
                 teacher.record = self.records[index]
                 self._loaded[index] = teacher
@@ -191,7 +194,7 @@ class TeacherPool(Sequence[Teacher]):
         if isinstance(reference, HfFreeError):
             raise reference
         snapshot = None if reference.is_local else prefetcher.snapshot(reference, fail_early=strict)
-        teacher = self._load(reference, snapshot)
+        teacher = self._load(reference, snapshot, precision=self._precision)
         teacher.record = record = replace(teacher.record, reference=text)
         if expected is not None:
             _check_unchanged(record, expected)
@@ -208,9 +211,16 @@ class TeacherPool(Sequence[Teacher]):
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
 
-    def _load(self, reference: TeacherReference, snapshot: Snapshot | None = None) -> Teacher:
+    def _load(
+        self, reference: TeacherReference, snapshot: Snapshot | None = None, *, precision: Precision | None
+    ) -> Teacher:
         return load_teacher(
-            reference, token=self._token, cache_dir=self._cache_dir, device=self._device, snapshot=snapshot
+            reference,
+            token=self._token,
+            cache_dir=self._cache_dir,
+            device=self._device,
+            snapshot=snapshot,
+            precision=precision,
         )
 
     def _make_room(self, needed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from hf_free.hub.reference import TeacherReference
 
 FILES = ("config.json", "model.safetensors")
 """Files of a repository or folder in timm's layout."""
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How every git-lfs pointer begins (github.com/git-lfs/git-lfs, docs/spec.md)."""
 
 _MAX_CONFIG_BYTES = 16 * 2**20
 _TOP_LEVEL = ("architecture", "num_classes", "model_args", "label_names", "label_descriptions")
@@ -42,6 +46,23 @@ def local_files(reference: TeacherReference) -> Snapshot:
     return Snapshot(path.parent, None, None, False, False, None, {path.name: digest})
 
 
+def check_no_pointers(paths: Iterable[Path], name: str) -> None:
+    """Refuse files that stand for others: what a clone without git-lfs holds instead of weights.
+
+    Raises:
+        TeacherError: with the file's name and how to get the file itself.
+    """
+    for path in paths:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+        if is_pointer:
+            raise TeacherError(
+                f"{name}: {path.name} is a git-lfs pointer of {path.stat().st_size} bytes, not the file itself",
+                allowed="the files themselves",
+                action=f"run git lfs pull in {path.parent}, or download the repository with hf download",
+            )
+
+
 def read_config(reference: TeacherReference, folder: Path) -> Any:
     """The parsed `config.json`, with the fields that a YAML list gives laid over it; nothing is checked yet.
 
@@ -64,6 +85,6 @@ def _read_json(path: Path, name: str) -> Any:
     if path.stat().st_size > _MAX_CONFIG_BYTES:
         raise TeacherError(f"{name}: config.json has {path.stat().st_size} bytes", allowed=f"{_MAX_CONFIG_BYTES}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows write a byte order mark
     except (ValueError, RecursionError) as error:
         raise TeacherError(f"{name}: config.json is not valid JSON ({error})", action="upload it again") from None

@@ -70,6 +70,8 @@ class TeacherRecord:
     """Memory of parameters and buffers in bytes."""
     weight_dtype: str = "float32"
     """Type of the weights in the file and in memory."""
+    fp32_only: bool = False
+    """Whether it is computed in fp32 in a run in bf16, because its answers were others in bf16 when it was loaded."""
     notes: tuple[str, ...] = ()
     """What was ignored or is worth knowing, a sentence each."""
 
@@ -182,20 +184,26 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor) -> TeacherOutput:
         """Logits and features of images in [0, 1]."""
-        features, logits = self._answers.ask(self.prepare(images), "both")
+        features, logits = self._ask(images, "both")
         return TeacherOutput(self._choose(logits), features)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images in [0, 1]."""
-        return self._choose(self._answers.ask(self.prepare(images), "logits"))
+        return self._choose(self._ask(images, "logits"))
 
     def features(self, images: Tensor) -> Tensor:
         """The classifier's input (batch, num_features) of images in [0, 1]."""
-        return self._answers.ask(self.prepare(images), "features")
+        return self._ask(images, "features")
 
     def batchnorm_layers(self) -> list[nn.Module]:
         """The BatchNorm layers that hold running statistics, in the network's order."""
         return batchnorm_layers(self.network)
+
+    def _ask(self, images: Tensor, what: str) -> Any:
+        if not self.record.fp32_only:
+            return self._answers.ask(self.prepare(images), what)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._answers.ask(self.prepare(images.float()), what)
 
     def _choose(self, logits: Tensor) -> Tensor:
         return logits if self.chosen_classes is None else logits[:, self.chosen_classes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from hf_free.errors import TeacherError, UnfitTeacherError
 
 _SHOWN = 4
 """Tensor names a message shows."""
+
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.")
+"""Prefixes of DataParallel and DistributedDataParallel, of torch.compile, and of people's own wrappers (in Lightning
+for instance), one within another."""
 
 _LOW_PRECISION = {"F16": torch.float16, "BF16": torch.bfloat16}
 _FLOATING = {"F32", "F64", *_LOW_PRECISION}
@@ -86,7 +90,7 @@ def check_header(
             raise TeacherError(f"{name}: tensor {key} has type {header[key][1]}", allowed=", ".join(sorted(_FLOATING)))
 
 
-def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = False) -> str:
+def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = False, prefix: str = "") -> str:
     """Load a checked file strictly; float16 and bfloat16 weights keep their type, others become float32.
 
     Args:
@@ -97,6 +101,7 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
             share such pages, and the system drops them when memory is short. Not so the kernels of convolutions:
             `Teacher` copies them to channels-last. Only for files that nobody writes into, since
             shortening a mapped file ends the process.
+        prefix: What to take off the names in the file, see `shared_prefix`.
 
     Returns:
         The type of most floating-point weights, e.g. `float32`.
@@ -107,7 +112,8 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
     from safetensors.torch import load_file
 
     wanted = network.state_dict().keys()
-    tensors = {key: tensor for key, tensor in load_file(path).items() if key in wanted}
+    stored = {key.removeprefix(prefix): tensor for key, tensor in load_file(path).items()}
+    tensors = {key: tensor for key, tensor in stored.items() if key in wanted}
     check_finite(tensors, name, network)
     floating = [t for t in tensors.values() if t.is_floating_point()]
     dtypes = {t.dtype for t in floating}
@@ -142,6 +148,21 @@ def check_finite(tensors: Mapping[str, Tensor], name: str, network: nn.Module | 
                 allowed="finite weights",
                 action="leave this teacher out; its training diverged or its file is broken",
             )
+
+
+def shared_prefix(header: Mapping[str, Any], network: nn.Module) -> str:
+    """What wrappers put before all names of a file, and the network's own do not begin with: `_orig_mod.` or so."""
+    prefix, wanted = "", tuple(network.state_dict())
+    while True:
+        longer = next((prefix + word for word in _WRAPPERS if _all_begin(header, prefix + word)), prefix)
+        if longer == prefix or any(key.startswith(longer.removeprefix(prefix)) for key in wanted):
+            return prefix
+        prefix = longer
+
+
+def _all_begin(names: Iterable[str], prefix: str) -> bool:
+    names = list(names)
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def has_other_names(header: Mapping[str, Any], network: nn.Module) -> bool:
