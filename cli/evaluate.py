@@ -172,6 +172,7 @@ def evaluate(
             device=where,
             progress=progress,
         )
+    report.revision = dataset_revision
     results = report.to_dict()
     if output is not None:
         output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

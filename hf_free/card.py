@@ -24,11 +24,11 @@ from hf_free.card_metadata import (
     is_number,
     one_line,
     section,
-    valid_id,
 )
 from hf_free.errors import RunError
 from hf_free.hub.reference import format_classes
 from hf_free.redaction import is_hidden, public_record
+from hf_free.reports import valid_id
 
 __all__ = ["public_record", "write_card"]
 
@@ -209,7 +209,7 @@ def _report(report: Mapping[str, Any]) -> dict[str, Any]:
             notes[f"{row['method']}: transductive, all queries of an episode are seen together"] = None
     own = [row for row in rows if is_learners(row) and row.get("inductive", True) and is_number(row.get("accuracy"))]
     return {
-        "place": str(report.get("dataset") or "pictures") + (f", split {s}" if (s := report.get("split")) else ""),
+        "place": _place(report),
         "columns": [f"{way}-way {shot}-shot" for way, shot in columns],
         "methods": [
             (method, is_learners({"method": method}), [cells.get((method, *column), "–") for column in columns])
@@ -225,6 +225,13 @@ def _report(report: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [*notes, *(f"Mind: {warning}" for warning in report.get("warnings") or [])],
         "headline": ", ".join(f"{row['n_way']}-way {row['k_shot']}-shot {_accuracy(row, 1)} %" for row in own),
     }
+
+
+def _place(report: Mapping[str, Any]) -> str:
+    """What a report was measured on, in words."""
+    parts = [str(report.get("dataset") or "pictures")]
+    parts += [f"{key} {report[key]}" for key in ("split", "revision") if report.get(key)]
+    return ", ".join(parts)
 
 
 def _accuracy(row: Mapping[str, Any], digits: int) -> str:

@@ -28,6 +28,7 @@ from hf_free.learner.adapted import batchnorm_layers
 from hf_free.learner.images import to_float
 from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
 from hf_free.learner.stacked import adapt_and_score, episodes_at_once
+from hf_free.reports import fingerprint, is_local_source, is_own_row
 
 if TYPE_CHECKING:
     from hf_free.teachers.pool import TeacherPool
@@ -74,6 +75,12 @@ class EvaluationReport:
     seed: int = 0
     pictures: int = 0
     classes: int = 0
+    local: bool = False
+    """Whether the data set was a file or folder of this computer."""
+    fingerprint: str = ""
+    """Tells folders of one name apart (`hf_free.reports.fingerprint`); empty for a data set of the Hub."""
+    revision: str | None = None
+    """Revision of the data set, where one was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -203,9 +210,7 @@ def evaluate(
             data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
         )
     learner, others = learner.to(device), dict(compare or {})
-    report = EvaluationReport(
-        [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
-    )
+    report = _report_on(data, seed)
     report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
     used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
     images = ImageSizes(data, used)
@@ -213,6 +218,7 @@ def evaluate(
 
     _add_learner(scorer, learner, images, transductive, progress)
     for name, other in others.items():
+        name = f"compared {name}" if is_own_row(name) else name  # a folder called `learner` is not this learner
         _add_learner(scorer, other.to(device), images, transductive, progress, name)
     if baselines != "none":
         scorer.add(untrained(learner, images, seed))
@@ -223,6 +229,18 @@ def evaluate(
         else:
             for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
                 scorer.add(embedding)
+    return report
+
+
+def _report_on(data: LabelledImages, seed: int) -> EvaluationReport:
+    """A report without rows yet."""
+    report = EvaluationReport(
+        [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
+    )
+    report.local = is_local_source(data.source)
+    if report.local:
+        counts = torch.bincount(data.labels, minlength=len(data.class_names)).tolist()
+        report.fingerprint = fingerprint(data.source, data.class_names, counts)
     return report
 
 

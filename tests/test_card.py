@@ -6,16 +6,20 @@ import copy
 import json
 import re
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 
 from hf_free.card import write_card
-from hf_free.card_metadata import valid_id
+from hf_free.card_metadata import eval_results
 from hf_free.config import FreeConfig, LearnerConfig
 from hf_free.errors import RunError
+from hf_free.hub.loopback_card import card_errors
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.redaction import PRIVATE, START, UNLOADED, public_record
+from hf_free.reports import valid_id
 from hf_free.teachers.teacher import TeacherRecord
 
 NASTY = [
@@ -124,7 +128,7 @@ def test_the_clients_read_the_metadata_back(tmp_path):
     assert found == [("org/birds", "test", "3-way 1-shot", 61.24), ("org/birds", "test", "3-way 1-shot", 61.24),
                      ("org/birds", "test", "3-way 5-shot", 72.96)]  # fmt: skip
     assert data.eval_results[0].metric_args == {
-        "method": "learner", "n_query": 15, "episodes": 600, "interval_95": 0.83,
+        "method": "learner", "n_way": 3, "k_shot": 1, "n_query": 15, "episodes": 600, "interval_95": 0.83,
     }  # fmt: skip
     assert data.eval_results[0].metric_name == "3-way 1-shot accuracy in percent, 95 % interval ± 0.83"
     assert "transductive" in data.eval_results[1].metric_name
@@ -414,11 +418,82 @@ def test_a_learner_to_start_from_is_not_named_where_it_may_be_private(card, star
 
 
 def test_results_on_local_pictures_are_named_without_the_folder(card):
-    text = card(record(results=[report("/home/alice/data/birds"), report("/home/alice/data/birds", rows=[row()])]))
+    again = report("/home/alice/data/birds", rows=[row(), row(k_shot=5)])
+    text = card(record(results=[report("/home/alice/data/birds", rows=[row()]), again]))
     assert "alice" not in text
     assert [entry["dataset"] for entry in metadata(text)["model-index"][0]["results"]] == [
-        {"name": "birds", "type": "local", "config": "3-way 1-shot", "split": "test"}
+        {"name": "birds", "type": "local", "config": f"birds, 3-way {shot}-shot", "split": "test"} for shot in (1, 5)
     ]
+
+
+# ---- every result keeps its own identity
+
+
+def own_results(text):
+    """(data set, setting, value) of the results that the Hub's client reads back, and as plain YAML has them."""
+    data = ModelCard(text).data
+    return [(r.dataset_name, f"{r.metric_args['n_way']}-way {r.metric_args['k_shot']}-shot", r.metric_value)
+            for r in data.eval_results]  # fmt: skip
+
+
+def measured(dataset, accuracy, split="test", **changes):
+    return report(dataset, split, rows=[row(accuracy=accuracy)], **changes)
+
+
+@pytest.mark.parametrize(
+    ("reports", "names"),
+    [
+        ([measured("/data/birds", 20.0), measured("/data/cats", 72.2)], ["birds", "cats"]),
+        ([measured("/a/birds", 20.0), measured("/b/birds", 72.2)], ["birds", "birds (2)"]),
+        ([measured("org/birds:red", 20.0), measured("org/birds:blue", 72.2)], ["org/birds:red", "org/birds:blue"]),
+        ([measured("org/birds", 20.0), measured("org/birds:blue", 72.2)], ["org/birds", "org/birds:blue"]),
+        ([measured("org/birds", 20.0, "a"), measured("org/birds", 72.2, "b")], ["org/birds"] * 2),
+        ([measured("org/birds", 20.0), measured("org/birds", 72.2, revision="v2")], ["org/birds"] * 2),
+        ([measured("a/birds", 20.0, local=True), measured("a/birds", 72.2, local=False)], ["birds", "a/birds"]),
+        ([measured("birds", 20.0, local=True, fingerprint="1"), measured("/x/birds", 72.2, fingerprint="2")],
+         ["birds", "birds (2)"]),
+    ],
+)  # fmt: skip
+def test_results_on_different_data_are_not_read_back_as_one(card, reports, names):
+    text = card(record(results=reports))
+    assert own_results(text) == [(names[0], "3-way 1-shot", 20.0), (names[1], "3-way 1-shot", 72.2)]
+    assert len(metadata(text)["model-index"][0]["results"]) == 2
+    body = body_of(text)
+    assert body.count("### ") == 2
+    public = public_record(record(results=reports))
+    assert public_record(public) == public
+
+
+def test_every_result_is_read_back_equal(card):
+    """Folders, configurations, splits, ways, shots, transductive rows, and numbers as numpy and torch give them."""
+    settings = [(5, 1), (5, 5), (3, 1), (20, 1)]
+    reports = []
+    for place, dataset in enumerate(["/d/birds", "/e/birds", "/d/cats", "org/set", "org/set:one", "org/set:two"]):
+        for split in ("test", "validation"):
+            rows = []
+            for index, (n_way, k_shot) in enumerate(settings):
+                accuracy = np.float32(20 + 7 * place + index)
+                numbers = {"n_way": np.int64(n_way), "k_shot": torch.tensor(k_shot), "interval": np.float64(0.5)}
+                rows += [row(accuracy=accuracy, **numbers), row("learner, soft k-means", inductive=False, **numbers)]
+            reports.append(report(dataset, split, rows=tuple(rows), pictures=np.int64(9)))
+    source = record(results=reports)
+    written = eval_results(public_record(source))
+    assert len(written) == 6 * 2 * 4 * 2
+    text = card(source)
+    assert ModelCard(text).data.eval_results == written
+    assert not re.search(r"!!python|!!binary", text)
+    identities = {(r.dataset_name, r.dataset_split, r.metric_args["n_way"], r.metric_args["k_shot"]) for r in written}
+    assert len(identities) == 6 * 2 * 4
+    kept = {result.unique_identifier: result.dataset_name for result in written}
+    assert all(kept[result.unique_identifier] == result.dataset_name for result in written)
+    assert card_errors(text) == []
+
+
+@pytest.mark.parametrize("name", ["learner-old", "learners/b", "compared learner"])
+def test_a_learner_that_it_is_compared_with_is_not_taken_for_itself(card, name):
+    text = card(record(results=[report(rows=[row(), row(name, accuracy=99.0)])]))
+    assert own_results(text) == [("org/birds", "3-way 1-shot", 61.24)]
+    assert "99.00" in body_of(text)
 
 
 def test_paths_are_found_and_other_slashes_left_alone():

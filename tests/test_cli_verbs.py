@@ -332,15 +332,6 @@ def test_evaluate_refuses_a_data_set_that_is_not_there(capsys, learner_run):
     assert "there is no file or folder ./nowhere" in capsys.readouterr().err
 
 
-def test_results_on_the_same_split_are_replaced():
-    from hf_free.cli.publish_results import with_results
-
-    old, other = {"dataset": "d", "split": "test", "rows": [1]}, {"dataset": "d", "split": "train", "rows": [2]}
-    new = {"dataset": "d", "split": "test", "rows": [3]}
-    assert with_results([], new) == [new]
-    assert with_results([old, other], new) == [other, new]
-
-
 def test_evaluate_asks_whether_it_may_push_before_it_works(hub, tokens, run_client, learner_run, pictures):
     hub.add_repo("alice/cli-foreign", learner_run / "learner")
     words = ["evaluate", "alice/cli-foreign", "--dataset", str(pictures / "train"), *SMALL, "--push"]
