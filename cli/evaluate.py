@@ -131,16 +131,24 @@ def evaluate(
     from hf_free.data import load_labelled_images
     from hf_free.evaluation import evaluate as run_evaluation
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.off_the_shelf import PREFIX, load_off_the_shelf
     from hf_free.own_networks import import_networks
 
     import_networks([own_networks] if own_networks else [])
     learner = MetaLearner.from_pretrained(
         learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where
     )
+    names = list(dict.fromkeys(compare or ()))
     others = {
         name: MetaLearner.from_pretrained(learner_location(name), token=token, cache_dir=cache_dir, map_location=where)
-        for name in dict.fromkeys(compare or ())
+        for name in names
+        if not name.startswith(PREFIX)
     }
+    backbones = [
+        load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
+        for name in names
+        if name.startswith(PREFIX)
+    ]
     data = load_labelled_images(
         dataset,
         split=split,
@@ -167,6 +175,7 @@ def evaluate(
             baselines=baselines.value,
             teachers=teachers,
             compare=others,
+            off_the_shelf=backbones,
             transductive=transductive,
             seed=seed,
             device=where,

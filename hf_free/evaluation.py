@@ -31,6 +31,7 @@ from hf_free.learner.stacked import adapt_and_score, episodes_at_once
 from hf_free.reports import fingerprint, is_local_source, is_own_row
 
 if TYPE_CHECKING:
+    from hf_free.off_the_shelf import OffTheShelf
     from hf_free.teachers.pool import TeacherPool
 
 Baselines = Literal["none", "untrained", "all"]
@@ -167,6 +168,7 @@ def evaluate(
     teachers: TeacherPool | None = None,
     concatenations: Sequence[int] = (),
     compare: Mapping[str, MetaLearner] | None = None,
+    off_the_shelf: Sequence[OffTheShelf] = (),
     transductive: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -189,6 +191,7 @@ def evaluate(
         teachers: The teachers, for `baselines="all"`.
         concatenations: Numbers of teachers, the first ones, whose features are concatenated, beside those of all.
         compare: Other learners by the name of their rows, moved to `device` too.
+        off_the_shelf: Published backbones, whose features get the learner's head.
         transductive: Whether to add rows that see all queries of an episode together, named so.
         seed: Seed of the episodes and of the untrained backbone.
         device: Where to compute.
@@ -220,6 +223,8 @@ def evaluate(
     for name, other in others.items():
         name = f"compared {name}" if is_own_row(name) else name  # a folder called `learner` is not this learner
         _add_learner(scorer, other.to(device), images, transductive, progress, name)
+    for backbone in off_the_shelf:
+        scorer.add(backbone.embedding(images, progress))
     if baselines != "none":
         scorer.add(untrained(learner, images, seed))
     if baselines == "all":
