@@ -25,8 +25,11 @@ from hf_free.card_metadata import (
     one_line,
     section,
 )
+from hf_free.config import FreeConfig, merge
 from hf_free.errors import RunError
 from hf_free.hub.reference import format_classes
+from hf_free.licences import listed
+from hf_free.recipes import recipe_values
 from hf_free.redaction import is_hidden, public_record
 from hf_free.reports import valid_id
 
@@ -127,10 +130,28 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": section(record, "left_out"),
         "recovered": section(record, "recovered"),
         "training": section(record, "training"),
-        "recipe": config.get("recipe"),
+        "recipe": _recipe(config),
         "seed": config.get("seed"),
         "versions": section(record, "versions"),
     }
+
+
+def _recipe(config: Mapping[str, Any]) -> str:
+    """The recipe that a configuration names, and the settings of the method in which the run was not that recipe.
+
+    Keys that the configuration of an older version lacks are not compared.
+    """
+    name = config.get("recipe")
+    try:
+        named = merge(FreeConfig().to_dict(), recipe_values(str(name)))
+    except KeyError:  # none, or one of another version
+        return str(name or "–")
+    changed = ["defects"] if sorted(config.get("defects") or ()) != sorted(named["defects"]) else []
+    for part in ("five", "memory", "bell", "learner"):
+        values = section(config, part)
+        changed += [f"{part}.{key}" for key, value in named[part].items() if values.get(key, value) != value]
+    changed = [key for key in changed if key != "learner.init_from"]
+    return f"{name}, but for {listed(changed)}" if changed else str(name)
 
 
 def _reasons(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -216,7 +237,7 @@ def _report(report: Mapping[str, Any]) -> dict[str, Any]:
             for method in methods
         ],
         "episodes": "; ".join(
-            f"{count} episodes with {queries} queries a class"
+            f"{count} episodes with {queries} queries per class"
             for count, queries in sorted({(row["episodes"], row["n_query"]) for row in rows})
         ),
         "pictures": report.get("pictures"),

@@ -44,11 +44,11 @@ class ResultRow:
     method: str
     """What was measured."""
     n_way: int
-    """Classes an episode."""
+    """Classes per episode."""
     k_shot: int
-    """Support pictures a class."""
+    """Support pictures per class."""
     n_query: int
-    """Query pictures a class."""
+    """Query pictures per class."""
     episodes: int
     """Number of episodes."""
     accuracy: float | None
@@ -182,9 +182,9 @@ def evaluate(
     Args:
         learner: The learner; it is moved to `device`.
         data: Pictures of classes it has not been trained for.
-        n_way: Classes an episode.
-        k_shots: Support pictures a class, a row each.
-        n_query: Query pictures a class.
+        n_way: Classes per episode.
+        k_shots: Support pictures per class, a row each.
+        n_query: Query pictures per class.
         episodes: Number of episodes, at least 2.
         baselines: `none`; `untrained`, the same backbone freshly initialised with `seed`; `all`, pixels and the
             teachers too.

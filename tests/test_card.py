@@ -14,10 +14,11 @@ from huggingface_hub import ModelCard
 
 from hf_free.card import write_card
 from hf_free.card_metadata import eval_results
-from hf_free.config import FreeConfig, LearnerConfig
+from hf_free.config import FreeConfig, LearnerConfig, merge
 from hf_free.errors import RunError
 from hf_free.hub.loopback_card import card_errors
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.recipes import recipe_values
 from hf_free.redaction import PRIVATE, START, UNLOADED, public_record
 from hf_free.reports import valid_id
 from hf_free.teachers.teacher import TeacherRecord
@@ -197,21 +198,42 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
         "hf-free predict me/learner --support",
         "| method | 3-way 1-shot | 3-way 5-shot |\n|---|---:|---:|\n"
         "| **learner** | 61.24 ± 0.83 | 72.96 ± 0.83 |\n| pixels (8x8) | 40.00 ± 0.83 | – |",
-        "600 episodes with 15 queries a class, drawn from 60 pictures of 3 classes, seed 0.",
+        "600 episodes with 15 queries per class, drawn from 60 pictures of 3 classes, seed 0.",
         "- Mind: few pictures",
         f"| 1 | [lab/a](https://huggingface.co/lab/a/tree/{'0123456789' * 4}) | `01234567` "
         "| `abababababab` | conv4_32 | 28.5 k | 4 × BatchNorm2d | 3×32×32 | 5 | mit |",
         "Left out:\n\n- lab/b: outputs NaN\n\n",
         "- 3 × lab/a: the teacher recognises 10%",
-        "80 pictures in 4 tasks were recovered and kept.\nThe teachers recognise 92.5 % of them",
+        "80 pictures in 4 tasks were recovered and kept.\nTheir teachers recognise 92.5 % of them",
         "| 1.5 | 100 | 90 | cpu | 2 | no | 0 | default |",
         "Versions: hf_free 0.1.0, torch 2.14.1.",
-        "can reveal\nwhat it was trained on",
+        "can reveal what it was trained on",
         "{Wei, Yongxian and Hu, Zixuan",
         "arXiv:2405.00984",
     ):  # fmt: skip
         assert part in text
     assert FreeConfig.from_dict(config_of(text)).to_dict() == source["config"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("default", {}, "default"),
+        ("paper", recipe_values("paper"), "paper"),
+        ("released", recipe_values("released"), "released"),
+        ("paper", {}, r"paper, but for five.inner_lr, five.latent_lr, five.outer_lr and \d+ more"),
+        ("default", {"bell": {"lr": 0.5}, "five": {"inner_steps": 7}}, "default, but for five.inner_steps, bell.lr"),
+        ("default", {"defects": ["outer_optimizer_reborn"]}, "default, but for defects"),
+        ("of a later version", {}, "of a later version"),
+        (None, {}, "–"),
+    ],
+)
+def test_the_recipe_is_named_as_it_was_run(card, name, changes, said):
+    """The name alone proves nothing: a configuration may hold `paper` and other values than the recipe's."""
+    source = record()
+    source["config"] = {**merge(source["config"], changes), "recipe": name}
+    line = next(line for line in card(source).splitlines() if line.startswith("| 1.5 | 100 |"))
+    assert re.fullmatch(rf".*\| {said} \|", line.replace("\\", ""))
 
 
 def test_classes_of_a_list_and_hashes_of_public_teachers_stand_in_the_table(card):
@@ -241,7 +263,7 @@ def test_teachers_too_wide_for_the_head_of_align_are_named(card, classes, max_cl
     source["config"]["bell"]["objective"], source["config"]["five"]["max_classes"] = objective, max_classes
     text = " ".join(card(source).split())
     assert ("Nothing was distilled" in text) == (said is not None)
-    assert said is None or f"Nothing was distilled from {said}: the head that this recipe trains has 5 outputs" in text
+    assert said is None or f"Nothing was distilled from {said}: the head that was trained has 5 outputs" in text
 
 
 def test_teachers_that_were_asked_but_not_inverted_are_not_called_left_out(card):

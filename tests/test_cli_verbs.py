@@ -290,7 +290,7 @@ def test_evaluate_takes_shots_before_and_after_the_model(capsys, learner_run, pi
     lines = [line for line in out.splitlines() if "learner" in line or "untrained" in line]
     assert len(lines) == 4
     assert all("±" in line for line in lines)
-    assert "3-way, 3 queries a class, 20 episodes" in " ".join(out.split())
+    assert "3-way, 3 queries per class, 20 episodes" in " ".join(out.split())
 
 
 def test_a_teacher_that_is_gone_is_a_row_that_says_so(capsys, tmp_path, pictures, teacher_folder):
