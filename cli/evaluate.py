@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, progress_bar, say, warn, write_json
-from hf_free.cli.publish import learner_location
+from hf_free.cli.publish import learner_location, where_published
 from hf_free.cli.publish_results import publish_results
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def evaluate(
             commit_message=commit_message,
             create_pr=bool(create_pr),
         )
-        say(f"Card with these results: {address}")
+        say(f"Card with these results: {where_published(address, learner_location(model))}")
 
 
 def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:

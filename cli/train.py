@@ -13,7 +13,7 @@ from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, progress_console, say, write_json
 from hf_free.cli.output import CONFIG_FILE, Interrupted, check_output, default_output, replacing
-from hf_free.cli.publish import push_or_say_how
+from hf_free.cli.publish import push_or_say_how, where_published
 from hf_free.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -291,6 +291,6 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})
         return
-    console = output_console()
-    console.print(f"Learner: {learner}" + (f"\nPublished: {url}" if url else ""), soft_wrap=True, markup=False)
+    published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
+    output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)
     say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR")
