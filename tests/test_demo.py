@@ -129,6 +129,18 @@ def test_the_three_next_commands_work_as_printed(told, capsys):
 
 
 @pytest.mark.slow
+def test_the_readmes_first_lines_of_python_run_on_what_the_demo_leaves(told, capsys):
+    output, _, _ = told
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
+    assert "runs/demo" in lines
+    exec(lines.replace("runs/demo", output.as_posix()), {})
+    classes, labels = capsys.readouterr().out.splitlines()
+    assert classes == "['7', '8', '9']"
+    assert set(json.loads(labels.replace("'", '"'))) <= {"7", "8", "9"}
+
+
+@pytest.mark.slow
 def test_the_published_learner_predicts_bit_for_bit_alike_in_a_new_process(told):
     output, _, _ = told
     code = f"""
