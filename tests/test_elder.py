@@ -98,7 +98,7 @@ def test_old_teachers_are_carried_into_record_and_card(runs):
     assert "from 3 pretrained image classifiers" in card
     assert "It continues another learner, learner, which served as a teacher" in card  # the folder's name only
     assert second["teachers_before"] == 2
-    assert "The first 2 of the teachers below are that learner's own; 1 more was added." in card
+    assert "The first 2 of the teachers below are the earlier learner's; 1 more was added." in card
 
 
 def test_a_recipe_of_another_backbone_continues_the_old_one(runs, folders):
