@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -356,3 +357,20 @@ def test_evaluate_push_writes_the_results_into_the_card(hub, tokens, run_client,
     again = run_client([*PROGRAM, "predict", "alice/cli-measured", "--support", str(pictures / "train"),
                         "--images", str(pictures / "new")])  # fmt: skip
     assert len(again.stdout.splitlines()) == 7
+
+
+def test_two_folders_of_one_name_are_two_results_in_the_card(capsys, tmp_path, learner_run, pictures):
+    learner = tmp_path / "learner"
+    shutil.copytree(learner_run / "learner", learner)
+    for parent in ("day", "night"):
+        shutil.copytree(pictures / "train", tmp_path / parent / "birds")
+    (tmp_path / "night" / "birds" / "red" / "0.png").unlink()
+    for parent, shot in (("day", "1"), ("night", "1"), ("night", "2"), ("day", "1")):
+        words = ["--dataset", str(tmp_path / parent / "birds"), *SMALL, "--k-shot", shot, "--push"]
+        assert main(["evaluate", str(learner), *words]) == 0
+    card = ModelCard.load(learner / "README.md")
+    found = {(r.dataset_name, r.metric_args["k_shot"]) for r in card.data.eval_results}
+    assert found == {("birds", 1), ("birds (2)", 1), ("birds (2)", 2)}
+    assert len(card.data.eval_results) == 3  # measuring the first again replaced it
+    assert str(tmp_path) not in card.content
+    capsys.readouterr()
