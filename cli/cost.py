@@ -29,7 +29,7 @@ INCLUDED = (
 def cost(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml. Without: the paper's networks."),
+        typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml. Default: the paper's networks."),
     ] = None,
     own_networks: options.Import = None,
     revision: options.Revision = None,
@@ -37,7 +37,7 @@ def cost(
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Count what one picture costs a teacher; without a model, the paper's table beside our count."""
+    """Count the operations per image of a teacher; without an ID, compare our count with the paper's table."""
     if not models:
         from hf_free.flops import published_rows
 

@@ -15,17 +15,17 @@ EXAMPLES = options.examples("hf-free demo", "hf-free demo --seed 1 --output runs
 
 
 def demo(
-    output: Annotated[
-        Path, typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Folder of the run.")
-    ] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Run folder.")] = Path(
+        "runs/demo"
+    ),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace an earlier run there.")
+        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace the run in --output.")
     ] = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Train small teachers on digits 0 to 6, learn from them without data, and meet digits 7, 8 and 9.
+    """See it all work: teachers of digits 0 to 6, a learner made without their data, tested on digits 7 to 9.
 
-    Nothing leaves this computer: the Hub is a small server on 127.0.0.1. At most three minutes on two cores.
+    Nothing leaves this computer: the Hub is a small server on 127.0.0.1. Takes up to three minutes on two cores.
     """
     check_output(output, overwrite=overwrite, resume=False)
     from hf_free.demo import run_demo

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, progress_bar, say, warn, write_json
-from hf_free.cli.publish import learner_location
+from hf_free.cli.publish import learner_location, where_published
 from hf_free.cli.publish_results import publish_results
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = options.examples(
     "hf-free evaluate me/few-shot --dataset org/birds --split validation --k-shot 1 5",
     "hf-free evaluate runs/first --dataset ./pictures --n-way 5 --baselines all",
-    "hf-free evaluate runs/first --dataset org/birds --baselines all --compare runs/paper",
+    "hf-free evaluate runs/first --dataset org/birds --compare runs/paper timm:tf_efficientnet_lite0",
     "hf-free evaluate me/few-shot --dataset org/birds --output results.json --push",
 )
 
@@ -37,7 +37,9 @@ class Baselines(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run or a folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run folder or a saved learner.")
+    ],
     dataset: Annotated[
         str,
         typer.Option(
@@ -46,15 +48,15 @@ def evaluate(
     ],
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=options.DATA, help="Without it: test, else validation, else train."
-        ),
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Default: test, else validation, else train."),
     ] = None,
     image_column: Annotated[
-        str | None, typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Found by itself if one fits.")
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Column of images; detected by default."),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Found by itself if one fits.")
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Column of labels; detected by default."),
     ] = None,
     dataset_revision: Annotated[
         str | None, typer.Option(metavar="REV", rich_help_panel=options.DATA, help="Revision of the data set.")
@@ -62,7 +64,7 @@ def evaluate(
     n_way: Annotated[
         int,
         typer.Option(
-            parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Classes of an episode."
+            parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Classes per episode."
         ),
     ] = 5,
     k_shot: Annotated[
@@ -72,24 +74,30 @@ def evaluate(
             metavar="INTEGER...",
             rich_help_panel=options.EPISODES,
             show_default="1 5",
-            help="Support images a class; one row each.",
+            help="Support images per class; one row of results for each.",
         ),
     ] = None,
     n_query: Annotated[
         int,
         typer.Option(
-            parser=options.whole(1), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Query images a class."
+            parser=options.whole(1),
+            metavar="INTEGER",
+            rich_help_panel=options.EPISODES,
+            help="Query images per class.",
         ),
     ] = 15,
     episodes: Annotated[
         int,
-        typer.Option(parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Episodes."),
+        typer.Option(
+            parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Number of episodes."
+        ),
     ] = 600,
     seed: options.Seed = 0,
     baselines: Annotated[
         Baselines,
         typer.Option(
-            rich_help_panel=options.EPISODES, help="Rows beside the learner; all asks each of its teachers too."
+            rich_help_panel=options.EPISODES,
+            help="Rows to compare with: an untrained backbone; `all` adds pixels and the learner's teachers.",
         ),
     ] = Baselines.none,
     compare: Annotated[
@@ -97,16 +105,23 @@ def evaluate(
         typer.Option(
             metavar="MODEL...",
             rich_help_panel=options.EPISODES,
-            help="Other learners on the same episodes: Hub ids, runs, folders; e.g. a run of train --recipe paper.",
+            help="More rows on the same episodes: other learners (Hub ids, runs, folders), or timm:NAME, a pretrained "
+            "backbone.",
         ),
     ] = None,
     transductive: Annotated[
-        bool, typer.Option("--transductive", rich_help_panel=options.EPISODES, help="A row that sees all queries.")
+        bool,
+        typer.Option(
+            "--transductive",
+            rich_help_panel=options.EPISODES,
+            help="Add rows that see all queries of an episode at once.",
+        ),
     ] = False,
     device: options.Device = None,
     teacher_memory: options.TeacherMemory = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="JSON", rich_help_panel=options.OUTPUT, help="Write the results there too.")
+        Path | None,
+        typer.Option(metavar="JSON", rich_help_panel=options.OUTPUT, help="Also write the results to this file."),
     ] = None,
     as_json: options.Json = False,
     push: Annotated[
@@ -120,7 +135,7 @@ def evaluate(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
 ) -> None:
-    """Measure a learner on episodes of real pictures: mean accuracy with a 95 % interval."""
+    """Measure a learner on few-shot episodes of real images: mean accuracy with a 95 % interval."""
     if output is not None:
         options.check_output_file(output, (".json",))
     where = options.torch_device(device)
@@ -131,16 +146,24 @@ def evaluate(
     from hf_free.data import load_labelled_images
     from hf_free.evaluation import evaluate as run_evaluation
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.off_the_shelf import PREFIX, load_off_the_shelf
     from hf_free.own_networks import import_networks
 
     import_networks([own_networks] if own_networks else [])
     learner = MetaLearner.from_pretrained(
         learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where
     )
+    names = list(dict.fromkeys(compare or ()))
     others = {
         name: MetaLearner.from_pretrained(learner_location(name), token=token, cache_dir=cache_dir, map_location=where)
-        for name in dict.fromkeys(compare or ())
+        for name in names
+        if not name.startswith(PREFIX)
     }
+    backbones = [
+        load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
+        for name in names
+        if name.startswith(PREFIX)
+    ]
     data = load_labelled_images(
         dataset,
         split=split,
@@ -167,11 +190,13 @@ def evaluate(
             baselines=baselines.value,
             teachers=teachers,
             compare=others,
+            off_the_shelf=backbones,
             transductive=transductive,
             seed=seed,
             device=where,
             progress=progress,
         )
+    report.revision = dataset_revision
     results = report.to_dict()
     if output is not None:
         output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -193,7 +218,7 @@ def evaluate(
             commit_message=commit_message,
             create_pr=bool(create_pr),
         )
-        say(f"Card with these results: {address}")
+        say(f"Card with these results: {where_published(address, learner_location(model))}")
 
 
 def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
@@ -220,9 +245,9 @@ def teacher_pool(
 
 
 def results_table(report: EvaluationReport) -> Table:
-    """One row a method and shot, accuracy in percent with its 95 % interval; what all rows share is in the title."""
+    """One row per method and shot, accuracy in percent with its 95 % interval; what all rows share is in the title."""
     first = report.rows[0]
-    episodes = f"{first.n_way}-way, {first.n_query} queries a class, {first.episodes} episodes"
+    episodes = f"{first.n_way}-way, {first.n_query} queries per class, {first.episodes} episodes"
     table = Table(title=plain(f"{report.dataset}, split {report.split}: {episodes}"), title_justify="left")
     table.add_column("Method", overflow="fold")
     for title in ("Shot", "Accuracy", "95 % interval", "Seconds (scoring)"):

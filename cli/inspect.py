@@ -31,7 +31,7 @@ def inspect(
     models: Annotated[list[str], typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml.")],
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Invert each for a few steps and say how well that goes; takes some seconds."),
+        typer.Option("--measure", help="Also rate how well each can be inverted; takes some seconds per model."),
     ] = False,
     own_networks: options.Import = None,
     revision: options.Revision = None,
@@ -39,7 +39,7 @@ def inspect(
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what each model is and whether it can be a teacher. Fails only if none can."""
+    """Show what each model is and whether it can serve as a teacher. Fails only if none can."""
     found = teacher_rows(
         models,
         partial(describe, measure=measure),

@@ -38,11 +38,11 @@ def _name(reference: TeacherReference) -> str:
 
 def invert(
     model: Annotated[str, typer.Argument(metavar="ID", help="A Hub id or a folder.")],
-    output: Annotated[Path, typer.Option(metavar="PNG", rich_help_panel=options.OUTPUT, help="The picture.")] = Path(
-        "grid.png"
-    ),
+    output: Annotated[
+        Path, typer.Option(metavar="PNG", rich_help_panel=options.OUTPUT, help="Where to write the picture.")
+    ] = Path("grid.png"),
     generator: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of a run of hf-free train.")
+        Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of this run of hf-free train.")
     ] = None,
     steps: Annotated[
         int | None,
@@ -53,7 +53,7 @@ def invert(
         ),
     ] = None,
     images_per_class: Annotated[
-        int, typer.Option(parser=options.whole(1, 100), metavar="INTEGER", help="Pictures a class.")
+        int, typer.Option(parser=options.whole(1, 100), metavar="INTEGER", help="Images per class.")
     ] = 10,
     seed: options.Seed = 0,
     own_networks: options.Import = None,
@@ -63,7 +63,7 @@ def invert(
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """Draw what can be recovered of a model's training images, a row a class."""
+    """Draw images recovered from a model by inversion, one row per class."""
     options.check_output_file(output, (".png",))
     if generator is not None and not generator.is_dir():
         raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")

@@ -26,7 +26,7 @@ _HINTS = {"train": "teachers follow --models: hf-free train --models ID ID; a va
 
 app = typer.Typer(
     name="hf-free",
-    help="Turn a list of Hub image classifiers into one few-shot learner, without any data.",
+    help="Turn image classifiers from the Hub into one few-shot learner, without their training data.",
     epilog="Start with [bold]hf-free demo[/bold]. Each verb has its own [bold]--help[/bold] with examples.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -40,12 +40,10 @@ Token = Annotated[
     typer.Option(
         metavar="TOKEN",
         rich_help_panel=HUB,
-        help="A User Access Token. Better kept in HF_TOKEN or `hf auth login`, where other users cannot see it.",
+        help="A Hub access token. Safer in HF_TOKEN or `hf auth login`: other users can see a command line.",
     ),
 ]
-CacheDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", rich_help_panel=HUB, help="Folder of the download cache.")
-]
+CacheDir = Annotated[Path | None, typer.Option(metavar="DIR", rich_help_panel=HUB, help="Download cache folder.")]
 Revision = Annotated[
     str | None,
     typer.Option(metavar="REV", rich_help_panel=HUB, help="Branch, tag or commit to read; the same as ID@REV."),
@@ -55,15 +53,17 @@ Private = Annotated[
     typer.Option(
         "--private/--no-private",
         rich_help_panel=PUBLISH,
-        help="Whether a repository that is created for this is private.",
+        help="Visibility of the repository, if it has to be created.",
     ),
 ]
 CommitMessage = Annotated[
-    str | None, typer.Option(metavar="TEXT", rich_help_panel=PUBLISH, help="First line of the commit.")
+    str | None, typer.Option(metavar="TEXT", rich_help_panel=PUBLISH, help="Title of the commit.")
 ]
 CreatePr = Annotated[
     bool | None,
-    typer.Option("--create-pr/--no-create-pr", rich_help_panel=PUBLISH, help="Open a pull request instead."),
+    typer.Option(
+        "--create-pr/--no-create-pr", rich_help_panel=PUBLISH, help="Open a pull request instead of committing."
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON to stdout; messages stay on stderr.")
@@ -71,16 +71,21 @@ Json = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", rich_help_panel=LENGTH, help="auto, cpu, cuda, cuda:1 or mps.")
 ]
-Seed = Annotated[int, typer.Option(parser=whole(0, 2**32 - 1), metavar="INTEGER", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(parser=whole(0, 2**32 - 1), metavar="INTEGER", help="Random seed.")]
 Import = Annotated[
     Path | None,
     typer.Option(
-        "--import", metavar="FILE.py", rich_help_panel=HUB, help="Your own networks: a local file that registers them."
+        "--import",
+        metavar="FILE.py",
+        rich_help_panel=HUB,
+        help="Python file that registers your own networks with timm.",
     ),
 ]
 TeacherMemory = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", rich_help_panel=LENGTH, help="Memory for teachers' weights, as 500MB or 4GiB."),
+    typer.Option(
+        metavar="SIZE", rich_help_panel=LENGTH, help="Memory limit for teachers' weights, e.g. 500MB or 4GiB."
+    ),
 ]
 
 

@@ -24,21 +24,27 @@ EXAMPLES = options.examples(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run or a folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run folder or a saved learner.")
+    ],
     support: Annotated[
         Path,
-        typer.Option(metavar="DIR", rich_help_panel=options.DATA, help="Examples: a folder a class, named by it."),
+        typer.Option(
+            metavar="DIR", rich_help_panel=options.DATA, help="Example images: one folder per class, named after it."
+        ),
     ],
     images: Annotated[
         Path,
-        typer.Option(metavar="DIR", rich_help_panel=options.DATA, help="Pictures to name; or sub-folders of them."),
+        typer.Option(
+            metavar="DIR", rich_help_panel=options.DATA, help="Images to classify, in the folder or its sub-folders."
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             rich_help_panel=options.OUTPUT,
-            help="A .csv or .json file; CSV goes to stdout without it.",
+            help="A .csv or .json file. Default: CSV on stdout.",
         ),
     ] = None,
     as_json: options.Json = False,
@@ -48,7 +54,7 @@ def predict(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
 ) -> None:
-    """Name pictures by a few examples a class: no training, no labels beyond the examples."""
+    """Classify images from a few example images per class; nothing is trained."""
     if output is not None:
         options.check_output_file(output, (".csv", ".json"))
     import_networks([own_networks] if own_networks else [])
@@ -81,7 +87,7 @@ def _predict(
     if shots.labels is None:
         raise DatasetError(
             f"--support {support} holds pictures but no folders",
-            allowed="a folder a class, named by the class",
+            allowed="one folder per class, named after the class",
             action=f"move the pictures into folders, as {support}/cat/1.jpg",
         )
     learner = MetaLearner.from_pretrained(

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hf_free.cli.console import say
 from hf_free.errors import HubError, RunError
@@ -56,6 +57,14 @@ def addressed_copy(folder: Path, repo_id: str) -> Iterator[Path]:
             block = json.loads(config.read_text(encoding="utf-8")).get("hf_free", {})
             write_card(copy, block, repo_id=repo_id)
         yield copy
+
+
+def where_published(url: str, repo_id: str) -> str:
+    """What to tell of a published repository: its address; or its id, where the Hub is a program on this computer.
+
+    Such a Hub, as the demo's, may be gone before anybody opens the address.
+    """
+    return repo_id if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else url
 
 
 def push_or_say_how(

@@ -75,6 +75,7 @@ def publish_results(
 def _write(folder: Path, results: dict[str, Any]) -> None:
     """Put the results into the `hf_free` block of a folder's config.json and write the card anew from it."""
     from hf_free.card import write_card
+    from hf_free.reports import with_results
 
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -84,9 +85,3 @@ def _write(folder: Path, results: dict[str, Any]) -> None:
     scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(scratch, path)
     write_card(folder, block)
-
-
-def with_results(earlier: list[dict[str, Any]], results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The reports of a learner with a new one: it takes the place of one on the same data set and split."""
-    place = (results["dataset"], results["split"])
-    return [*(report for report in earlier if (report.get("dataset"), report.get("split")) != place), results]

@@ -19,8 +19,8 @@ EXAMPLES = options.examples(
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a saved learner.")],
-    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder or a saved learner.")],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; created if it does not exist.")],
     revision: Annotated[
         str | None,
         typer.Option(metavar="BRANCH", rich_help_panel=options.PUBLISH, help="Branch to commit to."),

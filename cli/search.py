@@ -21,11 +21,13 @@ BYTES = (" kB", " MB", " GB")
 
 
 def search(
-    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words in the repository's name.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words to find in repository names.")] = None,
     author: Annotated[str | None, typer.Option(metavar="NAME", help="A user or an organisation.")] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="A tag the repository carries.")] = None,
     library: Annotated[str, typer.Option(metavar="NAME", help="The library of the models.")] = "timm",
-    limit: Annotated[int, typer.Option(parser=options.whole(1, 1000), metavar="INTEGER", help="Models at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option(parser=options.whole(1, 1000), metavar="INTEGER", help="Maximum number of models.")
+    ] = 20,
     token: options.Token = None,
     as_json: options.Json = False,
 ) -> None:

@@ -27,27 +27,31 @@ EXAMPLES = options.examples(
 
 def sweep(
     modules: Annotated[
-        list[str] | None, typer.Argument(metavar="MODULE", help="Names of timm.list_modules(); all by default.")
+        list[str] | None,
+        typer.Argument(metavar="MODULE", help="Module names, as timm.list_modules() gives them. Default: all."),
     ] = None,
     max_parameters: Annotated[
         int,
         typer.Option(
-            parser=options.whole(1), metavar="INTEGER", help="Above it a module's smallest model is made smaller."
+            parser=options.whole(1),
+            metavar="INTEGER",
+            help="A module whose smallest model is larger is tested with a reduced one.",
         ),
     ] = 30_000_000,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="JSONL", rich_help_panel=options.OUTPUT, help="File that gets a line a module."),
+        typer.Option(metavar="JSONL", rich_help_panel=options.OUTPUT, help="Write one line per module to this file."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=options.OUTPUT, help="Leave out modules that --output holds.")
+        bool,
+        typer.Option("--resume", rich_help_panel=options.OUTPUT, help="Skip modules that are in --output already."),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", rich_help_panel=options.OUTPUT, help="Fail if any module fails.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Take one small model a module of timm through loading, answers, one step of FIVE and one of BELL."""
+    """Test one small model of each timm module as a teacher: loading, answers, one step of FIVE and of BELL."""
     if output is not None:
         options.check_output_file(output, (".jsonl",))
     if resume and output is None:

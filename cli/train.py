@@ -13,7 +13,7 @@ from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, progress_console, say, write_json
 from hf_free.cli.output import CONFIG_FILE, Interrupted, check_output, default_output, replacing
-from hf_free.cli.publish import push_or_say_how
+from hf_free.cli.publish import push_or_say_how, where_published
 from hf_free.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def train(
         typer.Option(
             metavar="ID...",
             help="Teachers: Hub ids (org/name, org/name@revision, org/name:0-4 for some classes), folders, "
-            "collection:org/slug, @list.txt with one a line, or list.yaml.",
+            "collection:org/slug, @list.txt with one per line, or list.yaml.",
         ),
     ] = None,
     config: Annotated[
@@ -44,28 +44,28 @@ def train(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE...", help="Any other key, see docs/configuration.md."),
+        typer.Option("--set", metavar="KEY=VALUE...", help="Any other setting; see docs/configuration.md."),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="default (the best we found), paper, or released (FREE's code): what all else is laid over.",
+            help="Base settings: default (the best we found), paper (FREE), or released (FREE's code, bugs included).",
         ),
     ] = None,
-    seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Seed of everything random.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Random seed.")] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
             rich_help_panel=options.LEARNER,
-            help="Any timm model, or ours: conv4_64 (in default), resnet12_small, ...",
+            help="Any timm model, or one of ours: conv4_64 (the default), resnet12_small, ...",
         ),
     ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
-            metavar="PIXELS", rich_help_panel=options.LEARNER, help="Height and width it sees; 32 without it."
+            metavar="PIXELS", rich_help_panel=options.LEARNER, help="Height and width of its input. Default: 32."
         ),
     ] = None,
     init_from: Annotated[
@@ -74,19 +74,21 @@ def train(
             "--from",
             metavar="LEARNER",
             rich_help_panel=options.LEARNER,
-            help="Add the teachers to a learner (id or folder), or start from timm:NAME.",
+            help="Add the teachers to an existing learner (Hub id or folder), or start from timm:NAME.",
         ),
     ] = None,
     steps: Annotated[
         str | None,
         typer.Option(
-            metavar="INTEGER", rich_help_panel=options.LENGTH, help="Outer steps at most; 1000 in paper and released."
+            metavar="INTEGER",
+            rich_help_panel=options.LENGTH,
+            help="Maximum number of steps. Recipes paper and released: 1000.",
         ),
     ] = None,
     max_minutes: Annotated[
         str | None,
         typer.Option(
-            metavar="MINUTES", rich_help_panel=options.LENGTH, help="Wall-clock time at most; 30 in default."
+            metavar="MINUTES", rich_help_panel=options.LENGTH, help="Maximum wall-clock time. Recipe default: 30."
         ),
     ] = None,
     validation_dataset: Annotated[
@@ -94,12 +96,12 @@ def train(
         typer.Option(
             metavar="ID_OR_DIR",
             rich_help_panel=options.DATA,
-            help="Real pictures of other classes that choose the best checkpoint. Without: recovered ones.",
+            help="Choose the checkpoint on real images of other classes. Default: on recovered images.",
         ),
     ] = None,
     validation_split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Without it: validation, else train."),
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Default: validation, else train."),
     ] = None,
     device: options.Device = None,
     mixed_precision: Annotated[
@@ -108,22 +110,26 @@ def train(
     teacher_memory: options.TeacherMemory = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Folder of the run; a new one by default."),
+        typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Run folder. Default: a new one in runs/."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace an earlier run there.")
+        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace the run in --output.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=options.OUTPUT, help="Go on with the run in --output.")
+        bool, typer.Option("--resume", rich_help_panel=options.OUTPUT, help="Continue the run in --output.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", rich_help_panel=options.OUTPUT, help="Show what would be pulled, plan and cost."),
+        typer.Option(
+            "--dry-run", rich_help_panel=options.OUTPUT, help="Only show the plan: downloads, time and cost."
+        ),
     ] = False,
     as_json: options.Json = False,
     push_to_hub: Annotated[
         str | None,
-        typer.Option(metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner there."),
+        typer.Option(
+            metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner to this repository."
+        ),
     ] = None,
     private: options.Private = None,
     license_: Annotated[
@@ -135,7 +141,7 @@ def train(
         typer.Option(
             "--card-images/--no-card-images",
             rich_help_panel=options.PUBLISH,
-            help="Recovered images in the card. Without either: only if every teacher is public.",
+            help="Show recovered images in the card. Default: only if every teacher is public.",
         ),
     ] = None,
     commit_message: options.CommitMessage = None,
@@ -285,6 +291,6 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})
         return
-    console = output_console()
-    console.print(f"Learner: {learner}" + (f"\nPublished: {url}" if url else ""), soft_wrap=True, markup=False)
+    published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
+    output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)
     say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR")

@@ -73,6 +73,17 @@ class ImageSizes:
             data = LabelledImages(chosen, data.labels[places], data.class_names, data.source, data.split)
         self._data, self._made = data, dict[tuple[int, int], Tensor]()
 
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def batches(self, size: int, channels: int, count: int) -> Iterator[Tensor]:
+        """`at` in parts of `count` pictures, which are not kept unless they are there already."""
+        if (size, channels) in self._made:
+            yield from self._made[size, channels].split(count)
+            return
+        for places in torch.arange(len(self)).split(count):
+            yield ImageSizes(self._data, places).at(size, channels)
+
     def at(self, size: int, channels: int) -> Tensor:
         """uint8 (N, channels, size, size)."""
         if (size, channels) not in self._made:

@@ -24,11 +24,14 @@ from hf_free.card_metadata import (
     is_number,
     one_line,
     section,
-    valid_id,
 )
+from hf_free.config import FreeConfig, merge
 from hf_free.errors import RunError
 from hf_free.hub.reference import format_classes
+from hf_free.licences import listed
+from hf_free.recipes import recipe_values
 from hf_free.redaction import is_hidden, public_record
+from hf_free.reports import valid_id
 
 __all__ = ["public_record", "write_card"]
 
@@ -127,10 +130,28 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": section(record, "left_out"),
         "recovered": section(record, "recovered"),
         "training": section(record, "training"),
-        "recipe": config.get("recipe"),
+        "recipe": _recipe(config),
         "seed": config.get("seed"),
         "versions": section(record, "versions"),
     }
+
+
+def _recipe(config: Mapping[str, Any]) -> str:
+    """The recipe that a configuration names, and the settings of the method in which the run was not that recipe.
+
+    Keys that the configuration of an older version lacks are not compared.
+    """
+    name = config.get("recipe")
+    try:
+        named = merge(FreeConfig().to_dict(), recipe_values(str(name)))
+    except KeyError:  # none, or one of another version
+        return str(name or "–")
+    changed = ["defects"] if sorted(config.get("defects") or ()) != sorted(named["defects"]) else []
+    for part in ("five", "memory", "bell", "learner"):
+        values = section(config, part)
+        changed += [f"{part}.{key}" for key, value in named[part].items() if values.get(key, value) != value]
+    changed = [key for key in changed if key != "learner.init_from"]
+    return f"{name}, but for {listed(changed)}" if changed else str(name)
 
 
 def _reasons(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -209,14 +230,14 @@ def _report(report: Mapping[str, Any]) -> dict[str, Any]:
             notes[f"{row['method']}: transductive, all queries of an episode are seen together"] = None
     own = [row for row in rows if is_learners(row) and row.get("inductive", True) and is_number(row.get("accuracy"))]
     return {
-        "place": str(report.get("dataset") or "pictures") + (f", split {s}" if (s := report.get("split")) else ""),
+        "place": _place(report),
         "columns": [f"{way}-way {shot}-shot" for way, shot in columns],
         "methods": [
             (method, is_learners({"method": method}), [cells.get((method, *column), "–") for column in columns])
             for method in methods
         ],
         "episodes": "; ".join(
-            f"{count} episodes with {queries} queries a class"
+            f"{count} episodes with {queries} queries per class"
             for count, queries in sorted({(row["episodes"], row["n_query"]) for row in rows})
         ),
         "pictures": report.get("pictures"),
@@ -225,6 +246,13 @@ def _report(report: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [*notes, *(f"Mind: {warning}" for warning in report.get("warnings") or [])],
         "headline": ", ".join(f"{row['n_way']}-way {row['k_shot']}-shot {_accuracy(row, 1)} %" for row in own),
     }
+
+
+def _place(report: Mapping[str, Any]) -> str:
+    """What a report was measured on, in words."""
+    parts = [str(report.get("dataset") or "pictures")]
+    parts += [f"{key} {report[key]}" for key in ("split", "revision") if report.get(key)]
+    return ", ".join(parts)
 
 
 def _accuracy(row: Mapping[str, Any], digits: int) -> str:

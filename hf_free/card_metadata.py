@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_free.config import HubConfig
-from hf_free.errors import TeacherReferenceError
-from hf_free.hub.reference import check_repo_id
 from hf_free.licences import is_non_commercial
+from hf_free.reports import data_set, is_own_row, plain, valid_id
 
 TAGS = ("few-shot", "meta-learning", "data-free", "timm", "FREE")
 
@@ -55,7 +54,7 @@ def card_metadata(record: Mapping[str, Any], title: str) -> ModelCardData:
         fields["license"] = license_id.lower()
     elif license_id:
         fields |= {"license": "other", "license_name": _slug(license_id)}
-    if results := list(eval_results(record)):
+    if results := eval_results(record):
         fields |= {"model_name": one_line(title), "eval_results": results, "metrics": ["accuracy"]}
     tags = [tag for tag in TAGS if tag != "data-free" or record.get("data_free", True)]
     return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=tags, **fields)
@@ -96,47 +95,58 @@ def choose_license(record: Mapping[str, Any]) -> tuple[str | None, str]:
     )
 
 
-def eval_results(record: Mapping[str, Any]) -> Iterator[EvalResult]:
-    """The learner's own rows in the form of a model-index: an entry a data set, split, way and shot."""
-    for report in record.get("results") or []:
-        kind, name = dataset_of(one_line(report.get("dataset") or ""))
+def eval_results(record: Mapping[str, Any]) -> list[EvalResult]:
+    """The learner's own rows in the form of a model-index, one for each data set, split, way, shot and method.
+
+    huggingface_hub writes results of equal task, data set type, configuration, split and revision as one, under the
+    name of the first. So the configuration says the way and the shot, and before them what else tells data sets of
+    one type apart: a Hub data set's own configuration, or the name of a folder. Rows of one data set, way and shot,
+    which may be written as one, come one after the other, so that what is read back has the same order.
+    """
+    found: dict[tuple[Any, ...], list[EvalResult]] = {}
+    for report in plain(record.get("results") or []):
         for row in report.get("rows") or []:
-            if not is_learners(row) or not is_number(row.get("accuracy")):
-                continue
-            setting = f"{row['n_way']}-way {row['k_shot']}-shot"
-            seen = "" if row.get("inductive", True) else ", transductive"
-            interval = round(row["interval"], 2) if is_number(row.get("interval")) else None
-            spread = "" if interval is None else f", 95 % interval ± {interval:.2f}"
-            yield EvalResult(
-                task_type="image-classification",
-                task_name="Few-shot image classification",
-                dataset_type=kind,
-                dataset_name=name,
-                dataset_config=setting,
-                dataset_split=one_line(report.get("split") or "") or None,
-                metric_type="accuracy",
-                metric_value=round(row["accuracy"], 2),
-                metric_name=f"{setting} accuracy in percent{seen}{spread}",
-                metric_args={
-                    "method": one_line(row["method"]),
-                    "n_query": row.get("n_query"),
-                    "episodes": row.get("episodes"),
-                    "interval_95": interval,
-                },
-            )
+            if is_learners(row) and is_number(row.get("accuracy")):
+                result = _eval_result(report, row)
+                found.setdefault(result.unique_identifier, []).append(result)
+    return [result for results in found.values() for result in results]
 
 
-def dataset_of(source: str) -> tuple[str, str]:
-    """Type and name of a data set for the model-index: its Hub id and what was given, else `local` and its name."""
-    repo_id = source.partition(":")[0]
-    if valid_id(repo_id) and not Path(repo_id).exists():
-        return repo_id, source
-    return "local", source or "pictures"
+def _eval_result(report: Mapping[str, Any], row: Mapping[str, Any]) -> EvalResult:
+    """One of the learner's own rows."""
+    measured_on = data_set(report)
+    name = one_line(measured_on.name)
+    setting = f"{row['n_way']}-way {row['k_shot']}-shot"
+    part = one_line(measured_on.config or "") if measured_on.hub_id else name
+    seen = "" if row.get("inductive", True) else ", transductive"
+    interval = round(row["interval"], 2) if is_number(row.get("interval")) else None
+    spread = "" if interval is None else f", 95 % interval ± {interval:.2f}"
+    arguments = {
+        "method": one_line(row["method"]),
+        "n_way": row["n_way"],
+        "k_shot": row["k_shot"],
+        "n_query": row.get("n_query"),
+        "episodes": row.get("episodes"),
+        "interval_95": interval,
+    }
+    return EvalResult(
+        task_type="image-classification",
+        task_name="Few-shot image classification",
+        dataset_type=measured_on.hub_id or "local",
+        dataset_name=name,
+        dataset_config=f"{part}, {setting}" if part else setting,
+        dataset_split=one_line(report.get("split") or "") or None,
+        dataset_revision=one_line(report.get("revision") or "") or None,
+        metric_type="accuracy",
+        metric_value=round(row["accuracy"], 2),
+        metric_name=f"{setting} accuracy in percent{seen}{spread}",
+        metric_args={key: value for key, value in arguments.items() if value is not None},
+    )
 
 
 def is_learners(row: Mapping[str, Any]) -> bool:
     """Whether a row of results measures the learner itself, not something beside it."""
-    return str(row.get("method", "")).startswith("learner")
+    return is_own_row(str(row.get("method", "")))
 
 
 # ---- small helpers, which the card's text needs too
@@ -155,17 +165,9 @@ def section(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def valid_id(repo_id: Any) -> str | None:
-    """A Hub id of the form that the Hub takes in `base_model`, or None."""
-    try:
-        return check_repo_id(str(repo_id)) if repo_id else None
-    except TeacherReferenceError:
-        return None
-
-
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def one_line(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,9 @@ USER = "demo"
 """Namespace on the loopback Hub."""
 
 LEARNER, DATASET = f"{USER}/learner", f"{USER}/new-digits"
+
+EXAMPLES, NEW_PICTURES = 5, 25
+"""Files of each new digit that the demo leaves: to learn it from, and to try the learner on."""
 
 COPIES = 3
 """How often each of the teachers' digits is drawn."""
@@ -100,8 +104,8 @@ def run_demo(
     """Train teachers on digits 0 to 6, learn from them without data, measure on digits 7, 8 and 9.
 
     Args:
-        output: Folder of the run: what `hf-free train` leaves, `results.json`, the teachers, and `published/`, a
-            copy of the repository on the loopback Hub.
+        output: Folder of the run: what `hf-free train` leaves, `results.json`, the teachers, some pictures of the
+            new digits, and `published/`, a copy of the repository on the loopback Hub.
         seed: Seed of teachers, training and episodes; the pictures are always the same.
         console: Where the story is told; None tells nothing (the commands write to stdout and stderr all the same).
         length: How much work to do.
@@ -116,26 +120,31 @@ def run_demo(
     output = output.absolute()
     with tempfile.TemporaryDirectory(prefix="hf-free-demo-") as scratch, LoopbackHub() as hub:
         token = hub.add_user(USER)
-        tell.title(f"1. Teachers: small classifiers, each of a few of the digits 0 to 6, go to a Hub ({hub.endpoint})")
+        tell.title("1. Teachers: small classifiers, each of a few of the digits 0 to 6, go to a Hub on this computer")
         teachers = _publish_teachers(hub, Path(scratch), seed, length, tell)
         _publish_new_digits(hub)
         client = _Client({**_SETTINGS, **hub.environment(token, Path(scratch) / "home")}, tell)
 
         tell.title("2. Learn from the teachers without their data, and publish the learner")
-        client.run(_train_arguments(teachers, output, seed, length))
+        client.run(_train_arguments(teachers, _as_typed(output), seed, length))
 
         tell.title("3. Load it back and meet the digits 7, 8 and 9, which no teacher has seen")
         results = output / "results.json"
-        client.run(_evaluate_arguments(results, seed, length.episodes))
+        client.run(_evaluate_arguments(_as_typed(results), seed, length.episodes))
         _write_files(hub.read_repo(LEARNER), output / "published")
         for name in teachers:
             _write_files(hub.read_repo(name), output / "teachers" / name.removeprefix(f"{USER}/"))
-    tell.title(f"4. What is left in {output}")
-    tell.line(f"card:              {output / 'published' / 'README.md'}")
-    tell.line(f"recovered digits:  {output / 'pictures' / 'recovered.png'}")
-    tell.line(f"results:           {results}")
-    tell.line(f"teachers:          {output / 'teachers'}")
-    tell.line(f"learner:           {output / 'published'}, for MetaLearner.from_pretrained")
+    _write_pictures(output / "digits")
+    place = _as_typed(output)
+    tell.title(f"4. What is left in {place}; the Hub of the demo is gone")
+    tell.line(f"card:              {place / 'published' / 'README.md'}")
+    tell.line(f"recovered digits:  {place / 'pictures' / 'recovered.png'}")
+    tell.line(f"results:           {place / 'results.json'}")
+    tell.line(f"teachers:          {place / 'teachers'}")
+    tell.line(f"learner:           {place / 'published'}, for MetaLearner.from_pretrained")
+    tell.title("5. Three commands to go on with; put your own pictures and models in the place of these")
+    for words in _next_commands(place, teachers):
+        tell.line(f"$ {shlex.join([*_program(), *words])}")
     tell.line(f"It took {tell.seconds():.0f} s.")
     return json.loads(results.read_text(encoding="utf-8"))
 
@@ -178,6 +187,43 @@ class _Client:
                 f"the demo's command `hf-free {arguments[0]}` ended with {done.returncode}",
                 action="its own message stands above",
             )
+
+
+def _next_commands(place: Path, teachers: Sequence[str]) -> list[list[str]]:
+    """What to try on what is left in the run's folder, without the Hub that is gone."""
+    digits = place / "digits"
+    folders = [str(place / "teachers" / name.removeprefix(f"{USER}/")) for name in teachers[-2:]]
+    return [
+        ["predict", str(place), "--support", str(digits / "examples"), "--images", str(digits / "new")],
+        ["evaluate", str(place), "--dataset", str(digits / "new"), "--n-way", str(len(NEW_DIGITS))],
+        ["train", "--models", *folders, "--dry-run"],
+    ]
+
+
+def _program() -> list[str]:
+    """How to call hf-free from here: by its name, or by a path where its folder is not on the search path."""
+    beside = Path(sys.executable).parent / "hf-free"
+    if shutil.which("hf-free"):
+        return ["hf-free"]
+    return [str(_as_typed(beside))] if beside.exists() else [sys.executable, "-m", "hf_free.cli.main"]
+
+
+def _as_typed(path: Path) -> Path:
+    """A path relative to the current folder, where it lies in it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _write_pictures(folder: Path) -> None:
+    """Some of the new digits as files: `examples` to learn them from, and `new` ones, one folder per digit."""
+    from PIL import Image
+
+    data = drawn_digits(NEW_DIGITS)
+    images = data.at_size(CANVAS)
+    for label, digit in enumerate(NEW_DIGITS):
+        for place, picture in enumerate(images[data.labels == label][: EXAMPLES + NEW_PICTURES]):
+            part = folder / ("examples" if place < EXAMPLES else "new") / str(digit)
+            part.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(part / f"{place:02d}.png")
 
 
 def _train_arguments(teachers: Sequence[str], output: Path, seed: int, length: DemoLength) -> list[str]:

@@ -28,8 +28,10 @@ from hf_free.learner.adapted import batchnorm_layers
 from hf_free.learner.images import to_float
 from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
 from hf_free.learner.stacked import adapt_and_score, episodes_at_once
+from hf_free.reports import fingerprint, is_local_source, is_own_row
 
 if TYPE_CHECKING:
+    from hf_free.off_the_shelf import OffTheShelf
     from hf_free.teachers.pool import TeacherPool
 
 Baselines = Literal["none", "untrained", "all"]
@@ -42,11 +44,11 @@ class ResultRow:
     method: str
     """What was measured."""
     n_way: int
-    """Classes an episode."""
+    """Classes per episode."""
     k_shot: int
-    """Support pictures a class."""
+    """Support pictures per class."""
     n_query: int
-    """Query pictures a class."""
+    """Query pictures per class."""
     episodes: int
     """Number of episodes."""
     accuracy: float | None
@@ -74,6 +76,12 @@ class EvaluationReport:
     seed: int = 0
     pictures: int = 0
     classes: int = 0
+    local: bool = False
+    """Whether the data set was a file or folder of this computer."""
+    fingerprint: str = ""
+    """Tells folders of one name apart (`hf_free.reports.fingerprint`); empty for a data set of the Hub."""
+    revision: str | None = None
+    """Revision of the data set, where one was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -160,6 +168,7 @@ def evaluate(
     teachers: TeacherPool | None = None,
     concatenations: Sequence[int] = (),
     compare: Mapping[str, MetaLearner] | None = None,
+    off_the_shelf: Sequence[OffTheShelf] = (),
     transductive: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -173,15 +182,16 @@ def evaluate(
     Args:
         learner: The learner; it is moved to `device`.
         data: Pictures of classes it has not been trained for.
-        n_way: Classes an episode.
-        k_shots: Support pictures a class, a row each.
-        n_query: Query pictures a class.
+        n_way: Classes per episode.
+        k_shots: Support pictures per class, a row each.
+        n_query: Query pictures per class.
         episodes: Number of episodes, at least 2.
         baselines: `none`; `untrained`, the same backbone freshly initialised with `seed`; `all`, pixels and the
             teachers too.
         teachers: The teachers, for `baselines="all"`.
         concatenations: Numbers of teachers, the first ones, whose features are concatenated, beside those of all.
         compare: Other learners by the name of their rows, moved to `device` too.
+        off_the_shelf: Published backbones, whose features get the learner's head.
         transductive: Whether to add rows that see all queries of an episode together, named so.
         seed: Seed of the episodes and of the untrained backbone.
         device: Where to compute.
@@ -203,9 +213,7 @@ def evaluate(
             data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
         )
     learner, others = learner.to(device), dict(compare or {})
-    report = EvaluationReport(
-        [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
-    )
+    report = _report_on(data, seed)
     report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
     used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
     images = ImageSizes(data, used)
@@ -213,7 +221,10 @@ def evaluate(
 
     _add_learner(scorer, learner, images, transductive, progress)
     for name, other in others.items():
+        name = f"compared {name}" if is_own_row(name) else name  # a folder called `learner` is not this learner
         _add_learner(scorer, other.to(device), images, transductive, progress, name)
+    for backbone in off_the_shelf:
+        scorer.add(backbone.embedding(images, progress))
     if baselines != "none":
         scorer.add(untrained(learner, images, seed))
     if baselines == "all":
@@ -223,6 +234,18 @@ def evaluate(
         else:
             for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
                 scorer.add(embedding)
+    return report
+
+
+def _report_on(data: LabelledImages, seed: int) -> EvaluationReport:
+    """A report without rows yet."""
+    report = EvaluationReport(
+        [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
+    )
+    report.local = is_local_source(data.source)
+    if report.local:
+        counts = torch.bincount(data.labels, minlength=len(data.class_names)).tolist()
+        report.fingerprint = fingerprint(data.source, data.class_names, counts)
     return report
 
 

@@ -15,7 +15,8 @@ from hf_free.learner.elder import ContinuedSheet, Elder, notes_on_elder
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.licences import licence_notes
 from hf_free.memory import TaskMemory
-from hf_free.redaction import is_local, privacy_notes
+from hf_free.redaction import privacy_notes
+from hf_free.reports import is_path
 from hf_free.run_state import RunState
 from hf_free.teachers.pool import TeacherPool
 
@@ -138,4 +139,4 @@ def _skip(state: RunState, reference: str, reason: str) -> None:
 
 def _unmistakable(reference: str) -> str:
     """A folder's name that reads like a repository of the Hub is written as the path it is."""
-    return f"./{reference}" if existing_path(reference) is not None and not is_local(reference) else reference
+    return f"./{reference}" if existing_path(reference) is not None and not is_path(reference) else reference

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_free.licences import listed
+from hf_free.reports import folder_name, is_path, plain, without_paths
 
 if TYPE_CHECKING:
     from hf_free.config import HubConfig
@@ -18,7 +18,6 @@ UNLOADED = "a teacher that could not be loaded"
 START = "a learner on the Hub"
 """Stands for a learner to start from: whether it is public is not recorded."""
 
-_LOCAL = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:")
 _HUB_ID = re.compile(r"(?:[^/@:]+:)?([\w.-]+/[\w.-]+)(?:[@:].*)?", re.DOTALL)
 _STOP = r"\s'\"`,;:()<>|"
 _PATHS = re.compile(
@@ -40,7 +39,7 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         record: The `hf_free` block of config.json; every key may be missing.
     """
-    public: dict[str, Any] = copy.deepcopy(dict(record))
+    public: dict[str, Any] = plain(record)
     config: dict[str, Any] = public.get("config") or {}
     named = bool((config.get("hub") or {}).get("name_private_teachers"))
     teachers: list[dict[str, Any]] = public.get("teachers") or []
@@ -48,8 +47,8 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     scrub = _scrubber(_replacements(public, teachers, hidden, named), hidden)
     for report in public.get("results") or []:
         report["warnings"] = [_without_labels(str(text), hidden) for text in report.get("warnings") or []]
-        if is_local(source := str(report.get("dataset") or "")):
-            report["dataset"] = folder_name(source)
+    if public.get("results"):
+        public["results"] = without_paths(public["results"])
     if teachers:
         public["teachers"] = [_public_teacher(teacher, teacher in hidden) for teacher in teachers]
     for section in (public, config.get("learner"), public.get("learner")):
@@ -60,8 +59,6 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
         counts[scrub(str(entry))] = counts.get(scrub(str(entry)), 0) + count
     if counts:
         public["left_out"] = counts
-    if public.get("results"):  # a folder that lost its path may be one that was measured before; the later one counts
-        public["results"] = list({(r.get("dataset"), r.get("split")): r for r in public["results"]}.values())
     return _walk(public, scrub)
 
 
@@ -81,16 +78,6 @@ def is_hidden(teacher: Mapping[str, Any]) -> bool:
     return bool(teacher.get("private") or teacher.get("gated"))
 
 
-def is_local(text: str) -> bool:
-    """Whether a text reads as a path."""
-    return _LOCAL.match(text) is not None
-
-
-def folder_name(path: str) -> str:
-    """The last part of a path; a trailing slash does not count."""
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip(".~") or "a local folder"
-
-
 def _public_teacher(teacher: dict[str, Any], hide: bool) -> dict[str, Any]:
     if hide:
         nothing = {"repo_id": None, "commit": None, "label_names": None, "label_descriptions": None}
@@ -103,7 +90,7 @@ def _public_teacher(teacher: dict[str, Any], hide: bool) -> dict[str, Any]:
 def _public_start(source: str, teachers: list[dict[str, Any]], named: bool) -> str:
     if source.startswith("timm:") or source == START:
         return source
-    if is_local(source):
+    if is_path(source):
         return folder_name(source)
     public = {teacher.get("repo_id") for teacher in teachers if not is_hidden(teacher)}
     return source if named or source.partition("@")[0] in public else START
@@ -128,7 +115,7 @@ def _replacements(
     for reference in unknown:
         if reference in known:
             continue
-        if is_local(reference):
+        if is_path(reference):
             new[reference] = folder_name(reference)
         elif not named and not _is_public(reference, teachers):
             new |= dict.fromkeys((reference, _hub_id(reference)), UNLOADED)
@@ -163,7 +150,7 @@ def _any_of(words: list[str], *, before: str = "", after: str = "") -> re.Patter
 
 def _is_known_public(entry: Mapping[str, Any]) -> bool:
     """Whether a left-out teacher's entry says that it is public; most cannot say."""
-    return entry.get("private") is False and entry.get("gated") is False and not is_local(str(entry.get("reference")))
+    return entry.get("private") is False and entry.get("gated") is False and not is_path(str(entry.get("reference")))
 
 
 def _is_public(reference: str, teachers: list[dict[str, Any]]) -> bool:

@@ -6,16 +6,21 @@ import copy
 import json
 import re
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 
 from hf_free.card import write_card
-from hf_free.card_metadata import valid_id
-from hf_free.config import FreeConfig, LearnerConfig
+from hf_free.card_metadata import eval_results
+from hf_free.config import FreeConfig, LearnerConfig, merge
 from hf_free.errors import RunError
+from hf_free.hub.loopback_card import card_errors
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.recipes import recipe_values
 from hf_free.redaction import PRIVATE, START, UNLOADED, public_record
+from hf_free.reports import valid_id
 from hf_free.teachers.teacher import TeacherRecord
 
 NASTY = [
@@ -124,7 +129,7 @@ def test_the_clients_read_the_metadata_back(tmp_path):
     assert found == [("org/birds", "test", "3-way 1-shot", 61.24), ("org/birds", "test", "3-way 1-shot", 61.24),
                      ("org/birds", "test", "3-way 5-shot", 72.96)]  # fmt: skip
     assert data.eval_results[0].metric_args == {
-        "method": "learner", "n_query": 15, "episodes": 600, "interval_95": 0.83,
+        "method": "learner", "n_way": 3, "k_shot": 1, "n_query": 15, "episodes": 600, "interval_95": 0.83,
     }  # fmt: skip
     assert data.eval_results[0].metric_name == "3-way 1-shot accuracy in percent, 95 % interval ± 0.83"
     assert "transductive" in data.eval_results[1].metric_name
@@ -193,21 +198,42 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
         "hf-free predict me/learner --support",
         "| method | 3-way 1-shot | 3-way 5-shot |\n|---|---:|---:|\n"
         "| **learner** | 61.24 ± 0.83 | 72.96 ± 0.83 |\n| pixels (8x8) | 40.00 ± 0.83 | – |",
-        "600 episodes with 15 queries a class, drawn from 60 pictures of 3 classes, seed 0.",
+        "600 episodes with 15 queries per class, drawn from 60 pictures of 3 classes, seed 0.",
         "- Mind: few pictures",
         f"| 1 | [lab/a](https://huggingface.co/lab/a/tree/{'0123456789' * 4}) | `01234567` "
         "| `abababababab` | conv4_32 | 28.5 k | 4 × BatchNorm2d | 3×32×32 | 5 | mit |",
         "Left out:\n\n- lab/b: outputs NaN\n\n",
         "- 3 × lab/a: the teacher recognises 10%",
-        "80 pictures in 4 tasks were recovered and kept.\nThe teachers recognise 92.5 % of them",
+        "80 pictures in 4 tasks were recovered and kept.\nTheir teachers recognise 92.5 % of them",
         "| 1.5 | 100 | 90 | cpu | 2 | no | 0 | default |",
         "Versions: hf_free 0.1.0, torch 2.14.1.",
-        "can reveal\nwhat it was trained on",
+        "can reveal what it was trained on",
         "{Wei, Yongxian and Hu, Zixuan",
         "arXiv:2405.00984",
     ):  # fmt: skip
         assert part in text
     assert FreeConfig.from_dict(config_of(text)).to_dict() == source["config"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("default", {}, "default"),
+        ("paper", recipe_values("paper"), "paper"),
+        ("released", recipe_values("released"), "released"),
+        ("paper", {}, r"paper, but for five.inner_lr, five.latent_lr, five.outer_lr and \d+ more"),
+        ("default", {"bell": {"lr": 0.5}, "five": {"inner_steps": 7}}, "default, but for five.inner_steps, bell.lr"),
+        ("default", {"defects": ["outer_optimizer_reborn"]}, "default, but for defects"),
+        ("of a later version", {}, "of a later version"),
+        (None, {}, "–"),
+    ],
+)
+def test_the_recipe_is_named_as_it_was_run(card, name, changes, said):
+    """The name alone proves nothing: a configuration may hold `paper` and other values than the recipe's."""
+    source = record()
+    source["config"] = {**merge(source["config"], changes), "recipe": name}
+    line = next(line for line in card(source).splitlines() if line.startswith("| 1.5 | 100 |"))
+    assert re.fullmatch(rf".*\| {said} \|", line.replace("\\", ""))
 
 
 def test_classes_of_a_list_and_hashes_of_public_teachers_stand_in_the_table(card):
@@ -237,7 +263,7 @@ def test_teachers_too_wide_for_the_head_of_align_are_named(card, classes, max_cl
     source["config"]["bell"]["objective"], source["config"]["five"]["max_classes"] = objective, max_classes
     text = " ".join(card(source).split())
     assert ("Nothing was distilled" in text) == (said is not None)
-    assert said is None or f"Nothing was distilled from {said}: the head that this recipe trains has 5 outputs" in text
+    assert said is None or f"Nothing was distilled from {said}: the head that was trained has 5 outputs" in text
 
 
 def test_teachers_that_were_asked_but_not_inverted_are_not_called_left_out(card):
@@ -414,11 +440,82 @@ def test_a_learner_to_start_from_is_not_named_where_it_may_be_private(card, star
 
 
 def test_results_on_local_pictures_are_named_without_the_folder(card):
-    text = card(record(results=[report("/home/alice/data/birds"), report("/home/alice/data/birds", rows=[row()])]))
+    again = report("/home/alice/data/birds", rows=[row(), row(k_shot=5)])
+    text = card(record(results=[report("/home/alice/data/birds", rows=[row()]), again]))
     assert "alice" not in text
     assert [entry["dataset"] for entry in metadata(text)["model-index"][0]["results"]] == [
-        {"name": "birds", "type": "local", "config": "3-way 1-shot", "split": "test"}
+        {"name": "birds", "type": "local", "config": f"birds, 3-way {shot}-shot", "split": "test"} for shot in (1, 5)
     ]
+
+
+# ---- every result keeps its own identity
+
+
+def own_results(text):
+    """(data set, setting, value) of the results that the Hub's client reads back, and as plain YAML has them."""
+    data = ModelCard(text).data
+    return [(r.dataset_name, f"{r.metric_args['n_way']}-way {r.metric_args['k_shot']}-shot", r.metric_value)
+            for r in data.eval_results]  # fmt: skip
+
+
+def measured(dataset, accuracy, split="test", **changes):
+    return report(dataset, split, rows=[row(accuracy=accuracy)], **changes)
+
+
+@pytest.mark.parametrize(
+    ("reports", "names"),
+    [
+        ([measured("/data/birds", 20.0), measured("/data/cats", 72.2)], ["birds", "cats"]),
+        ([measured("/a/birds", 20.0), measured("/b/birds", 72.2)], ["birds", "birds (2)"]),
+        ([measured("org/birds:red", 20.0), measured("org/birds:blue", 72.2)], ["org/birds:red", "org/birds:blue"]),
+        ([measured("org/birds", 20.0), measured("org/birds:blue", 72.2)], ["org/birds", "org/birds:blue"]),
+        ([measured("org/birds", 20.0, "a"), measured("org/birds", 72.2, "b")], ["org/birds"] * 2),
+        ([measured("org/birds", 20.0), measured("org/birds", 72.2, revision="v2")], ["org/birds"] * 2),
+        ([measured("a/birds", 20.0, local=True), measured("a/birds", 72.2, local=False)], ["birds", "a/birds"]),
+        ([measured("birds", 20.0, local=True, fingerprint="1"), measured("/x/birds", 72.2, fingerprint="2")],
+         ["birds", "birds (2)"]),
+    ],
+)  # fmt: skip
+def test_results_on_different_data_are_not_read_back_as_one(card, reports, names):
+    text = card(record(results=reports))
+    assert own_results(text) == [(names[0], "3-way 1-shot", 20.0), (names[1], "3-way 1-shot", 72.2)]
+    assert len(metadata(text)["model-index"][0]["results"]) == 2
+    body = body_of(text)
+    assert body.count("### ") == 2
+    public = public_record(record(results=reports))
+    assert public_record(public) == public
+
+
+def test_every_result_is_read_back_equal(card):
+    """Folders, configurations, splits, ways, shots, transductive rows, and numbers as numpy and torch give them."""
+    settings = [(5, 1), (5, 5), (3, 1), (20, 1)]
+    reports = []
+    for place, dataset in enumerate(["/d/birds", "/e/birds", "/d/cats", "org/set", "org/set:one", "org/set:two"]):
+        for split in ("test", "validation"):
+            rows = []
+            for index, (n_way, k_shot) in enumerate(settings):
+                accuracy = np.float32(20 + 7 * place + index)
+                numbers = {"n_way": np.int64(n_way), "k_shot": torch.tensor(k_shot), "interval": np.float64(0.5)}
+                rows += [row(accuracy=accuracy, **numbers), row("learner, soft k-means", inductive=False, **numbers)]
+            reports.append(report(dataset, split, rows=tuple(rows), pictures=np.int64(9)))
+    source = record(results=reports)
+    written = eval_results(public_record(source))
+    assert len(written) == 6 * 2 * 4 * 2
+    text = card(source)
+    assert ModelCard(text).data.eval_results == written
+    assert not re.search(r"!!python|!!binary", text)
+    identities = {(r.dataset_name, r.dataset_split, r.metric_args["n_way"], r.metric_args["k_shot"]) for r in written}
+    assert len(identities) == 6 * 2 * 4
+    kept = {result.unique_identifier: result.dataset_name for result in written}
+    assert all(kept[result.unique_identifier] == result.dataset_name for result in written)
+    assert card_errors(text) == []
+
+
+@pytest.mark.parametrize("name", ["learner-old", "learners/b", "compared learner"])
+def test_a_learner_that_it_is_compared_with_is_not_taken_for_itself(card, name):
+    text = card(record(results=[report(rows=[row(), row(name, accuracy=99.0)])]))
+    assert own_results(text) == [("org/birds", "3-way 1-shot", 61.24)]
+    assert "99.00" in body_of(text)
 
 
 def test_paths_are_found_and_other_slashes_left_alone():

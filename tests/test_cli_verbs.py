@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -290,7 +291,7 @@ def test_evaluate_takes_shots_before_and_after_the_model(capsys, learner_run, pi
     lines = [line for line in out.splitlines() if "learner" in line or "untrained" in line]
     assert len(lines) == 4
     assert all("±" in line for line in lines)
-    assert "3-way, 3 queries a class, 20 episodes" in " ".join(out.split())
+    assert "3-way, 3 queries per class, 20 episodes" in " ".join(out.split())
 
 
 def test_a_teacher_that_is_gone_is_a_row_that_says_so(capsys, tmp_path, pictures, teacher_folder):
@@ -332,15 +333,6 @@ def test_evaluate_refuses_a_data_set_that_is_not_there(capsys, learner_run):
     assert "there is no file or folder ./nowhere" in capsys.readouterr().err
 
 
-def test_results_on_the_same_split_are_replaced():
-    from hf_free.cli.publish_results import with_results
-
-    old, other = {"dataset": "d", "split": "test", "rows": [1]}, {"dataset": "d", "split": "train", "rows": [2]}
-    new = {"dataset": "d", "split": "test", "rows": [3]}
-    assert with_results([], new) == [new]
-    assert with_results([old, other], new) == [other, new]
-
-
 def test_evaluate_asks_whether_it_may_push_before_it_works(hub, tokens, run_client, learner_run, pictures):
     hub.add_repo("alice/cli-foreign", learner_run / "learner")
     words = ["evaluate", "alice/cli-foreign", "--dataset", str(pictures / "train"), *SMALL, "--push"]
@@ -365,3 +357,20 @@ def test_evaluate_push_writes_the_results_into_the_card(hub, tokens, run_client,
     again = run_client([*PROGRAM, "predict", "alice/cli-measured", "--support", str(pictures / "train"),
                         "--images", str(pictures / "new")])  # fmt: skip
     assert len(again.stdout.splitlines()) == 7
+
+
+def test_two_folders_of_one_name_are_two_results_in_the_card(capsys, tmp_path, learner_run, pictures):
+    learner = tmp_path / "learner"
+    shutil.copytree(learner_run / "learner", learner)
+    for parent in ("day", "night"):
+        shutil.copytree(pictures / "train", tmp_path / parent / "birds")
+    (tmp_path / "night" / "birds" / "red" / "0.png").unlink()
+    for parent, shot in (("day", "1"), ("night", "1"), ("night", "2"), ("day", "1")):
+        words = ["--dataset", str(tmp_path / parent / "birds"), *SMALL, "--k-shot", shot, "--push"]
+        assert main(["evaluate", str(learner), *words]) == 0
+    card = ModelCard.load(learner / "README.md")
+    found = {(r.dataset_name, r.metric_args["k_shot"]) for r in card.data.eval_results}
+    assert found == {("birds", 1), ("birds (2)", 1), ("birds (2)", 2)}
+    assert len(card.data.eval_results) == 3  # measuring the first again replaced it
+    assert str(tmp_path) not in card.content
+    capsys.readouterr()

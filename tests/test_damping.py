@@ -233,7 +233,7 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     recovered = memory["images"][memory["class_ids"] >= 0]
     expected = learn_damping(learner.embed(recovered), 2.0)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
-    assert "look like, directions in which recovered pictures differ most count less |" in card
+    assert "count more; directions in which recovered pictures differ most count less |" in card
     torch.testing.assert_close(_matrix(learner.damping), _matrix(expected), atol=1e-3, rtol=1e-3)
 
     values["learner"]["init_from"] = str(tmp_path / "with" / "learner")  # learned anew, of wider embeddings

@@ -25,8 +25,9 @@ def _commands():
     for page in PAGES:
         blocks = re.findall(r"^```(?:bash|console)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
         for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
-            if line.strip().startswith("hf-free "):
-                yield pytest.param(line.strip(), id=f"{page.name}: {line.strip()[:60]}")
+            command = line.strip().removeprefix("$ ")
+            if command.startswith("hf-free "):
+                yield pytest.param(command, id=f"{page.name}: {command[:60]}")
 
 
 @pytest.mark.parametrize("line", list(_commands()))
@@ -46,6 +47,14 @@ def test_assignments_name_keys_that_exist():
     used = {key for key in keys if key.partition(".")[0] in sections}
     assert used, "README and docs show how --set is used"
     assert used <= set(known_keys())
+
+
+def test_the_readme_opens_with_a_small_picture():
+    first_screen = (ROOT / "README.md").read_text().partition("## Results")[0]
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", first_screen)
+    content = (ROOT / picture).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 150_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

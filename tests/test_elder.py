@@ -96,9 +96,9 @@ def test_old_teachers_are_carried_into_record_and_card(runs):
     assert sum(second["licenses"].values()) == 3
     card = (runs / "second" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "from 3 pretrained image classifiers" in card
-    assert "It continues learner, another learner: what that one knew was kept" in card  # the folder's name only
+    assert "It continues another learner, learner, which served as a teacher" in card  # the folder's name only
     assert second["teachers_before"] == 2
-    assert "The first 2 of the teachers below are that learner's own; 1 more was added." in card
+    assert "The first 2 of the teachers below are the earlier learner's; 1 more was added." in card
 
 
 def test_a_recipe_of_another_backbone_continues_the_old_one(runs, folders):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -278,6 +279,23 @@ def test_the_first_teachers_concatenated_are_a_row(data, teachers):
     assert [method for method, k_shot in rows if k_shot == 1 and method.startswith("first ")] == [
         "first 2 teachers' features, concatenated"  # three are all of them, five are more than there are
     ]
+
+
+def test_a_report_says_which_pictures_it_was_measured_on(data, tmp_path):
+    report = evaluate(make(), data, **SETTING)
+    assert (report.local, report.fingerprint) == (False, "")
+    (tmp_path / "noise").mkdir()
+    folders = [replace(data, source=str(tmp_path / "noise")), replace(data, source=str(tmp_path / "noise"))]
+    folders[1].labels = folders[1].labels.clone()
+    folders[1].labels[0] = (folders[1].labels[0] + 1) % 5
+    found = [evaluate(make(), folder, **SETTING) for folder in folders]
+    assert [report.local for report in found] == [True, True]
+    assert len({report.fingerprint for report in found}) == 2
+
+
+def test_a_compared_learner_of_the_same_name_is_another_row(data):
+    report = evaluate(make(), data, compare={"learner": make("ridge")}, **SETTING)
+    assert {row.method for row in report.rows} == {"learner", "compared learner"}
 
 
 def test_evaluate_compares_learners_of_the_hub_and_of_folders(data, hub, run_client, tmp_path):

@@ -262,7 +262,7 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     assert learner.relevance.sizes == (3, 3)
     assert learner.relevance.is_known.all()
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
-    assert "| ridge, teachers weighed by what the examples look like |" in card  # too few pictures for damping
+    assert "| ridge; teachers of similar pictures count more |" in card  # too few pictures for damping
     values["bell"]["relevance"] = False
     assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).relevance is None
 

@@ -351,7 +351,7 @@ def test_a_run_finds_them_and_the_configuration_can_say_no(tmp_path):
     block = json.loads((tmp_path / "with" / "learner" / "config.json").read_text())["hf_free"]["learner"]
     assert block["shared_classes"] == len(learner.shared_classes)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
-    assert f"Of the 9 classes that it predicts {len(learner.shared_classes)} are different ones" in card
+    assert f"It predicts 9 of its teachers' classes and treats them as {len(learner.shared_classes)}:" in card
     values["bell"]["shared_classes"] = False
     assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).shared_classes is None
 

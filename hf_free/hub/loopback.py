@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on 127.0.0.1, standard library only, for the tests and the demo.
+"""A small Hugging Face Hub on 127.0.0.1 for the tests and the demo; the server needs the standard library only.
 
 Unmodified huggingface_hub, timm and datasets clients talk to it over HTTP:
 

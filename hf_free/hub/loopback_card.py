@@ -1,11 +1,19 @@
-"""The few lines of a card's metadata that a Hub reads: licence, tags, base models. Standard library only."""
+"""A card's metadata as a Hub reads it: licence, tags, base models, and the results of a model-index.
+
+PyYAML is imported when the first card is read: the server itself starts with the standard library alone.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_BOOLEANS = re.compile(r"true|True|TRUE|false|False|FALSE")
+
+_TEXTS = {"task": ("type", "name"), "dataset": ("type", "name", "config", "split", "revision")}
+_REQUIRED = {"task": ("type",), "dataset": ("type", "name")}
 
 
 def front_matter(text: str) -> str | None:
@@ -15,45 +23,27 @@ def front_matter(text: str) -> str | None:
 
 
 def read_metadata(text: str) -> dict[str, Any]:
-    """Read the top level of a card's metadata: scalars and lists of scalars.
-
-    Nested values (a model-index) are kept as None in the list; this is no YAML reader and need not be one.
+    """Read a card's metadata; none is an empty mapping.
 
     Raises:
-        ValueError: a line at the top level that is neither `key:`, nor an item, nor a comment.
+        ValueError: no YAML, YAML of another program's own types, or no mapping.
     """
-    values: dict[str, Any] = {}
-    key = ""
-    for line in (front_matter(text) or "").splitlines():
-        if line.strip() in ("", "{}") or line.lstrip().startswith("#"):
-            continue
-        item = re.match(r"\s*-(\s+(.*))?$", line)
-        top = re.match(r"([A-Za-z_][\w.-]*)\s*:(?:\s+(.*))?$", line)
-        if top:
-            key = top.group(1)
-            values[key] = _scalar(top.group(2) or "")
-        elif item and key:
-            if not isinstance(values[key], list):
-                values[key] = []
-            values[key].append(
-                None if re.match(r"[\w.-]+:(\s|$)", item.group(2) or "") else _scalar(item.group(2) or "")
-            )
-        elif not line[0].isspace() or not key:
-            raise ValueError(f"cannot read the line {line!r}")
-    return values
+    import yaml
 
-
-def _scalar(text: str) -> Any:
-    text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
-        return [_scalar(part) for part in text[1:-1].split(",") if part.strip()]
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
-    return None if text in ("", "null", "~") else {"true": True, "false": False}.get(text, text)
+    block = front_matter(text) or ""
+    try:
+        values = yaml.load(block, Loader=_loader())
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"cannot read the line {block.strip().splitlines()[0]!r}")
+    return {str(key): value for key, value in values.items()}
 
 
 def card_errors(text: str) -> list[str]:
-    """What the real Hub's `validate-yaml` refuses and a training tool could plausibly write."""
+    """What the real Hub's `validate-yaml` refuses and a training tool could plausibly write, in the Hub's words."""
     try:
         values = read_metadata(text)
     except ValueError as error:
@@ -72,16 +62,92 @@ def card_errors(text: str) -> list[str]:
                 errors.append(f'"{key}" with value "{entry}" is not valid. Use an id from https://hf.co/{page}.')
     if "license" in values and not isinstance(values["license"], str | list):
         errors.append('"license" must be a string')
+    if "model-index" in values:
+        errors += _model_index_errors(values["model-index"])
     return errors
 
 
 def card_tags(values: dict[str, Any]) -> list[str]:
     """The tags that the Hub derives from a card, in its spelling."""
-    tags = [tag for tag in _listed(values.get("tags")) if isinstance(tag, str)]
+    tags = _listed(values.get("tags"))
     tags += [entry for key in ("library_name", "pipeline_tag") for entry in _listed(values.get(key))]
     tags += [f"{key}:{entry}" for key in ("license", "base_model", "dataset") for entry in _listed(values.get(key))]
     return list(dict.fromkeys(tags))
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _listed(value: Any) -> list[str]:
+    return [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, str)]
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader, in which `yes` and `on` are words, as they are for the Hub (YAML 1.2)."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    tag = "tag:yaml.org,2002:bool"
+    Loader.yaml_implicit_resolvers = {
+        first: [(name, pattern) for name, pattern in resolvers if name != tag]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(tag, _BOOLEANS, list("tTfF"))
+    return Loader
+
+
+def _model_index_errors(models: Any) -> Iterator[str]:
+    """What is missing or of a wrong type in a model-index; the fields are those of hub-docs' `modelcard.md`."""
+    if not isinstance(models, list):
+        yield '"model-index" must be an array'
+        return
+    for place, model in enumerate(models):
+        at = f"model-index[{place}]"
+        if not isinstance(model, dict):
+            yield f'"{at}" must be of type object'
+            continue
+        yield from _text_errors(model, "name", at, required=True)
+        results, errors = _items(model, "results", at)
+        yield from errors
+        for result_at, result in results:
+            yield from _result_errors(result, result_at)
+
+
+def _result_errors(result: dict[str, Any], at: str) -> Iterator[str]:
+    for part, names in _TEXTS.items():
+        if part not in result:
+            yield f'"{at}.{part}" is required'
+        elif not isinstance(result[part], dict):
+            yield f'"{at}.{part}" must be of type object'
+        else:
+            for name in names:
+                yield from _text_errors(result[part], name, f"{at}.{part}", required=name in _REQUIRED[part])
+    metrics, errors = _items(result, "metrics", at)
+    yield from errors
+    for metric_at, metric in metrics:
+        yield from _text_errors(metric, "type", metric_at, required=True)
+        yield from _text_errors(metric, "name", metric_at)
+        if metric.get("value") is None:
+            yield f'"{metric_at}.value" is required'
+    if isinstance(source := result.get("source"), dict):
+        yield from _text_errors(source, "url", f"{at}.source", required=True)
+
+
+def _items(holder: dict[str, Any], key: str, at: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """Place and content of each object in a list that has to be there, and what is wrong with the others."""
+    if key not in holder:
+        return [], [f'"{at}.{key}" is required']
+    if not isinstance(holder[key], list):
+        return [], [f'"{at}.{key}" must be an array']
+    items = [(f"{at}.{key}[{place}]", item) for place, item in enumerate(holder[key])]
+    good = [(place, item) for place, item in items if isinstance(item, dict)]
+    return good, [f'"{place}" must be of type object' for place, item in items if not isinstance(item, dict)]
+
+
+def _text_errors(holder: dict[str, Any], key: str, at: str, *, required: bool = False) -> Iterator[str]:
+    if key not in holder:
+        if required:
+            yield f'"{at}.{key}" is required'
+    elif not isinstance(holder[key], str):
+        yield f'"{at}.{key}" must be a string'
+    elif not holder[key]:
+        yield f'"{at}.{key}" is not allowed to be empty'

@@ -151,8 +151,12 @@ def _short(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
 
 
-def check_timm_start(source: str) -> None:
+def check_timm_start(source: str, purpose: str = "start from") -> None:
     """Refuse a `timm:NAME` for which timm publishes no weights; nothing is fetched.
+
+    Args:
+        source: `timm:NAME`.
+        purpose: What it is wanted for, as the message says it.
 
     Raises:
         LearnerError: with names that are like it.
@@ -165,7 +169,7 @@ def check_timm_start(source: str) -> None:
     known = {listed.split(".")[0] for listed in timm.list_pretrained()}
     alike = tags or difflib.get_close_matches(architecture, sorted(known), n=1)
     raise LearnerError(
-        f"cannot start from {source!r}: timm publishes no weights of that name",
+        f"cannot {purpose} {source!r}: timm publishes no weights of that name",
         allowed="timm:NAME of a model with weights, a learner's Hub id, or a learner's folder",
         action=f"did you mean timm:{alike[0]}?" if alike else "names: timm.list_pretrained()",
     )
