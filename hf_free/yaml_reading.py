@@ -71,8 +71,7 @@ def read_written(text: str) -> Any:
     Raises:
         yaml.YAMLError: no valid YAML.
     """
-    document = yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
-    return None if is_null(document) else document
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
 
 
 def meant(value: Any) -> Any:
