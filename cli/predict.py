@@ -13,7 +13,6 @@ import typer
 from hf_free.cli import options
 from hf_free.cli.console import say, write_json
 from hf_free.cli.publish import learner_location
-from hf_free.errors import DatasetError
 from hf_free.own_networks import import_networks
 
 EXAMPLES = options.examples(
@@ -21,6 +20,9 @@ EXAMPLES = options.examples(
     "hf-free predict runs/first --support ./shots --images ./new --output labels.csv",
     "hf-free predict me/few-shot --support ./shots --images ./new --json",
 )
+
+SUPPORT_SPLITS = ("train", "validation", "test")
+"""Split of a support folder that has splits: the first of these."""
 
 
 def predict(
@@ -74,16 +76,12 @@ def _predict(
     cache_dir: Path | None,
 ) -> list[dict[str, Any]]:
     """One row a picture: its path below the folder, its label, and the probability of each class."""
-    from hf_free.data import load_folder_images
+    from hf_free.data import DataFlags, load_folder_images, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
-    shots, new = load_folder_images(support), load_folder_images(images)
-    if shots.labels is None:
-        raise DatasetError(
-            f"--support {support} holds pictures but no folders",
-            allowed="a folder a class, named by the class",
-            action=f"move the pictures into folders, as {support}/cat/1.jpg",
-        )
+    # read as evaluate reads a data set, so that both see the same classes and pictures
+    flags = DataFlags(split="--support DIR/NAME", image_column="", label_column="")
+    shots, new = load_labelled_images(support, splits=SUPPORT_SPLITS, flags=flags), load_folder_images(images)
     learner = MetaLearner.from_pretrained(
         learner_location(model),
         revision=revision,
@@ -91,7 +89,7 @@ def _predict(
         cache_dir=cache_dir,
         map_location=options.torch_device(device),
     )
-    classifier = learner.adapt(shots.images, shots.labels)
+    classifier = learner.adapt(shots.images, [shots.class_names[i] for i in shots.labels.tolist()])
     probabilities = classifier.predict_proba(new.images).tolist()
     rows = []
     for path, row in zip(new.paths, probabilities, strict=True):
