@@ -112,9 +112,12 @@ def _open_folder(path: Path, source: str, scratch: str, *, by_column: bool) -> P
     tables = [file for file in files if file.suffix.lower() == ".parquet" and file.name not in _METADATA]
     metadata = [file for file in files if file.name in _METADATA]
     loose = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
-    if not tables and not loose:
+    if not files:
         raise DatasetError(f"{path} holds no data", allowed="Parquet files, or pictures in a folder per class")
     pictures = read_picture_folder(path)
+    if not tables and not loose:
+        but = f", but {'; '.join(pictures.left_out)}" if pictures.left_out else ""
+        raise DatasetError(f"{path} holds no data{but}", allowed="Parquet files, or pictures in a folder per class")
     classes = {file.label for file in pictures.files if file.label}
     if tables and len(classes) < 2:
         if loose:
@@ -138,9 +141,9 @@ def _only_folder(pictures: PictureFolder) -> Path | None:
     folders = {file.label for file in pictures.files if file.label}
     if len(folders) != 1 or pictures.splits != [""]:
         return None
-    inner = pictures.root / folders.pop()
-    own = {file.path.relative_to(inner).parts[0] for file in pictures.files if inner in file.path.parents}
-    return inner if len(own) > 1 and pictures.deep == sum(bool(file.label) for file in pictures.files) else None
+    inner = read_picture_folder(pictures.root / folders.pop())
+    holds_classes = any(inner.splits) or len({file.label for file in inner.files if file.label}) > 1
+    return inner.root if holds_classes and all(file.label for file in inner.files) else None
 
 
 def _open_parquet(path: Path, files: Sequence[Path], source: str, scratch: str) -> Tables:
@@ -237,7 +240,8 @@ def _open_hub(
     name, _, wanted = source.partition(":")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DatasetError(f"there is no file or folder {source}", action="check the path")
-    files = files_of_dataset(name, revision=revision, token=token)  # datasets itself retries for longer than one waits
+    # datasets itself retries for longer than anyone waits
+    files = files_of_dataset(name, revision=revision, token=token) or _cached_files(name, revision, cache_dir)
     if _is_picture_folder(files):
         return _open_hub_pictures(name, wanted, source, scratch, revision, token, cache_dir)
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
@@ -271,6 +275,19 @@ def _is_picture_folder(files: Sequence[str]) -> bool:
     return len({path.parent for path in names if path.suffix.lower() in PICTURE_SUFFIXES and len(path.parts) > 1}) > 1
 
 
+def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> list[str]:
+    """The files of a data set that are in the cache, where the Hub must not be asked; otherwise none."""
+    from huggingface_hub import constants, snapshot_download
+
+    if not constants.HF_HUB_OFFLINE:
+        return []
+    try:
+        folder = snapshot_download(name, repo_type="dataset", revision=revision, cache_dir=cache_dir)
+    except (OSError, ValueError):  # nothing is there
+        return []
+    return [file.relative_to(folder).as_posix() for file in visible_files(Path(folder))]
+
+
 def _open_hub_pictures(
     name: str, wanted: str, source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
 ) -> PictureFolder | Tables:
@@ -293,7 +310,10 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     import pyarrow
     from huggingface_hub.errors import HfHubHTTPError
 
-    expected = (datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException)
+    expected = (
+        *(datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException),
+        TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
+    )
     try:
         with _no_remark_on_cards():
             return load()

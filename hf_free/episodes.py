@@ -76,6 +76,11 @@ class EpisodeFlags:
     n_query: str = "--n-query"
     joint: str = " "
 
+    def text(self, n_way: int | None = None, k_shot: int | None = None, n_query: int | None = None) -> str:
+        """The flags of the numbers given."""
+        pairs = ((self.n_way, n_way), (self.k_shot, k_shot), (self.n_query, n_query))
+        return " ".join(f"{flag}{self.joint}{number}" for flag, number in pairs if number is not None)
+
 
 def eligible_classes(labels: Tensor, pictures: int) -> Tensor:
     """The classes with at least that many pictures."""
@@ -140,6 +145,7 @@ def _too_small(counts: list[int], n_way: int, k_shot: int, n_query: int, flags: 
     """
     needed, present = k_shot + n_query, len(counts)
     fitting = sum(count >= needed for count in counts)
+    other = "another data set or split"
     if present < n_way:
         plural = "class" if present == 1 else "classes"
         given, allowed = f"{n_way}-way episodes out of {present} {plural}", f"n_way of at most {present}"
@@ -148,26 +154,21 @@ def _too_small(counts: list[int], n_way: int, k_shot: int, n_query: int, flags: 
         given = f"{k_shot} support and {n_query} query pictures per class: only {fitting} of {present} classes have "
         given += f"{needed} pictures"
         allowed = f"k_shot + n_query of at most {roomy} for {n_way}-way episodes"
+        other = "a data set with more pictures per class"
         if roomy > k_shot:
-            action = f"{flags.n_query}{flags.joint}{roomy - k_shot}, or a data set with more pictures per class"
-            return DatasetError(given, allowed=allowed, action=action)
+            return DatasetError(given, allowed=allowed, action=f"{flags.text(n_query=roomy - k_shot)}, or {other}")
         if roomy > 1:
-            action = (
-                f"{flags.k_shot}{flags.joint}{roomy - 1} {flags.n_query} 1, or a data set with more pictures per class"
-            )
-            return DatasetError(given, allowed=allowed, action=action)
+            return DatasetError(given, allowed=allowed, action=f"{flags.text(None, roomy - 1, 1)}, or {other}")
     if fitting > 1:
-        return DatasetError(
-            given, allowed=allowed, action=f"{flags.n_way}{flags.joint}{fitting}, or another data set or split"
-        )
+        return DatasetError(given, allowed=allowed, action=f"{flags.text(fitting)}, or {other}")
     usable = sorted((count for count in counts if count > 1), reverse=True)
     if len(usable) < 2:
         rule = "at least two classes with two pictures each"
         return DatasetError(given, allowed=rule, action="choose another data set or split")
-    ways, roomy = min(n_way, len(usable)), usable[min(n_way, len(usable)) - 1]
-    shots = min(k_shot, roomy - 1)
-    action = f"{flags.n_way}{flags.joint}{ways} {flags.k_shot}{flags.joint}{shots} {flags.n_query}{flags.joint}{min(n_query, roomy - shots)}"
-    return DatasetError(given, allowed=allowed, action=f"{action}, or another data set or split")
+    ways = min(n_way, len(usable))
+    shots = min(k_shot, usable[ways - 1] - 1)
+    queries = min(n_query, usable[ways - 1] - shots)
+    return DatasetError(given, allowed=allowed, action=f"{flags.text(ways, shots, queries)}, or {other}")
 
 
 def score_episodes(

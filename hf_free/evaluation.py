@@ -28,10 +28,10 @@ from hf_free.learner.adapted import batchnorm_layers
 from hf_free.learner.images import to_float
 from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
 from hf_free.learner.stacked import adapt_and_score, episodes_at_once
+from hf_free.teachers.label_names import is_placeholder
 
 if TYPE_CHECKING:
-    from hf_free.teachers.label_names import is_placeholder
-from hf_free.teachers.pool import TeacherPool
+    from hf_free.teachers.pool import TeacherPool
 
 Baselines = Literal["none", "untrained", "all"]
 

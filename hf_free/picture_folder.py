@@ -214,7 +214,7 @@ class _Walk:
             try:
                 with os.scandir(folder) as entries:
                     visible = sorted((e for e in entries if not is_leftover(e.name)), key=lambda e: e.name)
-                folders = [entry for entry in visible if entry.is_dir() and not self._leads_up(folder, entry)]
+                folders = [entry for entry in visible if _is_folder(entry) and not self._leads_up(folder, entry)]
                 files = [entry for entry in visible if self._is_file(entry)]
             except OSError as error:
                 problem = f"cannot look into the folder {folder}: {error.strerror}"
@@ -223,9 +223,13 @@ class _Walk:
         return self._looked[folder]
 
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
-        suffix, is_file = Path(entry.name).suffix.lower(), entry.is_file()
+        suffix = Path(entry.name).suffix.lower()
+        try:
+            is_file = entry.is_file()
+        except OSError:  # a link to itself
+            is_file = False
         if suffix in PICTURE_SUFFIXES:
-            if not is_file and not entry.is_dir():
+            if not is_file and not _is_folder(entry):
                 self._broken.append(entry.name)
         elif is_file and _may_be_picture(suffix):
             self._kinds[suffix] += 1
@@ -254,6 +258,13 @@ class _Walk:
         if circles := dict.fromkeys(self._circles):
             phrases.append(f"{_count(len(circles), 'link')} back to a folder above ({_some(circles)})")
         return phrases
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _may_be_picture(suffix: str) -> bool:

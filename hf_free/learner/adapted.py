@@ -234,15 +234,12 @@ def _plain_label(value: Any) -> Label:
         value = value.item()
     if isinstance(value, str | int):
         return str(value) if isinstance(value, str) else value
-    is_missing = value is None or value != value or type(value).__name__ in ("NAType", "NaTType")  # NaN is not itself
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
+        raise LearnerError("a picture has no label", allowed="one label per picture", action="leave that picture out")
     raise LearnerError(
-        "a picture has no label"
-        if is_missing is True
-        else f"label {str(value)[:50]!r} of type {type(value).__name__}",
+        f"label {str(value)[:50]!r} of type {type(value).__name__}",
         allowed="str, int or bool labels, one per picture",
-        action="leave that picture out"
-        if is_missing is True
-        else "convert them, e.g. [str(label) for label in labels]",
+        action="convert them, e.g. [str(label) for label in labels]",
     )
 
 

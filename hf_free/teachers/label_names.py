@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PLACEHOLDER = re.compile(
-    r"(?:(?:label|class|cls|category|cat|output|target|id|idx|index)[ _.:#-]*)?\d+", re.IGNORECASE
-)
+_PLACEHOLDER = re.compile(r"(?:(?:label|class|cls|category|output|target|index)[ _.:#-]*)?\d+", re.IGNORECASE)
 
 
 def is_placeholder(name: str) -> bool:
