@@ -13,6 +13,7 @@ import typer
 from hf_free.cli import options
 from hf_free.cli.console import say, write_json
 from hf_free.cli.publish import learner_location
+from hf_free.errors import DatasetError
 from hf_free.own_networks import import_networks
 
 EXAMPLES = options.examples(
@@ -79,6 +80,8 @@ def _predict(
     from hf_free.data import DataFlags, load_folder_images, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
+    if not support.exists() and not Path(str(support).rpartition(":")[0] or "?").is_dir():
+        raise DatasetError(f"{support} is not a folder", action="give a folder of class folders with --support")
     # read as evaluate reads a data set, so that both see the same classes and pictures
     flags = DataFlags(split="--support DIR/NAME", image_column="", label_column="")
     shots, new = load_labelled_images(support, splits=SUPPORT_SPLITS, flags=flags), load_folder_images(images)

@@ -137,6 +137,10 @@ def load_labelled_images(
         by_column = image_column is not None or label_column is not None
         opened = open_data(text, scratch, revision=revision, token=token, cache_dir=cache_dir, by_column=by_column)
         if isinstance(opened, PictureFolder):
+            for column, known in ((image_column, "image"), (label_column, "label")):
+                if column not in (None, known):
+                    rule = "image, label, as a folder of pictures has them"
+                    raise DatasetError(f"{text} has no column {column!r}", allowed=rule, action="name no column")
             return _images_of_folder(opened, text, split, splits, flags)
         chosen = _choose_split(list(opened.splits), split, text, splits, flags)
         data = opened.splits[chosen]
@@ -186,14 +190,14 @@ def _images_of_folder(
 ) -> LabelledImages:
     """The pictures of class folders, with what is passed over said once."""
     folder.check_clear()
-    if note := folder.notes(source):
-        logger.warning("%s", note)
     if not folder.splits:
         raise DatasetError(
             f"{source} holds {len(folder.files)} pictures and no class folders",
             allowed="a folder per class, named by the class",
             action=f"move the pictures into folders, as {source}/cat/1.jpg",
         )
+    if note := folder.notes(source):
+        logger.warning("%s", note)
     by_name = {name or "train": name for name in folder.splits}  # as `datasets` calls what has no splits
     chosen = _choose_split(list(by_name), split, source, order, flags)
     files = folder.of(by_name[chosen])

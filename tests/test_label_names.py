@@ -55,5 +55,5 @@ RUN = {
         **{"replay_tasks": 1, "replay_patience": 1, "replay_inner_steps": 1},
     },
     "learner": {"backbone": "conv4_32", "image_size": 16},
-    "trainer": {"steps": 2, "warmup_steps": 0, "device": "cpu", "mixed_precision": "no", "validation_episodes": 2},
+    "trainer": {"steps": 6, "warmup_steps": 0, "device": "cpu", "mixed_precision": "no", "validation_episodes": 2},
 }
