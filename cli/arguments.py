@@ -154,14 +154,14 @@ def expand_list_files(values: Iterable[str]) -> list[str]:
         UsageError: a list file that cannot be read or that names nothing.
         TeacherReferenceError: an entry of a YAML list that names no teacher.
     """
-    from hf_free.hub.teacher_list import is_teacher_list, read_teacher_list
+    from hf_free.hub.teacher_list import is_teacher_list, resolve_without_hub
 
     expanded: list[str] = []
     for value in values:
         if value.startswith("@"):
             expanded += _read_list_file(Path(value[1:]))
         else:
-            expanded += read_teacher_list(value) if is_teacher_list(value) else [value]
+            expanded += map(str, resolve_without_hub([value])) if is_teacher_list(value) else [value]
     return expanded
 
 

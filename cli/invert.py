@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, say, write_json
-from hf_free.cli.teacher_rows import parse_reference
+from hf_free.cli.teacher_rows import one_reference
 from hf_free.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def invert(
     if generator is not None and not generator.is_dir():
         raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")
     steps = steps or (_FRESH_STEPS if generator is None else _TRAINED_STEPS)
-    reference = parse_reference(model, revision)
+    reference = one_reference(model, revision)
     from hf_free.config import FiveConfig
     from hf_free.inversion.five import invert_teacher
     from hf_free.own_networks import import_networks

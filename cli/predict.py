@@ -22,6 +22,9 @@ EXAMPLES = options.examples(
     "hf-free predict me/few-shot --support ./shots --images ./new --json",
 )
 
+SUPPORT_SPLITS = ("train", "validation", "test")
+"""Split of a support folder that has splits: the first of these."""
+
 
 def predict(
     model: Annotated[
@@ -80,16 +83,14 @@ def _predict(
     cache_dir: Path | None,
 ) -> list[dict[str, Any]]:
     """One row a picture: its path below the folder, its label, and the probability of each class."""
-    from hf_free.data import load_folder_images
+    from hf_free.data import DataFlags, load_folder_images, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
-    shots, new = load_folder_images(support), load_folder_images(images)
-    if shots.labels is None:
-        raise DatasetError(
-            f"--support {support} holds pictures but no folders",
-            allowed="one folder per class, named after the class",
-            action=f"move the pictures into folders, as {support}/cat/1.jpg",
-        )
+    if not support.exists() and not Path(str(support).rpartition(":")[0] or "?").is_dir():
+        raise DatasetError(f"{support} is not a folder", action="give a folder of class folders with --support")
+    # read as evaluate reads a data set, so that both see the same classes and pictures
+    flags = DataFlags(split="--support DIR/NAME", image_column="", label_column="")
+    shots, new = load_labelled_images(support, splits=SUPPORT_SPLITS, flags=flags), load_folder_images(images)
     learner = MetaLearner.from_pretrained(
         learner_location(model),
         revision=revision,
@@ -97,7 +98,7 @@ def _predict(
         cache_dir=cache_dir,
         map_location=options.torch_device(device),
     )
-    classifier = learner.adapt(shots.images, shots.labels)
+    classifier = learner.adapt(shots.images, [shots.class_names[i] for i in shots.labels.tolist()])
     probabilities = classifier.predict_proba(new.images).tolist()
     rows = []
     for path, row in zip(new.paths, probabilities, strict=True):

@@ -10,8 +10,8 @@ import typer
 
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import say
-from hf_free.errors import HfFreeError
-from hf_free.hub.teacher_list import expand
+from hf_free.errors import HfFreeError, TeacherReferenceError
+from hf_free.hub.teacher_list import Resolver, resolve_without_hub
 from hf_free.own_networks import import_networks
 
 if TYPE_CHECKING:
@@ -21,11 +21,22 @@ if TYPE_CHECKING:
     from hf_free.teachers.teacher import Teacher
 
 
-def parse_reference(text: str, revision: str | None) -> TeacherReference:
-    """A teacher's reference; `revision` fills in where the text has none of its own."""
-    from hf_free.hub.reference import TeacherReference
+def one_reference(text: str, revision: str | None) -> TeacherReference:
+    """The reference of one teacher; `revision` fills in where the text has none of its own.
 
-    reference = TeacherReference.parse(text)
+    Raises:
+        TeacherReferenceError: a text that names no teacher, or several.
+    """
+    references = resolve_without_hub([text])
+    if len(references) > 1:
+        raise TeacherReferenceError(
+            f"{text!r} stands for {len(references)} teachers", allowed="one teacher", action=f"e.g. {references[0]}"
+        )
+    return at_revision(references[0], revision)
+
+
+def at_revision(reference: TeacherReference, revision: str | None) -> TeacherReference:
+    """The reference; `revision` fills in where it has none of its own."""
     if revision is None or reference.is_local or reference.revision is not None:
         return reference
     return replace(reference, revision=revision)
@@ -56,14 +67,21 @@ def teacher_rows(
     from hf_free.teachers.loader import load_teacher
 
     import_networks([own_networks] if own_networks else [])
-    rows = []
-    for text in expand(expand_list_files(models), token=token):
-        row: dict[str, Any] = {"reference": text, "usable": True, "reason": None}
+    rows, resolver = [], Resolver(token=token)
+    for text in expand_list_files(models):
         try:
-            row |= describe(load_teacher(parse_reference(text, revision), token=token, cache_dir=cache_dir))
-        except HfFreeError as error:
-            row |= {"usable": False, "reason": str(error)}
-        rows.append(row)
+            references = resolver.references(text)
+        except TeacherReferenceError as error:
+            rows.append({"reference": text, "usable": False, "reason": str(error)})
+            continue
+        for reference in references:
+            row: dict[str, Any] = {"reference": str(reference), "usable": True, "reason": None}
+            try:
+                teacher = load_teacher(at_revision(reference, revision), token=token, cache_dir=cache_dir)
+                row |= describe(teacher)
+            except HfFreeError as error:
+                row |= {"usable": False, "reason": str(error)}
+            rows.append(row)
     return rows
 
 

@@ -233,15 +233,12 @@ def check_teachers(models: Sequence[str], *, least: int = 2) -> None:
         ConfigError: no teacher, or one only.
         TeacherReferenceError: a text that names no teacher.
     """
-    from hf_free.hub.reference import TeacherReference
-
     hint = "hf-free train --models ID ID ...; hf-free search finds some, hf-free demo needs none"
     if not models:
         raise ConfigError("no models given", allowed="two or more teachers", action=hint)
-    from hf_free.hub.teacher_list import COLLECTION, is_teacher_list, read_teacher_list
+    from hf_free.hub.teacher_list import COLLECTION, resolve_without_hub
 
-    texts = [t for text in models for t in (read_teacher_list(text) if is_teacher_list(text) else [text])]
-    references = [TeacherReference.parse(text) for text in texts]
+    references = resolve_without_hub(models)
     if len(set(references)) < least and not any(reference.collection == COLLECTION for reference in references):
         raise ConfigError(
             f"fewer than two tasks: the only teacher is {references[0]}",

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hf_free.config import FreeConfig
-from hf_free.data import LabelledImages, load_labelled_images
-from hf_free.episodes import sample_episodes
+from hf_free.data import DataFlags, LabelledImages, load_labelled_images
+from hf_free.episodes import EpisodeFlags, sample_episodes
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation import evaluate
 from hf_free.files import write_file
@@ -31,6 +31,8 @@ from hf_free.run_state import RunState
 
 VALIDATION_SPLITS = ("validation", "valid", "val", "dev", "train")
 """Split taken where none is named: the first of these that is there, never test."""
+
+_FLAGS = DataFlags(split="--validation-split NAME", image_column="", label_column="")
 
 _TEST = re.compile(r"(?<![a-z])test", re.IGNORECASE)
 
@@ -64,13 +66,19 @@ def load_validation(config: FreeConfig, token: str | None = None) -> LabelledIma
         )
     _refuse_test(source, split or "")
     data = load_labelled_images(
-        source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=config.hub.cache_dir
+        source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=config.hub.cache_dir, flags=_FLAGS
     )
     _refuse_test(source, data.split)
     # one episode now, so that a set that cannot fill any is refused before the training
     once = torch.Generator().manual_seed(0)
     sample_episodes(
-        data.labels, n_way=bell.n_way, k_shot=bell.k_shot, n_query=bell.n_query, episodes=1, generator=once
+        data.labels,
+        n_way=bell.n_way,
+        k_shot=bell.k_shot,
+        n_query=bell.n_query,
+        episodes=1,
+        generator=once,
+        flags=EpisodeFlags("--set bell.n_way", "--set bell.k_shot", "--set bell.n_query", "="),
     )
     return replace(data, images=data.at_size(config.learner.image_size, config.learner.channels))
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from hf_free.errors import ConfigError
+from hf_free.yaml_reading import Written, as_texts, is_null, meant, read_written
 
 _STRICT = ConfigDict(extra="forbid", validate_assignment=False)
 
@@ -341,13 +341,13 @@ class FreeConfig:
 
 
 def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping; where the tree wants a text, it is the text that was written.
 
     Raises:
         ConfigError: no such file, broken YAML, or something other than a mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = read_written(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         problem = f"cannot read the configuration {path}: {error.strerror}"
         raise ConfigError(problem, action="give an existing file") from None
@@ -356,15 +356,16 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
         raise ConfigError(problem, allowed="a YAML file", action="save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", action="mend the file at the line named") from None
-    if values is None:
+    if is_null(values):
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}", allowed="a mapping of keys to values")
-    return values
+        kind = type(meant(values)).__name__
+        raise ConfigError(f"{path} holds a {kind}", allowed="a mapping of keys to values")
+    return _as_wanted(values, FreeConfig)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """Turn `section.key=value` texts into nested mappings; values are read as YAML.
+    """Turn `section.key=value` texts into nested mappings; values are read as YAML, texts stay as they were written.
 
     Raises:
         ConfigError: a text without `=` or with an empty key.
@@ -376,17 +377,40 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not separator or not all(parts):
             raise ConfigError(f"--set {text!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5")
         try:
-            parsed = yaml.safe_load(value)
+            parsed = Written("") if not value.strip() else read_written(value)
         except yaml.YAMLError:
             parsed = value
-        if isinstance(parsed, str):
-            with suppress(ValueError):
-                parsed = float(parsed)  # YAML 1.1 reads 1e-3 as a text
         inner = nested
         for part in parts[:-1]:
             inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {text!r}", allowed=f"{part} whole, or keys of it", action="leave one out")
         inner[parts[-1]] = parsed
-    return nested
+    return _as_wanted(nested, FreeConfig)
+
+
+def _as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
+    """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
+    wanted = get_type_hints(section, include_extras=True)
+    return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}
+
+
+def _value_for(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        return _as_wanted(value, hint)  # type: ignore[arg-type]
+    if not _takes_text(hint) or (is_null(value) and _takes_nothing(hint)):
+        return meant(value)
+    return as_texts(value)
+
+
+def _takes_text(hint: Any) -> bool:
+    """Whether a type is a text, a choice of texts, or a list or union with one."""
+    return hint is str or isinstance(hint, str) or any(map(_takes_text, get_args(hint)))
+
+
+def _takes_nothing(hint: Any) -> bool:
+    """Whether None is a value of a type, or it is a list, for which no text can stand."""
+    return type(None) in get_args(hint) or list in (get_origin(hint), *map(get_origin, get_args(hint)))
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

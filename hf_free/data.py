@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from hf_free.data_opening import PICTURE_SUFFIXES, open_hub, open_local, read_or_explain
+from hf_free.data_opening import open_data, read_or_explain
 from hf_free.errors import DatasetError
 from hf_free.learner.images import match_channels, picture_to_tensor, resize
+from hf_free.picture_folder import PICTURE_SUFFIXES, SPLIT_WORDS, PictureFolder, read_picture_folder
 
 if TYPE_CHECKING:
     import datasets
+
+logger = logging.getLogger(__name__)
 
 SPLIT_ORDER = ("test", "validation", "valid", "val", "dev", "train")
 """Split taken where none is named: the first of these that is there."""
@@ -47,6 +51,7 @@ class LabelledImages:
     split: str = ""
 
     def __post_init__(self) -> None:
+        self.labels = torch.as_tensor(self.labels)
         if len(self.images) != len(self.labels):
             raise DatasetError(f"{len(self.images)} pictures and {len(self.labels)} labels", allowed="one a picture")
 
@@ -64,7 +69,7 @@ class LabelledImages:
 
 @dataclass
 class FolderImages:
-    """Pictures of a folder: their paths, the pictures, and the names of their sub-folders where those are classes."""
+    """Pictures of a folder: their paths, the pictures, and the names of their class folders where each lies in one."""
 
     paths: list[Path]
     images: Sequence[Image.Image]
@@ -86,6 +91,15 @@ class _LazyPictures(Sequence[Image.Image]):
         return _decode(self._encoded[index], f"{self._source}, picture {index}")
 
 
+@dataclass(frozen=True)
+class DataFlags:
+    """What a user is told to write in order to choose; "" where the verb that reads cannot be told."""
+
+    split: str = "--split NAME"
+    image_column: str = "--image-column NAME"
+    label_column: str = "--label-column NAME"
+
+
 def load_labelled_images(
     source: str | Path,
     *,
@@ -96,12 +110,14 @@ def load_labelled_images(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
+    flags: DataFlags = DataFlags(),
 ) -> LabelledImages:
     """Load pictures with labels.
 
     Args:
-        source: A `datasets` id `org/name` (or `org/name:config`), a Parquet file, a folder of Parquet files, or a
-            folder of pictures (a folder a class, under a folder a split or not). A local path never asks the network.
+        source: A `datasets` id `org/name` (or `org/name:configuration`), a Parquet file, a folder of Parquet files, or
+            a folder of pictures with a folder per class, under a folder per split or not (see
+            `hf_free.picture_folder`); `./folder:configuration` for one of several. A local path asks no network.
         split: Which split; None takes the first of `splits` that is there.
         splits: Names of splits in the order of preference: by default test, validation, train.
         image_column: Name of the column of pictures; found by its type or name where not given.
@@ -109,6 +125,7 @@ def load_labelled_images(
         revision: Revision of a Hub data set.
         token: Access token for the Hub.
         cache_dir: Folder of the `datasets` cache, for Hub data sets.
+        flags: What messages tell the user to write.
 
     Raises:
         DatasetError: no such data set, split or column, or columns that cannot be told apart.
@@ -116,69 +133,114 @@ def load_labelled_images(
     import datasets
 
     text = str(source)
-    is_local = Path(text).exists()
     with tempfile.TemporaryDirectory() as scratch:
-        parts = open_local(Path(text), scratch) if is_local else open_hub(text, revision, token, cache_dir)
-        chosen = _choose_split(list(parts), split, text, splits)
-        data = parts[chosen]
+        by_column = image_column is not None or label_column is not None
+        opened = open_data(text, scratch, revision=revision, token=token, cache_dir=cache_dir, by_column=by_column)
+        if isinstance(opened, PictureFolder):
+            for column, known in ((image_column, "image"), (label_column, "label")):
+                if column not in (None, known):
+                    rule = "image, label, as a folder of pictures has them"
+                    raise DatasetError(f"{text} has no column {column!r}", allowed=rule, action="name no column")
+            return _images_of_folder(opened, text, split, splits, flags)
+        chosen = _choose_split(list(opened.splits), split, text, splits, flags)
+        data = opened.splits[chosen]
         features = data.features
         if features is None:
             raise DatasetError(f"{text} has no pictures in split {chosen}", action="check the folder's files")
-        image_column = _find_column(features, image_column, datasets.Image, IMAGE_NAMES, "image", text)
-        label_column = _find_column(features, label_column, datasets.ClassLabel, LABEL_NAMES, "label", text)
+        image_column = _find_column(features, image_column, datasets.Image, IMAGE_NAMES, "image", text, flags)
+        label_column = _find_column(features, label_column, datasets.ClassLabel, LABEL_NAMES, "label", text, flags)
         data = data.select_columns([image_column, label_column])
         if isinstance(features[image_column], datasets.Image):
             data = data.cast_column(image_column, datasets.Image(decode=False))
-        if is_local:
+        if opened.is_streamed:
             rows = read_or_explain(lambda: list(data), text)
             encoded, values = [row[image_column] for row in rows], [row[label_column] for row in rows]
         else:
             encoded, values = data[image_column], list(data[label_column])
-    names, labels = _index_classes(values, features[label_column], f"{text}, split {chosen}, column {label_column}")
+    where = f"{text}, split {chosen}, column {label_column}"
+    names, labels = _index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
     return LabelledImages(_LazyPictures(encoded, text), labels, names, source=text, split=chosen)
 
 
 def load_folder_images(folder: str | Path) -> FolderImages:
-    """Read the pictures of a folder: a sub-folder a class (labels are their names), or a flat folder (no labels).
+    """Read all pictures below a folder, whether they lie in class folders or not, as `hf_free.picture_folder` does.
+
+    Labels are the names of class folders where every picture lies in one.
 
     Raises:
-        DatasetError: no such folder, no pictures in it, or pictures both beside and inside sub-folders.
+        DatasetError: no such folder, one that cannot be looked into, or no pictures in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder", action="give a folder of pictures")
-    flat = _pictures_in(folder)
-    nested = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _pictures_in(child)]
-    if flat and nested:
+    found = read_picture_folder(Path(folder))
+    if not found.files:
         raise DatasetError(
-            f"{folder} holds {len(flat)} pictures and, in sub-folders, {len(nested)} more",
-            allowed="either a sub-folder a class, or pictures only",
-            action="move them apart",
+            f"{folder} holds no pictures",
+            allowed=f"files {', '.join(sorted(PICTURE_SUFFIXES))}"
+            + (f"; it holds {found.left_out[0]}" if found.left_out else ""),
         )
-    paths = nested or flat
-    if not paths:
-        raise DatasetError(f"{folder} holds no pictures", allowed=f"files {', '.join(sorted(PICTURE_SUFFIXES))}")
-    labels = [path.parent.name for path in nested] or None
-    return FolderImages(paths, _LazyPictures([str(path) for path in paths], str(folder)), labels)
+    if note := found.notes(str(folder), need_classes=False):
+        logger.warning("%s", note)
+    paths, labels = [file.path for file in found.files], [file.label for file in found.files]
+    return FolderImages(
+        paths, _LazyPictures([str(path) for path in paths], str(folder)), labels if all(labels) else None
+    )
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    """The picture files directly in a folder, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+def _images_of_folder(
+    folder: PictureFolder, source: str, split: str | None, order: Sequence[str], flags: DataFlags
+) -> LabelledImages:
+    """The pictures of class folders, with what is passed over said once."""
+    folder.check_clear()
+    if not folder.splits:
+        raise DatasetError(
+            f"{source} holds {len(folder.files)} pictures and no class folders",
+            allowed="a folder per class, named by the class",
+            action=f"move the pictures into folders, as {source}/cat/1.jpg",
+        )
+    if note := folder.notes(source):
+        logger.warning("%s", note)
+    by_name = {name or "train": name for name in folder.splits}  # as `datasets` calls what has no splits
+    chosen = _choose_split(list(by_name), split, source, order, flags)
+    files = folder.of(by_name[chosen])
+    names = sorted({file.label for file in files})
+    positions = {name: index for index, name in enumerate(names)}
+    labels = torch.tensor([positions[file.label] for file in files])
+    return LabelledImages(_LazyPictures([str(file.path) for file in files], source), labels, names, source, chosen)
 
 
-def _choose_split(names: list[str], wanted: str | None, source: str, order: Sequence[str] = SPLIT_ORDER) -> str:
-    """The split that was asked for, or the first in order, or the only one."""
+def _choose_split(
+    names: list[str],
+    wanted: str | None,
+    source: str,
+    order: Sequence[str] = SPLIT_ORDER,
+    flags: DataFlags = DataFlags(),
+) -> str:
+    """The split that was asked for, or the first in order, or the only one; `val` and `Val` are `validation`."""
     if wanted is not None:
-        if wanted not in names:
-            raise DatasetError(f"{source} has no split {wanted!r}", allowed=", ".join(names), action="--split NAME")
-        return wanted
+        if wanted in names:
+            return wanted
+        meant = [name for name in names if _plain_split(name) == _plain_split(wanted)]
+        if len(meant) == 1:
+            return meant[0]
+        action = flags.split.replace("NAME", names[0])
+        raise DatasetError(f"{source} has no split {wanted!r}", allowed=", ".join(names), action=action)
     for name in order:
-        if name in names:
-            return name
+        same = [other for other in names if other == name] or [
+            other for other in names if _plain_split(other) == _plain_split(name)
+        ]
+        if same:
+            return same[0]
     if len(names) == 1:
         return names[0]
-    raise DatasetError(f"{source} has the splits {', '.join(names)}", allowed="one of them", action="--split NAME")
+    raise DatasetError(
+        f"{source} has the splits {', '.join(names)}",
+        allowed="one of them",
+        action=flags.split.replace("NAME", names[0]),
+    )
+
+
+def _plain_split(name: str) -> str:
+    """A split's name in lower case, and as `datasets` has it."""
+    return SPLIT_WORDS.get(name.casefold(), name.casefold())
 
 
 def _find_column(
@@ -188,10 +250,11 @@ def _find_column(
     names: Sequence[str],
     role: str,
     source: str,
+    flags: DataFlags,
 ) -> str:
     """The column of pictures or labels: the one named, else the only one of its type, else the one of a known name."""
     found = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
-    action = f"--{role}-column NAME"
+    action = (flags.image_column if role == "image" else flags.label_column) or f"call that column {role}"
     if wanted is not None:
         if wanted not in features:
             raise DatasetError(f"{source} has no column {wanted!r}", allowed=f"one of {found}", action=action)
@@ -211,21 +274,31 @@ def _type_name(feature: Any) -> str:
     return str(feature.dtype) if kind == "Value" else kind
 
 
-def _index_classes(values: list[Any], feature: Any, where: str) -> tuple[list[str], Tensor]:
-    """Names of the classes that occur, in the order of their values, and (N,) positions among them."""
-    missing = sum(value is None or value == -1 for value in values)
+def _index_classes(
+    values: list[Any], feature: Any, where: str, flags: DataFlags, *, others: bool
+) -> tuple[list[str], Tensor]:
+    """Names of the classes that occur, in the order of their values, and (N,) positions among them.
+
+    Args:
+        values: A label for each picture: str, int or bool, as `datasets` gives them.
+        feature: The column's type, which may know the classes' names.
+        where: The column, for messages.
+        flags: What messages tell the user to write.
+        others: Whether there are other splits to choose.
+    """
+    missing = sum(value is None or (value == -1 and not isinstance(value, bool)) for value in values)
     if missing or not values:
         raise DatasetError(
-            f"{where}: {missing} of {len(values)} pictures have no label",
+            f"{where}: {missing} of {len(values)} pictures have no label" if values else f"{where} holds no pictures",
             allowed="a label for every picture",
-            action="choose another split with --split",
+            action=f"choose another split with {flags.split}" if others else "choose another data set",
         )
-    wrong = next((value for value in values if not isinstance(value, (str, int, np.integer))), None)
+    wrong = next((value for value in values if not isinstance(value, (str, int, np.integer, np.bool_))), None)
     if wrong is not None:
         raise DatasetError(
             f"{where} holds {str(wrong)[:50]!r} of type {type(wrong).__name__}",
-            allowed="class, string or integer labels",
-            action="--label-column NAME",
+            allowed="class, string, integer or true/false labels",
+            action=flags.label_column or "call the column of classes label",
         )
     distinct = sorted(set(values))
     positions = {value: index for index, value in enumerate(distinct)}

@@ -67,13 +67,35 @@ class EpisodeBatch:
         return torch.arange(self.n_way).repeat_interleave(shots)
 
 
+@dataclass(frozen=True)
+class EpisodeFlags:
+    """What a user writes for the sizes of an episode."""
+
+    n_way: str = "--n-way"
+    k_shot: str = "--k-shot"
+    n_query: str = "--n-query"
+    joint: str = " "
+
+    def text(self, n_way: int | None = None, k_shot: int | None = None, n_query: int | None = None) -> str:
+        """The flags of the numbers given."""
+        pairs = ((self.n_way, n_way), (self.k_shot, k_shot), (self.n_query, n_query))
+        return " ".join(f"{flag}{self.joint}{number}" for flag, number in pairs if number is not None)
+
+
 def eligible_classes(labels: Tensor, pictures: int) -> Tensor:
     """The classes with at least that many pictures."""
     return (torch.bincount(labels) >= pictures).nonzero().flatten()
 
 
 def sample_episodes(
-    labels: Tensor, *, n_way: int, k_shot: int, n_query: int, episodes: int, generator: torch.Generator
+    labels: Tensor,
+    *,
+    n_way: int,
+    k_shot: int,
+    n_query: int,
+    episodes: int,
+    generator: torch.Generator,
+    flags: EpisodeFlags = EpisodeFlags(),
 ) -> EpisodeBatch:
     """Draw episodes: n_way classes without replacement, then k_shot + n_query pictures of each, likewise.
 
@@ -84,6 +106,7 @@ def sample_episodes(
         n_query: Query pictures a class.
         episodes: Number of episodes E.
         generator: CPU generator; the episodes depend on nothing else random.
+        flags: What a message tells the user to write.
 
     Raises:
         DatasetError: too few classes, or too few pictures in too many of them.
@@ -95,22 +118,9 @@ def sample_episodes(
             allowed="at least 2 classes, 1 support and 1 query picture, 1 episode",
         )
     counts = torch.bincount(labels) if len(labels) else torch.zeros(0, dtype=torch.long)
-    present = int((counts > 0).sum())
-    if present < n_way:
-        raise DatasetError(
-            f"{n_way}-way episodes out of {present} classes",
-            allowed=f"n_way of at most {present}",
-            action=f"--n-way {max(2, present)}, or a data set with more classes",
-        )
-    classes = eligible_classes(labels, needed)
+    classes = eligible_classes(labels, needed) if len(labels) else torch.zeros(0, dtype=torch.long)
     if len(classes) < n_way:
-        roomy = int(counts.sort(descending=True).values[n_way - 1])
-        raise DatasetError(
-            f"{k_shot} support and {n_query} query pictures a class: only {len(classes)} of {present} classes have "
-            f"{needed} pictures",
-            allowed=f"k_shot + n_query of at most {roomy} for {n_way}-way episodes",
-            action=f"--n-query {max(1, roomy - k_shot)}, or a data set with more pictures a class",
-        )
+        raise _too_small(counts[counts > 0].tolist(), n_way, k_shot, n_query, flags)
     members, counts = _members(labels, classes)  # (C, M), (C,)
     parts = []
     for count in _split(episodes, max(1, _RANDOM_KEYS // (n_way * members.shape[1]))):
@@ -121,6 +131,44 @@ def sample_episodes(
         parts.append(members[chosen].gather(2, places))  # (E, n_way, k_shot + n_query)
     pictures = torch.cat(parts)
     return EpisodeBatch(pictures[..., :k_shot].contiguous(), pictures[..., k_shot:].contiguous())
+
+
+def _too_small(counts: list[int], n_way: int, k_shot: int, n_query: int, flags: EpisodeFlags) -> DatasetError:
+    """Why a set fills no episode, with settings that it does fill, if there are any.
+
+    Args:
+        counts: Pictures of each class.
+        n_way: Classes wanted.
+        k_shot: Support pictures per class wanted.
+        n_query: Query pictures per class wanted.
+        flags: What the user is told to write.
+    """
+    needed, present = k_shot + n_query, len(counts)
+    fitting = sum(count >= needed for count in counts)
+    other = "another data set or split"
+    if present < n_way:
+        plural = "class" if present == 1 else "classes"
+        given, allowed = f"{n_way}-way episodes out of {present} {plural}", f"n_way of at most {present}"
+    else:
+        roomy = sorted(counts)[-n_way]
+        given = f"{k_shot} support and {n_query} query pictures per class: only {fitting} of {present} classes have "
+        given += f"{needed} pictures"
+        allowed = f"k_shot + n_query of at most {roomy} for {n_way}-way episodes"
+        other = "a data set with more pictures per class"
+        if roomy > k_shot:
+            return DatasetError(given, allowed=allowed, action=f"{flags.text(n_query=roomy - k_shot)}, or {other}")
+        if roomy > 1:
+            return DatasetError(given, allowed=allowed, action=f"{flags.text(None, roomy - 1, 1)}, or {other}")
+    if fitting > 1:
+        return DatasetError(given, allowed=allowed, action=f"{flags.text(fitting)}, or {other}")
+    usable = sorted((count for count in counts if count > 1), reverse=True)
+    if len(usable) < 2:
+        rule = "at least two classes with two pictures each"
+        return DatasetError(given, allowed=rule, action="choose another data set or split")
+    ways = min(n_way, len(usable))
+    shots = min(k_shot, usable[ways - 1] - 1)
+    queries = min(n_query, usable[ways - 1] - shots)
+    return DatasetError(given, allowed=allowed, action=f"{flags.text(ways, shots, queries)}, or {other}")
 
 
 def score_episodes(

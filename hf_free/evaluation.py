@@ -29,6 +29,7 @@ from hf_free.learner.images import to_float
 from hf_free.learner.meta_learner import BatchNormMode, MetaLearner
 from hf_free.learner.stacked import adapt_and_score, episodes_at_once
 from hf_free.reports import fingerprint, is_local_source, is_own_row
+from hf_free.teachers.label_names import is_placeholder
 
 if TYPE_CHECKING:
     from hf_free.off_the_shelf import OffTheShelf
@@ -207,11 +208,12 @@ def evaluate(
             f"{episodes} episodes, shots {list(k_shots)}", allowed="at least 2 episodes and one number of shots"
         )
     drawn = {}
-    for k_shot in k_shots:
+    for k_shot in sorted(k_shots, reverse=True):  # what suits the most shots suits all
         generator = torch.Generator().manual_seed(seed)
         drawn[k_shot] = sample_episodes(
             data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
         )
+    drawn = {k_shot: drawn[k_shot] for k_shot in k_shots}
     learner, others = learner.to(device), dict(compare or {})
     report = _report_on(data, seed)
     report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
@@ -325,7 +327,7 @@ def _warnings(
 ) -> list[str]:
     """What makes the figures doubtful: classes that the teachers know, classes left out."""
     warnings = []
-    known = {_plain_name(name) for name in _teacher_labels(learners, teachers)}
+    known = {_plain_name(name) for name in _teacher_labels(learners, teachers) if not is_placeholder(name)}
     shared = [name for name in data.class_names if _plain_name(name) in known]
     if shared:
         listed = ", ".join(shared[:10]) + (", ..." if len(shared) > 10 else "")

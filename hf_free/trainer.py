@@ -50,6 +50,7 @@ from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, w
 from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
 from hf_free.stopping import StopBetweenSteps, Stopped
 from hf_free.teacher_views import draw_teacher_views
+from hf_free.teachers.label_names import is_placeholder
 from hf_free.teachers.pool import TeacherPool
 from hf_free.warm_up import EarlyWarmUp, invert_some
 
@@ -280,9 +281,13 @@ def _make_bell(
 ) -> Bell:
     if config.bell.objective == "distill":
         return Distiller(learner, sheet, config.bell, precision)
-    named = [record.label_names if config.bell.match_label_names else None for record in pool.records]
-    names = {(index, i): name for index, listed in enumerate(named) for i, name in enumerate(listed or ())}
-    asked = sheet if None in named else None
+    names = {
+        (teacher, index): name
+        for teacher, record in enumerate(pool.records)
+        for index, name in enumerate(record.label_names or ())
+        if config.bell.match_label_names and not is_placeholder(name)
+    }
+    asked = None if len(names) == sum(record.num_classes for record in pool.records) else sheet
     flip = config.five.flip
     return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects)
 

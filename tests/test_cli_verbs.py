@@ -104,7 +104,7 @@ def test_predict_json_is_pure_and_files_are_written(capsys, tmp_path, learner_ru
 @pytest.mark.parametrize(
     ("support", "images", "message"),
     [
-        ("new", "new", "holds pictures but no folders"),
+        ("new", "new", "pictures and no class folders"),
         ("none", "new", "none is not a folder"),
         ("train", "none", "none is not a folder"),
     ],

@@ -95,12 +95,12 @@ def test_a_folder_a_class_under_a_folder_a_split(tmp_path):
     assert data.at_size(8, channels=1).shape == (4, 1, 8, 8)
 
 
-@pytest.mark.parametrize("labels", [["b", "a", "b"], [7, 3, 7]])
-def test_string_and_plain_integer_labels(tmp_path, labels):
+@pytest.mark.parametrize(
+    ("labels", "kind"), [(["b", "a", "b"], "string"), ([7, 3, 7], "int64"), ([True, False, True], "bool")]
+)
+def test_string_integer_and_truth_value_labels(tmp_path, labels, kind):
     content = {"picture": [picture(i) for i in range(3)], "category": labels}
-    features = datasets.Features(
-        {"picture": datasets.Image(), "category": datasets.Value("string" if labels[0] == "b" else "int64")}
-    )
+    features = datasets.Features({"picture": datasets.Image(), "category": datasets.Value(kind)})
     path = tmp_path / "set.parquet"
     datasets.Dataset.from_dict(content, features=features).to_parquet(path)
     data = load_labelled_images(path)
@@ -154,11 +154,18 @@ def test_a_column_that_is_not_there_says_which_are(two_labels):
 
 
 def test_missing_labels_are_refused(tmp_path):
+    (tmp_path / "set").mkdir()
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])})
     content = {"image": [picture(1), picture(2)], "label": [-1, -1]}
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "blind.parquet")
-    with pytest.raises(DatasetError, match=r"2 of 2 pictures have no label[\s\S]*--split"):
-        load_labelled_images(tmp_path / "blind.parquet")
+    with pytest.raises(DatasetError, match=r"2 of 2 pictures have no label[\s\S]*choose another data set"):
+        load_labelled_images(tmp_path / "blind.parquet")  # it has no other split
+    datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "set" / "test.parquet")
+    datasets.Dataset.from_dict(content | {"label": [0, 1]}, features=features).to_parquet(
+        tmp_path / "set/train.parquet"
+    )
+    with pytest.raises(DatasetError, match=r"2 of 2 pictures have no label[\s\S]*another split with --split"):
+        load_labelled_images(tmp_path / "set")
 
 
 def test_labels_that_are_no_classes_are_refused(tmp_path):
@@ -234,13 +241,121 @@ def test_a_folder_of_pictures_is_flat_or_a_folder_a_class(tmp_path):
     nested = load_folder_images(tmp_path / "nested")
     assert nested.labels == ["ape", "cat"]
     (tmp_path / "nested" / "stray.png").write_bytes(buffer.getvalue())
-    with pytest.raises(DatasetError, match="1 pictures and, in sub-folders, 2 more"):
-        load_folder_images(tmp_path / "nested")
+    with_stray = load_folder_images(tmp_path / "nested")
+    assert [path.name for path in with_stray.paths] == ["stray.png", "1.png", "1.png"]
+    assert with_stray.labels is None, "one of the pictures has no class"
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="holds no pictures"):
         load_folder_images(tmp_path / "empty")
     with pytest.raises(DatasetError, match="is not a folder"):
         load_folder_images(tmp_path / "nowhere")
+
+
+def test_labels_may_be_an_array_or_a_list():
+    pictures = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    for labels in ([0, 1, 1], np.array([0, 1, 1]), torch.tensor([0, 1, 1])):
+        assert torch.equal(LabelledImages(pictures, labels, ["a", "b"]).labels, torch.tensor([0, 1, 1]))
+
+
+# ---- configurations, here and on a Hub
+
+
+def parquet_set(folder, split, names, value):
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"image": [picture(value + i) for i in range(4)], "label": [names[i % 2] for i in range(4)]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    datasets.Dataset.from_dict(content, features=features).to_parquet(folder / f"{split}.parquet")
+
+
+CONFIGURATIONS = """---
+configs:
+- config_name: flying
+  data_files: birds/*.parquet
+- config_name: '1.10'
+  data_files: [{split: train, path: cars/train.parquet}, {split: test, path: cars/test.parquet}]
+---
+# Two sets
+"""
+
+
+def test_configurations_are_folders_or_what_a_card_lists_and_can_be_named(tmp_path, hub, run_client):
+    root = tmp_path / "two"
+    parquet_set(root / "birds", "train", ("owl", "wren"), 10)
+    parquet_set(root / "cars", "train", ("bus", "van"), 20)
+    parquet_set(root / "cars", "test", ("bus", "van"), 30)
+    with pytest.raises(DatasetError, match=r"2 data sets[\s\S]*one of birds, cars\n[\s\S]*two:birds"):
+        load_labelled_images(root)
+    assert load_labelled_images(f"{root}:birds").class_names == ["owl", "wren"]
+    cars = load_labelled_images(f"{root}:cars")
+    assert (cars.class_names, cars.split) == (["bus", "van"], "test")
+    with pytest.raises(DatasetError, match=r"no configuration 'fish'\n  allowed: birds, cars\n"):
+        load_labelled_images(f"{root}:fish")
+
+    (root / "README.md").write_text(CONFIGURATIONS)
+    with pytest.raises(DatasetError, match=r"one of flying, 1\.10\n[\s\S]*two:flying"):
+        load_labelled_images(root)
+    assert load_labelled_images(f"{root}:flying").class_names == ["owl", "wren"]
+    assert load_labelled_images(f"{root}:1.10").class_names == ["bus", "van"]
+
+    (root / "README.md").write_text(CONFIGURATIONS.replace("flying", "birds").replace("'1.10'", "cars"))
+    hub.add_repo("lab/two-sets", root, repo_type="dataset")
+    code = """
+from hf_free.data import load_labelled_images as load
+from hf_free.errors import DatasetError
+for name in ("lab/two-sets", "lab/two-sets:fish", "lab/two-sets:birds"):
+    try:
+        print(load(name).class_names)
+    except DatasetError as error:
+        print(error.given, "|", error.allowed, "|", error.action)
+"""
+    several, unknown, birds = run_client(code).stdout.splitlines()[-3:]
+    assert "2 data sets" in several
+    assert "| one of birds, cars |" in several
+    assert several.endswith("lab/two-sets:birds")
+    assert "no configuration 'fish'" in unknown
+    assert "| one of birds, cars |" in unknown
+    assert birds == "['owl', 'wren']"
+
+
+def test_parquet_files_that_name_no_split_are_all_read_or_said(tmp_path, caplog):
+    for name in ("north", "south"):
+        parquet_set(tmp_path / "all", name, ("a", "b"), 10)
+    (tmp_path / "all" / "notes.csv").write_text("a,b")
+    (tmp_path / "all" / "._south.parquet").write_bytes(b"left by a Mac")
+    assert len(load_labelled_images(tmp_path / "all")) == 8
+    assert not caplog.messages
+    parquet_set(tmp_path / "all", "birds-test", ("a", "b"), 10)
+    assert (len(load_labelled_images(tmp_path / "all")), len(caplog.messages)) == (4, 1)
+    assert "passed over 2 Parquet files that name no split (north.parquet, south.parquet)" in caplog.messages[0]
+
+
+def test_a_table_beside_flat_pictures_gives_their_classes_and_no_picture_is_lost(tmp_path):
+    names = ["train_1.png", "test_2.png", "dev_3.png", "4.png"]
+    for index, name in enumerate(names):
+        picture(10 * index).save(tmp_path / name)
+    lines = "".join(f"{name},{'ape' if index % 2 else 'bee'}\n" for index, name in enumerate(names))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{lines}")
+    data = load_labelled_images(tmp_path)
+    assert (len(data), data.class_names, data.labels.bincount().tolist()) == (4, ["ape", "bee"], [2, 2])
+
+
+def test_image_folders_on_a_hub_are_read_as_local_ones_are(hub, run_client, tmp_path):
+    for label in ("train", "bus", "test-tube"):
+        for name in ("1.png", "photo_test_2.png"):
+            (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
+            picture(len(label)).save(tmp_path / "set" / label / name)
+    (tmp_path / "set" / "README.md").write_text("# Pictures")
+    hub.add_repo("lab/image-folder", tmp_path / "set", repo_type="dataset")
+    code = (
+        "import json; from hf_free.data import load_labelled_images as load;"
+        "data = load('lab/image-folder');"
+        "print(json.dumps([data.split, data.class_names, data.labels.tolist(), list(data.at_size(4).shape)]))"
+    )
+    expected = ["train", ["bus", "test-tube", "train"], [0, 0, 1, 1, 2, 2], [6, 3, 4, 4]]
+    assert run_client(code).json == expected
+    before = len(hub.requests)
+    assert run_client(code, env={"HF_HUB_OFFLINE": "1"}).json == expected
+    assert len(hub.requests) == before
 
 
 def test_a_hub_that_cannot_be_reached_is_named_within_thirty_seconds(run_client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -66,13 +67,41 @@ def test_drawing_in_pieces_obeys_the_same_rules(monkeypatch):
 
 
 def test_too_few_classes_say_how_many_there_are():
-    with pytest.raises(DatasetError, match=r"8-way episodes out of 7 classes[\s\S]*at most 7[\s\S]*--n-way 7"):
+    with pytest.raises(DatasetError, match=r"8-way episodes out of 7 classes[\s\S]*at most 7[\s\S]*--n-way 6"):
         draw(n_way=8)
 
 
 def test_too_few_pictures_say_what_would_fit():
     with pytest.raises(DatasetError, match=r"only 2 of 7 classes have 30[\s\S]*at most 20[\s\S]*--n-query 5"):
         draw(k_shot=15, n_query=15)
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted"),
+    [
+        *(([9], (2, 1, 1)), ([], (5, 1, 15)), ([9, 9], (5, 5, 15)), ([9, 1], (2, 1, 1)), ([1, 1, 1], (2, 1, 1))),
+        *(
+            ([20, 20, 2, 2, 2], (5, 5, 15)),
+            ([3, 3, 3], (3, 5, 15)),
+            ([9, 5, 1, 1], (4, 2, 2)),
+            ([40, 40, 3], (5, 1, 9)),
+        ),
+    ],
+)
+def test_advice_is_none_or_works(counts, wanted):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
+    asked = dict(zip(("n_way", "k_shot", "n_query"), wanted, strict=True))
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(DatasetError) as caught:
+        sample_episodes(labels, **asked, episodes=3, generator=generator)
+    advice = re.findall(r"--(n-way|k-shot|n-query) (\d+)", caught.value.action)
+    if sum(count > 1 for count in counts) < 2:
+        assert not advice
+        assert "another data set" in caught.value.action
+    else:
+        advised = asked | {flag.replace("-", "_"): int(number) for flag, number in advice}
+        assert advised != asked
+        assert len(sample_episodes(labels, **advised, episodes=3, generator=generator)) == 3
 
 
 @pytest.mark.parametrize("wrong", [{"n_way": 1}, {"k_shot": 0}, {"n_query": 0}, {"episodes": 0}])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 import timm
 import torch
@@ -133,11 +134,19 @@ class TestAdapt:
             (torch.tensor([9, 2, 9, 2, 2, 9]), [2, 9]),
             (np.array(LABELS), ["ant", "bee", "cat"]),
             (["b", 1, "b", 1, "b", 2], ["b", 1, 2]),
+            ([True, False] * 3, [False, True]),
+            (np.array([True, False] * 3), [False, True]),
+            (list(np.array([7, 3, 7, 3, 3, 5])), [3, 5, 7]),
+            ([np.str_(label) for label in LABELS], ["ant", "bee", "cat"]),
+            (list(torch.tensor([9, 2, 9, 2, 2, 9])), [2, 9]),
+            (pandas.Series(LABELS, dtype="category"), ["ant", "bee", "cat"]),
+            (pandas.Categorical([7, 3, 7, 3, 3, 5]), [3, 5, 7]),
         ],
     )
     def test_labels_of_any_value_come_back(self, labels, classes):
         classifier = make().adapt(pictures(), labels)
         assert classifier.classes == classes
+        assert [type(label) for label in classifier.classes] == [type(label) for label in classes]
         assert all(label in classes for label in classifier.predict(pictures()))
 
     @pytest.mark.parametrize("head", ["nearest_mean", "ridge", "logistic", "anil", "maml"])
@@ -172,8 +181,13 @@ class TestAdapt:
             ([], [], "no pictures"),
             (pictures()[:0], [], "no pictures"),
             (pictures(), ["a"] * 6, r"the label 'a'[\s\S]*at least two classes"),
-            (pictures(), [0.5] * 6, "label 0.5 of type float"),
-            (pictures(), [True, False] * 3, "label True of type bool"),
+            (pictures(), [0.5] * 6, "label '0.5' of type float"),
+            (pictures(), [True, 1, 0] * 2, "labels of the types bool and int"),
+            (pictures(), ["a", None] * 3, "a picture has no label"),
+            (pictures(), pandas.Categorical(["a", None] * 3), "a picture has no label"),
+            (pictures(), torch.eye(6).long(), "of type list"),
+            (pictures(), "abcabc", "the labels are one text"),
+            (pictures(), torch.tensor(3), "6 support pictures and 1 labels"),
             (pictures().float(), LABELS, r"values from 0 to 255[\s\S]*divide by 255"),
             (pictures().permute(0, 2, 3, 1), LABELS, "16 channels"),
             (torch.rand(6, SIZE), LABELS, r"a tensor of shape \(6, 16\)"),

@@ -81,6 +81,7 @@ def test_grammar(text: str, parts: tuple) -> None:
         (":org/name", "malformed collection"),
         ("zo o:org/name", "malformed collection"),
         ("org/" + "x" * 100, "characters"),
+        ("lists/teachers.yaml#1", "entry of a YAML list"),
     ],
 )
 def test_refused(text: str, problem: str) -> None:

@@ -39,8 +39,8 @@ __all__ = [
     "FoundModel",
     "Snapshot",
     "check_can_push",
-    "check_dataset",
     "fetch_snapshot",
+    "files_of_dataset",
     "local_snapshot",
     "models_of_collection",
     "push_folder",
@@ -165,20 +165,24 @@ def local_snapshot(
     )
 
 
-def check_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> None:
-    """Find out within seconds whether the Hub can be reached for a data set; what it answers is not judged here.
+def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
+    """The names of a data set's files; none where the Hub has no such data set, which is not judged here.
+
+    A Hub that cannot be reached is found out within seconds.
 
     Raises:
         HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
     """
     if constants.HF_HUB_OFFLINE:
-        return
+        return []
     token = token_to_send(token)
     try:
-        patiently(lambda: api_for(token).dataset_info(repo_id, revision=revision, timeout=10), attempts=2)
+        info = patiently(lambda: api_for(token).dataset_info(repo_id, revision=revision, timeout=10), attempts=2)
+        return [sibling.rfilename for sibling in info.siblings or ()]
     except Exception as error:
         if is_transient(error) and not isinstance(error, HfHubHTTPError):
             raise explain(error, repo_id, revision=revision, token=token) from None
+        return []
 
 
 def _from_hub(

@@ -1,7 +1,8 @@
 """A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, or a local folder.
 
-What stands before the first colon is a label of the user's own and makes no difference, but for the word
-`collection`: `collection:org/slug` stands for all models of a collection of the Hub (`hf_free.hub.teacher_list`).
+Grammar only: what stands for several teachers, a YAML list or a collection of the Hub, is opened by
+`hf_free.hub.teacher_list.resolve`. What stands before the first colon is a label of the user's own and makes no
+difference, but for the word `collection`: `collection:org/slug` is all models of a collection.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _CLASSES_OF_A_FOLDER = (
     "see docs/teachers.md"
 )
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_LIST_ENTRY = re.compile(r".+\.ya?ml#[\w.-]+", re.IGNORECASE)
 _MAX_ID = 96  # characters of a repository id, as huggingface_hub validates it
 _MAX_CLASSES = 100_000
 _MAX_SHOWN = 300  # characters of a text in a message
@@ -39,6 +41,8 @@ class TeacherReference:
         collection: The label before the repository, see above.
         text: The text that was parsed, which `str` gives back; None where the reference was put together.
         config: Fields of `config.json` that a YAML list gives, as JSON; None gives none.
+        from_collection: Whether it was found in a collection: nobody has named it, so that it ends no run if it turns
+            out to be no teacher.
     """
 
     location: str
@@ -48,16 +52,16 @@ class TeacherReference:
     collection: str | None = None
     text: str | None = field(default=None, compare=False, repr=False)
     config: str | None = None
+    from_collection: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> TeacherReference:
         """Read a reference.
 
-        An existing local folder is taken whole, even where its name holds `:` or `@`. `teachers.yaml#name` is the
-        entry of a YAML list.
+        An existing local folder is taken whole, even where its name holds `:` or `@`.
 
         Raises:
-            TeacherReferenceError: the text is neither a folder nor an entry nor in the grammar.
+            TeacherReferenceError: the text is neither a folder nor in the grammar.
         """
         if text != text.strip() or not text:
             raise _error(text, "is empty" if not text.strip() else "begins or ends with a space")
@@ -66,10 +70,8 @@ class TeacherReference:
             if not path.is_dir():
                 raise _error(text, "is a file", action=_INSTEAD_OF_A_FILE)
             return cls(text, is_local=True, text=text)
-        if re.fullmatch(r".+\.ya?ml#[\w.-]+", text, re.IGNORECASE):
-            from hf_free.hub.teacher_list import teacher_of_list  # which reads references itself
-
-            return teacher_of_list(text)
+        if is_list_entry(text):
+            raise _error(text, "is an entry of a YAML list", action="open it with hf_free.hub.teacher_list.resolve")
         if _is_path(text):
             head = text.rpartition(":")[0]
             if head and existing_path(head) is not None:
@@ -91,6 +93,11 @@ class TeacherReference:
         revision = f"@{self.revision}" if self.revision else ""
         classes = f":{format_classes(self.classes)}" if self.classes is not None else ""
         return f"{collection}{self.location}{revision}{classes}"
+
+
+def is_list_entry(text: str) -> bool:
+    """Whether a text has the form `teachers.yaml#name`, an entry of a YAML list."""
+    return _LIST_ENTRY.fullmatch(text) is not None
 
 
 def existing_path(text: str) -> Path | None:

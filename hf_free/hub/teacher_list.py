@@ -20,57 +20,103 @@ A mapping's other keys are fields of `config.json` and win over the repository's
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from hf_free.errors import HubError, TeacherReferenceError
-from hf_free.hub.reference import TeacherReference, check_repo_id, check_revision, existing_path, parse_classes
+from hf_free.hub.reference import (
+    TeacherReference,
+    check_repo_id,
+    check_revision,
+    existing_path,
+    is_list_entry,
+    parse_classes,
+)
+from hf_free.yaml_reading import as_texts, is_null, meant, read_written
+
+logger = logging.getLogger(__name__)
 
 COLLECTION = "collection"
 """Label that makes `collection:org/slug` a collection of the Hub rather than a repository."""
 
-CONFIG_KEYS = (
-    *("architecture", "num_classes", "model_args", "input_size", "fixed_input_size", "mean", "std"),
-    *("interpolation", "label_names", "label_descriptions"),
-)
-"""Fields of `config.json` that an entry may give; each is checked as if the repository had said it."""
-
-T = TypeVar("T")
-
-
-class CollectionMember(str):
-    """A model of a collection: nobody has named it, so one that is no teacher ends no run."""
-
+_TEXT_KEYS = ("architecture", "interpolation", "label_names", "label_descriptions")
+_NUMBER_KEYS = ("num_classes", "input_size", "fixed_input_size", "mean", "std")
+CONFIG_KEYS = (*_TEXT_KEYS, *_NUMBER_KEYS, "model_args")
+"""Fields of `config.json` that an entry may give; each is checked as if the repository had said it. Texts stay as
+they were written: a class may be called `no`, `null` or `007`."""
 
 _OWN_KEYS = ("name", "id", "path", "revision", "classes")
 _MAX_BYTES = 16 * 2**20
 
 
-def expand(sources: Iterable[T], *, token: str | None = None) -> list[T | str]:
-    """Replace each YAML list and each collection by the teachers it holds, in order; all else stays.
+def resolve(texts: Iterable[str], *, token: str | None = None) -> list[TeacherReference]:
+    """The teachers that texts stand for, in order: the one door from what a user writes to references.
 
     Args:
-        sources: Texts of references, names of YAML files, `collection:org/slug[:classes]`; or references themselves.
+        texts: References, names of YAML lists, entries of them (`teachers.yaml#name`), and
+            `collection:org/slug[:classes]`.
         token: Hub token, for private collections.
 
     Raises:
-        TeacherReferenceError: a list that cannot be read, or an entry that names no teacher.
+        TeacherReferenceError: a text or an entry that names no teacher, or a list that cannot be read.
         HubError: a collection that cannot be had, or that holds no model.
     """
-    expanded: list[T | str] = []
-    for source in sources:
-        if isinstance(source, str) and source.startswith(f"{COLLECTION}:"):
-            expanded += _collection(TeacherReference.parse(source), token)
-        elif isinstance(source, str) and is_teacher_list(source):
-            expanded += expand(read_teacher_list(source), token=token)  # a list may name collections
+    door = Resolver(token=token)
+    return [reference for text in texts for reference in door.references(text)]
+
+
+def resolve_without_hub(texts: Iterable[str]) -> list[TeacherReference]:
+    """`resolve`, but for collections: each stays one reference, so that nobody is asked."""
+    door = Resolver(asks_hub=False)
+    return [reference for text in texts for reference in door.references(text)]
+
+
+class Resolver:
+    """`resolve`, one text after the other; each YAML file is read once.
+
+    Args:
+        token: Hub token, for private collections.
+        asks_hub: Whether collections are opened; otherwise each stays one reference.
+    """
+
+    def __init__(self, *, token: str | None = None, asks_hub: bool = True) -> None:
+        self._token, self._asks_hub = token, asks_hub
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def references(self, text: str) -> list[TeacherReference]:
+        """The teachers that one text stands for; see `resolve` for what it may be and what is raised."""
+        if is_list_entry(text) and existing_path(text) is None:
+            return [self._entry(text)]
+        if is_teacher_list(text):  # a list may name collections, but no other list
+            references = [_reference(text, name, entry) for name, entry in self._entries(text).items()]
         else:
-            expanded.append(source)
-    return expanded
+            references = [TeacherReference.parse(text)]
+        return [member for reference in references for member in self._members(reference)]
+
+    def _members(self, reference: TeacherReference) -> list[TeacherReference]:
+        is_collection = reference.collection == COLLECTION and self._asks_hub
+        return _collection(reference, self._token) if is_collection else [reference]
+
+    def _entry(self, text: str) -> TeacherReference:
+        path, _, name = text.rpartition("#")
+        entries = self._entries(path)
+        if name not in entries:
+            raise TeacherReferenceError(
+                f"{path} has no entry {name!r}", allowed=", ".join(list(entries)[:20]), action="check the name"
+            )
+        return _reference(path, name, entries[name])
+
+    def _entries(self, path: str) -> dict[str, Any]:
+        if path not in self._files:
+            self._files[path] = _read_entries(path)
+        return self._files[path]
 
 
 def is_teacher_list(text: str) -> bool:
@@ -79,36 +125,7 @@ def is_teacher_list(text: str) -> bool:
     return path is not None and path.is_file()
 
 
-def read_teacher_list(path: str | Path) -> list[str]:
-    """The references of a YAML list, checked; mappings become `path#name`.
-
-    Raises:
-        TeacherReferenceError: see `expand`.
-    """
-    texts = []
-    for name, entry in _entries(path).items():
-        text = _beside(path, entry) if isinstance(entry, str) else f"{path}#{name}"
-        _reference(path, name, entry)
-        texts.append(text)
-    return texts
-
-
-def teacher_of_list(text: str) -> TeacherReference:
-    """The reference of `teachers.yaml#name`.
-
-    Raises:
-        TeacherReferenceError: see `expand`; or no entry of that name.
-    """
-    path, _, name = text.rpartition("#")
-    entries = _entries(path)
-    if name not in entries:
-        raise TeacherReferenceError(
-            f"{path} has no entry {name!r}", allowed=", ".join(list(entries)[:20]), action="check the name"
-        )
-    return _reference(path, name, entries[name])
-
-
-def _entries(path: str | Path) -> dict[str, Any]:
+def _read_entries(path: str | Path) -> dict[str, Any]:
     """The entries by name, or by place (from 1) where they have none."""
     rule = "a YAML file with a list of teachers, by itself or under `teachers:`"
     file = existing_path(str(path))
@@ -116,7 +133,7 @@ def _entries(path: str | Path) -> dict[str, Any]:
         raise TeacherReferenceError(f"cannot read {path}: no such file", allowed=rule)
     try:
         size = file.stat().st_size
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) if size <= _MAX_BYTES else None
+        values = read_written(file.read_text(encoding="utf-8-sig")) if size <= _MAX_BYTES else None
     except OSError as error:
         raise TeacherReferenceError(f"cannot read {path}: {error.strerror}", allowed=rule) from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -127,10 +144,10 @@ def _entries(path: str | Path) -> dict[str, Any]:
         raise TeacherReferenceError(f"{path} holds no list of teachers", allowed=rule)
     entries: dict[str, Any] = {}
     for place, entry in enumerate(values, start=1):
-        name = entry.get("name", place) if isinstance(entry, Mapping) else place
-        if not re.fullmatch(r"[\w.-]{1,80}", str(name)) or str(name) in entries:
+        name = str(entry.get("name") or place) if isinstance(entry, Mapping) else str(place)
+        if not re.fullmatch(r"[\w.-]{1,80}", name) or name in entries:
             raise _refuse(path, place, f"has the name {name!r}", "a name of its own: letters, digits, . _ -")
-        entries[str(name)] = entry
+        entries[name] = entry
     return entries
 
 
@@ -141,31 +158,43 @@ def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
         TeacherReferenceError: with the entry's name and what is wrong.
     """
     if isinstance(entry, str):
-        return TeacherReference.parse(_beside(path, entry))
+        return TeacherReference.parse(_beside(path, str(entry)))
     if not isinstance(entry, Mapping):
         raise _refuse(path, name, f"is a {type(entry).__name__}", "a text, or a mapping")
     unknown = [str(key) for key in entry if key not in (*_OWN_KEYS, *CONFIG_KEYS)]
     if unknown:
         raise _refuse(path, name, f"has the unknown key {unknown[0]!r}", ", ".join((*_OWN_KEYS, *CONFIG_KEYS)))
-    given = {key: entry[key] for key in CONFIG_KEYS if entry.get(key) is not None}
-    text, classes = f"{path}#{name}", _classes(path, name, entry.get("classes"))
-    try:
-        config = json.dumps(given) if given else None
-    except (TypeError, ValueError) as error:  # a date, for instance
-        raise _refuse(
-            path, name, f"holds something that is no plain value ({error})", "numbers, texts, lists"
-        ) from None
-    if ("id" in entry) == ("path" in entry):
+    given = {str(key): value for key, value in entry.items() if not is_null(value)}  # `revision:` gives none
+    text, classes = f"{path}#{name}", _classes(path, name, given.get("classes"))
+    config = _config(path, name, given)
+    if ("id" in given) == ("path" in given):
         raise _refuse(path, name, "has not exactly one of id and path", "id: org/name, or path: a folder or file")
-    if "id" in entry:
-        repository, revision = str(entry["id"]), entry.get("revision")
+    if "id" in given:
+        repository, revision = str(given["id"]), given.get("revision")
         try:
             check_repo_id(repository)
             revision = None if revision is None else check_revision(str(revision))
         except TeacherReferenceError as error:
             raise _refuse(path, name, f"is wrong: {error.given}", error.allowed) from None
         return TeacherReference(repository, False, revision, classes, None, text, config)
-    return TeacherReference(str(_local(path, name, entry, given)), True, None, classes, None, text, config)
+    return TeacherReference(str(_local(path, name, given)), True, None, classes, None, text, config)
+
+
+def _config(path: str | Path, name: str, given: Mapping[str, Any]) -> str | None:
+    """The fields of `config.json` that an entry gives, as JSON; None for none."""
+    fields = {
+        key: as_texts(given[key]) if key in _TEXT_KEYS else meant(given[key]) for key in CONFIG_KEYS if key in given
+    }
+    for key in _NUMBER_KEYS:
+        numbers = fields.get(key)
+        for number in numbers if isinstance(numbers, list) else [numbers]:
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+                raise _refuse(path, name, f"has {key} with {number!r}, which is no number", "numbers")
+    try:
+        return json.dumps(fields) if fields else None
+    except (TypeError, ValueError) as error:  # what an explicit tag made, a date for instance
+        rule = "numbers, texts, lists"
+        raise _refuse(path, name, f"holds something that is no plain value ({error})", rule) from None
 
 
 def _where(error: Exception) -> str:
@@ -181,10 +210,10 @@ def _beside(path: str | Path, text: str) -> str:
     return joined if joined.startswith((".", "/", "~")) else f"./{joined}"
 
 
-def _local(path: str | Path, name: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> Path:
+def _local(path: str | Path, name: str, given: Mapping[str, Any]) -> Path:
     """The folder or file of an entry; relative paths begin at the list's own folder."""
-    target = Path(path).expanduser().parent / Path(str(entry["path"])).expanduser()
-    if "revision" in entry:
+    target = Path(path).expanduser().parent / Path(str(given["path"])).expanduser()
+    if "revision" in given:
         raise _refuse(path, name, "has a revision beside a path", "a revision beside an id")
     if target.is_file():
         if target.suffix != ".safetensors":
@@ -208,7 +237,7 @@ def _classes(path: str | Path, name: str, value: Any) -> tuple[int, ...] | None:
         raise _refuse(path, name, f"is wrong: {error.given}", rule) from None
 
 
-def _collection(reference: TeacherReference, token: str | None) -> list[str]:
+def _collection(reference: TeacherReference, token: str | None) -> list[TeacherReference]:
     """The models of a collection, each with the classes that were asked for."""
     from hf_free.hub.client import models_of_collection
 
@@ -222,7 +251,13 @@ def _collection(reference: TeacherReference, token: str | None) -> list[str]:
     if not models:
         raise HubError(f"the collection {reference.location} holds no model", action="choose another collection")
     classes = str(reference).removeprefix(f"{COLLECTION}:{reference.location}")
-    return [CollectionMember(f"{model}{classes}") for model in models]
+    members = []
+    for model in models:
+        try:
+            members.append(replace(TeacherReference.parse(f"{model}{classes}"), from_collection=True))
+        except TeacherReferenceError as error:  # old ids have no organisation, and nobody has named them here
+            logger.warning("a model of %s is passed over: %s", reference.location, error.given)
+    return members
 
 
 def _refuse(path: str | Path, name: object, problem: str, allowed: str) -> TeacherReferenceError:

@@ -214,32 +214,57 @@ def index_labels(labels: Any, count: int) -> tuple[list[Label], Tensor]:
     """Turn support labels of any values into classes and indices.
 
     Args:
-        labels: str or int labels as a list, tensor or array.
+        labels: str, int or bool labels, numpy's and torch's numbers among them, as a list, tensor, array, or a pandas
+            series or categorical.
         count: Number of support pictures.
 
     Returns:
-        The classes, sorted (in order of appearance where str and int mix), and each picture's index (count,).
+        The classes as plain str, int or bool, sorted (in order of appearance where types mix), and each picture's
+        index (count,).
 
     Raises:
         LearnerError: a wrong number of labels, labels of another type, or fewer than two classes.
     """
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    if len(values) != count:
-        raise LearnerError(f"{count} support pictures and {len(values)} labels", allowed="one label a picture")
-    for value in values:
-        if not isinstance(value, (str, int)) or isinstance(value, bool):
-            raise LearnerError(f"label {value!r} of type {type(value).__name__}", allowed="str or int labels")
+    if isinstance(labels, str | bytes):
+        raise LearnerError(f"the labels are one text, {labels[:50]!r}", allowed="one label per picture, as a list")
+    given = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if not isinstance(given, list) or len(given) != count:
+        number = len(given) if isinstance(given, list) else 1
+        raise LearnerError(f"{count} support pictures and {number} labels", allowed="one label per picture")
+    values = [_plain_label(value) for value in given]
     classes = list(dict.fromkeys(values))
+    kinds = {type(value) for value in values}
+    if {bool, int} <= kinds:  # True equals 1, so that two classes would become one
+        raise LearnerError("labels of the types bool and int", allowed="labels of one type", action="convert them")
     if len(classes) < 2:
         raise LearnerError(
-            f"all {count} support pictures have the label {classes[0]!r}",
+            f"all {count} support pictures have the label {classes[0]!r}" if classes else "no labels",
             allowed="at least two classes",
             action="add pictures of another class",
         )
-    if len({type(value) for value in classes}) == 1:
+    if len(kinds) == 1:
         classes.sort()
     positions = {value: index for index, value in enumerate(classes)}
     return classes, torch.tensor([positions[value] for value in values])
+
+
+def _plain_label(value: Any) -> Label:
+    """A label as a plain str, int or bool; numpy's numbers and texts and tensors of one number give theirs.
+
+    Raises:
+        LearnerError: another type, a missing label, or several numbers.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, str | int):
+        return str(value) if isinstance(value, str) else value
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
+        raise LearnerError("a picture has no label", allowed="one label per picture", action="leave that picture out")
+    raise LearnerError(
+        f"label {str(value)[:50]!r} of type {type(value).__name__}",
+        allowed="str, int or bool labels, one per picture",
+        action="convert them, e.g. [str(label) for label in labels]",
+    )
 
 
 class AdaptedClassifier:

@@ -19,12 +19,13 @@ from hf_free.errors import (
     HfFreeError,
     MissingFilesError,
     TeacherError,
+    TeacherReferenceError,
     UnfitTeacherError,
 )
 from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.reference import TeacherReference
-from hf_free.hub.teacher_list import CollectionMember, expand
+from hf_free.hub.teacher_list import Resolver
 from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.teacher import Teacher, TeacherRecord
 
@@ -116,12 +117,11 @@ class TeacherPool(Sequence[Teacher]):
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._lock = threading.RLock()
-        sources = expand(sources, token=token)
-        found = [_as_reference(source, strict=strict) for source in sources]
+        found = _as_references(sources, Resolver(token=token), strict=strict)
         good = [reference for _, reference, _ in found if isinstance(reference, TeacherReference)]
-        unsure = [TeacherReference.parse(source) for source in sources if isinstance(source, CollectionMember)]
+        unsure = [reference for reference in good if reference.from_collection]
         with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure) as prefetcher:
-            for source, (text, reference, expected) in zip(sources, found, strict=True):
+            for text, reference, expected in found:
                 if progress is not None:
                     progress(text)
                 if meanwhile is not None and isinstance(reference, TeacherReference) and not reference.is_local:
@@ -130,7 +130,7 @@ class TeacherPool(Sequence[Teacher]):
                 try:
                     self._add(text, reference, expected, prefetcher, strict=strict)
                 except HfFreeError as error:
-                    if strict and not _may_be_left_out(source, error):
+                    if strict and not _may_be_left_out(reference, error):
                         raise
                     self.skipped.append((text, _reason(text, error)))
 
@@ -231,25 +231,34 @@ class TeacherPool(Sequence[Teacher]):
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 
 
-def _as_reference(source: Source, *, strict: bool) -> tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]:
-    """A source's text, its reference or why it has none, and the record of an earlier run."""
-    if isinstance(source, TeacherReference):
-        return str(source), source, None
-    record = source if isinstance(source, TeacherRecord) else None
-    text = str(source) if isinstance(source, str) else source.reference
-    try:
-        reference = TeacherReference.parse(text)
-    except HfFreeError as error:
-        if strict:
-            raise
-        return text, error, record
-    if record is not None and record.commit is not None:
-        reference = replace(reference, revision=record.commit)
-    return text, reference, record
+_Found = tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]
+"""A teacher's text, its reference or why it has none, and the record of an earlier run."""
 
 
-def _may_be_left_out(source: Source, error: HfFreeError) -> bool:
-    if isinstance(source, CollectionMember):
+def _as_references(sources: Iterable[Source], resolver: Resolver, *, strict: bool) -> list[_Found]:
+    """All teachers that the sources stand for; a text that names none is an error, or (not strict) left out later."""
+    found: list[_Found] = []
+    for source in sources:
+        if isinstance(source, TeacherReference):
+            found.append((str(source), source, None))
+            continue
+        record = source if isinstance(source, TeacherRecord) else None
+        text = source if isinstance(source, str) else source.reference
+        try:
+            references = resolver.references(text)
+        except TeacherReferenceError as error:
+            if strict:
+                raise
+            found.append((text, error, record))
+            continue
+        if record is not None and record.commit is not None:
+            references = [replace(reference, revision=record.commit) for reference in references]
+        found += [(str(reference), reference, record) for reference in references]
+    return found
+
+
+def _may_be_left_out(reference: TeacherReference | HfFreeError, error: HfFreeError) -> bool:
+    if isinstance(reference, TeacherReference) and reference.from_collection:
         return isinstance(error, TeacherError | MissingFilesError)
     return isinstance(error, UnfitTeacherError)
 
