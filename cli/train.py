@@ -198,15 +198,9 @@ def build_config(flags: dict[str, Any], *, config: Path | None, assignments: Seq
     Raises:
         ConfigError: an unknown key, an impossible value, a file that cannot be read.
     """
-    from hf_free.config import FreeConfig, merge, parse_assignments, read_yaml_mapping
-    from hf_free.recipes import recipe_values
+    from hf_free.config import FreeConfig
 
-    given = read_yaml_mapping(config) if config is not None else {}
-    given = merge(merge(given, _without_none(flags)), parse_assignments(assignments))
-    recipe = given.get("recipe", "default")
-    if recipe not in ("default", "paper", "released"):
-        FreeConfig.from_dict(given)  # refuses it, with the rule
-    return FreeConfig.from_dict(merge(recipe_values(recipe), given))
+    return FreeConfig.load(config, values=_without_none(flags), assignments=assignments)
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from hf_free.card_metadata import (
     section,
     valid_id,
 )
+from hf_free.config import departures
 from hf_free.errors import RunError
 from hf_free.hub.reference import format_classes
 from hf_free.redaction import is_hidden, public_record
@@ -128,6 +129,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "recovered": section(record, "recovered"),
         "training": section(record, "training"),
         "recipe": config.get("recipe"),
+        "departures": [(Markup(f"`{key}`"), value) for key, value in departures(config).items()],
         "seed": config.get("seed"),
         "versions": section(record, "versions"),
     }

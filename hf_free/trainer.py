@@ -216,7 +216,7 @@ def _check_has_end(config: FreeConfig) -> None:
         raise ConfigError(
             "a run without an end: trainer.steps and trainer.max_minutes are both unset",
             allowed="at least one of the two",
-            action="--steps 1000 or --max-minutes 30; FreeConfig.from_dict(recipe_values('default')) sets one",
+            action="--steps 1000 or --max-minutes 30; a recipe sets one unless null is given",
         )
 
 
