@@ -6,7 +6,6 @@ What may not be published (`hf_free.redaction`) never reaches the template; meta
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -28,6 +27,7 @@ from hf_free.card_metadata import (
 )
 from hf_free.config import departures
 from hf_free.errors import RunError
+from hf_free.files import write_text
 from hf_free.hub.reference import format_classes
 from hf_free.redaction import is_hidden, public_record
 
@@ -78,7 +78,7 @@ def write_card(folder: Path, record: Mapping[str, Any], *, repo_id: str | None =
             config_yaml=_code_block(record["config"]) if record.get("config") else None,
         )
     )
-    return _replace(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
+    return write_text(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
 
 
 class Markup(str):
@@ -281,12 +281,4 @@ def _redact_config(path: Path) -> None:
         raise RunError(f"{path} is not JSON: {error}", action="save the learner again") from None
     block = content.get("hf_free") if isinstance(content, dict) else None
     if isinstance(block, dict) and block != (redacted := public_record(block)):
-        _replace(path, json.dumps({**content, "hf_free": redacted}, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(scratch, path)
-    return path
+        write_text(path, json.dumps({**content, "hf_free": redacted}, indent=2) + "\n")

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from hf_free.data import LabelledImages, load_labelled_images
 from hf_free.episodes import sample_episodes
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation import evaluate
+from hf_free.files import write_file
 from hf_free.learner.bell import Bell
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory import TaskMemory
@@ -132,10 +134,8 @@ def keep_best(judge: Judge, learner: MetaLearner, state: RunState, run: RunFolde
     is_first = judge.looks_at() != state.best_on and not math.isnan(state.last_score)
     if is_first or state.last_score >= state.best_score:
         state.best_score, state.best_step, state.best_on = state.last_score, state.step, judge.looks_at()
-        run.root.mkdir(parents=True, exist_ok=True)
-        fresh = run.root / ".best.safetensors.new"
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, fresh)
-        fresh.replace(run.best)
+        kept = {name: tensor.contiguous() for name, tensor in weights.items()}
+        write_file(run.best, partial(save_file, kept))
 
 
 def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:

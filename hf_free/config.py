@@ -249,7 +249,10 @@ class TrainerConfig(_Section):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; the first ten have a line each."""
     checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints that may be chosen as the best."""
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    """Minutes between two checkpoints to resume from, a quarter of max_minutes at most; the first comes after the
+    first minute that recovered something."""
     picture_every: int = Field(default=50, ge=1)
     """Steps between two grids of recovered images."""
     validation_episodes: int = Field(default=200, ge=1)

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hf_free.files import write_file, write_text
 from hf_free.learner import LearnerError
 from hf_free.learner.heads import LinearClassifier, fit_nearest_mean, scores
 from hf_free.learner.images import Images
@@ -255,9 +257,9 @@ class AdaptedClassifier:
         folder = Path(folder)
         self.learner.save_pretrained(folder)
         tensors = {"weight": self.weight.detach().cpu().contiguous(), "bias": self.bias.detach().cpu().contiguous()}
-        save_file(tensors, folder / CLASSIFIER_WEIGHTS)
+        write_file(folder / CLASSIFIER_WEIGHTS, partial(save_file, tensors))
         content = {"format_version": CLASSIFIER_FORMAT, "classes": self.classes}
-        (folder / CLASSIFIER_CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_text(folder / CLASSIFIER_CONFIG, json.dumps(content, indent=2, ensure_ascii=False))
         return folder
 
     @classmethod

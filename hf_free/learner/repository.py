@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hf_free.files import why_unreadable
 from hf_free.learner import LearnerError
 
 CONFIG, WEIGHTS, EXTRA_WEIGHTS = "config.json", "model.safetensors", "hf_free.safetensors"
@@ -31,6 +32,8 @@ def read_config(folder: Path, source: str) -> dict[str, Any]:
     Raises:
         LearnerError: no such file, not a learner's, or of a newer format.
     """
+    _check_may_read(folder, source)
+    _check_may_read(folder / CONFIG, source)
     try:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -67,6 +70,7 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     Raises:
         LearnerError: no such file, or a damaged one.
     """
+    _check_may_read(path, source)
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -77,6 +81,12 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
         ) from None
     except (OSError, SafetensorError) as error:
         raise LearnerError(f"{source}: {path.name} is damaged: {error}", action="download or save it again") from None
+
+
+def _check_may_read(path: Path, source: str) -> None:
+    problem = why_unreadable(path)
+    if problem:
+        raise LearnerError(f"{source}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {source}")
 
 
 def take_part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

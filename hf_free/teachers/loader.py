@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hf_free.device import free_memory, is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
+from hf_free.files import write_file
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.source import local_files, read_config, weights_name
@@ -157,7 +158,7 @@ def save_teacher(
     save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
     # Some networks (CoaT) hold a tensor under several names, which timm's own way of saving refuses.
     tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    save_file(tensors, Path(folder) / "model.safetensors", {"format": "pt"})
+    write_file(Path(folder) / "model.safetensors", lambda scratch: save_file(tensors, scratch, {"format": "pt"}))
 
 
 def try_out(teacher: Teacher) -> Teacher:
