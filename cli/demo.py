@@ -9,7 +9,6 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console
-from hf_free.cli.output import check_output, replacing
 
 EXAMPLES = options.examples("hf-free demo", "hf-free demo --seed 1 --output runs/demo-1")
 
@@ -27,8 +26,11 @@ def demo(
 
     Nothing leaves this computer: the Hub is a small server on 127.0.0.1. Takes up to three minutes on two cores.
     """
-    check_output(output, overwrite=overwrite, resume=False)
+    from hf_free.run_folder import RunFolder
+
+    run = RunFolder(output)
+    run.check_usable(overwrite=overwrite)
     from hf_free.demo import run_demo
 
-    with replacing(output, overwrite=overwrite):
+    with run.set_aside(overwrite=overwrite):  # its `hf-free train` locks the folder
         run_demo(output, seed, output_console())

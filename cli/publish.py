@@ -21,9 +21,11 @@ def learner_folder(folder: Path) -> Path:
     Raises:
         RunError: neither is a saved learner.
     """
-    for candidate in (folder, folder / "learner"):
-        if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
-            return candidate
+    from hf_free.run_folder import learner_of_run
+
+    candidate = learner_of_run(folder)
+    if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
+        return candidate
     raise RunError(
         f"{folder} holds no learner" if folder.is_dir() else f"there is no folder {folder}",
         allowed="a run of hf-free train, or a folder with config.json and model.safetensors",
@@ -33,8 +35,9 @@ def learner_folder(folder: Path) -> Path:
 
 def learner_location(text: str) -> str:
     """A learner as given on the command line: a run's folder becomes its `learner/`, anything else stays."""
-    nested = Path(text) / "learner"
-    return str(nested) if (nested / "config.json").is_file() else text
+    from hf_free.run_folder import learner_of_run
+
+    return str(learner_of_run(Path(text))) if Path(text).is_dir() else text
 
 
 @contextmanager

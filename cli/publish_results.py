@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -75,13 +74,12 @@ def publish_results(
 def _write(folder: Path, results: dict[str, Any]) -> None:
     """Put the results into the `hf_free` block of a folder's config.json and write the card anew from it."""
     from hf_free.card import write_card
+    from hf_free.files import write_text
     from hf_free.reports import with_results
 
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     block = content["hf_free"]
     block["results"] = with_results(block.get("results") or [], results)
-    scratch = folder / "config.json.new"
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, json.dumps(content, indent=2) + "\n")
     write_card(folder, block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import output_console, progress_console, say, write_json
-from hf_free.cli.output import CONFIG_FILE, Interrupted, check_output, default_output, replacing
+from hf_free.cli.output import Interrupted, default_output
 from hf_free.cli.publish import push_or_say_how, where_published
 from hf_free.errors import ConfigError
 
@@ -182,9 +181,11 @@ def train(
     }
     if resume and output is None:
         raise ConfigError("--resume without --output", action="name the run: hf-free train --resume --output DIR")
+    from hf_free.run_folder import RunFolder
+
     if output is not None and not dry_run:
-        check_output(output, overwrite=overwrite, resume=resume)
-    saved = output / CONFIG_FILE if resume and output is not None and config is None else config
+        RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
+    saved = RunFolder(output).config if resume and output is not None and config is None else config
     settings = build_config(flags, config=saved, assignments=assignments or [])
     check_teachers(settings.models, least=settings.least_teachers)
     if dry_run:
@@ -204,15 +205,9 @@ def build_config(flags: dict[str, Any], *, config: Path | None, assignments: Seq
     Raises:
         ConfigError: an unknown key, an impossible value, a file that cannot be read.
     """
-    from hf_free.config import FreeConfig, merge, parse_assignments, read_yaml_mapping
-    from hf_free.recipes import recipe_values
+    from hf_free.config import FreeConfig
 
-    given = read_yaml_mapping(config) if config is not None else {}
-    given = merge(merge(given, _without_none(flags)), parse_assignments(assignments))
-    recipe = given.get("recipe", "default")
-    if recipe not in ("default", "paper", "released"):
-        FreeConfig.from_dict(given)  # refuses it, with the rule
-    return FreeConfig.from_dict(merge(recipe_values(recipe), given))
+    return FreeConfig.load(config, values=_without_none(flags), assignments=assignments)
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
@@ -267,13 +262,18 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
 
         check_can_push(settings.hub.push_to_hub, token, private=settings.hub.private, create_pr=settings.hub.create_pr)
     say(f"Output folder: {output}")
+    from hf_free.run_folder import RunFolder
     from hf_free.trainer import train as run_training
 
-    with replacing(output, overwrite=overwrite):
-        try:
-            run_training(settings, output=output, token=token, resume=resume, console=progress_console())
-        except KeyboardInterrupt:
-            raise Interrupted(f"Resume with: hf-free train --resume --output {shlex.quote(str(output))}") from None
+    try:
+        run_training(
+            settings, output=output, token=token, resume=resume, overwrite=overwrite, console=progress_console()
+        )
+    except KeyboardInterrupt:
+        run = RunFolder(output)
+        nothing = "Nothing was trained yet: type the same command again."
+        way = run.way_to_finish() if run.checkpoint_state() is not None else nothing
+        raise Interrupted(way[0].upper() + way[1:]) from None
     learner = output / "learner"
     url = None
     if settings.hub.push_to_hub:

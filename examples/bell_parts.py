@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,10 @@ from bell_runs import Episodes, Store, curve, locked, made_with, measure, measur
 from bell_tables import SHOTS, Line, Table, goal, lines_of, mean_over_seeds, plot_curves
 
 from hf_free import FreeConfig, MetaLearner
-from hf_free.config import merge, parse_assignments
 from hf_free.episodes import sample_episodes, score_episodes
 from hf_free.errors import HfFreeError
 from hf_free.learner.heads import HEADS
-from hf_free.recipes import RELEASED_DEFECTS, recipe_values
+from hf_free.recipes import RELEASED_DEFECTS
 
 CONCATENATIONS = (5, 10, 20)
 """Numbers of teachers whose concatenated features are measured beside those of all."""
@@ -79,14 +79,13 @@ class Benchmark:
     ) -> FreeConfig:
         """A run's configuration; --set comes last."""
         chosen = {
+            "recipe": recipe,
             "models": list(teachers),
             "seed": seed,
             "trainer": {"max_minutes": minutes, "device": self.options.device},
         }
-        values = merge(recipe_values(recipe), chosen)
-        for assignments in (sets, QUICK if self.options.quick else (), self.options.set):
-            values = merge(values, parse_assignments(assignments))
-        return FreeConfig.from_dict(values)
+        assignments = [*sets, *(QUICK if self.options.quick else ()), *self.options.set]
+        return FreeConfig.load(values=chosen, assignments=assignments)
 
     def row(
         self, name: str, config: FreeConfig, where: Episodes | None = None, **options: Any
@@ -107,7 +106,7 @@ class Benchmark:
             rows = measure(untrained, where, baselines="all", teachers=teachers, concatenations=CONCATENATIONS)
             return {"rows": [row for row in rows if not row["method"].startswith("learner")]}
 
-        settings = {"teachers": list(teachers), "where": vars(where), "learner": vars(config.learner)}
+        settings = {"teachers": list(teachers), "where": vars(where), "learner": asdict(config.learner)}
         return self._attempt(name, lambda: self.store.result(name, settings, make))
 
     def _attempt(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:

@@ -24,9 +24,7 @@ from bell_runs import Episodes, made_with, measure, teacher_folders
 from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
-from hf_free.config import merge, parse_assignments
 from hf_free.errors import HfFreeError
-from hf_free.recipes import recipe_values
 from hf_free.run_folder import RunFolder
 
 
@@ -68,12 +66,12 @@ def read_options() -> argparse.Namespace:
 def train_or_load(run: RunFolder, folders: list[str], options: argparse.Namespace) -> MetaLearner:
     """The learner of the run; trained now, or further, if it is not finished."""
     chosen = {
+        "recipe": options.recipe,
         "models": folders,
         "seed": options.seed,
         "trainer": {"max_minutes": options.minutes, "device": options.device},
     }
-    values = merge(merge(recipe_values(options.recipe), chosen), parse_assignments(options.set))
-    config = FreeConfig.from_dict(values)
+    config = FreeConfig.load(values=chosen, assignments=options.set)
     if run.config.is_file() and run.read_config() != config:
         sys.exit(f"{run.root} holds a run with other settings: give another --output")
     if (run.learner / "config.json").is_file():

@@ -15,9 +15,7 @@ import torch
 from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
-from hf_free.config import merge
 from hf_free.digits import drawn_digits
-from hf_free.recipes import recipe_values
 
 SHOTS = 5
 """Examples of each new class."""
@@ -28,9 +26,8 @@ parser.add_argument("--minutes", type=float, default=5.0, help="training time")
 parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder of the run")
 options = parser.parse_args()
 
-# 1. Train: no data, only the teachers. A recipe's values, and ours over them.
-chosen = {"models": options.models, "trainer": {"max_minutes": options.minutes}}
-config = FreeConfig.from_dict(merge(recipe_values("default"), chosen))
+# 1. Train: no data, only the teachers. What is not given is as the recipe has it, `default` here.
+config = FreeConfig.from_dict({"models": options.models, "trainer": {"max_minutes": options.minutes}})
 train(config, output=options.output, console=Console(stderr=True))
 
 # 2. Load: the folder that `hf-free push` publishes; a Hub id works alike.

@@ -6,7 +6,6 @@ What may not be published (`hf_free.redaction`) never reaches the template; meta
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -25,11 +24,10 @@ from hf_free.card_metadata import (
     one_line,
     section,
 )
-from hf_free.config import FreeConfig, merge
+from hf_free.config import departures
 from hf_free.errors import RunError
+from hf_free.files import write_text
 from hf_free.hub.reference import format_classes
-from hf_free.licences import listed
-from hf_free.recipes import recipe_values
 from hf_free.redaction import is_hidden, public_record
 from hf_free.reports import valid_id
 
@@ -80,7 +78,7 @@ def write_card(folder: Path, record: Mapping[str, Any], *, repo_id: str | None =
             config_yaml=_code_block(record["config"]) if record.get("config") else None,
         )
     )
-    return _replace(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
+    return write_text(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
 
 
 class Markup(str):
@@ -130,28 +128,11 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": section(record, "left_out"),
         "recovered": section(record, "recovered"),
         "training": section(record, "training"),
-        "recipe": _recipe(config),
+        "recipe": config.get("recipe"),
+        "departures": [(Markup(f"`{key}`"), value) for key, value in departures(config).items()],
         "seed": config.get("seed"),
         "versions": section(record, "versions"),
     }
-
-
-def _recipe(config: Mapping[str, Any]) -> str:
-    """The recipe that a configuration names, and the settings of the method in which the run was not that recipe.
-
-    Keys that the configuration of an older version lacks are not compared.
-    """
-    name = config.get("recipe")
-    try:
-        named = merge(FreeConfig().to_dict(), recipe_values(str(name)))
-    except KeyError:  # none, or one of another version
-        return str(name or "–")
-    changed = ["defects"] if sorted(config.get("defects") or ()) != sorted(named["defects"]) else []
-    for part in ("five", "memory", "bell", "learner"):
-        values = section(config, part)
-        changed += [f"{part}.{key}" for key, value in named[part].items() if values.get(key, value) != value]
-    changed = [key for key in changed if key != "learner.init_from"]
-    return f"{name}, but for {listed(changed)}" if changed else str(name)
 
 
 def _reasons(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -307,12 +288,4 @@ def _redact_config(path: Path) -> None:
         raise RunError(f"{path} is not JSON: {error}", action="save the learner again") from None
     block = content.get("hf_free") if isinstance(content, dict) else None
     if isinstance(block, dict) and block != (redacted := public_record(block)):
-        _replace(path, json.dumps({**content, "hf_free": redacted}, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(scratch, path)
-    return path
+        write_text(path, json.dumps({**content, "hf_free": redacted}, indent=2) + "\n")

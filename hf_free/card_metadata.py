@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from numbers import Real
 from typing import Any
 
@@ -154,7 +155,7 @@ def is_learners(row: Mapping[str, Any]) -> bool:
 
 def hub_config(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record's `hub` configuration, with the defaults where it says nothing."""
-    return {**vars(HubConfig()), **section(record, "config", "hub")}
+    return {**asdict(HubConfig()), **section(record, "config", "hub")}
 
 
 def section(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """One validated tree of settings: the Python API, the YAML file and the command line's flags are views of it.
 
 Every leaf is documented by the string below it, checked on construction, and refused with the value, the rule
-and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` writes it; `parse_assignments` reads
-`section.key=value` as `--set` does, and `merge` lays one reading over another.
+and the way out. However the tree is built, what is given explicitly lies over the values of its recipe, and these lie
+over the defaults. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` writes it, `load` lays a YAML file, values
+and `section.key=value` texts over each other as the command line does.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -16,8 +17,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from hf_free.errors import ConfigError
+from hf_free.recipes import Defect, RecipeName, recipe_values
 from hf_free.yaml_reading import Written, as_texts, is_null, meant, read_written
 
 _STRICT = ConfigDict(extra="forbid", validate_assignment=False)
@@ -33,20 +36,6 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-RecipeName = Literal["default", "paper", "released"]
-Defect = Literal[
-    "store_last_teacher_only",
-    "divergence_of_probabilities",
-    "images_before_last_step",
-    "outer_optimizer_reborn",
-    "last_step_gradient_only",
-    "reptile_gradient_through_adam",
-    "student_keeps_replay_weights",
-    "transductive_batchnorm",
-]
-"""Defects of the released FREE code, by name; see docs/recipes.md for what each does."""
-
-
 INVERSION_TERMS = (
     "cross_entropy",
     "batchnorm",
@@ -60,8 +49,29 @@ INVERSION_TERMS = (
 """Terms of the inversion loss; each one's weight has its name in `five`."""
 
 
+class _Section:
+    """A section that remembers which of its keys were given explicitly, so that a recipe can be laid below them."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_given(cls, values: Any, build: Callable[[Any], Any]) -> Any:
+        section = build(values)
+        given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
+        if isinstance(given, Mapping):  # else a section that is there already, which knows
+            object.__setattr__(section, _GIVEN, frozenset(map(str, given)))
+        return section
+
+
+_GIVEN = "_given"
+
+
+def _given_values(section: Any) -> Any:
+    """What was given of a section explicitly, as a mapping; anything that is no section stays as it is."""
+    return {name: getattr(section, name) for name in getattr(section, _GIVEN)} if hasattr(section, _GIVEN) else section
+
+
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class FiveConfig:
+class FiveConfig(_Section):
     """FIVE, the inversion: a meta-generator that adapts to any teacher in a few inner steps."""
 
     inner_steps: int = Field(default=5, ge=1, le=10_000)
@@ -130,7 +140,7 @@ class FiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class MemoryConfig:
+class MemoryConfig(_Section):
     """The memory of recovered tasks."""
 
     max_images: int = Field(default=40_000, ge=1)
@@ -143,7 +153,7 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class BellConfig:
+class BellConfig(_Section):
     """BELL, the meta-learner's training."""
 
     objective: Literal["distill", "align"] = "distill"
@@ -197,7 +207,7 @@ class BellConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class LearnerConfig:
+class LearnerConfig(_Section):
     """The meta-learner: its backbone and how it adapts."""
 
     backbone: str = "conv4_64"
@@ -217,7 +227,7 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class TrainerConfig:
+class TrainerConfig(_Section):
     """The loop: how long, on what, what is kept."""
 
     steps: int | None = Field(default=None, ge=1)
@@ -239,7 +249,10 @@ class TrainerConfig:
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; the first ten have a line each."""
     checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints that may be chosen as the best."""
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    """Minutes between two checkpoints to resume from, a quarter of max_minutes at most; the first comes after the
+    first minute that recovered something."""
     picture_every: int = Field(default=50, ge=1)
     """Steps between two grids of recovered images."""
     validation_episodes: int = Field(default=200, ge=1)
@@ -255,7 +268,7 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class HubConfig:
+class HubConfig(_Section):
     """What is pulled from and pushed to the Hub. Tokens are never part of a configuration."""
 
     push_to_hub: str | None = None
@@ -284,7 +297,11 @@ class HubConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class FreeConfig:
-    """Everything a training run is made of."""
+    """Everything a training run is made of.
+
+    `FreeConfig(recipe="paper", five=FiveConfig(inner_steps=10))` is the paper's recipe with ten inner steps: what is
+    given explicitly wins over the recipe, a section's defaults do not.
+    """
 
     recipe: RecipeName = "default"
     """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
@@ -303,6 +320,19 @@ class FreeConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     hub: HubConfig = field(default_factory=HubConfig)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _over_recipe(cls, values: Any) -> Any:
+        """Lay what is given over the values of the recipe."""
+        given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
+        if not isinstance(given, Mapping):
+            return values
+        given = {key: _given_values(value) for key, value in given.items()}
+        name = given.get("recipe", "default")
+        if name not in get_args(RecipeName):
+            return given  # refused later, with the rule
+        return merge(recipe_values(name), given)
+
     @property
     def continues_learner(self) -> bool:
         """Whether teachers are added to an existing learner."""
@@ -316,7 +346,7 @@ class FreeConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FreeConfig:
-        """Build the tree from nested mappings.
+        """Build the tree from nested mappings, laid over the values of their recipe.
 
         Raises:
             ConfigError: an unknown key or an impossible value.
@@ -328,11 +358,32 @@ class FreeConfig:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> FreeConfig:
-        """Read the tree from a YAML file."""
+        """Read the tree from a YAML file, laid over the values of its recipe."""
         return cls.from_dict(read_yaml_mapping(path))
 
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        values: Mapping[str, Any] | None = None,
+        assignments: Iterable[str] = (),
+    ) -> FreeConfig:
+        """Lay a YAML file, values and assignments over each other and over their recipe, as `hf-free train` does.
+
+        Args:
+            path: A YAML file, as for `--config`.
+            values: Nested mappings, in the place of the command line's flags.
+            assignments: `section.key=value` texts, as for `--set`.
+
+        Raises:
+            ConfigError: an unknown key, an impossible value, a file that cannot be read.
+        """
+        given = read_yaml_mapping(path) if path is not None else {}
+        return cls.from_dict(merge(merge(given, values or {}), parse_assignments(assignments)))
+
     def to_dict(self) -> dict[str, Any]:
-        """The tree as nested plain dictionaries, every key present."""
+        """The tree as nested plain dictionaries, every key present; `from_dict` gives back exactly this tree."""
         return asdict(self)
 
     def to_yaml(self) -> str:
@@ -420,6 +471,26 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def departures(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the method, by `section.key`, that are not as the recipe of that name has them.
+
+    The length of a run, its device and what is published are nobody's method and not among them.
+
+    Args:
+        config: A tree as `FreeConfig.to_dict` gives it, perhaps of an older hf-free; unknown keys are passed over.
+    """
+    if config.get("recipe") not in get_args(RecipeName):
+        return {}
+    recipe = FreeConfig(recipe=config["recipe"]).to_dict()
+    found = {"defects": config["defects"]} if config.get("defects", recipe["defects"]) != recipe["defects"] else {}
+    for section in ("five", "memory", "bell", "learner"):
+        given = config.get(section)
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            if key in recipe[section] and value != recipe[section][key]:
+                found[f"{section}.{key}"] = value
+    return found
 
 
 def known_keys() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from hf_free import config
 from hf_free.config import FreeConfig
+from hf_free.recipes import Defect, RecipeName
 
 _HEADER = """\
 # Configuration
@@ -21,8 +22,11 @@ _HEADER = """\
 
 Every key that a training run has. The same tree is `hf_free.FreeConfig` in Python, `--config file.yaml` and
 `--set section.key=value` on the command line; the common keys have a flag of their own (`hf-free train --help`).
-What is given later wins: recipe, YAML file, flags, `--set`. The defaults below are those of `FreeConfig`; a recipe
-sets its own values over them. Each run writes all its values to `config.yaml` in its folder.
+What is given later wins: recipe, YAML file, flags, `--set`; in Python `FreeConfig.load("file.yaml", values={...},
+assignments=[...])` does the same. The defaults below are those of the recipe `default`. `FreeConfig(recipe="paper")`
+and a YAML file with `recipe: paper` have the paper's values wherever nothing else is given. Each run writes all its
+values to `config.yaml` in its folder, paths among them as absolute ones; a relative path in a YAML file is relative to
+the folder that the command is run in.
 """
 _RULES = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -37,7 +41,7 @@ def configuration_markdown() -> str:
         values = getattr(default, name)
         node = classes[type(values).__name__]
         parts += [f"## `{name}`\n", f"{ast.get_docstring(node)}\n", _table(node, values, prefix=f"{name}.")]
-    parts += ["## Values of `defects`\n", "\n".join(f"- `{name}`" for name in get_args(config.Defect)) + "\n"]
+    parts += ["## Values of `defects`\n", "\n".join(f"- `{name}`" for name in get_args(Defect)) + "\n"]
     return "\n".join(parts)
 
 
@@ -62,7 +66,7 @@ def _rule(entry: ast.AnnAssign) -> str:
     if words := _words(annotation):
         return words
     named = {
-        "RecipeName": ", ".join(f"`{name}`" for name in get_args(config.RecipeName)),
+        "RecipeName": ", ".join(f"`{name}`" for name in get_args(RecipeName)),
         "Annotated[list[Defect], BeforeValidator(_listed)]": "list, below",
     }
     kind = ast.unparse(annotation)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,19 @@ def whole_folder(folder: Path) -> Path:
     """Where a folder that `replace_folder` writes lies: itself, or what a kill between the two renames left of it."""
     old = _with_suffix(folder, OLD_SUFFIX)
     return old if old.is_dir() and not folder.exists() else folder
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why a file or folder that is there may not be read by this user, in words; None where it may, or is not there.
+
+    `safetensors` says of such a file that it does not exist.
+    """
+    if not path.exists():
+        return None
+    wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+    if os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    return f"{path.name} may not be read by this user: its access rights are {stat.filemode(path.stat().st_mode)}"
 
 
 def give_usual_rights(folder: Path) -> None:

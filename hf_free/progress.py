@@ -6,7 +6,9 @@ a minute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,38 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from hf_free.hub.prefetch import Fetched
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.teachers.teacher import TeacherRecord
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number of the log is called where people read it."""
+
+    name: str
+    unit: str = ""
+    more_is_better: bool | None = False
+    """None: neither direction is better."""
+
+
+MEASURES = {
+    "cross_entropy": Measure("cross-entropy", "nats"),
+    "batchnorm": Measure("BatchNorm distance"),
+    "borrowed_batchnorm": Measure("borrowed BatchNorm distance"),
+    "canvas_distance": Measure("distance to the canvas"),
+    "adversarial": Measure("disagreement with the learner, × -1"),
+    "total_variation": Measure("total variation"),
+    "feature_norm": Measure("feature norm"),
+    "diversity": Measure("sameness within a class"),
+    "answers": Measure("unexplained variance"),
+    "distillation": Measure("distillation loss", "nats"),
+    "gradient_cosine": Measure("cosine of gradients", more_is_better=True),
+    "replay_accuracy": Measure("accuracy in replay", more_is_better=True),
+    "replay_updates": Measure("updates of replay", more_is_better=None),
+}
+"""The terms that a run's progress shows; others go by their own names."""
 
 
 EVERY = 60.0
@@ -178,4 +212,45 @@ class RunProgress:
 
 
 def _written(terms: Mapping[str, float]) -> list[str]:
-    return [f"{name} {value:.3g}" for name, value in terms.items()]
+    """Each term with its name, unit and direction."""
+    written = []
+    for key, value in terms.items():
+        measure = MEASURES.get(key, Measure(key, more_is_better=None))
+        better = {True: " (higher is better)", False: " (lower is better)", None: ""}[measure.more_is_better]
+        unit = f" {measure.unit}" if measure.unit else ""
+        written.append(f"{measure.name} {value:.3g}{unit}{better}")
+    return written
+
+
+def console_for(progress: bool | None, console: Console | None) -> Console | None:
+    """Where progress is shown.
+
+    Args:
+        progress: Whether it is; None shows it on a console that is given, in a terminal and in a notebook.
+        console: Where; None takes stderr, or the notebook.
+
+    Returns:
+        The console, or None where nothing is to be shown.
+    """
+    from rich.console import Console
+
+    if progress is False:
+        return None
+    if console is not None:
+        return console
+    own = Console(stderr=True, highlight=False)
+    return own if progress or own.is_terminal or own.is_jupyter else None
+
+
+def say_start(console: Console | None, learner: MetaLearner, records: Sequence[TeacherRecord]) -> None:
+    """Say what a run begins with: its learner and its teachers, on the console and in the log of the program."""
+    size, channels = learner.config.image_size, learner.config.channels
+    parameters = sum(parameter.numel() for parameter in learner.backbone.parameters())
+    classes = sum(record.num_classes for record in records)
+    line = (
+        f"Training {learner.config.backbone} ({parameters:,} parameters, pictures of {channels}x{size}x{size}) "
+        f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
+    )
+    logger.info("%s", line)
+    if console is not None:
+        console.print(Text(line), soft_wrap=True)

@@ -7,9 +7,20 @@ AAAI 2022), its scripts; [ours] measured, see docs/experiments.md.
 from __future__ import annotations
 
 import copy
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from hf_free.config import Defect
+RecipeName = Literal["default", "paper", "released"]
+Defect = Literal[
+    "store_last_teacher_only",
+    "divergence_of_probabilities",
+    "images_before_last_step",
+    "outer_optimizer_reborn",
+    "last_step_gradient_only",
+    "reptile_gradient_through_adam",
+    "student_keeps_replay_weights",
+    "transductive_batchnorm",
+]
+"""Defects of the released FREE code, by name; see docs/recipes.md for what each does."""
 
 _PAPER: dict[str, Any] = {
     "five": {
@@ -59,11 +70,13 @@ RELEASED_DEFECTS: tuple[Defect, ...] = get_args(Defect)
 _DEFAULT: dict[str, Any] = {
     "trainer": {"max_minutes": 30.0},
 }
-"""The best we found is what `hf_free.config` has as defaults; this adds the length of a run."""
+"""The best we found is what the sections of `hf_free.config` have as defaults; this adds the length of a run."""
 
 
 def recipe_values(name: str) -> dict[str, Any]:
-    """The settings in which a recipe differs from `FreeConfig()`, as nested mappings.
+    """The settings in which a recipe differs from the defaults of each section, as nested mappings.
+
+    `FreeConfig` lays them below whatever is given, so there is hardly a reason to call this.
 
     Args:
         name: `default`, `paper` or `released`.

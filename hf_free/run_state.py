@@ -13,6 +13,7 @@ import accelerate
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hf_free.absolute_paths import absolute_texts
 from hf_free.config import FreeConfig
 from hf_free.errors import RunError
 from hf_free.learner.bell import Bell
@@ -103,6 +104,47 @@ class Clock:
         return max(done, 1e-3) / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
 
 
+FIRST_CHECKPOINT_SECONDS = 60.0
+"""Seconds of a run after which its first checkpoint is written, as soon as anything is recovered."""
+
+SHARE_BETWEEN_CHECKPOINTS = 0.25
+"""Share of a run's minutes that lies between two checkpoints at most, so that short runs have some."""
+
+CHECKPOINT_COST = 20
+"""A checkpoint that takes long is written more seldom: this many times as long lies between two."""
+
+
+class CheckpointSchedule:
+    """When a run writes a checkpoint: every `trainer.checkpoint_every` steps, and by the clock.
+
+    By the clock the first comes after the first minute that recovered something, the others every
+    `trainer.checkpoint_minutes`; in a short run all come sooner.
+
+    Args:
+        config: The run's configuration.
+        seconds: Time spent before this start.
+    """
+
+    def __init__(self, config: FreeConfig, seconds: float) -> None:
+        trainer = config.trainer
+        limit = SHARE_BETWEEN_CHECKPOINTS * 60 * trainer.max_minutes if trainer.max_minutes else math.inf
+        self._between = min(60 * trainer.checkpoint_minutes, limit)
+        self._next = seconds + min(FIRST_CHECKPOINT_SECONDS, self._between)
+        self._is_first = True
+        self._every, self._asked_at = trainer.checkpoint_every, seconds
+
+    def is_due(self, step: int, seconds: float, *, has_recovered: bool) -> bool:
+        """Whether one is due after a step, so many seconds into the run; the clock's first waits for pictures."""
+        self._asked_at = seconds
+        by_clock = seconds >= self._next and (has_recovered or not self._is_first)
+        return by_clock or step % self._every == 0
+
+    def written(self, seconds: float) -> None:
+        """Take note that the one that was due is written, so many seconds into the run."""
+        self._is_first = False
+        self._next = seconds + max(self._between, CHECKPOINT_COST * (seconds - self._asked_at))
+
+
 def write_teachers(run: RunFolder, config: FreeConfig, records: Sequence[TeacherRecord]) -> None:
     """Note which teachers a run has, at which commits and with which settings, for `teachers_to_resume`."""
     run.write_json(run.teachers, {"models": config.models, "teachers": [record.to_dict() for record in records]})
@@ -119,7 +161,7 @@ def teachers_to_resume(run: RunFolder, config: FreeConfig) -> list[TeacherRecord
     if not run.teachers.is_file():
         return config.models
     begun = json.loads(run.teachers.read_text(encoding="utf-8"))
-    if begun["models"] != config.models:
+    if absolute_texts(begun["models"]) != absolute_texts(config.models):
         raise RunError(
             f"{run.root} was begun with other teachers: {', '.join(begun['models'])}",
             allowed="the same teachers while a run goes on",

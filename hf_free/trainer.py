@@ -17,11 +17,13 @@ from accelerate.utils import set_seed
 from safetensors.torch import save_file
 from torch import nn
 
+from hf_free.absolute_paths import absolute_config
 from hf_free.allocator import keep_freed_memory
 from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, restore_best
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
+from hf_free.files import write_file
 from hf_free.inversion.drawing import picture_colours
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
@@ -43,12 +45,21 @@ from hf_free.leaving_out import (
 )
 from hf_free.memory import TaskMemory
 from hf_free.planning import check_backbone
-from hf_free.progress import FetchProgress, RunProgress
+from hf_free.progress import FetchProgress, RunProgress, console_for, say_start
 from hf_free.remembering import remember
 from hf_free.run_folder import RunFolder
+from hf_free.run_lock import check_one_process
 from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
-from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
-from hf_free.stopping import StopBetweenSteps, Stopped
+from hf_free.run_state import (
+    CheckpointSchedule,
+    Clock,
+    RunState,
+    load_checkpoint,
+    save_checkpoint,
+    teachers_to_resume,
+    write_teachers,
+)
+from hf_free.stopping import StopBetweenSteps, Stopped, terminated_like_ctrl_c
 from hf_free.teacher_views import draw_teacher_views
 from hf_free.teachers.label_names import is_placeholder
 from hf_free.teachers.pool import TeacherPool
@@ -65,22 +76,29 @@ HARDLY_TRAINED = 0.7
 def train(
     config: FreeConfig,
     *,
-    output: Path,
+    output: str | Path,
     token: str | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     pool: TeacherPool | None = None,
+    progress: bool | None = None,
     console: Console | None = None,
     watch: Callable[[MetaLearner, float], None] | None = None,
 ) -> MetaLearner:
     """Train a meta-learner from teachers, without data.
 
+    One process trains in one folder: a lock in it names the process.
+
     Args:
         config: Everything a run is made of.
-        output: Folder of the run: configuration, log, checkpoint, pictures, and `learner/`, ready to publish.
+        output: Folder of the run: configuration, log, checkpoint, pictures, and `learner/`, ready to publish. A new
+            or empty one, unless an earlier run there is resumed or overwritten.
         token: Hub token, for private and gated teachers.
         resume: Go on from the checkpoint in `output`.
+        overwrite: Replace an earlier run in `output`; it is put back if the new one fails before its first checkpoint.
         pool: Teachers already loaded; None loads `config.models`.
-        console: Where progress is shown; None shows none.
+        progress: Whether progress is shown; None shows it in a terminal and in a notebook.
+        console: Where; None takes stderr, or the notebook.
         watch: Called after each step with the learner as it is and the minutes spent; it must leave the learner alone,
             and its own time counts. Not after warm-up steps done while teachers are still being downloaded.
 
@@ -89,12 +107,32 @@ def train(
 
     Raises:
         LearnerError: a backbone that does not exist, or does not take pictures of the learner's size.
-        RunError: fewer than two usable teachers, nothing to resume, nothing recovered, or a learner that broke.
-        Stopped: Ctrl-C, after the step under way is done and a checkpoint written.
+        RunError: a folder in use, fewer than two usable teachers, nothing to resume, nothing recovered, or a learner
+            that broke.
+        Stopped: Ctrl-C or SIGTERM, once the step under way is done or two seconds have passed, and a checkpoint is
+            written; `hf_free.run_folder.RunFolder.way_to_finish` says how to go on.
     """
     _check_has_end(config)
+    check_one_process()
+    run = RunFolder(Path(output).expanduser().absolute())
+    shown = console_for(progress, console)
+    with terminated_like_ctrl_c(), run.claimed(overwrite=overwrite, resume=resume):
+        config, watch = absolute_config(config), watch or _watch_nothing
+        return _train(config, run, token=token, resume=resume, pool=pool, console=shown, watch=watch)
+
+
+def _train(
+    config: FreeConfig,
+    run: RunFolder,
+    *,
+    token: str | None,
+    resume: bool,
+    pool: TeacherPool | None,
+    console: Console | None,
+    watch: Callable[[MetaLearner, float], None],
+) -> MetaLearner:
+    """The run itself, in a folder that is this process's; see `train`."""
     check_backbone(config)
-    run = RunFolder(output)
     set_seed(config.seed)
     _set_threads(config)
     keep_freed_memory()
@@ -127,8 +165,7 @@ def train(
 
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
     five = warm_up.five
-    if config.trainer.compile:
-        _compile(five, learner, config, device)
+    _compile_if_asked(five, learner, config, device)
     fitting = _fitting_precision(learner, precision)
     bell = _make_bell(config, learner, pool, sheet, fitting)
     memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
@@ -139,6 +176,8 @@ def train(
         run.read_log(before_step=state.step)
         check_enough(pool, state, config)
     clock = Clock(config, state.seconds)
+    checkpoints, worked = CheckpointSchedule(config, state.seconds), state.step
+    say_start(console, learner, pool.records)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
         try:
@@ -165,9 +204,8 @@ def train(
                         bell.out_of_time = partial(clock.is_over, 0)
                     terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
 
-                state.seconds = clock.seconds()
-                if watch is not None:
-                    watch(learner, state.seconds / 60)
+                state.seconds, worked = clock.seconds(), state.step
+                watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
                 if is_logged(state.step, config) or clock.is_over(state.step):
                     run.append_log(log_row(state, memory, terms | health))
@@ -175,19 +213,25 @@ def train(
                     draw_pictures(run, memory, pool)
                 if state.step % config.trainer.checkpoint_every == 0:
                     keep_best(judge, learner, state, run)
+                if checkpoints.is_due(state.step, clock.seconds(), has_recovered=len(memory) > 0):
                     save_checkpoint(run, accelerator, bell, memory, held_out, state)
+                    checkpoints.written(clock.seconds())
             check_recovered(memory, pool, state, config)
             keep_best(judge, learner, state, run)
             restore_best(learner, state, run)
         except (RunError, Stopped):
+            if stop.inside_step:
+                _leave_step(state, clock, done=worked == state.step or bool(terms))
             save_checkpoint(run, accelerator, bell, memory, held_out, state)  # what there is stays
             raise
 
-    save_file({k: v.contiguous() for k, v in five.generator.state_dict().items()}, run.generator)
-    draw_pictures(run, memory, pool)
-    draw_teacher_views(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     learner.eval()
     save_checkpoint(run, accelerator, bell, memory, held_out, state)
+    stop.grant()
+    weights = {k: v.contiguous() for k, v in five.generator.state_dict().items()}
+    write_file(run.generator, partial(save_file, weights))
+    draw_pictures(run, memory, pool)
+    draw_teacher_views(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     _note_if_hardly_trained(run)
     gone = leave_out_silent(learner, sheet, memory, pool, state)
     learner.shared_classes = learn_shared_classes(learner, sheet, memory, gone) if config.bell.shared_classes else None
@@ -202,6 +246,17 @@ def train(
     )
     write_learner(run, learner, with_generator=config.hub.push_generator)
     return learner
+
+
+def _watch_nothing(learner: MetaLearner, minutes: float) -> None:
+    """Where nobody wants to be called after each step."""
+
+
+def _leave_step(state: RunState, clock: Clock, *, done: bool) -> None:
+    """Note a step that was stopped inside: one of which nothing is done yet is done anew by a run that goes on."""
+    if not done:
+        state.step -= 1
+    state.seconds = clock.seconds()
 
 
 def _note_if_hardly_trained(run: RunFolder) -> None:
@@ -224,7 +279,7 @@ def _check_has_end(config: FreeConfig) -> None:
         raise ConfigError(
             "a run without an end: trainer.steps and trainer.max_minutes are both unset",
             allowed="at least one of the two",
-            action="--steps 1000 or --max-minutes 30; FreeConfig.from_dict(recipe_values('default')) sets one",
+            action="--steps 1000 or --max-minutes 30; a recipe sets one unless null is given",
         )
 
 
@@ -292,7 +347,9 @@ def _make_bell(
     return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects)
 
 
-def _compile(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:
+def _compile_if_asked(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:
+    if not config.trainer.compile:
+        return
     check_can_compile(device)
     five.compile()
     if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes

@@ -91,6 +91,17 @@ def record(teachers=None, results=(), hub=None, learner=None, models=(), **chang
     }  # fmt: skip
 
 
+def test_a_card_says_where_a_run_left_its_recipe(card):
+    source = record(results=[])
+    assert "not those of the recipe" not in card(source)
+    source["config"] = FreeConfig.from_dict(
+        {"recipe": "paper", "five": {"inner_steps": 9}, "learner": {"backbone": "resnet[12]"}}
+    ).to_dict()
+    said = "Settings that are not those of the recipe paper: `five.inner_steps` 9, `learner.backbone` resnet\\[12\\]."
+    text = card(source)
+    assert said in text
+
+
 @pytest.fixture
 def card(tmp_path):
     """Text of the card that a record gives in an empty folder."""

@@ -17,10 +17,10 @@ from hf_free import __version__
 from hf_free.cli import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
 from hf_free.cli.arguments import rewrite
 from hf_free.cli.main import app, grammars, main
-from hf_free.cli.output import Interrupted, replacing
+from hf_free.cli.output import Interrupted
 from hf_free.config import FreeConfig
 from hf_free.config_docs import configuration_markdown
-from hf_free.errors import ConfigError, HfFreeError
+from hf_free.errors import HfFreeError
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
@@ -373,44 +373,6 @@ def test_nothing_to_resume(capsys, tmp_path):
 def test_overwrite_and_resume_exclude_each_other(capsys, earlier):
     message = refused(capsys, "train", *MODELS, "--output", str(earlier), "--resume", "--overwrite")
     assert "--overwrite and --resume together" in message
-
-
-def test_replacing_removes_the_earlier_run_only_after_success(earlier):
-    with replacing(earlier, overwrite=True):
-        assert not earlier.exists()
-        earlier.mkdir()
-        (earlier / "config.yaml").write_text("seed: 8\n")
-    assert snapshot(earlier) == {"config.yaml": "seed: 8\n"}
-    assert [path.name for path in earlier.parent.iterdir()] == ["run"]
-
-
-def test_replacing_puts_the_earlier_run_back_after_an_early_failure(earlier):
-    before = snapshot(earlier)
-
-    def fail():
-        with replacing(earlier, overwrite=True):
-            earlier.mkdir()
-            (earlier / "config.yaml").write_text("seed: 8\n")
-            raise ConfigError("too late")
-
-    with pytest.raises(ConfigError, match="too late"):
-        fail()
-    assert snapshot(earlier) == before
-    assert [path.name for path in earlier.parent.iterdir()] == ["run"]
-
-
-def test_replacing_keeps_both_where_the_new_run_got_somewhere(earlier):
-    before = snapshot(earlier)
-
-    def stop():
-        with replacing(earlier, overwrite=True):
-            (earlier / "checkpoint").mkdir(parents=True)
-            raise Interrupted("resume")
-
-    with pytest.raises(Interrupted, match="resume"):
-        stop()
-    assert (earlier / "checkpoint").is_dir()
-    assert snapshot(earlier.with_name("run.previous")) == before
 
 
 # ---- layers of configuration

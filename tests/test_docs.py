@@ -13,7 +13,7 @@ import yaml
 from typer.main import get_command
 
 from hf_free.cli.main import app
-from hf_free.config import FreeConfig, known_keys, merge
+from hf_free.config import FreeConfig, known_keys
 from hf_free.recipes import RELEASED_DEFECTS, recipe_values
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def test_constants_are_those_of_the_recipes():
     rows = re.findall(r"^\| `(\w+)\.(\w+)` \| ([^|]+) \|[^|]*\| ([^|]+) \|", text, re.MULTILINE)
     assert len(rows) > 30
     for position, name in ((2, "paper"), (3, "default")):
-        values = merge(FreeConfig().to_dict(), recipe_values(name))
+        values = FreeConfig(recipe=name).to_dict()
         written = {f"{row[0]}.{row[1]}": yaml.safe_load(row[position]) for row in rows}
         assert written == {key: values[key.partition(".")[0]][key.partition(".")[2]] for key in written}
     stated = {f"{row[0]}.{row[1]}" for row in rows}

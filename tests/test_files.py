@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from pico import pico_folder
 from safetensors.torch import load_file, save_file
 
+from hf_free.config import LearnerConfig
+from hf_free.errors import HubError
 from hf_free.files import remove_scraps, replace_folder, whole_folder, write_file, write_text
+from hf_free.hub.client import local_snapshot
+from hf_free.learner import LearnerError
+from hf_free.learner.meta_learner import MetaLearner
 
 needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
 
@@ -122,3 +130,52 @@ def test_scraps_of_a_killed_process_are_removed(tmp_path):
 
 def test_what_was_written_can_be_read(tmp_path):
     assert load_file(write_file(tmp_path / "w.safetensors", _save_weights))["w"].tolist() == [1, 1]
+
+
+# ---- what may not be read is called that
+
+
+@pytest.fixture
+def as_nobody():
+    """A folder that others can enter, and a way to become somebody who is not its owner."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    if os.geteuid() != os.getuid():
+        os.seteuid(os.getuid())
+    shutil.rmtree(folder)
+
+
+def _forbid(path):
+    path.chmod(0)
+    if os.getuid() == 0:  # who may read everything
+        os.seteuid(65534)
+
+
+@needs_umask
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "hf_free.safetensors"])
+def test_a_learners_file_that_may_not_be_read_is_called_that(as_nobody, name):
+    MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).save_pretrained(as_nobody / "learner")
+    (as_nobody / "learner").chmod(0o755)
+    for path in (as_nobody / "learner").iterdir():
+        path.chmod(0o644)
+    MetaLearner.from_pretrained(as_nobody / "learner")
+    _forbid(as_nobody / "learner" / name)
+    with pytest.raises(LearnerError, match=rf"{name} may not be read by this user: its access rights are -----"):
+        MetaLearner.from_pretrained(as_nobody / "learner")
+
+
+@needs_umask
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", ""])
+def test_a_teachers_file_that_may_not_be_read_is_called_that(as_nobody, name):
+    folder = pico_folder(as_nobody / "teacher")
+    folder.chmod(0o755)
+    _forbid(folder / name)
+    with pytest.raises(HubError, match=rf"{name or folder.name} may not be read by this user"):
+        local_snapshot(folder)
+
+
+@needs_umask
+def test_a_teacher_that_is_saved_can_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    folder = pico_folder(tmp_path / "teacher")
+    assert {_mode(path) for path in folder.iterdir()} == {0o666 & ~umask}

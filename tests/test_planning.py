@@ -174,7 +174,7 @@ def test_risky_licences_are_named_before_training(tmp_path, card, note):
 
 def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
-    endless = plan(_config(models=models))
+    endless = plan(_config(models=models, trainer={"steps": None, "max_minutes": None}))
     assert "nothing ends this run" in " ".join(endless.notes)
     assert "no end" in _shown(endless)
     warm = plan(_config(models=models, trainer={"steps": 20, "max_minutes": 1.5}))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 
 import pytest
+import torch
 
 from hf_free.run_folder import RunFolder
-from hf_free.stopping import StopBetweenSteps, Stopped
+from hf_free.stopping import StopBetweenSteps, Stopped, terminated_like_ctrl_c
 
 
 @pytest.fixture(autouse=True)
-def _python_handles_ctrl_c():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _handlers_as_in_a_terminal():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
 
 
 def _said(caplog, run):
@@ -32,7 +35,7 @@ def test_the_first_ctrl_c_says_what_a_second_would_lose(caplog, tmp_path):
     run.write_checkpoint(lambda folder: (folder / "state.json").write_text('{"step": 40}'))
     (message,) = _said(caplog, run)
     assert message == (
-        "stopping with a checkpoint after this step; Ctrl-C once more stops now, without one (the last is of step 40)"
+        "stopping with a checkpoint, within seconds; Ctrl-C once more stops now, without one (the last is of step 40)"
     )
 
 
@@ -46,3 +49,67 @@ def test_a_checkpoint_that_cannot_be_read_does_not_keep_a_run_from_stopping(capl
     run.write_checkpoint(lambda folder: (folder / "state.json").write_text("{"))
     (message,) = _said(caplog, run)
     assert message.endswith("(there is none yet)")
+
+
+# ---- SIGTERM, and steps that take long
+
+
+def test_sigterm_stops_between_steps_like_ctrl_c():
+    with terminated_like_ctrl_c():
+        with pytest.raises(Stopped), StopBetweenSteps() as stop:  # noqa: PT012
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.wanted
+            stop.grant()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_of_either_kind_stops_at_once(second):
+    with terminated_like_ctrl_c(), pytest.raises(KeyboardInterrupt), StopBetweenSteps() as stop:  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.wanted
+        signal.raise_signal(second)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_outside_the_steps_sigterm_is_an_exception_that_cleans_up():
+    with pytest.raises(Stopped), terminated_like_ctrl_c():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_who_sees_to_sigterm_himself_goes_on_doing_so():
+    seen = []
+    signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
+    with terminated_like_ctrl_c(), StopBetweenSteps() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert not stop.wanted
+    assert seen == ["mine"]
+
+
+@pytest.mark.parametrize(("grace", "is_stopped"), [(0.0, True), (1e9, False)])
+def test_a_long_step_is_stopped_before_the_next_forward_pass(monkeypatch, grace, is_stopped):
+    monkeypatch.setattr("hf_free.stopping.GRACE_SECONDS", grace)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    passes = []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    with pytest.raises(Stopped), StopBetweenSteps() as stop:  # noqa: PT012
+        network(torch.ones(1, 2))  # not asked yet
+        signal.raise_signal(signal.SIGINT)
+        network(torch.ones(1, 2))
+        stop.grant()
+    assert stop.inside_step is is_stopped
+    assert len(passes) == 2 - is_stopped
+    network(torch.ones(1, 2))  # nothing of it is left
+
+
+def test_networks_of_other_threads_are_left_alone(monkeypatch):
+    monkeypatch.setattr("hf_free.stopping.GRACE_SECONDS", 0.0)
+    network, answers = torch.nn.Linear(2, 2), []
+    with StopBetweenSteps():
+        signal.raise_signal(signal.SIGINT)
+        thread = threading.Thread(target=lambda: answers.append(network(torch.ones(1, 2))))
+        thread.start()
+        thread.join()
+    assert len(answers) == 1

@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from hf_free.files import write_text
 from hf_free.hub.network import ExpectedFile
 
 _STALE = 24 * 3600.0  # seconds after which a partial download is nobody's any more
@@ -63,7 +64,7 @@ class RepositoryCache:
     def remember_ref(self, revision: str, commit: str) -> None:
         """Note what a branch or tag stands for."""
         if not is_commit(revision):
-            _write_atomically(self.folder / "refs" / revision, commit)
+            write_text(self.folder / "refs" / revision, commit)
 
     def read_record(self, commit: str) -> CommitRecord | None:
         """What the Hub said of a commit, if it was asked before."""
@@ -78,7 +79,7 @@ class RepositoryCache:
         """Remember what the Hub said of a commit, together with the files remembered before."""
         before = self.read_record(record.commit)
         record.files = {**(before.files if before else {}), **record.files}
-        _write_atomically(self.folder / "hf_free" / f"{record.commit}.json", json.dumps(asdict(record), indent=1))
+        write_text(self.folder / "hf_free" / f"{record.commit}.json", json.dumps(asdict(record), indent=1))
 
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit's files."""
@@ -119,10 +120,3 @@ class RepositoryCache:
             shutil.copyfile(blob, link)
         link.replace(pointer)
         return pointer
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

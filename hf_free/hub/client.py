@@ -19,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
 from hf_free.errors import HubError, MissingFilesError
+from hf_free.files import why_unreadable
 from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
 from hf_free.hub.failures import check_names, explain
 from hf_free.hub.network import (
@@ -151,6 +152,9 @@ def local_snapshot(
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise HubError(f"{folder} is not a folder", action="check the path")
+    for path in (folder, *(folder / name for name in required)):
+        if problem := why_unreadable(path):
+            raise HubError(f"{folder}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {folder}")
     present = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     _check_present(str(folder), present, required)
     names = [*required, *(name for name in optional if name in present)]

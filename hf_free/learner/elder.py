@@ -25,6 +25,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
 from hf_free.licences import listed
 from hf_free.recipes import recipe_values
+from hf_free.run_folder import learner_of_run
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
 
@@ -61,8 +62,7 @@ class Elder:
         source = config.learner.init_from
         if source is None or not config.continues_learner:
             return None, config
-        nested = Path(source) / "learner"
-        source = str(nested) if (nested / "config.json").is_file() else source  # a run's folder
+        source = str(learner_of_run(Path(source))) if Path(source).is_dir() else source
         learner = MetaLearner.from_pretrained(source, token=token, cache_dir=config.hub.cache_dir)
         settings = replace(_inherited(config.learner, config.recipe, learner), init_from=source)
         return cls(learner, _recorded_teachers(source, learner)), replace(config, learner=settings)

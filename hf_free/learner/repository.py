@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hf_free.errors import TeacherError
+from hf_free.files import why_unreadable
 from hf_free.learner import LearnerError
 from hf_free.strict_json import read_strict_json
 from hf_free.teachers.weights import check_finite, read_header
@@ -43,6 +44,8 @@ def read_json(path: Path, source: str) -> dict[str, Any]:
     Raises:
         LearnerError: no such file, one that may not be read, or no JSON object; see `read_strict_json`.
     """
+    _check_may_read(path.parent, source)
+    _check_may_read(path, source)
     try:
         content = read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)
     except FileNotFoundError:
@@ -64,6 +67,7 @@ def read_tensor_header(path: Path, source: str) -> Header:
     Raises:
         LearnerError: no such file, or a damaged one.
     """
+    _check_may_read(path, source)
     if not path.is_file():
         what = f"{source}: {path.name} is not a regular file" if path.exists() else f"{source} has no {path.name}"
         raise LearnerError(
@@ -152,6 +156,12 @@ def refuse_stranger(source: str, file: str, is_named: bool, index: str = CONFIG)
             allowed="files that were saved together",
             action="save or download the learner again, whole",
         )
+
+
+def _check_may_read(path: Path, source: str) -> None:
+    problem = why_unreadable(path)
+    if problem:
+        raise LearnerError(f"{source}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {source}")
 
 
 def take_part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hf_free.device import MAX_DEVIATION, Precision, deviation, free_memory, is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
+from hf_free.files import write_file
 from hf_free.hub.reference import TeacherReference
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.source import FILES, check_no_pointers, is_single_file, local_files, read_config, weights_name
@@ -179,7 +180,7 @@ def save_teacher(
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
-    save_file(tensors, Path(folder) / "model.safetensors", {"format": "pt"})
+    write_file(Path(folder) / "model.safetensors", lambda scratch: save_file(tensors, scratch, {"format": "pt"}))
 
 
 def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:

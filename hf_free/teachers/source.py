@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hf_free.errors import TeacherError
+from hf_free.errors import HubError, TeacherError
+from hf_free.files import why_unreadable
 from hf_free.hub.client import Snapshot, local_snapshot
 from hf_free.hub.reference import TeacherReference
 
@@ -41,6 +42,8 @@ def local_files(reference: TeacherReference) -> Snapshot:
     path = Path(reference.location).expanduser()
     if not is_single_file(reference):
         return local_snapshot(path, required=FILES)
+    if problem := why_unreadable(path):
+        raise HubError(f"{path}: {problem}", action=f"its owner lets others read it: chmod a+r {path}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Snapshot(path.parent, None, None, False, False, None, {path.name: digest})

@@ -1,0 +1,182 @@
+"""One process per run: the folder's lock, which names who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hf_free.errors import RunError
+
+LOCK_FILE = "run.lock"
+"""The lock's file in a run's folder, there while a process holds it."""
+
+_CLOCK_TOLERANCE = 2.0
+"""Seconds by which two readings of one process's start may differ: some systems count them from a drifting clock."""
+
+
+@dataclass(frozen=True)
+class LockHolder:
+    """The process that a lock names."""
+
+    pid: int
+    host: str
+    started: float
+    """When the process began, in seconds since 1970; tells it from a later process of the same number."""
+    since: str
+    """When it took the lock, for people."""
+
+    @classmethod
+    def this_process(cls) -> LockHolder:
+        """The process that asks."""
+        import psutil
+
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        return cls(os.getpid(), socket.gethostname(), psutil.Process().create_time(), since)
+
+    def is_alive(self) -> bool | None:
+        """Whether the process still runs; None where it is another computer's, which cannot be asked."""
+        if self.host != socket.gethostname():
+            return None
+        import psutil
+
+        try:
+            process = psutil.Process(self.pid)
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE  # ended, and not yet asked for its exit code
+            return not is_zombie and abs(process.create_time() - self.started) < _CLOCK_TOLERANCE
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:  # somebody else's
+            return True
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+class RunLock:
+    """A run's folder held by one process, from `acquire` to `release`.
+
+    The operating system's own lock on the file is what counts where there is one: it ends with its process, however
+    that ends. The text in the file says who holds it, and decides for file systems without such locks and for folders
+    that several computers share.
+
+    Args:
+        folder: The run's folder. It is made for the lock where it is missing, and removed with it if nothing else
+            has come into it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK_FILE
+        self._file: int | None = None
+        self._made: list[Path] = []
+
+    def acquire(self) -> None:
+        """Take the lock; that of a dead process of this computer is taken over.
+
+        Raises:
+            RunError: another process has it, or may have it.
+        """
+        folder = self.path.parent
+        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            is_locked = _try_lock(file)
+            if is_locked is not False and not _is_at(file, self.path):  # its holder removed it in between
+                os.close(file)
+                continue
+            break
+        holder = read_holder(self.path)
+        alive = holder.is_alive() if holder is not None else False
+        if is_locked is False or alive is None or (alive and is_locked is None):
+            os.close(file)
+            raise self._refusal(holder, maybe_over=is_locked is not False and alive is None)
+        self._file = file
+        os.ftruncate(file, 0)
+        os.write(file, json.dumps(asdict(LockHolder.this_process())).encode())
+
+    def release(self) -> None:
+        """Give the lock back and remove its file; twice is once."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        if os.name == "nt":  # no open file can be removed there
+            os.close(file)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        if os.name != "nt":
+            os.close(file)
+        for folder in self._made:  # innermost first; only while they are empty
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _refusal(self, holder: LockHolder | None, *, maybe_over: bool) -> RunError:
+        by = f"{holder}" if holder is not None else "another process"
+        folder = self.path.parent
+        action = f"wait for it or stop it, or give another --output (output=...): two runs cannot share {folder}"
+        if maybe_over:
+            action += f"; if that process is over, remove {self.path}"
+        return RunError(f"the run's folder {folder} is in use by {by}", allowed="one process per run", action=action)
+
+
+def read_holder(path: Path) -> LockHolder | None:
+    """Who holds a lock, by its file; None where there is no such file, or one without a whole entry."""
+    try:
+        return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def check_one_process(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse to be one of several processes that a launcher started.
+
+    Raises:
+        RunError: `torchrun` or `accelerate launch` started more than one.
+    """
+    named = {name: environment.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    given = {name: int(text) for name, text in named.items() if text.isdigit()}
+    if given.get("WORLD_SIZE", 1) > 1 or given.get("RANK", 0) > 0 or given.get("LOCAL_RANK", 0) > 0:
+        shown = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise RunError(
+            f"this is one of several processes of a launcher ({shown})",
+            allowed="one process per run: hf-free does not spread a run over processes",
+            action="start it without torchrun or accelerate launch, or with one process; for several devices start "
+            "several runs, each with its own --output and --device",
+        )
+
+
+def _try_lock(file: int) -> bool | None:
+    """Whether the operating system's lock was free and is now held; None where the file system has none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the text in the file decides
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
