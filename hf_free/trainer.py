@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hf_free.allocator import keep_freed_memory
+from hf_free.budgeting import Budget, make_budget
 from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, restore_best
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
@@ -46,7 +48,15 @@ from hf_free.progress import FetchProgress, RunProgress
 from hf_free.remembering import remember
 from hf_free.run_folder import RunFolder
 from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
-from hf_free.run_state import Clock, RunState, load_checkpoint, save_checkpoint, teachers_to_resume, write_teachers
+from hf_free.run_state import (
+    Clock,
+    OutOfTime,
+    RunState,
+    load_checkpoint,
+    save_checkpoint,
+    teachers_to_resume,
+    write_teachers,
+)
 from hf_free.stopping import StopBetweenSteps, Stopped
 from hf_free.teacher_views import draw_teacher_views
 from hf_free.teachers.pool import TeacherPool
@@ -116,56 +126,55 @@ def train(
         )
     note_teachers(pool, config, state, elder)
     check_enough(pool, state, config)
-    sheet = _make_sheet(config, pool, elder, device)
-    learner = _make_learner(config, pool, sheet, token).to(device)
+    sheet = make_sheet(config, pool, elder, device)
+    learner = make_learner(config, pool, sheet, token).to(device)
+    learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
+    five = warm_up.five
+    bell = make_bell(config, learner, pool, sheet, precision)
+    budget = _make_budget(config, five, pool, sheet, bell, precision, resume=resume)
+    portions = budget.portions
     run.begin(config, resume=resume, log=warm_up.log)  # a start that fails leaves nothing in the folder
     write_teachers(run, config, pool.records)
 
-    learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
-    five = warm_up.five
     if config.trainer.compile:
         _compile(five, learner, config, device)
-    bell = _make_bell(config, learner, pool, sheet, precision)
-    memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
+    sizes = (portions.memory, portions.held_out)
+    memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in sizes)
     judge = make_judge(config, learner, bell, held_out, validation)
     accelerator.prepare(learner, five.generator, *bell.modules().values(), five.optimizer, bell.optimizer)
     if resume:
         state = load_checkpoint(run, accelerator, bell, memory, held_out)
         run.read_log(before_step=state.step)
         check_enough(pool, state, config)
-    clock = Clock(config, state.seconds)
+    clock = Clock(config, state.seconds + budget.seconds, reserve=budget.forecast.reserve_seconds)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
+
+        def pause() -> None:
+            stop.grant()
+            clock.check()
+
+        five.pause = bell.pause = pause
+        parts = _Parts(config, five, bell, pool, sheet, precision, memory, held_out, clock, pause, portions.asked)
         try:
             while not clock.is_over(state.step):
                 stop.grant()
                 state.step += 1
-                terms: dict[str, float] = {}
-                health: dict[str, float] = {}
-                tasks: list[RecoveredTask] = []
-
-                # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
-                if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
-                    warming_up = clock.is_warm_up(state.step)
-                    tasks, terms = invert_some(five, pool, config, state, None if warming_up else bell.student)
-                    judged = [task for task in tasks if task.health.problem] if warming_up else tasks
-                    health = health_of(tasks)
-                    tasks = healthy_tasks(judged, config, state, pool)
-                    remember(memory, held_out, tasks, config, pool, sheet, precision, state)
-
-                # BELL: learn from the new tasks and the memory
-                if len(memory) and (tasks or isinstance(bell, Distiller)):
-                    if isinstance(bell, Aligner):
-                        bell.measure_alignment = is_logged(state.step, config)
-                        bell.out_of_time = partial(clock.is_over, 0)
-                    terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
+                try:
+                    terms = _step(parts, state)
+                except (OutOfTime, Stopped) as cut:
+                    state.step -= 1  # only whole steps count; what this one has learned already stays
+                    state.seconds = clock.seconds()
+                    if isinstance(cut, Stopped):
+                        raise
+                    break
 
                 state.seconds = clock.seconds()
                 if watch is not None:
                     watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
                 if is_logged(state.step, config) or clock.is_over(state.step):
-                    run.append_log(log_row(state, memory, terms | health))
+                    run.append_log(log_row(state, memory, terms))
                 if state.step % config.trainer.picture_every == 0:
                     draw_pictures(run, memory, pool)
                 if state.step % config.trainer.checkpoint_every == 0:
@@ -186,7 +195,7 @@ def train(
     _note_if_hardly_trained(run)
     gone = leave_out_silent(learner, sheet, memory, pool, state)
     learner.shared_classes = learn_shared_classes(learner, sheet, memory, gone) if config.bell.shared_classes else None
-    recovered = embed_recovered(learner, memory)
+    recovered = embed_recovered(learner, memory, most=portions.finished, at_once=portions.embedded)
     learner.relevance = learn_relevance(learner, sheet, recovered, gone) if config.bell.relevance else None
     learner.damping = learn_damping(recovered[0], config.bell.damping) if config.bell.damping else None
     learner.to(device)
@@ -194,6 +203,63 @@ def train(
     learner.record = run_record(config, known, state, device, precision, chosen_on(judge, state)) | learner.record
     write_learner(run, learner, with_generator=config.hub.push_generator)
     return learner
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a step works with."""
+
+    config: FreeConfig
+    five: Five
+    bell: Bell
+    pool: TeacherPool
+    sheet: AnswerSheet
+    precision: Precision
+    memory: TaskMemory
+    held_out: TaskMemory
+    clock: Clock
+    pause: Callable[[], None]
+    asked: int
+
+
+def _step(run: _Parts, state: RunState) -> dict[str, float]:
+    """One outer step -> its terms for the log.
+
+    Raises:
+        OutOfTime, Stopped: between two inner steps, two batches of questions or two updates.
+    """
+    config, bell, memory, clock = run.config, run.bell, run.memory, run.clock
+    terms: dict[str, float] = {}
+    health: dict[str, float] = {}
+    tasks: list[RecoveredTask] = []
+
+    # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
+    if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
+        warming_up = clock.is_warm_up(state.step)
+        tasks, terms = invert_some(run.five, run.pool, config, state, None if warming_up else bell.student)
+        judged = [task for task in tasks if task.health.problem] if warming_up else tasks
+        health = health_of(tasks)
+        tasks = healthy_tasks(judged, config, state, run.pool)
+        remember(
+            memory,
+            run.held_out,
+            tasks,
+            config,
+            run.pool,
+            run.sheet,
+            run.precision,
+            state,
+            at_once=run.asked,
+            pause=run.pause,
+        )
+
+    # BELL: learn from the new tasks and the memory
+    if len(memory) and (tasks or isinstance(bell, Distiller)):
+        if isinstance(bell, Aligner):
+            bell.measure_alignment = is_logged(state.step, config)
+            bell.out_of_time = partial(clock.is_over, 0)
+        terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
+    return terms | health
 
 
 def _note_if_hardly_trained(run: RunFolder) -> None:
@@ -207,8 +273,27 @@ def _note_if_hardly_trained(run: RunFolder) -> None:
         )
 
 
-def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
-    return config.memory.max_images, config.memory.held_out_images
+def _make_budget(
+    config: FreeConfig,
+    five: Five,
+    pool: TeacherPool,
+    sheet: AnswerSheet,
+    bell: Bell,
+    precision: Precision,
+    *,
+    resume: bool,
+) -> Budget:
+    """The run's portions, in which FIVE and BELL work from here on; says what is cut.
+
+    Raises:
+        RunError: it does not fit into memory, or its minutes are enough for too few steps; not where it goes on.
+    """
+    timed = config.trainer.max_minutes is not None and not resume
+    budget = make_budget(config, five, pool, sheet, bell, precision, timed=timed)
+    for note in budget.notes:
+        logging.getLogger(__name__).warning("%s", note)
+    five.most_images, bell.at_once = budget.portions.task, budget.portions.learned
+    return budget
 
 
 def _check_has_end(config: FreeConfig) -> None:
@@ -225,14 +310,16 @@ def _set_threads(config: FreeConfig) -> None:
         torch.set_num_threads(config.trainer.threads)
 
 
-def _make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
+def make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
+    """Where whose answers stand; an old learner goes to the device."""
     if elder is None:
         return AnswerSheet([record.num_classes for record in pool.records], seed=config.seed)
     elder.learner.to(device)
     return ContinuedSheet(elder, pool.records, seed=config.seed)
 
 
-def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, token: str | None) -> MetaLearner:
+def make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, token: str | None) -> MetaLearner:
+    """The untrained learner, or the one that a run starts from."""
     options: dict[str, Any] = {"views": config.learner.views}
     if config.learner.init_from is None:  # else as the weights it starts from are used to
         options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
@@ -260,9 +347,10 @@ def _teachers_colours(pool: TeacherPool, channels: int) -> tuple[list[float], li
     return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
 
 
-def _make_bell(
+def make_bell(
     config: FreeConfig, learner: MetaLearner, pool: TeacherPool, sheet: AnswerSheet, precision: Precision
 ) -> Bell:
+    """The configuration's way to learn."""
     if config.bell.objective == "distill":
         return Distiller(learner, sheet, config.bell, precision)
     named = [record.label_names if config.bell.match_label_names else None for record in pool.records]

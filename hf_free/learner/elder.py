@@ -8,7 +8,7 @@ an old network's outputs on new pictures are the target that keeps its knowledge
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hf_free.config import FreeConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.errors import ConfigError
-from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.distill import ASKED_AT_ONCE, AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.licences import listed
 from hf_free.recipes import recipe_values
@@ -123,11 +123,20 @@ class ContinuedSheet(AnswerSheet):
         return slice(self.starts[teacher], self.starts[teacher] + self._own_sizes[teacher])
 
     @torch.no_grad()
-    def ask(self, pool: TeacherPool, images: Tensor, precision: Precision, *, batch: int = 512) -> Tensor:
+    def ask(
+        self,
+        pool: TeacherPool,
+        images: Tensor,
+        precision: Precision,
+        *,
+        batch: int = ASKED_AT_ONCE,
+        pause: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Show pictures to every teacher of the pool, and to the old learner for those that are not in it."""
-        sheet = super().ask(pool, images, precision, batch=batch)
+        sheet = super().ask(pool, images, precision, batch=batch, pause=pause)
         learner = self.elder.learner
         for first in range(0, len(images), batch):
+            pause()
             part = images[first : first + batch].to(learner.device).float() / 255
             with precision.autocast(learner.device):
                 answers = learner.raw_answers(precision.layout(part))

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hf_free.device import free_memory, is_out_of_memory
+from hf_free.device import is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.hub.reference import TeacherReference
+from hf_free.memory_budget import free_memory
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.source import local_files, read_config, weights_name
 from hf_free.teachers.teacher import Answers, Teacher, TeacherRecord, normalization_census, weight_bytes
