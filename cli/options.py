@@ -78,6 +78,14 @@ Import = Annotated[
         "--import", metavar="FILE.py", rich_help_panel=HUB, help="Your own networks: a local file that registers them."
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        rich_help_panel=LENGTH,
+        help="Memory that the run may take, as 6GiB; half of what is free without it.",
+    ),
+]
 TeacherMemory = Annotated[
     str | None,
     typer.Option(metavar="SIZE", rich_help_panel=LENGTH, help="Memory for teachers' weights, as 500MB or 4GiB."),

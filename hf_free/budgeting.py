@@ -12,7 +12,7 @@ from hf_free.inversion.five import Five, TaskSize
 from hf_free.learner.bell import Bell
 from hf_free.learner.distill import ASKED_AT_ONCE, AnswerSheet
 from hf_free.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
-from hf_free.portions import Forecast, Portions, check_steps, choose_portions, forecast
+from hf_free.portions import Forecast, Portions, choose_portions, few_steps, forecast
 from hf_free.teachers.pool import TeacherPool, parse_bytes, size_text
 from hf_free.trial import try_parts
 
@@ -43,6 +43,7 @@ def make_budget(
     precision: Precision,
     *,
     timed: bool = True,
+    refuse: bool = True,
 ) -> Budget:
     """Measure a run's parts, and cut it for its memory.
 
@@ -54,10 +55,12 @@ def make_budget(
         bell: How the learner learns.
         precision: How everything computes.
         timed: Whether time is measured too; it is taken for 0 otherwise.
+        refuse: Whether a run of too few steps is an error; else a note says that it would be.
 
     Raises:
         ConfigError: `trainer.memory` is no amount of memory.
-        RunError: not even the least portions fit.
+        RunError: not even the least portions fit, or the minutes are enough for fewer steps than
+            `trainer.min_steps`.
     """
     device, minutes = five.device, config.trainer.max_minutes
     total, held = memory_limit(config, device), _held(device)
@@ -71,8 +74,10 @@ def make_budget(
     portions = choose_portions(config, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(config, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(config, pool, portions, total)
-    few = check_steps(config, pool.records, trial, portions, predicted) if timed else None
-    return Budget(total, portions, predicted, (*notes, *([few] if few else [])), trial.seconds)
+    few = few_steps(config, pool.records, trial, portions, predicted) if timed else None
+    if few is not None and few.is_refused and refuse:
+        raise few.refusal()
+    return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])), trial.seconds)
 
 
 def memory_limit(config: FreeConfig, device: torch.device) -> int:

@@ -129,9 +129,9 @@ def choose_portions(
     ]
     for name, fits, needed, loads in needs:
         if fits < needed:
-            most = size_text(round(max(load.bytes(needed) for load in loads)))
+            most, left = round(max(load.bytes(needed) for load in loads)), max(round(work), 0)
             raise RunError(
-                f"{name} of {config.learner.image_size} pixels needs about {most}, and {size_text(max(round(work), 0))} "
+                f"{name} of {config.learner.image_size} pixels needs about {size_text(most)}, and {size_text(left)} "
                 "are left",
                 allowed="a run within its memory",
                 action="more --memory, or a smaller --image-size or --backbone",
@@ -235,14 +235,39 @@ def _in_parts(load: Load, count: float, at_once: int | None) -> float:
     return count / at_once * load.seconds(at_once)
 
 
-def check_steps(
-    config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, predicted: Forecast
-) -> str | None:
-    """What to say of a run whose minutes are enough for few steps; None where they are enough for `ENOUGH_STEPS`.
+@dataclass(frozen=True)
+class FewSteps:
+    """A run whose minutes are enough for few steps."""
 
-    Raises:
-        RunError: they are not even enough for `trainer.min_steps`.
-    """
+    given: str
+    """How few."""
+    ways_out: str
+    """What to change."""
+    wanted: int
+    """Steps that need no warning."""
+    least: int
+    """Steps below which it is refused."""
+    is_refused: bool
+
+    def note(self) -> str:
+        """What to say where it runs, or is only planned."""
+        if self.is_refused:
+            return f"this run would be refused: {self.given}. For {self.wanted} steps: {self.ways_out}"
+        return f"{self.given}; {self.wanted} or more make a better learner: {self.ways_out}"
+
+    def refusal(self) -> RunError:
+        """The error where it does not run."""
+        return RunError(
+            self.given,
+            allowed=f"a run of at least {self.least} steps (trainer.min_steps)",
+            action=f"for {self.wanted} steps: {self.ways_out}",
+        )
+
+
+def few_steps(
+    config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, predicted: Forecast
+) -> FewSteps | None:
+    """What to say of a run whose minutes are enough for few steps; None where they are enough for `ENOUGH_STEPS`."""
     trainer, minutes = config.trainer, config.trainer.max_minutes
     wanted = ENOUGH_STEPS if trainer.steps is None else min(ENOUGH_STEPS, trainer.steps)
     if minutes is None or predicted.steps is None or predicted.steps >= wanted:
@@ -252,13 +277,7 @@ def check_steps(
         f"{minutes:g} minutes are enough for about {predicted.steps} steps of {predicted.step_seconds:.3g} s "
         f"(measured on this machine)"
     )
-    if predicted.steps >= trainer.min_steps:
-        return f"{given}; {wanted} or more make a better learner: {ways}"
-    raise RunError(
-        given,
-        allowed=f"a run of at least {trainer.min_steps} steps (trainer.min_steps)",
-        action=f"for {wanted} steps: {ways}",
-    )
+    return FewSteps(given, ways, wanted, trainer.min_steps, predicted.steps < min(trainer.min_steps, wanted))
 
 
 SMALLER_SIZES = (192, 160, 128, 112, 96, 84, 64, 48, 32)

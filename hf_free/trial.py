@@ -38,8 +38,8 @@ FIRST = 4
 """Pictures of the first size."""
 
 AMPLE = 8
-"""Where time is of no interest, a part is not looked at further once its first size says that in full it takes less than
-the room divided by this."""
+"""Where time is of no interest, a part is not looked at further once its first size says that in full it takes less
+than the room divided by this."""
 
 Work = Callable[[int], object]
 """A part of a run, done with so many pictures."""
