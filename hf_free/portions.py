@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from hf_free.config import FreeConfig
@@ -283,6 +284,9 @@ def few_steps(
 SMALLER_SIZES = (192, 160, 128, 112, 96, 84, 64, 48, 32)
 """Picture sizes that are suggested."""
 
+DIVISORS = (2, 4, 8, 16)
+"""By which a step's pictures are divided in suggestions."""
+
 
 def _ways_out(
     config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
@@ -292,32 +296,45 @@ def _ways_out(
     def steps(changed: FreeConfig, measured: Trial = trial) -> int:
         return forecast(changed, records, measured, portions, answers=1, base=0).steps or 0
 
-    ways, five, bell = [], config.five, config.bell
-    for divisor in (2, 4, 8, 16):
-        values: dict[str, float] = {
-            "five.images_per_class": max(min(4, five.images_per_class), five.images_per_class // divisor),
-            "memory.drawn_per_step": config.memory.drawn_per_step // divisor,
-        }
-        if bell.objective == "distill":
-            values["bell.batch_size"] = max(min(32, bell.batch_size), bell.batch_size // divisor)
-            values["bell.updates_per_step"] = max(min(5, bell.updates_per_step), bell.updates_per_step // divisor)
-        else:
-            values["bell.replay_tasks"] = max(1, bell.replay_tasks // divisor)
-        if steps(_with(config, values)) >= wanted:
-            named = [f"{key}={value}" for key, value in values.items() if value != _value(config, key)]
-            ways.append(f"--set {' '.join(named)}")
-            break
-    pixels = config.learner.image_size
-    for size in SMALLER_SIZES:
-        if size < pixels and steps(config, trial.at_area((size / pixels) ** 2)) >= wanted:
-            ways.append(f"--image-size {size}")
-            break
+    ways, pixels = [], config.learner.image_size
+    sizes = [size for size in SMALLER_SIZES if size < pixels]
+    shrunk = [(values, _with(config, values)) for values in map(partial(_smaller, config), DIVISORS)]
+    settings = next((values for values, changed in shrunk if steps(changed) >= wanted), None)
+    if settings is not None:
+        ways.append(_assignments(config, settings))
+    size = next((size for size in sizes if steps(config, trial.at_area((size / pixels) ** 2)) >= wanted), None)
+    if size is not None:
+        ways.append(f"--image-size {size}")
+    if not ways:
+        values, changed = shrunk[-1]
+        size = next((size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted), None)
+        ways += [] if size is None else [f"--image-size {size} {_assignments(config, values)}"]
     minutes = config.trainer.max_minutes or 1.0
     for factor in (1.5, 2, 3, 5, 10, 20, 50, 100):
         if steps(_with(config, {"trainer.max_minutes": factor * minutes})) >= wanted:
             ways.append(f"--max-minutes {math.ceil(factor * minutes)}")
             break
     return ways or ["a smaller --image-size, a smaller --backbone, more --max-minutes"]
+
+
+def _smaller(config: FreeConfig, divisor: int) -> dict[str, float]:
+    """Settings with which a step does less by about this divisor."""
+    five, bell, drawn = config.five, config.bell, config.memory.drawn_per_step
+    values: dict[str, float] = {
+        "five.images_per_class": max(min(4, five.images_per_class), five.images_per_class // divisor),
+        "memory.drawn_per_step": drawn // divisor,
+    }
+    if bell.objective == "distill":
+        values["bell.batch_size"] = max(min(32, bell.batch_size), bell.batch_size // divisor)
+        values["bell.updates_per_step"] = max(min(5, bell.updates_per_step), bell.updates_per_step // divisor)
+    else:
+        values["bell.replay_tasks"] = max(1, bell.replay_tasks // divisor)
+    return values
+
+
+def _assignments(config: FreeConfig, values: Mapping[str, float]) -> str:
+    """`--set` with the values that are other than the configuration's."""
+    return "--set " + " ".join(f"{key}={value}" for key, value in values.items() if value != _value(config, key))
 
 
 def _with(config: FreeConfig, values: Mapping[str, float]) -> FreeConfig:

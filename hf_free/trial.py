@@ -41,6 +41,9 @@ AMPLE = 8
 """Where time is of no interest, a part is not looked at further once its first size says that in full it takes less
 than the room divided by this."""
 
+LONG = 0.25
+"""Seconds from which on a size says enough of the larger ones: what a pass costs beside its pictures is small then."""
+
 Work = Callable[[int], object]
 """A part of a run, done with so many pictures."""
 
@@ -106,7 +109,8 @@ def measure(
         taken = float(peak_memory(now, device))
         points.append((count, taken, seconds_of(now, device) if timed else 0.0))
         line = line_through(points)
-        if count == most or (not timed and AMPLE * line.bytes(most) < room):
+        is_long = len(points) > 1 and points[-1][2] > LONG
+        if count == most or is_long or (not timed and AMPLE * line.bytes(most) < room):
             return line
         count = min(most, GROWTH * count)
         left = seconds - (time.monotonic() - start)
