@@ -149,24 +149,17 @@ def train(
     clock = Clock(config, state.seconds + budget.seconds, reserve=budget.forecast.reserve_seconds)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
-
-        def pause() -> None:
-            stop.grant()
-            clock.check()
-
-        five.pause = bell.pause = pause
-        parts = _Parts(config, five, bell, pool, sheet, precision, memory, held_out, clock, pause, portions.asked)
+        five.pause = bell.pause = clock.check
+        parts = _Parts(config, five, bell, pool, sheet, precision, memory, held_out, clock, portions.asked)
         try:
             while not clock.is_over(state.step):
                 stop.grant()
                 state.step += 1
                 try:
                     terms = _step(parts, state)
-                except (OutOfTime, Stopped) as cut:
+                except OutOfTime:
                     state.step -= 1  # only whole steps count; what this one has learned already stays
                     state.seconds = clock.seconds()
-                    if isinstance(cut, Stopped):
-                        raise
                     break
 
                 state.seconds = clock.seconds()
@@ -218,15 +211,15 @@ class _Parts:
     memory: TaskMemory
     held_out: TaskMemory
     clock: Clock
-    pause: Callable[[], None]
     asked: int
+    """Pictures that a teacher is asked about at once."""
 
 
 def _step(run: _Parts, state: RunState) -> dict[str, float]:
     """One outer step -> its terms for the log.
 
     Raises:
-        OutOfTime, Stopped: between two inner steps, two batches of questions or two updates.
+        OutOfTime: between two inner steps, two batches of questions or two updates.
     """
     config, bell, memory, clock = run.config, run.bell, run.memory, run.clock
     terms: dict[str, float] = {}
@@ -250,7 +243,7 @@ def _step(run: _Parts, state: RunState) -> dict[str, float]:
             run.precision,
             state,
             at_once=run.asked,
-            pause=run.pause,
+            pause=clock.check,
         )
 
     # BELL: learn from the new tasks and the memory
