@@ -30,8 +30,6 @@ class Budget:
     forecast: Forecast
     notes: tuple[str, ...]
     """What is cut, and that its minutes are enough for few steps only."""
-    seconds: float
-    """What finding it out took."""
 
 
 def make_budget(
@@ -77,7 +75,7 @@ def make_budget(
     few = few_steps(config, pool.records, trial, portions, predicted) if timed else None
     if few is not None and few.is_refused and refuse:
         raise few.refusal()
-    return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])), trial.seconds)
+    return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
 
 
 def memory_limit(config: FreeConfig, device: torch.device) -> int:

@@ -146,7 +146,7 @@ def train(
         state = load_checkpoint(run, accelerator, bell, memory, held_out)
         run.read_log(before_step=state.step)
         check_enough(pool, state, config)
-    clock = Clock(config, state.seconds + budget.seconds, reserve=budget.forecast.reserve_seconds)
+    clock = Clock(config, state.seconds, reserve=budget.forecast.reserve_seconds)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
         five.pause = bell.pause = clock.check
