@@ -143,13 +143,16 @@ class TrainingPlan:
         return f"about {_bytes(self.peak_memory)} at its peak, measured here; of it {parts}"
 
 
-def plan(config: FreeConfig, *, token: str | None = None, console: Console | None = None) -> TrainingPlan:
+def plan(
+    config: FreeConfig, *, token: str | None = None, console: Console | None = None, measure: bool = True
+) -> TrainingPlan:
     """Load and check the teachers, count what a step costs, and say what a run would do.
 
     Args:
         config: The run's configuration.
         token: Hub token, for private and gated teachers.
         console: Where downloads are shown; None shows none.
+        measure: Whether memory and time are measured, which takes up to half a minute.
 
     Raises:
         RunError: fewer than two usable teachers.
@@ -180,7 +183,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             action="hf-free inspect ID... says what each can be used for",
         )
     cost, steps = estimate(config, pool, elder), config.trainer.steps
-    budget, few = _measured(config, pool, elder, device, token)
+    budget, few = _measured(config, pool, elder, device, token) if measure else (None, ())
     predicted = None if budget is None else budget.forecast
     return TrainingPlan(
         recipe=config.recipe,

@@ -163,7 +163,8 @@ def try_parts(
     Args:
         config: Its configuration.
         five: Used as it is; its generator does not move.
-        pool: The teachers; of those that are built alike, one is measured.
+        pool: The teachers; of those that are built alike, one is measured, and of kinds for which there is no time
+            left, none: they count as the longest.
         sheet: Which of their answers are wanted.
         bell: Its learner is copied.
         precision: How everything computes.
@@ -193,15 +194,15 @@ def try_parts(
         )
 
     with torch.random.fork_rng(devices=devices):
-        five_kinds, answer_kinds = {}, {}
+        both: dict[tuple[object, ...], tuple[Load, Load]] = {}
         for kind, index in kinds.items():
+            if both and time.monotonic() - start > seconds / 2:
+                break
             try:
-                five_kinds[kind] = _inversion(config, five, pool, index, bell, part)
-                answer_kinds[kind] = part(
-                    _asking(pool, index, size, channels, precision),
-                    "asking a teacher",
-                    least=FIRST,
-                    most=ASKED_AT_ONCE,
+                asking = _asking(pool, index, size, channels, precision)
+                both[kind] = (
+                    _inversion(config, five, pool, index, bell, part),
+                    part(asking, "asking a teacher", least=FIRST, most=ASKED_AT_ONCE),
                 )
             except RunError:  # of one teacher: the run leaves it out by itself
                 continue
@@ -211,15 +212,16 @@ def try_parts(
         if drawn:
             drawing = part(lambda n: draw_beside(config, pool, n), "drawing", least=FIRST, most=drawn)
         update, embedding = _learning(config, bell, sheet, precision, part)
-    known = [kind_of(record) for record in pool.records if kind_of(record) in five_kinds]
-    inversions, answers = (tuple(table[kind] for kind in known) for table in (five_kinds, answer_kinds))
+    longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST), default=None)  # for kinds not tried
+    found = [both.get(kind_of(record), longest) for record in pool.records]
+    inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
     return Trial(inversions, answers, drawing, update, embedding, time.monotonic() - start)
 
 
 def _inversion(
     config: FreeConfig, five: Five, pool: TeacherPool, index: int, bell: Bell, part: Callable[..., Load]
 ) -> Load:
-    """Inverting one teacher: one inner step is measured, two more are timed."""
+    """Inverting one teacher: one inner step is measured, another timed."""
     teacher, before = pool[index], five.most_images
     lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
     borrows = config.five.borrowed_batchnorm and lenders and not teacher.record.has_batchnorm
@@ -233,14 +235,12 @@ def _inversion(
         finish_task(pictures, wanted.labels, wanted.classes, teacher, index)
 
     try:
-        most = full.images_per_class * full.classes
-        line = part(invert, "an inversion", least=min(most, 2 * full.classes), most=most)
+        line = part(invert, "an inversion", least=FIRST, most=full.images)
         inner = config.five.inner_steps
-        if line.seconds(most) <= 0 or inner == 1:
+        if line.seconds(FIRST) <= 0 or inner == 1:
             return line
-        images = 2 * full.classes
-        one, three = (seconds_of(partial(invert, images, steps), five.device) for steps in (1, 3))
-        return line.slowed(1 + (inner - 1) * max(0.0, three - one) / 2 / max(one, 1e-9))
+        one, two = (seconds_of(partial(invert, FIRST, steps), five.device) for steps in (1, 2))
+        return line.slowed(1 + (inner - 1) * max(0.0, two - one) / max(one, 1e-9))
     finally:
         five.most_images = before
 

@@ -252,10 +252,12 @@ class Five:
             terms |= self._substitutes(pictures, seen, features, lender)
         if config.diversity and features is not None:
             terms["diversity"] = sameness(features, wanted.labels, config.diversity_margin)
-        if student is not None and config.adversarial and len(wanted.classes) == teacher.record.num_classes:
+        count = teacher.record.num_classes
+        if student is not None and config.adversarial and count <= config.max_classes:
             with self.precision.autocast(self.device):
-                answer = student(seen, index)[:, : logits.shape[1]]
-            if answer.shape == logits.shape:  # else the student answers for fewer classes than the teacher has
+                answer = student(seen, index)[:, :count]
+            if answer.shape[1] == count:  # else the student answers for fewer classes than the teacher has
+                answer = answer if len(wanted.classes) == count else answer[:, list(wanted.classes)]
                 released = "divergence_of_probabilities" in self.defects
                 answer = answer.detach() if released else answer  # as released: no gradient through the student
                 terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
