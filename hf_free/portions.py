@@ -307,14 +307,15 @@ def _ways_out(
         ways.append(f"--image-size {size}")
     if not ways:
         values, changed = shrunk[-1]
-        size = next((size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted), None)
-        ways += [] if size is None else [f"--image-size {size} {_assignments(config, values)}"]
+        enough = (size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted)
+        size = next(enough, min([*SMALLER_SIZES, pixels]))
+        ways.append(f"--image-size {size} {_assignments(config, values)}")
     minutes = config.trainer.max_minutes or 1.0
     for factor in (1.5, 2, 3, 5, 10, 20, 50, 100):
         if steps(_with(config, {"trainer.max_minutes": factor * minutes})) >= wanted:
             ways.append(f"--max-minutes {math.ceil(factor * minutes)}")
             break
-    return ways or ["a smaller --image-size, a smaller --backbone, more --max-minutes"]
+    return ways
 
 
 def _smaller(config: FreeConfig, divisor: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What the parts of a run take on this machine, measured before it begins: bytes and seconds by number of pictures.
 
-Each part is done with few pictures first, then with four times as many, as far as memory and a few seconds allow; a
-straight line through the last two sizes says what it takes in full. Nothing that the run goes on with is changed: the
+Each part is done with few pictures first, then with two to four times as many, as far as memory and a few seconds
+allow; a straight line through the last two sizes says what it takes in full. Nothing that the run goes on with is changed: the
 learner is a copy, the meta-generator does not move, random numbers are put back.
 """
 
@@ -43,6 +43,9 @@ than the room divided by this."""
 
 LONG = 0.25
 """Seconds from which on a size says enough of the larger ones: what a pass costs beside its pictures is small then."""
+
+ONCE_IS_ENOUGH = 1.5
+"""Seconds from which on a part is not done again to be timed."""
 
 Work = Callable[[int], object]
 """A part of a run, done with so many pictures."""
@@ -100,22 +103,28 @@ def measure(
         least: Pictures of the first size.
         most: Pictures of the part in full; no size is larger.
         room: Bytes that no size may be expected to pass.
-        seconds: Time that the next size must be expected to fit into.
+        seconds: Time that the third size and those after it must be expected to fit into.
         timed: Whether its time is wanted; else the first size is enough where memory is ample.
     """
     count, points, start = min(least, most), [], time.monotonic()
     while True:
         now = partial(work, count)
+        begun = time.monotonic()
         taken = float(peak_memory(now, device))
-        points.append((count, taken, seconds_of(now, device) if timed else 0.0))
+        spent = time.monotonic() - begun  # of a first time, in which much is made that stays
+        if timed and spent < ONCE_IS_ENOUGH:
+            spent = seconds_of(now, device)
+        points.append((count, taken, spent if timed else 0.0))
         line = line_through(points)
         is_long = len(points) > 1 and points[-1][2] > LONG
         if count == most or is_long or (not timed and AMPLE * line.bytes(most) < room):
             return line
-        count = min(most, GROWTH * count)
         left = seconds - (time.monotonic() - start)
-        if line.bytes(count) > room or 2 * line.seconds(count) > left:
+        larger = [min(most, times * count) for times in (GROWTH, 2)]
+        fitting = [size for size in larger if line.bytes(size) < room and 2 * line.seconds(size) < left]
+        if not fitting and (len(points) > 1 or line.bytes(larger[-1]) > room):
             return line
+        count = fitting[0] if fitting else larger[-1]  # one size alone takes what there is once for the pictures'
 
 
 @dataclass(frozen=True)
@@ -239,7 +248,10 @@ def _inversion(
         inner = config.five.inner_steps
         if line.seconds(FIRST) <= 0 or inner == 1:
             return line
-        one, two = (seconds_of(partial(invert, FIRST, steps), five.device) for steps in (1, 2))
+        one = line.seconds(FIRST)
+        if one < ONCE_IS_ENOUGH:
+            one = seconds_of(partial(invert, FIRST), five.device)
+        two = seconds_of(partial(invert, FIRST, 2), five.device)
         return line.slowed(1 + (inner - 1) * max(0.0, two - one) / max(one, 1e-9))
     finally:
         five.most_images = before
