@@ -1,8 +1,8 @@
 """What the parts of a run take on this machine, measured before it begins: bytes and seconds by number of pictures.
 
 Each part is done with few pictures first, then with two to four times as many, as far as memory and a few seconds
-allow; a straight line through the last two sizes says what it takes in full. Nothing that the run goes on with is changed: the
-learner is a copy, the meta-generator does not move, random numbers are put back.
+allow; a straight line through the last two sizes says what it takes in full. Nothing that the run goes on with is
+changed: the learner is a copy, the meta-generator does not move, random numbers are put back.
 """
 
 from __future__ import annotations
