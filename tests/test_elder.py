@@ -154,10 +154,10 @@ def test_a_subset_of_a_large_head_keeps_its_outputs(folders, tmp_path):
 
 def test_nothing_is_lost_before_the_first_step(runs, folders):
     """The new learner starts with the old one's answers to the bit."""
-    from hf_free.trainer import _make_learner
+    from hf_free.trainer import make_learner
 
     elder, config, pool, sheet = _loaded(runs, [folders["c"]])
-    grown = _make_learner(config, pool, sheet, None).eval()
+    grown = make_learner(config, pool, sheet, None).eval()
     pictures = _pictures(10)
     with torch.no_grad():
         torch.testing.assert_close(grown.raw_answers(pictures)[:, :7], elder.learner.raw_answers(pictures))
