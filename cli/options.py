@@ -81,6 +81,14 @@ Import = Annotated[
         help="Python file that registers your own networks with timm.",
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        rich_help_panel=LENGTH,
+        help="Memory that the run may take, as 6GiB; half of what is free without it.",
+    ),
+]
 TeacherMemory = Annotated[
     str | None,
     typer.Option(

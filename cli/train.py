@@ -106,6 +106,7 @@ def train(
     mixed_precision: Annotated[
         str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
     ] = None,
+    memory: options.Memory = None,
     teacher_memory: options.TeacherMemory = None,
     output: Annotated[
         Path | None,
@@ -165,6 +166,7 @@ def train(
             "max_minutes": max_minutes,
             "device": device,
             "mixed_precision": mixed_precision,
+            "memory": memory,
             "validation_dataset": validation_dataset,
             "validation_split": validation_split,
         },

@@ -262,6 +262,11 @@ class TrainerConfig(_Section):
     real picture and takes held-out recovered ones."""
     validation_split: str | None = None
     """Its split, never one named test; None takes validation, else train."""
+    memory: str | None = None
+    """Memory that a run may take, as 6GiB: what does not fit whole is done in pieces (on a GPU: its memory). None
+    takes half of what is free, within the limits of control groups."""
+    min_steps: int = Field(default=10, ge=0)
+    """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
     processes share the cores."""
@@ -507,7 +512,7 @@ def known_keys() -> list[str]:
 
 _FLAGS = frozenset(
     {"recipe", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
-    | {"trainer.device", "trainer.mixed_precision", "hub.teacher_memory", "hub.license"}
+    | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
 )
 """Keys that `hf-free train` has a flag for, of the same name."""
 

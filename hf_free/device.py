@@ -129,15 +129,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, Exception) and should_reduce_batch_size(error)  # torch on a CPU: a bare RuntimeError
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be taken on a device now; what a container forbids beyond the machine's own limit is not seen."""
-    import psutil
-
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
-
-
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 runs on the device's own instructions rather than being emulated."""
     if device.type == "cuda":

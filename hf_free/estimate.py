@@ -102,14 +102,15 @@ def _teacher_costs(pool: TeacherPool) -> list[Cost]:
     known: dict[tuple[object, ...], Cost] = {}
     costs = []
     for index, record in enumerate(pool.records):
-        kind = _kind(record)
+        kind = kind_of(record)
         if kind not in known:
             known[kind] = count(pool[index])
         costs.append(known[kind])
     return costs
 
 
-def _kind(record: TeacherRecord) -> tuple[object, ...]:
+def kind_of(record: TeacherRecord) -> tuple[object, ...]:
+    """What teachers that are built alike, and so cost alike, have in common."""
     return record.architecture, record.input_size, record.parameters, tuple(record.normalization.items())
 
 

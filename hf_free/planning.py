@@ -1,4 +1,7 @@
-"""What a training run would do, before it does it: teachers, length, cost, what to know. Nothing is trained."""
+"""What a training run would do, before it does it: teachers, length, cost, what to know. Nothing is trained.
+
+Memory and time are measured: each part of a step is done once or twice with a copy of the learner.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hf_free.allocator import keep_freed_memory
+from hf_free.budgeting import Budget, make_budget
 from hf_free.choosing import load_validation
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
 from hf_free.errors import ConfigError, RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
+from hf_free.inversion.five import Five
 from hf_free.learner.elder import Elder, notes_on_elder
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.network import build_backbone, check_takes_pictures, check_timm_start
@@ -26,6 +32,7 @@ from hf_free.progress import FetchProgress
 from hf_free.redaction import privacy_notes
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
+from hf_free.trainer import make_bell, make_learner, make_sheet
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,12 @@ class TrainingPlan:
     cost: CostEstimate
     total_flops: int | None
     """Cost of all steps, None where only the clock ends the run."""
+    peak_memory: int | None
+    """Bytes of the process (on a GPU: of the device) at its peak, as measured; None where the run was not measured."""
+    step_seconds: float | None
+    """A step that recovers tasks and learns, as measured on this machine."""
+    predicted_steps: int | None
+    """Steps that the minutes are enough for, as measured; None without a measurement or an end."""
     notes: tuple[str, ...]
     """What to know before it starts."""
 
@@ -103,12 +116,15 @@ class TrainingPlan:
         if not limits:
             return "no end"
         if self.steps is None:
-            return f"{limits[0]}, as many outer steps as fit in"
+            fit = "as many" if self.predicted_steps is None else f"about {self.predicted_steps:,}"
+            return f"{limits[0]}, {fit} outer steps" + (" as fit in" if self.predicted_steps is None else "")
         return " or ".join(limits) + (", whichever ends first" if len(limits) > 1 else "")
 
     def _cost(self) -> list[str]:
         cost = self.cost
-        lines = [f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"]
+        measured = [] if self.step_seconds is None else [f"{self.step_seconds:.3g} s an outer step, measured here"]
+        inverting = f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"
+        lines = [*measured, inverting]
         asks_all = cost.answers_a_step > 0
         if asks_all:
             asked = f"{operations(cost.one_answer)} a picture, {operations(cost.answers_a_step)} an outer step"
@@ -120,19 +136,25 @@ class TrainingPlan:
         return lines
 
     def _memory(self) -> str:
-        return (
+        parts = (
             f"teachers' weights {_bytes(self.cost.teachers_bytes)}, recovered pictures up to "
-            f"{_bytes(self.cost.memory_bytes)}; activations come on top"
+            f"{_bytes(self.cost.memory_bytes)}"
         )
+        if self.peak_memory is None:
+            return f"{parts}; activations come on top"
+        return f"about {_bytes(self.peak_memory)} at its peak, measured here; of it {parts}"
 
 
-def plan(config: FreeConfig, *, token: str | None = None, console: Console | None = None) -> TrainingPlan:
+def plan(
+    config: FreeConfig, *, token: str | None = None, console: Console | None = None, measure: bool = True
+) -> TrainingPlan:
     """Load and check the teachers, count what a step costs, and say what a run would do.
 
     Args:
         config: The run's configuration.
         token: Hub token, for private and gated teachers.
         console: Where downloads are shown; None shows none.
+        measure: Whether memory and time are measured, which takes up to half a minute.
 
     Raises:
         RunError: fewer than two usable teachers.
@@ -150,6 +172,7 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         pool = TeacherPool(
             config.models,
             budget=hub.teacher_memory,
+            device=device,
             token=token,
             cache_dir=hub.cache_dir,
             strict=True,
@@ -164,6 +187,8 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             action="hf-free inspect ID... says what each can be used for",
         )
     cost, steps = estimate(config, pool, elder), config.trainer.steps
+    budget, few = _measured(config, pool, elder, device, token) if measure else (None, ())
+    predicted = None if budget is None else budget.forecast
     return TrainingPlan(
         recipe=config.recipe,
         teachers=tuple(pool.records),
@@ -174,7 +199,11 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
         mixed_precision=precision.name,
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
+        peak_memory=None if predicted is None else predicted.peak_bytes,
+        step_seconds=None if predicted is None else predicted.step_seconds,
+        predicted_steps=None if predicted is None else predicted.steps,
         notes=(
+            *few,
             *notes_on_elder(elder, pool.records),
             *_notes_on_teachers(config, pool.records),
             *_notes_on_distillation(config, pool.records),
@@ -182,6 +211,30 @@ def plan(config: FreeConfig, *, token: str | None = None, console: Console | Non
             *_notes_on_run(config),
         ),
     )
+
+
+def _measured(
+    config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device, token: str | None
+) -> tuple[Budget | None, tuple[str, ...]]:
+    """What the run will take on this machine, and notes on it; of a run that would be refused, the reason alone."""
+    precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
+    five = Five(
+        config.five,
+        image_size=config.learner.image_size,
+        channels=config.learner.channels,
+        device=device,
+        precision=precision,
+        defects=config.defects,
+    )
+    sheet = make_sheet(config, pool, elder, device)
+    learner = make_learner(config, pool, sheet, token).to(device)
+    bell = make_bell(config, learner, pool, sheet, precision)
+    keep_freed_memory()
+    try:
+        budget = make_budget(config, five, pool, sheet, bell, precision, refuse=False)
+    except RunError as error:
+        return None, (f"this run would be refused: {error}",)
+    return budget, budget.notes
 
 
 def check_backbone(config: FreeConfig) -> None:

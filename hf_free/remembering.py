@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision
 from hf_free.inversion.drawing import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
-from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.distill import ASKED_AT_ONCE, AnswerSheet
 from hf_free.memory import TaskMemory
 from hf_free.run_state import RunState
 from hf_free.teachers.pool import TeacherPool
@@ -29,21 +29,25 @@ def remember(
     sheet: AnswerSheet,
     precision: Precision,
     state: RunState,
+    *,
+    at_once: int = ASKED_AT_ONCE,
+    pause: Callable[[], None] = lambda: None,
 ) -> None:
     """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers.
 
-    Some tasks are kept aside until enough are; drawn pictures never are.
+    Some tasks are kept aside until enough are; drawn pictures never are. Teachers are asked about `at_once` pictures
+    at most; where `pause`, called in between, raises something, nothing is kept.
     """
     stored = tasks[-1:] if "store_last_teacher_only" in config.defects else tasks
     if not stored:
         return
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
     if config.memory.drawn_per_step:
-        drawn = _draw(config, pool)
+        drawn = draw_beside(config, pool, config.memory.drawn_per_step)
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = sheet.ask(pool, pictures, precision)
+        rows = sheet.ask(pool, pictures, precision, batch=at_once, pause=pause)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):
         is_aside = len(held_out) < min(held_out.max_images, ASIDE * memory.seen)
@@ -56,9 +60,9 @@ def remember(
         memory.add_pictures(drawn, answers[-1])
 
 
-def _draw(config: FreeConfig, pool: TeacherPool) -> Tensor:
+def draw_beside(config: FreeConfig, pool: TeacherPool, count: int) -> Tensor:
     """Pictures that a program draws in the teachers' colours, as bytes."""
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
     colours = [(record.mean, record.std) for record in pool.records]
-    count, size, channels = config.memory.drawn_per_step, config.learner.image_size, config.learner.channels
+    size, channels = config.learner.image_size, config.learner.channels
     return to_uint8(draw(colours, count, size, channels=channels, generator=generator, emblem_share=EMBLEMS))

@@ -59,6 +59,10 @@ class RunState:
     """Their indices, where they had loaded."""
 
 
+class OutOfTime(Exception):
+    """The minutes of a run are over in the midst of a step: what was begun is dropped, what was done stays."""
+
+
 WARM_UP_SHARE = 0.2
 """Share of a run's minutes that the warm-up takes at most: a short run would recover nothing else."""
 
@@ -69,10 +73,13 @@ class Clock:
     Args:
         config: The run's configuration.
         seconds: Time spent before this start.
+        reserve: Seconds of `max_minutes` that are left for what follows the last step; half of them at most.
     """
 
-    def __init__(self, config: FreeConfig, seconds: float) -> None:
+    def __init__(self, config: FreeConfig, seconds: float, *, reserve: float = 0.0) -> None:
         self._trainer, self._warms_up = config.trainer, config.bell.objective == "distill"
+        minutes = config.trainer.max_minutes
+        self._limit = None if minutes is None else max(60 * minutes - reserve, 30 * minutes)
         self._start = time.monotonic() - seconds
 
     def seconds(self) -> float:
@@ -88,13 +95,22 @@ class Clock:
         """Whether no step is left."""
         return self.progress(step) >= 1
 
+    def check(self) -> None:
+        """Asked within a step, as often as something whole is done.
+
+        Raises:
+            OutOfTime: the minutes are over.
+        """
+        if self._share_of_minutes() >= 1:
+            raise OutOfTime
+
     def is_warm_up(self, step: int) -> bool:
         """Whether FIVE only moves its generator in a step: in the first ones, for a fifth of the minutes at most."""
         return step <= self._trainer.warmup_steps and self._share_of_minutes() < WARM_UP_SHARE
 
     def _share_of_minutes(self) -> float:
         """Share of the minutes that are spent; 0 without a limit, more than 1 beyond it."""
-        return self.seconds() / (60 * self._trainer.max_minutes) if self._trainer.max_minutes else 0.0
+        return self.seconds() / self._limit if self._limit else 0.0
 
     def learning_rate(self, step: int) -> float:
         """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0; 1 in the paper's way."""

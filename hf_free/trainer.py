@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from torch import nn
 
 from hf_free.absolute_paths import absolute_config
 from hf_free.allocator import keep_freed_memory
+from hf_free.budgeting import Budget, make_budget
 from hf_free.choosing import chosen_on, keep_best, load_validation, make_judge, restore_best
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
@@ -53,6 +55,7 @@ from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, w
 from hf_free.run_state import (
     CheckpointSchedule,
     Clock,
+    OutOfTime,
     RunState,
     load_checkpoint,
     save_checkpoint,
@@ -158,57 +161,50 @@ def _train(
         )
     note_teachers(pool, config, state, elder)
     check_enough(pool, state, config)
-    sheet = _make_sheet(config, pool, elder, device)
-    learner = _make_learner(config, pool, sheet, token).to(device)
+    sheet = make_sheet(config, pool, elder, device)
+    learner = make_learner(config, pool, sheet, token).to(device)
+    learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
+    five = warm_up.five
+    fitting = _fitting_precision(learner, precision)
+    bell = make_bell(config, learner, pool, sheet, fitting)
+    budget = _make_budget(config, five, pool, sheet, bell, precision, resume=resume)
+    portions = budget.portions
     run.begin(config, resume=resume, log=warm_up.log)  # a start that fails leaves nothing in the folder
     write_teachers(run, config, pool.records)
 
-    learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
-    five = warm_up.five
     _compile_if_asked(five, learner, config, device)
-    fitting = _fitting_precision(learner, precision)
-    bell = _make_bell(config, learner, pool, sheet, fitting)
-    memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in _memory_sizes(config))
+    sizes = (portions.memory, portions.held_out)
+    memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in sizes)
     judge = make_judge(config, learner, bell, held_out, validation)
     accelerator.prepare(learner, five.generator, *bell.modules().values(), five.optimizer, bell.optimizer)
     if resume:
         state = load_checkpoint(run, accelerator, bell, memory, held_out)
         run.read_log(before_step=state.step)
         check_enough(pool, state, config)
-    clock = Clock(config, state.seconds)
+    clock = Clock(config, state.seconds, reserve=budget.forecast.reserve_seconds)
     checkpoints, worked = CheckpointSchedule(config, state.seconds), state.step
     say_start(console, learner, pool.records)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
+        five.pause = bell.pause = clock.check
+        parts = _Parts(config, five, bell, pool, sheet, precision, memory, held_out, clock, portions.asked)
         try:
             while not clock.is_over(state.step):
                 stop.grant()
                 state.step += 1
                 terms: dict[str, float] = {}
-                health: dict[str, float] = {}
-                tasks: list[RecoveredTask] = []
-
-                # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
-                if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
-                    warming_up = clock.is_warm_up(state.step)
-                    tasks, terms = invert_some(five, pool, config, state, None if warming_up else bell.student)
-                    judged = [task for task in tasks if task.health.problem] if warming_up else tasks
-                    health = health_of(tasks)
-                    tasks = healthy_tasks(judged, config, state, pool)
-                    remember(memory, held_out, tasks, config, pool, sheet, precision, state)
-
-                # BELL: learn from the new tasks and the memory
-                if len(memory) and (tasks or isinstance(bell, Distiller)):
-                    if isinstance(bell, Aligner):
-                        bell.measure_alignment = is_logged(state.step, config)
-                        bell.out_of_time = partial(clock.is_over, 0)
-                    terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
+                try:
+                    _step(parts, state, terms)
+                except OutOfTime:
+                    state.step -= 1  # only whole steps count; what this one has learned already stays
+                    state.seconds = clock.seconds()
+                    break
 
                 state.seconds, worked = clock.seconds(), state.step
                 watch(learner, state.seconds / 60)
                 progress.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
                 if is_logged(state.step, config) or clock.is_over(state.step):
-                    run.append_log(log_row(state, memory, terms | health))
+                    run.append_log(log_row(state, memory, terms))
                 if state.step % config.trainer.picture_every == 0:
                     draw_pictures(run, memory, pool)
                 if state.step % config.trainer.checkpoint_every == 0:
@@ -235,7 +231,7 @@ def _train(
     _note_if_hardly_trained(run)
     gone = leave_out_silent(learner, sheet, memory, pool, state)
     learner.shared_classes = learn_shared_classes(learner, sheet, memory, gone) if config.bell.shared_classes else None
-    recovered = embed_recovered(learner, memory)
+    recovered = embed_recovered(learner, memory, most=portions.finished, at_once=portions.embedded)
     learner.relevance = learn_relevance(learner, sheet, recovered, gone) if config.bell.relevance else None
     learner.damping = learn_damping(recovered[0], config.bell.damping) if config.bell.damping else None
     learner.to(device)
@@ -259,6 +255,63 @@ def _leave_step(state: RunState, clock: Clock, *, done: bool) -> None:
     state.seconds = clock.seconds()
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What a step works with."""
+
+    config: FreeConfig
+    five: Five
+    bell: Bell
+    pool: TeacherPool
+    sheet: AnswerSheet
+    precision: Precision
+    memory: TaskMemory
+    held_out: TaskMemory
+    clock: Clock
+    asked: int
+    """Pictures that a teacher is asked about at once."""
+
+
+def _step(run: _Parts, state: RunState, terms: dict[str, float]) -> None:
+    """One outer step; its terms for the log go into `terms` as they are known, so that a stop inside it sees them.
+
+    Raises:
+        OutOfTime: between two inner steps, two batches of questions or two updates.
+    """
+    config, bell, memory, clock = run.config, run.bell, run.memory, run.clock
+    health: dict[str, float] = {}
+    tasks: list[RecoveredTask] = []
+
+    # FIVE: invert a few teachers, move the meta-generator, keep the healthy tasks
+    if clock.progress(state.step - 1) < config.five.recover_share or not len(memory):
+        warming_up = clock.is_warm_up(state.step)
+        tasks, moved = invert_some(run.five, run.pool, config, state, None if warming_up else bell.student)
+        terms |= moved
+        judged = [task for task in tasks if task.health.problem] if warming_up else tasks
+        health = health_of(tasks)
+        tasks = healthy_tasks(judged, config, state, run.pool)
+        remember(
+            memory,
+            run.held_out,
+            tasks,
+            config,
+            run.pool,
+            run.sheet,
+            run.precision,
+            state,
+            at_once=run.asked,
+            pause=clock.check,
+        )
+
+    # BELL: learn from the new tasks and the memory
+    if len(memory) and (tasks or isinstance(bell, Distiller)):
+        if isinstance(bell, Aligner):
+            bell.measure_alignment = is_logged(state.step, config)
+            bell.out_of_time = partial(clock.is_over, 0)
+        terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
+    terms |= health
+
+
 def _note_if_hardly_trained(run: RunFolder) -> None:
     """Say so where a learner cannot predict its teachers' answers yet; only recipes that predict them log how far."""
     left = [row["answers"] for row in run.read_log() if "answers" in row][-1:]
@@ -270,8 +323,27 @@ def _note_if_hardly_trained(run: RunFolder) -> None:
         )
 
 
-def _memory_sizes(config: FreeConfig) -> tuple[int, int]:
-    return config.memory.max_images, config.memory.held_out_images
+def _make_budget(
+    config: FreeConfig,
+    five: Five,
+    pool: TeacherPool,
+    sheet: AnswerSheet,
+    bell: Bell,
+    precision: Precision,
+    *,
+    resume: bool,
+) -> Budget:
+    """The run's portions, in which FIVE and BELL work from here on; says what is cut.
+
+    Raises:
+        RunError: it does not fit into memory, or its minutes are enough for too few steps; not where it goes on.
+    """
+    timed = config.trainer.max_minutes is not None and not resume
+    budget = make_budget(config, five, pool, sheet, bell, precision, timed=timed)
+    for note in budget.notes:
+        logging.getLogger(__name__).warning("%s", note)
+    five.most_images, bell.at_once = budget.portions.task, budget.portions.learned
+    return budget
 
 
 def _check_has_end(config: FreeConfig) -> None:
@@ -288,14 +360,16 @@ def _set_threads(config: FreeConfig) -> None:
         torch.set_num_threads(config.trainer.threads)
 
 
-def _make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
+def make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
+    """Where whose answers stand; an old learner goes to the device."""
     if elder is None:
         return AnswerSheet([record.num_classes for record in pool.records], seed=config.seed)
     elder.learner.to(device)
     return ContinuedSheet(elder, pool.records, seed=config.seed)
 
 
-def _make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, token: str | None) -> MetaLearner:
+def make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, token: str | None) -> MetaLearner:
+    """The untrained learner, or the one that a run starts from."""
     options: dict[str, Any] = {"views": config.learner.views}
     if config.learner.init_from is None:  # else as the weights it starts from are used to
         options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
@@ -331,9 +405,10 @@ def _fitting_precision(learner: MetaLearner, precision: Precision) -> Precision:
     return fitting
 
 
-def _make_bell(
+def make_bell(
     config: FreeConfig, learner: MetaLearner, pool: TeacherPool, sheet: AnswerSheet, precision: Precision
 ) -> Bell:
+    """The configuration's way to learn."""
     if config.bell.objective == "distill":
         return Distiller(learner, sheet, config.bell, precision)
     names = {

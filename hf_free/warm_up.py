@@ -19,6 +19,7 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision
 from hf_free.inversion.five import Five, Student
 from hf_free.inversion.task import RecoveredTask
+from hf_free.memory_budget import pictures_at_once
 from hf_free.run_results import is_logged, log_row
 from hf_free.run_state import Clock, RunState
 from hf_free.teachers.pool import TeacherPool
@@ -70,8 +71,12 @@ class EarlyWarmUp:
 
     @cached_property
     def five(self) -> Five:
-        """FIVE with a fresh generator, made when it is first asked for: random numbers are drawn in that order."""
-        return Five(
+        """FIVE with a fresh generator, made when it is first asked for: random numbers are drawn in that order.
+
+        Until a run's memory is measured, which takes all teachers, its inversions are of few pictures where these are
+        large.
+        """
+        five = Five(
             self._config.five,
             image_size=self._config.learner.image_size,
             channels=self._config.learner.channels,
@@ -79,6 +84,8 @@ class EarlyWarmUp:
             precision=self._precision,
             defects=self._config.defects,
         )
+        five.most_images = pictures_at_once(self._config.learner.image_size)
+        return five
 
     def step(self, pool: TeacherPool) -> bool:
         """Do one step if there are teachers enough for it and the warm-up is not over; whether one was done."""

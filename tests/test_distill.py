@@ -11,7 +11,7 @@ from torch import nn
 
 from hf_free.config import BellConfig, LearnerConfig
 from hf_free.device import Precision
-from hf_free.learner.bell import Distiller
+from hf_free.learner.bell import Distiller, number_of_parts
 from hf_free.learner.distill import (
     MAX_ANSWERS,
     AnswerSheet,
@@ -22,7 +22,7 @@ from hf_free.learner.distill import (
 )
 from hf_free.learner.embedding import hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.memory import TaskMemory
+from hf_free.memory import Sample, TaskMemory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
@@ -319,3 +319,73 @@ def test_loss_is_the_mean_over_teachers_that_say_something():
     alone = answer_loss(predicted[:, :2], answers[:, :2], GroupedCentre([2]))["answers"]
     answers[:, 2:] = torch.nan
     assert torch.allclose(answer_loss(predicted, answers, centre)["answers"], alone)
+
+
+# ---- in parts
+
+
+def _one_update(at_once, backbone="test_vit"):
+    """The gradients of one update on 11 pictures, and its loss."""
+    torch.manual_seed(0)
+    sheet = AnswerSheet([3, 4])
+    learner = MetaLearner(LearnerConfig(backbone=backbone, image_size=32))
+    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
+    learner.answer_sizes = tuple(sheet.sizes)
+    distiller = Distiller(learner, sheet, BellConfig(batch_size=11), Precision())
+    learner.train()
+    distiller.at_once = at_once
+    answers = torch.randn(11, sheet.width)
+    answers[2, :3] = torch.nan
+    answers[:, 3:] *= 10
+    loss = distiller.update(Sample(_pictures(11, 32), answers))
+    return loss, [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 5, 10])
+def test_gradients_of_parts_add_up_to_the_batch_without_batchnorm(at_once):
+    whole, parts = _one_update(None), _one_update(at_once)
+    assert torch.allclose(whole[0], parts[0], rtol=1e-5)
+    for one, other in zip(whole[1], parts[1], strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6 + 1e-4 * one.abs().max())
+
+
+def test_a_batch_that_fits_is_one_part():
+    whole, same, parts = (_one_update(n, backbone="conv4_32") for n in (None, 11, 4))
+    assert torch.equal(whole[0], same[0])
+    assert all(torch.equal(one, other) for one, other in zip(whole[1], same[1], strict=True))
+    assert torch.isfinite(parts[0])  # BatchNorm normalises each part by itself
+    assert not torch.equal(whole[0], parts[0])
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "sizes"),
+    [(8, None, [8]), (8, 8, [8]), (8, 3, [3, 3, 2]), (3, 2, [3]), (5, 2, [3, 2]), (2, 1, [2]), (7, 1, [3, 2, 2])],
+)
+def test_parts_are_nearly_equal_and_nobody_is_alone(count, most, sizes):
+    assert [len(part) for part in torch.zeros(count).tensor_split(number_of_parts(count, most))] == sizes
+
+
+def test_what_stops_an_update_leaves_the_weights_as_they_were():
+    sheet = AnswerSheet([3])
+    distiller = _distiller(sheet)
+    distiller.learner.train()
+    before = [p.clone() for p in distiller.learner.parameters()]
+    distiller.at_once, calls = 4, []
+
+    def stop_at_the_third():
+        calls.append(None)
+        if len(calls) == 3:
+            raise TimeoutError
+
+    distiller.pause = stop_at_the_third
+    with pytest.raises(TimeoutError):
+        distiller.update(Sample(_pictures(16), torch.randn(16, 3)))
+    assert all(torch.equal(one, other) for one, other in zip(before, distiller.learner.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_asking_in_batches_changes_nothing(batch):
+    pool = TeacherPool.from_teachers([pico_teacher(kind, num_classes=3, size=16) for kind in ("conv4", "resnet")])
+    sheet, pictures = AnswerSheet([3, 3]), _pictures(7)
+    whole = sheet.ask(pool, pictures, Precision())
+    assert torch.allclose(sheet.ask(pool, pictures, Precision(), batch=batch), whole, rtol=2e-3, atol=2e-3)

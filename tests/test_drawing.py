@@ -99,3 +99,28 @@ def test_a_share_of_the_pictures_of_anything_but_writing_are_emblems():
 
 def test_no_colours_at_all():
     assert draw([], 4, 16, channels=3, generator=_generator()).shape == (4, 3, 16, 16)
+
+
+# ---- in pieces
+
+
+def test_many_large_pictures_are_drawn_in_pieces(monkeypatch):
+    whole = draw([IMAGENET, MNIST], 20, 16, channels=3, generator=_generator(), emblem_share=0.5)
+    drawn = []
+    for kind in ("dead_leaves", "emblems", "strokes"):
+        original = {"dead_leaves": dead_leaves, "emblems": emblems, "strokes": strokes}[kind]
+
+        def counted(count, *args, original=original, kind=kind, **options):
+            drawn.append((kind, count))
+            return original(count, *args, **options)
+
+        monkeypatch.setattr(f"hf_free.inversion.drawing.{kind}", counted)
+    same = draw([IMAGENET, MNIST], 20, 16, channels=3, generator=_generator(), emblem_share=0.5)
+    assert torch.equal(whole, same)  # few small ones are drawn at once
+    assert drawn == [("dead_leaves", 5), ("emblems", 5), ("strokes", 10)]
+    drawn.clear()
+    monkeypatch.setattr("hf_free.memory_budget.PIXELS_AT_ONCE", 4 * 16 * 16)
+    pieces = draw([IMAGENET, MNIST], 20, 16, channels=3, generator=_generator(), emblem_share=0.5)
+    assert pieces.shape == whole.shape
+    assert drawn == [*[("dead_leaves", n) for n in (3, 2)], *[("emblems", n) for n in (3, 2)],
+                     *[("strokes", n) for n in (4, 3, 3)]]  # fmt: skip

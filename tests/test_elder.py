@@ -155,10 +155,10 @@ def test_a_subset_of_a_large_head_keeps_its_outputs(folders, tmp_path):
 
 def test_nothing_is_lost_before_the_first_step(runs, folders):
     """The new learner starts with the old one's answers to the bit."""
-    from hf_free.trainer import _make_learner
+    from hf_free.trainer import make_learner
 
     elder, config, pool, sheet = _loaded(runs, [folders["c"]])
-    grown = _make_learner(config, pool, sheet, None).eval()
+    grown = make_learner(config, pool, sheet, None).eval()
     pictures = _pictures(10)
     with torch.no_grad():
         torch.testing.assert_close(grown.raw_answers(pictures)[:, :7], elder.learner.raw_answers(pictures))
@@ -183,14 +183,14 @@ def test_the_papers_recipe_starts_from_the_backbone(runs, folders, tmp_path):
 
 
 def test_the_plan_says_which_teachers_the_learner_has_already(runs, folders):
-    notes = plan(_config([folders["a"], folders["c"]], runs / "first")).notes
+    notes = plan(_config([folders["a"], folders["c"]], runs / "first"), measure=False).notes
     assert f"the learner has learned from {folders['a']} already: asked again, nothing is added" in notes
-    assert not any("already" in note for note in plan(_config([folders["c"]], runs / "first")).notes)
+    assert not any("already" in note for note in plan(_config([folders["c"]], runs / "first"), measure=False).notes)
 
 
 def test_a_learner_that_is_not_there(folders, tmp_path):
     with pytest.raises(HubError, match="gone' is a local folder that does not exist"):
-        plan(_config([folders["a"]], tmp_path / "gone"))
+        plan(_config([folders["a"]], tmp_path / "gone"), measure=False)
 
 
 def test_a_run_that_continues_stops_and_resumes(runs, folders, tmp_path):

@@ -627,3 +627,37 @@ def test_invert_teacher_starts_from_a_runs_generator(tmp_path):
 def test_invert_teacher_without_a_generator_there(tmp_path):
     with pytest.raises(RunError, match="holds no meta-generator"):
         invert_teacher(pico_teacher("conv4", size=16), steps=1, generator=tmp_path)
+
+
+# ---- short of memory, or of time
+
+
+def test_an_inversion_of_fewer_pictures_keeps_the_classes():
+    five, teacher = _five(images_per_class=6), pico_teacher("conv4", num_classes=5, size=16)
+    assert len(five.adapt(teacher)[0]) == 30
+    five.most_images = 17
+    pictures, wanted, _ = five.adapt(teacher)
+    assert len(pictures) == 15
+    assert torch.bincount(wanted.labels).tolist() == [3] * 5
+    five.most_images = 6
+    pictures, wanted, _ = five.adapt(teacher)
+    assert (len(pictures), len(wanted.classes)) == (6, 3)
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4])
+def test_what_stops_an_outer_step_leaves_the_generator_where_it_was(calls):
+    five = _five(inner_steps=2)
+    teachers = [(i, pico_teacher("conv4", size=16, seed=i)) for i in range(2)]
+    before, seen = copy.deepcopy(five.generator.state_dict()), []
+
+    def stop():
+        seen.append(None)
+        if len(seen) == calls:
+            raise TimeoutError
+
+    five.pause = stop
+    with pytest.raises(TimeoutError):
+        five.outer_step(teachers)
+    assert len(seen) == calls  # within one inner step
+    assert all(torch.equal(before[name], value) for name, value in five.generator.state_dict().items())
+    assert not five.optimizer.state

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ from hf_free.estimate import estimate
 from hf_free.flops import count
 from hf_free.learner import LearnerError
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.planning import plan
+from hf_free.planning import plan as measured_plan
 from hf_free.recipes import recipe_values
 from hf_free.teachers.pool import TeacherPool
+
+plan = partial(measured_plan, measure=False)
 
 
 def _config(**values):
@@ -262,11 +265,16 @@ def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
     commit = hub.add_repo("alice/plan-open", {**pico_files("conv4"), **card})
     hub.add_repo("alice/plan-private", {**pico_files("resnet"), **card}, private=True)
     argv = [sys.executable, "-m", "hf_free.cli.main", "train", "--models", "alice/plan-open", "alice/plan-private"]
+    small = ["five.images_per_class=2", "memory.drawn_per_step=4", "bell.batch_size=8"]  # its parts are measured
+    argv += ["--image-size", "16", "--set", *small]
     done = run_client([*argv, "--dry-run", "--json", "--steps", "50"], token=tokens["alice"], cwd=tmp_path)
     planned = json.loads(done.stdout)
     assert planned["teachers"][0]["commit"] == commit
     assert [teacher["license"] for teacher in planned["teachers"]] == ["mit", "mit"]
     assert planned["total_flops"] > 50 * planned["cost"]["bell_update"]
+    assert planned["peak_memory"] > planned["cost"]["memory_bytes"] > 0
+    assert planned["step_seconds"] > 0
+    assert planned["predicted_steps"] == 50
     assert planned["notes"] == [
         "private or gated: alice/plan-private; not named in the card (see hub.name_private_teachers)"
     ]

@@ -17,15 +17,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from safetensors.torch import load_file, save_file
 
+from hf_free.budgeting import Budget, make_budget
 from hf_free.choosing import Judge, keep_best, restore_best
 from hf_free.config import INVERSION_TERMS, FreeConfig, LearnerConfig, merge
 from hf_free.data import load_labelled_images
 from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation import evaluate
-from hf_free.inversion.five import invert_teacher
+from hf_free.inversion.five import Five, invert_teacher
+from hf_free.learner.bell import Distiller
+from hf_free.learner.distill import AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.leaving_out import MAX_FAILURES
 from hf_free.memory import NO_CLASS
+from hf_free.portions import Forecast, Portions
 from hf_free.progress import MEASURES, BarOrLines, RunProgress
 from hf_free.recipes import recipe_values
 from hf_free.redaction import public_record
@@ -278,6 +282,19 @@ def _stopping_pool(after, event):
     return stopping
 
 
+@pytest.fixture(autouse=True)
+def _what_is_measured_before_a_run_does_not_count(monkeypatch):
+    def uncounted(config, five, pool, *args, **options):
+        if not isinstance(pool, StoppingPool):
+            return make_budget(config, five, pool, *args, **options)
+        countdown, pool.countdown = pool.countdown, math.inf
+        made = make_budget(config, five, pool, *args, **options)
+        pool.countdown = countdown
+        return made
+
+    monkeypatch.setattr("hf_free.trainer.make_budget", uncounted)
+
+
 def _power_cut():
     raise SystemError("power cut")
 
@@ -509,13 +526,15 @@ def test_a_run_without_an_end_is_refused(tmp_path, recipe):
 
 
 def test_minutes_end_a_run(tmp_path):
-    config = _config(trainer={"steps": None, "max_minutes": 0.02, "warmup_steps": 0}, memory={"held_out_images": 2})
+    config = _config(
+        trainer={"steps": None, "max_minutes": 0.05, "warmup_steps": 0, "min_steps": 0}, memory={"held_out_images": 2}
+    )
     start = time.monotonic()
     train(config, output=tmp_path, pool=_pool())
-    assert 1.2 <= time.monotonic() - start < 60
+    assert 3.0 <= time.monotonic() - start < 60
     rows = RunFolder(tmp_path).read_log()
     assert len(rows) > 1
-    assert rows[-2]["minutes"] <= 0.02  # rounded; the step that crosses the line is the last
+    assert rows[-1]["minutes"] <= 0.06  # rounded; a step that would cross the line is dropped
 
 
 def test_clock_by_steps_and_minutes():
@@ -893,3 +912,108 @@ def test_tasks_without_variety_are_left_out(tmp_path):
     config = _config(five={"min_diversity": 1.9}, trainer={"steps": 20})
     with pytest.raises(RunError, match=r"fewer than two tasks(.|\n)*nearly one picture"):
         train(config, output=tmp_path, pool=_pool())
+
+
+# ---- the minutes end within a step
+
+
+class FakeTime:
+    """Stands for `time` in `hf_free.run_state`: an hour passes when an event happens."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def pass_an_hour(self):
+        self.now += 3600
+
+
+@pytest.mark.parametrize("where", ["inversion", "asking", "learning"])
+def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where):
+    watch = FakeTime()
+    monkeypatch.setattr("hf_free.run_state.time", watch)
+    done = {"inversion": 0, "asking": 0, "learning": 0}
+
+    def counted(kind, name, at):
+        """Count what is begun, and let the time be over in the `at`-th of the kind that is tried."""
+        original = getattr(kind, name)
+
+        def work(self, *args, **options):
+            done[where] += watch.now == 0
+            assert watch.now == 0, f"{where} went on after the end"
+            if done[where] == at:
+                watch.pass_an_hour()
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(kind, name, work)
+
+    config = _config(trainer={"steps": 100, "max_minutes": 50.0, "min_steps": 0}, bell={"updates_per_step": 3})
+    budget = make_budget
+
+    def then_count(*args, **options):  # what is measured before the run is not counted
+        made = budget(*args, **options)
+        kind, name, at = {
+            "inversion": (Five, "loss_terms", 9),  # 4 of the first step, 4 of the second, in the third
+            "asking": (AnswerSheet, "_ask_one", 5),
+            "learning": (Distiller, "_predict", 5),
+        }[where]
+        counted(kind, name, at)
+        return made
+
+    monkeypatch.setattr("hf_free.trainer.make_budget", then_count)
+    monkeypatch.setattr("hf_free.trainer.keep_best", lambda *args: None)
+    monkeypatch.setattr("hf_free.trainer.restore_best", lambda *args: None)
+    monkeypatch.setattr("hf_free.trainer.draw_pictures", lambda *args: None)
+    train(config, output=tmp_path, pool=_pool())
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    assert 1 <= state["step"] < 6
+    assert (tmp_path / "learner" / "config.json").is_file()
+
+
+def test_a_run_of_too_few_steps_is_refused_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_free.trial.seconds_of", lambda work, device: (work(), 10.0)[1])
+    values = {"steps": None, "max_minutes": 0.5, "warmup_steps": 0}
+    with pytest.raises(RunError, match=r"0\.5 minutes are enough for about \d steps") as caught:
+        train(_config(trainer=values), output=tmp_path / "run", pool=_pool())
+    assert "--max-minutes" in str(caught.value)
+    assert "measured on this machine" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_memory_that_is_too_small_is_refused_before_it_begins(tmp_path):
+    with pytest.raises(RunError, match="16 pixels needs about") as caught:
+        train(_config(trainer={"memory": "1MiB"}), output=tmp_path / "run", pool=_pool())
+    assert "--memory" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="'much' is no amount of memory") as caught:
+        train(_config(trainer={"memory": "much"}), output=tmp_path / "run", pool=_pool())
+    assert "--memory 4GiB" in str(caught.value)
+
+
+def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
+    """A run that measures time and memory is, number by number, one that measures nothing."""
+    train(
+        _config(trainer={"max_minutes": 1000.0, "steps": 6, "warmup_steps": 1}),
+        output=tmp_path / "timed",
+        pool=_pool(),
+    )
+    portions = Portions(task=None, asked=512, learned=None, embedded=256, memory=100, held_out=16, finished=2048)
+    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ())
+    monkeypatch.setattr("hf_free.trainer.make_budget", lambda *args, **options: made)
+    train(_config(), output=tmp_path / "plain", pool=_pool())
+    # the schedule follows steps, whichever is further
+    assert _same(_weights(tmp_path / "timed"), _weights(tmp_path / "plain"))
+
+
+def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
+    portions = Portions(task=8, asked=3, learned=4, embedded=5, memory=40, held_out=8, finished=20)
+    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ("to fit",))
+    monkeypatch.setattr("hf_free.trainer.make_budget", lambda *args, **options: made)
+    train(_config(), output=tmp_path, pool=_pool())
+    assert "to fit" in caplog.text
+    memory = load_file(tmp_path / "checkpoint" / "memory.safetensors")
+    assert len(memory["images"]) == 40
+    rows = RunFolder(tmp_path).read_log()
+    assert all(math.isfinite(row["answers"]) for row in rows if "answers" in row)

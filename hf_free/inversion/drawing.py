@@ -14,6 +14,7 @@ from torch import Tensor
 from hf_free.inversion.dead_leaves import dead_leaves
 from hf_free.inversion.emblems import emblems
 from hf_free.inversion.strokes import strokes
+from hf_free.memory_budget import pictures_at_once
 
 LIKELY_MEAN, LIKELY_STD = (0.02, 0.98), (0.05, 0.45)
 """Ranges of the mean and deviation that pictures in [0, 1] have; 0.5 is the deviation of black and white alone."""
@@ -63,6 +64,8 @@ def draw(
 ) -> Tensor:
     """Draw pictures for teachers: strokes for those of writing, leaves for the others, as many as there are of each.
 
+    Many large pictures are drawn in pieces, each of which has the teachers' mean and deviation.
+
     Args:
         colours: Mean and deviation that each teacher normalises with, 1 or 3 channels.
         count: Number of pictures.
@@ -88,9 +91,16 @@ def draw(
     ):
         if number:
             mean, std = _mean_colours(group)
-            drawn.append(draw_kind(number, size, generator=generator, mean=mean, std=std))
+            for count_now in _pieces(number, pictures_at_once(size)):
+                drawn.append(draw_kind(count_now, size, generator=generator, mean=mean, std=std))
     pictures = torch.cat(drawn)
     return pictures if channels == 3 else pictures.mean(1, keepdim=True)
+
+
+def _pieces(number: int, most: int) -> list[int]:
+    """A number as a sum of nearly equal ones of at most `most`."""
+    count = -(-number // most)
+    return [number // count + (place < number % count) for place in range(count)]
 
 
 def _mean_colours(group: Sequence[Colours]) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,33 @@ Student = Callable[[Tensor, int], Tensor]
 """The meta-learner's answer for one teacher: (pictures in [0, 1], teacher index) -> logits (B, n)."""
 
 
+class TaskSize(NamedTuple):
+    """How many pictures one inversion makes."""
+
+    images_per_class: int
+    classes: int
+
+    @classmethod
+    def of(cls, config: FiveConfig, num_classes: int) -> TaskSize:
+        """What the configuration asks for, of a teacher of so many classes."""
+        return cls(config.images_per_class, min(num_classes, config.max_classes))
+
+    @property
+    def images(self) -> int:
+        """All pictures."""
+        return self.images_per_class * self.classes
+
+    def within(self, images: int | None) -> TaskSize:
+        """The size with so many pictures at most, None for any number: fewer a class at first, then fewer classes.
+
+        Two classes of two pictures are the least that there is.
+        """
+        if images is None or self.images <= images:
+            return self
+        each = min(self.images_per_class, max(2, images // self.classes))
+        return TaskSize(each, min(self.classes, max(2, images // each)))
+
+
 class Wanted(NamedTuple):
     """What one inversion is asked for: latents' labels and the teacher's classes they stand for."""
 
@@ -92,6 +119,14 @@ class Five:
         self._fast = copy.deepcopy(self.generator)
         self.optimizer = self._outer_optimizer()
         self._noted: set[str] = set()
+        self.most_images: int | None = None
+        """Pictures of one inversion at most, where memory is short; None leaves their number to the configuration."""
+        self.pause: Callable[[], None] = lambda: None
+        """Called before each inner step; what it raises ends the outer step, and the meta-generator has not moved."""
+
+    def task_size(self, teacher: Teacher) -> TaskSize:
+        """Classes and pictures of an inversion of this teacher."""
+        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
 
     def compile(self) -> None:
         """Have torch.compile compile the generator of the inner loop; its first steps take a minute then."""
@@ -207,6 +242,7 @@ class Five:
         canvas = self._canvas(teacher, wanted) if self.config.canvas else None
         pictures, terms = torch.empty(0), {}
         for step in range(steps):
+            self.pause()
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
@@ -250,10 +286,12 @@ class Five:
             terms |= self._substitutes(pictures, seen, features, lender)
         if config.diversity and features is not None:
             terms["diversity"] = sameness(features, wanted.labels, config.diversity_margin)
-        if student is not None and config.adversarial and len(wanted.classes) == teacher.record.num_classes:
+        count = teacher.record.num_classes
+        if student is not None and config.adversarial and count <= config.max_classes:
             with self.precision.autocast(self.device):
-                answer = student(seen, index)[:, : logits.shape[1]]
-            if answer.shape == logits.shape:  # else the student answers for fewer classes than the teacher has
+                answer = student(seen, index)[:, :count]
+            if answer.shape[1] == count:  # else the student answers for fewer classes than the teacher has
+                answer = answer if len(wanted.classes) == count else answer[:, list(wanted.classes)]
                 released = "divergence_of_probabilities" in self.defects
                 answer = answer.detach() if released else answer  # as released: no gradient through the student
                 terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
@@ -311,9 +349,10 @@ class Five:
         """Labels of the pictures: all classes, or a random subset of a large head's."""
         count = teacher.record.num_classes
         chosen = list(range(count))
-        if count > self.config.max_classes:
-            chosen = sorted(torch.randperm(count)[: self.config.max_classes].tolist())
-        labels = torch.arange(len(chosen), device=self.device).repeat(self.config.images_per_class)
+        size = self.task_size(teacher)
+        if count > size.classes:
+            chosen = sorted(torch.randperm(count)[: size.classes].tolist())
+        labels = torch.arange(len(chosen), device=self.device).repeat(size.images_per_class)
         return Wanted(labels, tuple(chosen))
 
     def _canvas(self, teacher: Teacher, wanted: Wanted) -> Tensor:

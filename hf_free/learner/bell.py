@@ -28,7 +28,7 @@ from hf_free.learner.distill import AnswerSheet, GroupedCentre, answer_loss
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.muon import Muon
 from hf_free.learner.replay import draw_classes, draw_episode, maml_query_loss
-from hf_free.memory import TaskMemory
+from hf_free.memory import Sample, TaskMemory
 from hf_free.memory_order import keep_memory_order
 
 RELEASED_GAIN = 67.0
@@ -41,6 +41,10 @@ class Bell(Protocol):
     optimizer: torch.optim.Optimizer
     answer_width: int
     """Answers that the memory has to keep with each picture; 0: the teachers need not be asked."""
+    at_once: int | None
+    """Pictures that the learner takes in one pass at most, where memory is short."""
+    pause: Callable[[], None]
+    """Called between passes; what it raises ends the step, between two updates of the weights."""
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
         """Learn from the new tasks and the memory; `rate` scales the learning rate."""
@@ -83,6 +87,8 @@ class Distiller:
             else torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         )
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.at_once: int | None = None
+        self.pause: Callable[[], None] = lambda: None
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
         """`updates_per_step` updates on random pictures of the memory; see `Bell`."""
@@ -91,15 +97,28 @@ class Distiller:
             group["lr"] = peak * rate
         total = torch.zeros((), device=self.learner.device)
         for _ in range(self.config.updates_per_step):
-            sample = memory.sample(self.config.batch_size)
-            predicted = self._predict(sample.images.to(self.learner.device).float() / 255)
-            terms = answer_loss(predicted, sample.answers.to(self.learner.device), self.centre)
-            loss = torch.stack(list(terms.values())).sum()
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            total += loss.detach()
+            total += self.update(memory.sample(self.config.batch_size))
         return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
+
+    def update(self, sample: Sample) -> Tensor:
+        """One update on a batch -> its loss.
+
+        A batch larger than `at_once` is taken in nearly equal parts whose gradients add up to the whole batch's,
+        except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
+        """
+        device = self.learner.device
+        answers, total = sample.answers.to(device), torch.zeros((), device=device)
+        self.optimizer.zero_grad(set_to_none=True)
+        count = number_of_parts(len(answers), self.at_once)
+        for images, said in zip(sample.images.tensor_split(count), answers.tensor_split(count), strict=True):
+            self.pause()
+            predicted = self._predict(images.to(device).float() / 255)
+            terms = answer_loss(predicted, said, self.centre, spread_of=answers if count > 1 else None)
+            loss = torch.stack(list(terms.values())).sum()
+            loss.backward()
+            total += loss.detach()
+        self.optimizer.step()
+        return total
 
     @torch.no_grad()
     def score(self, held_out: TaskMemory, episodes: int) -> float:
@@ -108,7 +127,7 @@ class Distiller:
         count = len(held_out)
         if not count:
             return -math.inf
-        parts = held_out.images[:count].split(512)
+        parts = held_out.images[:count].split(min(512, self.at_once or 512))
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.answers[:count].to(self.learner.device).float()
         return -answer_loss(predicted, known, self.centre)["answers"].item()
@@ -133,6 +152,16 @@ class Distiller:
     def _predict(self, images: Tensor) -> Tensor:
         with self.precision.autocast(images.device):
             return self.learner.raw_answers(self.precision.layout(images))
+
+
+def number_of_parts(count: int, most: int | None) -> int:
+    """Nearly equal parts that a batch is taken in, of at most `most` pictures and at least two, which BatchNorm needs.
+
+    Args:
+        count: Pictures of the batch.
+        most: Pictures at once at most; None takes all. Parts of three stay where two would leave one alone.
+    """
+    return 1 if most is None else max(1, min(-(-count // most), count // 2))
 
 
 class Aligner:
@@ -171,6 +200,8 @@ class Aligner:
         self.measure_alignment = False
         self.out_of_time: Callable[[], bool] = lambda: False
         """Whether the run's minutes are over: replay, which has no other bound, ends then."""
+        self.at_once: int | None = None
+        self.pause: Callable[[], None] = lambda: None
         self._replay_weights: dict[str, Tensor] = {}
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
@@ -206,7 +237,7 @@ class Aligner:
         if len(classes) < n_way:
             return -math.inf
         n_query = min(self.config.n_query, min(len(places) for places in classes.values()) - self.config.k_shot)
-        features = self.learner.embed(held_out.images[: len(held_out)])
+        features = self.learner.embed(held_out.images[: len(held_out)], batch_size=min(256, self.at_once or 256))
         places = torch.cat(list(classes.values()))
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(p) for p in classes.values()]))
         drawn = sample_episodes(
@@ -224,6 +255,7 @@ class Aligner:
         return score_episodes(features[places], drawn).mean().item()
 
     def _task_loss(self, task: RecoveredTask, network: nn.Module) -> Tensor:
+        self.pause()
         device = self.learner.device
         images = shift_and_flip(task.images.to(device).float() / 255, flip=self.flip)
         with self.precision.autocast(device):
@@ -288,6 +320,7 @@ class Aligner:
         self.optimizer.zero_grad(set_to_none=True)
         accuracies = []
         for _ in range(config.replay_tasks):
+            self.pause()
             chosen = draw_classes(ids, clash, config.n_way)
             support, support_labels, query, query_labels = draw_episode(
                 memory, classes, chosen, config.k_shot, config.n_query

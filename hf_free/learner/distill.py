@@ -8,7 +8,7 @@ answers are the embedding that new classes are told apart in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LEAST_SPREAD = 1e-6
 """Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
+
+ASKED_AT_ONCE = 512
+"""Pictures that a teacher is asked about in one pass at most."""
 
 MAX_ANSWERS = 64
 """Outputs of one teacher that are learned at most; a larger head is represented by a random subset of its classes."""
@@ -52,33 +55,57 @@ class AnswerSheet:
         return slice(self.starts[teacher], self.starts[teacher] + self.sizes[teacher])
 
     @torch.no_grad()
-    def ask(self, pool: TeacherPool, images: Tensor, precision: Precision, *, batch: int = 512) -> Tensor:
+    def ask(
+        self,
+        pool: TeacherPool,
+        images: Tensor,
+        precision: Precision,
+        *,
+        batch: int = ASKED_AT_ONCE,
+        pause: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Show pictures (N, C, H, W) uint8 to every teacher -> logits (N, width) in fp16, on the CPU.
 
         Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN.
-        Teachers come one after the other, so that a pool larger than its budget is loaded once a call.
+        Teachers come one after the other, so that a pool larger than its budget is loaded once a call. `pause` is
+        called before each batch; what it raises ends the asking.
         """
         sheet = torch.empty(len(images), self.width, dtype=torch.float16)
         for index in range(len(pool)):
-            sheet[:, self.columns(index)] = self._ask_in_memory(pool[index], index, images, precision, batch)
+            sheet[:, self.columns(index)] = self._ask_in_memory(pool[index], index, images, precision, batch, pause)
         return sheet
 
     def _ask_in_memory(
-        self, teacher: Teacher, index: int, images: Tensor, precision: Precision, batch: int
+        self,
+        teacher: Teacher,
+        index: int,
+        images: Tensor,
+        precision: Precision,
+        batch: int,
+        pause: Callable[[], None],
     ) -> Tensor | float:
         """`_ask_one` in batches as large as memory allows; NaN, no answer, where not even one picture fits."""
         while batch:
             try:
-                return self._ask_one(teacher, index, images, precision, batch)
+                return self._ask_one(teacher, index, images, precision, batch, pause)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             batch //= 2
         return torch.nan
 
-    def _ask_one(self, teacher: Teacher, index: int, images: Tensor, precision: Precision, batch: int) -> Tensor:
+    def _ask_one(
+        self,
+        teacher: Teacher,
+        index: int,
+        images: Tensor,
+        precision: Precision,
+        batch: int,
+        pause: Callable[[], None],
+    ) -> Tensor:
         rows = []
         for part in images.split(batch):
+            pause()
             seen = precision.layout(part.to(teacher.device).float() / 255)
             with precision.autocast(teacher.device):
                 logits = teacher.logits(seen)
@@ -109,7 +136,9 @@ class GroupedCentre(nn.Module):
         return answers - (sums / self.sizes)[:, self.groups]
 
 
-def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> dict[str, Tensor]:
+def answer_loss(
+    predicted: Tensor, answers: Tensor, centre: GroupedCentre, *, spread_of: Tensor | None = None
+) -> dict[str, Tensor]:
     """Squared error of predicted logits, each teacher in units of its own answers' spread.
 
     Matching logits is distillation at high temperature (Hinton et al. 2015, section 2.1; Ba & Caruana 2014); unlike a
@@ -120,6 +149,8 @@ def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> di
         answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing, nor does a teacher that
             gives all its classes one and the same logit.
         centre: The teachers' groups.
+        spread_of: Answers (N, A) whose spread is the unit; None takes `answers`. With those of a whole batch, the
+            losses of its parts add up to that of the batch.
 
     Returns:
         `answers`: the mean of squared error over mean square, over the teachers that say something; 1 is what
@@ -128,12 +159,17 @@ def answer_loss(predicted: Tensor, answers: Tensor, centre: GroupedCentre) -> di
     known = ~answers.isnan()
     wanted = centre(answers.nan_to_num())
     error = ((centre(predicted.float()) - wanted).square() * known).sum(0)
-    spread = (wanted.square() * known).sum(0)
+    spread = (wanted.square() * known).sum(0) if spread_of is None else _spread(spread_of, centre)
     sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
     sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
     shares = sums[0] / sums[1].clamp_min(LEAST_SPREAD)
     says = sums[1] > LEAST_SPREAD
     return {"answers": torch.where(says, shares, 0).sum() / says.sum().clamp_min(1)}
+
+
+def _spread(answers: Tensor, centre: GroupedCentre) -> Tensor:
+    """Sum of squares of the centred answers (N, A) that are known -> (A,)."""
+    return (centre(answers.nan_to_num()).square() * ~answers.isnan()).sum(0)
 
 
 def silent_teachers(sheet: AnswerSheet, answers: Tensor) -> list[int]:

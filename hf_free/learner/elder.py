@@ -8,7 +8,7 @@ an old network's outputs on new pictures are the target that keeps its knowledge
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hf_free.config import FreeConfig, LearnerConfig
 from hf_free.device import Precision
 from hf_free.errors import ConfigError
 from hf_free.learner.answer_storage import store_logits
-from hf_free.learner.distill import AnswerSheet
+from hf_free.learner.distill import ASKED_AT_ONCE, AnswerSheet
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
 from hf_free.licences import listed
@@ -125,14 +125,23 @@ class ContinuedSheet(AnswerSheet):
         return slice(self.starts[teacher], self.starts[teacher] + self._own_sizes[teacher])
 
     @torch.no_grad()
-    def ask(self, pool: TeacherPool, images: Tensor, precision: Precision, *, batch: int = 512) -> Tensor:
+    def ask(
+        self,
+        pool: TeacherPool,
+        images: Tensor,
+        precision: Precision,
+        *,
+        batch: int = ASKED_AT_ONCE,
+        pause: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Show pictures to every teacher of the pool, and to the old learner for those that are not in it."""
-        sheet = super().ask(pool, images, precision, batch=batch)
+        sheet = super().ask(pool, images, precision, batch=batch, pause=pause)
         learner = self.elder.learner
         if not self.elder_width:
             return sheet
         precision = fitting_precision(learner, precision)
         for first in range(0, len(images), batch):
+            pause()
             part = images[first : first + batch].to(learner.device).float() / 255
             with precision.autocast(learner.device):
                 answers = learner.raw_answers(precision.layout(part))

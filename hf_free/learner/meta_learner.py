@@ -38,6 +38,7 @@ from hf_free.learner.relevance import Relevance
 from hf_free.learner.repository import FILES, load_strictly
 from hf_free.learner.saving import fetch_learner, find_learner, hf_free_block, rebuild, write_files
 from hf_free.learner.shared_classes import SharedClasses
+from hf_free.memory_budget import pictures_at_once
 
 __all__ = ["AdaptedClassifier", "BatchNormMode", "MetaLearner"]
 
@@ -230,6 +231,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
     def embed(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Embed pictures of any kind for a head: eval mode, no gradients, in batches -> (B, D) on its device.
 
+        Of large pictures a batch is smaller, see `hf_free.memory_budget.pictures_at_once`.
+
         With `batchnorm="transductive"` all pictures are normalised together, in one pass.
 
         Raises:
@@ -244,7 +247,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
                 action='give more pictures together, or set learner.batchnorm = "support" before adapt',
             )
         with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
-            parts = batch.split(len(batch) if transductive else batch_size)
+            parts = batch.split(len(batch) if transductive else min(batch_size, pictures_at_once(batch.shape[-1])))
             return torch.cat([self.prepare_features(self.features(part.to(self.device))) for part in parts])
 
     def adapt(self, support_images: Images, support_labels: Any) -> AdaptedClassifier:

@@ -114,8 +114,10 @@ def shrunk_covariance(centred: Tensor) -> Tensor:
     return (1 - share) * sample + share * scale.clamp_min(1e-12) * torch.eye(width).to(sample)
 
 
-def embed_recovered(learner: MetaLearner, memory: TaskMemory) -> tuple[Tensor, Tensor]:
-    """Embeddings (N, D) of recovered pictures by the learner as it is, `MOST` at most, and the teacher (N,) of each.
+def embed_recovered(
+    learner: MetaLearner, memory: TaskMemory, *, most: int = MOST, at_once: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) of recovered pictures by the learner as it is, `most` at most, and the teacher (N,) of each.
 
     There are none where a learner's features depend on the batch. Of a continued learner's old teachers there are no
     pictures.
@@ -123,8 +125,8 @@ def embed_recovered(learner: MetaLearner, memory: TaskMemory) -> tuple[Tensor, T
     pictures, teachers = memory.recovered()
     if learner.batchnorm != "running" or not len(pictures):
         return torch.empty(0, learner.feature_dim), torch.empty(0, dtype=torch.long)
-    chosen = torch.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).long()
-    embedded = [learner.embed(memory.images[part.to(memory.device)]).cpu() for part in pictures[chosen].split(256)]
+    chosen = torch.linspace(0, len(pictures) - 1, min(most, len(pictures))).long()
+    embedded = [learner.embed(memory.images[part.to(memory.device)]).cpu() for part in pictures[chosen].split(at_once)]
     return torch.cat(embedded), teachers[chosen]
 
 

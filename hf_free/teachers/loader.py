@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hf_free.device import MAX_DEVIATION, Precision, deviation, free_memory, is_out_of_memory
+from hf_free.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
 from hf_free.files import write_file
 from hf_free.hub.reference import TeacherReference
+from hf_free.memory_budget import free_memory
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.source import FILES, check_no_pointers, is_single_file, local_files, read_config, weights_name
 from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, TeacherRecord, normalization_census, weight_bytes

@@ -40,8 +40,8 @@ _SHORT = 160
 Source = str | TeacherReference | TeacherRecord
 
 
-def parse_bytes(amount: int | str) -> int:
-    """Read an amount of memory: `4GiB`, `500MB`, `1.5 GB`, or a number of bytes.
+def parse_bytes(amount: int | str, *, flag: str = "--teacher-memory") -> int:
+    """Read an amount of memory: `4GiB`, `500MB`, `1.5 GB`, or a number of bytes; `flag` is named where it is none.
 
     Raises:
         ConfigError: anything else, or less than one byte.
@@ -52,7 +52,7 @@ def parse_bytes(amount: int | str) -> int:
         raise ConfigError(
             f"{amount!r} is no amount of memory",
             allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
-            action="e.g. --teacher-memory 4GiB",
+            action=f"e.g. {flag} 4GiB",
         )
     return number
 
