@@ -256,7 +256,7 @@ def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> Non
 
 
 def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bool, resume: bool, json: bool) -> None:
-    from hf_free.planning import check_backbone
+    from hf_free.run_setup import check_backbone
 
     check_backbone(settings)
     if settings.hub.push_to_hub:

@@ -18,21 +18,19 @@ from hf_free.budgeting import Budget, make_budget
 from hf_free.choosing import load_validation
 from hf_free.config import FreeConfig
 from hf_free.device import Precision, choose_device
-from hf_free.errors import ConfigError, RunError
+from hf_free.errors import RunError
 from hf_free.estimate import CostEstimate, estimate
 from hf_free.flops import operations, with_prefix
 from hf_free.inversion.five import Five
 from hf_free.learner.elder import Elder, notes_on_elder
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.network import build_backbone, check_takes_pictures, check_timm_start
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.licences import licence_notes, listed
-from hf_free.own_networks import import_networks
 from hf_free.progress import FetchProgress
 from hf_free.redaction import privacy_notes
+from hf_free.run_setup import check_backbone, make_bell, make_learner, make_sheet
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import TeacherRecord
-from hf_free.trainer import make_bell, make_learner, make_sheet
 
 
 @dataclass(frozen=True)
@@ -228,39 +226,13 @@ def _measured(
     )
     sheet = make_sheet(config, pool, elder, device)
     learner = make_learner(config, pool, sheet, token).to(device)
-    bell = make_bell(config, learner, pool, sheet, precision)
+    bell = make_bell(config, learner, pool, sheet, fitting_precision(learner, precision))
     keep_freed_memory()
     try:
         budget = make_budget(config, five, pool, sheet, bell, precision, refuse=False)
     except RunError as error:
         return None, (f"this run would be refused: {error}",)
     return budget, budget.notes
-
-
-def check_backbone(config: FreeConfig) -> None:
-    """Refuse a backbone that cannot be built or does not take the learner's pictures, before any teacher is fetched.
-
-    One picture is run through it. A continued learner has its own.
-
-    Raises:
-        LearnerError: there is no such backbone, or not for pictures of that size; no weights to start from.
-        ConfigError: a file of `imports` that cannot be imported.
-    """
-    import_networks(config.imports)
-    start = config.learner.init_from
-    if start is not None and start.startswith("timm:"):
-        check_timm_start(start)
-        architecture = start.removeprefix("timm:").split(".")[0]
-        if architecture != config.learner.backbone:
-            raise ConfigError(
-                f"learner.backbone is {config.learner.backbone!r}, {start!r} has the weights of a {architecture!r}",
-                allowed="weights of the backbone itself",
-                action=f"--backbone {architecture}",
-            )
-    if not config.continues_learner:
-        channels = config.learner.channels
-        network = build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
-        check_takes_pictures(network, config.learner, {})
 
 
 def _notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import accelerate
 import torch
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
-from torch import nn
 
 from hf_free.absolute_paths import absolute_config
 from hf_free.allocator import keep_freed_memory
@@ -26,15 +25,13 @@ from hf_free.config import FreeConfig
 from hf_free.device import Precision, check_can_compile, choose_device
 from hf_free.errors import ConfigError, RunError
 from hf_free.files import write_file
-from hf_free.inversion.drawing import picture_colours
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.bell import Aligner, Bell, Distiller
 from hf_free.learner.damping import learn_damping
 from hf_free.learner.distill import AnswerSheet
-from hf_free.learner.elder import ContinuedSheet, Elder, known_teachers
+from hf_free.learner.elder import Elder, known_teachers
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.learner.relevance import embed_recovered, learn_relevance
 from hf_free.learner.shared_classes import learn_shared_classes
 from hf_free.leaving_out import (
@@ -46,12 +43,12 @@ from hf_free.leaving_out import (
     note_teachers,
 )
 from hf_free.memory import TaskMemory
-from hf_free.planning import check_backbone
 from hf_free.progress import FetchProgress, RunProgress, console_for, say_start
 from hf_free.remembering import remember
 from hf_free.run_folder import RunFolder
 from hf_free.run_lock import check_one_process
 from hf_free.run_results import draw_pictures, is_logged, log_row, run_record, write_learner
+from hf_free.run_setup import check_backbone, learners_precision, make_bell, make_learner, make_sheet
 from hf_free.run_state import (
     CheckpointSchedule,
     Clock,
@@ -64,7 +61,6 @@ from hf_free.run_state import (
 )
 from hf_free.stopping import StopBetweenSteps, Stopped, terminated_like_ctrl_c
 from hf_free.teacher_views import draw_teacher_views
-from hf_free.teachers.label_names import is_placeholder
 from hf_free.teachers.pool import TeacherPool
 from hf_free.warm_up import EarlyWarmUp, invert_some
 
@@ -165,7 +161,7 @@ def _train(
     learner = make_learner(config, pool, sheet, token).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
     five = warm_up.five
-    fitting = _fitting_precision(learner, precision)
+    fitting = learners_precision(learner, precision)
     bell = make_bell(config, learner, pool, sheet, fitting)
     budget = _make_budget(config, five, pool, sheet, bell, precision, resume=resume)
     portions = budget.portions
@@ -358,68 +354,6 @@ def _check_has_end(config: FreeConfig) -> None:
 def _set_threads(config: FreeConfig) -> None:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-
-
-def make_sheet(config: FreeConfig, pool: TeacherPool, elder: Elder | None, device: torch.device) -> AnswerSheet:
-    """Where whose answers stand; an old learner goes to the device."""
-    if elder is None:
-        return AnswerSheet([record.num_classes for record in pool.records], seed=config.seed)
-    elder.learner.to(device)
-    return ContinuedSheet(elder, pool.records, seed=config.seed)
-
-
-def make_learner(config: FreeConfig, pool: TeacherPool, sheet: AnswerSheet, token: str | None) -> MetaLearner:
-    """The untrained learner, or the one that a run starts from."""
-    options: dict[str, Any] = {"views": config.learner.views}
-    if config.learner.init_from is None:  # else as the weights it starts from are used to
-        options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
-    elif config.continues_learner:
-        options |= {"projection": None, "answer_sizes": None, "center": None}
-        options |= {"relevance": None, "damping": None, "shared_classes": None}
-    if "transductive_batchnorm" in config.defects:
-        options["batchnorm"] = "transductive"
-    elif config.bell.objective == "align":
-        options["batchnorm"] = "support"  # the paper's learner has no running statistics; inductive all the same
-    learner = MetaLearner.create(config.learner, token=token, cache_dir=config.hub.cache_dir, **options)
-    if config.bell.objective == "distill":
-        projection = nn.Linear(learner.backbone_dim, sheet.width)
-        learner.projection = sheet.grow(projection) if isinstance(sheet, ContinuedSheet) else projection
-        learner.answer_sizes = tuple(sheet.sizes)
-    return learner
-
-
-def _teachers_colours(pool: TeacherPool, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation a channel of the teachers' pictures, averaged over the teachers of that many channels."""
-    colours = [picture_colours(record.mean, record.std) for record in pool.records if record.input_size[0] == channels]
-    if not colours:
-        return [0.5] * channels, [0.25] * channels
-    means, deviations = zip(*colours, strict=True)
-    return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
-
-
-def _fitting_precision(learner: MetaLearner, precision: Precision) -> Precision:
-    """See `fitting_precision`; a run says so where it is another one."""
-    fitting = fitting_precision(learner, precision)
-    if fitting != precision:
-        logging.getLogger(__name__).warning(FP32_NOTE.format(precision=precision.name))
-    return fitting
-
-
-def make_bell(
-    config: FreeConfig, learner: MetaLearner, pool: TeacherPool, sheet: AnswerSheet, precision: Precision
-) -> Bell:
-    """The configuration's way to learn."""
-    if config.bell.objective == "distill":
-        return Distiller(learner, sheet, config.bell, precision)
-    names = {
-        (teacher, index): name
-        for teacher, record in enumerate(pool.records)
-        for index, name in enumerate(record.label_names or ())
-        if config.bell.match_label_names and not is_placeholder(name)
-    }
-    asked = None if len(names) == sum(record.num_classes for record in pool.records) else sheet
-    flip = config.five.flip
-    return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects)
 
 
 def _compile_if_asked(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:

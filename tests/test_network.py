@@ -14,7 +14,8 @@ from hf_free.config import FreeConfig, LearnerConfig
 from hf_free.learner import LearnerError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.network import check_takes_pictures
-from hf_free.planning import check_backbone, plan
+from hf_free.planning import plan
+from hf_free.run_setup import check_backbone
 from hf_free.trainer import train
 
 SIZED: dict[str, list[int]] = {"inception_v3": [80, 299], "crossvit_tiny_240": [120, 240], "efficientformer_l1": [224]}
