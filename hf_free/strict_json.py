@@ -13,7 +13,7 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
 
     Args:
         path: The file; a link to a regular file is one.
-        max_bytes: Its greatest size. Parsing takes up to about 30 times as much memory.
+        max_bytes: Its greatest size. Parsing takes many times as much memory.
 
     Raises:
         FileNotFoundError: no such file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -210,8 +211,10 @@ def test_teachers_that_the_learner_knows_already_are_pointed_out(runs, folders, 
 def test_one_new_teacher_is_enough_only_for_a_learner(folders, tmp_path):
     with pytest.raises(RunError, match="fewer than two tasks"):
         train(_config([folders["c"]]), output=tmp_path)
+    config = _config([folders["c"]], "timm:test_resnet")
+    config = replace(config, learner=replace(config.learner, backbone="test_resnet"))
     with pytest.raises(RunError, match="fewer than two tasks"):
-        train(_config([folders["c"]], "timm:test_resnet"), output=tmp_path)
+        train(config, output=tmp_path)
 
 
 def test_a_start_from_timms_weights_is_named_not_data_free(hub, run_client, folders, tmp_path):
@@ -227,6 +230,7 @@ def test_a_start_from_timms_weights_is_named_not_data_free(hub, run_client, fold
     (tmp_path / "run.yaml").write_text(config.to_yaml())
     code = f"""
 import json, torch; torch.set_num_threads(1)
+from dataclasses import replace
 from pathlib import Path
 from hf_free.config import FreeConfig
 from hf_free.data import LabelledImages

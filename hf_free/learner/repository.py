@@ -24,8 +24,7 @@ FORMAT_VERSION = 1
 
 MAX_CONFIG_BYTES = 8 * 2**20
 """Of config.json and classifier.json. A hundred teachers of five classes take 0.15 MB, one of 1,000 described classes
-0.1 MB; what is larger leaves class descriptions and names out (`hf_free.learner.saving`). Reading such a file takes up
-to 0.25 GB of memory for a moment."""
+0.1 MB; what is larger leaves class descriptions and names out (`hf_free.learner.saving`)."""
 
 Header = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and type of each tensor of a safetensors file."""
