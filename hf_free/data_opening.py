@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hf_free.errors import DatasetError
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+from hf_free.learner.decoding import is_picture_file
 
 T = TypeVar("T")
 
@@ -33,7 +32,7 @@ def open_local(path: Path, scratch: str) -> dict[str, Any]:
                 raise DatasetError(f"{path} is no Parquet file", allowed="a .parquet file, a folder")
             files = {"train": str(path)}
             return dict(datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=scratch))
-        has_files = next((p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES | {".parquet"}), None)
+        has_files = next((p for p in path.rglob("*") if is_picture_file(p) or p.suffix.lower() == ".parquet"), None)
         if has_files is None:
             raise DatasetError(f"{path} holds no data", allowed="Parquet files, or pictures in a folder a class")
         return dict(datasets.load_dataset(str(path), streaming=True, cache_dir=scratch))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_free.learner import LearnerError
+from hf_free.learner.decoding import WHITE, Color, parse_color
 from hf_free.learner.heads import LinearClassifier, fit_nearest_mean, scores
 from hf_free.learner.images import Images
 
@@ -229,10 +230,20 @@ class AdaptedClassifier:
         weight: (N, D) of the linear layer on the learner's normalised features.
         bias: (N,) of it.
         classes: The N labels, as given to `adapt`.
+        background: What transparent pictures are laid on, as given to `adapt`.
     """
 
-    def __init__(self, learner: MetaLearner, weight: Tensor, bias: Tensor, classes: Sequence[Label]) -> None:
+    def __init__(
+        self,
+        learner: MetaLearner,
+        weight: Tensor,
+        bias: Tensor,
+        classes: Sequence[Label],
+        *,
+        background: Color = WHITE,
+    ) -> None:
         self.learner, self.weight, self.bias, self.classes = learner, weight, bias, list(classes)
+        self.background = background
 
     def predict_proba(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Probability of each class: pictures of any kind (see `MetaLearner.adapt`) -> (B, N) on the CPU.
@@ -241,7 +252,7 @@ class AdaptedClassifier:
             images: The pictures.
             batch_size: Pictures a pass; a learner with transductive BatchNorm sees all at once instead.
         """
-        embeddings = self.learner.embed(images, batch_size=batch_size)
+        embeddings = self.learner.embed(images, batch_size=batch_size, background=self.background)
         classifier = LinearClassifier(self.weight[None], self.bias[None])
         return scores(classifier, embeddings[None])[0].softmax(-1).cpu()
 
@@ -256,7 +267,11 @@ class AdaptedClassifier:
         self.learner.save_pretrained(folder)
         tensors = {"weight": self.weight.detach().cpu().contiguous(), "bias": self.bias.detach().cpu().contiguous()}
         save_file(tensors, folder / CLASSIFIER_WEIGHTS)
-        content = {"format_version": CLASSIFIER_FORMAT, "classes": self.classes}
+        content = {
+            "format_version": CLASSIFIER_FORMAT,
+            "classes": self.classes,
+            "background": list(self.background),
+        }
         (folder / CLASSIFIER_CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         return folder
 
@@ -275,6 +290,9 @@ class AdaptedClassifier:
             tensors = load_file(folder / CLASSIFIER_WEIGHTS, device=str(device))
             version, classes = content["format_version"], content["classes"]
             weight, bias = tensors["weight"], tensors["bias"]
+            background = parse_color(content.get("background", WHITE))
+        except LearnerError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise LearnerError(
                 f"{folder} holds no adapted classifier: {type(error).__name__}: {error}",
@@ -292,4 +310,4 @@ class AdaptedClassifier:
                 f"{folder / CLASSIFIER_WEIGHTS} has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}",
                 allowed=f"({len(classes)}, {learner.feature_dim}) and ({len(classes)},)",
             )
-        return cls(learner, weight, bias, classes)
+        return cls(learner, weight, bias, classes, background=background)
