@@ -42,8 +42,8 @@ def main() -> None:
     teacher = load_teacher(TeacherReference.parse(str(options.teacher)))
     for folder in options.data:
         data = load_labelled_images(folder, split=options.split)
-        step = -(-len(data) // options.images)  # spread over all classes
-        places = list(range(0, len(data), step))
+        classes = max(5, len(data.class_names) * options.images // len(data))
+        places = (data.labels < classes).nonzero().flatten().tolist()
         pictures = [data.images[place].convert("RGB") for place in places]
         print(f"\n{folder.name}, {len(places)} pictures of {pictures[0].size[0]}x{pictures[0].size[1]}")
         compare(teacher, pictures, data.labels[places], options.episodes)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hf_free.learner.damping import Damping
     from hf_free.learner.relevance import Relevance
     from hf_free.teachers.pool import TeacherPool
-    from hf_free.teachers.teacher import Teacher
+    from hf_free.teachers.teacher import Teacher, TeacherRecord
 
 PIXEL_GRID = 8
 """Pixels are averaged to 8x8, as the few-shot figures of this project's issues are."""
@@ -116,14 +116,18 @@ def pixels(learner: MetaLearner, images: ImageSizes) -> Embedding:
     return Embedding(f"pixels ({PIXEL_GRID}x{PIXEL_GRID})", [features], time.perf_counter() - start)
 
 
-def teacher_answers(teacher: Teacher, images: ImageSizes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """One teacher's features (N, F) and logits (N, C) of all pictures, seen as timm shows them when it evaluates.
+def teacher_preprocessing(record: TeacherRecord) -> Preprocessing:
+    """How a teacher is shown real pictures: by its own filter and crop, as timm does when it evaluates.
 
-    The whole picture, its shape not kept, costs 1.0 of 78.2 at 1 shot on flowers and nothing elsewhere; the teacher's
-    own filter alone changes nothing (docs/experiments.md).
+    The whole picture, its shape not kept, costs it about a point at 1 shot on flowers (docs/experiments.md).
     """
-    channels, size, _ = teacher.record.input_size
-    preprocessing = Preprocessing(size, channels, teacher.record.interpolation, teacher.record.crop)
+    channels, size, _ = record.input_size
+    return Preprocessing(size, channels, record.interpolation, record.crop)
+
+
+def teacher_answers(teacher: Teacher, images: ImageSizes, device: torch.device) -> tuple[Tensor, Tensor]:
+    """One teacher's features (N, F) and logits (N, C) of all pictures."""
+    preprocessing = teacher_preprocessing(teacher.record)
     answers = []
     with torch.no_grad():
         for part in images.at(preprocessing).split(BATCH):
