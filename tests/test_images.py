@@ -219,6 +219,8 @@ def test_a_batch_is_each_picture_by_itself_whatever_the_threads(odd):
         for threads in (1, 3):
             torch.set_num_threads(threads)
             assert torch.equal(as_batch(paths, OWN), alone)
+            one = Image.open(odd / "flat" / "large.jpg")
+            assert torch.equal(as_batch([one] * 6, OWN), as_batch(one, OWN).expand(6, -1, -1, -1))
     finally:
         torch.set_num_threads(before)
 

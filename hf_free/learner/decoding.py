@@ -132,6 +132,7 @@ def decode(
     if isinstance(picture, Tensor):
         return Decoded(reduce(_one_of(picture, name, background), size))
     if isinstance(picture, Image.Image):
+        name = str(getattr(picture, "filename", "") or name)
         encoded = _still_encoded(picture)
         if encoded is None:
             given = picture

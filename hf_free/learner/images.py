@@ -213,7 +213,7 @@ def read_batch(
     progress: Progress | None = None,
     keep_going: bool = False,
 ) -> PictureBatch:
-    """Read pictures of any kind and bring them to one size, in as many threads as PyTorch computes with.
+    """Read pictures of any kind and bring them to one size; files in as many threads as PyTorch computes with.
 
     Args:
         pictures: What `decode` reads, `LazyPictures` among them.
@@ -237,7 +237,7 @@ def read_batch(
     places: list[int] = []
     nothing = torch.empty(0, preprocessing.channels, preprocessing.size, preprocessing.size, dtype=torch.uint8)
     batch = PictureBatch(nothing, torch.empty(0, dtype=torch.long))
-    for place, one in enumerate(_in_threads(read, _items(pictures), len(pictures))):
+    for place, one in enumerate(_in_threads(read, _items(pictures), _workers(pictures))):
         if isinstance(one, PictureError):
             batch.errors[place] = one
         else:
@@ -324,9 +324,16 @@ def _items(pictures: Sequence[Any]) -> Iterator[tuple[Any, str]]:
             yield pictures[place], "the picture" if len(pictures) == 1 else f"picture {place}"
 
 
-def _in_threads(read: Callable[[Any], Any], items: Iterator[Any], count: int) -> Iterator[Any]:
+def _workers(pictures: Sequence[Any]) -> int:
+    """How many threads may read them. Pillow's pictures are loaded by one: a list may hold the same one twice."""
+    is_files = isinstance(pictures, LazyPictures) or (
+        isinstance(pictures, (list, tuple)) and not any(hasattr(picture, "convert") for picture in pictures)
+    )
+    return min(torch.get_num_threads(), len(pictures)) if is_files else 1
+
+
+def _in_threads(read: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
     """What `read` gives for each item, in order; items are fetched by the caller's thread."""
-    workers = min(torch.get_num_threads(), count)
     if workers < 2:
         yield from map(read, items)
         return
