@@ -16,6 +16,7 @@ from hf_free.cli.publish import learner_location, where_published
 from hf_free.cli.publish_results import publish_results
 
 if TYPE_CHECKING:
+    from hf_free.data import LabelledImages
     from hf_free.evaluation import EvaluationReport
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.teachers.pool import TeacherPool
@@ -61,6 +62,13 @@ def evaluate(
     dataset_revision: Annotated[
         str | None, typer.Option(metavar="REV", rich_help_panel=options.DATA, help="Revision of the data set.")
     ] = None,
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable", rich_help_panel=options.DATA, help="Leave out pictures that cannot be read."
+        ),
+    ] = False,
+    background: options.Background = "white",
     n_way: Annotated[
         int,
         typer.Option(
@@ -138,7 +146,9 @@ def evaluate(
     """Measure a learner on few-shot episodes of real images: mean accuracy with a 95 % interval."""
     if output is not None:
         options.check_output_file(output, (".json",))
-    where = options.torch_device(device)
+    from hf_free.learner.decoding import PictureError, parse_color
+
+    where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
         from hf_free.hub.client import check_can_push
 
@@ -173,29 +183,36 @@ def evaluate(
         token=token,
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
+    data.background = ground
     if split is None:
         say(f"No --split given: using {data.split!r} of {dataset}.")
+    if skip_unreadable:
+        data = _readable(data)
     teachers = None
     if baselines is Baselines.all:
         records = teacher_records(model, learner)
         teachers = teacher_pool(records, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
-    with progress_bar() as progress:
-        report = run_evaluation(
-            learner,
-            data,
-            n_way=n_way,
-            k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
-            n_query=n_query,
-            episodes=episodes,
-            baselines=baselines.value,
-            teachers=teachers,
-            compare=others,
-            off_the_shelf=backbones,
-            transductive=transductive,
-            seed=seed,
-            device=where,
-            progress=progress,
-        )
+    try:
+        with progress_bar() as progress:
+            report = run_evaluation(
+                learner,
+                data,
+                n_way=n_way,
+                k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
+                n_query=n_query,
+                episodes=episodes,
+                baselines=baselines.value,
+                teachers=teachers,
+                compare=others,
+                off_the_shelf=backbones,
+                transductive=transductive,
+                seed=seed,
+                device=where,
+                progress=progress,
+            )
+    except PictureError as error:
+        error.action = f"{error.action}; or leave them out with --skip-unreadable"
+        raise
     report.revision = dataset_revision
     results = report.to_dict()
     if output is not None:
@@ -219,6 +236,17 @@ def evaluate(
             create_pr=bool(create_pr),
         )
         say(f"Card with these results: {where_published(address, learner_location(model))}")
+
+
+def _readable(data: LabelledImages) -> LabelledImages:
+    """The pictures that can be read; how many cannot is said once, with the first of them."""
+    from hf_free.learner.images import joint_error
+
+    with progress_bar() as progress:
+        readable, errors = data.readable(progress)
+    if errors:
+        warn(f"Left out, --skip-unreadable: {joint_error(errors, len(data)).given}")
+    return readable
 
 
 def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:

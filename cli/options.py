@@ -72,6 +72,12 @@ Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", rich_help_panel=LENGTH, help="auto, cpu, cuda, cuda:1 or mps.")
 ]
 Seed = Annotated[int, typer.Option(parser=whole(0, 2**32 - 1), metavar="INTEGER", help="Random seed.")]
+Background = Annotated[
+    str,
+    typer.Option(
+        metavar="COLOR", rich_help_panel=DATA, help="What transparent images are laid on: a name, or '#rrggbb'."
+    ),
+]
 Import = Annotated[
     Path | None,
     typer.Option(

@@ -145,7 +145,7 @@ def recover(
 def real_tasks(subjects: Sequence[Teacher], options: argparse.Namespace) -> list[RecoveredTask]:
     """Real pictures of each teacher's classes in the place of recovered ones."""
     from hf_free.data import load_labelled_images
-    from hf_free.learner.images import as_batch
+    from hf_free.learner.images import Preprocessing, as_batch
 
     data = load_labelled_images(options.data, split="train")
     tasks = []
@@ -153,7 +153,7 @@ def real_tasks(subjects: Sequence[Teacher], options: argparse.Namespace) -> list
         places = [data.class_names.index(name) for name in teacher.record.label_names or ()]
         found = [torch.nonzero(data.labels == place).flatten()[: options.images_per_class] for place in places]
         labels = torch.arange(len(found)).repeat_interleave(torch.tensor([len(f) for f in found]))
-        images = as_batch([data.images[i] for i in torch.cat(found).tolist()], size=32, channels=3)
+        images = as_batch([data.images[i] for i in torch.cat(found).tolist()], Preprocessing(32))
         tasks.append(finish_task(images, labels, tuple(range(len(found))), teacher, index))
     return tasks
 

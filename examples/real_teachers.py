@@ -28,9 +28,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from hf_free.baselines import teacher_preprocessing
 from hf_free.data import load_labelled_images
 from hf_free.errors import HfFreeError
 from hf_free.hub.reference import TeacherReference
+from hf_free.learner.images import to_float
 from hf_free.own_networks import import_networks
 from hf_free.teachers.loader import load_teacher, save_teacher
 
@@ -226,14 +228,13 @@ def measure(checkpoint: Checkpoint, output: Path, data: Path, images: int) -> st
         return f", not measured: {data} has no {folder}"
     teacher = load_teacher(TeacherReference.parse(str(output / checkpoint.name)))
     pictures = load_labelled_images(str(data / folder), split=split)
-    channels, size, _ = teacher.record.input_size
     known = [canonical(name) for name in teacher.record.label_names or ()]
     places = torch.tensor([known.index(canonical(name)) for name in pictures.class_names])
     step = -(-len(pictures) // images)  # spread over all classes
-    shown = pictures.at_size(size, channels)[::step]
+    shown = pictures.read(teacher_preprocessing(teacher.record)).images[::step]
     wanted = places[pictures.labels[::step]]
     right = sum(
-        int((teacher.logits(part.float() / 255).argmax(1) == answer).sum())
+        int((teacher.logits(to_float(part)).argmax(1) == answer).sum())
         for part, answer in zip(shown.split(256), wanted.split(256), strict=True)
     )
     return f", {100 * right / len(wanted):.2f} % of {len(wanted)} pictures of {folder} ({split})"

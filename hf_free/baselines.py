@@ -5,28 +5,25 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Subset
 
 from hf_free.data import LabelledImages
 from hf_free.errors import HfFreeError
 from hf_free.learner.heads import normalize_features
+from hf_free.learner.images import Preprocessing, Progress, to_float
 from hf_free.learner.meta_learner import MetaLearner
 
 if TYPE_CHECKING:
     from hf_free.learner.damping import Damping
     from hf_free.learner.relevance import Relevance
     from hf_free.teachers.pool import TeacherPool
-    from hf_free.teachers.teacher import Teacher
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many of it are done, and how many there are."""
+    from hf_free.teachers.teacher import Teacher, TeacherRecord
 
 PIXEL_GRID = 8
 """Pixels are averaged to 8x8, as the few-shot figures of this project's issues are."""
@@ -64,38 +61,43 @@ class ImageSizes:
     Args:
         data: The data set.
         places: Positions of the pictures wanted, (N,); None takes them all.
+        progress: Called while pictures are read.
     """
 
-    def __init__(self, data: LabelledImages, places: Tensor | None = None) -> None:
+    def __init__(self, data: LabelledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
         if places is not None:
-            images: Any = data.images
-            chosen: Any = images[places] if isinstance(images, Tensor) else Subset(images, places.tolist())
-            data = LabelledImages(chosen, data.labels[places], data.class_names, data.source, data.split)
-        self._data, self._made = data, dict[tuple[int, int], Tensor]()
+            data = data.select(places)
+        self._data, self._progress, self.more_frames = data, progress, 0
+        self._made = dict[Preprocessing, Tensor]()
 
     def __len__(self) -> int:
         return len(self._data)
 
-    def batches(self, size: int, channels: int, count: int) -> Iterator[Tensor]:
+    def batches(self, preprocessing: Preprocessing, count: int) -> Iterator[Tensor]:
         """`at` in parts of `count` pictures, which are not kept unless they are there already."""
-        if (size, channels) in self._made:
-            yield from self._made[size, channels].split(count)
+        if preprocessing in self._made:
+            yield from self._made[preprocessing].split(count)
             return
+        more_frames = 0
         for places in torch.arange(len(self)).split(count):
-            yield ImageSizes(self._data, places).at(size, channels)
+            part = self._data.select(places).read(preprocessing)
+            more_frames += part.more_frames
+            yield part.images
+        self.more_frames = more_frames
 
-    def at(self, size: int, channels: int) -> Tensor:
-        """uint8 (N, channels, size, size)."""
-        if (size, channels) not in self._made:
-            self._made[size, channels] = self._data.at_size(size, channels)
-        return self._made[size, channels]
+    def at(self, preprocessing: Preprocessing) -> Tensor:
+        """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabelledImages.read`."""
+        if preprocessing not in self._made:
+            batch = self._data.read(preprocessing, self._progress)
+            self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
+        return self._made[preprocessing]
 
 
 def learner_features(
     learner: MetaLearner, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
     """The learner's features (N, D) of all pictures."""
-    pictures = images.at(learner.config.image_size, learner.config.channels).split(BATCH)
+    pictures = images.at(learner.preprocessing).split(BATCH)
     parts = []
     for index, part in enumerate(pictures):
         parts.append(learner.embed(part))
@@ -123,19 +125,28 @@ def untrained(learner: MetaLearner, images: ImageSizes, seed: int) -> Embedding:
 def pixels(learner: MetaLearner, images: ImageSizes) -> Embedding:
     """The learner's input itself, average-pooled to 8x8 and normalised as the learner does."""
     start = time.perf_counter()
-    pictures = images.at(learner.config.image_size, learner.config.channels)
-    pooled = torch.cat([F.adaptive_avg_pool2d(part.float() / 255, PIXEL_GRID) for part in pictures.split(BATCH)])
+    pictures = images.at(learner.preprocessing)
+    pooled = torch.cat([F.adaptive_avg_pool2d(to_float(part), PIXEL_GRID) for part in pictures.split(BATCH)])
     features = ((pooled.to(learner.device) - learner.mean) / learner.std).flatten(1)
     return Embedding(f"pixels ({PIXEL_GRID}x{PIXEL_GRID})", [features], time.perf_counter() - start)
 
 
+def teacher_preprocessing(record: TeacherRecord) -> Preprocessing:
+    """How a teacher is shown real pictures: by its own filter and crop, as timm does when it evaluates.
+
+    The whole picture, its shape not kept, costs it about a point at 1 shot on flowers (docs/experiments.md).
+    """
+    channels, height, width = record.input_size
+    return Preprocessing(max(height, width), channels, record.interpolation, record.crop)
+
+
 def teacher_answers(teacher: Teacher, images: ImageSizes, device: torch.device) -> tuple[Tensor, Tensor]:
     """One teacher's features (N, F) and logits (N, C) of all pictures."""
-    channels, size, _ = teacher.record.input_size
+    preprocessing = teacher_preprocessing(teacher.record)
     answers = []
     with torch.no_grad():
-        for part in images.at(size, channels).split(BATCH):
-            output = teacher(part.to(device).float() / 255)
+        for part in images.at(preprocessing).split(BATCH):
+            output = teacher(to_float(part.to(device)))
             answers.append((output.features.float().flatten(1), output.logits.float()))
     return torch.cat([features for features, _ in answers]), torch.cat([logits for _, logits in answers])
 

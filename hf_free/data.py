@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hf_free.data_opening import open_data, read_or_explain
 from hf_free.errors import DatasetError
-from hf_free.learner.images import match_channels, picture_to_tensor, resize
-from hf_free.picture_folder import PICTURE_SUFFIXES, SPLIT_WORDS, PictureFolder, read_picture_folder
+from hf_free.learner.decoding import PICTURE_SUFFIXES, WHITE, Color, PictureError, prepare, reduce
+from hf_free.learner.images import LazyPictures, PictureBatch, Preprocessing, Progress, fit, read_batch
+from hf_free.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
 
 if TYPE_CHECKING:
     import datasets
+    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +37,20 @@ class LabelledImages:
     """Pictures with a class each; only classes that occur are named.
 
     Attributes:
-        images: PIL pictures, uint8 tensors (C, H, W), or one uint8 tensor (N, C, H, W).
+        images: Pictures of any kind (`LazyPictures` of files among them), or one tensor (N, C, H, W).
         labels: (N,) positions in `class_names`.
         class_names: Name of each class.
         source: Where they come from.
         split: Which part of it.
+        background: What transparent pictures are laid on.
     """
 
-    images: Sequence[Image.Image | Tensor] | Tensor
+    images: Sequence[Image | Tensor] | Tensor
     labels: Tensor
     class_names: list[str]
     source: str = ""
     split: str = ""
+    background: Color = WHITE
 
     def __post_init__(self) -> None:
         self.labels = torch.as_tensor(self.labels)
@@ -59,12 +61,55 @@ class LabelledImages:
         return len(self.labels)
 
     def at_size(self, size: int, channels: int = 3) -> Tensor:
-        """All pictures as one uint8 tensor (N, channels, size, size), resized with antialiasing, aspect not kept."""
+        """All pictures as uint8 (N, channels, size, size), the shape not kept, rounded to 8 bits; see `read`."""
+        images = self.read(Preprocessing(size, channels)).images
+        return images if images.dtype == torch.uint8 else (255 * images).round_().to(torch.uint8)
+
+    def read(self, preprocessing: Preprocessing, progress: Progress | None = None) -> PictureBatch:
+        """All pictures as a network is shown them.
+
+        Args:
+            preprocessing: Size, channels, and how they are brought there.
+            progress: Called while pictures are read.
+
+        Returns:
+            Images (N, channels, size, size), as `MetaLearner.adapt` sees them: uint8, or float32 in [0, 1] if any
+            picture has more than 8 bits.
+
+        Raises:
+            PictureError: pictures that cannot be read; all are named and counted.
+        """
+        if not isinstance(self.images, Tensor):
+            return read_batch(self.images, preprocessing, background=self.background, progress=progress)
+        shorter = preprocessing.shorter_side
+        parts = (prepare(part, background=self.background) for part in self.images.split(256))
+        images = torch.cat([fit(reduce(part, shorter), preprocessing) for part in parts])
+        return PictureBatch(images, torch.arange(len(images)))
+
+    def select(self, places: Tensor) -> LabelledImages:
+        """The pictures at some positions (M,), with the names of the classes that occur among them."""
         if isinstance(self.images, Tensor):
-            parts: Iterator[Tensor] = (part for part in self.images.split(256))
+            images: Any = self.images[places]
+        elif isinstance(self.images, LazyPictures):
+            images = self.images.chosen(places.tolist())
         else:
-            parts = (_as_tensor(picture)[None] for picture in self.images)
-        return torch.cat([_resized(part, size, channels) for part in parts])
+            images = [self.images[place] for place in places.tolist()]
+        present, labels = torch.unique(self.labels[places], return_inverse=True)
+        return replace(self, images=images, labels=labels, class_names=[self.class_names[i] for i in present.tolist()])
+
+    def readable(self, progress: Progress | None = None) -> tuple[LabelledImages, list[PictureError]]:
+        """The pictures that can be read, each read once for it, and why the others cannot.
+
+        Raises:
+            DatasetError: none of them can be read.
+        """
+        if isinstance(self.images, Tensor):
+            return self, []
+        batch = read_batch(self.images, Preprocessing(1), progress=progress, keep_going=True)
+        errors = list(batch.errors.values())
+        if errors and not len(batch.places):
+            raise DatasetError(f"none of the {len(self)} pictures of {self.source} can be read: {errors[0]}")
+        return (self.select(batch.places) if errors else self), errors
 
 
 @dataclass
@@ -72,23 +117,8 @@ class FolderImages:
     """Pictures of a folder: their paths, the pictures, and the names of their class folders where each lies in one."""
 
     paths: list[Path]
-    images: Sequence[Image.Image]
+    images: LazyPictures
     labels: list[str] | None
-
-
-class _LazyPictures(Sequence[Image.Image]):
-    """Pictures that are decoded when asked for, so that a data set is held in its encoded form."""
-
-    def __init__(self, encoded: Sequence[Any], source: str) -> None:
-        self._encoded, self._source = encoded, source
-
-    def __len__(self) -> int:
-        return len(self._encoded)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return _LazyPictures([self._encoded[i] for i in range(*index.indices(len(self)))], self._source)
-        return _decode(self._encoded[index], f"{self._source}, picture {index}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +189,9 @@ def load_labelled_images(
             encoded, values = data[image_column], list(data[label_column])
     where = f"{text}, split {chosen}, column {label_column}"
     names, labels = _index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
-    return LabelledImages(_LazyPictures(encoded, text), labels, names, source=text, split=chosen)
+    calls = [f"{text}, picture {index}" for index in range(len(labels))]
+    pictures = LazyPictures(encoded, calls, _number_type(features[image_column]))
+    return LabelledImages(pictures, labels, names, source=text, split=chosen)
 
 
 def load_folder_images(folder: str | Path) -> FolderImages:
@@ -180,9 +212,7 @@ def load_folder_images(folder: str | Path) -> FolderImages:
     if note := found.notes(str(folder), need_classes=False):
         logger.warning("%s", note)
     paths, labels = [file.path for file in found.files], [file.label for file in found.files]
-    return FolderImages(
-        paths, _LazyPictures([str(path) for path in paths], str(folder)), labels if all(labels) else None
-    )
+    return FolderImages(paths, _files(paths), labels if all(labels) else None)
 
 
 def _images_of_folder(
@@ -204,7 +234,13 @@ def _images_of_folder(
     names = sorted({file.label for file in files})
     positions = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([positions[file.label] for file in files])
-    return LabelledImages(_LazyPictures([str(file.path) for file in files], source), labels, names, source, chosen)
+    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen)
+
+
+def _files(paths: Sequence[Path]) -> LazyPictures:
+    """Pictures of files, which errors call by their paths."""
+    names = [str(path) for path in paths]
+    return LazyPictures(names, names)
 
 
 def _choose_split(
@@ -307,38 +343,9 @@ def _index_classes(
     return names, torch.tensor([positions[value] for value in values])
 
 
-def _decode(value: Any, where: str) -> Image.Image:
-    """A PIL picture from what a column may hold: encoded bytes, a path, an array, or a picture."""
-    if isinstance(value, Image.Image):
-        return value
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    try:
-        if isinstance(value, (bytes, str, Path)):
-            picture = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-        if isinstance(value, (list, np.ndarray)):
-            return Image.fromarray(np.asarray(value, dtype=np.uint8))
-    except (OSError, UnidentifiedImageError, ValueError, TypeError) as error:
-        raise DatasetError(f"{where} cannot be decoded: {error}", action="mend or remove that picture") from None
-    raise DatasetError(
-        f"{where} is a {type(value).__name__}",
-        allowed="encoded bytes, a path, or an array height x width (x 3)",
-        action="--image-column NAME",
-    )
-
-
-def _as_tensor(picture: Image.Image | Tensor) -> Tensor:
-    """A picture as a uint8 tensor (C, H, W)."""
-    return picture if isinstance(picture, Tensor) else picture_to_tensor(picture)
-
-
-def _resized(images: Tensor, size: int, channels: int) -> Tensor:
-    """Resize uint8 pictures (B, C, H, W) and match their channels; pictures of that size are left as they are."""
-    if images.dtype != torch.uint8:
-        raise DatasetError(f"pictures of type {images.dtype}", allowed="uint8")
-    if images.shape[1:] == (channels, size, size):
-        return images
-    resized = resize(match_channels(images.float(), channels), size)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
+def _number_type(feature: Any) -> str | None:
+    """Type of the numbers of a column of arrays or nested lists, as numpy names it; None for other columns."""
+    while getattr(feature, "feature", None) is not None or isinstance(feature, list):
+        feature = feature[0] if isinstance(feature, list) else feature.feature
+    kind = str(getattr(feature, "dtype", "")).replace("halffloat", "float16").replace("double", "float64")
+    return kind if kind.startswith(("uint", "int", "float", "bool")) else None

@@ -18,14 +18,8 @@ from typing import Any, TypeVar
 import yaml
 
 from hf_free.errors import DatasetError
-from hf_free.picture_folder import (
-    PICTURE_SUFFIXES,
-    SPLIT_WORDS,
-    PictureFolder,
-    is_leftover,
-    read_picture_folder,
-    visible_files,
-)
+from hf_free.learner.decoding import is_picture_file
+from hf_free.picture_folder import SPLIT_WORDS, PictureFolder, is_leftover, read_picture_folder, visible_files
 from hf_free.yaml_reading import as_texts, read_written
 
 logger = logging.getLogger(__name__)
@@ -111,7 +105,7 @@ def _open_folder(path: Path, source: str, scratch: str, *, by_column: bool) -> P
     files = visible_files(path) if path.is_dir() else []
     tables = [file for file in files if file.suffix.lower() == ".parquet" and file.name not in _METADATA]
     metadata = [file for file in files if file.name in _METADATA]
-    loose = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+    loose = [file for file in files if is_picture_file(file)]
     if not files:
         raise DatasetError(f"{path} holds no data", allowed="Parquet files, or pictures in a folder per class")
     pictures = read_picture_folder(path)
@@ -272,7 +266,7 @@ def _is_picture_folder(files: Sequence[str]) -> bool:
     names = [PurePosixPath(file) for file in files if not any(map(is_leftover, PurePosixPath(file).parts))]
     if any(path.suffix.lower() in _TABLES or path.name in _METADATA for path in names):
         return False
-    return len({path.parent for path in names if path.suffix.lower() in PICTURE_SUFFIXES and len(path.parts) > 1}) > 1
+    return len({path.parent for path in names if is_picture_file(path) and len(path.parts) > 1}) > 1
 
 
 def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> list[str]:

@@ -218,7 +218,7 @@ def evaluate(
     report = _report_on(data, seed)
     report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
     used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
-    images = ImageSizes(data, used)
+    images = ImageSizes(data, used, progress)
     scorer = _Scorer({k_shot: batch.among(used) for k_shot, batch in drawn.items()}, _head(learner), report)
 
     _add_learner(scorer, learner, images, transductive, progress)
@@ -236,6 +236,8 @@ def evaluate(
         else:
             for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
                 scorer.add(embedding)
+    if images.more_frames:
+        report.warnings.append(f"{images.more_frames} files hold several frames: only the first of each is seen")
     return report
 
 
@@ -296,7 +298,7 @@ def _add_per_episode(
     learner.batchnorm = batchnorm
     learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
-    pictures = images.at(learner.config.image_size, learner.config.channels)
+    pictures = images.at(learner.preprocessing)
     for k_shot, batch in scorer.episodes.items():
         start = time.perf_counter()
         accuracies: list[Tensor] = []

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 
-from hf_free.baselines import Embedding, ImageSizes, Progress
+from hf_free.baselines import Embedding, ImageSizes, teacher_preprocessing
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.learner.heads import normalize_features
+from hf_free.learner.images import Progress, to_float
 from hf_free.learner.network import check_timm_start
+from hf_free.teachers.config_check import center_crop
 from hf_free.teachers.teacher import Teacher, TeacherRecord, normalization_census, weight_bytes
 
 if TYPE_CHECKING:
@@ -85,15 +87,19 @@ class OffTheShelf:
         """Its features of all pictures, of length 1."""
         start = time.perf_counter()
         record = self.network.record
-        channels, height, width = record.input_size
+        shown = teacher_preprocessing(record)
         parts = []
         with torch.no_grad():
-            for part in images.batches(max(height, width), channels, BATCH):
-                features = self.network.features(part.to(self.network.device).float() / 255)
+            for part in images.batches(shown, BATCH):
+                features = self.network.features(to_float(part.to(self.network.device)))
                 parts.append(normalize_features(features.float()))
                 if progress is not None:
                     progress(f"features of {self.name}", sum(map(len, parts)), len(images))
-        note = f"{record.repo_id} at commit {str(record.commit)[:8]}, pictures of {height}x{width}"
+        _, height, width = record.input_size
+        view = "whole pictures" if shown.crop is None else f"the centre {100 * shown.crop:.4g} % of pictures"
+        note = (
+            f"{record.repo_id} at commit {str(record.commit)[:8]}, {view} at {height}x{width}, {shown.interpolation}"
+        )
         return Embedding(self.method, [torch.cat(parts)], time.perf_counter() - start, note)
 
 
@@ -171,6 +177,7 @@ def _record(name: str, cfg: Any, network: Any, files: Snapshot) -> TeacherRecord
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
         interpolation=str(cfg.interpolation),
+        crop=center_crop(cfg.crop_mode, cfg.crop_pct),
         num_classes=int(cfg.num_classes),
         label_names=None,
         num_features=int(getattr(network, "head_hidden_size", 0) or network.num_features),

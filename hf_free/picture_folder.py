@@ -21,8 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from hf_free.errors import DatasetError
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+from hf_free.learner.decoding import is_picture_file
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -36,7 +35,7 @@ _LEFTOVERS = frozenset(
 )
 _LISTED = 5  # names in a message
 
-OTHER_PICTURES = frozenset({".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"})
+OTHER_PICTURES = frozenset({".jxl", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"})
 """Endings of pictures that Python's own table may not know."""
 
 
@@ -194,7 +193,7 @@ class _Walk:
 
     def pictures_in(self, folder: Path) -> list[Path]:
         """The picture files directly in a folder."""
-        return [path for path in self._look(folder)[1] if path.suffix.lower() in PICTURE_SUFFIXES]
+        return [path for path in self._look(folder)[1] if is_picture_file(path)]
 
     def pictures_below(self, folder: Path) -> Iterator[Path]:
         """The picture files in a folder and all folders below it."""
@@ -228,7 +227,7 @@ class _Walk:
             is_file = entry.is_file()
         except OSError:  # a link to itself
             is_file = False
-        if suffix in PICTURE_SUFFIXES:
+        if is_picture_file(entry.name):
             if not is_file and not _is_folder(entry):
                 self._broken.append(entry.name)
         elif is_file and _may_be_picture(suffix):

@@ -190,10 +190,13 @@ class TestAdapt:
             (pictures(), torch.tensor(3), "6 support pictures and 1 labels"),
             (pictures().float(), LABELS, r"values from 0 to 255[\s\S]*divide by 255"),
             (pictures().permute(0, 2, 3, 1), LABELS, "16 channels"),
-            (torch.rand(6, SIZE), LABELS, r"a tensor of shape \(6, 16\)"),
-            (["cat.png"] * 6, LABELS, r"of type str[\s\S]*PIL.Image.open"),
+            (torch.rand(6, SIZE), LABELS, "1 support pictures and 6 labels"),
+            (torch.rand(1, 6, 3, SIZE, SIZE), LABELS, r"a tensor of shape \(1, 6, 3, 16, 16\)"),
+            (["cat.png"] * 6, LABELS, r"6 of 6 pictures[\s\S]*cat.png cannot be decoded: there is no such file"),
+            ([3, 1, 4, 1, 5, 9], LABELS, r"is of type int[\s\S]*a flat list of numbers is no picture"),
             (torch.full((6, 3, SIZE, SIZE), float("nan")), LABELS, "values from nan"),
-            (pictures().long(), LABELS, "type torch.int64"),
+            (pictures().long() * 257, LABELS, r"type torch.int64[\s\S]*make them uint16"),
+            (pictures() / 127.5 - 1, LABELS, r"values from -1 to 1[\s\S]*\(x \+ 1\) / 2"),
         ],
     )
     def test_what_cannot_be_learned_is_refused(self, support, labels, message):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_free.learner import LearnerError
+from hf_free.learner.decoding import WHITE, Color
 from hf_free.learner.full_precision import without_autocast
 from hf_free.learner.heads import LinearClassifier, fit_nearest_mean, scores
 from hf_free.learner.images import Images
@@ -278,10 +279,20 @@ class AdaptedClassifier:
         weight: (N, D) of the linear layer on the learner's normalised features.
         bias: (N,) of it.
         classes: The N labels, as given to `adapt`.
+        background: What transparent pictures are laid on, as given to `adapt`.
     """
 
-    def __init__(self, learner: MetaLearner, weight: Tensor, bias: Tensor, classes: Sequence[Label]) -> None:
+    def __init__(
+        self,
+        learner: MetaLearner,
+        weight: Tensor,
+        bias: Tensor,
+        classes: Sequence[Label],
+        *,
+        background: Color = WHITE,
+    ) -> None:
         self.learner, self.weight, self.bias, self.classes = learner, weight, bias, list(classes)
+        self.background = background
 
     def predict_proba(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Probability of each class: pictures of any kind (see `MetaLearner.adapt`) -> (B, N) on the CPU.
@@ -290,7 +301,7 @@ class AdaptedClassifier:
             images: The pictures.
             batch_size: Pictures a pass; a learner with transductive BatchNorm sees all at once instead.
         """
-        embeddings = self.learner.embed(images, batch_size=batch_size)
+        embeddings = self.learner.embed(images, batch_size=batch_size, background=self.background)
         classifier = LinearClassifier(self.weight[None], self.bias[None])
         return scores(classifier, embeddings[None])[0].softmax(-1).cpu()
 
@@ -311,7 +322,12 @@ class AdaptedClassifier:
             tensors = plain_tensors({"weight": self.weight, "bias": self.bias})
             save_file(tensors, fresh / CLASSIFIER_WEIGHTS)
             named[CLASSIFIER_WEIGHTS] = fingerprint(fresh / CLASSIFIER_WEIGHTS)
-            content = {"format_version": CLASSIFIER_FORMAT, "classes": self.classes, FINGERPRINTS: named}
+            content = {
+                "format_version": CLASSIFIER_FORMAT,
+                "classes": self.classes,
+                "background": list(self.background),
+                FINGERPRINTS: named,
+            }
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (fresh / CLASSIFIER_CONFIG).write_text(text, encoding="utf-8")
         return folder
@@ -333,6 +349,7 @@ class AdaptedClassifier:
             )
         content = read_json(folder / CLASSIFIER_CONFIG, source)
         classes, named = _checked_classifier(content, source)
+        background = _checked_background(content, source)
         path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
         header = read_tensor_header(path, source)
         learner = MetaLearner.from_folder(folder, source, weights=None if named is None else learners_part(named))
@@ -343,7 +360,7 @@ class AdaptedClassifier:
         tensors = read_tensors(path, source)
         learner = learner.to(device)
         weight, bias = (tensors[name].to(device, torch.float32) for name in ("weight", "bias"))
-        return cls(learner, weight, bias, classes)
+        return cls(learner, weight, bias, classes, background=background)
 
 
 def _checked_classifier(content: dict[str, Any], source: str) -> tuple[list[Label], dict[str, str] | None]:
@@ -366,3 +383,15 @@ def _checked_classifier(content: dict[str, Any], source: str) -> tuple[list[Labe
         return known, fingerprints_of(content, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))
     except ValueError as error:
         raise LearnerError(f"{source}: {CLASSIFIER_CONFIG}: {error}", action="save the classifier again") from None
+
+
+def _checked_background(content: dict[str, Any], source: str) -> Color:
+    """The background that a classifier.json names; files of older versions name none, and mean white."""
+    color = content.get("background", list(WHITE))
+    if isinstance(color, list) and len(color) == 3 and all(type(part) is int and 0 <= part <= 255 for part in color):
+        return color[0], color[1], color[2]
+    raise LearnerError(
+        f"{source}: background of {CLASSIFIER_CONFIG} is {color!r:.80}",
+        allowed="a list of three whole numbers from 0 to 255",
+        action="save the classifier again",
+    )

@@ -29,9 +29,10 @@ from hf_free.learner.adapted import (
     with_support_statistics,
 )
 from hf_free.learner.damping import Damping
+from hf_free.learner.decoding import WHITE, Color, parse_color
 from hf_free.learner.embedding import joint_embedding
 from hf_free.learner.heads import fit_weighted, get_head, normalize_features
-from hf_free.learner.images import VIEWS, Images, as_batch, match_channels, resize
+from hf_free.learner.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
 from hf_free.learner.network import build_backbone, check_takes_pictures, pretrained_timm
 from hf_free.learner.one_step import replaced_in_one_step
 from hf_free.learner.relevance import Relevance
@@ -185,6 +186,11 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """The device of the weights."""
         return self.mean.device
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are brought to the learner's size: whole, their shape not kept, bilinear."""
+        return Preprocessing(self.config.image_size, self.config.channels)
+
     def features(self, images: Tensor) -> Tensor:
         """Embed pictures; differentiable, in whatever mode (train or eval) the learner is.
 
@@ -194,7 +200,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         Returns:
             (B, D), not normalised, averaged over the views.
         """
-        images = self._sized(images)
+        images = self._at_own_size(images)
         stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
         features = self.backbone((stacked - self.mean) / self.std)
         features = features.unflatten(0, (len(self.views), len(images))).float().mean(0)
@@ -211,35 +217,36 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         Args:
             images: (B, C, H, W) in [0, 1], any size.
         """
-        images = self._sized(images)
+        images = self._at_own_size(images)
         features = self.backbone((images - self.mean) / self.std)
         return features if self.projection is None else self.projection(features)
 
     forward = features
 
-    def _sized(self, images: Tensor) -> Tensor:
-        """Pictures of the learner's channels and size, in the type it computes in."""
-        if images.is_floating_point():
-            images = images.to(self.mean.dtype)
-        return resize(match_channels(images, self.config.channels), self.config.image_size)
+    def _at_own_size(self, images: Tensor) -> Tensor:
+        """Pictures of any size, 1 or 3 channels and floats of any width, as the backbone takes them.
+
+        They are resized in 32 bits: `interpolate` has no antialiasing in fewer.
+        """
+        images = resize(match_channels(images.float(), self.config.channels), self.config.image_size)
+        return images.to(self.mean.dtype)
 
     def prepare_features(self, features: Tensor) -> Tensor:
         """Normalise features (..., D) to length 1 and subtract the centre, as every head expects them."""
         features = normalize_features(features)
         return features if self.center is None else features - self.center
 
-    def embed(self, images: Images, *, batch_size: int = 256) -> Tensor:
-        """Embed pictures of any kind for a head: eval mode, no gradients, in batches -> (B, D) on its device.
+    def embed(self, images: Images, *, batch_size: int = 256, background: Color | str = WHITE) -> Tensor:
+        """Embed pictures of any kind (see `adapt`) for a head: eval mode, no gradients -> (B, D) on its device.
 
-        Of large pictures a batch is smaller, see `hf_free.memory_budget.pictures_at_once`.
-
-        With `batchnorm="transductive"` all pictures are normalised together, in one pass.
+        With `batchnorm="transductive"` all pictures are normalised together, in one pass; else in batches, smaller ones
+        of large pictures (`hf_free.memory_budget.pictures_at_once`).
 
         Raises:
             LearnerError: no picture, something that is none, or one picture for a transductive learner.
         """
         transductive = self.batchnorm == "transductive"
-        batch = as_batch(images, size=self.config.image_size, channels=self.config.channels)
+        batch = as_batch(images, self.preprocessing, background=background)
         if transductive and len(batch) < 2 and batchnorm_layers(self.backbone):
             raise LearnerError(
                 "one picture for a transductive learner, which normalises pictures by what they have in common",
@@ -250,21 +257,29 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             parts = batch.split(len(batch) if transductive else min(batch_size, pictures_at_once(batch.shape[-1])))
             return torch.cat([self.prepare_features(self.features(part.to(self.device))) for part in parts])
 
-    def adapt(self, support_images: Images, support_labels: Any) -> AdaptedClassifier:
+    def adapt(
+        self, support_images: Images, support_labels: Any, *, background: Color | str = WHITE
+    ) -> AdaptedClassifier:
         """Learn new classes from a few labelled pictures.
 
         Within a caller's autocast block only the embedding of pictures takes part in it: heads, BatchNorm statistics
         and the steps of `maml` are computed in fp32, as they are outside.
 
         Args:
-            support_images: A list of PIL pictures or tensors (C, H, W) of any sizes, or one tensor (B, C, H, W);
-                uint8, or float in [0, 1].
+            support_images: A list of paths, PIL pictures, arrays or tensors (C, H, W) of any sizes, or one batch:
+                a tensor (B, C, H, W), or an array with its channels first or last. Numbers are uint8, uint16, or
+                floats in [0, 1]. All are read as `hf-free predict` reads files: turned as EXIF says, transparency
+                laid on `background`, the first of several frames.
             support_labels: One str or int label a picture, any values, any number of pictures a class.
+            background: What transparent pictures are laid on, of the pictures to predict too: a colour's name,
+                `#rrggbb` or three numbers.
 
         Raises:
-            LearnerError: lengths that differ, no pictures, fewer than two classes.
+            LearnerError: lengths that differ, no pictures, fewer than two classes; `PictureError` where something is
+                no picture or cannot be read.
         """
-        images = as_batch(support_images, size=self.config.image_size, channels=self.config.channels).to(self.device)
+        ground = parse_color(background)
+        images = as_batch(support_images, self.preprocessing, background=ground).to(self.device)
         classes, labels = index_labels(support_labels, len(images))
         labels = labels.to(self.device)
         learner = self
@@ -277,7 +292,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             factors = None if learner.relevance is None else learner.relevance(support)
             head = get_head(self.config.head)
             classifier = fit_weighted(head, support, labels[None], len(classes), factors, self.damping)
-        return AdaptedClassifier(learner, classifier.weight[0], classifier.bias[0], classes)
+        return AdaptedClassifier(learner, classifier.weight[0], classifier.bias[0], classes, background=ground)
 
     def hf_free_block(self) -> dict[str, Any]:
         """The `hf_free` block of config.json: the record and what rebuilds this learner."""

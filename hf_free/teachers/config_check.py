@@ -19,6 +19,8 @@ _MAX_CLASSES = 1_000_000
 _SIDES = range(4, 2049)
 _FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random")
 _ADDRESSES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
+DEFAULT_CROP_PCT = 0.875
+"""What timm takes where a configuration says nothing (`timm.data.constants`)."""
 _CODE = ("auto_map", "custom_load", "custom_pipelines")
 _MAX_LABEL_LENGTH = 200
 
@@ -35,6 +37,7 @@ class TeacherSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
+    crop: float | None
     label_names: tuple[str, ...] | None
     label_descriptions: tuple[str, ...] | None
     notes: tuple[str, ...]
@@ -102,10 +105,18 @@ def check_config(config: Any, name: str) -> TeacherSpec:
         mean=mean,
         std=std,
         interpolation=interpolation,
+        crop=center_crop(cfg.get("crop_mode"), cfg.get("crop_pct")),
         label_names=names,
         label_descriptions=descriptions,
         notes=tuple(notes),
     )
+
+
+def center_crop(mode: Any, share: Any) -> float | None:
+    """timm's `crop_pct` where its `crop_mode` is to crop the centre; None where the whole picture is shown."""
+    if mode not in (None, "center"):
+        return None
+    return float(share) if isinstance(share, (int, float)) and 0.1 <= share <= 1 else DEFAULT_CROP_PCT
 
 
 def _architecture(config: Mapping[str, Any], name: str) -> str:

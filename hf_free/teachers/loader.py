@@ -384,6 +384,7 @@ def _record(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str)
         label_descriptions=spec.label_descriptions,
         weight_bytes=weight_bytes(network),
         weight_dtype=weight_dtype,
+        crop=spec.crop,
         notes=spec.notes,
     )
 

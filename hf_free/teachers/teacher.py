@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hf_free.errors import TeacherError
+from hf_free.resizing import resize
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601, as Pillow's `convert("L")`."""
-
-_RESIZE_MODE = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest", "lanczos": "bicubic"}
-"""Differentiable stand-ins for Pillow's filters; any other name falls back to bilinear."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,8 @@ class TeacherRecord:
     """Type of the weights in the file and in memory."""
     fp32_only: bool = False
     """Whether it is computed in fp32 in a run in bf16, because its answers were others in bf16 when it was loaded."""
+    crop: float | None = None
+    """Share of a photo's shorter side that the teacher was measured on, timm's `crop_pct`; None: all of both sides."""
     notes: tuple[str, ...] = ()
     """What was ignored or is worth knowing, a sentence each."""
 
@@ -176,8 +175,7 @@ class Teacher(nn.Module):
         channels, height, width = self.record.input_size
         if channels == 1 and images.shape[1] == 3:
             images = (images * self.luminance).sum(1, keepdim=True)
-        if images.shape[-2:] != (height, width):
-            images = _resize(images, (height, width), self.record.interpolation)
+        images = resize(images, (height, width), self.record.interpolation)
         if channels == 3 and images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         return (images - self.mean) / self.std
@@ -304,12 +302,3 @@ def weight_bytes(network: nn.Module) -> int:
 def _state(network: nn.Module) -> list[tuple[str, Tensor]]:
     """All parameters and buffers, those left out of `state_dict` included."""
     return [*network.named_parameters(), *network.named_buffers()]
-
-
-def _resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    mode = _RESIZE_MODE.get(interpolation, "bilinear")
-    if mode == "nearest":
-        return F.interpolate(images, size, mode="nearest-exact")
-    resized = F.interpolate(images, size, mode=mode, align_corners=False, antialias=True)
-    # Bicubic overshoots; pictures from files are clipped to their range too.
-    return resized.clamp(0, 1) if mode == "bicubic" else resized
