@@ -239,8 +239,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
     def embed(self, images: Images, *, batch_size: int = 256, background: Color | str = WHITE) -> Tensor:
         """Embed pictures of any kind (see `adapt`) for a head: eval mode, no gradients -> (B, D) on its device.
 
-        With `batchnorm="transductive"` all pictures are normalised together, in one pass; else in batches, smaller ones
-        of large pictures (`hf_free.memory_budget.pictures_at_once`).
+        With `batchnorm="transductive"` all pictures are normalised together, in one pass; else in batches,
+        smaller ones of large pictures (`hf_free.memory_budget.pictures_at_once`).
 
         Raises:
             LearnerError: no picture, something that is none, or one picture for a transductive learner.
