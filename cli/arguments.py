@@ -148,13 +148,13 @@ def _refuse_stray_words(verb: str, positionals: Sequence[str], grammar: Grammar)
 def expand_list_files(values: Iterable[str]) -> list[str]:
     """Replace each `@list.txt` and each existing `list.yaml` by the teachers in that file.
 
-    A text file has one id a line, blank lines and # comments left out; for YAML see `hf_free.hub.teacher_list`.
+    A text file has one id a line, blank lines and # comments left out; for YAML see `hf_free.teachers.listing`.
 
     Raises:
         UsageError: a list file that cannot be read or that names nothing.
         TeacherReferenceError: an entry of a YAML list that names no teacher.
     """
-    from hf_free.hub.teacher_list import is_teacher_list, resolve_without_hub
+    from hf_free.teachers.listing import is_teacher_list, resolve_without_hub
 
     expanded: list[str] = []
     for value in values:

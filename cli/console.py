@@ -43,7 +43,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr, or lines; the yielded function takes what, how many done, how many in all."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from hf_free.progress import BarOrLines
+    from hf_free.runtime.progress import BarOrLines
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -79,3 +79,7 @@ def warn(message: str) -> None:
 def show_error(error: HfFreeError) -> None:
     """An error a user caused: what was given, what is allowed, what to do."""
     progress_console().print(Text.assemble(("Error: ", "bold red"), plain(error)), soft_wrap=True)
+
+
+class Interrupted(Exception):
+    """A run that was stopped by the user; the message says how to go on."""

@@ -13,12 +13,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from hf_free import __version__
-from hf_free.cli import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
-from hf_free.cli.console import output_console, plain, progress_console, show_error
-from hf_free.cli.output import Interrupted
+from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
+from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
 from hf_free.errors import HfFreeError
+from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
 _INTEGER_LISTS = frozenset({"--k-shot"})

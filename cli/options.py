@@ -129,6 +129,6 @@ def torch_device(text: str | None) -> str:
     Raises:
         ConfigError: a device that is not on this machine.
     """
-    from hf_free.device import choose_device
+    from hf_free.runtime.device import choose_device
 
     return str(choose_device(text or "auto"))

@@ -12,32 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hf_free.cli.console import say
-from hf_free.errors import HubError, RunError
-
-
-def learner_folder(folder: Path) -> Path:
-    """The learner inside `folder`: the folder itself or, for a run, its `learner/`.
-
-    Raises:
-        RunError: neither is a saved learner.
-    """
-    from hf_free.run_folder import learner_of_run
-
-    candidate = learner_of_run(folder)
-    if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
-        return candidate
-    raise RunError(
-        f"{folder} holds no learner" if folder.is_dir() else f"there is no folder {folder}",
-        allowed="a run of hf-free train, or a folder with config.json and model.safetensors",
-        action="give the folder that hf-free train printed",
-    )
-
-
-def learner_location(text: str) -> str:
-    """A learner as given on the command line: a run's folder becomes its `learner/`, anything else stays."""
-    from hf_free.run_folder import learner_of_run
-
-    return str(learner_of_run(Path(text))) if Path(text).is_dir() else text
+from hf_free.errors import HubError
 
 
 @contextmanager
@@ -46,8 +21,8 @@ def addressed_copy(folder: Path, repo_id: str) -> Iterator[Path]:
 
     A card that is there keeps its text, edits by hand included; only its placeholder is filled in.
     """
-    from hf_free.card import PLACEHOLDER, write_card
     from hf_free.learner.one_step import finish_saving
+    from hf_free.publishing.card import PLACEHOLDER, write_card
 
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "learner"
@@ -91,7 +66,7 @@ def push_or_say_how(
     Raises:
         HubError: the upload failed; the message says that the learner is still there, and how to push it.
     """
-    from hf_free.hub.client import push_folder
+    from hf_free.hub.upload import push_folder
 
     say(f"Uploading to {repo_id}")
     published = folder

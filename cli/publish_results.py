@@ -45,7 +45,7 @@ def publish_results(
         _write(Path(location), results)
         say(f"The card of {location} has the results; publish it with: hf-free push {location} ORG/NAME")
         return location
-    from hf_free.hub.client import fetch_snapshot
+    from hf_free.hub.snapshot import fetch_snapshot
 
     snapshot = fetch_snapshot(
         location,
@@ -73,9 +73,9 @@ def publish_results(
 
 def _write(folder: Path, results: dict[str, Any]) -> None:
     """Put the results into the `hf_free` block of a folder's config.json and write the card anew from it."""
-    from hf_free.card import write_card
-    from hf_free.files import write_text
-    from hf_free.reports import with_results
+    from hf_free.publishing.card import write_card
+    from hf_free.publishing.results import with_results
+    from hf_free.runtime.files import write_text
 
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))

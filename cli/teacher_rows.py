@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hf_free.backbones.custom import import_networks
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import say
 from hf_free.errors import HfFreeError, TeacherReferenceError
-from hf_free.hub.teacher_list import Resolver, resolve_without_hub
-from hf_free.own_networks import import_networks
+from hf_free.teachers.listing import Resolver, resolve_without_hub
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hf_free.hub.reference import TeacherReference
+    from hf_free.teachers.reference import TeacherReference
     from hf_free.teachers.teacher import Teacher
 
 

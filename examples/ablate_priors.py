@@ -25,12 +25,12 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from hf_free.config import FiveConfig
-from hf_free.device import Precision
+from hf_free.config.sections import FiveConfig
+from hf_free.inversion.batchnorm_statistics import collected_distances
 from hf_free.inversion.five import Five
 from hf_free.inversion.losses import pairwise_distance
-from hf_free.inversion.statistics import collected_distances
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 
@@ -144,8 +144,8 @@ def recover(
 
 def real_tasks(subjects: Sequence[Teacher], options: argparse.Namespace) -> list[RecoveredTask]:
     """Real pictures of each teacher's classes in the place of recovered ones."""
-    from hf_free.data import load_labelled_images
-    from hf_free.learner.images import Preprocessing, as_batch
+    from hf_free.data.images import Preprocessing, as_batch
+    from hf_free.evaluation.datasets import load_labelled_images
 
     data = load_labelled_images(options.data, split="train")
     tasks = []

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from hf_free import FreeConfig, MetaLearner
-from hf_free.config import merge, parse_assignments
+from hf_free.config.reading import merge
+from hf_free.config.tree import parse_assignments
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from bell_runs import Episodes, Store, curve, locked, made_with, measure, measur
 from bell_tables import SHOTS, Line, Table, goal, lines_of, mean_over_seeds, plot_curves
 
 from hf_free import FreeConfig, MetaLearner
-from hf_free.episodes import sample_episodes, score_episodes
+from hf_free.config.recipes import RELEASED_DEFECTS
+from hf_free.data.episodes import sample_episodes
 from hf_free.errors import HfFreeError
 from hf_free.learner.heads import HEADS
-from hf_free.recipes import RELEASED_DEFECTS
+from hf_free.learner.scoring import score_episodes
 
 CONCATENATIONS = (5, 10, 20)
 """Numbers of teachers whose concatenated features are measured beside those of all."""

@@ -22,12 +22,12 @@ from filelock import FileLock
 from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
-from hf_free.data import LabelledImages, load_labelled_images
-from hf_free.device import choose_device
 from hf_free.errors import RunError
-from hf_free.evaluation import Baselines, evaluate
-from hf_free.run_folder import RunFolder
+from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.evaluate import Baselines, evaluate
+from hf_free.runtime.device import choose_device
 from hf_free.teachers.pool import TeacherPool
+from hf_free.training.folder import RunFolder
 
 SNAPSHOTS = 10
 """Learners kept on the way of a run, at equal distances of time, for the plot of minutes against accuracy."""
@@ -108,7 +108,7 @@ def measure(
     concatenations: Sequence[int] = (),
     transductive: bool = False,
 ) -> list[dict[str, Any]]:
-    """Rows of `hf_free.evaluation.evaluate` as plain dictionaries, 1 and 5 shots."""
+    """Rows of `hf_free.evaluation.evaluate.evaluate` as plain dictionaries, 1 and 5 shots."""
     report = evaluate(
         learner,
         pictures(where.data, where.split),

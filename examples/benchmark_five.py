@@ -25,28 +25,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from benchmark import loss_curves
 from benchmark_five_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarise
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hf_free import MetaLearner, measuring
-from hf_free.config import BellConfig, FreeConfig, LearnerConfig, parse_assignments
-from hf_free.data import LabelledImages, load_labelled_images
-from hf_free.device import Precision, choose_device
-from hf_free.digits import CANVAS, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
+from hf_free import MetaLearner
+from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.config.tree import FreeConfig, parse_assignments
+from hf_free.data.procedural.mixture import draw
+from hf_free.demo.digits import CANVAS, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
+from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.errors import HfFreeError
-from hf_free.evaluation import evaluate
-from hf_free.flops import count
-from hf_free.inversion import rivals
-from hf_free.inversion.drawing import draw
+from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.flops import count
+from hf_free.inversion import per_teacher_generator, pixels
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
-from hf_free.learner.bell import Distiller
-from hf_free.learner.distill import AnswerSheet
-from hf_free.memory import TaskMemory
-from hf_free.run_folder import RunFolder
-from hf_free.teacher_training import ClassifierRecipe, train_classifier
+from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.distill import Distiller
+from hf_free.runtime import measuring
+from hf_free.runtime.device import Precision, choose_device
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.training.folder import RunFolder
 
 ZOO, DATA = Path("../shared/zoo/cifar_fs_conv4"), "../shared/data/cifar_fs"
 DIGITS = "digits"
@@ -76,8 +79,8 @@ class Plan:
     """Teachers on which the loss curves are measured; nothing is trained on them."""
     meta_steps: int = 60
     """Outer steps of meta-training."""
-    fresh_steps: int = rivals.FRESH_STEPS
-    pixel_steps: int = rivals.PIXEL_STEPS
+    fresh_steps: int = per_teacher_generator.FRESH_STEPS
+    pixel_steps: int = pixels.PIXEL_STEPS
     curve_steps: int = 200
     """Steps of the fresh generator's loss curve."""
     updates: int = 300
@@ -281,7 +284,7 @@ class Benchmark:
 
         def work() -> None:
             for _ in range(steps):
-                rivals.joint_step(five, self.draw_teachers(self.five_config.teachers_per_step))
+                loss_curves.joint_step(five, self.draw_teachers(self.five_config.teachers_per_step))
 
         seconds = measuring.seconds_of(work, self.device)
         self.save("joint", five.generator.state_dict())
@@ -307,14 +310,16 @@ class Benchmark:
         plan = self.plan
         five, scratch = self.new_five(Five, weights="meta"), self.new_five(Five)
         recover = {
-            "five": lambda teacher, i: rivals.five_task(five, teacher, i),
-            "fresh": lambda teacher, i: rivals.fresh_generator_task(scratch, teacher, i, steps=plan.fresh_steps),
-            "pixels": lambda teacher, i: rivals.pixel_task(scratch, teacher, i, steps=plan.pixel_steps),
+            "five": lambda teacher, i: loss_curves.five_task(five, teacher, i),
+            "fresh": lambda teacher, i: per_teacher_generator.fresh_generator_task(
+                scratch, teacher, i, steps=plan.fresh_steps
+            ),
+            "pixels": lambda teacher, i: pixels.pixel_task(scratch, teacher, i, steps=plan.pixel_steps),
         }
         counts = self.counts()
         for one in (five, scratch):  # not part of the time: the first steps load kernels, or compile
             one.adapt(self.pool[0], steps=2)
-        rivals.pixel_task(scratch, self.pool[0], steps=2)
+        pixels.pixel_task(scratch, self.pool[0], steps=2)
         done: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
         for number in range(max(counts.values())):
             for method in METHODS:
@@ -341,7 +346,7 @@ class Benchmark:
     def new_distiller(self, seed: int) -> Distiller:
         """The learner that every method's pictures teach, with the same weights at first for the same seed."""
         torch.manual_seed(seed)
-        sheet = AnswerSheet([record.num_classes for record in self.pool.records], seed=self.seed)
+        sheet = SoftLabels([record.num_classes for record in self.pool.records], seed=self.seed)
         learner = MetaLearner(LearnerConfig(image_size=self.image_size, channels=self.channels))
         learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
         learner.answer_sizes = tuple(sheet.sizes)
@@ -399,10 +404,10 @@ class Benchmark:
         starts = {"meta": min(longest, 10 * k), "joint": min(longest, 10 * k), "fresh": longest}
         curves = {}
         for start, steps in starts.items():
-            five = self.new_five(rivals.WatchedFive, weights=None if start == "fresh" else start)
+            five = self.new_five(loss_curves.WatchedFive, weights=None if start == "fresh" else start)
             if start == "fresh":
                 torch.manual_seed(self.seed * 100_003 + number)
-                rivals.renew(five)
+                per_teacher_generator.renew(five)
             torch.manual_seed(self.seed * 100_003 + number)
             curves[start] = five.loss_curve(self.held_out[number], steps=steps)
         return {"curves": curves}
@@ -410,12 +415,14 @@ class Benchmark:
     def summarise_curves(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """Mean curves; the loss after k steps; how many steps each other start needs to reach it."""
         k = self.five_config.inner_steps
-        means = {start: rivals.mean_curve([p["curves"][start] for p in parts]) for start in ("meta", "joint", "fresh")}
+        means = {
+            start: loss_curves.mean_curve([p["curves"][start] for p in parts]) for start in ("meta", "joint", "fresh")
+        }
         reached = {start: curve[k] for start, curve in means.items()}
         better = {
             start: sum(p["curves"]["meta"][k] < p["curves"][start][k] for p in parts) for start in ("joint", "fresh")
         }
-        match = {start: rivals.steps_to_match(means[start], reached["meta"]) for start in ("joint", "fresh")}
+        match = {start: loss_curves.steps_to_match(means[start], reached["meta"]) for start in ("joint", "fresh")}
         return {"k": k, "mean": means, "after_k": reached, "steps_to_match": match, "meta_is_lower_on": better}
 
     # ---- speed
@@ -442,7 +449,7 @@ class Benchmark:
         """Seconds of an inner step (of 11 steps less one: set-up counts nothing) over those of the bare passes."""
         teacher, more = self.pool[0], 10
         own, bare_own = students or (None, None)
-        bare = rivals.bare_step(five, labels, teacher, bare_own)
+        bare = loss_curves.bare_step(five, labels, teacher, bare_own)
         works = [
             lambda: five.adapt(teacher, 0, own, steps=1),
             lambda: five.adapt(teacher, 0, own, steps=1 + more),

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hf_free.hub.teacher_list import resolve
+from hf_free.teachers.listing import resolve
 
 ENTRY = """- name: teacher{i}
   id: org/teacher{i}

@@ -1,6 +1,7 @@
 """Memory and time of a run as its plan predicts them, against those it takes, over picture sizes and backbones.
 
-Each cell is two processes of its own: `hf_free.planning.plan`, and a run of a few steps whose peak the system keeps.
+Each cell is two processes of its own: `hf_free.training.plan.plan`, and a run of a few steps whose peak the system
+keeps.
 
 python examples/benchmark_memory.py --models zoo/a zoo/b zoo/c zoo/d --output memory.json
 python examples/benchmark_memory.py --models ... --sizes 224 --backbones resnet18 --memory 3GiB
@@ -21,8 +22,9 @@ from statistics import median
 from typing import Any
 
 from hf_free import FreeConfig, train
-from hf_free.config import merge, parse_assignments
-from hf_free.planning import plan
+from hf_free.config.reading import merge
+from hf_free.config.tree import parse_assignments
+from hf_free.training.plan import plan
 
 SIZES = (32, 84, 224)
 BACKBONES = ("conv4_64", "resnet12_small", "resnet18", "mobilenetv3_small_100")

@@ -57,8 +57,8 @@ def make_teachers(folder: Path, count: int, width: int) -> int:
     import timm
     import torch
 
-    import hf_free.backbones  # noqa: F401  (registers conv4_32)
-    from hf_free.teachers.loader import save_teacher
+    import hf_free.backbones.register  # noqa: F401  (registers conv4_32)
+    from hf_free.teachers.saving import save_teacher
     from hf_free.teachers.teacher import weight_bytes
 
     torch.manual_seed(0)

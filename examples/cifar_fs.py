@@ -25,7 +25,7 @@ from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.errors import HfFreeError
-from hf_free.run_folder import RunFolder
+from hf_free.training.folder import RunFolder
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from hf_free.device import Precision
-from hf_free.inversion.dead_leaves import dead_leaves
+from hf_free.data.class_matching import CLASH_SCORE, clash_scores
+from hf_free.data.procedural.dead_leaves import dead_leaves
 from hf_free.inversion.task import to_uint8
-from hf_free.learner.clashes import CLASH, clash_scores
-from hf_free.learner.distill import AnswerSheet
-from hf_free.learner.replay import draw_classes
+from hf_free.metalearning.replay import draw_classes
+from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import SoftLabels
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     pool = TeacherPool(sorted(str(path.parent) for path in wanted.zoo.glob("*/config.json")))
-    sheet = AnswerSheet([record.num_classes for record in pool.records])
+    sheet = SoftLabels([record.num_classes for record in pool.records])
     pictures = dead_leaves(wanted.pictures, 32, generator=torch.Generator().manual_seed(0))
     answers = sheet.ask(pool, to_uint8(pictures), Precision.choose("auto", torch.device("cpu")))
     scores = clash_scores(answers, sheet.sizes)
@@ -44,7 +44,7 @@ def main() -> None:
 
     print(f"{len(names)} classes of {len(pool)} teachers, {len(set(names))} names, {len(pictures)} drawn pictures")
     print("threshold  share of pairs  precision  recall  episodes of 5 with one class under two labels")
-    for threshold in (2.0, 0.25, 0.3, CLASH, 0.4, 0.45, 0.5):
+    for threshold in (2.0, 0.25, 0.3, CLASH_SCORE, 0.4, 0.45, 0.5):
         clash = (scores >= threshold) & others
         right = (clash & same).sum()
         double = 0

@@ -32,11 +32,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_free.data import load_labelled_images
-from hf_free.device import choose_device
+from hf_free.demo.small_teachers import ClassifierRecipe, small_image_args, train_classifier
+from hf_free.demo.teacher_card import teacher_card
 from hf_free.errors import HfFreeError
-from hf_free.teacher_cards import teacher_card
-from hf_free.teacher_training import ClassifierRecipe, in_parallel, small_image_args, train_classifier
+from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.processes import in_parallel
 
 CONV4, RESNETS = "conv4_32", ("resnet10_small", "resnet18_small")
 PRESETS = {"ss": (CONV4,), "sh": (CONV4, *RESNETS), "mh": (CONV4, *RESNETS)}
@@ -243,7 +244,7 @@ def write_index(folder: Path, jobs: list[Job]) -> None:
 
 def push(jobs: list[Job], organization: str, *, token: str | None, private: bool) -> None:
     """Push every teacher; one that is there already, unchanged, makes no new commit."""
-    from hf_free.hub.client import push_folder
+    from hf_free.hub.upload import push_folder
 
     for job in jobs:
         address = push_folder(

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
-from hf_free.digits import drawn_digits
+from hf_free.demo.digits import drawn_digits
 
 SHOTS = 5
 """Examples of each new class."""

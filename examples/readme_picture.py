@@ -11,11 +11,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from hf_free.digits import drawn_digits
+from hf_free.demo.digits import drawn_digits
+from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.inversion.five import invert_teacher
-from hf_free.pictures.figure import INK, MUTED, new_figure, plain_text, save_figure
-from hf_free.teacher_training import ClassifierRecipe, train_classifier
-from hf_free.teachers.loader import build_teacher, record_for
+from hf_free.reporting.style import INK, MUTED, new_figure, plain_text, save_figure
+from hf_free.teachers.saving import build_teacher, record_for
 
 DIGITS, SHOWN, STEPS = (0, 3, 4, 6), 7, 200
 CELL, LEFT, TOP, GAP = 0.42, 0.62, 0.5, 0.4  # inches

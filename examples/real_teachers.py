@@ -28,13 +28,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from hf_free.baselines import teacher_preprocessing
-from hf_free.data import load_labelled_images
+from hf_free.backbones.custom import import_networks
+from hf_free.data.images import to_float
 from hf_free.errors import HfFreeError
-from hf_free.hub.reference import TeacherReference
-from hf_free.learner.images import to_float
-from hf_free.own_networks import import_networks
-from hf_free.teachers.loader import load_teacher, save_teacher
+from hf_free.evaluation.baselines import teacher_preprocessing
+from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.saving import save_teacher
 
 LABELS = {
     "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",

@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_free.data import load_labelled_images
-from hf_free.episodes import mean_and_interval, sample_episodes, score_episodes
-from hf_free.hub.reference import TeacherReference
+from hf_free.data.episodes import sample_episodes
+from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.learner.scoring import mean_and_interval, score_episodes
 from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.teacher import Teacher
 
 CHUNK = 32

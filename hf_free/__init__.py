@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from hf_free.config import FreeConfig
-    from hf_free.learner.meta_learner import AdaptedClassifier, MetaLearner
-    from hf_free.trainer import train
+from hf_free.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["AdaptedClassifier", "FreeConfig", "MetaLearner", "__version__", "train"]
+if TYPE_CHECKING:
+    from hf_free.config.tree import FreeConfig
+    from hf_free.learner.classifier import FewShotClassifier
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.training.trainer import train
+
+__all__ = ["FewShotClassifier", "FreeConfig", "MetaLearner", "__version__", "train"]
 
 _HOMES = {
-    "AdaptedClassifier": "hf_free.learner.meta_learner",
-    "FreeConfig": "hf_free.config",
+    "FewShotClassifier": "hf_free.learner.classifier",
+    "FreeConfig": "hf_free.config.tree",
     "MetaLearner": "hf_free.learner.meta_learner",
-    "train": "hf_free.trainer",
+    "train": "hf_free.training.trainer",
 }
 
 
@@ -31,9 +33,9 @@ def __getattr__(name: str) -> Any:
 
 def _register_backbones() -> None:
     """Make `timm.create_model("conv4_64")` work after `import hf_free`, without importing timm here."""
-    from hf_free import _timm_hook
+    from hf_free.backbones import timm_hook
 
-    _timm_hook.install()
+    timm_hook.install()
 
 
 _register_backbones()

@@ -55,3 +55,7 @@ class DatasetError(HfFreeError):
 
 class RunError(HfFreeError):
     """A training run that cannot start or go on."""
+
+
+class LearnerError(HfFreeError):
+    """A learner's repository that cannot be read, or pictures and labels it cannot adapt to."""

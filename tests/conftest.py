@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hf_free.hub.loopback import LoopbackHub
+from hf_free.hub.loopback.hub import LoopbackHub
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from hf_free.files import write_text
-from hf_free.hub.network import ExpectedFile
+from hf_free.hub.download import ExpectedFile
+from hf_free.runtime.files import write_text
 
 _STALE = 24 * 3600.0  # seconds after which a partial download is nobody's any more
 

@@ -12,8 +12,8 @@ from huggingface_hub.errors import (
 )
 
 from hf_free.errors import HubError, TeacherReferenceError
-from hf_free.hub.network import is_transient
-from hf_free.hub.reference import check_repo_id, check_revision
+from hf_free.hub.names import check_repo_id, check_revision
+from hf_free.hub.session import is_transient
 
 LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
 

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from hf_free.errors import MissingFilesError
-from hf_free.hub.client import Snapshot, fetch_snapshot
-from hf_free.hub.reference import TeacherReference
+from hf_free.hub.snapshot import Snapshot, fetch_snapshot
+from hf_free.teachers.reference import TeacherReference
 
 AT_ONCE = 4
 """Repositories fetched at once; a Hub answers each in a fraction of a second, and one stream seldom fills a line."""

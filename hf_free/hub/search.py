@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from hf_free.errors import HubError
 from hf_free.hub.failures import explain
-from hf_free.hub.network import api_for, patiently, token_to_send
+from hf_free.hub.session import api_for, patiently, token_to_send
 
 _LISTED: list[Any] = ["downloads", "likes", "tags", "private", "gated", "library_name", "siblings", "safetensors"]
 """What one listing request is asked for, of each model."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hf_free.device import Precision
-from hf_free.inversion.drawing import draw
+from hf_free.data.procedural.mixture import draw
+from hf_free.runtime.device import Precision
 from hf_free.teachers.teacher import Teacher
 
 AT_ONCE = 1024

@@ -19,9 +19,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_free.config import INVERSION_TERMS, FiveConfig
-from hf_free.device import Precision, is_out_of_memory
+from hf_free.config.sections import INVERSION_TERMS, FiveConfig
+from hf_free.data.augment import shift_and_flip
 from hf_free.errors import RunError
+from hf_free.inversion.base import InversionTarget, Student
+from hf_free.inversion.batchnorm_statistics import collected_distances
 from hf_free.inversion.canvas import draw_canvases, give_to_classes
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.inversion.gradients import WINDOW, comparable_scales, joint_norm
@@ -30,13 +32,13 @@ from hf_free.inversion.losses import (
     cross_entropy,
     disagreement,
     feature_norm,
-    sameness,
+    similarity_hinge,
     total_variation,
     weighted_sum,
 )
-from hf_free.inversion.statistics import collected_distances
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
-from hf_free.memory_order import keep_memory_order
+from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -44,14 +46,8 @@ logger = logging.getLogger(__name__)
 BETAS = (0.5, 0.999)
 """Adam's betas for generator and latents (FREE, Fast-Datafree)."""
 
-MAX_SHIFT_SHARE = 8
-"""Pictures shift by up to 1/8 of their size: FREE's RandomCrop(32, padding=4)."""
-
 OUT_OF_MEMORY = "its inversion needs more memory than there is"
 """Why a teacher too large for the machine is left out."""
-
-Student = Callable[[Tensor, int], Tensor]
-"""The meta-learner's answer for one teacher: (pictures in [0, 1], teacher index) -> logits (B, n)."""
 
 
 class TaskSize(NamedTuple):
@@ -79,13 +75,6 @@ class TaskSize(NamedTuple):
             return self
         each = min(self.images_per_class, max(2, images // self.classes))
         return TaskSize(each, min(self.classes, max(2, images // each)))
-
-
-class Wanted(NamedTuple):
-    """What one inversion is asked for: latents' labels and the teacher's classes they stand for."""
-
-    labels: Tensor
-    classes: tuple[int, ...]
 
 
 class Five:
@@ -217,7 +206,7 @@ class Five:
         *,
         steps: int | None = None,
         lender: Teacher | None = None,
-    ) -> tuple[Tensor, Wanted, dict[str, Tensor]]:
+    ) -> tuple[Tensor, InversionTarget, dict[str, Tensor]]:
         """The inner loop for one teacher, in which nothing waits for the device.
 
         Args:
@@ -232,7 +221,7 @@ class Five:
             Pictures (N, C, H, W) in [0, 1], what they were made for, and the last step's loss terms.
         """
         steps = steps or self.config.inner_steps
-        wanted = self._want(teacher)
+        wanted = self.targets_for(teacher)
         latents = torch.randn(len(wanted.labels), self.config.latent_dim, device=self.device, requires_grad=True)
         with torch.no_grad():
             torch._foreach_copy_(list(self._fast.parameters()), list(self.generator.parameters()))
@@ -261,7 +250,7 @@ class Five:
     def loss_terms(
         self,
         pictures: Tensor,
-        wanted: Wanted,
+        wanted: InversionTarget,
         teacher: Teacher,
         index: int = 0,
         student: Student | None = None,
@@ -285,7 +274,7 @@ class Five:
         if not teacher.record.has_batchnorm:
             terms |= self._substitutes(pictures, seen, features, lender)
         if config.diversity and features is not None:
-            terms["diversity"] = sameness(features, wanted.labels, config.diversity_margin)
+            terms["diversity"] = similarity_hinge(features, wanted.labels, config.diversity_margin)
         count = teacher.record.num_classes
         if student is not None and config.adversarial and count <= config.max_classes:
             with self.precision.autocast(self.device):
@@ -345,7 +334,7 @@ class Five:
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _want(self, teacher: Teacher) -> Wanted:
+    def targets_for(self, teacher: Teacher) -> InversionTarget:
         """Labels of the pictures: all classes, or a random subset of a large head's."""
         count = teacher.record.num_classes
         chosen = list(range(count))
@@ -353,9 +342,9 @@ class Five:
         if count > size.classes:
             chosen = sorted(torch.randperm(count)[: size.classes].tolist())
         labels = torch.arange(len(chosen), device=self.device).repeat(size.images_per_class)
-        return Wanted(labels, tuple(chosen))
+        return InversionTarget(labels, tuple(chosen))
 
-    def _canvas(self, teacher: Teacher, wanted: Wanted) -> Tensor:
+    def _canvas(self, teacher: Teacher, wanted: InversionTarget) -> Tensor:
         """Pictures to paint over, one for each label."""
         size, channels = self.generator.image_size, self.generator.to_picture.out_channels
         drawn = draw_canvases(teacher, len(wanted.labels), size=size, channels=channels, device=self.device)
@@ -372,21 +361,6 @@ class Five:
             weight.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-
-
-def shift_and_flip(pictures: Tensor, *, flip: bool = True) -> Tensor:
-    """Shift each picture by up to 1/8 of its size (edges repeated); `flip` every other one at random; one gather."""
-    count, _, height, width = pictures.shape
-    device = pictures.device
-    reach = max(1, height // MAX_SHIFT_SHARE)
-    dy, dx = torch.randint(-reach, reach + 1, (2, count, 1), device=device)
-    mirrored = torch.rand(count, 1, device=device) < (0.5 if flip else 0.0)
-    rows = (torch.arange(height, device=device) + dy).clamp_(0, height - 1)  # (B, H)
-    columns = torch.arange(width, device=device).expand(count, -1)
-    columns = (torch.where(mirrored, width - 1 - columns, columns) + dx).clamp_(0, width - 1)  # (B, W)
-    batch = torch.arange(count, device=device)[:, None, None]
-    # (B, H, W, C): indexing the channels-last view moves whole pixels
-    return pictures.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def invert_teacher(
@@ -411,7 +385,7 @@ def invert_teacher(
     Raises:
         RunError: a run folder without a meta-generator.
     """
-    from hf_free.run_folder import RunFolder
+    from hf_free.training.folder import RunFolder
 
     torch.manual_seed(seed)
     image_size, channels = max(teacher.record.input_size[1:]), teacher.record.input_size[0]

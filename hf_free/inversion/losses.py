@@ -72,7 +72,7 @@ def pairwise_distance(features: Tensor, labels: Tensor) -> Tensor:
     return (distances * same).sum() / same.sum().clamp_min(1)
 
 
-def sameness(features: Tensor, labels: Tensor, margin: float) -> Tensor:
+def similarity_hinge(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     """How much closer than a margin the pictures of one class lie: mean over their pairs of max(0, margin - distance).
 
     Against the collapse of a class onto one picture. Contrastive Model Inversion (Fang et al., IJCAI 2021) wants each

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from hf_free.config import FreeConfig, LearnerConfig
-from hf_free.errors import ConfigError, TeacherError
-from hf_free.learner import LearnerError
-from hf_free.learner.adapted import BatchNormMode
-from hf_free.learner.images import VIEWS
-from hf_free.learner.repository import CONFIG, FORMAT_VERSION
-from hf_free.teachers.model_args import check_model_args
+from hf_free.backbones.model_args import check_model_args
+from hf_free.config.sections import LearnerConfig
+from hf_free.config.tree import FreeConfig
+from hf_free.data.images import VIEWS
+from hf_free.errors import ConfigError, LearnerError, TeacherError
+from hf_free.learner.classifier import BatchNormMode
+from hf_free.learner.format import CONFIG, FORMAT_VERSION
 
 MAX_VIEWS = 8
 MAX_WIDTH = 1_000_000
@@ -172,7 +172,7 @@ def check_architecture(name: Any, source: str) -> None:
     """
     import timm
 
-    import hf_free.backbones  # noqa: F401  registers conv4_64 and the others with timm
+    import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
 
     is_plain = isinstance(name, str) and re.fullmatch(r"\w{1,100}(\.\w{1,100})?", name, re.ASCII) is not None
     if is_plain and timm.is_model(name.split(".")[0]):

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_free.learner import LearnerError
+from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
 
 if TYPE_CHECKING:
-    from hf_free.learner.damping import Damping
+    from hf_free.learner.whitening import Whitening
 
 COSINE_SCALE = 10.0
 """Factor on the cosine before the softmax (Gidaris & Komodakis, "Dynamic Few-Shot Visual Learning without
@@ -194,7 +194,7 @@ def fit_weighted(
     labels: Tensor,
     n_way: int,
     factors: Tensor | None = None,
-    damping: Damping | None = None,
+    damping: Whitening | None = None,
 ) -> LinearClassifier:
     """Fit a head to weighed features, for use on features that are not: the weighing moves into the weights.
 
@@ -203,7 +203,7 @@ def fit_weighted(
         support: Support features (E, S, D) of length 1, which what follows should leave at about that length.
         labels: (E, S).
         n_way: Number of classes N.
-        factors: (E, D) of the dimensions, see `hf_free.learner.relevance`; None multiplies by nothing.
+        factors: (E, D) of the dimensions, see `hf_free.learner.gating`; None multiplies by nothing.
         damping: Multiplies by a symmetric matrix after that; None does not.
     """
     classifier = fit(weigh(support, factors, damping), labels, n_way)
@@ -211,7 +211,7 @@ def fit_weighted(
     return LinearClassifier(weight if factors is None else weight * factors.unsqueeze(1), classifier.bias)
 
 
-def weigh(features: Tensor, factors: Tensor | None, damping: Damping | None) -> Tensor:
+def weigh(features: Tensor, factors: Tensor | None, damping: Whitening | None) -> Tensor:
     """Features (E, B, D) multiplied by the factors (E, D) of their dimensions, then damped."""
     if factors is not None:
         features = features * factors.unsqueeze(1)
@@ -224,7 +224,7 @@ HEADS: dict[str, Head] = {
     "logistic": fit_logistic,
     "anil": fit_anil,
 }
-"""Heads on features by name; `maml`, which adapts the backbone too, lives in `hf_free.learner.adapted`."""
+"""Heads on features by name; `maml`, which adapts the backbone too, lives in `hf_free.learner.classifier`."""
 
 
 def get_head(name: str) -> Head:

@@ -1,6 +1,6 @@
 """`MetaLearner`, the network that is trained, published and adapted.
 
-The form in which it is saved is in `hf_free.learner.saving`.
+The form in which it is saved is in `hf_free.learner.persistence`.
 """
 
 from __future__ import annotations
@@ -16,32 +16,30 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from hf_free.config import LearnerConfig
-from hf_free.learner import LearnerError
-from hf_free.learner.adapted import (
-    AdaptedClassifier,
-    BatchNormMode,
+from hf_free.config.sections import LearnerConfig
+from hf_free.data.decoding import WHITE, Color, parse_color
+from hf_free.data.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
+from hf_free.errors import LearnerError
+from hf_free.learner.backbone import build_backbone, check_takes_pictures, pretrained_timm
+from hf_free.learner.batchnorm import (
     batch_statistics,
     batchnorm_layers,
     evaluation_mode,
-    fine_tune,
-    index_labels,
     with_support_statistics,
 )
-from hf_free.learner.damping import Damping
-from hf_free.learner.decoding import WHITE, Color, parse_color
+from hf_free.learner.classifier import BatchNormMode, FewShotClassifier, index_labels
 from hf_free.learner.embedding import joint_embedding
+from hf_free.learner.format import FILES, load_strictly
+from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import fit_weighted, get_head, normalize_features
-from hf_free.learner.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
-from hf_free.learner.network import build_backbone, check_takes_pictures, pretrained_timm
+from hf_free.learner.maml import fine_tune
 from hf_free.learner.one_step import replaced_in_one_step
-from hf_free.learner.relevance import Relevance
-from hf_free.learner.repository import FILES, load_strictly
-from hf_free.learner.saving import fetch_learner, find_learner, hf_free_block, rebuild, write_files
+from hf_free.learner.persistence import fetch_learner, find_learner, hf_free_block, rebuild, write_files
 from hf_free.learner.shared_classes import SharedClasses
-from hf_free.memory_budget import pictures_at_once
+from hf_free.learner.whitening import Whitening
+from hf_free.runtime.memory_budget import pictures_at_once
 
-__all__ = ["AdaptedClassifier", "BatchNormMode", "MetaLearner"]
+__all__ = ["BatchNormMode", "FewShotClassifier", "MetaLearner"]
 
 DEFAULT_MEAN, DEFAULT_STD = 0.5, 0.25
 """Normalisation where none is given: near the channel means (0.44 to 0.51) and deviations (0.26 to 0.28) of CIFAR's
@@ -54,7 +52,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
     Args:
         config: Backbone, picture size and channels, head.
         record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
-        views: Test-time views whose features are averaged, names from `hf_free.learner.images.VIEWS`.
+        views: Test-time views whose features are averaged, names from `hf_free.data.images.VIEWS`.
         projection: Linear map from the backbone's features to the embedding; None leaves them as they are.
         answer_sizes: Number of answers of each teacher in the projection's output; with them the embedding joins
             predicted answers and features (`hf_free.learner.embedding`), else it is the projection's output.
@@ -89,8 +87,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         projection: nn.Linear | None = None,
         answer_sizes: Sequence[int] | None = None,
         center: Tensor | None = None,
-        relevance: Relevance | None = None,
-        damping: Damping | None = None,
+        relevance: TeacherGate | None = None,
+        damping: Whitening | None = None,
         shared_classes: SharedClasses | None = None,
         batchnorm: BatchNormMode = "running",
         mean: Sequence[float] | None = None,
@@ -240,7 +238,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         """Embed pictures of any kind (see `adapt`) for a head: eval mode, no gradients -> (B, D) on its device.
 
         With `batchnorm="transductive"` all pictures are normalised together, in one pass; else in batches,
-        smaller ones of large pictures (`hf_free.memory_budget.pictures_at_once`).
+        smaller ones of large pictures (`hf_free.runtime.memory_budget.pictures_at_once`).
 
         Raises:
             LearnerError: no picture, something that is none, or one picture for a transductive learner.
@@ -259,7 +257,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
 
     def adapt(
         self, support_images: Images, support_labels: Any, *, background: Color | str = WHITE
-    ) -> AdaptedClassifier:
+    ) -> FewShotClassifier:
         """Learn new classes from a few labelled pictures.
 
         Within a caller's autocast block only the embedding of pictures takes part in it: heads, BatchNorm statistics
@@ -292,7 +290,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
             factors = None if learner.relevance is None else learner.relevance(support)
             head = get_head(self.config.head)
             classifier = fit_weighted(head, support, labels[None], len(classes), factors, self.damping)
-        return AdaptedClassifier(learner, classifier.weight[0], classifier.bias[0], classes, background=ground)
+        return FewShotClassifier(learner, classifier.weight[0], classifier.bias[0], classes, background=ground)
 
     def hf_free_block(self) -> dict[str, Any]:
         """The `hf_free` block of config.json: the record and what rebuilds this learner."""
@@ -378,8 +376,8 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         Raises:
             HubError: an upload that fails.
         """
-        from hf_free.card import write_card
-        from hf_free.hub.client import push_folder
+        from hf_free.hub.upload import push_folder
+        from hf_free.publishing.card import write_card
 
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(scratch)

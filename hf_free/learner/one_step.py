@@ -17,9 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hf_free.files import give_usual_rights
-from hf_free.learner.repository import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, CONFIG, MAX_CONFIG_BYTES, WEIGHT_FILES
-from hf_free.strict_json import read_strict_json
+from hf_free.learner.format import (
+    CLASSIFIER_CONFIG,
+    CLASSIFIER_WEIGHTS,
+    CONFIG,
+    MAX_CONFIG_BYTES,
+    WEIGHT_FILES,
+)
+from hf_free.runtime.files import give_usual_rights
+from hf_free.runtime.strict_json import read_strict_json
 
 FINGERPRINTS = "hf_free_files"
 """Key under which config.json and classifier.json name the SHA-256 of each file that belongs to them. It stands beside

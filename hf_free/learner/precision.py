@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from hf_free.device import MAX_DEVIATION, Precision
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.runtime.device import MAX_DEVIATION, Precision
 
 _IMAGES = 4
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hf_free.backbones.model_args import check_model_args
 from hf_free.errors import TeacherError, UnfitTeacherError
-from hf_free.teachers.model_args import check_model_args
 
 _MAX_CLASSES = 1_000_000
 _SIDES = range(4, 2049)
@@ -133,13 +133,13 @@ def _architecture(config: Mapping[str, Any], name: str) -> str:
         raise TeacherError(
             f"{name}: config.json has no 'architecture'",
             allowed="image classifiers in timm's Hub layout",
-            action="save the model with timm.models.push_to_hf_hub or hf_free.teachers.loader.save_teacher",
+            action="save the model with timm.models.push_to_hf_hub or hf_free.teachers.saving.save_teacher",
         )
     if not isinstance(architecture, str):
         raise TeacherError(f"{name}: architecture is {architecture!r}", allowed="the name of a timm model")
     import timm
 
-    import hf_free.backbones  # noqa: F401  (registers Conv-4 and the small ResNets)
+    import hf_free.backbones.register  # noqa: F401  (registers Conv-4 and the small ResNets)
 
     # is_model would take a path or a source prefix for a question about another model.
     base = architecture.split(".", 1)[0]

@@ -10,18 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hf_free.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
-from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
-from hf_free.files import write_file
-from hf_free.hub.reference import TeacherReference
-from hf_free.memory_budget import free_memory
-from hf_free.teachers.config_check import TeacherSpec, check_config
-from hf_free.teachers.source import FILES, check_no_pointers, is_single_file, local_files, read_config, weights_name
-from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, TeacherRecord, normalization_census, weight_bytes
-from hf_free.teachers.weights import (
+from hf_free.backbones.weights import (
     check_finite,
     check_header,
     has_other_names,
@@ -29,9 +21,24 @@ from hf_free.teachers.weights import (
     read_header,
     shared_prefix,
 )
+from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
+from hf_free.runtime.memory_budget import free_memory
+from hf_free.teachers.config_check import TeacherSpec, check_config
+from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.source import (
+    FILES,
+    check_no_pointers,
+    is_single_file,
+    local_files,
+    read_config,
+    weights_name,
+)
+from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, normalization_census, weight_bytes
 
 if TYPE_CHECKING:
-    from hf_free.hub.client import Snapshot
+    from hf_free.hub.snapshot import Snapshot
 
 _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
@@ -83,7 +90,7 @@ def _load_teacher(
     snapshot: Snapshot | None,
     precision: Precision | None,
 ) -> Teacher:
-    from hf_free.hub.client import fetch_snapshot
+    from hf_free.hub.snapshot import fetch_snapshot
 
     name = str(reference)
     if snapshot is not None:
@@ -104,7 +111,7 @@ def _load_teacher(
     network, weight_dtype, prefix = _load_network(spec, weights, name, mapped=in_cache)
     if prefix:
         spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
-    record = _record(network, spec, name, weight_dtype)
+    record = record_of(network, spec, name, weight_dtype)
     record = replace(
         record,
         repo_id=snapshot.repo_id,
@@ -122,66 +129,6 @@ def read_record(
 ) -> TeacherRecord:
     """Everything about a teacher but the teacher; raises what `load_teacher` raises."""
     return load_teacher(reference, token=token, cache_dir=cache_dir).record
-
-
-def build_teacher(network: nn.Module, record: TeacherRecord) -> Teacher:
-    """Make a teacher of a network in memory; `record_for` writes its record."""
-    return Teacher(network, record)
-
-
-def record_for(network: Any, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:
-    """Describe a timm network in memory.
-
-    Args:
-        network: A timm classifier; its `pretrained_cfg` gives what `known` does not.
-        reference: How it is named in logs.
-        known: Fields of a `config.json`'s `pretrained_cfg` (input_size, mean, std, label_names, ...).
-
-    Raises:
-        TeacherError: something that cannot serve as a teacher.
-    """
-    cfg = {**network.pretrained_cfg, **known}
-    image_size = getattr(network, "_traits", {}).get("img_size")
-    if "input_size" not in known and image_size is not None:
-        cfg["input_size"] = (getattr(network, "in_chans", cfg["input_size"][0]), *image_size)
-    config = {"architecture": cfg.get("architecture"), "num_classes": network.num_classes, "pretrained_cfg": cfg}
-    spec = check_config(config, reference)
-    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
-    return _record(network, replace(spec, notes=()), reference, dtype)
-
-
-def save_teacher(
-    network: nn.Module,
-    folder: str | Path,
-    *,
-    label_names: list[str] | tuple[str, ...] | None = None,
-    extra_cfg: dict[str, Any] | None = None,
-    model_args: dict[str, Any] | None = None,
-) -> None:
-    """Write a timm network in timm's Hub layout: `config.json` and `model.safetensors`, no pickle.
-
-    Args:
-        network: A timm classifier.
-        folder: Made if it does not exist.
-        label_names: A name a class, written at the top level as timm does.
-        extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
-        model_args: Arguments `timm.create_model` needs to build the same network; timm since 1.0.30 knows them.
-    """
-    from timm.models._hub import save_config_for_hf
-
-    extra_cfg = extra_cfg or {}
-    config: dict[str, Any] = {"pretrained_cfg": dict(extra_cfg)}
-    if label_names is not None:
-        config["label_names"] = list(label_names)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
-    # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
-    # saving refuses both.
-    tensors = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
-    write_file(Path(folder) / "model.safetensors", lambda scratch: save_file(tensors, scratch, {"format": "pt"}))
 
 
 def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
@@ -361,7 +308,8 @@ def _build(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor]
     return network.eval()
 
 
-def _record(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str) -> TeacherRecord:
+def record_of(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str) -> TeacherRecord:
+    """What a network is, measured where its configuration cannot be trusted."""
     import timm
 
     return TeacherRecord(

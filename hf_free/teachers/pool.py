@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,24 +11,23 @@ from typing import overload
 
 import torch
 
-from hf_free.allocator import give_back_memory
-from hf_free.device import Precision, is_out_of_memory
 from hf_free.errors import (
-    ConfigError,
     HfFreeError,
     MissingFilesError,
     TeacherError,
     TeacherReferenceError,
     UnfitTeacherError,
 )
-from hf_free.hub.client import Snapshot
 from hf_free.hub.prefetch import Fetched, Prefetcher
-from hf_free.hub.reference import TeacherReference
-from hf_free.hub.teacher_list import Resolver
+from hf_free.hub.snapshot import Snapshot
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.allocator import give_back_memory
+from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.text import parse_bytes, size_text
+from hf_free.teachers.listing import Resolver
 from hf_free.teachers.loader import load_teacher, try_out
-from hf_free.teachers.teacher import Teacher, TeacherRecord
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.teacher import Teacher
 
 _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")
 """What a YAML list may say anew of a teacher whose files are the same, and what changes its answers."""
@@ -38,31 +36,6 @@ _SHORT = 160
 """Characters of a rule that is told with the reason for which a teacher is left out."""
 
 Source = str | TeacherReference | TeacherRecord
-
-
-def parse_bytes(amount: int | str, *, flag: str = "--teacher-memory") -> int:
-    """Read an amount of memory: `4GiB`, `500MB`, `1.5 GB`, or a number of bytes; `flag` is named where it is none.
-
-    Raises:
-        ConfigError: anything else, or less than one byte.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(amount), re.IGNORECASE)
-    number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if number < 1:
-        raise ConfigError(
-            f"{amount!r} is no amount of memory",
-            allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
-            action=f"e.g. {flag} 4GiB",
-        )
-    return number
-
-
-def size_text(size: int) -> str:
-    """A number of bytes in the largest unit that leaves at least 1: `4 GiB`, `97.7 KiB`, `12 B`."""
-    for unit in ("T", "G", "M", "K"):
-        if size >= _UNITS[f"{unit}I"]:
-            return f"{size / _UNITS[f'{unit}I']:.4g} {unit}iB"
-    return f"{size} B"
 
 
 def _reason(reference: str, error: HfFreeError) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_free.errors import HubError, TeacherError
-from hf_free.files import why_unreadable
-from hf_free.hub.client import Snapshot, local_snapshot
-from hf_free.hub.reference import TeacherReference
+from hf_free.hub.snapshot import Snapshot, local_snapshot
+from hf_free.runtime.files import why_unreadable
+from hf_free.teachers.reference import TeacherReference
 
 FILES = ("config.json", "model.safetensors")
 """Files of a repository or folder in timm's layout."""

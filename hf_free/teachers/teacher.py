@@ -4,93 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hf_free.data.resizing import resize
 from hf_free.errors import TeacherError
-from hf_free.resizing import resize
+from hf_free.provenance.teacher_record import TeacherRecord
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601, as Pillow's `convert("L")`."""
-
-
-@dataclass(frozen=True)
-class TeacherRecord:
-    """Where a teacher comes from and what it is, as it goes into the run's record and the card."""
-
-    reference: str
-    """The text that named the teacher."""
-    repo_id: str | None
-    """Hub repository, None for a local folder."""
-    commit: str | None
-    """Commit the files were read at, None for a local folder."""
-    architecture: str
-    """timm's name of the network."""
-    parameters: int
-    """Number of parameters."""
-    input_size: tuple[int, int, int]
-    """(channels, height, width) the teacher is shown."""
-    fixed_input_size: bool
-    """Whether the network takes no other height and width."""
-    mean: tuple[float, ...]
-    """Mean subtracted from each channel of images in [0, 1]."""
-    std: tuple[float, ...]
-    """Deviation each channel is divided by."""
-    interpolation: str
-    """Filter the teacher's pictures were resized with."""
-    num_classes: int
-    """Classes the teacher answers with (after `classes`)."""
-    label_names: tuple[str, ...] | None
-    """Name of each class, where the repository gives them."""
-    num_features: int
-    """Width of the classifier's input, measured; not always timm's `num_features`."""
-    normalization: dict[str, int] = field(default_factory=dict)
-    """Number of normalisation layers by type."""
-    license: str | None = None
-    """Licence in the repository's metadata."""
-    private: bool = False
-    """Whether the repository is private."""
-    gated: bool = False
-    """Whether the repository is gated."""
-    sha256: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each file read."""
-    timm_version: str = ""
-    """timm that built the network."""
-    classes: tuple[int, ...] | None = None
-    """Outputs of the head chosen by the reference; None: all."""
-    label_descriptions: tuple[str, ...] | None = None
-    """Description of each class, where the repository gives them (ImageNet's names are numbers)."""
-    weight_bytes: int = 0
-    """Memory of parameters and buffers in bytes."""
-    weight_dtype: str = "float32"
-    """Type of the weights in the file and in memory."""
-    fp32_only: bool = False
-    """Whether it is computed in fp32 in a run in bf16, because its answers were others in bf16 when it was loaded."""
-    crop: float | None = None
-    """Share of a photo's shorter side that the teacher was measured on, timm's `crop_pct`; None: all of both sides."""
-    notes: tuple[str, ...] = ()
-    """What was ignored or is worth knowing, a sentence each."""
-
-    @property
-    def has_batchnorm(self) -> bool:
-        """Whether there are BatchNorm statistics to match."""
-        return any("BatchNorm" in name for name in self.normalization)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as plain JSON types."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TeacherRecord:
-        """Read `to_dict`'s form back; keys of later versions are left out."""
-        known = {entry.name for entry in fields(cls)}
-        read: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
-        }
-        return cls(**read)
 
 
 class TeacherOutput(NamedTuple):

@@ -1,0 +1,108 @@
+"""`hf-free cost`: operations of a picture's forward and backward pass, for any teacher and for the paper's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
+
+if TYPE_CHECKING:
+    from hf_free.teachers.teacher import Teacher
+
+EXAMPLES = options.examples(
+    "hf-free cost",
+    "hf-free cost timm/test_resnet.r160_in1k ./local-model",
+    "hf-free cost @teachers.txt --json",
+)
+INCLUDED = (
+    "Counted: matrix products and convolutions, two operations a multiply-add. Backward: towards the picture only, as "
+    "teachers are frozen. Not counted: normalisation, activations, pooling, resizing."
+)
+
+
+def cost(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml. Default: the paper's networks."),
+    ] = None,
+    own_networks: options.Import = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Count the operations per image of a teacher; without an ID, compare our count with the paper's table."""
+    if not models:
+        from hf_free.evaluation.flops import published_rows
+
+        published = published_rows()
+        _show(published, _published_table(published), as_json=as_json)
+        return
+    rows = teacher_rows(models, _count, own_networks=own_networks, revision=revision, token=token, cache_dir=cache_dir)
+    if not as_json:
+        say_unusable(rows)
+    _show(rows, _models_table([row for row in rows if row["usable"]]), as_json=as_json)
+    fail_if_none_is_usable(rows)
+
+
+def _show(rows: Sequence[dict[str, Any]], table: Table, *, as_json: bool) -> None:
+    if as_json:
+        write_json(rows)
+        return
+    output_console().print(table)
+    say(INCLUDED)
+
+
+def _count(teacher: Teacher) -> dict[str, Any]:
+    from hf_free.evaluation.flops import count
+
+    passes = count(teacher)
+    return {
+        "architecture": teacher.record.architecture,
+        "parameters": teacher.record.parameters,
+        "input_size": list(teacher.record.input_size),
+        "forward_flops": passes.forward_flops,
+        "backward_flops": passes.backward_flops,
+    }
+
+
+def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
+    from hf_free.evaluation.flops import operations
+    from hf_free.runtime.text import with_prefix
+
+    table = Table()
+    table.add_column("Model", overflow="fold")
+    table.add_column("Architecture", overflow="fold")
+    for title in ("Parameters", "Input", "Forward", "Backward"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        cells = (
+            row["reference"],
+            row["architecture"],
+            with_prefix(row["parameters"], ("", " k", " M", " G")),
+            "x".join(map(str, row["input_size"])),
+            operations(row["forward_flops"]),
+            operations(row["backward_flops"]),
+        )
+        table.add_row(*map(plain, cells))
+    return table
+
+
+def _published_table(rows: Sequence[dict[str, Any]]) -> Table:
+    sizes = sorted({row["image_size"] for row in rows})
+    table = Table(title="GFLOPs of one picture's backward pass: published / counted", title_justify="left")
+    table.add_column("Network")
+    table.add_column("Counted on")
+    for size in sizes:
+        table.add_column(f"{size}x{size}", justify="right")
+    for name in dict.fromkeys(row["network"] for row in rows):
+        of_name = {row["image_size"]: row for row in rows if row["network"] == name}
+        cells = [f"{of_name[size]['published']:.2f} / {of_name[size]['counted']:.2f}" for size in sizes]
+        table.add_row(name, of_name[sizes[0]]["architecture"], *cells)
+    return table

@@ -1,0 +1,272 @@
+"""`hf-free evaluate`: accuracy of a learner on real pictures, with intervals, beside baselines."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, progress_bar, say, warn, write_json
+from hf_free.cli.publish import where_published
+from hf_free.cli.publish_results import publish_results
+from hf_free.cli.tables import results_table
+from hf_free.learner.location import learner_location
+
+if TYPE_CHECKING:
+    from hf_free.evaluation.datasets import LabelledImages
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.teachers.pool import TeacherPool
+
+EXAMPLES = options.examples(
+    "hf-free evaluate me/few-shot --dataset org/birds --split validation --k-shot 1 5",
+    "hf-free evaluate runs/first --dataset ./pictures --n-way 5 --baselines all",
+    "hf-free evaluate runs/first --dataset org/birds --compare runs/paper timm:tf_efficientnet_lite0",
+    "hf-free evaluate me/few-shot --dataset org/birds --output results.json --push",
+)
+
+
+class Baselines(StrEnum):
+    """What the learner is measured beside."""
+
+    none = "none"
+    untrained = "untrained"
+    all = "all"
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run folder or a saved learner.")
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="ID_OR_DIR", rich_help_panel=options.DATA, help="A `datasets` id, Parquet, or a folder per class."
+        ),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Default: test, else validation, else train."),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Column of images; detected by default."),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Column of labels; detected by default."),
+    ] = None,
+    dataset_revision: Annotated[
+        str | None, typer.Option(metavar="REV", rich_help_panel=options.DATA, help="Revision of the data set.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable", rich_help_panel=options.DATA, help="Leave out pictures that cannot be read."
+        ),
+    ] = False,
+    background: options.Background = "white",
+    n_way: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Classes per episode."
+        ),
+    ] = 5,
+    k_shot: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="INTEGER...",
+            rich_help_panel=options.EPISODES,
+            show_default="1 5",
+            help="Support images per class; one row of results for each.",
+        ),
+    ] = None,
+    n_query: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="INTEGER",
+            rich_help_panel=options.EPISODES,
+            help="Query images per class.",
+        ),
+    ] = 15,
+    episodes: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(2), metavar="INTEGER", rich_help_panel=options.EPISODES, help="Number of episodes."
+        ),
+    ] = 600,
+    seed: options.Seed = 0,
+    baselines: Annotated[
+        Baselines,
+        typer.Option(
+            rich_help_panel=options.EPISODES,
+            help="Rows to compare with: an untrained backbone; `all` adds pixels and the learner's teachers.",
+        ),
+    ] = Baselines.none,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL...",
+            rich_help_panel=options.EPISODES,
+            help="More rows on the same episodes: other learners (Hub ids, runs, folders), or timm:NAME, a pretrained "
+            "backbone.",
+        ),
+    ] = None,
+    transductive: Annotated[
+        bool,
+        typer.Option(
+            "--transductive",
+            rich_help_panel=options.EPISODES,
+            help="Add rows that see all queries of an episode at once.",
+        ),
+    ] = False,
+    device: options.Device = None,
+    teacher_memory: options.TeacherMemory = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", rich_help_panel=options.OUTPUT, help="Also write the results to this file."),
+    ] = None,
+    as_json: options.Json = False,
+    push: Annotated[
+        bool,
+        typer.Option("--push", rich_help_panel=options.PUBLISH, help="Write the results into MODEL's card."),
+    ] = False,
+    commit_message: options.CommitMessage = None,
+    create_pr: options.CreatePr = None,
+    own_networks: options.Import = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+) -> None:
+    """Measure a learner on few-shot episodes of real images: mean accuracy with a 95 % interval."""
+    if output is not None:
+        options.check_output_file(output, (".json",))
+    from hf_free.data.decoding import PictureError, parse_color
+
+    where, ground = options.torch_device(device), parse_color(background)
+    if push and not Path(learner_location(model)).is_dir():
+        from hf_free.hub.upload import check_can_push
+
+        check_can_push(model, token, create_pr=bool(create_pr))
+    from hf_free.backbones.custom import import_networks
+    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.evaluate import evaluate as run_evaluation
+    from hf_free.evaluation.off_the_shelf import PREFIX, load_off_the_shelf
+    from hf_free.learner.meta_learner import MetaLearner
+
+    import_networks([own_networks] if own_networks else [])
+    learner = MetaLearner.from_pretrained(
+        learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where
+    )
+    names = list(dict.fromkeys(compare or ()))
+    others = {
+        name: MetaLearner.from_pretrained(learner_location(name), token=token, cache_dir=cache_dir, map_location=where)
+        for name in names
+        if not name.startswith(PREFIX)
+    }
+    backbones = [
+        load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
+        for name in names
+        if name.startswith(PREFIX)
+    ]
+    data = load_labelled_images(
+        dataset,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        revision=dataset_revision,
+        token=token,
+        cache_dir=None if cache_dir is None else str(cache_dir),
+    )
+    data.background = ground
+    if split is None:
+        say(f"No --split given: using {data.split!r} of {dataset}.")
+    if skip_unreadable:
+        data = _readable(data)
+    teachers = None
+    if baselines is Baselines.all:
+        records = teacher_records(model, learner)
+        teachers = teacher_pool(records, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
+    try:
+        with progress_bar() as progress:
+            report = run_evaluation(
+                learner,
+                data,
+                n_way=n_way,
+                k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
+                n_query=n_query,
+                episodes=episodes,
+                baselines=baselines.value,
+                teachers=teachers,
+                compare=others,
+                off_the_shelf=backbones,
+                transductive=transductive,
+                seed=seed,
+                device=where,
+                progress=progress,
+            )
+    except PictureError as error:
+        error.action = f"{error.action}; or leave them out with --skip-unreadable"
+        raise
+    report.revision = dataset_revision
+    results = report.to_dict()
+    if output is not None:
+        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for warning in report.warnings:
+        warn(warning)
+    if as_json:
+        write_json(results)
+    else:
+        output_console().print(results_table(report))
+    if output is not None:
+        say(f"Results: {output}")
+    if push:
+        address = publish_results(
+            learner_location(model),
+            results,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            commit_message=commit_message,
+            create_pr=bool(create_pr),
+        )
+        say(f"Card with these results: {where_published(address, learner_location(model))}")
+
+
+def _readable(data: LabelledImages) -> LabelledImages:
+    """The pictures that can be read; how many cannot is said once, with the first of them."""
+    from hf_free.data.images import joint_error
+
+    with progress_bar() as progress:
+        readable, errors = data.readable(progress)
+    if errors:
+        warn(f"Left out, --skip-unreadable: {joint_error(errors, len(data)).given}")
+    return readable
+
+
+def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
+    """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
+    for folder in (Path(model), Path(model).parent):
+        run = folder / "record.json"
+        if run.is_file():
+            return json.loads(run.read_text(encoding="utf-8")).get("teachers", [])
+    return learner.record.get("teachers", [])
+
+
+def teacher_pool(
+    teachers: list[dict[str, Any]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+) -> TeacherPool:
+    """The teachers of a record, each at the commit it was trained from.
+
+    One that cannot be had any more is in the pool's `skipped`, with the reason.
+    """
+    from hf_free.provenance.teacher_record import TeacherRecord
+    from hf_free.teachers.pool import TeacherPool
+
+    records = [TeacherRecord.from_dict(record) for record in teachers]
+    return TeacherPool(records, budget=budget or "4GiB", device=device, token=token, cache_dir=cache_dir)

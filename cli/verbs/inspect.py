@@ -1,0 +1,162 @@
+"""`hf-free inspect`: what a teacher is, and whether it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
+
+if TYPE_CHECKING:
+    from hf_free.provenance.teacher_record import TeacherRecord
+    from hf_free.teachers.teacher import Teacher
+
+EXAMPLES = options.examples(
+    "hf-free inspect timm/test_resnet.r160_in1k timm/test_vit.r160_in1k",
+    "hf-free inspect org/model@v2 ./local-model --json",
+    "hf-free inspect @teachers.txt --measure",
+    "hf-free inspect ./my-model --import my_networks.py",
+)
+_NAMES_SHOWN = 6
+"""Label names in a row of the table; --json has them all."""
+
+
+def inspect(
+    models: Annotated[list[str], typer.Argument(metavar="ID", help="Hub ids, folders, @list.txt or list.yaml.")],
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Also rate how well each can be inverted; takes some seconds per model."),
+    ] = False,
+    own_networks: options.Import = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what each model is and whether it can serve as a teacher. Fails only if none can."""
+    found = teacher_rows(
+        models,
+        partial(describe, measure=measure),
+        own_networks=own_networks,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+    )
+    rows = [{"record": None, **row} for row in found]
+    if as_json:
+        write_json(rows)
+    else:
+        if any(row["usable"] for row in rows):
+            output_console().print(_table(rows))
+        if measure:
+            output_console().print(_inversion_table(rows))
+        elif any(row["usable"] for row in rows):
+            say("--measure inverts each for a few steps and says how well that goes.")
+        say_unusable(rows)
+    fail_if_none_is_usable(rows)
+
+
+def describe(teacher: Teacher, *, measure: bool = False) -> dict[str, Any]:
+    """What a model's row says: its record, its cost; with `measure` how well it can be inverted."""
+    from hf_free.evaluation.flops import count
+
+    record, cost = teacher.record, count(teacher)
+    row = {"record": record.to_dict(), **_summary(record)}
+    row |= {"forward_flops": cost.forward_flops, "backward_flops": cost.backward_flops}
+    if measure:
+        from hf_free.evaluation.invertibility import measure_invertibility
+
+        row["inversion"] = measure_invertibility(teacher).to_dict()
+    return row
+
+
+def _summary(record: TeacherRecord) -> dict[str, Any]:
+    channels, height, width = record.input_size
+    described = [text.split(",")[0] for text in record.label_descriptions or ()]  # ImageNet's names are numbers
+    names = described or list(record.label_names or ())
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+    return {
+        "architecture": record.architecture,
+        "parameters": record.parameters,
+        "input": f"{height}x{width}" + (" (fixed)" if record.fixed_input_size else ""),
+        "channels": channels,
+        "classes": record.num_classes,
+        "labels": shown,
+        "normalisation": ", ".join(f"{count} {name}" for name, count in record.normalization.items()),
+        "batchnorm": record.has_batchnorm,
+        "licence": record.license,
+        "commit": record.commit,
+        "access": "private" if record.private else "gated" if record.gated else "public",
+    }
+
+
+def _inversion_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What five steps of inversion from a fresh generator came to, a model a row."""
+    from hf_free.evaluation.invertibility import LEGEND
+
+    table = _stacked("Verdict")
+    table.title, table.title_justify = "Inverted from a fresh generator", "left"
+    table.caption, table.caption_justify = LEGEND, "left"
+    for row in rows:
+        found = row.get("inversion")
+        if found is None:
+            continue
+        loss = "not finite" if found["loss"] is None else f"{found['loss']:.2f}"
+        facts = {
+            "Recognised": f"{found['recognised']:.0%}",
+            "Loss (chance)": f"{loss} ({found['chance']:.2f})",
+            "Diversity": "-" if found["diversity"] is None else f"{found['diversity']:.2f}",
+            "BatchNorm distance": "-" if found["statistics"] is None else f"{found['statistics']:.2f}",
+            "Steps": found["steps"],
+            "Pictures": found["images"],
+        }
+        table.add_row(plain(row["reference"]), plain(found["verdict"]), _lines(facts))
+    return table
+
+
+def _stacked(second: str) -> Table:
+    """A table of a model a row with its facts stacked: nothing is cut off at 80 columns or through a pipe."""
+    table = Table(show_lines=True)
+    table.add_column("Model", overflow="fold", min_width=20, ratio=2)
+    table.add_column(second, overflow="fold")
+    table.add_column("What was found", overflow="fold", ratio=3)
+    return table
+
+
+def _lines(facts: dict[str, Any]) -> Text:
+    return plain("\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = _stacked("Usable")
+    table.caption = "Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)"
+    for row in rows:
+        usable = "[green]yes[/green]" if row["usable"] else "[red]no[/red]"
+        table.add_row(plain(row["reference"]), usable, _lines(_facts(row)) if row["usable"] else "see below")
+    return table
+
+
+def _facts(row: dict[str, Any]) -> dict[str, str]:
+    """What a usable model's cell says, a line a fact; notes say what of its config.json is not used."""
+    from hf_free.evaluation.flops import operations
+    from hf_free.runtime.text import with_prefix
+
+    return {
+        "Architecture": row["architecture"],
+        "Parameters": with_prefix(row["parameters"], ("", " k", " M", " G")),
+        "Cost": f"{operations(row['forward_flops'])} + {operations(row['backward_flops'])}",
+        "Input": f"{row['channels']}x{row['input']}",
+        "Classes": str(row["classes"]),
+        "Labels": row["labels"] or "no names",
+        "Normalisation": (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
+        "Licence": row["licence"] or "not given",
+        "Commit": (row["commit"] or "local")[:8],
+        **({"Note": "; ".join(row["record"]["notes"])} if row["record"]["notes"] else {}),
+    }

@@ -1,0 +1,111 @@
+"""`hf-free invert`: a picture of what FIVE recovers from one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.teacher_rows import one_reference
+from hf_free.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hf_free.inversion.task import RecoveredTask
+    from hf_free.teachers.reference import TeacherReference
+
+EXAMPLES = options.examples(
+    "hf-free invert org/model --output grid.png",
+    "hf-free invert ./local-model --steps 400 --images-per-class 8 --output grid.png",
+    "hf-free invert org/model --generator runs/first --output grid.png",
+)
+_FRESH_STEPS = 200
+"""Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
+_TRAINED_STEPS = 5
+
+
+def _share(task: RecoveredTask, classes: int) -> str:
+    """Of how many classes the pictures are, where it is not all."""
+    return "" if len(task.classes) == classes else f", {len(task.classes)} of {classes:,} classes"
+
+
+def _name(reference: TeacherReference) -> str:
+    """A Hub id as it is, a folder by its own name: a picture is shown to others, a path is not."""
+    return Path(reference.location).expanduser().resolve().name if reference.is_local else str(reference)
+
+
+def invert(
+    model: Annotated[str, typer.Argument(metavar="ID", help="A Hub id or a folder.")],
+    output: Annotated[
+        Path, typer.Option(metavar="PNG", rich_help_panel=options.OUTPUT, help="Where to write the picture.")
+    ] = Path("grid.png"),
+    generator: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of this run of hf-free train.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="INTEGER",
+            help=f"Inner steps; {_FRESH_STEPS} from a fresh generator, {_TRAINED_STEPS} from a trained one.",
+        ),
+    ] = None,
+    images_per_class: Annotated[
+        int, typer.Option(parser=options.whole(1, 100), metavar="INTEGER", help="Images per class.")
+    ] = 10,
+    seed: options.Seed = 0,
+    own_networks: options.Import = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Draw images recovered from a model by inversion, one row per class."""
+    options.check_output_file(output, (".png",))
+    if generator is not None and not generator.is_dir():
+        raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")
+    steps = steps or (_FRESH_STEPS if generator is None else _TRAINED_STEPS)
+    reference = one_reference(model, revision)
+    from hf_free.backbones.custom import import_networks
+    from hf_free.config.sections import FiveConfig
+    from hf_free.inversion.five import invert_teacher
+    from hf_free.reporting.image_grid import recovered_grid
+    from hf_free.teachers.loader import load_teacher
+
+    import_networks([own_networks] if own_networks else [])
+    teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
+    if generator is None:
+        say(f"No --generator: starting from a fresh one, {steps} steps.")
+    task = invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
+    known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
+    names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
+    path = recovered_grid(
+        task.images,
+        task.labels,
+        class_names=names,
+        confidence=task.soft_labels.gather(1, task.labels[:, None]).squeeze(1),
+        path=output,
+        title=f"Recovered from {_name(reference)}, {steps} steps{_share(task, teacher.record.num_classes)}",
+        per_class=images_per_class,
+    )
+    summary = {
+        "picture": str(path),
+        "images": int(task.images.shape[0]),
+        "recognised_by_teacher": float(task.health.accuracy),
+        "fresh_generator": generator is None,
+        "steps": steps,
+        "loss": float(task.health.loss),
+        "diversity": float(task.health.diversity),
+        "classes": list(task.classes),
+    }
+    if as_json:
+        write_json(summary)
+        return
+    output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
+    say(f"The teacher recognises {summary['recognised_by_teacher']:.0%} of the {summary['images']} pictures.")
+    least = FiveConfig().min_teacher_accuracy
+    if task.health.accuracy < least:
+        say(f"hf-free train leaves out tasks of which less than {least:.0%} is recognised: try more --steps.")

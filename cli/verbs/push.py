@@ -1,0 +1,49 @@
+"""`hf-free push`: a learner's folder to the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, write_json
+from hf_free.cli.publish import push_or_say_how
+from hf_free.learner.location import learner_folder
+
+EXAMPLES = options.examples(
+    "hf-free push runs/first me/few-shot",
+    "hf-free push runs/first/learner me/few-shot --private --commit-message 'First learner'",
+    "hf-free push runs/first org/few-shot --create-pr",
+)
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder or a saved learner.")],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; created if it does not exist.")],
+    revision: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", rich_help_panel=options.PUBLISH, help="Branch to commit to."),
+    ] = None,
+    private: options.Private = None,
+    commit_message: options.CommitMessage = None,
+    create_pr: options.CreatePr = None,
+    token: options.Token = None,
+    as_json: options.Json = False,
+) -> None:
+    """Publish a trained learner with its card."""
+    learner = learner_folder(folder)
+    url = push_or_say_how(
+        learner,
+        repo_id,
+        token=token,
+        private=bool(private),
+        commit_message=commit_message,
+        create_pr=bool(create_pr),
+        revision=revision,
+    )
+    if as_json:
+        write_json({"learner": str(learner), "repo_id": repo_id, "url": url})
+    else:
+        output_console().print(f"Published: {url}", soft_wrap=True, markup=False)

@@ -1,0 +1,64 @@
+"""`hf-free search`: find models on the Hub that could be teachers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, plain, say, write_json
+
+EXAMPLES = options.examples(
+    "hf-free search food",
+    "hf-free search --author timm --limit 50",
+    "hf-free search birds --json",
+)
+COUNTS = ("", " k", " M", " G")
+BYTES = (" kB", " MB", " GB")
+
+
+def search(
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words to find in repository names.")] = None,
+    author: Annotated[str | None, typer.Option(metavar="NAME", help="A user or an organisation.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="A tag the repository carries.")] = None,
+    library: Annotated[str, typer.Option(metavar="NAME", help="The library of the models.")] = "timm",
+    limit: Annotated[
+        int, typer.Option(parser=options.whole(1, 1000), metavar="INTEGER", help="Maximum number of models.")
+    ] = 20,
+    token: options.Token = None,
+    as_json: options.Json = False,
+) -> None:
+    """Find image classifiers on the Hub; `hf-free inspect ID` then says whether one can be used.
+
+    Sizes are numbers of parameters and the bytes they take.
+    """
+    from hf_free.hub.search import search_models
+    from hf_free.runtime.text import with_prefix
+
+    found = search_models(query=query, author=author, tag=tag, library=library, limit=limit, token=token)
+    if as_json:
+        write_json([asdict(model) for model in found])
+        return
+    if not found:
+        say("No model found; try another word, or --author.")
+        return
+    table = Table()
+    table.add_column("Model", overflow="fold", min_width=22)
+    for title in ("Size", "Downloads\nand likes"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("Looks\nusable", "Licence", "Access"):
+        table.add_column(title, overflow="fold")
+    for model in found:
+        access = "private" if model.private else "gated" if model.gated else "public"
+        popularity = "\n".join(with_prefix(count, COUNTS) for count in (model.downloads, model.likes))
+        size = "-"
+        if model.parameters is not None and model.weight_bytes is not None:
+            size = with_prefix(model.parameters, COUNTS) + "\n" + with_prefix(model.weight_bytes / 1e3, BYTES)
+        usable = {True: "yes", False: "no", None: "-"}[model.looks_usable]
+        licence = model.license or "not given"
+        cells = (model.repo_id, size, popularity, usable, licence, access)
+        table.add_row(*map(plain, cells))
+    output_console().print(table)

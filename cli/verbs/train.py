@@ -1,0 +1,275 @@
+"""`hf-free train`: teachers in, a run folder with a learner out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.arguments import expand_list_files
+from hf_free.cli.console import Interrupted, output_console, progress_console, say, write_json
+from hf_free.cli.publish import push_or_say_how, where_published
+from hf_free.config.layers import build_config
+from hf_free.errors import ConfigError
+from hf_free.training.output import default_output
+
+if TYPE_CHECKING:
+    from hf_free.config.tree import FreeConfig
+
+EXAMPLES = options.examples(
+    "hf-free train --models org/a org/b@v2 ./local-model --max-minutes 30 --output runs/first",
+    "hf-free train --models @teachers.txt --backbone resnet12_small --image-size 84",
+    "hf-free train --config run.yaml --seed 1 --set five.inner_steps=10 bell.lr=1e-4",
+    "hf-free train --from me/few-shot --models org/c --max-minutes 10 --output runs/second",
+    "hf-free train --models org/a org/b --dry-run",
+    "hf-free train --models org/a org/b --push-to-hub me/few-shot --private --license apache-2.0",
+    "hf-free train --resume --output runs/first",
+)
+
+
+def train(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID...",
+            help="Teachers: Hub ids (org/name, org/name@revision, org/name:0-4 for some classes), folders, "
+            "collection:org/slug, @list.txt with one per line, or list.yaml.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="Configuration file; flags and --set override it.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE...", help="Any other setting; see docs/configuration.md."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Base settings: default (the best we found), paper (FREE), or released (FREE's code, bugs included).",
+        ),
+    ] = None,
+    seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Random seed.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=options.LEARNER,
+            help="Any timm model, or one of ours: conv4_64 (the default), resnet12_small, ...",
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS", rich_help_panel=options.LEARNER, help="Height and width of its input. Default: 32."
+        ),
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="LEARNER",
+            rich_help_panel=options.LEARNER,
+            help="Add the teachers to an existing learner (Hub id or folder), or start from timm:NAME.",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INTEGER",
+            rich_help_panel=options.LENGTH,
+            help="Maximum number of steps. Recipes paper and released: 1000.",
+        ),
+    ] = None,
+    max_minutes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MINUTES", rich_help_panel=options.LENGTH, help="Maximum wall-clock time. Recipe default: 30."
+        ),
+    ] = None,
+    validation_dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID_OR_DIR",
+            rich_help_panel=options.DATA,
+            help="Choose the checkpoint on real images of other classes. Default: on recovered images.",
+        ),
+    ] = None,
+    validation_split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Default: validation, else train."),
+    ] = None,
+    device: options.Device = None,
+    mixed_precision: Annotated[
+        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
+    ] = None,
+    memory: options.Memory = None,
+    teacher_memory: options.TeacherMemory = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Run folder. Default: a new one in runs/."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace the run in --output.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=options.OUTPUT, help="Continue the run in --output.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", rich_help_panel=options.OUTPUT, help="Only show the plan: downloads, time and cost."
+        ),
+    ] = False,
+    as_json: options.Json = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner to this repository."
+        ),
+    ] = None,
+    private: options.Private = None,
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's licence."),
+    ] = None,
+    card_images: Annotated[
+        bool | None,
+        typer.Option(
+            "--card-images/--no-card-images",
+            rich_help_panel=options.PUBLISH,
+            help="Show recovered images in the card. Default: only if every teacher is public.",
+        ),
+    ] = None,
+    commit_message: options.CommitMessage = None,
+    create_pr: options.CreatePr = None,
+    own_networks: options.Import = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+) -> None:
+    """Train a few-shot learner from teachers, without any data.
+
+    Settings come from the recipe, then the YAML file, then flags, then --set; the last one wins.
+    """
+    # Numbers stay texts here: the configuration reads them, and its refusal names key, value and rule.
+    flags = {
+        "recipe": recipe,
+        "models": expand_list_files(models) if models else None,
+        "imports": [str(own_networks.expanduser().resolve())] if own_networks else None,  # --resume may run elsewhere
+        "seed": seed,
+        "learner": {"backbone": backbone, "image_size": image_size, "init_from": init_from},
+        "trainer": {
+            "steps": steps,
+            "max_minutes": max_minutes,
+            "device": device,
+            "mixed_precision": mixed_precision,
+            "memory": memory,
+            "validation_dataset": validation_dataset,
+            "validation_split": validation_split,
+        },
+        "hub": {
+            "push_to_hub": push_to_hub,
+            "private": private,
+            "license": license_,
+            "card_images": card_images,
+            "commit_message": commit_message,
+            "create_pr": create_pr,
+            "cache_dir": str(cache_dir) if cache_dir else None,
+            "teacher_memory": teacher_memory,
+        },
+    }
+    if resume and output is None:
+        raise ConfigError("--resume without --output", action="name the run: hf-free train --resume --output DIR")
+    from hf_free.training.folder import RunFolder
+
+    if output is not None and not dry_run:
+        RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
+    saved = RunFolder(output).config if resume and output is not None and config is None else config
+    settings = build_config(flags, config=saved, assignments=assignments or [])
+    check_teachers(settings.models, least=settings.least_teachers)
+    if dry_run:
+        _show_plan(settings, token=token, as_json=as_json)
+        return
+    _run(settings, output or default_output(settings.recipe), token, overwrite=overwrite, resume=resume, json=as_json)
+
+
+def check_teachers(models: Sequence[str], *, least: int = 2) -> None:
+    """Refuse a list of teachers that cannot make two tasks, before anything is fetched.
+
+    One teacher (or one subset of a teacher's classes) is one task; a collection may hold any number.
+
+    Args:
+        models: The teachers' texts.
+        least: Teachers that are needed; one is enough for a learner that has others already.
+
+    Raises:
+        ConfigError: no teacher, or one only.
+        TeacherReferenceError: a text that names no teacher.
+    """
+    hint = "hf-free train --models ID ID ...; hf-free search finds some, hf-free demo needs none"
+    if not models:
+        raise ConfigError("no models given", allowed="two or more teachers", action=hint)
+    from hf_free.teachers.listing import COLLECTION, resolve_without_hub
+
+    references = resolve_without_hub(models)
+    if len(set(references)) < least and not any(reference.collection == COLLECTION for reference in references):
+        raise ConfigError(
+            f"fewer than two tasks: the only teacher is {references[0]}",
+            allowed="two or more different teachers; a learner of learning needs more than one task",
+            action=hint,
+        )
+
+
+def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:
+    from hf_free.training.plan import plan
+
+    planned = plan(settings, token=token, console=progress_console())
+    if as_json:
+        write_json(planned.to_dict())
+    else:
+        output_console().print(planned)
+        say("Nothing was trained (--dry-run).")
+
+
+def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bool, resume: bool, json: bool) -> None:
+    from hf_free.training.setup import check_backbone
+
+    check_backbone(settings)
+    if settings.hub.push_to_hub:
+        from hf_free.hub.upload import check_can_push
+
+        check_can_push(settings.hub.push_to_hub, token, private=settings.hub.private, create_pr=settings.hub.create_pr)
+    say(f"Output folder: {output}")
+    from hf_free.training.folder import RunFolder
+    from hf_free.training.trainer import train as run_training
+
+    try:
+        run_training(
+            settings, output=output, token=token, resume=resume, overwrite=overwrite, console=progress_console()
+        )
+    except KeyboardInterrupt:
+        run = RunFolder(output)
+        nothing = "Nothing was trained yet: type the same command again."
+        way = run.way_to_finish() if run.checkpoint_state() is not None else nothing
+        raise Interrupted(way[0].upper() + way[1:]) from None
+    learner = output / "learner"
+    url = None
+    if settings.hub.push_to_hub:
+        url = push_or_say_how(
+            learner,
+            settings.hub.push_to_hub,
+            token=token,
+            private=settings.hub.private,
+            commit_message=settings.hub.commit_message,
+            create_pr=settings.hub.create_pr,
+        )
+    if json:
+        write_json({"output": str(output), "learner": str(learner), "url": url})
+        return
+    published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
+    output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)
+    say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR")

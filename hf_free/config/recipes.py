@@ -1,0 +1,93 @@
+"""The three recipes: the public code as it is, the paper's method with its defects mended, and the best we found.
+
+Sources: [code] the authors' repository WalkerWorldPeace/FREE at commit 7767d42; [fast] Fast-Datafree (Fang et al.,
+AAAI 2022), its scripts; [ours] measured, see docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, get_args
+
+RecipeName = Literal["default", "paper", "released"]
+Defect = Literal[
+    "store_last_teacher_only",
+    "divergence_of_probabilities",
+    "images_before_last_step",
+    "outer_optimizer_reborn",
+    "last_step_gradient_only",
+    "reptile_gradient_through_adam",
+    "student_keeps_replay_weights",
+    "transductive_batchnorm",
+]
+"""Defects of the released FREE code, by name; see docs/recipes.md for what each does."""
+
+_PAPER: dict[str, Any] = {
+    "five": {
+        "inner_steps": 5,  # [code] generate_iterations; "in just five steps" in the abstract
+        "inner_lr": 1e-3,  # [code] lr_g
+        "latent_lr": 1e-3,  # [code]
+        "outer_lr": 1e-3,  # [code]
+        "teachers_per_step": 4,  # [code] num_teacher
+        "images_per_class": 20,  # [code] num_qur_kd
+        "max_classes": 20,
+        "latent_dim": 256,  # [code] nz
+        "width": 64,  # [code] ngf
+        "conditional": False,  # [code] the generator never sees the label
+        "canvas": False,
+        "cross_entropy": 1.0,  # [code] oh
+        "batchnorm": 0.0,  # [code] --bn 0, its hook is never registered
+        "recognition_first": False,
+        "canvas_distance": 0.0,
+        "borrowed_batchnorm": 0.0,
+        "adversarial": 1.0,  # [code] adv
+        "recover_share": 1.0,
+        "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
+    },
+    "memory": {"drawn_per_step": 0, "max_images": 25_600},  # [code] 400 images a class, 64 classes
+    "bell": {
+        "objective": "align",
+        "lr": 1e-3,  # [code] outer_lr
+        "inner_lr": 1e-3,  # [code]
+        "temperature": 1.0,
+        "replay_tasks": 10,  # [code] episode_batch
+        "replay_patience": 10,  # [code] generate_interval
+        "replay_inner_steps": 5,  # [code]
+        "replay_inner_lr": 0.01,  # [code]
+        "n_way": 5,
+        "k_shot": 1,
+        "n_query": 15,
+        "match_label_names": True,  # [code] the pool keeps absolute class ids
+    },
+    "learner": {"backbone": "conv4_32", "head": "maml", "views": ["identity"]},  # [code]
+    "trainer": {"warmup_steps": 20, "steps": 1000},  # [code] epochs 1 to 999
+}
+
+RELEASED_DEFECTS: tuple[Defect, ...] = get_args(Defect)
+"""What the released code does other than the method says, all at once."""
+
+_DEFAULT: dict[str, Any] = {
+    "trainer": {"max_minutes": 30.0},
+}
+"""The best we found is what the sections of `hf_free.config.sections` have as defaults; this adds the length of a
+run."""
+
+
+def recipe_values(name: str) -> dict[str, Any]:
+    """The settings in which a recipe differs from the defaults of each section, as nested mappings.
+
+    `FreeConfig` lays them below whatever is given, so there is hardly a reason to call this.
+
+    Args:
+        name: `default`, `paper` or `released`.
+
+    Raises:
+        KeyError: any other name.
+    """
+    recipes: dict[str, dict[str, Any]] = {
+        "default": _DEFAULT,
+        "paper": _PAPER,
+        "released": {**_PAPER, "defects": list(RELEASED_DEFECTS)},
+    }
+    return {"recipe": name, **copy.deepcopy(recipes[name])}

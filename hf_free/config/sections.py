@@ -1,0 +1,308 @@
+"""The sections of the configuration: one dataclass each, every field documented and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import field, is_dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
+
+from hf_free.config.yaml_reading import as_texts, is_null, meant
+
+STRICT = ConfigDict(extra="forbid", validate_assignment=False)
+
+
+def _no(value: Any) -> Any:
+    """YAML 1.1 reads an unquoted `no` as False."""
+    return "no" if value is False else value
+
+
+def as_list(value: Any) -> Any:
+    """A single name stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+INVERSION_TERMS = (
+    "cross_entropy",
+    "batchnorm",
+    "canvas_distance",
+    "total_variation",
+    "feature_norm",
+    "borrowed_batchnorm",
+    "diversity",
+    "adversarial",
+)
+"""Terms of the inversion loss; each one's weight has its name in `five`."""
+
+
+class _Section:
+    """A section that remembers which of its keys were given explicitly, so that a recipe can be laid below them."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_given(cls, values: Any, build: Callable[[Any], Any]) -> Any:
+        section = build(values)
+        given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
+        if isinstance(given, Mapping):  # else a section that is there already, which knows
+            object.__setattr__(section, _GIVEN, frozenset(map(str, given)))
+        return section
+
+
+_GIVEN = "_given"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FiveConfig(_Section):
+    """FIVE, the inversion: a meta-generator that adapts to any teacher in a few inner steps."""
+
+    inner_steps: int = Field(default=5, ge=1, le=10_000)
+    """Inner steps k a teacher (FREE: 5)."""
+    inner_lr: float = Field(default=3e-3, gt=0, lt=10)
+    """Adam learning rate of the generator in the inner loop."""
+    latent_lr: float = Field(default=1e-2, ge=0, lt=10)
+    """Adam learning rate of the latents in the inner loop; 0 keeps them fixed."""
+    outer_lr: float = Field(default=3e-3, gt=0, lt=10)
+    """Adam learning rate of the meta-generator."""
+    teachers_per_step: int = Field(default=4, ge=1, le=1024)
+    """Teachers an outer step (FREE: 4)."""
+    images_per_class: int = Field(default=20, ge=2, le=4096)
+    """Images recovered a class (FREE: 20)."""
+    max_classes: int = Field(default=20, ge=2, le=1024)
+    """Classes a task at most; heads with more classes are sampled by subsets."""
+    latent_dim: int = Field(default=256, ge=1, le=8192)
+    """Width of the latent z (FREE: 256)."""
+    width: int = Field(default=32, ge=4, le=1024)
+    """Channels of the generator's last hidden layer (FREE: 64; 32 takes half the time and recovers as well)."""
+    conditional: bool = True
+    """Whether the generator sees the class label beside z."""
+    canvas: bool = True
+    """Whether the generator paints over a drawn picture, which keeps the pictures of a class apart."""
+    match_canvas: bool = True
+    """Whether each of these goes to the class that the teacher takes it for, so that little has to be painted."""
+    cross_entropy: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy to the target label (FREE: 1)."""
+    batchnorm: float = Field(default=100.0, ge=0)
+    """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
+    recognition_first: bool = True
+    """Whether that weight is multiplied by the (geometric mean) probability that the teacher gives the wanted classes:
+    statistics count once it recognises the pictures, which takes deeper teachers more of the few steps."""
+    canvas_distance: float = Field(default=5.0, ge=0)
+    """Weight of the mean squared difference between a picture and its canvas, which keeps the generator from painting
+    over everything in glaring colours; 20 suits photographs, and costs other pictures more than it gains there."""
+    adversarial: float = Field(default=1.0, ge=0)
+    """Weight of the disagreement with the meta-learner (FREE: 1)."""
+    total_variation: float = Field(default=0.0, ge=0)
+    """Weight of the total variation, for teachers without BatchNorm."""
+    feature_norm: float = Field(default=0.0, ge=0)
+    """Weight of the magnitude of the teacher's features, for teachers without BatchNorm."""
+    borrowed_batchnorm: float = Field(default=1.0, ge=0)
+    """Weight of the BatchNorm distance to another teacher of the pool, for teachers without BatchNorm."""
+    diversity: float = Field(default=0.0, ge=0)
+    """Weight of the hinge that keeps the pictures of a class apart in the teacher's features."""
+    diversity_margin: float = Field(default=0.3, gt=0, le=2)
+    """Cosine distance from which on that hinge leaves two pictures alone (real pictures: 0.3 on average)."""
+    augment: bool = True
+    """Random shift and flip of each image before the teacher sees it."""
+    flip: bool = True
+    """Whether that flips images; false for writing and signs, which mirrored are others (as `learner.views`)."""
+    recover_share: float = Field(default=0.6, gt=0, le=1)
+    """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
+    min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
+    """A recovered task whose teacher recognises a smaller share of its images is left out."""
+    min_diversity: float = Field(default=0.01, ge=0, le=2)
+    """A recovered task whose pictures of a class lie closer together in the teacher's features (mean cosine distance)
+    is left out; collapsed tasks have down to 0.004, tasks over canvases 0.035 and more."""
+
+    @model_validator(mode="after")
+    def _pulls_somewhere(self) -> FiveConfig:
+        if not any(getattr(self, name) for name in INVERSION_TERMS):
+            raise ValueError(f"at least one weight of the inversion loss above 0: {', '.join(INVERSION_TERMS)}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MemoryConfig(_Section):
+    """The memory of recovered tasks."""
+
+    max_images: int = Field(default=40_000, ge=1)
+    """Images held at most; the oldest tasks make room."""
+    drawn_per_step: int = Field(default=512, ge=0, le=65536)
+    """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are
+    asked about them too."""
+    held_out_images: int = Field(default=512, ge=2)
+    """Pictures kept aside at most to choose the best checkpoint with; one for four that the memory was given."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BellConfig(_Section):
+    """BELL, the meta-learner's training."""
+
+    objective: Literal["distill", "align"] = "distill"
+    """`distill`: every teacher asked about every image; `align`: the paper's sequential steps and replay."""
+    lr: float = Field(default=1e-2, gt=0, lt=10)
+    """Peak Adam learning rate of the meta-learner (outer step)."""
+    matrix_lr: float = Field(default=0.03, ge=0, lt=10)
+    """Peak Muon learning rate of linear layers and convolutions in `distill`; 0 leaves them to AdamW as well."""
+    inner_lr: float = Field(default=1e-3, gt=0, lt=10)
+    """Adam learning rate of the sequential inner steps (FREE: 1e-3)."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Decoupled weight decay of the outer optimiser."""
+    batch_size: int = Field(default=256, ge=2, le=65536)
+    """Images a distillation step."""
+    updates_per_step: int = Field(default=10, ge=1, le=10_000)
+    """Distillation updates a step."""
+    interpolation: float = Field(default=1.0, ge=0)
+    """Outer step of the plain interpolation theta += eps (theta' - theta)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Softmax temperature of the distillation divergences."""
+    relevance: bool = True
+    """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
+    pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
+    the defect `transductive_batchnorm` do without."""
+    damping: float | None = Field(default=60.0, gt=0)
+    """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
+    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
+    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
+    `transductive_batchnorm` do without."""
+    shared_classes: bool = True
+    """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
+    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
+    left out."""
+    replay_tasks: int = Field(default=10, ge=0, le=1024)
+    """Cross-task episodes an update (FREE: 10)."""
+    replay_patience: int = Field(default=10, ge=1)
+    """Replay updates without a better query accuracy before the next epoch (FREE: 10)."""
+    replay_inner_steps: int = Field(default=5, ge=1, le=100)
+    """Inner SGD steps of a replay episode (FREE: 5)."""
+    replay_inner_lr: float = Field(default=0.01, gt=0)
+    """Inner SGD learning rate of a replay episode (FREE: 0.01)."""
+    n_way: int = Field(default=5, ge=2, le=1024)
+    """Classes of a cross-task episode."""
+    k_shot: int = Field(default=1, ge=1, le=1024)
+    """Support images a class of a cross-task episode."""
+    n_query: int = Field(default=15, ge=1, le=1024)
+    """Query images a class of a cross-task episode."""
+    match_label_names: bool = False
+    """Whether classes of one name are one class of the cross-task episodes, with the pictures of all their teachers;
+    otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LearnerConfig(_Section):
+    """The meta-learner: its backbone and how it adapts."""
+
+    backbone: str = "conv4_64"
+    """Any timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
+    image_size: int = Field(default=32, ge=8, le=1024)
+    """Height and width the learner sees."""
+    channels: Literal[1, 3] = 3
+    """Channels the learner sees."""
+    init_from: str | None = None
+    """timm weights (`timm:NAME`; not data-free then), or a learner that teachers are added to (Hub id or folder)."""
+    views: Annotated[list[Literal["identity", "flip"]], BeforeValidator(as_list)] = field(
+        default_factory=lambda: ["identity", "flip"]
+    )
+    """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
+    head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
+    """How the learner adapts to a support set."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainerConfig(_Section):
+    """The loop: how long, on what, what is kept."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Outer steps; None leaves the end to max_minutes, or to the recipe's own number."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Wall-clock minutes at most; schedules stretch to whichever of steps and minutes ends first."""
+    warmup_steps: int = Field(default=20, ge=0)
+    """Outer steps of generator-only meta-training before the first task is kept (FREE: 20); a fifth of max_minutes at
+    most."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    mixed_precision: Annotated[Literal["auto", "no", "bf16"], BeforeValidator(_no)] = "auto"
+    """Autocast type; `auto` takes bf16 where the device computes it natively. There is no fp16: small gradients become
+    zero in it, and FIVE's and BELL's steps do not scale their losses."""
+    channels_last: bool = True
+    """Memory format of convolutional networks."""
+    compile: bool = False
+    """Whether torch.compile compiles generator and learner; needs a C++ compiler on a CPU, and does not pay there."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of the log; the first ten have a line each."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Steps between two checkpoints that may be chosen as the best."""
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    """Minutes between two checkpoints to resume from, a quarter of max_minutes at most; the first comes after the
+    first minute that recovered something."""
+    picture_every: int = Field(default=50, ge=1)
+    """Steps between two grids of recovered images."""
+    validation_episodes: int = Field(default=200, ge=1)
+    """Episodes that choose the best checkpoint, of a validation set or (`align`) of held-out recovered pictures."""
+    validation_dataset: str | None = None
+    """Pictures of other classes that choose the best checkpoint: a `datasets` id, Parquet or a folder; None reads no
+    real picture and takes held-out recovered ones."""
+    validation_split: str | None = None
+    """Its split, never one named test; None takes validation, else train."""
+    memory: str | None = None
+    """Memory that a run may take, as 6GiB: what does not fit whole is done in pieces (on a GPU: its memory). None
+    takes half of what is free, within the limits of control groups."""
+    min_steps: int = Field(default=10, ge=0)
+    """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
+    processes share the cores."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HubConfig(_Section):
+    """What is pulled from and pushed to the Hub. Tokens are never part of a configuration."""
+
+    push_to_hub: str | None = None
+    """Repository `org/name` to publish the learner to."""
+    private: bool = False
+    """Whether that repository is created private."""
+    license: str | None = None
+    """Licence of the learner, chosen by the user; never invented."""
+    card_images: bool | None = None
+    """Whether the card shows recovered images; None: only if every teacher is public and ungated."""
+    name_private_teachers: bool = False
+    """Whether private and gated teachers are named in the card."""
+    push_generator: bool = False
+    """Whether the trained meta-generator is pushed too."""
+    base_model_relation: Literal["adapter", "merge", "quantized", "finetune"] = "finetune"
+    """Relation to the teachers in the card; the Hub would infer `merge`, which a distilled network is not."""
+    commit_message: str = "Upload meta-learner with hf-free"
+    """Message of the commit."""
+    create_pr: bool = False
+    """Whether to open a pull request instead of committing."""
+    cache_dir: str | None = None
+    """Folder of the download cache."""
+    teacher_memory: str = "4GiB"
+    """Budget for teachers' weights in memory, as 500MB or 4GiB."""
+
+
+def _as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
+    """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
+    wanted = get_type_hints(section, include_extras=True)
+    return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}
+
+
+def _value_for(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        return _as_wanted(value, hint)  # type: ignore[arg-type]
+    if not _takes_text(hint) or (is_null(value) and _takes_nothing(hint)):
+        return meant(value)
+    return as_texts(value)
+
+
+def _takes_text(hint: Any) -> bool:
+    """Whether a type is a text, a choice of texts, or a list or union with one."""
+    return hint is str or isinstance(hint, str) or any(map(_takes_text, get_args(hint)))
+
+
+def _takes_nothing(hint: Any) -> bool:
+    """Whether None is a value of a type, or it is a list, for which no text can stand."""
+    return type(None) in get_args(hint) or list in (get_origin(hint), *map(get_origin, get_args(hint)))

@@ -1,0 +1,255 @@
+"""One validated tree of settings: the Python API, the YAML file and the command line's flags are views of it.
+
+Every leaf is documented by the string below it, checked on construction, and refused with the value, the rule
+and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` writes it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
+
+from hf_free.config.reading import merge
+from hf_free.config.recipes import Defect, RecipeName, recipe_values
+from hf_free.config.sections import (
+    _GIVEN,
+    STRICT,
+    BellConfig,
+    FiveConfig,
+    HubConfig,
+    LearnerConfig,
+    MemoryConfig,
+    TrainerConfig,
+    _as_wanted,
+    as_list,
+)
+from hf_free.config.yaml_reading import Written, is_null, meant, read_written
+from hf_free.errors import ConfigError
+
+_FLAGS = frozenset(
+    {"recipe", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
+    | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
+)
+"""Keys that `hf-free train` has a flag for, of the same name."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FreeConfig:
+    """Everything a training run is made of.
+
+    `FreeConfig(recipe="paper", five=FiveConfig(inner_steps=10))` is the paper's recipe with ten inner steps: what is
+    given explicitly wins over the recipe, a section's defaults do not.
+    """
+
+    recipe: RecipeName = "default"
+    """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
+    models: list[str] = field(default_factory=list)
+    """Teachers: Hub ids `org/name[@revision]` or local folders."""
+    imports: list[str] = field(default_factory=list)
+    """Local Python files of your own that register networks with timm, see docs/own-networks.md."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of everything random."""
+    defects: Annotated[list[Defect], BeforeValidator(as_list)] = field(default_factory=list)
+    """Single defects of the released code to switch on, for ablation."""
+    five: FiveConfig = field(default_factory=FiveConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    bell: BellConfig = field(default_factory=BellConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_recipe(cls, values: Any) -> Any:
+        """Lay what is given over the values of the recipe."""
+        given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
+        if not isinstance(given, Mapping):
+            return values
+        given = {key: _given_values(value) for key, value in given.items()}
+        name = given.get("recipe", "default")
+        if name not in get_args(RecipeName):
+            return given  # refused later, with the rule
+        return merge(recipe_values(name), given)
+
+    @property
+    def continues_learner(self) -> bool:
+        """Whether teachers are added to an existing learner."""
+        start = self.learner.init_from
+        return start is not None and not start.startswith("timm:")
+
+    @property
+    def least_teachers(self) -> int:
+        """Teachers that a run needs: two, or one more for a learner that has learned from others already."""
+        return 1 if self.continues_learner else 2
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FreeConfig:
+        """Build the tree from nested mappings, laid over the values of their recipe.
+
+        Raises:
+            ConfigError: an unknown key or an impossible value.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            raise _explain(error) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> FreeConfig:
+        """Read the tree from a YAML file, laid over the values of its recipe."""
+        return cls.from_dict(read_yaml_mapping(path))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        values: Mapping[str, Any] | None = None,
+        assignments: Iterable[str] = (),
+    ) -> FreeConfig:
+        """Lay a YAML file, values and assignments over each other and over their recipe, as `hf-free train` does.
+
+        Args:
+            path: A YAML file, as for `--config`.
+            values: Nested mappings, in the place of the command line's flags.
+            assignments: `section.key=value` texts, as for `--set`.
+
+        Raises:
+            ConfigError: an unknown key, an impossible value, a file that cannot be read.
+        """
+        given = read_yaml_mapping(path) if path is not None else {}
+        return cls.from_dict(merge(merge(given, values or {}), parse_assignments(assignments)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tree as nested plain dictionaries, every key present; `from_dict` gives back exactly this tree."""
+        return asdict(self)
+
+    def to_yaml(self) -> str:
+        """The tree as YAML, every key present."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def known_keys() -> list[str]:
+    """All keys of the tree as `section.key`, for messages and completion."""
+    keys = []
+    for entry in fields(FreeConfig):
+        default = getattr(FreeConfig(), entry.name)
+        if is_dataclass(default):
+            keys += [f"{entry.name}.{inner.name}" for inner in fields(default)]
+        else:
+            keys.append(entry.name)
+    return keys
+
+
+def _explain(error: ValidationError) -> ConfigError:
+    """Rewrite pydantic's errors: one line a wrong key, with the value, the rule and the way out."""
+    given, allowed, action = [], [], ""
+    for item in error.errors():
+        key = ".".join(part for part in item["loc"] if isinstance(part, str))  # an entry of a list: the list's key
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.4)
+            given.append(f"unknown configuration key {key!r}")
+            allowed.append(f"did you mean {', '.join(close)}?" if close else "see docs/configuration.md")
+            action = action or "hf-free train --help lists the flags; docs/configuration.md every key"
+        elif item["type"] == "value_error":  # a rule of ours over several keys of a section
+            given.append(f"the values of {key or 'the configuration'} do not go together")
+            allowed.append(item["msg"].removeprefix("Value error, "))
+            action = action or f"see docs/configuration.md, section {key}"
+        else:
+            is_entry = isinstance(item["loc"][-1], int)
+            holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
+            given.append(f"{holds} cannot be used")
+            allowed.append(_rule(item["type"], item["msg"]))
+            flag = f"--{key.rpartition('.')[2].replace('_', '-')} ..." if key in _FLAGS else f"--set {key}=..."
+            action = action or "give another value, e.g. " + (f"--set {key}=[...]" if is_entry else flag)
+    return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
+
+
+def _rule(kind: str, message: str) -> str:
+    """What pydantic says a value should be, as words that follow "allowed:"."""
+    if kind == "dataclass_type":
+        return "a mapping of keys to values"
+    rule = message.removeprefix("Input should be ")
+    return f"a value {rule}" if rule.startswith(("greater", "less")) else rule
+
+
+def _given_values(section: Any) -> Any:
+    """What was given of a section explicitly, as a mapping; anything that is no section stays as it is."""
+    return {name: getattr(section, name) for name in getattr(section, _GIVEN)} if hasattr(section, _GIVEN) else section
+
+
+def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; where the tree wants a text, it is the text that was written.
+
+    Raises:
+        ConfigError: no such file, broken YAML, or something other than a mapping.
+    """
+    try:
+        values = read_written(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        problem = f"cannot read the configuration {path}: {error.strerror}"
+        raise ConfigError(problem, action="give an existing file") from None
+    except UnicodeDecodeError:
+        problem = f"{path} is not a text file in UTF-8"
+        raise ConfigError(problem, allowed="a YAML file", action="save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}", action="mend the file at the line named") from None
+    if is_null(values):
+        return {}
+    if not isinstance(values, dict):
+        kind = type(meant(values)).__name__
+        raise ConfigError(f"{path} holds a {kind}", allowed="a mapping of keys to values")
+    return _as_wanted(values, FreeConfig)
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turn `section.key=value` texts into nested mappings; values are read as YAML, texts stay as they were written.
+
+    Raises:
+        ConfigError: a text without `=` or with an empty key.
+    """
+    nested: dict[str, Any] = {}
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        parts = key.strip().split(".")
+        if not separator or not all(parts):
+            raise ConfigError(f"--set {text!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5")
+        try:
+            parsed = Written("") if not value.strip() else read_written(value)
+        except yaml.YAMLError:
+            parsed = value
+        inner = nested
+        for part in parts[:-1]:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {text!r}", allowed=f"{part} whole, or keys of it", action="leave one out")
+        inner[parts[-1]] = parsed
+    return _as_wanted(nested, FreeConfig)
+
+
+def departures(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the method, by `section.key`, that are not as the recipe of that name has them.
+
+    The length of a run, its device and what is published are nobody's method and not among them.
+
+    Args:
+        config: A tree as `FreeConfig.to_dict` gives it, perhaps of an older hf-free; unknown keys are passed over.
+    """
+    if config.get("recipe") not in get_args(RecipeName):
+        return {}
+    recipe = FreeConfig(recipe=config["recipe"]).to_dict()
+    found = {"defects": config["defects"]} if config.get("defects", recipe["defects"]) != recipe["defects"] else {}
+    for section in ("five", "memory", "bell", "learner"):
+        given = config.get(section)
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            if key in recipe[section] and value != recipe[section][key]:
+                found[f"{section}.{key}"] = value
+    return found

@@ -1,0 +1,1 @@
+"""What is measured: accuracy, cost, and how well teachers can be inverted."""

@@ -1,0 +1,172 @@
+"""What a learner is measured against: pixels, an untrained backbone, and its teachers in several combinations."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_free.data.images import Preprocessing, Progress, to_float
+from hf_free.errors import HfFreeError
+from hf_free.evaluation.features import BATCH, Embedding, ImageSizes, learner_features
+from hf_free.learner.heads import normalize_features
+from hf_free.learner.meta_learner import MetaLearner
+
+if TYPE_CHECKING:
+    from hf_free.provenance.teacher_record import TeacherRecord
+    from hf_free.teachers.pool import TeacherPool
+    from hf_free.teachers.teacher import Teacher
+
+PIXEL_GRID = 8
+"""Pixels are averaged to 8x8, as the few-shot figures of this project's issues are."""
+
+
+def untrained(learner: MetaLearner, images: ImageSizes, seed: int) -> Embedding:
+    """The same backbone, freshly initialised, without projection and centre."""
+    start = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = MetaLearner(
+            replace(learner.config, init_from=None),
+            views=learner.views,
+            mean=learner.mean.flatten().tolist(),
+            std=learner.std.flatten().tolist(),
+            model_args=learner.model_args,
+        )
+    features = learner_features(fresh.to(learner.device).eval(), images)
+    return Embedding(f"untrained {learner.config.backbone}", [features], time.perf_counter() - start)
+
+
+def pixels(learner: MetaLearner, images: ImageSizes) -> Embedding:
+    """The learner's input itself, average-pooled to 8x8 and normalised as the learner does."""
+    start = time.perf_counter()
+    pictures = images.at(learner.preprocessing)
+    pooled = torch.cat([F.adaptive_avg_pool2d(to_float(part), PIXEL_GRID) for part in pictures.split(BATCH)])
+    features = ((pooled.to(learner.device) - learner.mean) / learner.std).flatten(1)
+    return Embedding(f"pixels ({PIXEL_GRID}x{PIXEL_GRID})", [features], time.perf_counter() - start)
+
+
+def teacher_preprocessing(record: TeacherRecord) -> Preprocessing:
+    """How a teacher is shown real pictures: by its own filter and crop, as timm does when it evaluates.
+
+    The whole picture, its shape not kept, costs it about a point at 1 shot on flowers (docs/experiments.md).
+    """
+    channels, height, width = record.input_size
+    return Preprocessing(max(height, width), channels, record.interpolation, record.crop)
+
+
+def teacher_answers(teacher: Teacher, images: ImageSizes, device: torch.device) -> tuple[Tensor, Tensor]:
+    """One teacher's features (N, F) and logits (N, C) of all pictures."""
+    preprocessing = teacher_preprocessing(teacher.record)
+    answers = []
+    with torch.no_grad():
+        for part in images.at(preprocessing).split(BATCH):
+            output = teacher(to_float(part.to(device)))
+            answers.append((output.features.float().flatten(1), output.logits.float()))
+    return torch.cat([features for features, _ in answers]), torch.cat([logits for _, logits in answers])
+
+
+def teacher_embeddings(
+    pool: TeacherPool,
+    images: ImageSizes,
+    device: torch.device,
+    progress: Progress | None = None,
+    concatenations: Sequence[int] = (),
+) -> Iterator[Embedding]:
+    """Every way of using the teachers without training: singly, averaged, the first few and all together.
+
+    A teacher that cannot be loaded becomes an embedding without features that says why.
+    """
+    start = time.perf_counter()
+    features, logits, broken = [], [], list(pool.skipped)
+    averages: dict[tuple[object, ...], _ParameterAverage] = defaultdict(_ParameterAverage)
+    for index in range(len(pool)):
+        try:
+            teacher = pool[index].to(device)
+            answers = teacher_answers(teacher, images, device)
+        except HfFreeError as error:
+            broken.append((pool.records[index].reference, str(error)))
+            continue
+        features.append(normalize_features(answers[0]))
+        logits.append(normalize_features(answers[1]))
+        averages[_architecture(teacher)].add(teacher)
+        if progress is not None:
+            progress("features of the teachers", index + 1, len(pool))
+    seconds = time.perf_counter() - start
+    if features:
+        many = len(features)
+        yield Embedding(
+            f"one teacher's features (mean over {many})",
+            features,
+            seconds,
+            best_method="best single teacher (chosen on these very episodes: an upper bound)" if many > 1 else "",
+        )
+    for average in averages.values():
+        if average.count > 1:
+            yield average.embedding(images, device)
+    for count in concatenations:
+        if 1 < count < len(features):
+            first = torch.cat(features[:count], 1)
+            yield Embedding(f"first {count} teachers' features, concatenated", [first], seconds * count / many)
+    if len(features) > 1:
+        yield Embedding(f"all {many} teachers' features, concatenated", [torch.cat(features, 1)], seconds)
+        yield Embedding(f"all {many} teachers' logits, concatenated", [torch.cat(logits, 1)], seconds)
+    for reference, reason in broken:
+        yield Embedding(f"teacher {reference}", note=f"not available: {' '.join(reason.split())}")
+
+
+class _ParameterAverage:
+    """The mean of several teachers' weights and BatchNorm statistics, summed up one teacher at a time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, teacher: Teacher) -> None:
+        """Take in one more teacher of the same architecture."""
+        state = {name: value.cpu() for name, value in teacher.network.state_dict().items()}  # MPS has no doubles
+        if not self.count:
+            self._teacher = teacher
+            self._sums = {name: value.double() for name, value in state.items() if value.is_floating_point()}
+        else:
+            for name in list(self._sums):
+                if state[name].shape != self._sums[name].shape:
+                    del self._sums[name]  # a classifier of another width; the features do not need it
+                else:
+                    self._sums[name] += state[name].double()
+        self.count += 1
+
+    def embedding(self, images: ImageSizes, device: torch.device) -> Embedding:
+        """Features of the averaged network."""
+        from hf_free.teachers.saving import build_teacher
+
+        start = time.perf_counter()
+        network = copy.deepcopy(self._teacher.network)
+        state = network.state_dict()
+        state.update({name: (value / self.count).to(state[name].dtype) for name, value in self._sums.items()})
+        network.load_state_dict(state)
+        averaged = build_teacher(network, self._teacher.record).to(device)
+        features, _ = teacher_answers(averaged, images, device)
+        name = f"teachers' parameters averaged ({self.count} {self._teacher.record.architecture})"
+        dead = bool((features == features[0]).all())
+        note = "the averaged network answers every picture alike" if dead else ""
+        return Embedding(name, [features], time.perf_counter() - start, note)
+
+
+def _architecture(teacher: Teacher) -> tuple[object, ...]:
+    """What has to agree for two teachers' parameters to be averaged: the network but for the classifier's width."""
+    cfg: Any = teacher.network.pretrained_cfg
+    classifier = cfg.get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    shapes = [
+        (name, tuple(value.shape))
+        for name, value in teacher.network.state_dict().items()
+        if not name.startswith(tuple(f"{part}." for part in names))
+    ]
+    return teacher.record.architecture, teacher.record.input_size, *shapes

@@ -1,0 +1,348 @@
+"""A data set opened: pictures in folders, or every split of Parquet files or of a `datasets` id.
+
+Folders of pictures are read by `hf_free.evaluation.picture_folder`, local ones and those of a Hub, since `datasets`
+takes any file or folder name with a word such as `test` in it for a split and loses the rest without a word.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import yaml
+
+from hf_free.config.yaml_reading import as_texts, read_written
+from hf_free.data.decoding import is_picture_file
+from hf_free.errors import DatasetError
+from hf_free.evaluation.picture_folder import (
+    SPLIT_WORDS,
+    PictureFolder,
+    is_leftover,
+    read_picture_folder,
+    visible_files,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*", re.DOTALL)  # as `datasets` names the parts of a split
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # columns of pictures by `file_name`
+_TABLES = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".lance", ".h5", ".py")
+"""Endings of files in which a Hub's data set may hold its pictures; among them loose ones only illustrate it."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Splits of `datasets` by name; `is_streamed` where they are read from files as they lie there."""
+
+    splits: dict[str, Any]
+    is_streamed: bool
+
+
+def open_data(
+    source: str,
+    scratch: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    by_column: bool = False,
+) -> PictureFolder | Tables:
+    """Open a data set wherever it lies; a local one is streamed, so that no cache can be stale, full or read-only.
+
+    Args:
+        source: A Parquet file, a folder of Parquet files or pictures, `./folder:configuration`, or a `datasets` id
+            `org/name[:configuration]`. A local path never asks the network.
+        scratch: Folder for the lock files that even streaming makes; it has to outlive the reading.
+        revision: Revision of a Hub data set.
+        token: Access token for the Hub.
+        cache_dir: Folder of the `datasets` cache, for Hub data sets.
+        by_column: Whether a column was asked for, so that `metadata.csv` tells the classes rather than folders.
+
+    Raises:
+        DatasetError: no such data set, or none that can be read, or one of several configurations has to be named.
+        HubError: a Hub that cannot be reached.
+    """
+    path = Path(source)
+    if path.exists():
+        return _open_local(path, "", source, scratch, by_column=by_column)
+    head, colon, configuration = source.rpartition(":")
+    if colon and head and Path(head).is_dir():
+        return _open_local(Path(head), configuration, source, scratch, by_column=by_column)
+    return _open_hub(source, scratch, revision, token, cache_dir)
+
+
+def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column: bool) -> PictureFolder | Tables:
+    if path.is_file():
+        if path.suffix.lower() != ".parquet":
+            raise DatasetError(f"{path} is no Parquet file", allowed="a .parquet file, a folder")
+        return _tables(source, "parquet", scratch, data_files={"train": _exactly(path)})
+    described = _configurations_of_card(path)
+    if described and (wanted in described or not wanted):
+        chosen = wanted or _only_or_default(described)
+        if not chosen:
+            raise _choose(source, str(path), list(described))
+        folder = described[chosen].get("data_dir")
+        if "data_files" in described[chosen] or not isinstance(folder, str):
+            return _tables(source, str(path), scratch, name=chosen)
+        return _open_folder(path / folder, source, scratch, by_column=by_column)
+    if not wanted:
+        return _open_folder(path, source, scratch, by_column=by_column)
+    if is_leftover(wanted) or not (path / wanted).is_dir():
+        folders = [child.name for child in sorted(path.iterdir()) if child.is_dir() and not is_leftover(child.name)]
+        names = list(described) or folders
+        raise DatasetError(
+            f"{path} has no configuration {wanted!r}",
+            allowed=", ".join(names[:20]) or "none: it has neither configurations nor folders",
+            action=f"e.g. {path}:{names[0]}" if names else f"give {path}",
+        )
+    return _open_folder(path / wanted, source, scratch, by_column=by_column)
+
+
+def _open_folder(path: Path, source: str, scratch: str, *, by_column: bool) -> PictureFolder | Tables:
+    """A folder without a card's configurations: Parquet files, pictures in class folders, or pictures and a table."""
+    files = visible_files(path) if path.is_dir() else []
+    tables = [file for file in files if file.suffix.lower() == ".parquet" and file.name not in _METADATA]
+    metadata = [file for file in files if file.name in _METADATA]
+    loose = [file for file in files if is_picture_file(file)]
+    if not files:
+        raise DatasetError(f"{path} holds no data", allowed="Parquet files, or pictures in a folder per class")
+    pictures = read_picture_folder(path)
+    if not tables and not loose:
+        but = f", but {'; '.join(pictures.left_out)}" if pictures.left_out else ""
+        raise DatasetError(f"{path} holds no data{but}", allowed="Parquet files, or pictures in a folder per class")
+    classes = {file.label for file in pictures.files if file.label}
+    if tables and len(classes) < 2:
+        if loose:
+            logger.warning("%s: passed over %d pictures beside the Parquet files", source, len(loose))
+        return _open_parquet(path, tables, source, scratch)
+    if metadata and (by_column or not classes):
+        # one split of all files, since their names say nothing
+        listed = [_exactly(file) for file in (*loose, *metadata)]
+        return _tables(source, "imagefolder", scratch, data_files={"train": listed}, drop_labels=False)
+    if tables:
+        logger.warning("%s: passed over %d Parquet files beside the class folders", source, len(tables))
+    if (inner := _only_folder(pictures)) is not None:
+        logger.warning("%s: all its class folders lie in %s, which is read in its place", source, inner.name)
+        return _open_folder(inner, source, scratch, by_column=by_column)
+    _refuse_sets_as_classes(pictures, source)
+    return pictures
+
+
+def _only_folder(pictures: PictureFolder) -> Path | None:
+    """The only folder with pictures, if it holds several class folders or splits rather than pictures of one class."""
+    folders = {file.label for file in pictures.files if file.label}
+    if len(folders) != 1 or pictures.splits != [""]:
+        return None
+    inner = read_picture_folder(pictures.root / folders.pop())
+    holds_classes = any(inner.splits) or len({file.label for file in inner.files if file.label}) > 1
+    return inner.root if holds_classes and all(file.label for file in inner.files) else None
+
+
+def _open_parquet(path: Path, files: Sequence[Path], source: str, scratch: str) -> Tables:
+    """Parquet files by split: by the names that `datasets` gives to parts, or a word for a split in the name."""
+    first = {file.relative_to(path).parts[0] if file.parent != path else "" for file in files}
+    sets = sorted(first)
+    if len(sets) > 1 and "" not in first and not any(_split_of_words(name) for name in sets):
+        raise _choose(source, str(path), sets)
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        groups.setdefault(_split_of(file.relative_to(path)), []).append(_exactly(file))
+    unnamed = groups.pop("", [])
+    if unnamed and groups:
+        names = ", ".join(Path(name).name for name in unnamed[:5])
+        logger.warning("%s: passed over %d Parquet files that name no split (%s)", source, len(unnamed), names)
+    return _tables(source, str(path), scratch, data_files=groups or {"train": unnamed})
+
+
+def _split_of(file: Path) -> str:
+    """The split that a Parquet file's name says, or its folders'; "" for none."""
+    if shard := _SHARD.fullmatch(file.stem):
+        return shard[1]
+    return next((found for part in (file.stem, *reversed(file.parts[:-1])) if (found := _split_of_words(part))), "")
+
+
+def _split_of_words(name: str) -> str:
+    words = re.split(r"[-._ 0-9]+", name.casefold())
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
+
+
+def _refuse_sets_as_classes(pictures: PictureFolder, source: str) -> None:
+    """Folders that each hold splits are data sets of their own, not classes."""
+    folders = sorted({file.label for file in pictures.files if file.label and not file.split})
+    inner = [read_picture_folder(pictures.root / name) for name in folders]
+    if inner and all(any(split for split in folder.splits) for folder in inner):
+        raise _choose(source, str(pictures.root), folders)
+
+
+def _tables(source: str, builder: str, scratch: str, **options: Any) -> Tables:
+    import datasets
+
+    def load() -> dict[str, Any]:
+        return dict(datasets.load_dataset(builder, streaming=True, cache_dir=scratch, **options))
+
+    return Tables(read_or_explain(load, source), is_streamed=True)
+
+
+def _exactly(path: Path) -> str:
+    """A path in which no character stands for others."""
+    return glob.escape(str(path.absolute()))
+
+
+def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
+    """The configurations that a folder's README.md lists in its YAML block, by name."""
+    try:
+        text = (path / "README.md").read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    block = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
+    try:
+        card = read_written(block[1]) if block else None
+    except yaml.YAMLError:
+        return {}
+    listed = as_texts(card).get("configs") if isinstance(card, dict) else None
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return {str(entry.get("config_name", "default")): entry for entry in entries}
+
+
+def _only_or_default(described: dict[str, dict[str, Any]]) -> str:
+    """The configuration that is taken where none is named, "" where one has to be."""
+    marked = [name for name, entry in described.items() if entry.get("default") == "true"]
+    if marked or "default" in described:
+        return [*marked, "default"][0]
+    return next(iter(described)) if len(described) == 1 else ""
+
+
+def _choose(source: str, name: str, configurations: Sequence[str]) -> DatasetError:
+    listed = ", ".join(configurations[:20]) + (", ..." if len(configurations) > 20 else "")
+    return DatasetError(
+        f"{source} holds {len(configurations)} data sets (configurations)",
+        allowed=f"one of {listed}",
+        action=f"name it after a colon: {name}:{configurations[0]}",
+    )
+
+
+def _open_hub(
+    source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
+) -> PictureFolder | Tables:
+    """A data set on the Hub, downloaded into the cache."""
+    import datasets
+
+    from hf_free.hub.snapshot import files_of_dataset
+
+    name, _, wanted = source.partition(":")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise DatasetError(f"there is no file or folder {source}", action="check the path")
+    # datasets itself retries for longer than anyone waits
+    files = files_of_dataset(name, revision=revision, token=token) or _cached_files(name, revision, cache_dir)
+    if _is_picture_folder(files):
+        return _open_hub_pictures(name, wanted, source, scratch, revision, token, cache_dir)
+    options = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    try:
+        return Tables(
+            read_or_explain(lambda: dict(datasets.load_dataset(name, wanted or None, **options)), source), False
+        )
+    except DatasetError:
+        names = _configurations_on_hub(name, revision, token) if files else []
+        if wanted not in names and (len(names) > 1 or (wanted and names)):
+            raise _choose(
+                source if not wanted else f"{name} has no configuration {wanted!r}: it", name, names
+            ) from None
+        raise
+
+
+def _configurations_on_hub(name: str, revision: str | None, token: str | None) -> list[str]:
+    import datasets
+
+    try:
+        return read_or_explain(lambda: datasets.get_dataset_config_names(name, revision=revision, token=token), name)
+    except DatasetError:
+        return []
+
+
+def _is_picture_folder(files: Sequence[str]) -> bool:
+    """Whether a data set of the Hub is pictures in folders and nothing else that could hold its data."""
+    names = [PurePosixPath(file) for file in files if not any(map(is_leftover, PurePosixPath(file).parts))]
+    if any(path.suffix.lower() in _TABLES or path.name in _METADATA for path in names):
+        return False
+    return len({path.parent for path in names if is_picture_file(path) and len(path.parts) > 1}) > 1
+
+
+def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> list[str]:
+    """The files of a data set that are in the cache, where the Hub must not be asked; otherwise none."""
+    from huggingface_hub import constants, snapshot_download
+
+    if not constants.HF_HUB_OFFLINE:
+        return []
+    try:
+        folder = snapshot_download(name, repo_type="dataset", revision=revision, cache_dir=cache_dir)
+    except (OSError, ValueError):  # nothing is there
+        return []
+    return [file.relative_to(folder).as_posix() for file in visible_files(Path(folder))]
+
+
+def _open_hub_pictures(
+    name: str, wanted: str, source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
+) -> PictureFolder | Tables:
+    from huggingface_hub import snapshot_download
+
+    def load() -> str:
+        return snapshot_download(name, repo_type="dataset", revision=revision, token=token, cache_dir=cache_dir)
+
+    folder = Path(read_or_explain(load, source))
+    return _open_local(folder, wanted, source, scratch, by_column=False)
+
+
+def read_or_explain(load: Callable[[], T], source: str) -> T:
+    """Call a function of `datasets` without its remark on data cards, and turn its many errors into one kind.
+
+    Raises:
+        DatasetError: whatever went wrong.
+    """
+    import datasets.exceptions
+    import pyarrow
+    from huggingface_hub.errors import HfHubHTTPError
+
+    expected = (
+        *(datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException),
+        TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
+    )
+    try:
+        with _no_remark_on_cards():
+            return load()
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise DatasetError(
+            f"data set {source!r} is not to be had: {_first_line(error)}",
+            allowed="a datasets id org/name, a Parquet file, or a folder of Parquet files or pictures",
+            action="check the name; for a private or gated one give a token (hf auth login, or --token)",
+        ) from None
+    except expected as error:
+        raise DatasetError(
+            f"data set {source!r} cannot be read: {type(error).__name__}: {_first_line(error)}",
+            allowed="a datasets id org/name[:configuration], a Parquet file, or a folder of Parquet files or pictures",
+            action="check the name, the files, or the connection",
+        ) from None
+
+
+@contextmanager
+def _no_remark_on_cards() -> Iterator[None]:
+    """Without "Repo card metadata block was not found": a data set need not have a card, and nobody can act on it."""
+    logger = logging.getLogger("huggingface_hub.repocard")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's text, of bearable length."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

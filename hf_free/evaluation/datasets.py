@@ -1,0 +1,353 @@
+"""Pictures and labels out of a `datasets` id, Parquet or a folder of pictures."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_free.data.decoding import PICTURE_SUFFIXES, WHITE, Color, PictureError, prepare, reduce
+from hf_free.data.images import LazyPictures, PictureBatch, Preprocessing, Progress, fit, read_batch
+from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_sources import open_data, read_or_explain
+from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
+
+if TYPE_CHECKING:
+    import datasets
+    from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
+
+SPLIT_ORDER = ("test", "validation", "valid", "val", "dev", "train")
+"""Split taken where none is named: the first of these that is there."""
+
+IMAGE_NAMES = ("image", "img", "picture", "images", "pixels", "jpg", "png", "webp")
+LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "cls", "fine_label")
+
+
+@dataclass
+class LabelledImages:
+    """Pictures with a class each; only classes that occur are named.
+
+    Attributes:
+        images: Pictures of any kind (`LazyPictures` of files among them), or one tensor (N, C, H, W).
+        labels: (N,) positions in `class_names`.
+        class_names: Name of each class.
+        source: Where they come from.
+        split: Which part of it.
+        background: What transparent pictures are laid on.
+    """
+
+    images: Sequence[Image | Tensor] | Tensor
+    labels: Tensor
+    class_names: list[str]
+    source: str = ""
+    split: str = ""
+    background: Color = WHITE
+
+    def __post_init__(self) -> None:
+        self.labels = torch.as_tensor(self.labels)
+        if len(self.images) != len(self.labels):
+            raise DatasetError(f"{len(self.images)} pictures and {len(self.labels)} labels", allowed="one a picture")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at_size(self, size: int, channels: int = 3) -> Tensor:
+        """All pictures as uint8 (N, channels, size, size), the shape not kept, rounded to 8 bits; see `read`."""
+        images = self.read(Preprocessing(size, channels)).images
+        return images if images.dtype == torch.uint8 else (255 * images).round_().to(torch.uint8)
+
+    def read(self, preprocessing: Preprocessing, progress: Progress | None = None) -> PictureBatch:
+        """All pictures as a network is shown them.
+
+        Args:
+            preprocessing: Size, channels, and how they are brought there.
+            progress: Called while pictures are read.
+
+        Returns:
+            Images (N, channels, size, size), as `MetaLearner.adapt` sees them: uint8, or float32 in [0, 1] if any
+            picture has more than 8 bits.
+
+        Raises:
+            PictureError: pictures that cannot be read; all are named and counted.
+        """
+        if not isinstance(self.images, Tensor):
+            return read_batch(self.images, preprocessing, background=self.background, progress=progress)
+        shorter = preprocessing.shorter_side
+        parts = (prepare(part, background=self.background) for part in self.images.split(256))
+        images = torch.cat([fit(reduce(part, shorter), preprocessing) for part in parts])
+        return PictureBatch(images, torch.arange(len(images)))
+
+    def select(self, places: Tensor) -> LabelledImages:
+        """The pictures at some positions (M,), with the names of the classes that occur among them."""
+        if isinstance(self.images, Tensor):
+            images: Any = self.images[places]
+        elif isinstance(self.images, LazyPictures):
+            images = self.images.chosen(places.tolist())
+        else:
+            images = [self.images[place] for place in places.tolist()]
+        present, labels = torch.unique(self.labels[places], return_inverse=True)
+        return replace(self, images=images, labels=labels, class_names=[self.class_names[i] for i in present.tolist()])
+
+    def readable(self, progress: Progress | None = None) -> tuple[LabelledImages, list[PictureError]]:
+        """The pictures that can be read, each read once for it, and why the others cannot.
+
+        Raises:
+            DatasetError: none of them can be read.
+        """
+        if isinstance(self.images, Tensor):
+            return self, []
+        batch = read_batch(self.images, Preprocessing(1), progress=progress, keep_going=True)
+        errors = list(batch.errors.values())
+        if errors and not len(batch.places):
+            raise DatasetError(f"none of the {len(self)} pictures of {self.source} can be read: {errors[0]}")
+        return (self.select(batch.places) if errors else self), errors
+
+
+@dataclass
+class FolderImages:
+    """Pictures of a folder: their paths, the pictures, and the names of their class folders where each lies in one."""
+
+    paths: list[Path]
+    images: LazyPictures
+    labels: list[str] | None
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """What a user is told to write in order to choose; "" where the verb that reads cannot be told."""
+
+    split: str = "--split NAME"
+    image_column: str = "--image-column NAME"
+    label_column: str = "--label-column NAME"
+
+
+def load_labelled_images(
+    source: str | Path,
+    *,
+    split: str | None = None,
+    splits: Sequence[str] = SPLIT_ORDER,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    flags: DataFlags = DataFlags(),
+) -> LabelledImages:
+    """Load pictures with labels.
+
+    Args:
+        source: A `datasets` id `org/name` (or `org/name:configuration`), a Parquet file, a folder of Parquet files, or
+            a folder of pictures with a folder per class, under a folder per split or not (see
+            `hf_free.evaluation.picture_folder`); `./folder:configuration` for one of several. A local path asks no
+            network.
+        split: Which split; None takes the first of `splits` that is there.
+        splits: Names of splits in the order of preference: by default test, validation, train.
+        image_column: Name of the column of pictures; found by its type or name where not given.
+        label_column: Name of the column of labels (class, string or integer), likewise.
+        revision: Revision of a Hub data set.
+        token: Access token for the Hub.
+        cache_dir: Folder of the `datasets` cache, for Hub data sets.
+        flags: What messages tell the user to write.
+
+    Raises:
+        DatasetError: no such data set, split or column, or columns that cannot be told apart.
+    """
+    import datasets
+
+    text = str(source)
+    with tempfile.TemporaryDirectory() as scratch:
+        by_column = image_column is not None or label_column is not None
+        opened = open_data(text, scratch, revision=revision, token=token, cache_dir=cache_dir, by_column=by_column)
+        if isinstance(opened, PictureFolder):
+            for column, known in ((image_column, "image"), (label_column, "label")):
+                if column not in (None, known):
+                    rule = "image, label, as a folder of pictures has them"
+                    raise DatasetError(f"{text} has no column {column!r}", allowed=rule, action="name no column")
+            return _images_of_folder(opened, text, split, splits, flags)
+        chosen = _choose_split(list(opened.splits), split, text, splits, flags)
+        data = opened.splits[chosen]
+        features = data.features
+        if features is None:
+            raise DatasetError(f"{text} has no pictures in split {chosen}", action="check the folder's files")
+        image_column = _find_column(features, image_column, datasets.Image, IMAGE_NAMES, "image", text, flags)
+        label_column = _find_column(features, label_column, datasets.ClassLabel, LABEL_NAMES, "label", text, flags)
+        data = data.select_columns([image_column, label_column])
+        if isinstance(features[image_column], datasets.Image):
+            data = data.cast_column(image_column, datasets.Image(decode=False))
+        if opened.is_streamed:
+            rows = read_or_explain(lambda: list(data), text)
+            encoded, values = [row[image_column] for row in rows], [row[label_column] for row in rows]
+        else:
+            encoded, values = data[image_column], list(data[label_column])
+    where = f"{text}, split {chosen}, column {label_column}"
+    names, labels = _index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
+    calls = [f"{text}, picture {index}" for index in range(len(labels))]
+    pictures = LazyPictures(encoded, calls, _number_type(features[image_column]))
+    return LabelledImages(pictures, labels, names, source=text, split=chosen)
+
+
+def load_folder_images(folder: str | Path) -> FolderImages:
+    """Read all pictures below a folder, whether they lie in class folders or not, as
+    `hf_free.evaluation.picture_folder` does.
+
+    Labels are the names of class folders where every picture lies in one.
+
+    Raises:
+        DatasetError: no such folder, one that cannot be looked into, or no pictures in it.
+    """
+    found = read_picture_folder(Path(folder))
+    if not found.files:
+        raise DatasetError(
+            f"{folder} holds no pictures",
+            allowed=f"files {', '.join(sorted(PICTURE_SUFFIXES))}"
+            + (f"; it holds {found.left_out[0]}" if found.left_out else ""),
+        )
+    if note := found.notes(str(folder), need_classes=False):
+        logger.warning("%s", note)
+    paths, labels = [file.path for file in found.files], [file.label for file in found.files]
+    return FolderImages(paths, _files(paths), labels if all(labels) else None)
+
+
+def _images_of_folder(
+    folder: PictureFolder, source: str, split: str | None, order: Sequence[str], flags: DataFlags
+) -> LabelledImages:
+    """The pictures of class folders, with what is passed over said once."""
+    folder.check_clear()
+    if not folder.splits:
+        raise DatasetError(
+            f"{source} holds {len(folder.files)} pictures and no class folders",
+            allowed="a folder per class, named by the class",
+            action=f"move the pictures into folders, as {source}/cat/1.jpg",
+        )
+    if note := folder.notes(source):
+        logger.warning("%s", note)
+    by_name = {name or "train": name for name in folder.splits}  # as `datasets` calls what has no splits
+    chosen = _choose_split(list(by_name), split, source, order, flags)
+    files = folder.of(by_name[chosen])
+    names = sorted({file.label for file in files})
+    positions = {name: index for index, name in enumerate(names)}
+    labels = torch.tensor([positions[file.label] for file in files])
+    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen)
+
+
+def _files(paths: Sequence[Path]) -> LazyPictures:
+    """Pictures of files, which errors call by their paths."""
+    names = [str(path) for path in paths]
+    return LazyPictures(names, names)
+
+
+def _choose_split(
+    names: list[str],
+    wanted: str | None,
+    source: str,
+    order: Sequence[str] = SPLIT_ORDER,
+    flags: DataFlags = DataFlags(),
+) -> str:
+    """The split that was asked for, or the first in order, or the only one; `val` and `Val` are `validation`."""
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        meant = [name for name in names if _plain_split(name) == _plain_split(wanted)]
+        if len(meant) == 1:
+            return meant[0]
+        action = flags.split.replace("NAME", names[0])
+        raise DatasetError(f"{source} has no split {wanted!r}", allowed=", ".join(names), action=action)
+    for name in order:
+        same = [other for other in names if other == name] or [
+            other for other in names if _plain_split(other) == _plain_split(name)
+        ]
+        if same:
+            return same[0]
+    if len(names) == 1:
+        return names[0]
+    raise DatasetError(
+        f"{source} has the splits {', '.join(names)}",
+        allowed="one of them",
+        action=flags.split.replace("NAME", names[0]),
+    )
+
+
+def _plain_split(name: str) -> str:
+    """A split's name in lower case, and as `datasets` has it."""
+    return SPLIT_WORDS.get(name.casefold(), name.casefold())
+
+
+def _find_column(
+    features: datasets.Features,
+    wanted: str | None,
+    kind: type,
+    names: Sequence[str],
+    role: str,
+    source: str,
+    flags: DataFlags,
+) -> str:
+    """The column of pictures or labels: the one named, else the only one of its type, else the one of a known name."""
+    found = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
+    action = (flags.image_column if role == "image" else flags.label_column) or f"call that column {role}"
+    if wanted is not None:
+        if wanted not in features:
+            raise DatasetError(f"{source} has no column {wanted!r}", allowed=f"one of {found}", action=action)
+        return wanted
+    typed = [name for name, feature in features.items() if isinstance(feature, kind)]
+    known = [name for name in (typed or features) if name.lower() in names]
+    candidates = known if len(typed) != 1 else typed
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = "several columns that could be" if len(typed) > 1 or candidates else "no column that looks like"
+    raise DatasetError(f"{source} has {problem} the {role}: {found}", allowed="one column named", action=action)
+
+
+def _type_name(feature: Any) -> str:
+    """Short name of a column's type."""
+    kind = type(feature).__name__
+    return str(feature.dtype) if kind == "Value" else kind
+
+
+def _index_classes(
+    values: list[Any], feature: Any, where: str, flags: DataFlags, *, others: bool
+) -> tuple[list[str], Tensor]:
+    """Names of the classes that occur, in the order of their values, and (N,) positions among them.
+
+    Args:
+        values: A label for each picture: str, int or bool, as `datasets` gives them.
+        feature: The column's type, which may know the classes' names.
+        where: The column, for messages.
+        flags: What messages tell the user to write.
+        others: Whether there are other splits to choose.
+    """
+    missing = sum(value is None or (value == -1 and not isinstance(value, bool)) for value in values)
+    if missing or not values:
+        raise DatasetError(
+            f"{where}: {missing} of {len(values)} pictures have no label" if values else f"{where} holds no pictures",
+            allowed="a label for every picture",
+            action=f"choose another split with {flags.split}" if others else "choose another data set",
+        )
+    wrong = next((value for value in values if not isinstance(value, (str, int, np.integer, np.bool_))), None)
+    if wrong is not None:
+        raise DatasetError(
+            f"{where} holds {str(wrong)[:50]!r} of type {type(wrong).__name__}",
+            allowed="class, string, integer or true/false labels",
+            action=flags.label_column or "call the column of classes label",
+        )
+    distinct = sorted(set(values))
+    positions = {value: index for index, value in enumerate(distinct)}
+    named = hasattr(feature, "int2str") and isinstance(distinct[0], (int, np.integer))
+    names = [feature.int2str(int(value)) if named else str(value) for value in distinct]
+    return names, torch.tensor([positions[value] for value in values])
+
+
+def _number_type(feature: Any) -> str | None:
+    """Type of the numbers of a column of arrays or nested lists, as numpy names it; None for other columns."""
+    while getattr(feature, "feature", None) is not None or isinstance(feature, list):
+        feature = feature[0] if isinstance(feature, list) else feature.feature
+    kind = str(getattr(feature, "dtype", "")).replace("halffloat", "float16").replace("double", "float64")
+    return kind if kind.startswith(("uint", "int", "float", "bool")) else None

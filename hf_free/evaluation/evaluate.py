@@ -1,0 +1,238 @@
+"""Few-shot accuracy on real pictures: rows with 95 % intervals, for the learner and what it is measured against."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hf_free.data.episodes import EpisodeBatch, eligible_classes, sample_episodes
+from hf_free.data.images import Progress, to_float
+from hf_free.errors import DatasetError
+from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
+from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.features import Embedding, ImageSizes, learner_features
+from hf_free.evaluation.scorer import Scorer
+from hf_free.learner.batchnorm import batchnorm_layers
+from hf_free.learner.classifier import BatchNormMode
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
+from hf_free.provenance.results import EvaluationReport
+from hf_free.publishing.results import fingerprint, is_local_source, is_own_row
+from hf_free.teachers.label_names import is_placeholder
+
+if TYPE_CHECKING:
+    from hf_free.evaluation.off_the_shelf import OffTheShelf
+    from hf_free.teachers.pool import TeacherPool
+
+Baselines = Literal["none", "untrained", "all"]
+
+
+def evaluate(
+    learner: MetaLearner,
+    data: LabelledImages,
+    *,
+    n_way: int = 5,
+    k_shots: Sequence[int] = (1, 5),
+    n_query: int = 15,
+    episodes: int = 600,
+    baselines: Baselines = "none",
+    teachers: TeacherPool | None = None,
+    concatenations: Sequence[int] = (),
+    compare: Mapping[str, MetaLearner] | None = None,
+    off_the_shelf: Sequence[OffTheShelf] = (),
+    transductive: bool = False,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Measure a learner on new classes.
+
+    All methods are scored on the same episodes, with the learner's head (the nearest class mean where that is MAML);
+    other learners with their own. Only pictures that occur in an episode are looked at.
+
+    Args:
+        learner: The learner; it is moved to `device`.
+        data: Pictures of classes it has not been trained for.
+        n_way: Classes per episode.
+        k_shots: Support pictures per class, a row each.
+        n_query: Query pictures per class.
+        episodes: Number of episodes, at least 2.
+        baselines: `none`; `untrained`, the same backbone freshly initialised with `seed`; `all`, pixels and the
+            teachers too.
+        teachers: The teachers, for `baselines="all"`.
+        concatenations: Numbers of teachers, the first ones, whose features are concatenated, beside those of all.
+        compare: Other learners by the name of their rows, moved to `device` too.
+        off_the_shelf: Published backbones, whose features get the learner's head.
+        transductive: Whether to add rows that see all queries of an episode together, named so.
+        seed: Seed of the episodes and of the untrained backbone.
+        device: Where to compute.
+        progress: Called with what is being done, how much is done, how much there is.
+
+    Raises:
+        DatasetError: too few classes, pictures or episodes, or an unknown set of baselines.
+    """
+    if baselines not in ("none", "untrained", "all"):
+        raise DatasetError(f"baselines={baselines!r}", allowed="none, untrained, all")
+    if episodes < 2 or not k_shots:
+        raise DatasetError(
+            f"{episodes} episodes, shots {list(k_shots)}", allowed="at least 2 episodes and one number of shots"
+        )
+    drawn = {}
+    for k_shot in sorted(k_shots, reverse=True):  # what suits the most shots suits all
+        generator = torch.Generator().manual_seed(seed)
+        drawn[k_shot] = sample_episodes(
+            data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
+        )
+    drawn = {k_shot: drawn[k_shot] for k_shot in k_shots}
+    learner, others = learner.to(device), dict(compare or {})
+    report = _report_on(data, seed)
+    report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
+    used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
+    images = ImageSizes(data, used, progress)
+    scorer = Scorer({k_shot: batch.among(used) for k_shot, batch in drawn.items()}, _head(learner), report)
+
+    _add_learner(scorer, learner, images, transductive, progress)
+    for name, other in others.items():
+        name = f"compared {name}" if is_own_row(name) else name  # a folder called `learner` is not this learner
+        _add_learner(scorer, other.to(device), images, transductive, progress, name)
+    for backbone in off_the_shelf:
+        scorer.add(backbone.embedding(images, progress))
+    if baselines != "none":
+        scorer.add(untrained(learner, images, seed))
+    if baselines == "all":
+        scorer.add(pixels(learner, images))
+        if teachers is None or not (len(teachers) or teachers.skipped):
+            scorer.add(Embedding("teachers", note="not available: no teachers were given"))
+        else:
+            for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
+                scorer.add(embedding)
+    if images.more_frames:
+        report.warnings.append(f"{images.more_frames} files hold several frames: only the first of each is seen")
+    return report
+
+
+def _report_on(data: LabelledImages, seed: int) -> EvaluationReport:
+    """A report without rows yet."""
+    report = EvaluationReport(
+        [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
+    )
+    report.local = is_local_source(data.source)
+    if report.local:
+        counts = torch.bincount(data.labels, minlength=len(data.class_names)).tolist()
+        report.fingerprint = fingerprint(data.source, data.class_names, counts)
+    return report
+
+
+def _head(learner: MetaLearner) -> str:
+    """The head that scores features: the learner's own, or the nearest mean where that one needs pictures."""
+    return "nearest_mean" if learner.config.head == "maml" else learner.config.head
+
+
+def _add_learner(
+    scorer: Scorer,
+    learner: MetaLearner,
+    images: ImageSizes,
+    transductive: bool,
+    progress: Progress | None,
+    name: str = "learner",
+) -> None:
+    """A learner's own rows: as it was made, and on request the transductive ones."""
+    name = name if learner.record.get("data_free", True) else f"{name} (not data-free)"
+    if learner.batchnorm == "running" and learner.config.head != "maml":
+        start = time.perf_counter()
+        features = learner_features(learner, images, progress, name)
+        embedding = Embedding(name, [features], time.perf_counter() - start)
+        embedding.relevance, embedding.damping = learner.relevance, learner.damping
+        scorer.add(embedding, head=_head(learner))
+        if transductive:
+            embedding.method = f"{name}, soft k-means on the queries (transductive)"
+            scorer.add(embedding, soft_kmeans=True)
+    else:
+        _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
+    if transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
+        _add_per_episode(scorer, learner, images, "transductive", name, progress)
+
+
+def _add_per_episode(
+    scorer: Scorer,
+    learner: MetaLearner,
+    images: ImageSizes,
+    batchnorm: BatchNormMode,
+    name: str,
+    progress: Progress | None,
+) -> None:
+    """Rows of a learner whose features depend on the episode: MAML, or BatchNorm statistics of the episode."""
+    learner = copy.deepcopy(learner)
+    if batchnorm != learner.batchnorm:
+        learner.relevance = learner.damping = None  # they were learned from features of the learner's own way
+    learner.batchnorm = batchnorm
+    learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
+    suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
+    pictures = images.at(learner.preprocessing)
+    for k_shot, batch in scorer.episodes.items():
+        start = time.perf_counter()
+        accuracies: list[Tensor] = []
+        at_once = episodes_at_once(learner, batch.support[0].numel() + batch.query[0].numel())
+        for part in batch.split(at_once):
+            accuracies += _adapted_accuracies(learner, pictures, part)
+            if progress is not None and len(accuracies) % 20 < len(part):
+                label = f"{k_shot}-shot episodes of the {name}{suffix[batchnorm]}"
+                progress(label, len(accuracies), len(batch))
+        seconds, inductive = time.perf_counter() - start, batchnorm != "transductive"
+        scorer.append(name + suffix[batchnorm], k_shot, torch.stack(accuracies), seconds, inductive=inductive)
+
+
+def _adapted_accuracies(learner: MetaLearner, pictures: Tensor, episodes: EpisodeBatch) -> Tensor:
+    """Accuracies (E,) of a learner that adapts to each episode; several episodes are computed side by side."""
+    support_labels, query_labels = episodes.labels("support"), episodes.labels("query")
+    support, query = pictures[episodes.support.flatten(1)], pictures[episodes.query.flatten(1)]  # (E, B, C, H, W)
+    if len(episodes) > 1:
+        shown, asked = (to_float(part).to(learner.device) for part in (support, query))
+        best = adapt_and_score(learner, shown, support_labels.to(learner.device), asked, episodes.n_way).argmax(-1)
+    else:
+        best = learner.adapt(support[0], support_labels).predict_proba(query[0]).argmax(1)[None]
+    return (best.cpu() == query_labels).float().mean(1)
+
+
+def _warnings(
+    learners: Sequence[MetaLearner], data: LabelledImages, teachers: TeacherPool | None, needed: int
+) -> list[str]:
+    """What makes the figures doubtful: classes that the teachers know, classes left out."""
+    warnings = []
+    known = {plain_name(name) for name in _teacher_labels(learners, teachers) if not is_placeholder(name)}
+    shared = [name for name in data.class_names if plain_name(name) in known]
+    if shared:
+        listed = ", ".join(shared[:10]) + (", ..." if len(shared) > 10 else "")
+        warnings.append(
+            f"{len(shared)} of {len(data.class_names)} classes of the data set also occur among the teachers' label "
+            f"names ({listed}): they may not be new to the learner"
+        )
+    left_out = len(data.class_names) - len(eligible_classes(data.labels, needed))
+    if left_out:
+        warnings.append(
+            f"{left_out} of {len(data.class_names)} classes have fewer than {needed} pictures and are left out of "
+            "the episodes with most shots"
+        )
+    return warnings
+
+
+def _teacher_labels(learners: Sequence[MetaLearner], teachers: TeacherPool | None) -> list[str]:
+    """Label names of the teachers in the pool and of those in the learners' records."""
+    names: list[str] = []
+    for record in teachers.records if teachers is not None else ():
+        names += record.label_names or ()
+    recorded = [entry for learner in learners for entry in learner.record.get("teachers") or ()]
+    for entry in recorded:
+        if isinstance(entry, dict):
+            names += entry.get("label_names") or ()
+    return names
+
+
+def plain_name(name: str) -> str:
+    """A class name without case, underscores and hyphens."""
+    return " ".join(str(name).casefold().replace("_", " ").replace("-", " ").split())

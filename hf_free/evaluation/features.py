@@ -1,0 +1,95 @@
+"""Features of images, extracted once per size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hf_free.data.images import Preprocessing, Progress
+from hf_free.evaluation.datasets import LabelledImages
+from hf_free.learner.meta_learner import MetaLearner
+
+if TYPE_CHECKING:
+    from hf_free.learner.gating import TeacherGate
+    from hf_free.learner.whitening import Whitening
+
+BATCH = 256
+"""Pictures a pass when extracting features."""
+
+
+@dataclass
+class Embedding:
+    """One way of turning pictures into features, ready to be scored.
+
+    Attributes:
+        method: Its name in the table.
+        features: (N, D) each; several where the row is the mean over them; none where it cannot be had.
+        seconds: Time the extraction took.
+        note: What a reader should know; the reason where there are no features.
+        best_method: Name of a further row for the best of several features; empty: no such row.
+        relevance: What weighs the dimensions by an episode's support; None: all count alike.
+        damping: What lets strong directions count less; None damps nothing.
+    """
+
+    method: str
+    features: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    note: str = ""
+    best_method: str = ""
+    relevance: TeacherGate | None = None
+    damping: Whitening | None = None
+
+
+class ImageSizes:
+    """Pictures of a data set at the sizes the networks ask for, each made once.
+
+    Args:
+        data: The data set.
+        places: Positions of the pictures wanted, (N,); None takes them all.
+        progress: Called while pictures are read.
+    """
+
+    def __init__(self, data: LabelledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
+        if places is not None:
+            data = data.select(places)
+        self._data, self._progress, self.more_frames = data, progress, 0
+        self._made = dict[Preprocessing, Tensor]()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def batches(self, preprocessing: Preprocessing, count: int) -> Iterator[Tensor]:
+        """`at` in parts of `count` pictures, which are not kept unless they are there already."""
+        if preprocessing in self._made:
+            yield from self._made[preprocessing].split(count)
+            return
+        more_frames = 0
+        for places in torch.arange(len(self)).split(count):
+            part = self._data.select(places).read(preprocessing)
+            more_frames += part.more_frames
+            yield part.images
+        self.more_frames = more_frames
+
+    def at(self, preprocessing: Preprocessing) -> Tensor:
+        """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabelledImages.read`."""
+        if preprocessing not in self._made:
+            batch = self._data.read(preprocessing, self._progress)
+            self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
+        return self._made[preprocessing]
+
+
+def learner_features(
+    learner: MetaLearner, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
+) -> Tensor:
+    """The learner's features (N, D) of all pictures."""
+    pictures = images.at(learner.preprocessing).split(BATCH)
+    parts = []
+    for index, part in enumerate(pictures):
+        parts.append(learner.embed(part))
+        if progress is not None:
+            progress(f"features of the {name}", index + 1, len(pictures))
+    return torch.cat(parts)

@@ -1,0 +1,83 @@
+"""Features -> rows of accuracy, all on the same episodes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hf_free.data.episodes import EpisodeBatch
+from hf_free.evaluation.features import Embedding
+from hf_free.learner.scoring import mean_and_interval, score_episodes
+from hf_free.provenance.results import EvaluationReport, ResultRow
+
+
+@dataclass
+class Scorer:
+    """Turns embeddings into rows over the same episodes, one batch of episodes a shot."""
+
+    episodes: dict[int, EpisodeBatch]
+    head: str
+    report: EvaluationReport
+
+    def add(self, embedding: Embedding, *, head: str | None = None, soft_kmeans: bool = False) -> None:
+        """Append the rows of one embedding, a row a shot; then those of the best of its features, if it asks.
+
+        Args:
+            embedding: What to score.
+            head: The head; None takes the scorer's own.
+            soft_kmeans: Whether to let the queries refine the class means (transductive).
+        """
+        if not embedding.features:
+            for k_shot in self.episodes:
+                self.append(embedding.method, k_shot, None, 0.0, note=embedding.note)
+            return
+        head = "nearest_mean" if soft_kmeans else head or self.head
+        best = []
+        for k_shot, batch in self.episodes.items():
+            start = time.perf_counter()
+            score = partial(
+                score_episodes, soft_kmeans=soft_kmeans, relevance=embedding.relevance, damping=embedding.damping
+            )
+            scored = [score(features, batch, head) for features in embedding.features]
+            accuracies = torch.stack(scored)  # (teachers, E)
+            scoring, features = time.perf_counter() - start, embedding.seconds
+            mean, note = accuracies.mean(0), embedding.note
+            self.append(embedding.method, k_shot, mean, scoring, features, inductive=not soft_kmeans, note=note)
+            best.append((k_shot, accuracies[accuracies.mean(1).argmax()], scoring, features))
+        if embedding.best_method:
+            for k_shot, accuracies, scoring, features in best:
+                self.append(embedding.best_method, k_shot, accuracies, scoring, features)
+
+    def append(
+        self,
+        method: str,
+        k_shot: int,
+        accuracies: Tensor | None,
+        scoring: float,
+        features: float = 0.0,
+        *,
+        inductive: bool = True,
+        note: str = "",
+    ) -> None:
+        """Append one row; accuracies (E,) as shares, None where there are none; seconds of scoring and of features."""
+        batch = self.episodes[k_shot]
+        mean, interval = (None, None) if accuracies is None else mean_and_interval(accuracies)
+        self.report.rows.append(
+            ResultRow(
+                method=method,
+                n_way=batch.n_way,
+                k_shot=k_shot,
+                n_query=batch.query.shape[2],
+                episodes=len(batch),
+                accuracy=None if mean is None else 100 * mean,
+                interval=None if interval is None else 100 * interval,
+                inductive=inductive,
+                seconds=round(scoring + features, 3),
+                scoring_seconds=round(scoring, 3),
+                note=note,
+            )
+        )

@@ -1,0 +1,83 @@
+"""What a repository id and a revision may look like."""
+
+from __future__ import annotations
+
+import re
+
+from hf_free.errors import TeacherReferenceError
+
+NAME_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+
+MAX_ID_LENGTH = 96  # characters of a repository id, as huggingface_hub validates it
+
+_MAX_SHOWN = 300  # characters of a text in a message
+
+GRAMMAR = "[collection:]org/name[@revision][:classes], or an existing local folder"
+
+
+def check_revision(revision: str, text: str | None = None) -> str:
+    """Refuse revisions that git refuses or that leave a cache folder (clients join them to paths unchecked).
+
+    Raises:
+        TeacherReferenceError: see git-check-ref-format(1).
+    """
+    parts = revision.split("/")
+    bad = not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+/-]*", revision) or ".." in revision or len(revision) > 255
+    if bad or any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts):
+        raise name_error(
+            text or revision,
+            f"has the malformed revision {revision!r}",
+            allowed="a branch, a tag or a commit: letters, digits, . _ + - and single /",
+        )
+    return revision
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Refuse ids that are not `org/name` in the Hub's characters.
+
+    Raises:
+        TeacherReferenceError: with what is wrong.
+    """
+    check_repository(repo_id, repo_id)
+    return repo_id
+
+
+def check_repository(text: str, repository: str) -> None:
+    """Refuse a repository that is not `org/name`, in a message about the whole text.
+
+    Raises:
+        TeacherReferenceError: with what is wrong.
+    """
+    if is_written_as_path(repository):
+        raise name_error(text, "is a local folder that does not exist", action="check the path")
+    parts = repository.split("/")
+    if len(parts) == 1:
+        raise name_error(
+            text,
+            f"names {parts[0][:MAX_ID_LENGTH]!r} without an organisation or user",
+            action=f"for a Hub id write org/{parts[0][:MAX_ID_LENGTH] or 'name'}; for a folder check that it exists",
+        )
+    if len(parts) > 2:
+        raise name_error(text, "has more than one '/'", action="for a folder check that it exists")
+    for part in parts:
+        if not NAME_PART.fullmatch(part) or ".." in part or "--" in part or part.endswith(".git"):
+            raise name_error(
+                text,
+                f"has the malformed part {part[:MAX_ID_LENGTH]!r}",
+                allowed="letters, digits, . _ - inside; no '..', no '--', no '.git' at the end",
+            )
+    if len(repository) > MAX_ID_LENGTH:
+        raise name_error(text, f"has {len(repository)} characters", allowed=f"at most {MAX_ID_LENGTH}")
+
+
+def is_written_as_path(text: str) -> bool:
+    """Whether a text is written as a path rather than as a Hub id."""
+    return text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text) is not None
+
+
+def name_error(text: str, problem: str, *, allowed: str = GRAMMAR, action: str = "") -> TeacherReferenceError:
+    """The error about a text that names nothing; long texts are cut."""
+    shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return TeacherReferenceError(
+        f"{shown!r} {problem}", allowed=allowed, action=action or "write it as org/name or as a path to a folder"
+    )

@@ -1,0 +1,311 @@
+"""Every call to a Hub: fetch the files of one commit, push a folder, search, ask whether a push would be allowed.
+
+A failure is a `HubError` with its real cause, within 30 seconds of the last sign of life. Tokens are never logged
+and never sent unencrypted to another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import yaml
+from huggingface_hub import constants, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import build_hf_headers
+
+from hf_free.errors import HubError, MissingFilesError
+from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
+from hf_free.hub.download import ExpectedFile, download
+from hf_free.hub.failures import check_names, explain
+from hf_free.hub.licences import stated_license
+from hf_free.hub.search import FoundModel, models_of_collection, search_models
+from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently, token_to_send
+from hf_free.hub.upload import check_can_push, push_folder
+from hf_free.runtime.files import why_unreadable
+
+__all__ = [
+    "FoundModel",
+    "Snapshot",
+    "check_can_push",
+    "fetch_snapshot",
+    "files_of_dataset",
+    "local_snapshot",
+    "models_of_collection",
+    "push_folder",
+    "search_models",
+]
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar", ".npz")
+"""Endings of weight files that can run code when they are loaded; they are never fetched."""
+Arrived = Callable[[str, int, int], None]
+"""Told a file's name, how many of its bytes are there, and its size; what it raises ends the fetching."""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Verified files of one commit (or of a local folder).
+
+    Args:
+        folder: Where the files lie; other files in it are not part of the snapshot.
+        repo_id: `org/name`; None for a local folder.
+        commit: 40 hexadecimal digits; None for a local folder.
+        private: Whether the repository is private; True if the Hub could not be asked.
+        gated: Whether access to the files has to be asked for.
+        license: From the card's metadata.
+        sha256: SHA-256 of each file, by name.
+        from_cache: Whether the Hub was not or could not be asked, so that a branch may have moved since.
+    """
+
+    folder: Path
+    repo_id: str | None
+    commit: str | None
+    private: bool
+    gated: bool
+    license: str | None
+    sha256: dict[str, str]
+    from_cache: bool = False
+
+
+def fetch_snapshot(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    required: Sequence[str] = ("config.json", "model.safetensors"),
+    optional: Sequence[str] = (),
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    arrived: Arrived | None = None,
+) -> Snapshot:
+    """Fetch the named files of one commit of a model repository, verified, through the cache.
+
+    The revision is resolved once, so that all files are of one commit. Without a Hub (offline mode, or it cannot be
+    reached) cached files are used, and a warning is logged. A full commit whose files are cached needs no request.
+
+    Args:
+        repo_id: `org/name`.
+        revision: Branch, tag or commit; None for main.
+        required: Files that have to be there; never pickles.
+        optional: Files to fetch too where they exist.
+        token: Access token; None takes the user's own.
+        cache_dir: huggingface_hub's cache; None for the default one.
+        local_files_only: Ask no Hub.
+        arrived: Told of every piece of a file that is downloaded; not of cached files.
+
+    Raises:
+        HubError: with the cause: unknown, private or gated repository, no such revision or file, only pickled
+            weights, no network, trouble of the server, wrong bytes.
+    """
+    check_names(repo_id, revision)
+    wanted = revision or "main"
+    cache = RepositoryCache(Path(cache_dir or constants.HF_HUB_CACHE).expanduser(), repo_id)
+    offline = local_files_only or constants.HF_HUB_OFFLINE
+    if is_commit(wanted) and not offline and cache.read_record(wanted) is not None:
+        snapshot = _from_cache(cache, repo_id, wanted, required, optional)
+        if snapshot is not None:
+            return snapshot
+    if offline:
+        snapshot = _from_cache(cache, repo_id, wanted, required, optional)
+        if snapshot is None:
+            reason = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
+            raise _not_cached(repo_id, wanted, required, cache, reason)
+        logger.warning("offline: %s@%s served from the cache at commit %s", repo_id, wanted, snapshot.commit)
+        return snapshot
+    token = token_to_send(token)
+    try:
+        return _from_hub(cache, repo_id, wanted, required, optional, token, arrived)
+    except Exception as error:
+        if is_transient(error):
+            snapshot = _from_cache(cache, repo_id, wanted, required, optional)
+            if snapshot is not None:
+                reason = type(error).__name__
+                logger.warning(
+                    "the Hub failed (%s): %s@%s served from the cache at commit %s, which may be old",
+                    *(reason, repo_id, wanted, snapshot.commit),
+                )
+                return snapshot
+        raise explain(error, repo_id, revision=revision, token=token) from None
+
+
+def local_snapshot(
+    folder: Path, required: Sequence[str] = ("config.json", "model.safetensors"), optional: Sequence[str] = ()
+) -> Snapshot:
+    """Look at a local folder in the way of `fetch_snapshot`.
+
+    Raises:
+        HubError: no such folder, a required file missing, or only pickled weights.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise HubError(f"{folder} is not a folder", action="check the path")
+    for path in (folder, *(folder / name for name in required)):
+        if problem := why_unreadable(path):
+            raise HubError(f"{folder}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {folder}")
+    present = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    _check_present(str(folder), present, required)
+    names = [*required, *(name for name in optional if name in present)]
+    return Snapshot(
+        folder,
+        None,
+        None,
+        False,
+        False,
+        _license_of_card(folder / "README.md"),
+        {n: _sha256(folder / n) for n in names},
+    )
+
+
+def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
+    """The names of a data set's files; none where the Hub has no such data set, which is not judged here.
+
+    A Hub that cannot be reached is found out within seconds.
+
+    Raises:
+        HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return []
+    token = token_to_send(token)
+    try:
+        info = patiently(lambda: api_for(token).dataset_info(repo_id, revision=revision, timeout=10), attempts=2)
+        return [sibling.rfilename for sibling in info.siblings or ()]
+    except Exception as error:
+        if is_transient(error) and not isinstance(error, HfHubHTTPError):
+            raise explain(error, repo_id, revision=revision, token=token) from None
+        return []
+
+
+def _from_hub(
+    cache: RepositoryCache,
+    repo_id: str,
+    revision: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    token: str | None,
+    arrived: Arrived | None,
+) -> Snapshot:
+    """Resolve the commit, fetch what the cache lacks or holds damaged, remember what the Hub said."""
+    api = api_for(token)
+    cached = _from_cache(cache, repo_id, revision, required, optional) is not None
+    info = patiently(
+        lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=READ_TIMEOUT),
+        attempts=2 if cached else ATTEMPTS,  # nobody has to wait long where the cache can serve
+    )
+    commit = info.sha or ""
+    if not is_commit(commit):  # it becomes the name of a folder
+        raise HubError(
+            f"the Hub answers with the impossible commit {commit!r} for {repo_id}", action="check HF_ENDPOINT"
+        )
+    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    kind = f" (a model of {info.library_name})" if info.library_name not in (None, "timm") else ""
+    _check_present(f"{repo_id}@{revision}{kind}", siblings, required)
+    names = [*required, *(name for name in optional if name in siblings)]
+    files = {name: _expected(siblings[name], repo_id) for name in names}
+    headers = build_hf_headers(token=token or False, library_name="hf-free")
+    for name, expected in files.items():
+        path = cache.snapshot(commit) / name
+        if not (path.is_file() and expected.matches(path)):
+            partial = cache.partial_file()
+            url = hf_hub_url(repo_id, name, revision=commit, endpoint=api.endpoint)
+            told = None if arrived is None else _for_file(arrived, name, expected.size)
+            download(url, partial, expected, headers, told)
+            cache.keep(partial, commit, name, expected)
+    license_id = stated_license(info.card_data.to_dict()) if info.card_data else None
+    record = CommitRecord(commit, bool(info.private), bool(info.gated), license_id, files)
+    cache.write_record(record)
+    cache.remember_ref(revision, commit)
+    return _snapshot(cache, repo_id, record, names)
+
+
+def _for_file(arrived: Arrived, name: str, size: int) -> Callable[[int], None]:
+    return lambda done: arrived(name, done, size)
+
+
+def _from_cache(
+    cache: RepositoryCache, repo_id: str, revision: str, required: Sequence[str], optional: Sequence[str]
+) -> Snapshot | None:
+    """The cached files of a revision, or None unless all required ones are there and undamaged."""
+    commit = cache.commit_of(revision)
+    if commit is None:
+        return None
+    names = []
+    for name in (*required, *optional):
+        path, expected = cache.snapshot(commit) / name, cache.expected(commit, name)
+        if path.is_file() and (expected is None or expected.matches(path)):
+            names.append(name)
+        elif name in required:
+            return None
+    return _snapshot(cache, repo_id, cache.read_record(commit) or CommitRecord(commit), names, from_cache=True)
+
+
+def _snapshot(
+    cache: RepositoryCache, repo_id: str, record: CommitRecord, names: Sequence[str], *, from_cache: bool = False
+) -> Snapshot:
+    folder = cache.snapshot(record.commit)
+    hashes = {name: _sha256(folder / name) for name in names}
+    return Snapshot(folder, repo_id, record.commit, record.private, record.gated, record.license, hashes, from_cache)
+
+
+def _check_present(place: str, present: Collection[str], required: Sequence[str]) -> None:
+    """Refuse a repository or folder that lacks a required file, and say so where it has pickles instead."""
+    missing = [name for name in required if name not in present]
+    if not missing:
+        return
+    pickles = sorted(name for name in present if PurePosixPath(name).suffix in PICKLES)
+    safe = any(name.endswith(".safetensors") for name in present)
+    if pickles and not safe and any(name.endswith(".safetensors") for name in missing):
+        raise MissingFilesError(
+            f"{place} has only pickled weights ({', '.join(pickles[:3])})",
+            allowed="model.safetensors: a pickle can run code when it is loaded, so hf-free never reads one",
+            action="convert it (https://huggingface.co/spaces/safetensors/convert) and give the new revision, or load "
+            "it yourself where you trust it and save config.json and model.safetensors into a folder",
+        )
+    raise MissingFilesError(
+        f"{place} has no {' and no '.join(missing)}",
+        allowed=f"a repository or folder with {' and '.join(required)}, as timm.models.push_to_hf_hub writes it",
+        action="choose another model, or another revision",
+    )
+
+
+def _expected(sibling: object, repo_id: str) -> ExpectedFile:
+    """Size and hash of a file out of the Hub's metadata."""
+    lfs, size, blob_id = (getattr(sibling, name, None) for name in ("lfs", "size", "blob_id"))
+    algorithm, digest = ("sha256", lfs.sha256) if lfs else ("git-sha1", blob_id)
+    if lfs and size is None:
+        size = lfs.size
+    pattern = r"[0-9a-f]{64}" if lfs else r"[0-9a-f]{40}"
+    if not isinstance(size, int) or not isinstance(digest, str) or not re.fullmatch(pattern, digest):
+        name = getattr(sibling, "rfilename", "?")
+        raise HubError(f"the Hub gives no size and hash of {name} in {repo_id}", action="check HF_ENDPOINT")
+    return ExpectedFile(size, algorithm, digest)
+
+
+def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: RepositoryCache, reason: str) -> HubError:
+    commit = cache.commit_of(revision)
+    state = "is not in the cache" if commit is None else f"is in the cache without an intact {' and '.join(required)}"
+    return HubError(
+        f"{repo_id}@{revision} {state}, and {reason}",
+        allowed="files that were fetched before",
+        action=f"fetch it once with a network: `hf-free inspect {repo_id}`",
+    )
+
+
+def _license_of_card(path: Path) -> str | None:
+    """The licence in the metadata of a card on disk."""
+    try:
+        match = re.match(r"\s*---\s*\n(.*?)\n---", path.read_text(encoding="utf-8-sig"), re.DOTALL)
+        metadata = yaml.safe_load(match.group(1)) if match else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return stated_license(metadata) if isinstance(metadata, dict) else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,139 @@
+"""Publishing: ask whether a push would be allowed, and push a folder in one commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from hf_free.errors import HubError
+from hf_free.hub.failures import LOGIN, check_names, explain
+from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently, token_to_send
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    commit_message: str = "Upload meta-learner with hf-free",
+    create_pr: bool = False,
+    revision: str | None = None,
+    replace_card: bool = True,
+) -> str:
+    """Upload a folder in one commit and return the address of the repository, or of the pull request it opened.
+
+    Safe to run again after any failure: files that arrived are skipped and no empty commit is made. Files of the
+    repository that the folder lacks stay. A pull request is tried once only, since a second try could open a second.
+
+    Args:
+        folder: What to upload, whole.
+        repo_id: `org/name`, created if it does not exist.
+        token: Access token with the write role; None takes the user's own.
+        private: Create it private; refused where it exists and is public.
+        commit_message: Title of the commit.
+        create_pr: Open a pull request instead of committing.
+        revision: Branch, created if it does not exist; None for main.
+        replace_card: Whether our README.md replaces one that is there already.
+
+    Raises:
+        HubError: with the cause; the folder is as it was.
+    """
+    folder = Path(folder).expanduser()
+    check_names(repo_id, revision)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise HubError(f"{folder} is no folder with files to push", action="give the folder of a trained learner")
+    options: dict[str, Any] = {"repo_id": repo_id, "repo_type": "model"}
+    try:
+        check_can_push(repo_id, token, private=private, create_pr=create_pr)
+        token = token_to_send(token)
+        api = api_for(token)
+        patiently(lambda: api.create_repo(**options, private=private or None, exist_ok=True), timeout=WRITE_TIMEOUT)
+        if revision is not None and not create_pr:
+            patiently(lambda: api.create_branch(**options, branch=revision, exist_ok=True), timeout=WRITE_TIMEOUT)
+        keep_card = not replace_card and patiently(
+            lambda: api.get_paths_info(**options, paths=["README.md"], revision=revision)
+        )
+        commit = patiently(
+            lambda: api.upload_folder(
+                **options,
+                folder_path=folder,
+                commit_message=commit_message,
+                create_pr=create_pr,
+                revision=revision,
+                ignore_patterns=["README.md"] if keep_card else None,
+            ),
+            timeout=WRITE_TIMEOUT,
+            attempts=1 if create_pr else ATTEMPTS,
+            every_thread=True,
+        )
+    except Exception as error:
+        problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
+        problem.action = f"{problem.action}; {folder} is unchanged: `hf-free push {folder} {repo_id}` tries again"
+        raise problem from None
+    if commit.pr_url:  # none where the repository has these very files already
+        return str(commit.pr_url)
+    return f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def check_can_push(repo_id: str, token: str | None, *, private: bool = False, create_pr: bool = False) -> None:
+    """Ask the Hub whether a push to a repository would be allowed; nothing is created.
+
+    Raises:
+        HubError: no token, one that may not write there, a public repository where a private one is asked for, or
+            the Hub cannot be asked.
+    """
+    check_names(repo_id, None)
+    token = token_to_send(token)
+    if token is None:
+        raise HubError(f"pushing to {repo_id} needs a token", allowed="one with the write role", action=LOGIN)
+    api = api_for(token)
+    try:
+        account = patiently(api.whoami)
+        _check_account(account, repo_id.split("/")[0], repo_id, create_pr=create_pr)
+        try:
+            info = patiently(lambda: api.model_info(repo_id, timeout=READ_TIMEOUT))
+            if not create_pr:
+                patiently(lambda: api.auth_check(repo_id, write=True))
+        except RepositoryNotFoundError:
+            return  # will be created
+    except Exception as error:
+        raise explain(error, repo_id, token=token) from None
+    if private and not info.private:
+        raise HubError(
+            f"{repo_id} exists and is public, but --private was asked for",
+            action="make it private in its settings on the Hub, choose another name, or leave --private out",
+        )
+
+
+def _check_account(account: dict[str, Any], namespace: str, repo_id: str, *, create_pr: bool) -> None:
+    role = ((account.get("auth") or {}).get("accessToken") or {}).get("role")
+    if role == "read":
+        raise HubError(
+            f"the token of {account.get('name')} may only read, so {repo_id} cannot be pushed to",
+            allowed="a token with the write role",
+            action="make one at https://huggingface.co/settings/tokens, then " + LOGIN,
+        )
+    organizations = {entry.get("name"): entry.get("roleInOrg") for entry in account.get("orgs") or ()}
+    writable = [account.get("name"), *(name for name, its_role in organizations.items() if its_role != "read")]
+    if namespace not in writable and not create_pr:
+        raise HubError(
+            f"the token of {account.get('name')} may not write to {repo_id}",
+            allowed=", ".join(f"{name}/..." for name in writable),
+            action="choose a repository there, log in as someone else, or open a pull request with --create-pr",
+        )
+
+
+def _explain_push(error: Exception, repo_id: str) -> HubError | None:
+    """The failures that only uploads have; None for others."""
+    if isinstance(error, ConnectionError) and "xet" in str(error):
+        return HubError(
+            f"the Hub that has {repo_id} offers no Xet storage",
+            allowed="uploads through git-lfs on such a Hub",
+            action="set HF_HUB_DISABLE_XET=1 before starting Python",
+        )
+    if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):
+        return HubError(f"the Hub refuses to take the files for {repo_id}: {error}", action="mend README.md")
+    return None

@@ -1,0 +1,190 @@
+"""A learner's backbone: untrained, or with the weights that timm publishes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
+from hf_free.config.sections import LearnerConfig
+from hf_free.errors import HfFreeError, LearnerError
+from hf_free.learner.config_check import is_own_network
+
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What networks raise for arguments or pictures they cannot use (NotImplementedError is a RuntimeError)."""
+
+SIZES = (32, 48, 64, 80, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
+"""Picture sizes that are tried where a backbone does not take the one asked for: those of timm's models."""
+
+
+def build_backbone(
+    config: LearnerConfig, model_args: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
+) -> nn.Module:
+    """An untrained timm network without classifier for pictures of the learner's size."""
+    size = (config.channels, config.image_size, config.image_size)
+    overlay = {"input_size": size, "mean": mean, "std": std, "num_classes": 0, "pool_size": None}
+    try:
+        # timm passes input_size on as in_chans and, where the architecture wants it fixed, as img_size
+        return timm.create_model(config.backbone, num_classes=0, pretrained_cfg_overlay=overlay, **model_args)
+    except BUILD_ERRORS as error:
+        if timm.is_model(config.backbone) and (fitting := sizes_that_fit(config, model_args)):
+            raise _wrong_size(config, error, fitting) from None
+        raise LearnerError(
+            f"backbone {config.backbone!r} cannot be built for pictures of {size}: {_short(error)}",
+            allowed="a timm model name, or conv4_32, conv4_64, resnet10_small, resnet12_small, resnet18_small",
+            action='list names with timm.list_models("*resnet*")',
+        ) from None
+
+
+def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: Mapping[str, Any]) -> int:
+    """Run one black picture of the learner's size through its backbone.
+
+    Args:
+        network: The backbone, without classifier.
+        config: Its name and size.
+        model_args: What it was built with, for the sizes that a message names.
+
+    Returns:
+        The width of its features; timm's `num_features` is not always it.
+
+    Raises:
+        LearnerError: it cannot take such pictures, with the sizes that it can; or it gives no features.
+    """
+    place = next(network.parameters(), torch.empty(0)).device
+    black = torch.zeros(1, config.channels, config.image_size, config.image_size, device=place)
+    modes = [(part, part.training) for part in network.modules()]
+    try:
+        with torch.no_grad():
+            features = network.eval()(black)
+    except BUILD_ERRORS as error:
+        raise _wrong_size(config, error, sizes_that_fit(config, model_args)) from None
+    finally:
+        for part, training in modes:
+            part.training = training
+    if not isinstance(features, Tensor) or features.ndim < 2 or not features.shape[1]:
+        raise LearnerError(
+            f"backbone {config.backbone!r} gives no features",
+            allowed="networks that give their features when built with num_classes=0",
+            action="nn.Identity() instead of a layer of 0 classes; docs/own-networks.md shows one",
+        )
+    return features.shape[1]
+
+
+def blank_backbone(
+    config: LearnerConfig, model_args: Mapping[str, Any], mean: Sequence[float], std: Sequence[float], source: str
+) -> nn.Module | None:
+    """`build_backbone` without memory (torch's meta device); None for a network of the user's own that needs some.
+
+    Raises:
+        LearnerError: one that cannot be built.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return build_backbone(config, model_args, mean, std).eval()
+    except HfFreeError as error:
+        if is_own_network(config.backbone):
+            return None
+        raise LearnerError(f"{source}: {error.given}", allowed=error.allowed, action="use another learner") from None
+
+
+def blank_width(network: nn.Module, config: LearnerConfig, source: str) -> int | None:
+    """`check_takes_pictures` without memory; None for a network of the user's own that needs some.
+
+    Raises:
+        LearnerError: as there.
+    """
+    try:
+        return check_takes_pictures(network, config, {})
+    except LearnerError as error:
+        if is_own_network(config.backbone):
+            return None
+        raise LearnerError(f"{source}: {error.given}", allowed=error.allowed, action="use another learner") from None
+
+
+def sizes_that_fit(config: LearnerConfig, model_args: Mapping[str, Any]) -> list[int]:
+    """Picture sizes that a backbone takes, tried without memory: its own, and the next larger one of `SIZES`."""
+    cfg = timm.get_pretrained_cfg(config.backbone)
+    own = cfg.input_size[-1] if cfg is not None else 224
+    asked = config.image_size
+    nearest = sorted({*SIZES, own} - {asked}, key=lambda size: (size < asked, abs(size - asked)))
+    found = [size for size in [own] if size != asked and _takes(config, size, model_args)]
+    if found:  # else there is little hope, and trying takes its time
+        found += [next((size for size in nearest if _takes(config, size, model_args)), own)]
+    return sorted(set(found))
+
+
+def _takes(config: LearnerConfig, size: int, model_args: Mapping[str, Any]) -> bool:
+    shape = (config.channels, size, size)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            overlay = {"input_size": shape, "num_classes": 0, "pool_size": None}
+            sized = replace(config, image_size=size)
+            network = timm.create_model(
+                sized.backbone, num_classes=0, pretrained_cfg_overlay=overlay, **model_args
+            ).eval()
+            network(torch.zeros(1, *shape))
+    except (HfFreeError, *BUILD_ERRORS):
+        return False
+    return True
+
+
+def _wrong_size(config: LearnerConfig, error: Exception, fitting: Sequence[int]) -> LearnerError:
+    """The error for a backbone that does not take the learner's pictures."""
+    sizes = " or ".join(map(str, fitting))
+    action = f"--image-size {fitting[0]}, or another --backbone" if fitting else "another --backbone"
+    return LearnerError(
+        f"backbone {config.backbone!r} does not take pictures of {config.image_size}x{config.image_size}: "
+        f"{_short(error)}",
+        allowed=f"pictures of {sizes}, of the sizes tried" if fitting else "a backbone for pictures of this size",
+        action=action,
+    )
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
+
+
+def check_timm_start(source: str, purpose: str = "start from") -> None:
+    """Refuse a `timm:NAME` for which timm publishes no weights; nothing is fetched.
+
+    Args:
+        source: `timm:NAME`.
+        purpose: What it is wanted for, as the message says it.
+
+    Raises:
+        LearnerError: with names that are like it.
+    """
+    name = source.removeprefix("timm:")
+    architecture = name.split(".")[0]
+    tags = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
+    if name in tags or (name == architecture and tags):
+        return
+    known = {listed.split(".")[0] for listed in timm.list_pretrained()}
+    alike = tags or difflib.get_close_matches(architecture, sorted(known), n=1)
+    raise LearnerError(
+        f"cannot {purpose} {source!r}: timm publishes no weights of that name",
+        allowed="timm:NAME of a model with weights, a learner's Hub id, or a learner's folder",
+        action=f"did you mean timm:{alike[0]}?" if alike else "names: timm.list_pretrained()",
+    )
+
+
+def pretrained_timm(source: str, config: LearnerConfig, cache_dir: str | None) -> nn.Module:
+    """The network of `timm:NAME` with timm's weights, for the learner's picture size and channels."""
+    name = source.removeprefix("timm:")
+    try:
+        cfg = timm.get_pretrained_cfg(name)
+        sized: dict[str, Any] = {"img_size": config.image_size} if cfg is not None and cfg.fixed_input_size else {}
+        return timm.create_model(
+            name, pretrained=True, num_classes=0, in_chans=config.channels, cache_dir=cache_dir, **sized
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise LearnerError(
+            f"cannot start from {source!r}: {type(error).__name__}: {error}",
+            allowed="timm:NAME of a model with weights, a learner's Hub id, or a learner's folder",
+        ) from None

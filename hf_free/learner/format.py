@@ -1,0 +1,184 @@
+"""The files of a learner's repository: names, format, strict reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hf_free.backbones.weights import check_finite, read_header
+from hf_free.errors import LearnerError, TeacherError
+from hf_free.runtime.files import why_unreadable
+from hf_free.runtime.strict_json import read_strict_json
+
+CONFIG, WEIGHTS, EXTRA_WEIGHTS = "config.json", "model.safetensors", "hf_free.safetensors"
+FILES = (CONFIG, WEIGHTS, EXTRA_WEIGHTS)
+WEIGHT_FILES = (WEIGHTS, EXTRA_WEIGHTS)
+CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
+FORMAT_VERSION = 1
+
+MAX_CONFIG_BYTES = 8 * 2**20
+"""Of config.json and classifier.json. A hundred teachers of five classes take 0.15 MB, one of 1,000 described classes
+0.1 MB; what is larger leaves class descriptions and names out (`hf_free.learner.persistence`)."""
+
+Header = Mapping[str, tuple[tuple[int, ...], str]]
+"""Shape and type of each tensor of a safetensors file."""
+
+_FLOATING = frozenset({"F16", "BF16", "F32", "F64"})
+
+
+def plain_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU that share no memory, as safetensors wants them; tied weights become two."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def read_json(path: Path, source: str) -> dict[str, Any]:
+    """A JSON object of a learner's folder.
+
+    Raises:
+        LearnerError: no such file, one that may not be read, or no JSON object; see `read_strict_json`.
+    """
+    _check_may_read(path.parent, source)
+    _check_may_read(path, source)
+    try:
+        content = read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)
+    except FileNotFoundError:
+        raise LearnerError(
+            f"{source} has no {path.name}", allowed=f"a learner's folder with {', '.join(FILES)}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise LearnerError(
+            f"{source}: {path.name} cannot be read: {error}", action="save or download the learner again"
+        ) from None
+    if not isinstance(content, dict):
+        raise LearnerError(f"{source}: {path.name} holds a {type(content).__name__}", allowed="a JSON object")
+    return content
+
+
+def read_tensor_header(path: Path, source: str) -> Header:
+    """Shape and type of each tensor of a safetensors file; the tensors are not read.
+
+    Raises:
+        LearnerError: no such file, or a damaged one.
+    """
+    _check_may_read(path, source)
+    if not path.is_file():
+        what = f"{source}: {path.name} is not a regular file" if path.exists() else f"{source} has no {path.name}"
+        raise LearnerError(
+            what,
+            allowed=f"{', '.join(FILES)}; pickled weights are never read",
+            action="save the learner with save_pretrained",
+        )
+    try:
+        with path.open("rb"):  # safetensors calls a file that may not be read a missing one
+            return read_header(path, source)
+    except (OSError, TeacherError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is truncated or no safetensors file"
+        raise LearnerError(
+            f"{source}: {path.name} is damaged or cannot be read: {reason}", action="download or save it again"
+        ) from None
+
+
+def read_tensors(path: Path, source: str, network: nn.Module | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, all finite.
+
+    Args:
+        path: The file.
+        source: The learner's name, for errors.
+        network: A new one; buffers that it holds as infinite may be so.
+
+    Raises:
+        LearnerError: a damaged file, or a tensor with a NaN or an infinity.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LearnerError(f"{source}: {path.name} is damaged: {error}", action="download or save it again") from None
+    try:
+        check_finite(tensors, f"{source}, {path.name}", network)
+    except TeacherError as error:
+        raise LearnerError(
+            error.given, allowed=error.allowed, action="use another learner; the training of this one broke"
+        ) from None
+    return tensors
+
+
+def check_tensors(header: Header, wanted: Mapping[str, Tensor], source: str, file: str) -> None:
+    """Compare the names, shapes and types of a file's tensors with those that are wanted, before any is read.
+
+    Args:
+        header: The file's.
+        wanted: Tensors, of the meta device too.
+        source: The learner's name, for errors.
+        file: The file's name.
+
+    Raises:
+        LearnerError: a tensor missing, too many, of another shape or of another type.
+    """
+    problems = [f"Missing key {name}" for name in wanted if name not in header]
+    problems += [f"Unexpected key {name[:100]}" for name in header if name not in wanted]
+    for name in wanted.keys() & header.keys():
+        (shape, kind), tensor = header[name], wanted[name]
+        if shape != tuple(tensor.shape):
+            problems.append(f"size mismatch for {name}: {list(shape)}, not {list(tensor.shape)}")
+        elif not _is_of_type(kind, tensor):
+            problems.append(f"{name} has type {kind}")
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise LearnerError(
+            f"the weights of {source} ({file}) do not fit: {'; '.join(sorted(problems)[:3])}{more}",
+            allowed=f"exactly the tensors that {CONFIG} declares",
+            action="check that the repository was written by one save_pretrained",
+        )
+
+
+def _is_of_type(kind: str, tensor: Tensor) -> bool:
+    if tensor.is_floating_point():
+        return kind in _FLOATING
+    return kind == {"torch.int64": "I64", "torch.int32": "I32", "torch.bool": "BOOL"}.get(str(tensor.dtype), kind)
+
+
+def refuse_stranger(source: str, file: str, is_named: bool, index: str = CONFIG) -> None:
+    """Refuse a file that is not the one which config.json or classifier.json names by its SHA-256.
+
+    Raises:
+        LearnerError: with what to do.
+    """
+    if not is_named:
+        raise LearnerError(
+            f"{source}: {file} is not the file that {index} was saved with",
+            allowed="files that were saved together",
+            action="save or download the learner again, whole",
+        )
+
+
+def _check_may_read(path: Path, source: str) -> None:
+    problem = why_unreadable(path)
+    if problem:
+        raise LearnerError(f"{source}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {source}")
+
+
+def take_part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Take a part's tensors out of a learner's, under the names that the part itself gives them."""
+    keys = [key for key in tensors if key.startswith(f"{name}.")]
+    return {key.removeprefix(f"{name}."): tensors.pop(key) for key in keys}
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Load weights with exactly the module's keys and shapes.
+
+    Raises:
+        LearnerError: missing or unexpected keys, or other shapes.
+    """
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise LearnerError(
+            f"the weights of {source} do not fit: {' '.join(str(error).split())[:600]}",
+            allowed="exactly the network's own keys and shapes",
+            action="check that the repository was written by one save_pretrained",
+        ) from None

@@ -1,0 +1,104 @@
+"""Which teachers an episode is about: those whose pictures its support pictures look like count more.
+
+A learner of several domains holds answers of teachers that know nothing of the pictures at hand: what a teacher of
+photographs says of letters is chance, and drowns what the teachers of letters say. For each teacher, the learner's
+features of the pictures recovered from it are taken as normally distributed, all with one covariance; then the
+log-probability that a picture is one of a teacher's is linear in its features, up to a term that all teachers share
+(Fisher's linear discriminant, 1936). Averaged over the support pictures it weighs the teachers' predicted answers.
+Teachers of one domain hardly differ in it, and then every one counts alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.learner.full_precision import in_full_precision
+
+TEMPERATURE = 20.0
+"""Divides the mean log-probability, so that small differences between teachers of one domain do not decide
+(docs/experiments.md)."""
+
+
+class TeacherGate(nn.Module):
+    """Factors of the embedding's dimensions, from an episode's support.
+
+    Args:
+        sizes: Number of answers of each teacher, in the embedding's order; the features come last.
+        features: Number of features.
+        groups: (A,) group of each answer where shared classes stand between answers and features, else None.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    is_known: Tensor
+    groups: Tensor | None
+
+    def __init__(self, sizes: Sequence[int], features: int, groups: Tensor | None = None) -> None:
+        super().__init__()
+        self.sizes, self.features = tuple(sizes), features
+        self.register_buffer("groups", groups, persistent=False)  # the learner's shared classes hold them
+        self.register_buffer("weight", torch.zeros(len(self.sizes), features))
+        self.register_buffer("bias", torch.zeros(len(self.sizes)))
+        self.register_buffer("is_known", torch.zeros(len(self.sizes), dtype=torch.bool))
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, teachers: Tensor) -> None:
+        """Learn from pictures (N, D) of which it is known what teacher each was recovered from, (N,)."""
+        seen = embeddings[:, -self.features :].double()
+        count, overall = len(self.sizes), seen.mean(0)
+        pictures = torch.bincount(teachers, minlength=count)
+        sums = seen.new_zeros(count, self.features).index_add_(0, teachers, seen)
+        means = sums / pictures.clamp_min(1).unsqueeze(1)
+        covariance = shrunk_covariance(seen - means[teachers])
+        known = pictures > 0
+        weight = torch.linalg.solve(covariance, (means - overall).T).T * known.unsqueeze(1)
+        self.is_known.copy_(known)
+        self.weight.copy_(weight)
+        self.bias.copy_(-0.5 * (weight * (means + overall)).sum(1))
+
+    @in_full_precision
+    def forward(self, support: Tensor) -> Tensor:
+        """Factors (E, D) of the dimensions, which leave the support at a mean squared length of 1.
+
+        But for that one number: their squares are 1 on average over the teachers whose pictures are known; teachers of
+        which no pictures are known, and the features, have a factor of 1; the square of a shared class's is the mean
+        over the teachers that know it.
+
+        Args:
+            support: Embeddings (E, S, D).
+        """
+        likely = (support[..., -self.features :].mean(1) @ self.weight.T + self.bias) / TEMPERATURE  # (E, T)
+        shares = likely.masked_fill(~self.is_known, -torch.inf).softmax(1)
+        factors = torch.where(self.is_known, (shares * self.is_known.sum()).sqrt(), 1.0)
+        counts = torch.tensor(self.sizes, device=factors.device)
+        parts = [factors.repeat_interleave(counts, dim=1)]
+        if self.groups is not None:
+            parts.append(group_means(parts[0].square(), self.groups).sqrt())
+        weights = torch.cat([*parts, factors.new_ones(len(support), self.features)], 1)
+        lengths = (support * weights.unsqueeze(1)).square().sum(2).mean(1, keepdim=True).sqrt()
+        return weights / lengths.clamp_min(1e-8)  # heads count on about 1, of queries too
+
+
+def group_means(values: Tensor, groups: Tensor) -> Tensor:
+    """Means of values (E, A) over the columns of each group (A,): (E, G)."""
+    count = int(groups.max()) + 1
+    sums = values.new_zeros(len(values), count).index_add_(1, groups, values)
+    return sums / torch.bincount(groups, minlength=count)
+
+
+def shrunk_covariance(centred: Tensor) -> Tensor:
+    """Covariance (D, D) of few samples (N, D) of mean zero, drawn towards a multiple of the identity.
+
+    Ledoit & Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, section 3.2: how far
+    is estimated from the samples, so that it is a little for many and nearly all the way for fewer than D.
+    """
+    count, width = centred.shape
+    sample = centred.T @ centred / count
+    scale = sample.diagonal().mean()
+    spread = (sample - scale * torch.eye(width).to(sample)).square().sum()
+    error = (centred.square().sum(1).square().sum() / count - sample.square().sum()) / count
+    share = (error / spread.clamp_min(1e-30)).clamp(1e-6, 1.0)
+    return (1 - share) * sample + share * scale.clamp_min(1e-12) * torch.eye(width).to(sample)

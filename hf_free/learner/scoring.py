@@ -1,0 +1,87 @@
+"""Accuracy of episodes from features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hf_free.data.episodes import EpisodeBatch
+from hf_free.errors import DatasetError
+from hf_free.learner.heads import (
+    fit_weighted,
+    get_head,
+    normalize_features,
+    refine_on_queries,
+    scores_of_normalized,
+    weigh,
+)
+
+if TYPE_CHECKING:
+    from hf_free.learner.whitening import Whitening
+
+_GATHERED_FLOATS = 2**25
+"""Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
+
+
+def score_episodes(
+    features: Tensor,
+    episodes: EpisodeBatch,
+    head: str = "nearest_mean",
+    batch: int = 200,
+    *,
+    soft_kmeans: bool = False,
+    relevance: Callable[[Tensor], Tensor] | None = None,
+    damping: Whitening | None = None,
+) -> Tensor:
+    """Accuracy of each episode from features extracted once.
+
+    Args:
+        features: (N, D); L2-normalised here.
+        episodes: Positions among the N.
+        head: Name of a head that works on features.
+        batch: Episodes scored at once, at most.
+        soft_kmeans: Refine class means on the queries (transductive); the head is the nearest mean then.
+        relevance: Gives the factors (E, D) of the dimensions for support features (E, S, D), see
+            `hf_free.learner.gating`; None multiplies by nothing.
+        damping: See `hf_free.learner.whitening`; None damps nothing.
+
+    Returns:
+        (E,) shares of right answers, on the CPU.
+    """
+    fit, n_way = get_head(head), episodes.n_way
+    features = normalize_features(features)
+    support_labels = episodes.labels("support").to(features.device)
+    query_labels = episodes.labels("query").to(features.device)
+    gathered = (len(support_labels) + len(query_labels)) * features.shape[1]
+    batch = max(1, min(batch, _GATHERED_FLOATS // gathered))
+    accuracies = []
+    for support_at, query_at in zip(episodes.support.split(batch), episodes.query.split(batch), strict=True):
+        support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
+        query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
+        labels = support_labels.expand(len(support), -1)
+        factors = None if relevance is None else relevance(support)
+        if soft_kmeans:
+            support, query = (weigh(features_of, factors, damping) for features_of in (support, query))
+            classifier = refine_on_queries(support, labels, query, n_way)
+            query = normalize_features(query)
+        else:
+            classifier = fit_weighted(fit, support, labels, n_way, factors, damping)
+        right = scores_of_normalized(classifier, query).argmax(-1) == query_labels
+        accuracies.append(right.float().mean(1))
+    return torch.cat(accuracies).cpu()
+
+
+def mean_and_interval(accuracies: Tensor) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval, 1.96 * standard deviation / sqrt(E), of (E,) accuracies.
+
+    Raises:
+        DatasetError: fewer than two episodes, which have no deviation.
+    """
+    count = len(accuracies)
+    if count < 2:
+        raise DatasetError(f"{count} episode(s)", allowed="at least 2, for an interval", action="--episodes 600")
+    values = accuracies.double()
+    return values.mean().item(), (1.96 * values.std() / count**0.5).item()

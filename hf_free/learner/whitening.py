@@ -1,0 +1,91 @@
+"""Damping: directions in which recovered pictures differ most, whatever they show, count less.
+
+A head that sees five pictures cannot know that half of what they differ by is, say, brightness. The pictures recovered
+from the teachers can tell: the penalty on a classifier's weights w becomes |w|^2 plus, divided by a constant, the
+variance of w's scores over them, Tikhonov's regularisation (1963) with identity and covariance in the place of the
+identity. That is the same as fitting a head to features that are multiplied by the root of its inverse, so it serves
+every head; heads bring the support features to length 1 again, queries keep the length they get. Where teachers are
+weighed (`hf_free.learner.gating`), the scores meant are those of the weighed features, as if recovered pictures'
+variance did not change by it.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.linalg import eigh
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_free.errors import LearnerError
+from hf_free.learner.format import load_strictly
+from hf_free.learner.full_precision import in_full_precision
+
+DIRECTIONS = 64
+"""Directions that can be damped; those of less variance hardly would be (docs/experiments.md)."""
+
+MIN_IMAGES = 100
+"""Pictures it can be learned from. Fewer vary by chance along some directions: of those in which features of 700
+dimensions, all alike, vary most over 100 pictures the strongest would be damped to 0.90 at a half of 60, over 20 to
+0.75."""
+
+
+class Whitening(nn.Module):
+    """Multiplies features by a symmetric matrix: the identity, but for a few directions.
+
+    Args:
+        directions: Number of directions K.
+        width: Width D of the features.
+    """
+
+    directions: Tensor
+    factors: Tensor
+    scale: Tensor
+
+    def __init__(self, directions: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.zeros(directions, width))
+        self.register_buffer("factors", torch.ones(directions))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, half: float) -> None:
+        """Learn from the features (N, D) of pictures.
+
+        A direction of variance v is multiplied by 1 / sqrt(1 + v / (half * m)), m being the mean variance of the D
+        dimensions, and all by one number, so that the features keep a mean squared length of 1, which heads count on.
+        Where there are fewer pictures than dimensions, their inner products have the variances, and it is from these
+        that the directions are found: many teachers' answers have too many dimensions for their square.
+        """
+        seen = features.double().cpu()
+        centred = seen - seen.mean(0)
+        is_wide = len(centred) < centred.shape[1]
+        product = (centred @ centred.T if is_wide else centred.T @ centred) / len(centred)
+        strongest = [len(product) - len(self.factors), len(product) - 1]
+        variances, vectors = map(torch.from_numpy, eigh(product.numpy(), subset_by_index=strongest))
+        if is_wide:
+            vectors = F.normalize(centred.T @ vectors, dim=0)
+        mean = product.trace().clamp_min(1e-30) / centred.shape[1]
+        ratios = variances.clamp_min(0) / mean
+        self.directions.copy_(vectors.T)
+        self.factors.copy_((1 + ratios / half).rsqrt())
+        self.scale.fill_(1)
+        self.scale.copy_(self(seen.float()).double().square().sum(1).mean().clamp_min(1e-30).rsqrt())
+
+    @in_full_precision
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        along = features @ self.directions.T
+        return (features - (along * (1 - self.factors)) @ self.directions) * self.scale
+
+
+def rebuild_whitening(count: object, width: int, tensors: dict[str, Tensor], source: str) -> Whitening:
+    """Damping as a learner's repository holds it.
+
+    Raises:
+        LearnerError: a number of directions that cannot be, or tensors that do not fit.
+    """
+    if type(count) is not int or not 0 < count <= width:
+        raise LearnerError(f"{source} damps {count!r} directions", allowed=f"1 to {width}, its features' width")
+    damping = Whitening(count, width)
+    load_strictly(damping, tensors, source)
+    return damping

@@ -1,0 +1,1 @@
+"""Images, and what all teachers say of them."""

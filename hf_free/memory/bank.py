@@ -1,0 +1,148 @@
+"""The memory: recovered tasks and drawn pictures as bytes in a fixed budget, with what each teacher says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hf_free.data.logits import ClassKey
+from hf_free.inversion.task import RecoveredTask
+
+NO_CLASS = -1
+"""Class of a picture that was drawn rather than recovered."""
+
+MIN_ROWS = 1024
+"""Pictures that room is made for at first; it doubles up to the budget."""
+
+
+class Sample(NamedTuple):
+    """Pictures out of the memory: images (B, C, H, W) uint8, answers (B, A) with NaN where nobody was asked."""
+
+    images: Tensor
+    answers: Tensor
+
+
+class TaskMemory:
+    """A ring of pictures in uint8; the oldest make room. No files, no host copies of floats.
+
+    Args:
+        max_images: Pictures held at most.
+        answers: Width A of the answers kept with each picture (all teachers' outputs side by side); 0 keeps none.
+        device: Where the memory lies.
+    """
+
+    def __init__(self, max_images: int, *, answers: int = 0, device: torch.device | str = "cpu") -> None:
+        self.max_images, self.answer_width, self.device = max_images, answers, torch.device(device)
+        self.images = torch.empty(0, dtype=torch.uint8, device=self.device)
+        self.answers = torch.empty(0, answers, dtype=torch.float16, device=self.device)
+        self.class_ids = torch.empty(0, dtype=torch.long, device=self.device)
+        self.classes: list[ClassKey] = []
+        self.seen = 0
+        """Pictures ever added; counted anew where a budget changed between saving and loading."""
+
+    def __len__(self) -> int:
+        return min(self.seen, self.max_images)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(t.numel() * t.element_size() for t in (self.images, self.answers, self.class_ids))
+
+    def add_task(self, task: RecoveredTask, answers: Tensor | None = None) -> None:
+        """Keep a recovered task.
+
+        Args:
+            task: Its pictures are kept under the classes of its teacher.
+            answers: (N, A), see the constructor.
+        """
+        ids = torch.tensor([self._class_id(ClassKey(task.teacher, index)) for index in task.classes])
+        self._add(task.images, ids[task.labels], answers)
+
+    def add_pictures(self, images: Tensor, answers: Tensor | None = None) -> None:
+        """Keep pictures (N, C, H, W) uint8 that belong to no class."""
+        self._add(images, torch.full((len(images),), NO_CLASS), answers)
+
+    def sample(self, count: int) -> Sample:
+        """Draw pictures uniformly, with replacement."""
+        chosen = torch.randint(len(self), (count,), device=self.device)
+        return Sample(self.images[chosen], self.answers[chosen].float())
+
+    def pictures_by_class(self, least: int) -> dict[int, Tensor]:
+        """Positions of the pictures of each class id that has at least that many."""
+        held = self.class_ids[: len(self)]
+        order = held.argsort(stable=True)
+        ids, counts = held[order].unique_consecutive(return_counts=True)
+        groups = order.split(counts.tolist())
+        pairs = zip(ids.tolist(), groups, strict=True)
+        return {label: group for label, group in pairs if label != NO_CLASS and len(group) >= least}
+
+    def recovered(self) -> tuple[Tensor, Tensor]:
+        """Positions (N,) of the pictures that were recovered, not drawn, and the teacher (N,) of each, on the CPU."""
+        held = self.class_ids[: len(self)].cpu()
+        places = (held != NO_CLASS).nonzero().flatten()
+        teachers = torch.tensor([key.teacher for key in self.classes], dtype=torch.long)
+        return places, teachers[held[places]]
+
+    def save(self, path: Path) -> None:
+        """Write the memory as one safetensors file."""
+        held = len(self)
+        keys = torch.tensor([[key.teacher, key.index] for key in self.classes]).view(-1, 2)
+        tensors = {
+            "images": self.images[:held],
+            "answers": self.answers[:held],
+            "class_ids": self.class_ids[:held],
+            "classes": keys,
+            "seen": torch.tensor(self.seen),
+        }
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote; the budget is this memory's, and under a smaller one the newest pictures stay."""
+        tensors = load_file(path, device=str(self.device))
+        rows = [tensors["images"], tensors["answers"], tensors["class_ids"]]
+        self.seen, held = int(tensors["seen"]), len(rows[0])
+        is_full = self.seen > held  # then the ring's budget was `held`, and the oldest stands at seen % held
+        if held > self.max_images or (is_full and held != self.max_images):
+            rows = [rows_of.roll(-(self.seen % held), 0) if is_full else rows_of for rows_of in rows]
+            rows = [rows_of[-self.max_images :] for rows_of in rows]
+            self.seen = len(rows[0])
+        self.images, self.answers, self.class_ids = rows
+        self.classes = [ClassKey(teacher, index) for teacher, index in tensors["classes"].tolist()]
+
+    def _class_id(self, key: ClassKey) -> int:
+        if key not in self.classes:
+            self.classes.append(key)
+        return self.classes.index(key)
+
+    def _add(self, images: Tensor, class_ids: Tensor, answers: Tensor | None) -> None:
+        if answers is None:
+            answers = torch.full((len(images), self.answer_width), float("nan"))
+        if len(images) > self.max_images:  # more than the ring holds: the last ones
+            images, class_ids, answers = (t[-self.max_images :] for t in (images, class_ids, answers))
+        self._make_room(self.seen + len(images), images.shape[1:])
+        places = (self.seen + torch.arange(len(images), device=self.device)) % self.max_images
+        self.images[places] = images.to(self.device)
+        self.answers[places] = answers.to(self.device, torch.float16)
+        self.class_ids[places] = class_ids.to(self.device)
+        self.seen += len(images)
+
+    def _make_room(self, wanted: int, shape: Sequence[int]) -> None:
+        held = len(self.images)
+        if held >= min(wanted, self.max_images):
+            return
+        room = min(self.max_images, max(wanted, 2 * held, MIN_ROWS))
+
+        def grown(tensor: Tensor, *tail: int) -> Tensor:
+            larger = torch.zeros(room, *tail, dtype=tensor.dtype, device=self.device)
+            if held:
+                larger[:held] = tensor
+            return larger
+
+        self.images = grown(self.images, *shape)
+        self.answers = grown(self.answers, self.answer_width)
+        self.class_ids = grown(self.class_ids)

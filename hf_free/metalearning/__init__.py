@@ -1,0 +1,1 @@
+"""How a learner learns from tasks and memory: distillation, BELL, adding teachers."""

@@ -1,0 +1,218 @@
+"""BELL as published: aligned sequential steps on recovered tasks, then cross-task replay from the memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from hf_free.config.sections import BellConfig
+from hf_free.data.augment import shift_and_flip
+from hf_free.data.class_matching import clashes_of_groups, find_clashes, group_by_name
+from hf_free.data.episodes import EpisodeBatch, sample_episodes
+from hf_free.data.logits import LogitLayout
+from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.batchnorm import batch_statistics, frozen
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.scoring import score_episodes
+from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine, sequential_steps
+from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
+from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_order import keep_memory_order
+
+RELEASED_GAIN = 67.0
+"""Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
+
+
+def number_of_parts(count: int, most: int | None) -> int:
+    """Nearly equal parts that a batch is taken in, of at most `most` pictures and at least two, which BatchNorm needs.
+
+    Args:
+        count: Pictures of the batch.
+        most: Pictures at once at most; None takes all. Parts of three stay where two would leave one alone.
+    """
+    return 1 if most is None else max(1, min(-(-count // most), count // 2))
+
+
+class Aligner:
+    """The paper's BELL: sequential steps over the tasks of several teachers, then replay of cross-task episodes.
+
+    Args:
+        learner: The meta-learner.
+        config: Rates and sizes.
+        precision: Autocast type of the first-order part.
+        class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary; classes of one
+            name are one class of the cross-task episodes.
+        sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
+        flip: Whether pictures are flipped at random, beside shifts.
+        defects: Names of the released code's defects to reproduce.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        config: BellConfig,
+        precision: Precision,
+        *,
+        class_names: dict[tuple[int, int], str] | None = None,
+        sheet: LogitLayout | None = None,
+        flip: bool = True,
+        defects: Collection[str] = (),
+    ) -> None:
+        self.learner, self.config, self.precision = learner, config, precision
+        self.class_names, self.flip, self.defects = class_names or {}, flip, frozenset(defects)
+        self.sheet, self.answer_width = sheet, sheet.width if sheet is not None else 0
+        head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
+        self.network = nn.Sequential(learner, head)
+        self.optimizer: torch.optim.Optimizer = keep_memory_order(
+            torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        )
+        self.measure_alignment = False
+        self.out_of_time: Callable[[], bool] = lambda: False
+        """Whether the run's minutes are over: replay, which has no other bound, ends then."""
+        self.at_once: int | None = None
+        self.pause: Callable[[], None] = lambda: None
+        self._replay_weights: dict[str, Tensor] = {}
+
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
+        """One alignment over the tasks, then replay until it stops helping or the run's time is over; see `Bell`."""
+        self.network.train()
+        terms = self._align([task for task in tasks if len(task.classes) <= self.config.n_way])
+        return {**terms, **self._replay(memory)}
+
+    def student(self, images: Tensor, teacher: int) -> Tensor:
+        """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
+        self.network.train()
+        with batch_statistics(self.learner), frozen(self.network):
+            if "student_keeps_replay_weights" in self.defects and self._replay_weights:
+                return functional_call(self.network, self._replay_weights, (images,))
+            return self.network(images)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """See `Bell`."""
+        return {"head": self.network[1]}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights of the last replay episode, where a defect keeps using them; see `Bell`."""
+        return self._replay_weights if "student_keeps_replay_weights" in self.defects else {}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """See `Bell`."""
+        self._replay_weights = {name: value.to(self.learner.device) for name, value in tensors.items()}
+
+    def score(self, held_out: TaskMemory, episodes: int) -> float:
+        """Accuracy of cross-task episodes of held-out recovered pictures, by nearest class mean; see `Bell`."""
+        n_way, needed = self.config.n_way, self.config.k_shot + 1
+        classes, clash = self._classes(held_out, needed)
+        if len(classes) < n_way:
+            return -math.inf
+        n_query = min(self.config.n_query, min(len(places) for places in classes.values()) - self.config.k_shot)
+        features = self.learner.embed(held_out.images[: len(held_out)], batch_size=min(256, self.at_once or 256))
+        places = torch.cat(list(classes.values()))
+        labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(p) for p in classes.values()]))
+        drawn = sample_episodes(
+            labels,
+            n_way=n_way,
+            k_shot=self.config.k_shot,
+            n_query=n_query,
+            episodes=episodes,
+            generator=torch.Generator().manual_seed(0),  # the same episodes at every checkpoint
+        )
+        met = labels[drawn.support[:, :, 0]]  # (E, n_way)
+        met_twice = clash[met[:, :, None], met[:, None, :]].flatten(1).any(1)
+        if not met_twice.all():
+            drawn = EpisodeBatch(drawn.support[~met_twice], drawn.query[~met_twice])
+        return score_episodes(features[places], drawn).mean().item()
+
+    def _task_loss(self, task: RecoveredTask, network: nn.Module) -> Tensor:
+        self.pause()
+        device = self.learner.device
+        images = shift_and_flip(task.images.to(device).float() / 255, flip=self.flip)
+        with self.precision.autocast(device):
+            logits = network(images)[:, : len(task.classes)].float()
+        target = task.soft_labels.to(device)
+        if "divergence_of_probabilities" in self.defects:
+            return F.kl_div(logits.softmax(1), target, reduction="none").mean()
+        temperature = self.config.temperature
+        softened = (target.log() / temperature).softmax(1)
+        return F.kl_div((logits / temperature).log_softmax(1), softened, reduction="batchmean")
+
+    def _align(self, tasks: Sequence[RecoveredTask]) -> dict[str, float]:
+        if not tasks:
+            return {}
+        order = torch.randperm(len(tasks)).tolist()  # the identity of align.py needs a random one
+        losses = [partial(self._task_loss, tasks[i]) for i in order]
+        terms: dict[str, float] = {}
+        if self.measure_alignment and len(tasks) > 1:
+            terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
+        make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
+        moved, seen = sequential_steps(self.network, losses, make)
+        if "reptile_gradient_through_adam" in self.defects:
+            for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):
+                parameter.grad = RELEASED_GAIN * (parameter.detach() - other.detach())
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            interpolate(self.network, moved, self.config.interpolation)
+        terms["distillation"] = torch.stack(seen).mean().item()
+        return terms
+
+    def _replay(self, memory: TaskMemory) -> dict[str, float]:
+        config = self.config
+        classes, clash = self._classes(memory, config.k_shot + config.n_query)
+        ids = list(classes)
+        if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
+            return {}
+        best, waited, accuracy, updates = 0.0, 0, 0.0, 0
+        while waited < config.replay_patience and not (updates and self.out_of_time()):
+            accuracy = self._replay_update(memory, classes, ids, clash)
+            updates += 1
+            best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
+        return {"replay_accuracy": accuracy, "replay_updates": float(updates)}
+
+    def _classes(self, memory: TaskMemory, least: int) -> tuple[dict[int, Tensor], Tensor]:
+        """Classes to draw episodes of: those of one name merged, each with at least that many pictures.
+
+        Returns:
+            Positions of each class's pictures by a number of its own, and which classes must not meet, (C, C) bool.
+        """
+        held = memory.pictures_by_class(1)
+        keys = [memory.classes[i] for i in held]
+        names = [self.class_names.get((key.teacher, key.index)) for key in keys]
+        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.sheet else None, self.sheet)
+        groups, pictures = group_by_name(names), list(held.values())
+        merged = [torch.cat([pictures[place] for place in places]) for places in groups]
+        kept = [number for number, places in enumerate(merged) if len(places) >= least]
+        return {number: merged[number] for number in kept}, clashes_of_groups(clash, groups)[kept][:, kept]
+
+    def _replay_update(self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor) -> float:
+        config, device = self.config, self.learner.device
+        self.optimizer.zero_grad(set_to_none=True)
+        accuracies = []
+        for _ in range(config.replay_tasks):
+            self.pause()
+            chosen = draw_classes(ids, clash, config.n_way)
+            support, support_labels, query, query_labels = draw_episode(
+                memory, classes, chosen, config.k_shot, config.n_query
+            )
+            loss, accuracy, weights = maml_query_loss(
+                self.network,
+                support.to(device).float() / 255,
+                support_labels.to(device),
+                query.to(device).float() / 255,
+                query_labels.to(device),
+                steps=config.replay_inner_steps,
+                lr=config.replay_inner_lr,
+            )
+            loss.backward()
+            accuracies.append(accuracy)
+            self._replay_weights = {name: weight.detach() for name, weight in weights.items()}
+        self.optimizer.step()
+        return torch.stack(accuracies).mean().item()

@@ -1,0 +1,154 @@
+"""The default learner: every teacher is asked about every picture, and one small network learns all the answers.
+
+FREE tells the learner what one teacher says about the five classes of one task. Here a picture recovered from one
+teacher, or merely drawn, is shown to all of them; the learner predicts all logits at once from one feature vector
+(a linear projection). What the answers agree on is what the teachers' classes share, so the learner's predicted
+answers are the embedding that new classes are told apart in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.config.sections import BellConfig
+from hf_free.data.logits import CenterPerTeacher, LogitLayout
+from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.batchnorm import batch_statistics, frozen
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import Sample, TaskMemory
+from hf_free.metalearning.bell import number_of_parts
+from hf_free.metalearning.muon import Muon
+from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_order import keep_memory_order
+
+LEAST_SPREAD = 1e-6
+"""Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
+
+
+def answer_loss(
+    predicted: Tensor, answers: Tensor, centre: CenterPerTeacher, *, spread_of: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Squared error of predicted logits, each teacher in units of its own answers' spread.
+
+    Matching logits is distillation at high temperature (Hinton et al. 2015, section 2.1; Ba & Caruana 2014); unlike a
+    divergence of probabilities it keeps what a confident teacher says of the classes it rules out.
+
+    Args:
+        predicted: (B, A).
+        answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing, nor does a teacher that
+            gives all its classes one and the same logit.
+        centre: The teachers' groups.
+        spread_of: Answers (N, A) whose spread is the unit; None takes `answers`. With those of a whole batch, the
+            losses of its parts add up to that of the batch.
+
+    Returns:
+        `answers`: the mean of squared error over mean square, over the teachers that say something; 1 is what
+        predicting zero would give.
+    """
+    known = ~answers.isnan()
+    wanted = centre(answers.nan_to_num())
+    error = ((centre(predicted.float()) - wanted).square() * known).sum(0)
+    spread = (wanted.square() * known).sum(0) if spread_of is None else _spread(spread_of, centre)
+    sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
+    sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
+    shares = sums[0] / sums[1].clamp_min(LEAST_SPREAD)
+    says = sums[1] > LEAST_SPREAD
+    return {"answers": torch.where(says, shares, 0).sum() / says.sum().clamp_min(1)}
+
+
+def _spread(answers: Tensor, centre: CenterPerTeacher) -> Tensor:
+    """Sum of squares of the centred answers (N, A) that are known -> (A,)."""
+    return (centre(answers.nan_to_num()).square() * ~answers.isnan()).sum(0)
+
+
+class Distiller:
+    """Learns the answers of all teachers to the pictures in the memory.
+
+    Args:
+        learner: Its projection predicts the answers.
+        sheet: Where whose answers stand.
+        config: Rates and sizes.
+        precision: Autocast type.
+    """
+
+    def __init__(self, learner: MetaLearner, sheet: LogitLayout, config: BellConfig, precision: Precision) -> None:
+        self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
+        self.answer_width = sheet.width
+        self.centre = CenterPerTeacher(sheet.sizes).to(learner.device)
+        parameters = [p for p in learner.parameters() if p.requires_grad]
+        fused = learner.device.type in ("cpu", "cuda")
+        self.optimizer: torch.optim.Optimizer = keep_memory_order(
+            Muon(parameters, matrix_lr=config.matrix_lr, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+            if config.matrix_lr
+            else torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+        )
+        self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.at_once: int | None = None
+        self.pause: Callable[[], None] = lambda: None
+
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
+        """`updates_per_step` updates on random pictures of the memory; see `Bell`."""
+        self.learner.train()
+        for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
+            group["lr"] = peak * rate
+        total = torch.zeros((), device=self.learner.device)
+        for _ in range(self.config.updates_per_step):
+            total += self.update(memory.sample(self.config.batch_size))
+        return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
+
+    def update(self, sample: Sample) -> Tensor:
+        """One update on a batch -> its loss.
+
+        A batch larger than `at_once` is taken in nearly equal parts whose gradients add up to the whole batch's,
+        except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
+        """
+        device = self.learner.device
+        answers, total = sample.answers.to(device), torch.zeros((), device=device)
+        self.optimizer.zero_grad(set_to_none=True)
+        count = number_of_parts(len(answers), self.at_once)
+        for images, said in zip(sample.images.tensor_split(count), answers.tensor_split(count), strict=True):
+            self.pause()
+            predicted = self._predict(images.to(device).float() / 255)
+            terms = answer_loss(predicted, said, self.centre, spread_of=answers if count > 1 else None)
+            loss = torch.stack(list(terms.values())).sum()
+            loss.backward()
+            total += loss.detach()
+        self.optimizer.step()
+        return total
+
+    @torch.no_grad()
+    def score(self, held_out: TaskMemory, episodes: int) -> float:
+        """Minus the loss on the held-out pictures: 0 is perfect, -1 what predicting nothing gives, -inf unknown."""
+        self.learner.eval()
+        count = len(held_out)
+        if not count:
+            return -math.inf
+        parts = held_out.images[:count].split(min(512, self.at_once or 512))
+        predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
+        known = held_out.answers[:count].to(self.learner.device).float()
+        return -answer_loss(predicted, known, self.centre)["answers"].item()
+
+    def student(self, images: Tensor, teacher: int) -> Tensor:
+        """See `Bell`."""
+        self.learner.train()
+        with batch_statistics(self.learner), frozen(self.learner):
+            return self._predict(images)[:, self.sheet.columns(teacher)]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """See `Bell`."""
+        return {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Bell`."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """See `Bell`."""
+
+    def _predict(self, images: Tensor) -> Tensor:
+        with self.precision.autocast(images.device):
+            return self.learner.raw_answers(self.precision.layout(images))

@@ -1,0 +1,118 @@
+"""What is fitted at the end of a run: shared classes, gating, whitening."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.data.class_matching import MIN_CLASS_IMAGES, group_classes, likeness
+from hf_free.data.logits import LogitLayout, places_without
+from hf_free.learner.gating import TeacherGate
+from hf_free.learner.shared_classes import MAX_SHARED_LOGITS, SharedClasses
+from hf_free.learner.whitening import DIRECTIONS, MIN_IMAGES, Whitening
+
+if TYPE_CHECKING:
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.memory.bank import TaskMemory
+
+MAX_IMAGES = 2048
+"""Recovered pictures it is learned from, at most."""
+
+
+def drop_teachers(learner: MetaLearner, sheet: LogitLayout, gone: Sequence[int]) -> None:
+    """Take away the learner's predictions of teachers that never answered: they are noise it was never taught."""
+    starts = {sheet.starts[teacher] for teacher in gone}
+    if not starts or learner.projection is None:
+        return
+    groups = torch.arange(sheet.width).split(sheet.sizes)
+    kept = [group for group in groups if int(group[0]) not in starts]
+    old, rows = learner.projection, torch.cat(kept)
+    learner.projection = nn.Linear(old.in_features, len(rows), device=old.weight.device)
+    with torch.no_grad():
+        learner.projection.weight.copy_(old.weight[rows])
+        learner.projection.bias.copy_(old.bias[rows])
+    learner.answer_sizes = tuple(len(group) for group in kept)
+
+
+@torch.no_grad()
+def fit_shared_classes(
+    learner: MetaLearner, sheet: LogitLayout, memory: TaskMemory, without: Sequence[int] = ()
+) -> SharedClasses | None:
+    """Find the classes that teachers share by their answers in the memory.
+
+    Args:
+        learner: Trained to predict the answers.
+        sheet: Which columns of the memory's answers are whose.
+        memory: Pictures with all teachers' answers.
+        without: Teachers whose answers the learner has lost.
+
+    Returns:
+        None where no two teachers share a class, or where there are too few pictures, or too many answers, to tell.
+    """
+    if learner.answer_sizes is None or len(memory) < MIN_CLASS_IMAGES or sum(learner.answer_sizes) > MAX_SHARED_LOGITS:
+        return None
+    gone = {sheet.starts[teacher] for teacher in without}
+    columns = torch.arange(sum(sheet.sizes)).split(list(sheet.sizes))
+    kept = torch.cat([part for part in columns if int(part[0]) not in gone])
+    pictures, recovered_from = memory.recovered()
+    teachers = torch.full((len(memory),), -1)
+    teachers[pictures] = places_without(sheet, without)[recovered_from]
+    sizes = learner.answer_sizes
+    groups = group_classes(likeness(memory.answers[: len(memory)].cpu()[:, kept], sizes, teachers))
+    is_shared = int(groups.max()) + 1 < len(groups)
+    return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
+
+
+def fit_gate(
+    learner: MetaLearner, sheet: LogitLayout, recovered: tuple[Tensor, Tensor], without: Sequence[int] = ()
+) -> TeacherGate | None:
+    """Learn from recovered pictures which teachers they came from.
+
+    Args:
+        learner: Trained; it has embedded the pictures.
+        sheet: Which columns of its answers are whose.
+        recovered: What `embed_recovered` gives.
+        without: Teachers whose answers the learner has lost.
+
+    Returns:
+        None where there is nothing to tell apart: a learner without answers, or pictures of fewer than two teachers.
+    """
+    if learner.answer_sizes is None:
+        return None
+    embeddings, teachers = recovered[0], places_without(sheet, without)[recovered[1]]
+    embeddings, teachers = embeddings[teachers >= 0], teachers[teachers >= 0]
+    if len(teachers.unique()) < 2:
+        return None
+    groups = None if learner.shared_classes is None else learner.shared_classes.groups.cpu()
+    relevance = TeacherGate(learner.answer_sizes, learner.backbone_dim, groups)
+    relevance.fit(embeddings, teachers)
+    return relevance.to(learner.device)
+
+
+def embed_recovered(
+    learner: MetaLearner, memory: TaskMemory, *, most: int = MAX_IMAGES, at_once: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) of recovered pictures by the learner as it is, `most` at most, and the teacher (N,) of each.
+
+    There are none where a learner's features depend on the batch. Of a continued learner's old teachers there are no
+    pictures.
+    """
+    pictures, teachers = memory.recovered()
+    if learner.batchnorm != "running" or not len(pictures):
+        return torch.empty(0, learner.feature_dim), torch.empty(0, dtype=torch.long)
+    chosen = torch.linspace(0, len(pictures) - 1, min(most, len(pictures))).long()
+    embedded = [learner.embed(memory.images[part.to(memory.device)]).cpu() for part in pictures[chosen].split(at_once)]
+    return torch.cat(embedded), teachers[chosen]
+
+
+def fit_whitening(features: Tensor, half: float) -> Whitening | None:
+    """Learn from features (N, D) of recovered pictures, see `Whitening.fit`; None where there are fewer than
+    `MIN_IMAGES`."""
+    if len(features) < MIN_IMAGES:
+        return None
+    damping = Whitening(min(DIRECTIONS, *features.shape), features.shape[1])
+    damping.fit(features, half)
+    return damping.to(features.device)

@@ -1,0 +1,1 @@
+"""Plain data, no torch: what things are and where they come from."""

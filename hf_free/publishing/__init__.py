@@ -1,0 +1,1 @@
+"""What is published: the model card, its metadata, what is hidden."""

@@ -1,0 +1,180 @@
+"""The model card's metadata: licence, base models, results.
+
+Everything goes through huggingface_hub's `ModelCardData`, which dumps YAML, so that no licence, label or name can
+break out of its value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from numbers import Real
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_free.config.sections import HubConfig
+from hf_free.hub.licences import is_non_commercial
+from hf_free.publishing.results import data_set, is_own_row, plain, valid_id
+from hf_free.runtime.text import one_line
+
+TAGS = ("few-shot", "meta-learning", "data-free", "timm", "FREE")
+
+# Identifiers that the Hub accepts for `license` (hub-docs, "Licenses"); others are written as `other` plus a name.
+_HUB_LICENSES = (
+    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 "
+    "bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc "
+    "cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 "
+    "cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 "
+    "cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 "
+    "eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl "
+    "apple-ascl apple-amlr mpl-2.0 odc-by odbl openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl "
+    "lgpl-lr unknown other"
+)
+
+HUB_LICENSES = frozenset(_HUB_LICENSES.split())
+
+_PERMISSIVE = "apache-2.0 mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear cc0-1.0 cc-by-4.0"
+
+PERMISSIVE = frozenset(_PERMISSIVE.split())
+"""Licences that the learner takes over where all teachers share one: they allow any use of a derived work."""
+
+
+def card_metadata(record: Mapping[str, Any], title: str) -> ModelCardData:
+    """The metadata of a record that may be published.
+
+    Args:
+        record: What `public_record` returned.
+        title: Name of the learner in the model-index.
+    """
+    fields: dict[str, Any] = {}
+    ids = (valid_id(teacher.get("repo_id")) for teacher in record.get("teachers") or [])
+    if base := list(dict.fromkeys(filter(None, ids))):
+        fields |= {"base_model": base, "base_model_relation": hub_config(record)["base_model_relation"]}
+    license_id, _ = choose_license(record)
+    if license_id and license_id.lower() in HUB_LICENSES:
+        fields["license"] = license_id.lower()
+    elif license_id:
+        fields |= {"license": "other", "license_name": _slug(license_id)}
+    if results := eval_results(record):
+        fields |= {"model_name": one_line(title), "eval_results": results, "metrics": ["accuracy"]}
+    tags = [tag for tag in TAGS if tag != "data-free" or record.get("data_free", True)]
+    return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=tags, **fields)
+
+
+def choose_license(record: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The learner's licence, never invented: the one given, or the permissive one that all teachers share.
+
+    Returns:
+        Its identifier, or None; and the sentences that say where it comes from or why there is none.
+    """
+    stated = [str(teacher.get("license") or "").strip().lower() for teacher in record.get("teachers") or []]
+    counted = ", ".join(
+        f"{count} × {one_line(name) or 'none stated'}"
+        + (" (not for commercial use)" if is_non_commercial(name) else "")
+        for name, count in Counter(stated).most_common()
+    )
+    given = hub_config(record)["license"]
+    if given:
+        return str(
+            given
+        ), f"{one_line(given)}, chosen by the publisher. The teachers' licences: {counted or 'unknown'}."
+    if not stated:
+        return None, "No licence is stated: the publisher chose none, and no teachers are recorded."
+    if section(record, "config", "learner").get("init_from"):
+        why = "the licence of the weights it started from is not recorded"
+    elif "" in stated:
+        why = "not every teacher states one"
+    elif len(set(stated)) > 1:
+        why = "the teachers' licences differ"
+    elif stated[0] not in PERMISSIVE:
+        why = "the teachers' licence is not one that plainly allows any use"
+    else:
+        return stated[0], f"{stated[0]}, the licence of every teacher."
+    return None, (
+        f"No licence is stated: the publisher chose none, and {why}. The teachers' licences: {counted}. "
+        "Look at them before you use this learner."
+    )
+
+
+def eval_results(record: Mapping[str, Any]) -> list[EvalResult]:
+    """The learner's own rows in the form of a model-index, one for each data set, split, way, shot and method.
+
+    huggingface_hub writes results of equal task, data set type, configuration, split and revision as one, under the
+    name of the first. So the configuration says the way and the shot, and before them what else tells data sets of
+    one type apart: a Hub data set's own configuration, or the name of a folder. Rows of one data set, way and shot,
+    which may be written as one, come one after the other, so that what is read back has the same order.
+    """
+    found: dict[tuple[Any, ...], list[EvalResult]] = {}
+    for report in plain(record.get("results") or []):
+        for row in report.get("rows") or []:
+            if is_learners(row) and is_number(row.get("accuracy")):
+                result = _eval_result(report, row)
+                found.setdefault(result.unique_identifier, []).append(result)
+    return [result for results in found.values() for result in results]
+
+
+def _eval_result(report: Mapping[str, Any], row: Mapping[str, Any]) -> EvalResult:
+    """One of the learner's own rows."""
+    measured_on = data_set(report)
+    name = one_line(measured_on.name)
+    setting = f"{row['n_way']}-way {row['k_shot']}-shot"
+    part = one_line(measured_on.config or "") if measured_on.hub_id else name
+    seen = "" if row.get("inductive", True) else ", transductive"
+    interval = round(row["interval"], 2) if is_number(row.get("interval")) else None
+    spread = "" if interval is None else f", 95 % interval ± {interval:.2f}"
+    arguments = {
+        "method": one_line(row["method"]),
+        "n_way": row["n_way"],
+        "k_shot": row["k_shot"],
+        "n_query": row.get("n_query"),
+        "episodes": row.get("episodes"),
+        "interval_95": interval,
+    }
+    return EvalResult(
+        task_type="image-classification",
+        task_name="Few-shot image classification",
+        dataset_type=measured_on.hub_id or "local",
+        dataset_name=name,
+        dataset_config=f"{part}, {setting}" if part else setting,
+        dataset_split=one_line(report.get("split") or "") or None,
+        dataset_revision=one_line(report.get("revision") or "") or None,
+        metric_type="accuracy",
+        metric_value=round(row["accuracy"], 2),
+        metric_name=f"{setting} accuracy in percent{seen}{spread}",
+        metric_args={key: value for key, value in arguments.items() if value is not None},
+    )
+
+
+def is_learners(row: Mapping[str, Any]) -> bool:
+    """Whether a row of results measures the learner itself, not something beside it."""
+    return is_own_row(str(row.get("method", "")))
+
+
+# ---- small helpers, which the card's text needs too
+
+
+def hub_config(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's `hub` configuration, with the defaults where it says nothing."""
+    return {**asdict(HubConfig()), **section(record, "config", "hub")}
+
+
+def section(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """A nested mapping of a record, empty where it is missing."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _slug(text: str) -> str:
+    """A licence's name in the form the Hub wants: lower case, hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60] or "unnamed"

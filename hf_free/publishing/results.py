@@ -1,0 +1,168 @@
+"""Reports of results in a learner's record: what each was measured on, and which of them a new one replaces.
+
+A report is `EvaluationReport.to_dict()`, as it stands in the record. Its data set is known by id, configuration,
+split and revision where it is the Hub's, and by a fingerprint where it is a folder, whose path is not published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_free.errors import TeacherReferenceError
+from hf_free.hub.names import check_repo_id
+
+Report = dict[str, Any]
+"""One data set's results in plain JSON types."""
+
+_PATH = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:")
+_OWN_ROW = re.compile(r"learner( \(not data-free\))?(, .*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DataSetName:
+    """What a report was measured on."""
+
+    hub_id: str | None
+    """`org/name`; None for pictures of one's own."""
+    name: str
+    """As it was given; of a folder, once it may be published, its name alone."""
+    config: str | None
+    """Configuration of a Hub data set, where one was named."""
+
+
+def is_path(text: str) -> bool:
+    """Whether a text reads as a path."""
+    return _PATH.match(text) is not None
+
+
+def folder_name(path: str) -> str:
+    """The last part of a path; a trailing slash does not count."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip(".~") or "a local folder"
+
+
+def valid_id(repo_id: Any) -> str | None:
+    """A Hub id `org/name`, or None."""
+    try:
+        return check_repo_id(str(repo_id)) if repo_id else None
+    except TeacherReferenceError:
+        return None
+
+
+def is_own_row(method: str) -> bool:
+    """Whether a row's method is the learner itself, not something that it is compared with."""
+    return _OWN_ROW.fullmatch(method) is not None
+
+
+def is_local_source(source: str) -> bool:
+    """Whether a data set that is being read lies on this computer, possibly with a configuration after a colon."""
+    return is_path(source) or Path(source).exists() or Path(source.partition(":")[0]).exists()
+
+
+def fingerprint(source: str, class_names: Sequence[str], pictures: Sequence[int]) -> str:
+    """12 hexadecimal digits that tell folders of one name apart when their paths are left out.
+
+    Args:
+        source: The folder.
+        class_names: Its classes.
+        pictures: Number of pictures of each class.
+    """
+    content = [folder_name(source), list(zip(map(str, class_names), map(int, pictures), strict=True))]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def data_set(report: Mapping[str, Any]) -> DataSetName:
+    """What a report was measured on; of reports that do not say whether it was a folder, what the text looks like."""
+    source = str(report.get("dataset") or "")
+    local = report.get("local")
+    if local is None:
+        local = not valid_id(source.partition(":")[0]) or is_local_source(source)
+    if local:
+        return DataSetName(None, source or "pictures", None)
+    repo_id, _, config = source.partition(":")
+    return DataSetName(repo_id, source, config or None)
+
+
+def with_results(earlier: Iterable[Report], new: Report) -> list[Report]:
+    """The reports of a learner with a new one, which replaces what was measured before in the same way.
+
+    Earlier rows of the same data stay where they are of another way or shot.
+    """
+    settings = {_setting(row) for row in new.get("rows") or []}
+    kept = []
+    for report in earlier:
+        if _same_data(report, new):
+            rows = [row for row in report.get("rows") or [] if _setting(row) not in settings]
+            if rows:
+                kept.append({**report, "rows": rows})
+        else:
+            kept.append(report)
+    return [*kept, new]
+
+
+def without_paths(reports: Iterable[Report]) -> list[Report]:
+    """Reports in which folders are named without their paths; different folders keep different names.
+
+    What one that comes later replaces is left out, as in `with_results`.
+    """
+    merged: list[Report] = []
+    for report in reports:
+        merged = with_results(merged, report)
+    names: dict[str, str] = {}  # by what identifies a folder
+    named = []
+    for report in merged:
+        source = str(report.get("dataset") or "")
+        if data_set(report).hub_id is None and source:
+            folder = str(report.get("fingerprint") or source)
+            if folder not in names:
+                names[folder] = _unlike(folder_name(source), names.values())
+            report = {**report, "dataset": names[folder]}
+        named.append(report)
+    return named
+
+
+def plain(value: Any) -> Any:
+    """A deep copy in plain types: numpy's and torch's numbers and arrays, tuples and paths are none for YAML."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _unlike(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number where it is taken."""
+    used, number, found = set(taken), 1, name
+    while found in used:
+        number += 1
+        found = f"{name} ({number})"
+    return found
+
+
+def _setting(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row.get("n_way"), row.get("k_shot")
+
+
+def _same_data(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two reports were measured on the same pictures, as far as they say."""
+    if (first.get("split"), first.get("revision")) != (second.get("split"), second.get("revision")):
+        return False
+    names, texts = [data_set(first), data_set(second)], [str(r.get("dataset") or "") for r in (first, second)]
+    if any(name.hub_id for name in names):
+        return names[0] == names[1]
+    prints = [report.get("fingerprint") for report in (first, second)]
+    if all(prints):
+        return prints[0] == prints[1]
+    if all(map(is_path, texts)):
+        return texts[0] == texts[1]
+    return folder_name(texts[0]) == folder_name(texts[1])  # one has lost its path already

@@ -1,0 +1,1 @@
+"""The process: device, memory, files, interrupts; knows no teacher and no learner."""

@@ -1,0 +1,52 @@
+"""Jobs in processes of one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+import torch
+
+Job = TypeVar("Job")
+
+Result = TypeVar("Result")
+
+
+def in_parallel(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int | None = None
+) -> Iterator[tuple[Job, Result]]:
+    """Run a function over jobs in processes of one thread each, which small networks use best; in order of completion.
+
+    Args:
+        function: A function at the top level of a module; jobs and results are pickled.
+        jobs: Its arguments.
+        workers: Processes; None takes one a core; 1 stays in this process, with the threads it has.
+    """
+    workers = min(workers or available_cores(), len(jobs))
+    if workers <= 1:
+        yield from ((job, function(job)) for job in jobs)
+        return
+    # spawn: a forked copy of a process that has computed with OpenMP may hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
+        futures = {pool.submit(function, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """One thread; and Ctrl-C, which a terminal sends to every process, ends a worker without a traceback."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,62 @@
+"""A bar, or a line a minute.
+
+On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is a line
+a minute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+LINE_SECONDS = 60.0
+"""Seconds between two lines where no bar can be drawn; shorter work writes none."""
+
+
+class BarOrLines(Progress):
+    """Columns as a bar, or as a line every `LINE_SECONDS` seconds where nothing can be redrawn.
+
+    Args:
+        columns: What is shown; lines leave out a `BarColumn`.
+        console: Where to; None shows nothing.
+        transient: Remove the bar at the end, and write no last line.
+    """
+
+    def __init__(
+        self, *columns: ProgressColumn, console: Console | None, transient: bool = False, **options: Any
+    ) -> None:
+        draws = console is not None and (console.is_terminal or console.is_jupyter)
+        super().__init__(*columns, console=console, transient=transient, disable=not draws, **options)
+        self._writes_lines = console is not None and not draws
+        self._last_line = not transient
+        self._written_at = self.get_time()
+        self._has_news = False
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:  # type: ignore[override]
+        """Take note of a state, and write a line if it is time for one."""
+        super().update(task_id, **changes)
+        self._has_news = True
+        if self._writes_lines and self.get_time() - self._written_at >= LINE_SECONDS:
+            self._write_line()
+
+    def stop(self) -> None:
+        """End the bar, or write the last state."""
+        super().stop()
+        if self._writes_lines and self._last_line and self._has_news:
+            self._write_line()
+
+    def line_of(self, task: Task) -> str:
+        """What a line says of a task."""
+        shown = (column(task) for column in self.columns if isinstance(column, ProgressColumn))
+        return " ".join(text.plain for text in shown if isinstance(text, Text) and text.plain)
+
+    def _write_line(self) -> None:
+        self._written_at, self._has_news = self.get_time(), False
+        for task in self.tasks:
+            self.console.print(Text(self.line_of(task)), soft_wrap=True)

@@ -1,0 +1,66 @@
+"""Numbers with units, ranges, lists: texts for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hf_free.errors import ConfigError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def format_classes(classes: tuple[int, ...]) -> str:
+    """Print class indices so that `parse_classes` reads the same tuple; runs of three or more become ranges."""
+    runs: list[list[int]] = []
+    for index in classes:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first few names and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def with_prefix(number: float, units: Sequence[str]) -> str:
+    """A number with three digits in the unit that suits it; each unit is a thousand of the one before."""
+    for unit in units[:-1]:
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}{units[-1]}"
+
+
+def parse_bytes(amount: int | str, *, flag: str = "--teacher-memory") -> int:
+    """Read an amount of memory: `4GiB`, `500MB`, `1.5 GB`, or a number of bytes; `flag` is named where it is none.
+
+    Raises:
+        ConfigError: anything else, or less than one byte.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(amount), re.IGNORECASE)
+    number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if number < 1:
+        raise ConfigError(
+            f"{amount!r} is no amount of memory",
+            allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
+            action=f"e.g. {flag} 4GiB",
+        )
+    return number
+
+
+def size_text(size: int) -> str:
+    """A number of bytes in the largest unit that leaves at least 1: `4 GiB`, `97.7 KiB`, `12 B`."""
+    for unit in ("T", "G", "M", "K"):
+        if size >= _UNITS[f"{unit}I"]:
+            return f"{size / _UNITS[f'{unit}I']:.4g} {unit}iB"
+    return f"{size} B"
+
+
+def one_line(value: Any) -> str:
+    """A text on one line without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())

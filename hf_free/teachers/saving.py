@@ -1,0 +1,77 @@
+"""A network in memory -> a folder in timm's layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.files import write_file
+from hf_free.teachers.config_check import check_config
+from hf_free.teachers.loader import record_of
+from hf_free.teachers.teacher import Teacher
+
+
+def save_teacher(
+    network: nn.Module,
+    folder: str | Path,
+    *,
+    label_names: list[str] | tuple[str, ...] | None = None,
+    extra_cfg: dict[str, Any] | None = None,
+    model_args: dict[str, Any] | None = None,
+) -> None:
+    """Write a timm network in timm's Hub layout: `config.json` and `model.safetensors`, no pickle.
+
+    Args:
+        network: A timm classifier.
+        folder: Made if it does not exist.
+        label_names: A name a class, written at the top level as timm does.
+        extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
+        model_args: Arguments `timm.create_model` needs to build the same network; timm since 1.0.30 knows them.
+    """
+    from timm.models._hub import save_config_for_hf
+
+    extra_cfg = extra_cfg or {}
+    config: dict[str, Any] = {"pretrained_cfg": dict(extra_cfg)}
+    if label_names is not None:
+        config["label_names"] = list(label_names)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
+    # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
+    # saving refuses both.
+    tensors = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+    write_file(Path(folder) / "model.safetensors", lambda scratch: save_file(tensors, scratch, {"format": "pt"}))
+
+
+def record_for(network: Any, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:
+    """Describe a timm network in memory.
+
+    Args:
+        network: A timm classifier; its `pretrained_cfg` gives what `known` does not.
+        reference: How it is named in logs.
+        known: Fields of a `config.json`'s `pretrained_cfg` (input_size, mean, std, label_names, ...).
+
+    Raises:
+        TeacherError: something that cannot serve as a teacher.
+    """
+    cfg = {**network.pretrained_cfg, **known}
+    image_size = getattr(network, "_traits", {}).get("img_size")
+    if "input_size" not in known and image_size is not None:
+        cfg["input_size"] = (getattr(network, "in_chans", cfg["input_size"][0]), *image_size)
+    config = {"architecture": cfg.get("architecture"), "num_classes": network.num_classes, "pretrained_cfg": cfg}
+    spec = check_config(config, reference)
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    return record_of(network, replace(spec, notes=()), reference, dtype)
+
+
+def build_teacher(network: nn.Module, record: TeacherRecord) -> Teacher:
+    """Make a teacher of a network in memory; `record_for` writes its record."""
+    return Teacher(network, record)

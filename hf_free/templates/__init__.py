@@ -1,1 +1,0 @@
-"""Templates of the texts that hf-free writes; see `hf_free.card`."""

@@ -1,0 +1,1 @@
+"""A run: what it sets up, its loop, its folder."""

@@ -1,0 +1,117 @@
+"""A run's memory and time before it begins: a budget, a trial of its parts, portions that fit, and a forecast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
+from hf_free.inversion.five import Five, TaskSize
+from hf_free.metalearning.base import Objective
+from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
+from hf_free.runtime.text import parse_bytes, size_text
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE
+from hf_free.training.portions import Forecast, Portions, choose_portions, few_steps, forecast
+from hf_free.training.trial import try_parts
+
+TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
+"""What the trial may take, about, and which share of a run's minutes."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a run is cut, and what it will take."""
+
+    memory: int
+    """Bytes that it may take."""
+    portions: Portions
+    forecast: Forecast
+    notes: tuple[str, ...]
+    """What is cut, and that its minutes are enough for few steps only."""
+
+
+def make_budget(
+    config: FreeConfig,
+    five: Five,
+    pool: TeacherPool,
+    sheet: LogitLayout,
+    bell: Objective,
+    precision: Precision,
+    *,
+    timed: bool = True,
+    refuse: bool = True,
+) -> Budget:
+    """Measure a run's parts, and cut it for its memory.
+
+    Args:
+        config: Its configuration.
+        five: See `hf_free.training.trial.try_parts`, as for the others.
+        pool: The teachers.
+        sheet: Which of their answers are wanted.
+        bell: How the learner learns.
+        precision: How everything computes.
+        timed: Whether time is measured too; it is taken for 0 otherwise.
+        refuse: Whether a run of too few steps is an error; else a note says that it would be.
+
+    Raises:
+        ConfigError: `trainer.memory` is no amount of memory.
+        RunError: not even the least portions fit, or the minutes are enough for fewer steps than
+            `trainer.min_steps`.
+    """
+    device, minutes = five.device, config.trainer.max_minutes
+    total, held = memory_limit(config, device), _held(device)
+    unloaded = min(sum(record.weight_bytes for record in pool.records), pool.budget) - pool.loaded_bytes
+    base = held + max(0, unloaded)
+    room = float(total - base)
+    apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
+    seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
+    trial = try_parts(config, five, pool, sheet, bell, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
+    answers = bell.answer_width
+    portions = choose_portions(config, pool.records, trial, answers=answers, room=room, apart=apart)
+    predicted = forecast(config, pool.records, trial, portions, answers=answers, base=base)
+    notes = notes_on_portions(config, pool, portions, total)
+    few = few_steps(config, pool.records, trial, portions, predicted) if timed else None
+    if few is not None and few.is_refused and refuse:
+        raise few.refusal()
+    return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
+
+
+def memory_limit(config: FreeConfig, device: torch.device) -> int:
+    """Bytes that the process may hold (on a GPU: of the device's memory), what it holds already included.
+
+    Raises:
+        ConfigError: `trainer.memory` is no amount of memory.
+    """
+    if config.trainer.memory is not None:
+        return parse_bytes(config.trainer.memory, flag="--memory")
+    return _held(device) + round(SHARE_OF_FREE * free_memory(device))
+
+
+def _held(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_memory()
+
+
+def notes_on_portions(config: FreeConfig, pool: TeacherPool, portions: Portions, total: int) -> list[str]:
+    """What is done in other numbers than the configuration's, so that it fits into memory."""
+    cuts = []
+    if portions.task is not None:
+        sizes = [TaskSize.of(config.five, record.num_classes) for record in pool.records]
+        full = max(sizes, key=lambda size: size.images)
+        cut = full.within(portions.task)
+        cuts.append(
+            f"{cut.classes} classes x {cut.images_per_class} images an inversion at most, in place of "
+            f"{full.classes} x {full.images_per_class}"
+        )
+    if portions.learned is not None:
+        cuts.append(f"a batch of {config.bell.batch_size} learned in parts of {portions.learned}")
+    if portions.asked < ASKED_AT_ONCE:
+        cuts.append(f"teachers asked about {portions.asked} images at once")
+    if portions.memory < config.memory.max_images:
+        cuts.append(f"{portions.memory:,} images held, not {config.memory.max_images:,}")
+    if portions.held_out < config.memory.held_out_images:
+        cuts.append(f"{portions.held_out} images kept aside at most, not {config.memory.held_out_images}")
+    return [f"to fit into {size_text(total)} and its minutes: {'; '.join(cuts)}"] if cuts else []

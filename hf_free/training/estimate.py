@@ -1,0 +1,146 @@
+"""What a training run costs: operations of FIVE, of the teachers' answers and of BELL, and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
+from hf_free.evaluation.flops import Cost, count
+from hf_free.inversion.generator import MetaGenerator
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.text import parse_bytes
+from hf_free.teachers.pool import TeacherPool
+
+SECOND_ORDER = 3
+"""Cost of a step that is differentiated through, in first-order steps: backward costs twice what it goes through."""
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Operations, counted as `hf_free.evaluation.flops` does (matrix products, convolutions; two a multiply-add), and
+    bytes."""
+
+    five_step: int
+    """One outer step of FIVE: all inner steps of all its teachers."""
+    five_images: int
+    """Pictures that such a step recovers, on average."""
+    one_answer: int
+    """Asking all teachers about one picture, and a learner that is continued."""
+    answers_a_step: int
+    """Asking them about all pictures of an outer step; 0 where the learner asks nobody else (align)."""
+    bell_update: int
+    """One update of the learner: a batch of answers; or one replay (align, its pass over new tasks left out)."""
+    bell_updates: int
+    """Updates an outer step, at least."""
+    teachers_bytes: int
+    """Teachers' weights held at once at most."""
+    memory_bytes: int
+    """The memory of pictures, full. Activations are not estimated."""
+
+    def total(self, steps: int, recover_share: float) -> int:
+        """A run of that many outer steps, the first `recover_share` of which recover tasks."""
+        recovering = round(steps * recover_share)
+        return recovering * (self.five_step + self.answers_a_step) + steps * self.bell_updates * self.bell_update
+
+
+def estimate(config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | None = None) -> CostEstimate:
+    """Count a run's operations and memory; of teachers that are built alike, one is counted.
+
+    Args:
+        config: The run's configuration, as `PreviousLearner.load` gives it where a learner is continued.
+        pool: The teachers.
+        elder: The learner that is continued, if any.
+    """
+    five, memory, size, channels = config.five, config.memory, config.learner.image_size, config.learner.channels
+    teachers = _teacher_costs(pool)
+    asks_all = config.bell.objective == "distill"
+    answers = _sheet(pool, elder).width if asks_all else 0
+    outputs = answers or config.bell.n_way
+    learner, student = _learner_cost(config, outputs), _student_cost(config, outputs)
+    slots = five.max_classes if five.conditional else 0
+    network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
+    generator = count(network, (five.latent_dim,))
+
+    recovered = [five.images_per_class * min(record.num_classes, five.max_classes) for record in pool.records]
+    lenders = [teacher for record, teacher in zip(pool.records, teachers, strict=True) if record.has_batchnorm]
+    adaptations = 0.0
+    for images, record, teacher in zip(recovered, pool.records, teachers, strict=True):
+        inner_step = generator + teacher
+        if five.adversarial and record.num_classes <= five.max_classes:
+            inner_step += student
+        step_flops: float = inner_step.total_flops
+        if five.borrowed_batchnorm and lenders and not record.has_batchnorm:  # any of them is drawn, each step anew
+            step_flops += sum(lender.total_flops for lender in lenders) / len(lenders)
+        looks = generator.forward_flops + teacher.forward_flops * (2 if five.canvas and five.match_canvas else 1)
+        adaptations += images * (five.inner_steps * step_flops + looks)  # at the canvases, at the finished pictures
+    share = min(five.teachers_per_step, len(pool)) / len(pool)
+
+    five_images = round(sum(recovered) * share)
+    one_answer = sum(teacher.forward_flops for teacher in teachers)
+    if elder is not None and asks_all:
+        one_answer += _learner_cost(config, sum(elder.sizes)).forward_flops
+    asked = five_images + memory.drawn_per_step if asks_all else 0
+    picture_bytes = channels * size * size + 2 * answers + 8  # uint8, answers in fp16, number of the class
+    all_weights = sum(record.weight_bytes for record in pool.records)
+    return CostEstimate(
+        five_step=round(adaptations * share),
+        five_images=five_images,
+        one_answer=one_answer,
+        answers_a_step=asked * one_answer,
+        bell_update=_bell_update(config, learner),
+        bell_updates=config.bell.updates_per_step if asks_all else config.bell.replay_patience + 1,
+        teachers_bytes=min(all_weights, parse_bytes(config.hub.teacher_memory)),
+        memory_bytes=(memory.max_images + memory.held_out_images) * picture_bytes,
+    )
+
+
+def _teacher_costs(pool: TeacherPool) -> list[Cost]:
+    """Cost of one picture for each teacher: forward, and backward to the picture."""
+    known: dict[tuple[object, ...], Cost] = {}
+    costs = []
+    for index, record in enumerate(pool.records):
+        kind = kind_of(record)
+        if kind not in known:
+            known[kind] = count(pool[index])
+        costs.append(known[kind])
+    return costs
+
+
+def kind_of(record: TeacherRecord) -> tuple[object, ...]:
+    """What teachers that are built alike, and so cost alike, have in common."""
+    return record.architecture, record.input_size, record.parameters, tuple(record.normalization.items())
+
+
+def _sheet(pool: TeacherPool, elder: PreviousLearner | None) -> LogitLayout:
+    if elder is not None:
+        return ContinuedLayout(elder, pool.records)
+    return LogitLayout([record.num_classes for record in pool.records])
+
+
+def _learner_cost(config: FreeConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:
+    """One view of a picture: the backbone, and a linear layer onto the answers or the classes of an episode."""
+    learner = MetaLearner(replace(config.learner, init_from=None))
+    learner.projection = nn.Linear(learner.backbone_dim, outputs)
+    size = (config.learner.channels, config.learner.image_size, config.learner.image_size)
+    return count(learner, size, input_gradient_only=input_gradient_only)
+
+
+def _student_cost(config: FreeConfig, outputs: int) -> Cost:
+    """The learner within the inversion loss: its weights want no gradients there, the pictures do."""
+    cost = _learner_cost(config, outputs, input_gradient_only=True)
+    if "divergence_of_probabilities" in config.defects:  # as released: no gradient through the student at all
+        return Cost(cost.forward_flops, 0)
+    return cost
+
+
+def _bell_update(config: FreeConfig, learner: Cost) -> int:
+    bell = config.bell
+    if bell.objective == "distill":
+        return bell.batch_size * learner.total_flops
+    support, query = bell.n_way * bell.k_shot, bell.n_way * bell.n_query
+    return bell.replay_tasks * (bell.replay_inner_steps * SECOND_ORDER * support + query) * learner.total_flops

@@ -1,0 +1,234 @@
+"""What a run leaves on disk, and how: every file whole or not at all, one process at a time, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.runtime.files import remove_scraps, replace_folder, whole_folder, write_text
+from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
+
+CONFIG_FILE = "config.yaml"
+"""The file that marks a folder as a run of hf-free."""
+
+logger = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Paths of a run, and atomic writes into it.
+
+    Args:
+        root: The run's folder; made when something is first written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / CONFIG_FILE
+        self.teachers = root / "teachers.json"
+        self.record = root / "record.json"
+        self.log = root / "log.jsonl"
+        self.checkpoint = root / "checkpoint"
+        self.pictures = root / "pictures"
+        self.learner = root / "learner"
+        self.best = root / "best.safetensors"
+        self.generator = root / "generator.safetensors"
+
+    def check_usable(self, *, overwrite: bool = False, resume: bool = False) -> None:
+        """Refuse a folder that a run cannot be written to as asked. Nothing is changed.
+
+        Raises:
+            RunError: another process writes there; the folder is in use and neither flag is given; both are; there is
+                nothing to resume; or `overwrite` would replace something that is no run of hf-free.
+        """
+        if overwrite and resume:
+            raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
+        if (self.root / LOCK_FILE).is_file():
+            with RunLock(self.root):  # refuses, and names the process
+                pass
+        is_run = self.config.is_file()
+        if resume and not is_run:
+            raise RunError(
+                f"nothing to resume in {self.root}",
+                allowed=f"a folder of an earlier run, with its {CONFIG_FILE}",
+                action="leave out --resume, or name the run with --output",
+            )
+        if self.root.exists() and not self.root.is_dir():
+            raise RunError(f"the output {self.root} is a file", allowed="a folder", action="give another --output")
+        if resume:
+            self.checkpoint_to_resume()
+        if resume or not self.is_in_use():
+            return
+        if overwrite and not is_run:
+            raise RunError(
+                f"the output folder {self.root} holds something that is no run of hf-free",
+                allowed="--overwrite replaces earlier runs only",
+                action="give another --output",
+            )
+        if not overwrite:
+            flags = ", or --resume or --overwrite (in Python resume=True or overwrite=True)" if is_run else ""
+            raise RunError(
+                f"the output folder {self.root} is in use",
+                allowed="a new or empty folder",
+                action=f"give another --output{flags}",
+            )
+
+    def is_in_use(self) -> bool:
+        """Whether the folder holds anything."""
+        return self.root.is_dir() and any(path.name != LOCK_FILE for path in self.root.iterdir())
+
+    @contextmanager
+    def claimed(self, *, overwrite: bool, resume: bool) -> Iterator[None]:
+        """Hold the folder for this process's run; an earlier run there goes on or is replaced, as asked.
+
+        Raises:
+            RunError: see `check_usable`.
+        """
+        self.check_usable(overwrite=overwrite, resume=resume)
+        with self.set_aside(overwrite=overwrite), RunLock(self.root):
+            if resume:
+                remove_scraps(self.root)
+            yield
+
+    @contextmanager
+    def set_aside(self, *, overwrite: bool) -> Iterator[None]:
+        """Set an earlier run aside while a new one is made, and put it back where the new one comes to nothing.
+
+        "Nothing" is no checkpoint and no learner. Where the new run has one but did not finish, both are kept.
+        """
+        aside = self.root.with_name(self.root.name + ".previous")
+        if not overwrite or not self.is_in_use():
+            yield
+            return
+        if aside.exists():
+            raise RunError(
+                f"{aside} is in the way of --overwrite", allowed="no such folder", action="move or remove it first"
+            )
+        self.root.rename(aside)
+        try:
+            yield
+        except BaseException:
+            if any(path.exists() for path in (self.checkpoint, self.learner)):
+                logger.warning("the run before is kept in %s", aside)
+            else:
+                if self.root.exists():
+                    shutil.rmtree(self.root)
+                aside.rename(self.root)
+                logger.warning("%s is as it was before", self.root)
+            raise
+        shutil.rmtree(aside)
+
+    def read_config(self) -> FreeConfig:
+        """The configuration the run was started with."""
+        return FreeConfig.from_yaml(self.config)
+
+    def begin(self, config: FreeConfig, *, resume: bool, log: Iterable[dict[str, Any]] = ()) -> None:
+        """Write the configuration; what an earlier run logged and found best goes unless it is resumed.
+
+        Args:
+            config: The run's configuration.
+            resume: Whether an earlier run goes on.
+            log: First rows of the log.
+        """
+        self.write_text(self.config, config.to_yaml())
+        if not resume:
+            self.log.unlink(missing_ok=True)
+            self.best.unlink(missing_ok=True)
+        for row in log:
+            self.append_log(row)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a text file whole or not at all."""
+        write_text(path, text)
+
+    def write_json(self, path: Path, values: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        self.write_text(path, json.dumps(values, indent=2, ensure_ascii=False))
+
+    def append_log(self, row: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def read_log(self, before_step: int | None = None) -> list[dict[str, Any]]:
+        """The log's rows; those of later steps are dropped from the file when a run goes on from an earlier one."""
+        if not self.log.is_file():
+            return []
+        *whole, _ = self.log.read_text(encoding="utf-8").split("\n")  # a kill may cut the last line short
+        rows = [json.loads(line) for line in whole]
+        if before_step is not None:
+            rows = [row for row in rows if row.get("step", 0) <= before_step]
+            self.write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def write_checkpoint(self, save: Callable[[Path], None]) -> None:
+        """Replace the checkpoint by what `save` writes into an empty folder; the old one stays until it is whole."""
+        replace_folder(self.checkpoint, save)
+
+    def checkpoint_to_resume(self) -> Path:
+        """The checkpoint to go on from.
+
+        Raises:
+            RunError: there is none.
+        """
+        folder = whole_folder(self.checkpoint)
+        if (folder / "state.json").is_file():
+            return folder
+        raise RunError(
+            f"{self.root} holds no checkpoint to resume",
+            allowed="a run that wrote at least one checkpoint",
+            action="start it again with --overwrite",
+        )
+
+    def checkpoint_state(self) -> dict[str, Any] | None:
+        """What the run had counted at its checkpoint; None where there is none that can be read."""
+        try:
+            state = json.loads((self.checkpoint_to_resume() / "state.json").read_text(encoding="utf-8"))
+            return state if isinstance(state, dict) and isinstance(state.get("step"), int) else None
+        except (RunError, OSError, ValueError):
+            return None
+
+    def way_to_finish(self) -> str:
+        """The commands that bring a run which has no learner yet to its end."""
+        output = shlex.quote(str(self.root))
+        holder = read_holder(self.root / LOCK_FILE)
+        if holder is not None and holder.is_alive():
+            return f"wait: it is being trained by {holder}"
+        state = self.checkpoint_state()
+        if state is None:
+            return "it has no checkpoint to go on from; start it again with --overwrite"
+        resume = f"hf-free train --resume --output {output}"
+        if not state.get("kept_tasks"):
+            return f"go on with it: {resume}"
+        spent = max(0.01, math.floor(state.get("seconds", 0.0) / 0.6) / 100)  # minutes, never more than were spent
+        now = f"{resume} --max-minutes {spent:g}"
+        return f"go on with it: {resume}\n           or make a learner of what it has: {now}"
+
+
+def learner_of_run(folder: Path) -> Path:
+    """Where a learner lies: `learner/` of a run's folder; any other path is the learner's own.
+
+    Raises:
+        RunError: a run that has not come to a learner.
+    """
+    run = RunFolder(folder)
+    if (run.learner / "config.json").is_file():
+        return run.learner
+    if run.config.is_file() and not (folder / "config.json").is_file():
+        state = run.checkpoint_state()
+        at = "" if state is None else f": its checkpoint is of step {state['step']}"
+        raise RunError(
+            f"the run {folder} is not finished and has no learner yet{at}",
+            allowed="a finished run, a learner's folder or its Hub id",
+            action=run.way_to_finish(),
+        )
+    return folder

@@ -1,0 +1,11 @@
+"""The output folder of a run: never overwritten by accident."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+
+def default_output(recipe: str) -> Path:
+    """A new folder's name from the recipe and the local time."""
+    return Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"

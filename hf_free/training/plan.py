@@ -1,0 +1,254 @@
+"""What a training run would do, before it does it: teachers, length, cost, what to know. Nothing is trained.
+
+Memory and time are measured: each part of a step is done once or twice with a copy of the learner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.evaluation.flops import operations
+from hf_free.inversion.five import Five
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.precision import FP32_NOTE, fitting_precision
+from hf_free.metalearning.continual import PreviousLearner
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.allocator import keep_freed_memory
+from hf_free.runtime.device import Precision, choose_device
+from hf_free.runtime.text import with_prefix
+from hf_free.teachers.pool import TeacherPool
+from hf_free.training.budgeting import Budget, make_budget
+from hf_free.training.estimate import CostEstimate, estimate
+from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
+from hf_free.training.progress import FetchProgress
+from hf_free.training.selection import load_validation
+from hf_free.training.setup import check_backbone, make_bell, make_learner, make_sheet
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The answer of `hf-free train --dry-run`."""
+
+    recipe: str
+    teachers: tuple[TeacherRecord, ...]
+    """Teachers that loaded and passed every check."""
+    skipped: tuple[tuple[str, str], ...]
+    """(reference, reason) of those that did not."""
+    steps: int | None
+    """Outer steps at most."""
+    max_minutes: float | None
+    """Wall-clock minutes at most."""
+    device: str
+    mixed_precision: str
+    cost: CostEstimate
+    total_flops: int | None
+    """Cost of all steps, None where only the clock ends the run."""
+    peak_memory: int | None
+    """Bytes of the process (on a GPU: of the device) at its peak, as measured; None where the run was not measured."""
+    step_seconds: float | None
+    """A step that recovers tasks and learns, as measured on this machine."""
+    predicted_steps: int | None
+    """Steps that the minutes are enough for, as measured; None without a measurement or an end."""
+    notes: tuple[str, ...]
+    """What to know before it starts."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON types."""
+        return {
+            **vars(self),
+            "teachers": [record.to_dict() for record in self.teachers],
+            "skipped": [{"reference": reference, "reason": reason} for reference, reason in self.skipped],
+            "cost": vars(self.cost),
+            "notes": list(self.notes),
+        }
+
+    def __rich__(self) -> RenderableType:
+        """A table of teachers, then what is left out, length, cost, memory and notes."""
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="bold", no_wrap=True)
+        rows.add_column(overflow="fold")
+        for reference, reason in self.skipped:
+            rows.add_row("Left out", _plain(f"{reference}: {reason}"))
+        rows.add_row("Length", self._length())
+        rows.add_row("Device", f"{self.device}, mixed precision {self.mixed_precision}")
+        rows.add_row("Cost", "\n".join(self._cost()))
+        rows.add_row("Memory", self._memory())
+        for note in self.notes:
+            rows.add_row("Note", _plain(note))
+        return Group(self._table(), rows)
+
+    def _table(self) -> Table:
+        """A teacher a row; fits 80 columns, so that nobody's licence is cut off."""
+        count = f"{len(self.teachers)} teacher{'' if len(self.teachers) == 1 else 's'}"
+        table = Table(title=f"{count}, recipe {self.recipe}", title_justify="left")
+        table.add_column("Teacher", overflow="fold")
+        table.add_column("Commit", no_wrap=True)
+        table.add_column("Network", overflow="fold")
+        for title in ("Classes", "Weights"):
+            table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("Licence", overflow="fold")
+        for record in self.teachers:
+            layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
+            cells = (
+                record.reference,
+                (record.commit or "local")[:8],
+                f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalisation'}",
+                record.num_classes,
+                _bytes(record.weight_bytes),
+                record.license or "not given",
+            )
+            table.add_row(*map(_plain, cells))
+        return table
+
+    def _length(self) -> str:
+        limits = [] if self.steps is None else [f"{self.steps:,} outer steps"]
+        limits += [] if self.max_minutes is None else [f"{self.max_minutes:g} min"]
+        if not limits:
+            return "no end"
+        if self.steps is None:
+            fit = "as many" if self.predicted_steps is None else f"about {self.predicted_steps:,}"
+            return f"{limits[0]}, {fit} outer steps" + (" as fit in" if self.predicted_steps is None else "")
+        return " or ".join(limits) + (", whichever ends first" if len(limits) > 1 else "")
+
+    def _cost(self) -> list[str]:
+        cost = self.cost
+        measured = [] if self.step_seconds is None else [f"{self.step_seconds:.3g} s an outer step, measured here"]
+        inverting = f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"
+        lines = [*measured, inverting]
+        asks_all = cost.answers_a_step > 0
+        if asks_all:
+            asked = f"{operations(cost.one_answer)} a picture, {operations(cost.answers_a_step)} an outer step"
+            lines += [f"asking all teachers: {asked}"]
+        least = "" if asks_all else " at least"
+        lines += [f"BELL: {operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
+        if self.total_flops is not None:
+            lines += [f"all steps together: {operations(self.total_flops)}"]
+        return lines
+
+    def _memory(self) -> str:
+        parts = (
+            f"teachers' weights {_bytes(self.cost.teachers_bytes)}, recovered pictures up to "
+            f"{_bytes(self.cost.memory_bytes)}"
+        )
+        if self.peak_memory is None:
+            return f"{parts}; activations come on top"
+        return f"about {_bytes(self.peak_memory)} at its peak, measured here; of it {parts}"
+
+
+def plan(
+    config: FreeConfig, *, token: str | None = None, console: Console | None = None, measure: bool = True
+) -> TrainingPlan:
+    """Load and check the teachers, count what a step costs, and say what a run would do.
+
+    Args:
+        config: The run's configuration.
+        token: Hub token, for private and gated teachers.
+        console: Where downloads are shown; None shows none.
+        measure: Whether memory and time are measured, which takes up to half a minute.
+
+    Raises:
+        RunError: fewer than two usable teachers.
+        ConfigError: a device that is not there, a budget that is no amount of memory, or a validation set named test.
+        DatasetError: a validation set that is not there, or too small for an episode.
+        LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
+    """
+    check_backbone(config)
+    device = choose_device(config.trainer.device)
+    elder, config = PreviousLearner.load(config, token=token)
+    load_validation(config, token)
+    precision = Precision.choose(config.trainer.mixed_precision, device)
+    hub = config.hub
+    with FetchProgress(console) as fetching:
+        pool = TeacherPool(
+            config.models,
+            budget=hub.teacher_memory,
+            device=device,
+            token=token,
+            cache_dir=hub.cache_dir,
+            strict=True,
+            fetched=fetching.show,
+            precision=precision if device.type == "cpu" else Precision(),  # a plan's teachers are on the CPU
+        )
+    if len(pool) < config.least_teachers:
+        reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
+        raise RunError(
+            f"fewer than two tasks: {len(pool)} usable teacher(s)" + (f"; left out:{reasons}" if reasons else ""),
+            allowed="two or more usable teachers",
+            action="hf-free inspect ID... says what each can be used for",
+        )
+    cost, steps = estimate(config, pool, elder), config.trainer.steps
+    budget, few = _measured(config, pool, elder, device, token) if measure else (None, ())
+    predicted = None if budget is None else budget.forecast
+    return TrainingPlan(
+        recipe=config.recipe,
+        teachers=tuple(pool.records),
+        skipped=tuple(pool.skipped),
+        steps=steps,
+        max_minutes=config.trainer.max_minutes,
+        device=str(device),
+        mixed_precision=precision.name,
+        cost=cost,
+        total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
+        peak_memory=None if predicted is None else predicted.peak_bytes,
+        step_seconds=None if predicted is None else predicted.step_seconds,
+        predicted_steps=None if predicted is None else predicted.steps,
+        notes=(
+            *few,
+            *notes_on_previous_learner(elder, pool.records),
+            *notes_on_teachers(config, pool.records),
+            *notes_on_distillation(config, pool.records),
+            *_notes_on_precision(config, precision, device),
+            *notes_on_run(config),
+        ),
+    )
+
+
+def _measured(
+    config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | None, device: torch.device, token: str | None
+) -> tuple[Budget | None, tuple[str, ...]]:
+    """What the run will take on this machine, and notes on it; of a run that would be refused, the reason alone."""
+    precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
+    five = Five(
+        config.five,
+        image_size=config.learner.image_size,
+        channels=config.learner.channels,
+        device=device,
+        precision=precision,
+        defects=config.defects,
+    )
+    sheet = make_sheet(config, pool, elder, device)
+    learner = make_learner(config, pool, sheet, token).to(device)
+    bell = make_bell(config, learner, pool, sheet, fitting_precision(learner, precision))
+    keep_freed_memory()
+    try:
+        budget = make_budget(config, five, pool, sheet, bell, precision, refuse=False)
+    except RunError as error:
+        return None, (f"this run would be refused: {error}",)
+    return budget, budget.notes
+
+
+def _notes_on_precision(config: FreeConfig, precision: Precision, device: torch.device) -> list[str]:
+    """Whether the learner will be computed in another precision than the run."""
+    if config.continues_learner:
+        return []
+    with torch.random.fork_rng(devices=[]):
+        learner = MetaLearner(replace(config.learner, init_from=None)).to(device)
+    is_fitting = fitting_precision(learner, precision) == precision
+    return [] if is_fitting else [FP32_NOTE.format(precision=precision.name)]
+
+
+def _bytes(number: float) -> str:
+    return with_prefix(number / 1e3, (" kB", " MB", " GB", " TB"))
+
+
+def _plain(value: object) -> Text:
+    """Text as it is: what a repository says is neither Rich's markup nor a command to the terminal."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(value)))

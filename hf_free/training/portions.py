@@ -1,0 +1,352 @@
+"""How a run's work is cut so that it fits into memory, and what it will take: peak memory, seconds a step, steps.
+
+Where everything fits whole, nothing is cut. Asking and embedding in smaller pieces give the same answers up to
+rounding; an inversion of fewer pictures and a learner's batch in parts are another run (`Five.most_images`,
+`Distiller.update`), and the plan says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.inversion.five import TaskSize
+from hf_free.metalearning.embedding_fit import MAX_IMAGES
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.text import size_text
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE
+from hf_free.training.schedule import WARM_UP_SHARE
+from hf_free.training.trial import Load, Trial
+
+MEMORY_SHARE = 0.4
+"""Share of the room that the memory of pictures takes at most."""
+
+COPIES = 1.5
+"""Times its size that the memory takes while its room is doubled for the last time."""
+
+FULL_SHARE = 0.85
+"""Share of the room that one part of the work is planned for; the rest is for what the allocator leaves unused."""
+
+ENOUGH_STEPS = 50
+"""Steps of a run that need no warning: 30 to 80 are what the measured runs of docs/experiments.md have."""
+
+FINISH_SHARE = 0.1
+"""Share of the minutes that embedding recovered pictures after the last step takes at most, as does scoring."""
+
+LEAST_FINISH = 128
+"""Pictures that are embedded and kept aside at least: damping needs a hundred."""
+
+
+@dataclass(frozen=True)
+class Portions:
+    """Pictures that a run's parts take at once or hold."""
+
+    task: int | None
+    """Pictures of one inversion at most; None leaves their number to the configuration."""
+    asked: int
+    """Pictures that a teacher is asked about at once."""
+    learned: int | None
+    """Pictures of a batch that the learner takes at once; None takes all."""
+    embedded: int
+    """Pictures that the trained learner embeds at once."""
+    memory: int
+    """Pictures held in memory at most."""
+    held_out: int
+    """Pictures kept aside at most."""
+    finished: int
+    """Recovered pictures that the finished learner is shown at most, for relevance and damping."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take, by its measured parts."""
+
+    peak_bytes: int
+    """Memory of the process (on a GPU: of the device) at its peak."""
+    step_seconds: float
+    """A step that recovers tasks and learns."""
+    learning_seconds: float
+    """A step that learns from the memory alone."""
+    steps: int | None
+    """Steps that the minutes are enough for, or that are asked for; None where nothing ends the run."""
+    reserve_seconds: float
+    """What follows the last step."""
+
+
+def picture_bytes(config: FreeConfig, answers: int) -> int:
+    """Bytes of a picture in the memory, of its answers and of its class's number."""
+    return config.learner.channels * config.learner.image_size**2 + 2 * answers + 8
+
+
+def choose_portions(
+    config: FreeConfig,
+    records: Sequence[TeacherRecord],
+    trial: Trial,
+    *,
+    answers: int,
+    room: float,
+    apart: float | None = None,
+) -> Portions:
+    """Cut a run's work for a room.
+
+    Args:
+        config: The run's configuration.
+        records: Its teachers.
+        trial: What the parts take.
+        answers: Answers kept with each picture.
+        room: Bytes beyond what is held already.
+        apart: Room of the memory of pictures where it is not in that room: the CPU's in a run on a GPU.
+
+    Raises:
+        RunError: the least there is, of any part, is more than the room.
+    """
+    memory, one = config.memory, picture_bytes(config, answers)
+    wanted = memory.max_images + memory.held_out_images
+    held = min(wanted, int(MEMORY_SHARE * (room if apart is None else apart) / (COPIES * one)))
+    work = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
+    largest = max((TaskSize.of(config.five, record.num_classes).images for record in records), default=0)
+    least = min((TaskSize.of(config.five, record.num_classes).classes for record in records), default=2)
+    task = _most(trial.inversions, largest, work)
+    asked = _most(trial.answers, ASKED_AT_ONCE, work)
+    batch = config.bell.batch_size
+    distils = config.bell.objective == "distill"
+    learned = _most([trial.update], batch if distils else config.bell.n_way * config.bell.n_query, work)
+    embedded = _most([trial.embedding], 256, work)
+    needs = [
+        ("an inversion of two classes with two pictures each", task, min(4, 2 * least), trial.inversions),
+        ("asking a teacher", asked, 1, trial.answers),
+        (
+            "a batch of two" if distils else "an episode of replay",
+            learned,
+            2 if distils else config.bell.n_way * config.bell.n_query,
+            (trial.update,),
+        ),
+        ("a picture", embedded, 1, (trial.embedding,)),
+    ]
+    for name, fits, needed, loads in needs:
+        if fits < needed:
+            most, left = round(max(load.bytes(needed) for load in loads)), max(round(work), 0)
+            raise RunError(
+                f"{name} of {config.learner.image_size} pixels needs about {size_text(most)}, and {size_text(left)} "
+                "are left",
+                allowed="a run within its memory",
+                action="more --memory, or a smaller --image-size or --backbone",
+            )
+    limit = math.inf
+    if config.trainer.max_minutes is not None and trial.embedding.image_seconds > 0:
+        share = FINISH_SHARE * 60 * config.trainer.max_minutes
+        limit = max(LEAST_FINISH, share / trial.embedding.image_seconds)
+    held_out = int(min(memory.held_out_images, limit, max(2, held // 4)))
+    return Portions(
+        task=None if task >= largest else task,
+        asked=asked,
+        learned=None if not distils or learned >= batch else learned,
+        embedded=embedded,
+        memory=min(memory.max_images, max(1, held - held_out)),
+        held_out=held_out,
+        finished=int(min(MAX_IMAGES, limit)),
+    )
+
+
+def forecast(
+    config: FreeConfig,
+    records: Sequence[TeacherRecord],
+    trial: Trial,
+    portions: Portions,
+    *,
+    answers: int,
+    base: float,
+) -> Forecast:
+    """What a run of such portions will take.
+
+    Args:
+        config: The run's configuration.
+        records: Its teachers.
+        trial: What the parts take.
+        portions: How they are cut.
+        answers: Answers kept with each picture; 0 where only the recovered task's own teacher speaks (`align`).
+        base: Bytes that the process holds before the first step, all teachers' weights included.
+    """
+    five, bell, memory = config.five, config.bell, config.memory
+    sizes = [TaskSize.of(config.five, record.num_classes).within(portions.task).images for record in records]
+    count = max(len(trial.inversions), 1)
+    inverting = sum(load.seconds(size) for load, size in zip(trial.inversions, sizes, strict=False)) / count
+    teachers = min(five.teachers_per_step, len(records))
+    recovered = sum(sizes) / max(len(sizes), 1) * teachers
+    warm_up = teachers * inverting
+    distils = bell.objective == "distill"
+    asked = recovered + memory.drawn_per_step
+    asking = trial.drawing.seconds(memory.drawn_per_step)
+    if answers:
+        asking += sum(_in_parts(load, asked, portions.asked) for load in trial.answers)
+    if distils:
+        learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
+    else:
+        learning = (bell.replay_patience + 1) * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
+    step = warm_up + asking + learning
+    reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)
+    steps = _steps(config, warm_up, step, learning if distils else step, reserve)
+    made = math.inf if steps is None else asked * five.recover_share * steps
+    held = min(portions.memory + portions.held_out, made)
+    work = max(
+        max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
+        max((load.bytes(min(asked, portions.asked)) for load in trial.answers), default=0) if answers else 0,
+        trial.drawing.bytes(memory.drawn_per_step),
+        trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
+        trial.embedding.bytes(min(portions.embedded, portions.finished)),
+    )
+    peak = base + work + COPIES * held * picture_bytes(config, answers)
+    return Forecast(round(peak), step, learning, steps, reserve)
+
+
+def _steps(config: FreeConfig, warm_up: float, step: float, learning: float, reserve: float) -> int | None:
+    """Steps that a run has: warm-up, then recovering ones up to their share of the time, then learning ones."""
+    trainer = config.trainer
+    if trainer.max_minutes is None:
+        return trainer.steps
+    time = max(60 * trainer.max_minutes - reserve, 30 * trainer.max_minutes)
+    tiny = 1e-6
+    warming = min(trainer.warmup_steps, WARM_UP_SHARE * time / max(warm_up, tiny))
+    recovering = max(0.0, config.five.recover_share * time - warming * warm_up) / max(step, tiny)
+    rest = (1 - config.five.recover_share) * time / max(learning, tiny)
+    fit = int(warming + recovering + rest)
+    return fit if trainer.steps is None else min(fit, trainer.steps)
+
+
+def _most(loads: Sequence[Load], wanted: int, room: float) -> int:
+    """Pictures, as many as wanted at most, with which each of these parts fits into a room."""
+    fits = min((load.images_within(room) for load in loads), default=wanted)
+    return wanted if fits >= wanted else _power_of_two(fits)
+
+
+def _power_of_two(number: int) -> int:
+    """The largest power of two that is no larger; so a little more or less free memory makes no other run."""
+    return 1 << (number.bit_length() - 1) if number else 0
+
+
+def _in_parts(load: Load, count: float, at_once: int | None) -> float:
+    """Seconds of a part that is done with `at_once` pictures again and again."""
+    if at_once is None or at_once >= count:
+        return load.seconds(count)
+    return count / at_once * load.seconds(at_once)
+
+
+@dataclass(frozen=True)
+class FewSteps:
+    """A run whose minutes are enough for few steps."""
+
+    given: str
+    """How few."""
+    ways_out: str
+    """What to change."""
+    wanted: int
+    """Steps that need no warning."""
+    least: int
+    """Steps below which it is refused."""
+    is_refused: bool
+
+    def note(self) -> str:
+        """What to say where it runs, or is only planned."""
+        if self.is_refused:
+            return f"this run would be refused: {self.given}. For {self.wanted} steps: {self.ways_out}"
+        return f"{self.given}; {self.wanted} or more make a better learner: {self.ways_out}"
+
+    def refusal(self) -> RunError:
+        """The error where it does not run."""
+        return RunError(
+            self.given,
+            allowed=f"a run of at least {self.least} steps (trainer.min_steps)",
+            action=f"for {self.wanted} steps: {self.ways_out}",
+        )
+
+
+def few_steps(
+    config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, predicted: Forecast
+) -> FewSteps | None:
+    """What to say of a run whose minutes are enough for few steps; None where they are enough for `ENOUGH_STEPS`."""
+    trainer, minutes = config.trainer, config.trainer.max_minutes
+    wanted = ENOUGH_STEPS if trainer.steps is None else min(ENOUGH_STEPS, trainer.steps)
+    if minutes is None or predicted.steps is None or predicted.steps >= wanted:
+        return None
+    ways = " or ".join(_ways_out(config, records, trial, portions, wanted))
+    given = (
+        f"{minutes:g} minutes are enough for about {predicted.steps} steps of {predicted.step_seconds:.3g} s "
+        f"(measured on this machine)"
+    )
+    return FewSteps(given, ways, wanted, trainer.min_steps, predicted.steps < min(trainer.min_steps, wanted))
+
+
+SMALLER_SIZES = (192, 160, 128, 112, 96, 84, 64, 48, 32)
+"""Picture sizes that are suggested."""
+
+DIVISORS = (2, 4, 8, 16)
+"""By which a step's pictures are divided in suggestions."""
+
+
+def _ways_out(
+    config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
+) -> list[str]:
+    """Settings, one beside the other, each of which makes a run of so many steps."""
+
+    def steps(changed: FreeConfig, measured: Trial = trial) -> int:
+        return forecast(changed, records, measured, portions, answers=1, base=0).steps or 0
+
+    ways, pixels = [], config.learner.image_size
+    sizes = [size for size in SMALLER_SIZES if size < pixels]
+    shrunk = [(values, _with(config, values)) for values in map(partial(_smaller, config), DIVISORS)]
+    settings = next((values for values, changed in shrunk if steps(changed) >= wanted), None)
+    if settings is not None:
+        ways.append(_assignments(config, settings))
+    size = next((size for size in sizes if steps(config, trial.at_area((size / pixels) ** 2)) >= wanted), None)
+    if size is not None:
+        ways.append(f"--image-size {size}")
+    if not ways:
+        values, changed = shrunk[-1]
+        enough = (size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted)
+        size = next(enough, min([*SMALLER_SIZES, pixels]))
+        ways.append(f"--image-size {size} {_assignments(config, values)}")
+    minutes = config.trainer.max_minutes or 1.0
+    for factor in (1.5, 2, 3, 5, 10, 20, 50, 100):
+        if steps(_with(config, {"trainer.max_minutes": factor * minutes})) >= wanted:
+            ways.append(f"--max-minutes {math.ceil(factor * minutes)}")
+            break
+    return ways
+
+
+def _smaller(config: FreeConfig, divisor: int) -> dict[str, float]:
+    """Settings with which a step does less by about this divisor."""
+    five, bell, drawn = config.five, config.bell, config.memory.drawn_per_step
+    values: dict[str, float] = {
+        "five.images_per_class": max(min(4, five.images_per_class), five.images_per_class // divisor),
+        "memory.drawn_per_step": drawn // divisor,
+    }
+    if bell.objective == "distill":
+        values["bell.batch_size"] = max(min(32, bell.batch_size), bell.batch_size // divisor)
+        values["bell.updates_per_step"] = max(min(5, bell.updates_per_step), bell.updates_per_step // divisor)
+    else:
+        values["bell.replay_tasks"] = max(1, bell.replay_tasks // divisor)
+    return values
+
+
+def _assignments(config: FreeConfig, values: Mapping[str, float]) -> str:
+    """`--set` with the values that are other than the configuration's."""
+    return "--set " + " ".join(f"{key}={value}" for key, value in values.items() if value != _value(config, key))
+
+
+def _with(config: FreeConfig, values: Mapping[str, float]) -> FreeConfig:
+    """The configuration with other values at `section.key`."""
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        part: Any = getattr(config, section)
+        config = replace(config, **{section: replace(part, **{name: value})})
+    return config
+
+
+def _value(config: FreeConfig, key: str) -> object:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)

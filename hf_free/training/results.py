@@ -1,0 +1,99 @@
+"""What a run leaves for people: its record and the learner's repository."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections import Counter
+from typing import Any
+
+import accelerate
+import torch
+
+from hf_free.config.tree import FreeConfig
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.publishing.card import write_card
+from hf_free.runtime.device import Precision
+from hf_free.training.folder import RunFolder
+from hf_free.training.state import RunState
+from hf_free.version import __version__
+
+
+def run_record(
+    config: FreeConfig,
+    known: dict[str, Any],
+    state: RunState,
+    device: torch.device,
+    precision: Precision,
+    chosen: str,
+    *,
+    learner_precision: Precision | None = None,
+) -> dict[str, Any]:
+    """The learner's provenance: what goes into the `hf_free` block of config.json and into the card.
+
+    Args:
+        config: The run's configuration.
+        known: Records of the teachers, see `hf_free.metalearning.continual.known_teachers`.
+        state: What the run counted.
+        device: Where it ran.
+        precision: Autocast type.
+        chosen: What the published state was chosen on.
+        learner_precision: The learner's, see `hf_free.learner.precision`; None: the same.
+    """
+    import timm
+
+    tasks = max(state.kept_tasks, 1)
+    licences = Counter(teacher.get("license") or "none stated" for teacher in known["teachers"])
+    return {
+        "config": config.to_dict(),
+        **known,
+        "skipped": _skipped(state, known["teachers"], config),
+        "left_out": state.left_out,
+        "licenses": dict(licences),
+        "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
+        "results": [],
+        "recovered": {
+            "tasks": state.kept_tasks,
+            "images": state.pictures,
+            "teacher_accuracy": round(state.accuracy_sum / tasks, 4),
+            "diversity": round(state.diversity_sum / tasks, 4),
+        },
+        "training": {
+            "minutes": round(state.seconds / 60, 2),
+            "steps": state.step,
+            "steps_while_downloading": state.early_steps,
+            "best_step": state.best_step,
+            "chosen_on": chosen,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "mixed_precision": precision.name,
+            "learner_precision": (learner_precision or precision).name,
+        },
+        "versions": {
+            "hf_free": __version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "accelerate": accelerate.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _skipped(state: RunState, teachers: list[dict[str, Any]], config: FreeConfig) -> list[dict[str, Any]]:
+    """Teachers left out; `asked` are those whose answers the learner has learned all the same."""
+    answers = {teacher["reference"] for teacher in teachers if config.bell.objective == "distill"}
+    return [entry | ({"asked": True} if entry["reference"] in answers else {}) for entry in state.skipped]
+
+
+def write_learner(run: RunFolder, learner: MetaLearner, *, with_generator: bool) -> None:
+    """Write `learner/`: weights, config, card and its picture; the generator only if asked for."""
+    learner.save_pretrained(run.learner)
+    if with_generator:
+        shutil.copyfile(run.generator, run.learner / run.generator.name)
+    picture = run.pictures / "recovered.png"
+    if picture.is_file():
+        target = run.learner / "pictures" / "recovered.png"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(picture.read_bytes())
+    run.write_json(run.record, learner.hf_free_block())
+    write_card(run.learner, learner.hf_free_block())

@@ -1,0 +1,142 @@
+"""Which teachers and tasks a run leaves out, and why: named in log, report and card, while the others go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from statistics import fmean
+
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout, unanswered_teachers
+from hf_free.errors import RunError
+from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.embedding_fit import drop_teachers
+from hf_free.publishing.results import is_path
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.reference import existing_path
+from hf_free.training.notices import licence_notes, notes_on_previous_learner, privacy_notes
+from hf_free.training.state import RunState
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 5
+"""Recoveries in a row that may come to nothing before a teacher is left alone."""
+
+
+def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState, elder: PreviousLearner | None) -> None:
+    """Say which teachers are left out or known already, and what there is to know of licences and names."""
+    licences = licence_notes([(record.reference, record.license) for record in pool.records])
+    in_fp32 = [f"{r.reference}: {r.notes[-1]}" for r in pool.records if r.fp32_only]
+    notes_on_privacy = privacy_notes(pool.records, config.hub)
+    for note in [*licences, *notes_on_privacy, *notes_on_previous_learner(elder, pool.records), *in_fp32]:
+        logger.warning(note)
+    for reference, reason in pool.skipped:
+        _skip(state, _unmistakable(reference), reason)
+
+
+def check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
+    """Stop a run that has too few teachers left, with the reasons.
+
+    Raises:
+        RunError: fewer usable teachers than `config.least_teachers`.
+    """
+    usable = len(pool) - len(state.excluded)
+    if usable >= config.least_teachers:
+        return
+    reasons = "\n".join(f"  {entry['reference']}: {entry['reason']}" for entry in state.skipped)
+    raise RunError(
+        f"fewer than two tasks: {usable} usable teacher(s)" + (f"; left out:\n{reasons}" if reasons else ""),
+        allowed="two or more usable teachers, or one to add to a learner (--from)",
+        action="hf-free inspect ID... says what each can be used for",
+    )
+
+
+def healthy_tasks(
+    tasks: Sequence[RecoveredTask], config: FreeConfig, state: RunState, pool: TeacherPool
+) -> list[RecoveredTask]:
+    """The tasks worth learning from; a teacher that fails again and again is left alone, with the reason.
+
+    One that cannot be inverted at all, for want of memory, is left alone at once.
+    """
+    kept = []
+    for task in tasks:
+        reason = task.health.reason_to_leave_out(config.five.min_teacher_accuracy, config.five.min_diversity)
+        key = str(task.teacher)
+        if reason is None:
+            state.failures.pop(key, None)
+            kept.append(task)
+            continue
+        if not any(known.startswith(f"{task.reference}: ") for known in state.left_out):
+            logger.warning("a task of %s is left out: %s", task.reference, reason)  # its next ones only in the record
+        entry = f"{task.reference}: {reason}"
+        state.left_out[entry] = state.left_out.get(entry, 0) + 1
+        state.failures[key] = state.failures.get(key, 0) + 1
+        may_fail = 1 if task.health.problem else MAX_FAILURES
+        if state.failures[key] >= may_fail and task.teacher not in state.excluded:
+            state.excluded.append(task.teacher)
+            _skip(state, task.reference, f"not inverted any more: {reason}")
+            check_enough(pool, state, config)
+    return kept
+
+
+def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
+    """Stop a run that recovered nothing, and say so where all that was recovered is one teacher's.
+
+    Raises:
+        RunError: an empty memory, with the reasons for which tasks were left out.
+    """
+    reasons = "".join(f"\n  {entry} ({count} times)" for entry, count in state.left_out.items())
+    because = f"; left out:{reasons}" if reasons else ""
+    if not len(memory):
+        five, warm_up = config.five, config.trainer.warmup_steps
+        loosen = [f"five.{key}=0" for key in ("min_teacher_accuracy", "min_diversity") if getattr(five, key) > 0]
+        settings = " ".join([*(["trainer.warmup_steps=0"] if warm_up else []), *loosen])
+        raise RunError(
+            f"no task was recovered in {state.step} steps (warm-up: {warm_up} at most){because}",
+            allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
+            action="more --steps or --max-minutes" + (f", or --set {settings}" if settings else ""),
+        )
+    owners = {key.teacher for key in memory.classes}
+    if len(owners) == 1 and len(pool) > 1:
+        (owner,) = owners
+        logger.warning("all recovered pictures are of one teacher, %s%s", pool.records[owner].reference, because)
+
+
+def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
+    """Mean health of a step's tasks, for its line in the log: the share recognised, the variety within a class."""
+    if not tasks:
+        return {}
+    return {
+        "recognised": fmean(task.health.accuracy for task in tasks),
+        "variety": fmean(task.health.diversity for task in tasks),
+    }
+
+
+def leave_out_silent(
+    learner: MetaLearner, sheet: LogitLayout, memory: TaskMemory, pool: TeacherPool, state: RunState
+) -> list[int]:
+    """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers."""
+    if not memory.answer_width:
+        return []  # nobody was asked: the paper's way
+    firsts = sheet.elder_width if isinstance(sheet, ContinuedLayout) else 0  # an old learner's columns stay
+    gone = [i for i in unanswered_teachers(sheet, memory.answers[: len(memory)]) if sheet.starts[i] >= firsts]
+    drop_teachers(learner, sheet, gone)
+    named = {entry["reference"] for entry in state.skipped}
+    for name in (pool.records[i].reference for i in gone):
+        if name not in named:
+            _skip(state, name, "it answered none of the pictures")
+    return gone
+
+
+def _skip(state: RunState, reference: str, reason: str) -> None:
+    """Note a teacher that is left out, for record and card, and say so at once."""
+    state.skipped.append({"reference": reference, "reason": reason})
+    logger.warning("left out: %s: %s", reference, reason)
+
+
+def _unmistakable(reference: str) -> str:
+    """A folder's name that reads like a repository of the Hub is written as the path it is."""
+    return f"./{reference}" if existing_path(reference) is not None and not is_path(reference) else reference

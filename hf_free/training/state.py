@@ -1,0 +1,42 @@
+"""What a run remembers between two steps, besides tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RunState:
+    """What a run has to remember, besides tensors."""
+
+    step: int = 0
+    """Outer steps done."""
+    early_steps: int = 0
+    """How many of them while teachers were still being downloaded, see `hf_free.training.warm_up`."""
+    seconds: float = 0.0
+    """Wall-clock time spent, over all resumptions."""
+    kept_tasks: int = 0
+    """Recovered tasks kept."""
+    pictures: int = 0
+    """Recovered pictures kept."""
+    accuracy_sum: float = 0.0
+    """Sum of the kept tasks' teacher accuracy."""
+    diversity_sum: float = 0.0
+    """Sum of the kept tasks' within-class diversity."""
+    last_score: float = -math.inf
+    """Last score of the learner, see `hf_free.training.selection`."""
+    best_score: float = -math.inf
+    """Best score."""
+    best_step: int = 0
+    """Its step."""
+    best_on: int = 0
+    """What that was a score on, see `hf_free.training.selection.Judge.version`."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Tasks left out, by `reference: reason`."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Failures in a row, by the teacher's index."""
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    """Teachers left out for good, with the reason."""
+    excluded: list[int] = field(default_factory=list)
+    """Their indices, where they had loaded."""

@@ -1,0 +1,320 @@
+"""What the parts of a run take on this machine, measured before it begins: bytes and seconds by number of pictures.
+
+Each part is done with few pictures first, then with two to four times as many, as far as memory and a few seconds
+allow; a straight line through the last two sizes says what it takes in full. Nothing that the run goes on with is
+changed: the learner is a copy, the meta-generator does not move, random numbers are put back.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
+from hf_free.errors import RunError
+from hf_free.inversion.five import Five
+from hf_free.inversion.task import finish_task
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import Sample
+from hf_free.memory.filling import draw_beside
+from hf_free.metalearning.base import Objective
+from hf_free.metalearning.bell import Aligner
+from hf_free.metalearning.distill import Distiller
+from hf_free.metalearning.replay import maml_query_loss
+from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.measuring import seconds_of
+from hf_free.runtime.memory_budget import peak_memory
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE
+from hf_free.training.estimate import kind_of
+
+GROWTH = 4
+"""How many times as many pictures the next size has."""
+
+FIRST_IMAGES = 4
+"""Pictures of the first size."""
+
+AMPLE = 8
+"""Where time is of no interest, a part is not looked at further once its first size says that in full it takes less
+than the room divided by this."""
+
+LONG = 0.25
+"""Seconds from which on a size says enough of the larger ones: what a pass costs beside its pictures is small then."""
+
+ONCE_IS_ENOUGH = 1.5
+"""Seconds from which on a part is not done again to be timed."""
+
+Work = Callable[[int], object]
+"""A part of a run, done with so many pictures."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a part takes: a straight line over the number of pictures."""
+
+    fixed_bytes: float
+    image_bytes: float
+    fixed_seconds: float
+    image_seconds: float
+
+    def bytes(self, images: float) -> float:
+        """Bytes at its peak."""
+        return self.fixed_bytes + images * self.image_bytes
+
+    def seconds(self, images: float) -> float:
+        """Wall-clock time."""
+        return self.fixed_seconds + images * self.image_seconds
+
+    def images_within(self, room: float) -> int:
+        """Pictures for which so many bytes are enough; 0 where they are for none."""
+        return int(max(0.0, room - self.fixed_bytes) / max(self.image_bytes, 1.0))
+
+    def scaled(self, factor: float) -> Load:
+        """The same part with pictures of so many times the area."""
+        return Load(self.fixed_bytes, factor * self.image_bytes, self.fixed_seconds, factor * self.image_seconds)
+
+    def slowed(self, factor: float) -> Load:
+        """The same part with its time multiplied."""
+        return Load(self.fixed_bytes, self.image_bytes, factor * self.fixed_seconds, factor * self.image_seconds)
+
+
+def line_through(points: Sequence[tuple[int, float, float]]) -> Load:
+    """The line through the last two of (pictures, bytes, seconds); through one alone everything is the pictures'."""
+    count, taken, spent = points[-1]
+    if len(points) == 1:
+        return Load(0.0, taken / count, 0.0, spent / count)
+    before, taken_before, spent_before = points[-2]
+    per_byte = max(0.0, (taken - taken_before) / (count - before))
+    per_second = max(0.0, (spent - spent_before) / (count - before))
+    return Load(max(0.0, taken - per_byte * count), per_byte, max(0.0, spent - per_second * count), per_second)
+
+
+def measure(
+    work: Work, device: torch.device, *, least: int, most: int, room: float, seconds: float, timed: bool = True
+) -> Load:
+    """Do a part of a run with more and more pictures.
+
+    Args:
+        work: The part.
+        device: Where it computes.
+        least: Pictures of the first size.
+        most: Pictures of the part in full; no size is larger.
+        room: Bytes that no size may be expected to pass.
+        seconds: Time that the third size and those after it must be expected to fit into.
+        timed: Whether its time is wanted; else the first size is enough where memory is ample.
+    """
+    count, points, start = min(least, most), [], time.monotonic()
+    while True:
+        now = partial(work, count)
+        begun = time.monotonic()
+        taken = float(peak_memory(now, device))
+        spent = time.monotonic() - begun  # of a first time, in which much is made that stays
+        if timed and spent < ONCE_IS_ENOUGH:
+            spent = seconds_of(now, device)
+        points.append((count, taken, spent if timed else 0.0))
+        line = line_through(points)
+        is_long = len(points) > 1 and points[-1][2] > LONG
+        if count == most or is_long or (not timed and AMPLE * line.bytes(most) < room):
+            return line
+        left = seconds - (time.monotonic() - start)
+        larger = [min(most, times * count) for times in (GROWTH, 2)]
+        fitting = [size for size in larger if line.bytes(size) < room and 2 * line.seconds(size) < left]
+        if not fitting and (len(points) > 1 or line.bytes(larger[-1]) > room):
+            return line
+        count = fitting[0] if fitting else larger[-1]  # one size alone takes what there is once for the pictures'
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the parts of a run take."""
+
+    inversions: tuple[Load, ...]
+    """Inverting each teacher once, all inner steps; pictures are those of its task."""
+    answers: tuple[Load, ...]
+    """Asking each teacher once."""
+    drawing: Load
+    """Drawing pictures beside the recovered ones."""
+    update: Load
+    """One update of the learner; `align`: one episode of replay, by its query pictures."""
+    embedding: Load
+    """The trained learner's look at pictures, all views."""
+    seconds: float
+    """What the trial itself took."""
+
+    def at_area(self, factor: float) -> Trial:
+        """What it would be with pictures of so many times the area, roughly: teachers keep their own size."""
+        return replace(
+            self,
+            inversions=tuple(load.scaled(factor) for load in self.inversions),
+            drawing=self.drawing.scaled(factor),
+            update=self.update.scaled(factor),
+            embedding=self.embedding.scaled(factor),
+        )
+
+
+def try_parts(
+    config: FreeConfig,
+    five: Five,
+    pool: TeacherPool,
+    sheet: LogitLayout,
+    bell: Objective,
+    precision: Precision,
+    *,
+    room: float,
+    seconds: float,
+    timed: bool = True,
+) -> Trial:
+    """Measure the parts of a run.
+
+    Args:
+        config: Its configuration.
+        five: Used as it is; its generator does not move.
+        pool: The teachers; of those that are built alike, one is measured, and of kinds for which there is no time
+            left, none: they count as the longest.
+        sheet: Which of their answers are wanted.
+        bell: Its learner is copied.
+        precision: How everything computes.
+        room: Bytes that no part may be expected to pass.
+        seconds: Time of the trial, about; each part has at least one size.
+        timed: Whether time is wanted, beside memory.
+
+    Raises:
+        RunError: not even the smallest size of a part fits into memory.
+    """
+    start, device = time.monotonic(), five.device
+    devices = [device] if device.type == "cuda" else []
+    size, channels = config.learner.image_size, config.learner.channels
+    kinds = {kind_of(record): index for index, record in enumerate(pool.records)}
+    share = seconds / (2 * len(kinds) + 3)
+
+    def part(work: Work, name: str, *, least: int, most: int) -> Load:
+        try:
+            return measure(work, device, least=least, most=most, room=room, seconds=share, timed=timed)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise RunError(
+            f"{name} does not fit into memory with {min(least, most)} pictures of {size}x{size}",
+            allowed="pictures and networks for this machine",
+            action="a smaller --image-size or --backbone",
+        )
+
+    with torch.random.fork_rng(devices=devices):
+        both: dict[tuple[object, ...], tuple[Load, Load]] = {}
+        for kind, index in kinds.items():
+            if both and time.monotonic() - start > seconds / 2:
+                break
+            try:
+                asking = _asking(pool, index, size, channels, precision)
+                both[kind] = (
+                    _inversion(config, five, pool, index, bell, part),
+                    part(asking, "asking a teacher", least=FIRST_IMAGES, most=ASKED_AT_ONCE),
+                )
+            except RunError:  # of one teacher: the run leaves it out by itself
+                continue
+        nothing = Load(0.0, 0.0, 0.0, 0.0)
+        drawn = config.memory.drawn_per_step
+        drawing = nothing
+        if drawn:
+            drawing = part(lambda n: draw_beside(config, pool, n), "drawing", least=FIRST_IMAGES, most=drawn)
+        update, embedding = _learning(config, bell, sheet, precision, part)
+    longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
+    found = [both.get(kind_of(record), longest) for record in pool.records]
+    inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
+    return Trial(inversions, answers, drawing, update, embedding, time.monotonic() - start)
+
+
+def _inversion(
+    config: FreeConfig, five: Five, pool: TeacherPool, index: int, bell: Objective, part: Callable[..., Load]
+) -> Load:
+    """Inverting one teacher: one inner step is measured, another timed."""
+    teacher, before = pool[index], five.most_images
+    lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
+    borrows = config.five.borrowed_batchnorm and lenders and not teacher.record.has_batchnorm
+    lender = pool[lenders[0]] if borrows else None
+    five.most_images = None
+    full = five.task_size(teacher)
+
+    def invert(images: int, steps: int = 1) -> None:
+        five.most_images = images
+        pictures, wanted, _ = five.adapt(teacher, index, bell.student, steps=steps, lender=lender)
+        finish_task(pictures, wanted.labels, wanted.classes, teacher, index)
+
+    try:
+        line = part(invert, "an inversion", least=FIRST_IMAGES, most=full.images)
+        inner = config.five.inner_steps
+        if line.seconds(FIRST_IMAGES) <= 0 or inner == 1:
+            return line
+        one = line.seconds(FIRST_IMAGES)
+        if one < ONCE_IS_ENOUGH:
+            one = seconds_of(partial(invert, FIRST_IMAGES), five.device)
+        two = seconds_of(partial(invert, FIRST_IMAGES, 2), five.device)
+        return line.slowed(1 + (inner - 1) * max(0.0, two - one) / max(one, 1e-9))
+    finally:
+        five.most_images = before
+
+
+def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: Precision) -> Work:
+    teacher = pool[index]
+
+    @torch.no_grad()
+    def ask(images: int) -> None:
+        pictures = torch.randint(256, (images, channels, size, size), dtype=torch.uint8)
+        seen = precision.layout(pictures.to(teacher.device).float() / 255)
+        with precision.autocast(teacher.device):
+            teacher.logits(seen)
+
+    return ask
+
+
+def _learning(
+    config: FreeConfig, bell: Objective, sheet: LogitLayout, precision: Precision, part: Callable[..., Load]
+) -> tuple[Load, Load]:
+    """An update of a copy of the learner, and the copy's look at pictures."""
+    setting, size, channels = config.bell, config.learner.image_size, config.learner.channels
+
+    def pictures(count: int) -> torch.Tensor:
+        return torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
+
+    learner: MetaLearner
+    if isinstance(bell, Distiller):
+        learner = copy.deepcopy(bell.learner)
+        copied = Distiller(learner, sheet, setting, precision)
+
+        def learn(count: int) -> None:
+            learner.train()
+            copied.update(Sample(pictures(count), torch.randn(count, sheet.width)))
+
+        update = part(learn, "an update of the learner", least=FIRST_IMAGES, most=setting.batch_size)
+    else:
+        assert isinstance(bell, Aligner)
+        network = copy.deepcopy(bell.network).train()
+        learner = network[0]  # type: ignore[assignment]
+        support = setting.n_way * setting.k_shot
+
+        def learn(count: int) -> None:
+            labels = (torch.arange(n).to(learner.device) % setting.n_way for n in (support, count))
+            shown = (pictures(n).to(learner.device).float() / 255 for n in (support, count))
+            (seen, asked), (of_seen, of_asked) = tuple(shown), tuple(labels)
+            loss, _, _ = maml_query_loss(
+                network,
+                seen,
+                of_seen,
+                asked,
+                of_asked,
+                steps=setting.replay_inner_steps,
+                lr=setting.replay_inner_lr,
+            )
+            loss.backward()
+
+        update = part(learn, "an episode of replay", least=setting.n_way, most=setting.n_way * setting.n_query)
+    embedding = part(
+        lambda count: learner.embed(pictures(count), batch_size=count), "the learner", least=FIRST_IMAGES, most=256
+    )
+    return update, embedding

@@ -1,0 +1,127 @@
+"""FIVE's steps in a run: which teachers are inverted, and a warm-up that begins before the last one is there.
+
+A warm-up step moves the meta-generator and keeps nothing, so it needs neither a learner nor any teacher in
+particular: it is what a run can do while teachers are still being downloaded. The first task that is kept is shown to
+every teacher, and waits for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from hf_free.config.tree import FreeConfig
+from hf_free.inversion.base import Student
+from hf_free.inversion.five import Five
+from hf_free.inversion.task import RecoveredTask
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
+from hf_free.training.schedule import Clock
+from hf_free.training.state import RunState
+from hf_free.training.trackers import is_logged, log_row
+
+logger = logging.getLogger(__name__)
+
+
+def invert_some(
+    five: Five, pool: TeacherPool, config: FreeConfig, state: RunState, student: Student | None
+) -> tuple[list[RecoveredTask], dict[str, float]]:
+    """One outer step of FIVE on teachers drawn at random: the tasks, and the mean loss terms."""
+    chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
+    lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
+    return five.outer_step(chosen, student, lender)
+
+
+MIN_TEACHERS = 2
+"""Teachers that an early step needs: from one alone the generator would learn that one by heart."""
+
+
+class WarmUp:
+    """The warm-up steps of a run for which only some of its teachers are needed.
+
+    Such steps count as the run's own, in steps and seconds. Which teachers they see depends on how fast each arrives,
+    so a run that downloads is not the same, number by number, as one from the cache; the run's record says how many
+    steps that were.
+
+    Args:
+        config: The run's configuration.
+        device: Where FIVE computes.
+        precision: Autocast type and memory format.
+        state: The run's state; steps are counted there.
+        show: Told each step and its loss terms.
+    """
+
+    def __init__(
+        self,
+        config: FreeConfig,
+        device: torch.device,
+        precision: Precision,
+        state: RunState,
+        show: Callable[[int, Mapping[str, float]], None],
+    ) -> None:
+        self._config, self._device, self._precision = config, device, precision
+        self._state, self._show = state, show
+        self.log: list[dict[str, Any]] = []
+        """Lines of the log, kept until the run's folder is begun."""
+
+    @cached_property
+    def five(self) -> Five:
+        """FIVE with a fresh generator, made when it is first asked for: random numbers are drawn in that order.
+
+        Until a run's memory is measured, which takes all teachers, its inversions are of few pictures where these are
+        large.
+        """
+        five = Five(
+            self._config.five,
+            image_size=self._config.learner.image_size,
+            channels=self._config.learner.channels,
+            device=self._device,
+            precision=self._precision,
+            defects=self._config.defects,
+        )
+        five.most_images = pictures_at_once(self._config.learner.image_size)
+        return five
+
+    def step(self, pool: TeacherPool) -> bool:
+        """Do one step if there are teachers enough for it and the warm-up is not over; whether one was done."""
+        config, state = self._config, self._state
+        clock = Clock(config, state.seconds)
+        is_over = clock.is_over(state.step) or not clock.is_warm_up(state.step + 1)
+        if is_over or len(pool) < min(MIN_TEACHERS, config.five.teachers_per_step):
+            return False
+        start = time.monotonic()
+        state.step += 1
+        state.early_steps += 1
+        # A task with a problem comes to nothing here; its teacher is judged in the steps that follow.
+        _, terms = invert_some(self.five, pool, config, state, student=None)
+        state.seconds += time.monotonic() - start
+        logger.info("warm-up step %d with the %d teachers that are there", state.step, len(pool))
+        self._show(state.step, terms)
+        if is_logged(state.step, config):
+            self.log.append(log_row(state, (), terms))
+        return True
+
+
+def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Any]]:
+    """Teachers drawn uniformly without replacement, as far as there are enough."""
+    usable = [index for index in range(len(pool)) if index not in state.excluded]
+    places = torch.randperm(len(usable))[: min(count, len(usable))].tolist()
+    return [(usable[place], pool[usable[place]]) for place in places]
+
+
+def _draw_lender(
+    pool: TeacherPool, config: FreeConfig, state: RunState, records: Sequence[TeacherRecord]
+) -> Teacher | None:
+    """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
+    if not config.five.borrowed_batchnorm or all(record.has_batchnorm for record in records):
+        return None
+    lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in state.excluded]
+    return pool[lenders[int(torch.randint(len(lenders), ()))]] if lenders else None

@@ -1,0 +1,72 @@
+"""What a plain scalar of YAML is: the text that was written, or its value, as the reader means it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hf_free.config.tree import FreeConfig, parse_assignments
+from hf_free.config.yaml_reading import as_texts, meant, read_written
+from hf_free.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("1.10", 1.1), ("0012345", 12345), ("1e-3", 0.001), ("1_000", 1000), ("-5", -5), (".5", 0.5), ("0x1F", 31)),
+        *(("true", True), ("FALSE", False), ("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"), ("0o17", 15)),
+        *(("null", None), ("~", None), ("2026-01-01", "2026-01-01"), ("12:30", "12:30"), ("-.inf", -math.inf)),
+        *(("'1.10'", "1.10"), ('"null"', "null"), ("!!int '7'", 7), ("9" * 5000, float("inf")), ("1.2.3", "1.2.3")),
+    ],
+)
+def test_a_scalar_has_the_value_of_yaml_1_2_and_stays_what_was_written(text, value):
+    tree = read_written(f"key: [{text}]")
+    (found,) = meant(tree)["key"]
+    assert (found, type(found)) == (value, type(value))
+    if text[0] not in "'\"!":
+        assert as_texts(tree) == {"key": [text]}
+
+
+def test_keys_merges_and_empty_documents():
+    assert meant(read_written("base: &b {no: 1}\nyes: {<<: *b, on: 2}")) == {
+        "base": {"no": 1},
+        "yes": {"no": 1, "on": 2},
+    }
+    assert read_written("") is None
+    assert meant(read_written("null")) is None
+
+
+WRITTEN = """
+seed: 0012
+models: [1.10, 0012345, yes, null]
+learner: {init_from: ~, backbone: 1.0, views: identity}
+trainer: {mixed_precision: no, validation_split: on, max_minutes: 1e-1, channels_last: off, steps: 010}
+hub: {commit_message: null, license: 2.0}
+bell: {damping: null}
+"""
+
+
+def test_a_configuration_has_texts_where_texts_are_meant_in_a_file_and_on_the_command_line(tmp_path):
+    (tmp_path / "config.yaml").write_text(WRITTEN)
+    config = FreeConfig.from_yaml(tmp_path / "config.yaml")
+    assert (config.seed, config.models) == (12, ["1.10", "0012345", "yes", "null"])
+    assert (config.learner.init_from, config.learner.backbone, config.learner.views) == (None, "1.0", ["identity"])
+    trainer = config.trainer
+    assert (trainer.mixed_precision, trainer.validation_split, trainer.steps) == ("no", "on", 10)
+    assert (trainer.max_minutes, trainer.channels_last) == (0.1, False)
+    assert (config.hub.commit_message, config.hub.license, config.bell.damping) == ("null", "2.0", None)
+    (tmp_path / "again.yaml").write_text(config.to_yaml())
+    assert FreeConfig.from_yaml(tmp_path / "again.yaml") == config
+    assignments = [
+        *("seed=0012", "models=[1.10, 0012345, yes, null]", "learner.init_from=~", "learner.backbone=1.0"),
+        *("learner.views=identity", "trainer.mixed_precision=no", "trainer.validation_split=on"),
+        *("trainer.max_minutes=1e-1", "trainer.channels_last=off", "trainer.steps=010", "hub.commit_message=null"),
+        *("hub.license=2.0", "bell.damping=null"),
+    ]
+    assert FreeConfig.from_dict(parse_assignments(assignments)) == config
+
+
+def test_an_assignment_into_a_value_is_refused():
+    with pytest.raises(ConfigError, match=r"--set 'five\.inner_steps=3'"):
+        parse_assignments(["five=1", "five.inner_steps=3"])

@@ -1,0 +1,157 @@
+"""Classes that are one under two labels: found by name, and by the teachers' answers against plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.data.class_matching import (
+    CLASH_SCORE,
+    MIN_CLASS_IMAGES,
+    clash_scores,
+    clashes_of_groups,
+    find_clashes,
+    group_by_name,
+)
+from hf_free.data.logits import ClassKey, LogitLayout
+from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.bell import Aligner
+from hf_free.runtime.device import Precision
+
+
+def _by_loop(answers, sizes):
+    """Pearson's correlation of centred logits, from the textbook."""
+    columns, start = [], 0
+    for size in sizes:
+        rows = [[value - sum(row) / size for value in row] for row in answers[:, start : start + size].tolist()]
+        columns += [list(column) for column in zip(*rows, strict=True)]
+        start += size
+
+    def correlation(x, y):
+        a, b = sum(x) / len(x), sum(y) / len(y)
+        top = sum((u - a) * (v - b) for u, v in zip(x, y, strict=True))
+        return top / math.sqrt(sum((u - a) ** 2 for u in x) * sum((v - b) ** 2 for v in y))
+
+    return torch.tensor([[correlation(x, y) for y in columns] for x in columns])
+
+
+def test_scores_are_correlations_of_centred_logits():
+    torch.manual_seed(0)
+    answers = torch.randn(40, 7) * torch.arange(1, 8) + torch.arange(7)
+    found = clash_scores(answers, [3, 4])
+    torch.testing.assert_close(found, _by_loop(answers, [3, 4]), atol=1e-5, rtol=1e-4)
+    assert torch.equal(found, found.T)
+    shifted = answers + torch.cat([torch.randn(40, 1).expand(-1, 3), torch.randn(40, 1).expand(-1, 4)], 1)
+    torch.testing.assert_close(clash_scores(shifted, [3, 4]), found, atol=1e-4, rtol=1e-4)  # no probability changes
+
+
+def test_answers_nobody_gave_count_nothing():
+    torch.manual_seed(0)
+    answers = torch.randn(60, 6)
+    answers[40:, 3:] = torch.nan
+    found = clash_scores(answers, [3, 3])
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[3:, 3:], clash_scores(answers[:40], [3, 3])[3:, 3:], atol=1e-5, rtol=1e-4)
+    constant = clash_scores(torch.ones(20, 4), [2, 2])
+    assert torch.equal(constant, torch.zeros(4, 4))
+
+
+def _knowing(classes, count=400, noise=0.7):
+    """Logits of teachers that each know some of the world's eight classes, about pictures of all of them."""
+    generator = torch.Generator().manual_seed(0)
+    shown = torch.randint(8, (count,), generator=generator)
+    logits = [4.0 * (shown[:, None] == torch.tensor(known)) for known in classes]
+    answers = torch.cat(logits, 1)
+    return answers + noise * torch.randn(answers.shape, generator=generator)
+
+
+KNOWN = [[0, 1, 2], [2, 3, 4, 0], [5, 6, 7]]
+
+
+def test_teachers_that_know_the_same_class_are_found_without_names():
+    sheet = LogitLayout([3, 4, 3])
+    keys = [ClassKey(teacher, index) for teacher, known in enumerate(KNOWN) for index in range(len(known))]
+    clash = find_clashes(keys, [None] * 10, _knowing(KNOWN), sheet)
+    world = [label for known in KNOWN for label in known]
+    for i in range(10):
+        for j in range(10):
+            assert clash[i, j] == (world[i] == world[j] and keys[i].teacher != keys[j].teacher)
+    some = [keys[8], keys[3], keys[2]]  # any order, any selection
+    assert find_clashes(some, [None] * 3, _knowing(KNOWN), sheet).nonzero().tolist() == [[1, 2], [2, 1]]
+
+
+def test_names_decide_where_both_are_known():
+    sheet, keys = LogitLayout([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0), ClassKey(2, 0), ClassKey(0, 0)]
+    answers = _knowing(KNOWN)
+    alike = [[0, 1], [1, 0]]
+    assert find_clashes(keys, [None] * 4, answers, sheet).nonzero().tolist() == alike
+    assert find_clashes(keys, ["dog", None, "cat", "dog"], answers, sheet).nonzero().tolist() == alike
+    assert not find_clashes(keys, ["dog", "cat", None, None], answers, sheet).any()
+    assert find_clashes(keys, ["owl", "cat", "owl", "owl"]).nonzero().tolist() == [[0, 2], [2, 0], [2, 3], [3, 2]]
+
+
+def test_too_few_pictures_say_nothing():
+    sheet, keys = LogitLayout([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0)]
+    for count in (MIN_CLASS_IMAGES - 1, MIN_CLASS_IMAGES):
+        found = find_clashes(keys, [None, None], _knowing(KNOWN, count), sheet)
+        assert found.any() == (count == MIN_CLASS_IMAGES)
+
+
+def test_classes_of_a_large_head_that_are_not_asked_about_clash_with_none():
+    sheet = LogitLayout([100, 3])
+    chosen = sheet.chosen[0].tolist()
+    answers = torch.randn(200, 67, generator=torch.Generator().manual_seed(0))
+    answers[:, 64] = answers[:, 5]
+    left_out = next(index for index in range(100) if index not in chosen)
+    keys = [ClassKey(0, chosen[5]), ClassKey(0, left_out), ClassKey(1, 0)]
+    assert find_clashes(keys, [None] * 3, answers, sheet).nonzero().tolist() == [[0, 2], [2, 0]]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_replay_keeps_one_class_of_two_teachers_apart(asked):
+    """Two teachers that know the same four classes: without a word of theirs an episode may hold one class twice."""
+    torch.manual_seed(0)
+    sheet = LogitLayout([4, 4])
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), batchnorm="support")
+    config = BellConfig(
+        objective="align", n_way=4, n_query=2, replay_tasks=20, replay_patience=1, replay_inner_steps=1
+    )
+    aligner = Aligner(learner, config, Precision(), sheet=sheet if asked else None)
+    memory = TaskMemory(1000, answers=aligner.answer_width)
+    colours = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
+    for teacher in (0, 1):
+        labels = torch.arange(4).repeat(30)
+        images = colours[labels].view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone()
+        answers = (4.0 * (labels[:, None] == torch.arange(4))).repeat(1, 2) + 0.1 * torch.randn(120, 8)
+        task = RecoveredTask(
+            images, labels, answers[:, :4].softmax(1), (0, 1, 2, 3), teacher, "t", Health(1.0, 0.1, 0.1)
+        )
+        memory.add_task(task, answers if asked else None)
+    seen = []
+    draw = learner.forward
+
+    def watch(images):
+        seen.append(images)
+        return draw(images)
+
+    learner.forward = watch
+    aligner.step([], memory, 1.0)
+    supports = [images for images in seen if len(images) == 4]
+    assert len(supports) >= 20
+    twice = sum(len({int(image[0, 0, 0] * 255) for image in images}) < 4 for images in supports)
+    assert (twice == 0) == asked
+    assert CLASH_SCORE < 1
+
+
+def test_a_merged_class_clashes_where_any_of_its_classes_does():
+    groups = group_by_name(["dog", None, "cat", "dog", None])
+    assert groups == [[0, 3], [1], [2], [4]]
+    clash = torch.zeros(5, 5, dtype=torch.bool)
+    for i, j in ((0, 3), (3, 4)):  # the two dogs themselves; a dog and a class without a name
+        clash[i, j] = clash[j, i] = True
+    assert clashes_of_groups(clash, groups).nonzero().tolist() == [[0, 3], [3, 0]]

@@ -1,0 +1,387 @@
+"""The default learner: who stands where on the answer sheet, the loss by a loop, and that it learns the answers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pico import CrampedNetwork, pico_teacher
+from torch import nn
+
+from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, unanswered_teachers
+from hf_free.learner.embedding import hellinger_embedding, joint_embedding
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import Sample, TaskMemory
+from hf_free.metalearning.bell import number_of_parts
+from hf_free.metalearning.distill import Distiller, answer_loss
+from hf_free.metalearning.embedding_fit import drop_teachers
+from hf_free.runtime.device import Precision
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.teacher import Teacher
+
+# ---- the answer sheet
+
+
+def _pictures(count, size=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def test_every_teacher_has_its_own_columns():
+    counts = [5, 2, 64, 65, 1000]
+    sheet = SoftLabels(counts, seed=3)
+    assert sheet.sizes == [5, 2, 64, 64, 64]
+    assert sheet.width == 5 + 2 + 3 * 64
+    covered = [column for i in range(5) for column in range(sheet.width)[sheet.columns(i)]]
+    assert covered == list(range(sheet.width))
+    for chosen, count in zip(sheet.chosen, counts, strict=True):
+        assert (chosen is None) == (count <= MAX_ANSWERS)
+        if chosen is not None:
+            assert chosen.tolist() == sorted(set(chosen.tolist()))
+            assert len(chosen) == MAX_ANSWERS
+            assert 0 <= chosen.min() <= chosen.max() < count
+    again, other = SoftLabels(counts, seed=3), SoftLabels(counts, seed=4)
+    assert torch.equal(again.chosen[4], sheet.chosen[4])  # a resumed run asks for the same classes
+    assert not torch.equal(other.chosen[4], sheet.chosen[4])
+
+
+def test_answers_are_the_teachers_logits_column_by_column():
+    teachers = [
+        pico_teacher("conv4", num_classes=3, size=16),
+        pico_teacher("vit", num_classes=2, size=16),
+        pico_teacher("conv4", num_classes=100, size=16, seed=2),
+    ]
+    sheet = SoftLabels([3, 2, 100])
+    pictures = _pictures(7)
+    answers = sheet.ask(TeacherPool.from_teachers(teachers), pictures, Precision(), batch=3)
+    assert answers.shape == (7, 3 + 2 + MAX_ANSWERS)
+    assert answers.dtype == torch.float16
+    for i, teacher in enumerate(teachers):
+        for picture, row in zip(pictures, answers, strict=True):
+            logits = teacher.logits(picture[None].float() / 255)[0]
+            if sheet.chosen[i] is not None:
+                logits = logits[sheet.chosen[i]]
+            assert torch.allclose(row[sheet.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_no_numbers_count_as_not_given(value):
+    good, bad = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (0, 1))
+    pool = TeacherPool.from_teachers([good, bad])
+    with torch.no_grad():
+        bad.network.get_classifier().bias[1] = value
+    sheet = SoftLabels([3, 3])
+    answers = sheet.ask(pool, _pictures(4), Precision()).float()
+    assert torch.isfinite(answers[:, :3]).all()
+    assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
+    loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, CenterPerTeacher([3, 3]))["answers"]
+    assert torch.isfinite(loss)
+
+
+# ---- the loss
+
+
+def _centred(row, sizes):
+    found, start = [], 0
+    for size in sizes:
+        part = row[start : start + size]
+        found += [value - sum(part) / size for value in part]
+        start += size
+    return found
+
+
+def test_grouped_centre_against_a_loop():
+    torch.manual_seed(0)
+    sizes, answers = [3, 1, 4], torch.randn(5, 8)
+    expected = torch.tensor([_centred(row, sizes) for row in answers.tolist()])
+    centre = CenterPerTeacher(sizes)
+    assert torch.allclose(centre(answers), expected, atol=1e-6)
+    assert torch.allclose(centre(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
+    assert not list(centre.state_dict())
+
+
+def _loss_by_loop(predicted, answers, sizes):
+    """Mean over teachers of squared error over mean square; teachers with nothing to tell apart count nothing."""
+    shares, start = [], 0
+    for size in sizes:
+        error = spread = 0.0
+        for p_row, a_row in zip(predicted.tolist(), answers.tolist(), strict=True):
+            p, a = p_row[start : start + size], a_row[start : start + size]
+            if any(math.isnan(value) for value in a):
+                continue
+            p, a = _centred(p, [size]), _centred(a, [size])
+            error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
+            spread += sum(y**2 for y in a)
+        shares += [error / spread] if spread > 1e-6 else []
+        start += size
+    return sum(shares) / len(shares)
+
+
+def test_loss_against_a_loop_with_rows_nobody_answered():
+    torch.manual_seed(0)
+    sizes = [3, 2, 5]
+    predicted, answers = torch.randn(6, 10), 3 * torch.randn(6, 10)
+    answers[1, :3] = answers[4, 3:5] = answers[2, 5:] = float("nan")
+    centre = CenterPerTeacher(sizes)
+    loss = answer_loss(predicted, answers, centre)["answers"].item()
+    assert loss == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-5)
+    zero = answer_loss(torch.zeros(6, 10), answers, centre)["answers"].item()
+    assert zero == pytest.approx(1)
+    perfect = answer_loss(answers.nan_to_num() + 7, answers, centre)["answers"].item()
+    assert perfect == pytest.approx(0, abs=1e-10)
+
+
+def test_unanswered_rows_give_no_gradient():
+    torch.manual_seed(0)
+    predicted, answers = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5)
+    answers[2, :3] = float("nan")
+    answer_loss(predicted, answers, CenterPerTeacher([3, 2]))["answers"].backward()
+    assert (predicted.grad[2, :3] == 0).all()
+    assert (predicted.grad[[0, 1, 3], :3] != 0).all()
+    assert (predicted.grad[:, 3:] != 0).all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 4.0])
+def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
+    """All classes alike on every picture: nothing to learn, and no division by nothing."""
+    torch.manual_seed(0)
+    sizes = [3, 2]
+    predicted, answers = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
+    answers[:, :3] = constant
+    loss = answer_loss(predicted, answers, CenterPerTeacher(sizes))["answers"]
+    assert loss.item() == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-4)
+    loss.backward()
+    assert predicted.grad[:, :3].abs().max() <= predicted.grad[:, 3:].abs().max()
+
+
+def test_each_teacher_counts_in_units_of_its_own_spread():
+    torch.manual_seed(0)
+    predicted, answers, centre = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
+    scale = torch.tensor([100.0] * 3 + [1.0] * 2)
+    loud = answer_loss(predicted * scale, answers * scale, centre)["answers"].item()
+    assert loud == pytest.approx(answer_loss(predicted, answers, centre)["answers"].item(), rel=1e-4)
+
+
+# ---- the embedding
+
+
+@pytest.mark.parametrize(("sizes", "temperature"), [([4, 4, 4], 1.0), ([2, 5, 3], 1.0), ([3, 3], 2.5)])
+def test_inner_products_are_sums_of_bhattacharyya_coefficients(sizes, temperature):
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(2, sum(sizes))
+    embedded = hellinger_embedding(logits, sizes, temperature)
+    assert embedded.shape == logits.shape
+    expected, start = 0.0, 0
+    for size in sizes:
+        rows = []
+        for row in logits[:, start : start + size].tolist():
+            exps = [math.exp(value / temperature) for value in row]
+            rows.append([value / sum(exps) for value in exps])
+        expected += sum(math.sqrt(p * q) for p, q in zip(*rows, strict=True))
+        start += size
+    assert (embedded[0] @ embedded[1]).item() == pytest.approx(expected, rel=1e-5)
+    lengths = embedded.square().sum(1)
+    assert lengths.tolist() == pytest.approx([len(sizes)] * 2, rel=1e-5)  # every teacher has the same say
+
+
+def test_joint_embedding_gives_every_dimension_the_same_say():
+    torch.manual_seed(0)
+    answers, features, sizes = 3 * torch.randn(2, 7), 10 * torch.randn(2, 4), [4, 3]
+    joint = joint_embedding(answers, features, sizes)
+    assert joint.shape == (2, 7 + 4)
+    assert torch.allclose(joint.square().sum(1), torch.tensor([7.0 + 4.0] * 2), atol=1e-4)
+    coefficient = (hellinger_embedding(answers, sizes)[0] @ hellinger_embedding(answers, sizes)[1]).item() / 2
+    cosine = (features[0] @ features[1] / features[0].norm() / features[1].norm()).item()
+    assert (joint[0] @ joint[1]).item() == pytest.approx(7 * coefficient + 4 * cosine, rel=1e-4)
+
+
+# ---- learning
+
+
+def _distiller(sheet, **values):
+    torch.manual_seed(0)
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
+    learner.answer_sizes = tuple(sheet.sizes)
+    config = BellConfig(**{"batch_size": 32, "updates_per_step": 5, "lr": 3e-3, **values})
+    return Distiller(learner, sheet, config, Precision())
+
+
+def _memory(sheet, pool, count=96, seed=0):
+    memory = TaskMemory(1000, answers=sheet.width)
+    pictures = _pictures(count, seed=seed)
+    pictures = (pictures.float() * torch.rand(count, 3, 1, 1)).to(torch.uint8)
+    memory.add_pictures(pictures, sheet.ask(pool, pictures, Precision()))
+    return memory
+
+
+def test_it_learns_the_teachers_answers_to_pictures_it_never_saw():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=n, size=16, seed=n) for n in (3, 4)])
+    sheet = SoftLabels([3, 4])
+    distiller = _distiller(sheet)
+    torch.manual_seed(1)
+    memory, held_out = _memory(sheet, pool), _memory(sheet, pool, 48, seed=1)
+    before, first = distiller.score(held_out, 10), distiller.step([], memory, 1.0)["answers"]
+    for _ in range(12):
+        last = distiller.step([], memory, 1.0)["answers"]
+    assert last < 0.6 * first
+    assert distiller.score(held_out, 10) > max(before, -0.9)  # -1: predicting nothing
+
+
+def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
+    sheet = SoftLabels([3])
+    distiller = _distiller(sheet)
+    memory = _memory(sheet, pool, 20)
+    before = {name: value.clone() for name, value in distiller.learner.state_dict().items()}
+    score = distiller.score(memory, 10)
+    distiller.learner.eval()
+    predicted = distiller.learner.raw_answers(memory.images[:20].float() / 255)
+    assert score == pytest.approx(-_loss_by_loop(predicted, memory.answers[:20].float(), [3]), rel=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())
+    assert distiller.score(TaskMemory(5, answers=3), 10) == -math.inf  # whatever comes later is better
+
+
+def test_rate_scales_the_learning_rate():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
+    sheet = SoftLabels([3])
+    memory = _memory(sheet, pool, 40)
+    moved = {}
+    for rate in (0.0, 0.01, 1.0):
+        distiller = _distiller(sheet, updates_per_step=1)
+        before = distiller.learner.projection.weight.detach().clone()
+        distiller.step([], memory, rate)
+        moved[rate] = (distiller.learner.projection.weight - before).abs().max().item()
+    assert moved[0.0] == 0
+    assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.05)
+
+
+def test_student_answers_for_the_teacher_asked():
+    distiller = _distiller(SoftLabels([3, 4]))
+    images = torch.rand(5, 3, 16, 16)
+    everything = distiller.learner.raw_answers(images)  # in training mode: the batch's statistics
+    before = {name: value.clone() for name, value in distiller.learner.state_dict().items()}
+    for mode in (True, False):  # whether a checkpoint was just scored makes no difference
+        distiller.learner.train(mode)
+        assert torch.allclose(distiller.student(images, 0), everything[:, :3], atol=1e-5)
+        assert torch.allclose(distiller.student(images, 1), everything[:, 3:], atol=1e-5)
+    distiller.student(torch.full_like(images, torch.nan), 0)
+    assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())
+
+
+def test_student_leads_to_the_pictures_and_not_into_its_own_weights():
+    distiller = _distiller(SoftLabels([3, 4]))
+    images = torch.rand(5, 3, 16, 16, requires_grad=True)
+    expected = torch.autograd.grad(distiller.learner.raw_answers(images)[:, :3].square().sum(), images)[0]
+    distiller.student(images, 0).square().sum().backward()
+    assert torch.allclose(images.grad, expected, rtol=1e-3, atol=1e-6)
+    assert all(weight.grad is None and weight.requires_grad for weight in distiller.learner.parameters())
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
+    easy, other = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (1, 2))
+    cramped = Teacher(CrampedNetwork(other.network, room), other.record)
+    images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
+    sheet = SoftLabels([3, 3])
+    expected = sheet.ask(TeacherPool.from_teachers([easy, other]), images, Precision())
+    found = sheet.ask(TeacherPool.from_teachers([easy, cramped]), images, Precision())
+    if room == 0:
+        assert found[:, 3:].isnan().all()
+        found[:, 3:] = expected[:, 3:]
+    assert torch.allclose(found, expected, atol=1e-2)
+
+
+def test_teachers_that_never_answered_leave_the_learner():
+    sheet = SoftLabels([3, 2, 4])
+    learner = _distiller(sheet).learner
+    answers = torch.randn(6, 9)
+    answers[:, 3:5] = torch.nan
+    answers[0] = torch.nan  # one picture without any answer takes nobody out
+    assert unanswered_teachers(sheet, answers) == [1]
+    images = torch.rand(2, 3, 16, 16)
+    before = learner.raw_answers(images)
+    drop_teachers(learner, sheet, [1])
+    assert learner.answer_sizes == (3, 4)
+    assert torch.allclose(learner.raw_answers(images), before[:, [0, 1, 2, 5, 6, 7, 8]], atol=1e-6)
+
+
+def test_loss_is_the_mean_over_teachers_that_say_something():
+    centre = CenterPerTeacher([2, 3])
+    answers, predicted = torch.randn(5, 5), torch.randn(5, 5)
+    alone = answer_loss(predicted[:, :2], answers[:, :2], CenterPerTeacher([2]))["answers"]
+    answers[:, 2:] = torch.nan
+    assert torch.allclose(answer_loss(predicted, answers, centre)["answers"], alone)
+
+
+# ---- in parts
+
+
+def _one_update(at_once, backbone="test_vit"):
+    """The gradients of one update on 11 pictures, and its loss."""
+    torch.manual_seed(0)
+    sheet = SoftLabels([3, 4])
+    learner = MetaLearner(LearnerConfig(backbone=backbone, image_size=32))
+    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
+    learner.answer_sizes = tuple(sheet.sizes)
+    distiller = Distiller(learner, sheet, BellConfig(batch_size=11), Precision())
+    learner.train()
+    distiller.at_once = at_once
+    answers = torch.randn(11, sheet.width)
+    answers[2, :3] = torch.nan
+    answers[:, 3:] *= 10
+    loss = distiller.update(Sample(_pictures(11, 32), answers))
+    return loss, [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 5, 10])
+def test_gradients_of_parts_add_up_to_the_batch_without_batchnorm(at_once):
+    whole, parts = _one_update(None), _one_update(at_once)
+    assert torch.allclose(whole[0], parts[0], rtol=1e-5)
+    for one, other in zip(whole[1], parts[1], strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6 + 1e-4 * one.abs().max())
+
+
+def test_a_batch_that_fits_is_one_part():
+    whole, same, parts = (_one_update(n, backbone="conv4_32") for n in (None, 11, 4))
+    assert torch.equal(whole[0], same[0])
+    assert all(torch.equal(one, other) for one, other in zip(whole[1], same[1], strict=True))
+    assert torch.isfinite(parts[0])  # BatchNorm normalises each part by itself
+    assert not torch.equal(whole[0], parts[0])
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "sizes"),
+    [(8, None, [8]), (8, 8, [8]), (8, 3, [3, 3, 2]), (3, 2, [3]), (5, 2, [3, 2]), (2, 1, [2]), (7, 1, [3, 2, 2])],
+)
+def test_parts_are_nearly_equal_and_nobody_is_alone(count, most, sizes):
+    assert [len(part) for part in torch.zeros(count).tensor_split(number_of_parts(count, most))] == sizes
+
+
+def test_what_stops_an_update_leaves_the_weights_as_they_were():
+    sheet = SoftLabels([3])
+    distiller = _distiller(sheet)
+    distiller.learner.train()
+    before = [p.clone() for p in distiller.learner.parameters()]
+    distiller.at_once, calls = 4, []
+
+    def stop_at_the_third():
+        calls.append(None)
+        if len(calls) == 3:
+            raise TimeoutError
+
+    distiller.pause = stop_at_the_third
+    with pytest.raises(TimeoutError):
+        distiller.update(Sample(_pictures(16), torch.randn(16, 3)))
+    assert all(torch.equal(one, other) for one, other in zip(before, distiller.learner.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_asking_in_batches_changes_nothing(batch):
+    pool = TeacherPool.from_teachers([pico_teacher(kind, num_classes=3, size=16) for kind in ("conv4", "resnet")])
+    sheet, pictures = SoftLabels([3, 3]), _pictures(7)
+    whole = sheet.ask(pool, pictures, Precision())
+    assert torch.allclose(sheet.ask(pool, pictures, Precision(), batch=batch), whole, rtol=2e-3, atol=2e-3)

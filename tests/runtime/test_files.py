@@ -1,0 +1,180 @@
+"""Files and folders: whole or not at all, and readable by whom the umask lets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from pico import pico_folder
+from safetensors.torch import load_file, save_file
+
+from hf_free.config.sections import LearnerConfig
+from hf_free.errors import HubError, LearnerError
+from hf_free.hub.snapshot import local_snapshot
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.runtime.files import remove_scraps, replace_folder, whole_folder, write_file, write_text
+
+needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
+
+
+def _mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o007, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def _save_weights(path):
+    save_file({"w": torch.ones(2)}, path)
+
+
+def _save_privately(path):
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    os.close(handle)
+    os.replace(name, path)
+
+
+@needs_umask
+@pytest.mark.parametrize("write", [_save_weights, _save_privately, lambda path: path.write_text("a")])
+def test_a_file_has_the_mode_that_open_gives(tmp_path, umask, write):
+    assert _mode(write_file(tmp_path / "some" / "file", write)) == 0o666 & ~umask
+
+
+@needs_umask
+def test_a_folder_has_the_modes_that_open_and_mkdir_give(tmp_path, umask):
+    def fill(folder):
+        (folder / "deep").mkdir(mode=0o700)
+        _save_weights(folder / "deep" / "weights")
+        _save_privately(folder / "private")
+
+    folder = replace_folder(tmp_path / "some" / "folder", fill)
+    assert {_mode(path) for path in (folder, folder / "deep")} == {0o777 & ~umask}
+    assert {_mode(path) for path in (folder / "deep" / "weights", folder / "private")} == {0o666 & ~umask}
+
+
+def test_a_text_is_written_as_it_is(tmp_path):
+    path = write_text(tmp_path / "a.txt", "Größe\nnext\r\n")
+    assert path.read_bytes() == "Größe\nnext\r\n".encode()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
+    path = write_text(tmp_path / "a.txt", "old")
+
+    def fail(scratch):
+        assert scratch.parent == path.parent  # a rename does not cross file systems
+        scratch.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_file(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_fails_leaves_the_old_one_and_no_scraps(tmp_path):
+    folder = replace_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
+
+    def fail(new):
+        (new / "a").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_folder(folder, fail)
+    assert (folder / "a").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = replace_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
+    replace_folder(folder, lambda new: (new / "b").write_text("new"))
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_kill_between_the_two_renames_leaves_the_old_folder_where_it_is_found(tmp_path):
+    folder = tmp_path / "f"
+    assert whole_folder(folder) == folder  # none yet
+    replace_folder(folder, lambda new: (new / "a").write_text("old"))
+    old = folder.rename(tmp_path / "f.old")
+    assert whole_folder(folder) == old
+    replace_folder(folder, lambda new: (new / "a").write_text("new"))
+    assert whole_folder(folder) == folder
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_scraps_of_a_killed_process_are_removed(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from hf_free.runtime.files import write_file\n"
+        "def write(path):\n    path.write_text('half')\n    os._exit(9)\n"
+        "write_file(Path(sys.argv[1]), write)"
+    )
+    path = write_text(tmp_path / "a.txt", "old")
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_scraps(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_written_can_be_read(tmp_path):
+    assert load_file(write_file(tmp_path / "w.safetensors", _save_weights))["w"].tolist() == [1, 1]
+
+
+# ---- what may not be read is called that
+
+
+@pytest.fixture
+def as_nobody():
+    """A folder that others can enter, and a way to become somebody who is not its owner."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    if os.geteuid() != os.getuid():
+        os.seteuid(os.getuid())
+    shutil.rmtree(folder)
+
+
+def _forbid(path):
+    path.chmod(0)
+    if os.getuid() == 0:  # who may read everything
+        os.seteuid(65534)
+
+
+@needs_umask
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "hf_free.safetensors"])
+def test_a_learners_file_that_may_not_be_read_is_called_that(as_nobody, name):
+    MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).save_pretrained(as_nobody / "learner")
+    (as_nobody / "learner").chmod(0o755)
+    for path in (as_nobody / "learner").iterdir():
+        path.chmod(0o644)
+    MetaLearner.from_pretrained(as_nobody / "learner")
+    _forbid(as_nobody / "learner" / name)
+    with pytest.raises(LearnerError, match=rf"{name} may not be read by this user: its access rights are -----"):
+        MetaLearner.from_pretrained(as_nobody / "learner")
+
+
+@needs_umask
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", ""])
+def test_a_teachers_file_that_may_not_be_read_is_called_that(as_nobody, name):
+    folder = pico_folder(as_nobody / "teacher")
+    folder.chmod(0o755)
+    _forbid(folder / name)
+    with pytest.raises(HubError, match=rf"{name or folder.name} may not be read by this user"):
+        local_snapshot(folder)
+
+
+@needs_umask
+def test_a_teacher_that_is_saved_can_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    folder = pico_folder(tmp_path / "teacher")
+    assert {_mode(path) for path in folder.iterdir()} == {0o666 & ~umask}

@@ -1,0 +1,384 @@
+"""Runs that are stopped, killed, resumed elsewhere or started twice: nothing that was done is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pico import pico_folder
+from rich.console import Console
+from runs import TINY
+
+from hf_free import FreeConfig, MetaLearner, train
+from hf_free.cli.main import main
+from hf_free.config.reading import merge
+from hf_free.errors import RunError
+from hf_free.runtime.interrupts import Stopped
+from hf_free.training.absolute_paths import absolute_config
+from hf_free.training.checkpoint import CheckpointSchedule, teachers_to_resume
+from hf_free.training.folder import RunFolder
+from hf_free.training.progress import console_for
+from hf_free.training.run_lock import LOCK_FILE, read_holder
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def teachers(tmp_path):
+    """Two local teachers."""
+    return [str(pico_folder(tmp_path / "teachers" / f"t{seed}", seed=seed)) for seed in range(2)]
+
+
+SHORT = {
+    "five": {"inner_steps": 1, "images_per_class": 2},
+    "bell": {"updates_per_step": 2, "relevance": False, "damping": None, "shared_classes": False},
+    "trainer": {"steps": 3, "validation_episodes": 2},
+}
+"""Three steps: a warm-up, one that recovers and learns, one that learns."""
+
+
+def _config(teachers, **values):
+    return FreeConfig.from_dict(merge(merge(merge(TINY, SHORT), {"models": teachers}), values))
+
+
+def _state(run):
+    return json.loads((run / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+
+
+class SteppingClock:
+    """A clock that goes on by some seconds a step, told by `watch`, in the place of `time` in
+    hf_free.training.checkpoint."""
+
+    def __init__(self, monkeypatch, seconds_a_step):
+        self.now, self.seconds_a_step = 1000.0, seconds_a_step
+        monkeypatch.setattr("hf_free.training.checkpoint.time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def watch(self, learner, minutes):
+        self.now += self.seconds_a_step
+
+
+# ---- checkpoints by the clock
+
+
+def test_a_kill_in_the_middle_of_a_short_run_loses_less_than_a_minute(tmp_path, teachers, monkeypatch):
+    clock = SteppingClock(monkeypatch, 12.0)
+    config = _config(teachers, trainer={"steps": None, "max_minutes": 2, "checkpoint_every": 100_000})
+
+    def killed(learner, minutes):
+        clock.watch(learner, minutes)
+        if minutes >= 1:
+            raise SystemError("SIGKILL")  # no handler of ours takes this one either
+
+    with pytest.raises(SystemError):
+        train(config, output=tmp_path / "run", watch=killed)
+    lost = 60 - _state(tmp_path / "run")["seconds"]
+    assert 0 <= lost < 60
+    train(config, output=tmp_path / "run", resume=True, watch=clock.watch)
+    assert RunFolder(tmp_path / "run").read_log()[-1]["minutes"] == pytest.approx(
+        1.8
+    )  # its clock stands still from the last step on
+    MetaLearner.from_pretrained(tmp_path / "run" / "learner")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "between", "expected"),
+    [
+        (None, 5, [60, 360, 660, 960]),  # a minute, then every five
+        (30, 5, [60, 360, 660, 960]),
+        (2, 5, [30, 60, 90]),  # a quarter of a short run
+        (None, 0.5, [30, 60, 90]),
+    ],
+)
+def test_when_the_clock_writes_checkpoints(minutes, between, expected):
+    config = FreeConfig.from_dict({"trainer": {"max_minutes": minutes, "steps": 10**6, "checkpoint_minutes": between}})
+    schedule, written = CheckpointSchedule(config, 0.0), []
+    for second in range(1, expected[-1] + 1):
+        if schedule.is_due(1, float(second), has_recovered=True):
+            schedule.written(float(second))
+            written.append(second)
+    assert written == expected
+
+
+def test_the_clocks_first_checkpoint_waits_for_a_picture_and_slow_ones_are_seldom():
+    schedule = CheckpointSchedule(FreeConfig.from_dict({"trainer": {"checkpoint_every": 100}}), 0.0)
+    assert not schedule.is_due(1, 100.0, has_recovered=False)
+    assert schedule.is_due(100, 101.0, has_recovered=False)  # by steps
+    assert schedule.is_due(2, 120.0, has_recovered=True)
+    schedule.written(150.0)  # took half a minute: nine more would be a tenth of the run
+    assert not schedule.is_due(3, 150.0 + 20 * 30 - 1, has_recovered=True)
+    assert schedule.is_due(3, 150.0 + 20 * 30, has_recovered=True)
+
+
+# ---- Ctrl-C and SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_the_first_step_leaves_a_checkpoint_at_once(tmp_path, teachers, monkeypatch, number):
+    """The step under way is not waited for where it is a long one; what was not begun is done by the resumed run."""
+    monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 0.0)
+    before, passes = signal.getsignal(signal.SIGTERM), []
+    original = torch.nn.Module.__call__
+
+    def counted(module, *arguments, **named):
+        if type(module).__name__ == "MetaGenerator":
+            passes.append(1)
+            if len(passes) == 1:
+                signal.raise_signal(number)
+        return original(module, *arguments, **named)
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", counted)
+    with pytest.raises(Stopped):
+        train(_config(teachers), output=tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (_state(tmp_path / "run")["step"], len(passes)) == (0, 1)
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
+    train(_config(teachers), output=tmp_path / "run", resume=True)
+    assert [row["step"] for row in RunFolder(tmp_path / "run").read_log()] == [1, 2, 3]
+
+
+def test_stopped_while_it_learns_a_run_keeps_whole_updates(tmp_path, teachers, monkeypatch):
+    monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 0.0)
+    answers, asked = MetaLearner.raw_answers, []
+
+    def second_update(self, images):
+        if not images.requires_grad:  # an update of BELL; FIVE asks with pictures that want a gradient
+            asked.append(1)
+        if len(asked) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return answers(self, images)
+
+    monkeypatch.setattr(MetaLearner, "raw_answers", second_update)
+    with pytest.raises(Stopped):
+        train(_config(teachers), output=tmp_path / "run")
+    assert _state(tmp_path / "run")["step"] == 2  # in which FIVE is done; learning from it is cut short
+    assert _state(tmp_path / "run")["kept_tasks"] == 2
+    monkeypatch.undo()
+    learner = train(_config(teachers), output=tmp_path / "run", resume=True)
+    assert all(bool(value.isfinite().all()) for value in learner.state_dict().values())
+
+
+def test_a_stop_in_the_last_step_or_while_pictures_are_drawn_leaves_a_whole_checkpoint(
+    tmp_path, teachers, monkeypatch
+):
+    def in_the_last_step(learner, minutes):
+        if len(RunFolder(tmp_path / "last").read_log()) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(_config(teachers), output=tmp_path / "last", watch=in_the_last_step)
+    assert _state(tmp_path / "last")["step"] == 3
+    monkeypatch.setattr(
+        "hf_free.reporting.heterogeneity.draw_teacher_views", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    with pytest.raises(Stopped):
+        train(_config(teachers), output=tmp_path / "last", resume=True)
+    monkeypatch.undo()
+    train(_config(teachers), output=tmp_path / "last", resume=True)
+    MetaLearner.from_pretrained(tmp_path / "last" / "learner")
+
+
+def test_an_interrupted_run_says_both_commands_and_the_second_makes_a_learner(tmp_path, teachers, capsys):
+    run = tmp_path / "run"
+    stop = []
+
+    def interrupt(learner, minutes):
+        stop.append(minutes)
+        if len(stop) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        train(_config(teachers, trainer={"steps": 60}), output=str(run), watch=interrupt)
+    assert main(["evaluate", str(run), "--dataset", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "is not finished and has no learner yet: its checkpoint is of step 4" in said
+    lines = said[said.index("to do:") + len("to do:") :].strip().splitlines()
+    assert lines[0].strip() == f"go on with it: hf-free train --resume --output {run}"
+    command = lines[1].partition(": hf-free ")[2].split()
+    assert command[:4] == ["train", "--resume", "--output", str(run)]
+    assert main(command) == 0
+    assert RunFolder(run).read_log()[-1]["step"] < 60
+    MetaLearner.from_pretrained(run / "learner")
+
+
+# ---- one process a folder
+
+LONG = """
+import sys
+from pathlib import Path
+from hf_free import FreeConfig, train
+config = FreeConfig.from_yaml(sys.argv[1])
+def watch(learner, minutes):
+    if minutes >= 0 and not Path(sys.argv[3]).exists():
+        Path(sys.argv[3]).touch()
+train(config, output=sys.argv[2], watch=watch)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_second_process_is_refused_and_a_killed_one_is_taken_over(tmp_path, teachers):
+    run, begun = tmp_path / "run", tmp_path / "begun"
+    endless = _config(teachers, trainer={"steps": 1_000_000, "max_minutes": 60, "checkpoint_every": 1})
+    (tmp_path / "config.yaml").write_text(endless.to_yaml(), encoding="utf-8")
+    words = [sys.executable, "-c", LONG, str(tmp_path / "config.yaml"), str(run), str(begun)]
+    process = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        while not (begun.exists() and RunFolder(run).checkpoint_state()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        for flags in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(RunError, match=f"in use by process {process.pid} on "):
+                train(_config(teachers), output=run, **flags)
+    finally:
+        process.kill()
+        process.wait()
+    assert read_holder(run / LOCK_FILE).pid == process.pid
+    step = RunFolder(run).checkpoint_state()["step"]
+    train(_config(teachers, trainer={"steps": step + 1}), output=run, resume=True)
+    assert not (run / LOCK_FILE).exists()
+    assert RunFolder(run).read_log()[-1]["step"] == step + 1
+
+
+def test_a_rank_of_a_launcher_is_refused_before_it_touches_the_folder(tmp_path, teachers, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(RunError, match="one of several processes of a launcher"):
+        train(_config(teachers), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_python_refuses_and_replaces_an_earlier_run_as_the_command_line_does(tmp_path, teachers):
+    run = tmp_path / "run"
+    train(_config(teachers), output=run)
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(RunError, match="is in use"):
+        train(_config(teachers, seed=1), output=run)
+    assert (run / "config.yaml").read_bytes() == before
+    with pytest.raises(RunError, match="fewer than two"):
+        train(_config(teachers[:1]), output=run, overwrite=True)
+    assert (run / "config.yaml").read_bytes() == before
+    train(_config(teachers, seed=1, trainer={"steps": 2}), output=run, overwrite=True)
+    assert RunFolder(run).read_config().seed == 1
+    assert not run.with_name("run.previous").exists()
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path, teachers):
+    with pytest.raises(RunError):
+        train(_config(teachers[:1]), output=tmp_path / "runs" / "first")
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- from another folder
+
+
+def test_a_run_of_relative_paths_is_resumed_from_another_folder(tmp_path, teachers, monkeypatch):
+    monkeypatch.chdir(tmp_path / "teachers")
+    (tmp_path / "teachers" / "list.yaml").write_text("teachers: [./t1]\n", encoding="utf-8")
+    config = _config(["t0", "list.yaml"], imports=["networks.py"], hub={"cache_dir": "cache"})
+    (tmp_path / "teachers" / "networks.py").write_text("", encoding="utf-8")
+    steps = []
+
+    def stop(learner, minutes):
+        steps.append(minutes)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        train(config, output="../run", watch=stop)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["train", "--resume", "--output", str(tmp_path / "run")]) == 0
+    learner = MetaLearner.from_pretrained(tmp_path / "run" / "learner")
+    assert str(tmp_path) not in json.dumps(learner.record)  # what is published names no folder of this computer
+    assert str(tmp_path) not in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+
+
+def test_paths_are_absolute_and_names_of_the_hub_are_not(tmp_path, monkeypatch):
+    for path in ("local/set/cat", "lab/one", "runs/first"):
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "list.yaml").write_text("teachers: []\n")
+    monkeypatch.chdir(tmp_path)
+    config = absolute_config(
+        FreeConfig.from_dict(
+            {
+                "models": ["lab/one", "lab/two@v1:0-4", "list.yaml", "list.yaml#a", "collection:lab/all", "./gone"],
+                "imports": ["nets.py", "~/nets.py"],
+                "learner": {"init_from": "runs/first"},
+                "trainer": {"validation_dataset": "./local/set:small"},
+                "hub": {"cache_dir": "cache"},
+            }
+        )
+    )
+    here = str(tmp_path)
+    assert config.models == [
+        *(f"{here}/lab/one", "lab/two@v1:0-4", f"{here}/list.yaml", f"{here}/list.yaml#a", "collection:lab/all"),
+        "./gone",
+    ]
+    assert config.imports == [f"{here}/nets.py", os.path.expanduser("~/nets.py")]
+    assert config.learner.init_from == f"{here}/runs/first"
+    assert config.trainer.validation_dataset == f"{here}/local/set:small"
+    assert config.hub.cache_dir == f"{here}/cache"
+    other = FreeConfig.from_dict({"learner": {"init_from": "timm:resnet18"}, "trainer": {"validation_dataset": "a/b"}})
+    assert absolute_config(other) == other
+
+
+def test_a_note_of_teachers_by_relative_paths_is_still_read(tmp_path, teachers, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    run.write_json(run.teachers, {"models": ["teachers/t0"], "teachers": []})
+    assert teachers_to_resume(run, FreeConfig(models=[teachers[0]])) == []
+    with pytest.raises(RunError, match="begun with other teachers"):
+        teachers_to_resume(run, FreeConfig(models=[teachers[1]]))
+
+
+# ---- what is shown
+
+
+def test_a_run_says_what_it_begins_with_and_names_its_losses(tmp_path, teachers, caplog):
+    console = Console(file=io.StringIO(), width=400, force_terminal=True, color_system=None)
+    with caplog.at_level(logging.INFO, logger="hf_free.training.progress"):
+        learner = train(_config(teachers), output=tmp_path / "run", console=console)
+    parameters = sum(p.numel() for p in learner.backbone.parameters())
+    classes = sum(teacher["num_classes"] for teacher in learner.record["teachers"])
+    line = (
+        f"Training conv4_32 ({parameters:,} parameters, pictures of 3x16x16) "
+        f"on 2 teachers with {classes} classes in all"
+    )
+    shown = console.file.getvalue()
+    assert line in shown
+    assert line in caplog.messages
+    assert "unexplained variance" in shown
+    assert " nats (lower is better)" in shown
+
+
+@pytest.mark.parametrize(
+    ("progress", "is_terminal", "shows"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_progress_shows_by_default_where_somebody_looks(monkeypatch, progress, is_terminal, shows):
+    monkeypatch.setattr(Console, "is_terminal", is_terminal)
+    assert (console_for(progress, None) is not None) is shows
+    monkeypatch.setattr(Console, "is_terminal", False)
+    given = Console(file=io.StringIO())
+    assert (console_for(progress, given) is given) is (progress is not False)
+
+
+def test_progress_shows_in_a_notebook(monkeypatch):
+    monkeypatch.setattr(Console, "is_terminal", False)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert console_for(None, None).is_jupyter

@@ -1,0 +1,131 @@
+"""Files as people have them: prefixed names, pointers instead of files, byte order marks, networks channels-last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from pico import pico_folder, pico_network, pico_teacher
+from safetensors.torch import load_file, save_file
+
+from hf_free.errors import TeacherError, TeacherReferenceError
+from hf_free.teachers.loader import load_teacher, read_record
+from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.saving import save_teacher
+from hf_free.teachers.teacher import Teacher
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return pico_folder(tmp_path / "teacher", "conv4")
+
+
+def _load(folder: Path) -> Teacher:
+    return load_teacher(TeacherReference(str(folder), is_local=True))
+
+
+def _rename(folder: Path, rename) -> None:
+    path = folder / "model.safetensors"
+    save_file({rename(name): tensor for name, tensor in load_file(path).items()}, path)
+
+
+def _same_answers(teacher: Teacher, kind: str = "conv4") -> None:
+    images = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(teacher.logits(images), pico_teacher(kind).logits(images))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module.", "module._orig_mod.", "model._orig_mod.module."])
+def test_a_prefix_of_all_names_is_taken_off_and_said(folder, prefix):
+    _rename(folder, lambda name: prefix + name)
+    teacher = _load(folder)
+    _same_answers(teacher)
+    assert any(prefix in note and "taken off" in note for note in teacher.record.notes)
+
+
+def test_a_prefix_of_some_names_is_not(folder):
+    _rename(folder, lambda name: name if name.startswith("head") else f"model.{name}")
+    with pytest.raises(TeacherError, match="lacks"):
+        _load(folder)
+
+
+def test_a_prefix_that_is_the_networks_own_stays(tmp_path):
+    from hf_free.backbones.weights import shared_prefix
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = torch.nn.Linear(2, 2)
+
+    network = Wrapped()
+    assert shared_prefix({"model.weight": 0, "model.bias": 0}, network) == ""
+    assert shared_prefix({"module.model.weight": 0, "module.model.bias": 0}, network) == "module."
+    assert shared_prefix({}, network) == ""
+
+
+def test_prefixed_names_of_an_older_timm_are_converted_too(tmp_path):
+    network = pico_network("vit")
+    save_teacher(network, tmp_path, extra_cfg={"input_size": (3, 32, 32)})
+    plain = _load(tmp_path)
+    _rename(tmp_path, lambda name: f"module.{name}")
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(_load(tmp_path).logits(images), plain.logits(images))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_git_lfs_pointers_are_named(folder, file):
+    (folder / file).write_bytes(POINTER)
+    with pytest.raises(TeacherError, match=f"{file} is a git-lfs pointer") as caught:
+        _load(folder)
+    assert "git lfs pull" in caught.value.action
+
+
+def test_byte_order_marks_are_read_over(folder):
+    for name, text in (("config.json", None), ("README.md", "---\nlicense: mit\n---\n# Pico\n")):
+        path = folder / name
+        path.write_bytes(b"\xef\xbb\xbf" + (path.read_bytes() if text is None else text.encode()))
+    teacher = _load(folder)
+    _same_answers(teacher)
+    assert teacher.record.license == "mit"
+
+
+@pytest.mark.parametrize("kind", ["conv4", "resnet", "convnext"])
+def test_a_network_channels_last_is_saved(kind, tmp_path):
+    network = pico_network(kind).to(memory_format=torch.channels_last)
+    assert any(not tensor.is_contiguous() for tensor in network.state_dict().values())
+    cfg = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}
+    save_teacher(network, tmp_path, extra_cfg=cfg)
+    _same_answers(_load(tmp_path), kind)
+    assert any(not tensor.is_contiguous() for tensor in network.state_dict().values()), "the network stays as it was"
+
+
+def test_a_loaded_teachers_network_can_be_saved_again(folder, tmp_path):
+    save_teacher(_load(folder).network, tmp_path / "again")
+    assert load_file(tmp_path / "again" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+
+
+def test_a_path_or_a_text_names_a_teacher(folder, monkeypatch):
+    for named in (str(folder), folder):
+        _same_answers(load_teacher(named))
+        assert read_record(named).architecture == "conv4_32"
+    monkeypatch.chdir(folder.parent)
+    _same_answers(load_teacher("./teacher"))
+    for wrong, message in (("no teacher", "without an organisation"), (folder / "gone", "does not exist")):
+        with pytest.raises(TeacherReferenceError, match=message):
+            load_teacher(wrong)
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_convnext", "test_resnet", "test_efficientnet"])
+def test_a_new_network_is_a_teacher_only_if_its_head_distinguishes(architecture, tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model(architecture, num_classes=5).eval()
+    torch.nn.init.zeros_(network.get_classifier().weight)  # as six of timm's families leave it
+    save_teacher(network, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    with pytest.raises(TeacherError, match="has a constant output"):
+        _load(tmp_path)
+    assert config["num_classes"] == 5

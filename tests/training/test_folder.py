@@ -1,0 +1,242 @@
+"""What a run leaves on disk: whole files or none, a log that goes on, checkpoints that survive a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.training.folder import RunFolder, learner_of_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "runs" / "first")
+
+
+def _save(value):
+    def save(folder):
+        assert list(folder.iterdir()) == []
+        (folder / "state.json").write_text(json.dumps(value), encoding="utf-8")
+
+    return save
+
+
+def _value(folder):
+    return json.loads((folder / "state.json").read_text(encoding="utf-8"))
+
+
+def test_nothing_is_made_before_something_is_written(run):
+    assert not run.root.exists()
+    assert run.read_log() == []
+    assert not run.root.exists()
+
+
+def test_configuration_is_read_back(run):
+    config = FreeConfig.from_dict({"seed": 7, "models": ["org/a", "b"], "five": {"inner_steps": 9}})
+    run.write_text(run.config, config.to_yaml())
+    assert run.read_config() == config
+
+
+def test_a_write_that_fails_leaves_the_old_file(run):
+    run.write_json(run.record, {"name": "Größe"})
+    before = run.record.read_bytes()
+    assert json.loads(before.decode("utf-8")) == {"name": "Größe"}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        run.write_json(run.record, {"value": object()})
+    with pytest.raises(UnicodeEncodeError):
+        run.write_text(run.record, "half \ud800")
+    assert run.record.read_bytes() == before
+    assert [path.name for path in run.root.iterdir()] == ["record.json"]  # no scraps either
+
+
+def test_log_grows_and_is_cut_where_a_run_goes_on(run):
+    for step in (1, 10, 20, 30):
+        run.append_log({"step": step, "answers": 1 / step})
+    assert [row["step"] for row in run.read_log()] == [1, 10, 20, 30]
+    assert [row["step"] for row in run.read_log(before_step=20)] == [1, 10, 20]
+    run.append_log({"step": 21})
+    assert [row["step"] for row in run.read_log()] == [1, 10, 20, 21]
+    assert run.read_log()[1] == {"step": 10, "answers": 0.1}
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(run):
+    run.append_log({"step": 1})
+    with run.log.open("a", encoding="utf-8") as file:
+        file.write('{"step": 2, "answ')
+    assert run.read_log(before_step=5) == [{"step": 1}]
+    run.append_log({"step": 3})
+    assert [row["step"] for row in run.read_log()] == [1, 3]
+
+
+def test_checkpoint_is_replaced_whole(run):
+    run.write_checkpoint(_save(1))
+    run.write_checkpoint(_save(2))
+    assert _value(run.checkpoint_to_resume()) == 2
+    assert sorted(path.name for path in run.root.iterdir()) == ["checkpoint"]
+
+
+def test_a_failed_save_keeps_the_old_checkpoint(run):
+    run.write_checkpoint(_save(1))
+
+    def fail(folder):
+        (folder / "memory.safetensors").write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run.write_checkpoint(fail)
+    assert _value(run.checkpoint_to_resume()) == 1
+    run.write_checkpoint(_save(2))  # scraps of the failure are in nobody's way
+    assert _value(run.checkpoint_to_resume()) == 2
+
+
+def test_a_stop_between_the_two_renames(run):
+    run.write_checkpoint(_save(1))
+    run.checkpoint.rename(run.root / "checkpoint.old")
+    assert _value(run.checkpoint_to_resume()) == 1
+    with pytest.raises(ZeroDivisionError):
+        run.write_checkpoint(lambda folder: 1 / 0)
+    assert _value(run.checkpoint_to_resume()) == 1  # still the only one there is
+    run.write_checkpoint(_save(2))
+    assert _value(run.checkpoint_to_resume()) == 2
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_nothing_to_resume(run, exists):
+    if exists:
+        run.checkpoint.mkdir(parents=True)
+    with pytest.raises(RunError, match="holds no checkpoint to resume"):
+        run.checkpoint_to_resume()
+
+
+# ---- an earlier run is never lost
+
+
+def _snapshot(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def earlier(run):
+    """A folder as a finished run left it."""
+    run.write_text(run.config, "seed: 7\n")
+    run.write_checkpoint(_save({"step": 9, "kept_tasks": 3, "seconds": 400.0}))
+    run.write_text(run.learner / "config.json", "{}")
+    return run
+
+
+def _claim(run, **flags):
+    with run.claimed(**{"overwrite": False, "resume": False, **flags}):
+        pass
+
+
+def test_a_run_in_use_is_refused_and_untouched(earlier):
+    before = _snapshot(earlier.root)
+    with pytest.raises(RunError, match=r"is in use\n.*new or empty folder\n.*overwrite=True"):
+        _claim(earlier)
+    assert _snapshot(earlier.root) == before
+
+
+@pytest.mark.parametrize("flags", [{}, {"overwrite": True}])
+def test_what_is_no_run_is_never_replaced(tmp_path, flags):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match=r"give another --output$"):
+        _claim(RunFolder(tmp_path), **flags)
+    assert _snapshot(tmp_path) == {"thesis.txt": "years of work"}
+
+
+def test_refusals_of_what_cannot_be(run, earlier, tmp_path):
+    with pytest.raises(RunError, match="--overwrite and --resume together"):
+        _claim(earlier, overwrite=True, resume=True)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match="is a file"):
+        _claim(RunFolder(tmp_path / "file"))
+    with pytest.raises(RunError, match="nothing to resume in"):
+        _claim(RunFolder(tmp_path / "none"), resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "runs"]
+
+
+def test_overwriting_removes_the_earlier_run_only_after_success(earlier):
+    with earlier.claimed(overwrite=True, resume=False):
+        assert not earlier.config.exists()
+        earlier.write_text(earlier.config, "seed: 8\n")
+    assert _snapshot(earlier.root) == {"config.yaml": "seed: 8\n"}
+    assert [path.name for path in earlier.root.parent.iterdir()] == ["first"]
+
+
+def test_overwriting_puts_the_earlier_run_back_after_an_early_failure(earlier, caplog):
+    before = _snapshot(earlier.root)
+    with pytest.raises(ZeroDivisionError), earlier.claimed(overwrite=True, resume=False):  # noqa: PT012
+        earlier.write_text(earlier.config, "seed: 8\n")
+        1 / 0  # noqa: B018
+    assert _snapshot(earlier.root) == before
+    assert [path.name for path in earlier.root.parent.iterdir()] == ["first"]
+    assert caplog.messages == [f"{earlier.root} is as it was before"]
+
+
+def test_overwriting_keeps_both_where_the_new_run_got_somewhere(earlier, caplog):
+    before = _snapshot(earlier.root)
+    with pytest.raises(KeyboardInterrupt), earlier.claimed(overwrite=True, resume=False):  # noqa: PT012
+        earlier.write_checkpoint(_save({"step": 1}))
+        raise KeyboardInterrupt
+    assert _value(earlier.checkpoint_to_resume()) == {"step": 1}
+    aside = earlier.root.with_name("first.previous")
+    assert _snapshot(aside) == before
+    assert caplog.messages == [f"the run before is kept in {aside}"]
+
+
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_folder_that_a_process_writes_to_is_nobody_elses(earlier, flags):
+    before = _snapshot(earlier.root)
+    with earlier.claimed(overwrite=False, resume=True), pytest.raises(RunError, match=f"by process {os.getpid()} "):
+        _claim(earlier, **flags)
+    assert _snapshot(earlier.root) == before
+
+
+def test_scraps_of_a_killed_run_go_when_it_is_resumed(earlier):
+    before = _snapshot(earlier.root)
+    (earlier.root / ".best.safetensors.1234.new").write_text("half")
+    _claim(earlier, resume=True)
+    assert _snapshot(earlier.root) == before
+
+
+# ---- a run without a learner says how to come to one
+
+
+def test_a_finished_run_is_its_learner_and_other_folders_are_themselves(earlier, tmp_path):
+    assert learner_of_run(earlier.root) == earlier.learner
+    assert learner_of_run(tmp_path) == tmp_path
+    assert learner_of_run(tmp_path / "none") == tmp_path / "none"
+
+
+@pytest.mark.parametrize(
+    ("state", "ways"),
+    [
+        (None, ["it has no checkpoint to go on from; start it again with --overwrite"]),
+        ({"step": 3, "kept_tasks": 0, "seconds": 9.0}, ["go on with it: {resume}"]),
+        (
+            {"step": 40, "kept_tasks": 7, "seconds": 400.0},
+            ["go on with it: {resume}", "or make a learner of what it has: {resume} --max-minutes 6.66"],
+        ),
+    ],
+)
+def test_an_interrupted_run_names_the_commands_that_finish_it(run, state, ways):
+    run.write_text(run.config, "seed: 7\n")
+    if state is not None:
+        run.write_checkpoint(_save(state))
+    with pytest.raises(RunError, match="is not finished and has no learner yet") as refused:
+        learner_of_run(run.root)
+    resume = f"hf-free train --resume --output {run.root}"
+    assert [line.strip() for line in refused.value.action.split("\n")] == [way.format(resume=resume) for way in ways]
+    assert ("of step 40" in str(refused.value)) == (state is not None and state["step"] == 40)
+
+
+def test_a_run_under_way_says_who_is_at_it(run):
+    run.write_text(run.config, "seed: 7\n")
+    run.write_checkpoint(_save({"step": 3}))
+    with run.claimed(overwrite=False, resume=True), pytest.raises(RunError, match="no learner yet") as refused:
+        learner_of_run(run.root)
+    assert f"wait: it is being trained by process {os.getpid()}" in refused.value.action

@@ -1,0 +1,293 @@
+"""The plan of a run: what is pulled, how long it is, what it costs by hand arithmetic, what is pointed out."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import timm
+from pico import constant_folder, pico_files, pico_folder, pico_teacher
+from rich.console import Console
+from torch import nn
+
+from hf_free.config.reading import merge
+from hf_free.config.recipes import recipe_values
+from hf_free.config.sections import LearnerConfig
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import ConfigError, HubError, LearnerError, RunError
+from hf_free.evaluation.flops import count
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.teachers.pool import TeacherPool
+from hf_free.training.estimate import estimate
+from hf_free.training.plan import plan as measured_plan
+
+plan = partial(measured_plan, measure=False)
+
+
+def _config(**values):
+    small = {"five": {"latent_dim": 16, "width": 8}, "learner": {"backbone": "conv4_32", "image_size": 32}}
+    return FreeConfig.from_dict(merge(small, values))
+
+
+def _conv4(width, classes, size=32):
+    """Multiply-accumulates of a Conv-4 for one picture."""
+    products, channels, side = 0, 3, size
+    for _ in range(4):
+        products, channels, side = products + side * side * 9 * channels * width, width, side // 2
+    return products + width * side * side * classes
+
+
+def _generator(latent, width):
+    """Multiply-accumulates of the meta-generator at 32 pixels: linear layer, two stages, last convolution."""
+    wide = 2 * width
+    return latent * wide * 64 + 256 * 9 * wide * wide + 1024 * 9 * wide * width + 1024 * 9 * width * 3
+
+
+def _shown(planned, width=200):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(planned)
+    return console.file.getvalue()
+
+
+def test_cost_of_the_default_by_hand():
+    teachers = [pico_teacher("conv4", num_classes=n, seed=n) for n in (3, 4, 5)]
+    config = _config(
+        five={"inner_steps": 2, "teachers_per_step": 2, "images_per_class": 10},
+        memory={"drawn_per_step": 7, "max_images": 100, "held_out_images": 20},
+        bell={"batch_size": 6, "updates_per_step": 4},
+    )
+    cost = estimate(config, TeacherPool.from_teachers(teachers))
+    generator, learner = _generator(16, 8), _conv4(32, classes=3 + 4 + 5)
+    adaptations = 0
+    for teacher in teachers:
+        classes = teacher.record.num_classes
+        answer = _conv4(8, classes)
+        # generator: forward and both gradients; frozen teacher, and learner: forward and the picture's gradient
+        inner_step = 6 * generator + 4 * answer + 4 * learner
+        # the finished pictures are made and looked at once, and so are the canvases
+        adaptations += 10 * classes * (2 * inner_step + 2 * generator + 2 * answer + 2 * answer)
+    assert cost.five_step == round(adaptations * 2 / 3)  # two of three teachers a step
+    assert cost.five_images == 80
+    assert cost.one_answer == 2 * sum(_conv4(8, n) for n in (3, 4, 5))
+    assert cost.answers_a_step == (80 + 7) * cost.one_answer
+    assert (cost.bell_update, cost.bell_updates) == (6 * 6 * learner, 4)
+    assert cost.memory_bytes == 120 * (3 * 32 * 32 + 2 * 12 + 8)
+    assert cost.teachers_bytes == sum(teacher.record.weight_bytes for teacher in teachers)
+    recovering = 4 * (cost.five_step + cost.answers_a_step)
+    assert cost.total(10, 0.4) == recovering + 10 * 4 * cost.bell_update
+
+
+def test_cost_of_replay_by_hand():
+    teachers = [pico_teacher("conv4", seed=seed) for seed in range(2)]
+    bell = {"objective": "align", "replay_tasks": 3, "replay_inner_steps": 2, "replay_patience": 7, "n_query": 4}
+    cost = estimate(_config(bell=bell), TeacherPool.from_teachers(teachers))
+    episode = 2 * 3 * 5 + 5 * 4  # two steps on five support pictures, differentiated through; twenty queries
+    assert cost.bell_update == 3 * episode * 6 * _conv4(32, 5)
+    assert (cost.bell_updates, cost.answers_a_step) == (8, 0)
+
+
+def test_learner_is_asked_only_where_all_classes_are_wanted():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=n) for n in (5, 6)])
+    costs = {}
+    for classes in (5, 6):
+        for weight in (0.0, 1.0):
+            five = {"max_classes": classes, "adversarial": weight, "inner_steps": 3, "conditional": False}
+            costs[classes, weight] = estimate(_config(five=five), pool)
+    assert [costs[classes, 1.0].five_images for classes in (5, 6)] == [200, 220]
+    student = 3 * 4 * _conv4(32, 11)  # inner steps, forward and the picture's gradient
+    assert costs[6, 1.0].five_step - costs[6, 0.0].five_step == (100 + 120) * student
+    assert costs[5, 1.0].five_step - costs[5, 0.0].five_step == 100 * student  # part of the other's head: nobody asked
+
+
+def test_released_student_is_asked_without_a_gradient():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in range(2)])
+    mended, released = (
+        estimate(_config(five={"inner_steps": 3}, defects=defects), pool)
+        for defects in ([], ["divergence_of_probabilities"])
+    )
+    assert mended.five_step - released.five_step == 200 * 3 * 2 * _conv4(32, 10)
+
+
+def test_borrowed_statistics_cost_a_pass_through_the_lender():
+    teachers = [pico_teacher("conv4", num_classes=5), pico_teacher("vit", num_classes=5)]
+    pool = TeacherPool.from_teachers(teachers)
+    borrowing, alone = (
+        estimate(_config(five={"inner_steps": 3, "borrowed_batchnorm": weight}), pool) for weight in (1.0, 0.0)
+    )
+    # the pictures of the one without BatchNorm: forward and the picture's gradient
+    assert borrowing.five_step - alone.five_step == 100 * 3 * 4 * _conv4(8, 5)
+
+
+def test_plan_of_a_learner_that_is_continued(tmp_path):
+    settings = LearnerConfig(backbone="conv4_32", image_size=32)
+    MetaLearner(settings, projection=nn.Linear(128, 7), answer_sizes=[3, 4]).save_pretrained(tmp_path / "old")
+    models = [str(pico_folder(tmp_path / "new", num_classes=5))]
+    values = {"models": models, "learner": {"init_from": str(tmp_path / "old")}, "trainer": {"max_minutes": 1}}
+    planned = plan(FreeConfig.from_dict(merge(values, {"bell": {"batch_size": 6}})))
+    assert planned.cost.bell_update == 6 * 6 * _conv4(32, 7 + 5)
+    assert planned.cost.one_answer == 2 * (_conv4(8, 5) + _conv4(32, 7))
+
+
+def test_plan_of_folders(tmp_path):
+    folders = [str(pico_folder(tmp_path / kind, kind)) for kind in ("conv4", "vit")]
+    (tmp_path / "conv4" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    models = [*folders, str(constant_folder(tmp_path / "constant"))]
+    values = merge(recipe_values("paper"), {"models": models, "trainer": {"device": "cpu", "mixed_precision": "no"}})
+    planned = plan(_config(**values))
+    assert [record.architecture for record in planned.teachers] == ["conv4_32", "test_vit"]
+    assert [reference for reference, _ in planned.skipped] == [models[2]]
+    assert (planned.steps, planned.max_minutes, planned.mixed_precision) == (1000, None, "no")
+    assert planned.total_flops == planned.cost.total(1000, 1.0)
+    written = json.loads(json.dumps(planned.to_dict()))
+    assert written["teachers"][0]["normalization"] == {"BatchNorm2d": 4}
+    assert written["cost"]["five_images"] == 200
+    text = _shown(planned)
+    for part in ("1,000 outer steps", "LayerNorm", "constant output", "cc-by-nc-4.0"):
+        assert part in text
+    assert f"non-commercial licence: {folders[0]} (cc-by-nc-4.0)" in planned.notes[0]
+    assert f"no licence stated: {folders[1]};" in planned.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("card", "note"),
+    [
+        ("license: apple-amlr", r"non-commercial licence: \S+ \(apple-amlr\)"),
+        ("license: other\nlicense_name: apple-amlr", r"non-commercial licence: \S+ \(other \(apple-amlr\)\)"),
+        ("license: other\nlicense_name: deep mind", r"licence unclear: \S+ \(other \(deep mind\)\)"),
+        ("license: other", r"licence unclear: \S+ \(other\)"),
+        ("license: unknown", r"licence unclear: \S+ \(unknown\)"),
+        ("license: [mit, cc-by-nc-4.0]", r"non-commercial licence: \S+ \(mit, cc-by-nc-4.0\)"),
+        ("tags: [timm]", "no licence stated"),
+        ("license: bsl-1.0\nlicense_name: research", None),
+    ],
+)
+def test_risky_licences_are_named_before_training(tmp_path, card, note):
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    for model, text in zip(models, (card, "license: mit"), strict=True):
+        (Path(model) / "README.md").write_text(f"---\n{text}\n---\n")
+    notes = [note for note in plan(_config(models=models, trainer={"max_minutes": 1})).notes if "licence" in note]
+    assert len(notes) == (note is not None)
+    assert note is None or re.match(note, notes[0])
+
+
+def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    endless = plan(_config(models=models, trainer={"steps": None, "max_minutes": None}))
+    assert "nothing ends this run" in " ".join(endless.notes)
+    assert "no end" in _shown(endless)
+    warm = plan(_config(models=models, trainer={"steps": 20, "max_minutes": 1.5}))
+    assert "all 20 steps are warm-up" in " ".join(warm.notes)
+    assert "20 outer steps or 1.5 min, whichever ends first" in _shown(warm)
+    start = {"backbone": "test_resnet", "init_from": "timm:test_resnet"}
+    real = plan(_config(models=models, learner=start, trainer={"max_minutes": 1}))
+    assert any(note.startswith("not data-free: the learner starts from timm:test_resnet") for note in real.notes)
+    assert real.total_flops is None
+    assert "1 min, as many outer steps as fit in" in _shown(real)
+
+
+@pytest.mark.parametrize(
+    ("start", "way_out"),
+    [
+        ("timm:test_resne", "did you mean timm:test_resnet"),
+        ("timm:resnet10t.a1", "did you mean timm:resnet10t.c3_in1k"),
+        ("timm:conv4_32", "timm.list_pretrained"),
+    ],
+)
+def test_a_start_that_timm_has_no_weights_for(start, way_out):
+    with pytest.raises(LearnerError, match=f"{start}': timm publishes no weights") as caught:
+        plan(_config(models=["org/a", "org/b"], learner={"init_from": start}))
+    assert way_out in str(caught.value)
+
+
+def test_weights_of_another_backbone_are_refused_before_any_teacher_is_fetched():
+    with pytest.raises(ConfigError, match="has the weights of a 'test_resnet'") as caught:
+        plan(_config(models=["org/a", "org/b"], learner={"init_from": "timm:test_resnet.r160_in1k"}))
+    assert "--backbone test_resnet" in str(caught.value)
+
+
+def test_a_validation_set_is_looked_at_before_the_run(tmp_path):
+    values = {"models": ["org/a", "org/b"], "trainer": {"validation_dataset": "org/c", "validation_split": "test"}}
+    with pytest.raises(ConfigError, match="it is named test"):
+        plan(_config(**values))
+
+
+def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
+    models = [str(pico_folder(tmp_path / f"classes{n}", num_classes=n)) for n in (5, 6)]
+    values = {"models": models, "bell": {"objective": "align"}, "trainer": {"max_minutes": 1}}
+    (note,) = (note for note in plan(_config(**values)).notes if "n_way" in note)
+    assert note.startswith(f"more than bell.n_way=5 classes: {models[1]}; nothing is distilled from them")
+    wide = [str(pico_folder(tmp_path / f"wide{n}", num_classes=n)) for n in (6, 7)]
+    (note,) = (note for note in plan(_config(**merge(values, {"models": wide}))).notes if "n_way" in note)
+    assert note.startswith("nothing is distilled at all: every teacher has more than bell.n_way=5 classes")
+    for other in ({"five": {"max_classes": 5}}, {"bell": {"n_way": 6}}, {"bell": {"objective": "distill"}}):
+        assert not any("n_way" in note for note in plan(_config(**merge(values, other))).notes)
+
+
+def test_fewer_than_two_usable_teachers(tmp_path):
+    (tmp_path / "empty").mkdir()
+    models = [str(pico_folder(tmp_path / "one")), str(constant_folder(tmp_path / "constant"))]
+    with pytest.raises(RunError, match=r"(?s)fewer than two tasks: 1 usable.*constant output.*hf-free inspect"):
+        plan(_config(models=models))
+    with pytest.raises(HubError, match=r"empty has no config.json"):
+        plan(_config(models=[*models, str(tmp_path / "empty")]))
+
+
+def test_what_a_repository_says_is_neither_markup_nor_a_command(tmp_path):
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    planned = plan(_config(models=models))
+    strange = replace(planned.teachers[0], license="[bold]x[/bold]\x1b[2J")
+    text = _shown(replace(planned, teachers=(strange, *planned.teachers[1:])))
+    assert "[bold]x[/bold]" in text
+    assert "\x1b" not in text
+
+
+def test_plan_fits_eighty_columns(tmp_path):
+    models = [str(pico_folder(tmp_path / f"teacher-{seed}", seed=seed)) for seed in range(2)]
+    planned = plan(_config(models=models))
+    named = replace(
+        planned.teachers[0], reference="organisation/convnextv2_tiny.fcmae_ft_in22k", license="cc-by-nc-4.0"
+    )
+    rows = [row.rstrip() for row in _shown(replace(planned, teachers=(named,), notes=()), 80).splitlines()]
+    framed = [row for row in rows if row[:1] in "┏┃┡│└"]
+    assert len(framed) > 4
+    assert {len(row) for row in framed} == {len(framed[0])}
+    assert {row[-1] for row in framed} <= set("┓┃┩│┘"), "the last column is cut off"
+    assert "Licence" in framed[1]
+
+
+def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
+    card = {"README.md": b"---\nlicense: mit\n---\n"}
+    commit = hub.add_repo("alice/plan-open", {**pico_files("conv4"), **card})
+    hub.add_repo("alice/plan-private", {**pico_files("resnet"), **card}, private=True)
+    argv = [sys.executable, "-m", "hf_free.cli.main", "train", "--models", "alice/plan-open", "alice/plan-private"]
+    small = ["five.images_per_class=2", "memory.drawn_per_step=4", "bell.batch_size=8"]  # its parts are measured
+    argv += ["--image-size", "16", "--set", *small]
+    done = run_client([*argv, "--dry-run", "--json", "--steps", "50"], token=tokens["alice"], cwd=tmp_path)
+    planned = json.loads(done.stdout)
+    assert planned["teachers"][0]["commit"] == commit
+    assert [teacher["license"] for teacher in planned["teachers"]] == ["mit", "mit"]
+    assert planned["total_flops"] > 50 * planned["cost"]["bell_update"]
+    assert planned["peak_memory"] > planned["cost"]["memory_bytes"] > 0
+    assert planned["step_seconds"] > 0
+    assert planned["predicted_steps"] == 50
+    assert planned["notes"] == [
+        "private or gated: alice/plan-private; not named in the card (see hub.name_private_teachers)"
+    ]
+    assert not (tmp_path / "runs").exists()
+    refused = run_client([*argv, "--dry-run"], cwd=tmp_path, home=tmp_path / "nobody", check=False)
+    assert refused.returncode == 1
+    assert "alice/plan-private does not exist" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_counted_learner_is_the_one_that_is_trained():
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in range(2)])
+    config = _config(learner={"backbone": "resnet10_small"}, bell={"batch_size": 2})
+    network = timm.create_model("resnet10_small", num_classes=10)
+    assert estimate(config, pool).bell_update == 2 * count(network, (3, 32, 32)).total_flops

@@ -1,0 +1,176 @@
+"""How a run is cut for a room, and what is said of its memory and time, from made-up measurements."""
+
+from __future__ import annotations
+
+import pytest
+from pico import pico_teacher
+
+from hf_free.config.reading import merge
+from hf_free.config.tree import FreeConfig, parse_assignments
+from hf_free.errors import RunError
+from hf_free.inversion.five import TaskSize
+from hf_free.training.portions import Portions, choose_portions, few_steps, forecast, picture_bytes
+from hf_free.training.trial import Load, Trial, line_through, measure
+
+MB = 1e6
+ONE = Load(0, MB, 0, 0)
+
+
+def _config(**values):
+    return FreeConfig.from_dict({"learner": {"image_size": 224}, **values})
+
+
+def _records(*classes):
+    return [pico_teacher("conv4", num_classes=count).record for count in classes]
+
+
+def _trial(inversion=ONE, answer=ONE, update=ONE, **others):
+    nothing = Load(0, 0, 0, 0)
+    parts = {"drawing": nothing, "embedding": nothing, "seconds": 0.0, **others}
+    return Trial((inversion, inversion), (answer, answer), update=update, **parts)
+
+
+# ---- measuring
+
+
+def test_a_line_goes_through_the_last_two_sizes():
+    line = line_through([(1, 500.0, 9.0), (4, 1400.0, 2.0), (16, 4400.0, 5.0)])
+    assert (line.fixed_bytes, line.image_bytes) == (400, 250)
+    assert (line.fixed_seconds, line.image_seconds) == (1, 0.25)
+    assert (line.bytes(100), line.seconds(100)) == (25_400, 26)
+    assert (line.images_within(25_400), line.images_within(25_399), line.images_within(10)) == (100, 99, 0)
+    assert line_through([(4, 1000.0, 2.0)]) == Load(0, 250, 0, 0.5)
+
+
+def test_sizes_grow_until_a_room_is_full(monkeypatch):
+    done = []
+    monkeypatch.setattr("hf_free.runtime.memory_budget.peak_memory", lambda work, device: work() or 100 * done[-1])
+    monkeypatch.setattr("hf_free.runtime.measuring.seconds_of", lambda work, device: 0.01)
+    measure(done.append, "cpu", least=4, most=1000, room=30_000, seconds=60)
+    assert done == [4, 16, 64, 256]  # 1,000 would take 100,000
+    done.clear()
+    measure(done.append, "cpu", least=4, most=20, room=30_000, seconds=60)
+    assert done == [4, 16, 20]
+    done.clear()
+    measure(done.append, "cpu", least=4, most=20, room=30_000, seconds=60, timed=False)
+    assert done == [4]  # 20 are 2,000: far below the room
+
+
+# ---- task sizes
+
+
+def test_fewer_pictures_a_class_then_fewer_classes():
+    size = TaskSize(20, 10)
+    assert size.within(None) == size.within(200) == size
+    assert size.within(100) == (10, 10)
+    assert size.within(25) == (2, 10)
+    assert size.within(9) == (2, 4)
+    assert size.within(1) == (2, 2)
+    assert all(size.within(most).images <= most for most in range(4, 201))
+
+
+# ---- portions
+
+
+def test_where_all_fits_nothing_is_cut():
+    config = _config(learner={"image_size": 32})
+    portions = choose_portions(config, _records(5, 5), _trial(), answers=10, room=1e12)
+    expected = Portions(task=None, asked=512, learned=None, embedded=256, memory=40_000, held_out=512, finished=2048)
+    assert portions == expected
+
+
+def test_every_part_fits_into_what_the_memory_of_pictures_leaves():
+    config, records, room = _config(), _records(5, 12), 2000 * MB
+    trial = _trial(Load(100 * MB, 20 * MB, 0, 0), Load(0, 5 * MB, 0, 0), Load(90 * MB, 30 * MB, 0, 0))
+    portions = choose_portions(config, records, trial, answers=17, room=room)
+    ring = 1.5 * (portions.memory + portions.held_out) * picture_bytes(config, 17)
+    assert ring <= 0.4 * room
+    assert portions.memory < config.memory.max_images
+    work = room - ring
+    assert trial.inversions[0].bytes(portions.task) <= work
+    assert trial.answers[0].bytes(portions.asked) <= work
+    assert trial.update.bytes(portions.learned) <= work
+    assert (portions.task, portions.asked, portions.learned) == (32, 128, 16)  # powers of two
+    predicted = forecast(config, records, trial, portions, answers=17, base=300 * MB)
+    assert predicted.peak_bytes <= 300 * MB + room
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("inversion", "an inversion of two classes"), ("answer", "asking a teacher"), ("update", "a batch of two")],
+)
+def test_what_does_not_fit_at_all_is_refused(part, words):
+    trial = _trial(**{part: Load(5000 * MB, MB, 0, 0)})
+    with pytest.raises(RunError, match=words) as caught:
+        choose_portions(_config(), _records(5, 5), trial, answers=10, room=1000 * MB)
+    assert "224 pixels" in str(caught.value)
+    assert "--memory" in str(caught.value)
+
+
+def test_a_gpu_keeps_the_pictures_elsewhere():
+    config = _config()
+    alone = choose_portions(config, _records(5, 5), _trial(), answers=10, room=500 * MB, apart=1e12)
+    assert alone.memory == config.memory.max_images
+    assert (alone.task, alone.learned) == (None, None)
+
+
+# ---- time
+
+
+def test_steps_and_seconds_by_hand():
+    config = _config(
+        five={"teachers_per_step": 2, "images_per_class": 10},
+        memory={"drawn_per_step": 100},
+        bell={"batch_size": 32, "updates_per_step": 5},
+        trainer={"max_minutes": 10, "warmup_steps": 4},
+    )
+    trial = _trial(Load(0, 0, 0, 0.1), Load(0, 0, 0, 0.01), Load(0, 0, 0.2, 0.05), drawing=Load(0, 0, 0, 0.02))
+    portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
+    predicted = forecast(config, _records(5, 5), trial, portions, answers=10, base=0)
+    inverting = 2 * 50 * 0.1
+    asking = 100 * 0.02 + 2 * (2 * 50 + 100) * 0.01
+    learning = 5 * (0.2 + 32 * 0.05)
+    assert predicted.learning_seconds == pytest.approx(learning)
+    assert predicted.step_seconds == pytest.approx(inverting + asking + learning)
+    expected = 4 + (0.6 * 600 - 4 * inverting) / (inverting + asking + learning) + 0.4 * 600 / learning
+    assert predicted.steps == int(expected)
+
+
+def test_a_run_of_few_steps_says_what_to_make_smaller():
+    def verdict(minutes, seconds, **trainer):
+        config = _config(trainer={"max_minutes": minutes, **trainer})
+        trial = _trial(Load(0, 0, 0, seconds), Load(0, 0, 0, seconds / 10), Load(0, 0, 0, seconds / 10))
+        portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
+        predicted = forecast(config, _records(5, 5), trial, portions, answers=10, base=0)
+        return few_steps(config, _records(5, 5), trial, portions, predicted)
+
+    assert verdict(60, 1e-4) is None
+    few = verdict(3, 0.02)
+    assert few is not None
+    assert not few.is_refused
+    assert "50 or more" in few.note()
+    refused = verdict(3, 0.5)
+    assert refused.is_refused
+    text = str(refused.refusal())
+    assert "3 minutes are enough for about" in text
+    assert "at least 10 steps" in text
+    for way in ("--image-size", "--max-minutes"):
+        assert way in text
+    assert not verdict(3, 0.5, min_steps=0).is_refused
+    short = verdict(3, 0.5, steps=1)
+    assert short is None or not short.is_refused or short.wanted == 1
+
+
+def test_what_is_suggested_is_enough():
+    config = _config(trainer={"max_minutes": 10})
+    trial = _trial(Load(0, 0, 0, 0.1), Load(0, 0, 0, 0.01), Load(0, 0, 0, 0.02))
+    portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
+
+    def predicted(settings):
+        return forecast(settings, _records(5, 5), trial, portions, answers=10, base=0)
+
+    ways = few_steps(config, _records(5, 5), trial, portions, predicted(config)).ways_out
+    first = ways.split(" or ")[0]
+    assert first.startswith("--set ")
+    changed = FreeConfig.from_dict(merge(config.to_dict(), parse_assignments(first.removeprefix("--set ").split())))
+    assert predicted(changed).steps >= 50

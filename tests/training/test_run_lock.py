@@ -1,0 +1,133 @@
+"""One process per run: real processes that hold the lock, leave it, or are killed with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import psutil
+import pytest
+
+from hf_free.errors import RunError
+from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, check_one_process, read_holder
+
+HOLD = """
+import sys
+from pathlib import Path
+from hf_free.training.run_lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of tmp_path / "run" until its stdin is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def _write_holder(folder, holder):
+    folder.mkdir(exist_ok=True)
+    (folder / LOCK_FILE).write_text(json.dumps(asdict(holder)), encoding="utf-8")
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(tmp_path, holder):
+    with pytest.raises(RunError) as refused:
+        RunLock(tmp_path / "run").acquire()
+    assert f"in use by process {holder.pid} on {socket.gethostname()}, since 20" in str(refused.value)
+    assert "--output" in refused.value.action
+    assert "remove" not in refused.value.action  # that would make two
+    assert read_holder(tmp_path / "run" / LOCK_FILE).pid == holder.pid  # as it was
+
+
+def test_a_process_that_ends_gives_the_lock_back_and_leaves_nothing(tmp_path, holder):
+    holder.communicate()
+    assert not (tmp_path / "run").exists()
+    with RunLock(tmp_path / "run"):
+        assert read_holder(tmp_path / "run" / LOCK_FILE).pid == os.getpid()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_killed_process_is_taken_over(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert read_holder(tmp_path / "run" / LOCK_FILE).pid == holder.pid
+    with RunLock(tmp_path / "run"):
+        assert read_holder(tmp_path / "run" / LOCK_FILE).pid == os.getpid()
+
+
+def test_one_process_cannot_have_it_twice(tmp_path):
+    with RunLock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()} "):
+        RunLock(tmp_path).acquire()
+    with RunLock(tmp_path):  # given back whole
+        pass
+
+
+def test_what_has_come_into_the_folder_stays(tmp_path):
+    with RunLock(tmp_path / "runs" / "first"):
+        (tmp_path / "runs" / "first" / "config.yaml").write_text("seed: 1")
+    assert [path.name for path in (tmp_path / "runs" / "first").iterdir()] == ["config.yaml"]
+
+
+def test_another_computers_process_may_be_alive_and_the_way_out_is_named(tmp_path):
+    _write_holder(tmp_path / "run", replace(LockHolder.this_process(), host="elsewhere"))
+    with pytest.raises(RunError, match="on elsewhere") as refused:
+        RunLock(tmp_path / "run").acquire()
+    assert f"if that process is over, remove {tmp_path / 'run' / LOCK_FILE}" in refused.value.action
+    (tmp_path / "run" / LOCK_FILE).unlink()
+    with RunLock(tmp_path / "run"):
+        pass
+
+
+def test_where_the_file_system_has_no_locks_the_text_decides(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    mine = LockHolder.this_process()
+    _write_holder(tmp_path, mine)
+    with pytest.raises(RunError, match=f"process {mine.pid}"):
+        RunLock(tmp_path).acquire()
+    _write_holder(tmp_path, replace(mine, started=mine.started - 100))  # an earlier process of this number
+    with RunLock(tmp_path):
+        pass
+    gone = max(psutil.pids()) + 100_000
+    _write_holder(tmp_path, replace(mine, pid=gone))
+    with RunLock(tmp_path):
+        assert read_holder(tmp_path / LOCK_FILE).pid == mine.pid
+    (tmp_path / LOCK_FILE).write_text("{")  # cut short by a kill
+    with RunLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"},
+        {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"},
+        {"LOCAL_RANK": "3"},
+        {"RANK": "8", "LOCAL_RANK": "0"},
+    ],
+)
+def test_processes_of_a_launcher_are_refused(environment):
+    with pytest.raises(RunError, match="one of several processes of a launcher") as refused:
+        check_one_process(environment)
+    assert all(f"{name}={value}" in str(refused.value) for name, value in environment.items())
+
+
+@pytest.mark.parametrize("environment", [{}, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "x"}])
+def test_a_single_process_is_not(environment):
+    check_one_process(environment)

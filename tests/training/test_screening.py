@@ -1,0 +1,77 @@
+"""Which tasks and teachers are left out, and what is said of it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from pico import pico_teacher
+
+from hf_free.config.reading import merge
+from hf_free.config.recipes import recipe_values
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.memory.bank import TaskMemory
+from hf_free.teachers.pool import TeacherPool
+from hf_free.training.screening import check_recovered, health_of, healthy_tasks
+from hf_free.training.state import RunState
+
+
+def make_task(teacher: int, accuracy: float, diversity: float = 0.2) -> RecoveredTask:
+    """Two black pictures of two classes."""
+    health = Health(accuracy=accuracy, loss=0.1, diversity=diversity)
+    images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(2)
+    return RecoveredTask(images, labels, torch.eye(2), (0, 1), teacher, f"lab/{teacher}", health)
+
+
+@pytest.fixture
+def pool() -> TeacherPool:
+    return TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in (0, 1)])
+
+
+def config_with(**five: float) -> FreeConfig:
+    return FreeConfig.from_dict(merge(recipe_values("default"), {"five": five, "trainer": {"warmup_steps": 0}}))
+
+
+def test_a_teachers_first_task_that_is_left_out_is_said_at_once(pool, caplog):
+    config, state = config_with(min_teacher_accuracy=0.5), RunState()
+    with caplog.at_level(logging.WARNING, logger="hf_free"):
+        for _ in range(3):
+            assert healthy_tasks([make_task(0, 0.9), make_task(1, 0.3)], config, state, pool)[0].teacher == 0
+    said = [record.message for record in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith("a task of lab/1 is left out: ")
+    assert "30" in said[0]
+    assert list(state.left_out.values()) == [3]
+
+
+def test_nothing_recovered_says_why_and_what_would_help(pool):
+    config, state = config_with(min_teacher_accuracy=0.5, min_diversity=0.3), RunState(step=2)
+    healthy_tasks([make_task(0, 0.9), make_task(1, 0.3)], config, state, pool)
+    with pytest.raises(RunError, match=r"no task was recovered in 2 steps") as caught:
+        check_recovered(TaskMemory(10), pool, state, config)
+    for words in ("lab/0: ", "lab/1: ", "(1 times)", "five.min_teacher_accuracy=0 five.min_diversity=0"):
+        assert words in str(caught.value)
+    assert "warmup_steps=0" not in str(caught.value), "there was none"
+
+
+def test_tasks_of_a_single_teacher_are_pointed_out(pool, caplog):
+    memory, config = TaskMemory(10), config_with()
+    memory.add_task(make_task(1, 0.9))
+    with caplog.at_level(logging.WARNING, logger="hf_free"):
+        check_recovered(memory, pool, RunState(left_out={"lab/0: recognises 3 %": 4}), config)
+    assert caplog.records[0].message.startswith("all recovered pictures are of one teacher, ")
+    assert "lab/0: recognises 3 % (4 times)" in caplog.records[0].message
+    caplog.clear()
+    memory.add_task(make_task(0, 0.9))
+    check_recovered(memory, pool, RunState(), config)
+    assert not caplog.records
+
+
+def test_health_is_the_mean_of_a_steps_tasks():
+    assert health_of([]) == {}
+    assert health_of([make_task(0, 1.0, 0.1), make_task(1, 0.5, 0.3)]) == pytest.approx(
+        {"recognised": 0.75, "variety": 0.2}
+    )

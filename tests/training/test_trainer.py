@@ -1,0 +1,996 @@
+"""Whole runs of a few steps with pico teachers: what they leave, stops and resumptions, bad teachers, every recipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from runs import TINY
+from safetensors.torch import load_file, save_file
+
+from hf_free.config.reading import merge
+from hf_free.config.recipes import recipe_values
+from hf_free.config.sections import INVERSION_TERMS, LearnerConfig
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
+from hf_free.errors import ConfigError, HfFreeError, RunError
+from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.evaluate import evaluate
+from hf_free.inversion.five import Five, invert_teacher
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import NO_CLASS
+from hf_free.metalearning.distill import Distiller
+from hf_free.publishing.redaction import public_record
+from hf_free.runtime.interrupts import StopBetweenSteps
+from hf_free.runtime.progress import BarOrLines
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
+from hf_free.training.budgeting import Budget, make_budget
+from hf_free.training.folder import RunFolder
+from hf_free.training.portions import Forecast, Portions
+from hf_free.training.progress import MEASURES, RunProgress
+from hf_free.training.schedule import Clock
+from hf_free.training.screening import MAX_FAILURES
+from hf_free.training.selection import Selector, keep_best, restore_best
+from hf_free.training.state import RunState
+from hf_free.training.trackers import is_logged
+from hf_free.training.trainer import train
+
+REPLAY = {
+    "five": {"width": 4, "latent_dim": 8, "images_per_class": 4, "inner_steps": 2},
+    "memory": {"max_images": 400, "held_out_images": 2},
+    "bell": {"n_way": 3, "n_query": 2, "replay_tasks": 1, "replay_patience": 1, "replay_inner_steps": 2},
+    "learner": {"image_size": 16},
+    "trainer": {**TINY["trainer"], "steps": 5},
+}
+"""The paper's recipe, small."""
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_in_a_terminal():
+    """Python's own handler: a shell that starts the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def _steps_are_waited_for(monkeypatch):
+    """However long they take on a busy machine; tests/system/test_interrupted_runs.py stops inside them."""
+    monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 1e9)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _config(**values):
+    return FreeConfig.from_dict(merge(TINY, values))
+
+
+def _pool(*extra):
+    teachers = [
+        pico_teacher("conv4", size=16, num_classes=3, seed=0, label_names=("cat", "dog", "owl")),
+        pico_teacher("vit", size=16, num_classes=2, seed=1),
+        pico_teacher("conv4", size=24, num_classes=4, seed=2),
+    ]
+    return TeacherPool.from_teachers([*teachers, *extra])
+
+
+def _weights(path):
+    return load_file(path / "learner" / "model.safetensors") | load_file(path / "learner" / "hf_free.safetensors")
+
+
+def _same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# ---- what a run leaves
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("run") / "first"
+    config = _config(trainer={"picture_every": 2}, hub={"push_generator": True, "card_images": True})
+    learner = train(config, output=output, pool=_pool())
+    return config, output, learner
+
+
+def test_a_run_leaves_its_folder(finished):
+    config, output, _ = finished
+    assert RunFolder(output).read_config() == config
+    files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    expected = {
+        "config.yaml",
+        "teachers.json",
+        "log.jsonl",
+        "record.json",
+        "best.safetensors",
+        "generator.safetensors",
+        "pictures/recovered.png",
+        "pictures/losses.png",
+        "checkpoint/state.json",
+        "checkpoint/memory.safetensors",
+        "checkpoint/held_out.safetensors",
+        "learner/config.json",
+        "learner/model.safetensors",
+        "learner/hf_free.safetensors",
+        "learner/README.md",
+        "learner/generator.safetensors",
+        "learner/pictures/recovered.png",
+    }
+    assert expected <= files
+    assert not [name for name in files if ".new" in name or ".old" in name or name.endswith(".tmp")]
+    for picture in ("recovered.png", "losses.png"):
+        with Image.open(output / "pictures" / picture) as opened:
+            assert opened.convert("L").getextrema() != (255, 255)
+
+
+def test_log_has_a_row_a_step(finished):
+    rows = RunFolder(finished[1]).read_log()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[0]["memory"] == 0  # warm-up
+    assert rows[-1]["memory"] > rows[1]["memory"] > 0
+    assert [("answers" in row) for row in rows] == [False, True, True, True, True, True]
+    recovers = [("cross_entropy" in row) for row in rows]
+    assert recovers == [True, True, True, True, True, False]  # 0.7 of 6 steps: the fifth starts at 4/6
+    assert ["adversarial" in row for row in rows] == [False, True, True, True, True, False]  # not in the warm-up
+    minutes = [row["minutes"] for row in rows]
+    assert minutes == sorted(minutes)
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+
+
+def test_record_says_where_the_learner_comes_from(finished):
+    config, output, learner = finished
+    record = json.loads((output / "record.json").read_text(encoding="utf-8"))
+    published = json.loads((output / "learner" / "config.json").read_text(encoding="utf-8"))["hf_free"]
+    assert published == public_record(record)  # what names private teachers or local folders stays here
+    assert record["config"] == config.to_dict()
+    assert [entry["num_classes"] for entry in record["teachers"]] == [3, 2, 4]
+    assert record["data_free"] is True
+    assert record["training"]["steps"] == 6
+    assert record["training"]["best_step"] in (3, 6)
+    assert record["training"]["mixed_precision"] == "no"
+    assert record["skipped"] == []
+    # steps 2 to 5, two teachers each; a teacher's classes have 4 pictures each
+    assert record["recovered"]["tasks"] == 8
+    assert 8 * 2 * 4 <= record["recovered"]["images"] <= 8 * 4 * 4
+    assert learner.record["versions"]["torch"] == torch.__version__
+
+
+def test_the_published_learner_is_the_one_returned(finished):
+    _, output, learner = finished
+    loaded = MetaLearner.from_pretrained(output / "learner")
+    pictures = torch.rand(5, 3, 20, 20)
+    assert torch.allclose(loaded.embed(pictures), learner.embed(pictures), atol=1e-6)
+    assert not learner.training
+    assert loaded.feature_dim == 3 + 2 + 4 + 32  # all answers, and the backbone's features
+    classifier = loaded.adapt(pictures, ["a", "b", "a", "b", "c"])
+    assert set(classifier.predict(torch.rand(4, 3, 16, 16))) <= {"a", "b", "c"}
+
+
+def test_the_best_checkpoint_is_the_one_published(finished):
+    _, output, _ = finished
+    best, published = load_file(output / "best.safetensors"), _weights(output)
+    for name, value in best.items():
+        assert torch.equal(value, published[name.removeprefix("backbone.")])
+
+
+def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
+    learner, state, run = (
+        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
+        RunState(),
+        RunFolder(tmp_path),
+    )
+    scores = iter([-math.inf, 0.1, 0.5, 0.2])
+    judge = Selector(lambda: next(scores), lambda: "a list")
+    for state.step in (1, 2, 3, 4):
+        torch.nn.init.constant_(learner.backbone.get_parameter("blocks.0.conv.weight"), state.step)
+        keep_best(judge, learner, state, run)
+    restore_best(learner, state, run)
+    assert (state.best_step, state.best_score) == (3, 0.5)
+    assert (learner.backbone.get_parameter("blocks.0.conv.weight") == 3).all()
+
+
+def test_scores_on_other_pictures_are_not_compared(tmp_path):
+    learner, state, run = (
+        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
+        RunState(),
+        RunFolder(tmp_path),
+    )
+    scores, pictures_now = iter([0.9, 0.1, 0.3, 0.2, math.nan]), [10]
+    judge = Selector(lambda: next(scores), lambda: "pictures", lambda: pictures_now[0])
+    for state.step, pictures_now[0] in zip((1, 2, 3, 4, 5), (10, 20, 20, 20, 30), strict=True):
+        keep_best(judge, learner, state, run)
+    assert (state.best_step, state.best_score, state.best_on) == (3, 0.3, 20)  # 0.9 was a score on others, NaN is none
+
+
+def test_the_generator_can_be_used_afterwards(finished):
+    _, output, _ = finished
+    task = invert_teacher(pico_teacher("conv4", size=16), steps=1, images_per_class=2, generator=output)
+    assert task.images.shape == (10, 3, 16, 16)
+
+
+def test_what_is_not_asked_for_is_not_published(tmp_path):
+    train(_config(), output=tmp_path, pool=_pool())
+    assert not (tmp_path / "learner" / "generator.safetensors").exists()
+    assert not (tmp_path / "learner" / "pictures" / "recovered.png").exists()  # these teachers are not public
+    assert (tmp_path / "pictures" / "recovered.png").exists()
+    assert (tmp_path / "generator.safetensors").exists()
+
+
+# ---- stop and resume
+
+
+class StoppingPool(TeacherPool):
+    """Has something happen when the n-th teacher of a run is asked for."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.countdown, self.event = math.inf, None
+
+    def __getitem__(self, index):
+        self.countdown -= 1
+        if self.countdown == 0:
+            self.event()
+        return super().__getitem__(index)
+
+
+def _stopping_pool(after, event):
+    pool = _pool()
+    stopping = StoppingPool([])
+    stopping.__dict__.update(pool.__dict__)
+    stopping.countdown, stopping.event = after, event
+    return stopping
+
+
+@pytest.fixture(autouse=True)
+def _what_is_measured_before_a_run_does_not_count(monkeypatch):
+    def uncounted(config, five, pool, *args, **options):
+        if not isinstance(pool, StoppingPool):
+            return make_budget(config, five, pool, *args, **options)
+        countdown, pool.countdown = pool.countdown, math.inf
+        made = make_budget(config, five, pool, *args, **options)
+        pool.countdown = countdown
+        return made
+
+    monkeypatch.setattr("hf_free.training.budgeting.make_budget", uncounted)
+
+
+def _power_cut():
+    raise SystemError("power cut")
+
+
+def _ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def _without_minutes(path):
+    return [{k: v for k, v in row.items() if k != "minutes"} for row in RunFolder(path).read_log()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Runs by recipe, never stopped."""
+    torch.set_num_threads(1)
+    made = {}
+    for name, config in CONFIGS.items():
+        made[name] = tmp_path_factory.mktemp("uninterrupted") / name
+        train(config, output=made[name], pool=_pool())
+    return made
+
+
+CONFIGS = {
+    "default": _config(
+        trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}, five={"teachers_per_step": 3}
+    ),
+    "paper": FreeConfig.from_dict(merge(recipe_values("paper"), REPLAY)),
+    "released": FreeConfig.from_dict(merge(recipe_values("released"), {**REPLAY, "seed": 1})),
+}
+
+
+@pytest.mark.parametrize("event", [_power_cut, _ctrl_c])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, event):
+    config = CONFIGS[name]
+    every = config.trainer.checkpoint_every
+    calls = _calls_until_after(config, every)
+    with pytest.raises(SystemError if event is _power_cut else KeyboardInterrupt):
+        train(config, output=tmp_path, pool=_stopping_pool(calls, event))
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    assert state["step"] == every + (event is _ctrl_c)  # Ctrl-C waits for the step under way
+    assert not (tmp_path / "learner").exists()
+    train(config, output=tmp_path, pool=_pool(), resume=True)
+    assert _same(_weights(tmp_path), _weights(uninterrupted[name]))
+    assert _same(
+        load_file(tmp_path / "generator.safetensors"), load_file(uninterrupted[name] / "generator.safetensors")
+    )
+    assert _without_minutes(tmp_path) == _without_minutes(uninterrupted[name])
+
+
+def _calls_until_after(config, steps):
+    """How often a teacher is asked for until the first inversion after some steps."""
+    drawn = min(config.five.teachers_per_step, 3)
+    lent = 1 if config.five.borrowed_batchnorm else 0  # with all three drawn, the ViT is always among them
+    asked = 3  # each teacher, about new pictures; in the paper's recipe because two of them name no classes
+    return steps * (drawn + lent + asked) - config.trainer.warmup_steps * asked + 1
+
+
+def test_same_seed_same_learner_another_seed_another(tmp_path, uninterrupted):
+    train(CONFIGS["default"], output=tmp_path / "again", pool=_pool())
+    assert _same(_weights(tmp_path / "again"), _weights(uninterrupted["default"]))
+    other = FreeConfig.from_dict({**CONFIGS["default"].to_dict(), "seed": 1})
+    train(other, output=tmp_path / "other", pool=_pool())
+    assert not _same(_weights(tmp_path / "other"), _weights(uninterrupted["default"]))
+
+
+def test_resumed_after_the_end_nothing_changes(tmp_path):
+    train(_config(), output=tmp_path, pool=_pool())
+    weights, log = _weights(tmp_path), _without_minutes(tmp_path)
+    train(_config(), output=tmp_path, pool=_pool(), resume=True)
+    assert _same(_weights(tmp_path), weights)
+    assert _without_minutes(tmp_path) == log
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(RunError, match="nothing to resume in"):
+        train(_config(), output=tmp_path, pool=_pool(), resume=True)
+    (tmp_path / "config.yaml").write_text(_config().to_yaml(), encoding="utf-8")
+    with pytest.raises(RunError, match="holds no checkpoint to resume"):
+        train(_config(), output=tmp_path, pool=_pool(), resume=True)
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), StopBetweenSteps() as stop:  # noqa: PT012
+        _ctrl_c()
+        assert stop.wanted
+        _ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_ctrl_c_nothing_changes():
+    with StopBetweenSteps() as stop:
+        assert not stop.wanted
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopBetweenSteps() as stop:
+            _ctrl_c()  # a run in the background that ignores it goes on ignoring it
+            assert not stop.wanted
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_ten_steps_and_every_nth_are_logged():
+    """A short run has curves; how often the later ones are logged is not how many first ones are."""
+    for log_every, expected in ((1, range(1, 41)), (25, [*range(1, 11), 25]), (1000, range(1, 11))):
+        config = _config(trainer={"log_every": log_every})
+        assert [step for step in range(1, 41) if is_logged(step, config)] == list(expected)
+
+
+def test_how_often_is_logged_changes_nothing(tmp_path, uninterrupted, monkeypatch):
+    """The gradients' cosine is measured in logged steps only."""
+    monkeypatch.setattr("hf_free.training.trackers.FIRST_LINES", 1)
+    config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"trainer": {"log_every": 4}}))
+    train(config, output=tmp_path, pool=_pool())
+    rows = RunFolder(tmp_path).read_log()
+    assert ["gradient_cosine" in row for row in rows] == [False, True, False]  # steps 1, 4 and the last
+    assert _same(_weights(tmp_path), _weights(uninterrupted["paper"]))
+
+
+# ---- which state is published
+
+
+def _choice(path):
+    return json.loads((path / "record.json").read_text(encoding="utf-8"))["training"]
+
+
+def test_held_out_pictures_choose_among_states_since_they_are_complete(tmp_path):
+    """While they fill, every score is one on other pictures."""
+    config = _config(memory={"held_out_images": 30}, trainer={"checkpoint_every": 1, "steps": 10})
+    train(config, output=tmp_path, pool=_pool())
+    chosen = _choice(tmp_path)
+    assert chosen["best_step"] >= 5  # a quarter of the 24 to 40 pictures a step from the second on
+    assert chosen["chosen_on"] == "30 recovered pictures kept aside"
+
+
+def test_held_out_pictures_that_stay_few_choose_all_the_same(tmp_path):
+    values = {"memory": {"held_out_images": 6000}, "five": {"recover_share": 0.5}}
+    train(_config(**values, trainer={"steps": 8, "checkpoint_every": 1}), output=tmp_path, pool=_pool())
+    chosen, aside = _choice(tmp_path), load_file(tmp_path / "checkpoint" / "held_out.safetensors")["images"]
+    assert chosen["chosen_on"] == f"{len(aside)} recovered pictures kept aside"
+    assert chosen["best_step"] >= 4  # the last in which a task was recovered
+
+
+def test_only_recovered_pictures_are_held_out_and_a_short_run_learns_from_the_others(tmp_path):
+    config = _config(memory={"held_out_images": 60, "drawn_per_step": 64}, trainer={"steps": 4})
+    train(config, output=tmp_path, pool=_pool())
+    aside, kept = (load_file(tmp_path / "checkpoint" / f"{name}.safetensors") for name in ("held_out", "memory"))
+    assert len(aside["images"]) > 0
+    assert (aside["class_ids"] != NO_CLASS).all()
+    assert len(aside["images"]) <= 0.25 * len(kept["images"]) + 16  # one task of 4 pictures of up to 4 classes
+    assert (kept["class_ids"] != NO_CLASS).any()
+
+
+def test_a_learner_that_breaks_is_an_error_and_what_there_is_stays(tmp_path):
+    config = _config(bell={"lr": 9.0, "weight_decay": 1e30}, trainer={"checkpoint_every": 100})
+    with pytest.raises(RunError, match="score is not a number at step 6") as caught:
+        train(config, output=tmp_path, pool=_pool())
+    assert "bell.lr" in str(caught.value)
+    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) > 0
+    assert not (tmp_path / "learner").exists()
+
+
+def _picture_set(path, splits, classes=4, each=6):
+    for split in splits:
+        for label in range(classes):
+            folder = path / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(each):
+                pixels = torch.randint(256, (20, 20, 3), dtype=torch.uint8).numpy() // (label + 1)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return str(path)
+
+
+EPISODE = {"n_way": 3, "k_shot": 1, "n_query": 3}
+
+
+def test_a_validation_set_chooses(tmp_path):
+    torch.manual_seed(0)
+    pictures = _picture_set(tmp_path / "pictures", ["train", "validation", "test"])
+    config = _config(bell=EPISODE, trainer={"validation_dataset": pictures, "checkpoint_every": 1})
+    learner = train(config, output=tmp_path / "run", pool=_pool())
+    chosen = _choice(tmp_path / "run")
+    said = f"{pictures}, split validation (5 3-way 1-shot episodes, inductive)"
+    assert chosen["chosen_on"] == said
+    card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+    assert "chosen on pictures, split validation" in card  # the last part of the path only
+    state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    data = load_labelled_images(pictures, split="validation")
+    learner.relevance = learner.damping = learner.shared_classes = None  # learned once, at the end
+    rows = evaluate(learner, data, n_way=3, k_shots=(1,), n_query=3, episodes=5).rows
+    assert rows[0].accuracy == pytest.approx(state["best_score"])
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "message"),
+    [
+        ("both", "test", "it is named test"),
+        ("only_test", None, "it is named test"),
+        ("both/test", None, "it is named test"),
+        (None, "validation", "without a data set"),
+        ("both", "train", "only 4 classes|out of 4 classes"),
+    ],
+)
+def test_validation_sets_that_are_refused(tmp_path, source, split, message):
+    _picture_set(tmp_path / "both", ["train", "test"], each=2)
+    _picture_set(tmp_path / "only_test", ["test"], each=2)
+    config = _config(
+        trainer={"validation_dataset": source and str(tmp_path / source), "validation_split": split},
+        bell={"n_way": 5},
+    )
+    with pytest.raises(HfFreeError, match=message):
+        train(config, output=tmp_path / "run", pool=_pool())
+    assert not (tmp_path / "run").exists()
+
+
+# ---- how long
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_a_run_without_an_end_is_refused(tmp_path, recipe):
+    config = FreeConfig.from_dict(merge(recipe_values(recipe), {"trainer": {"steps": None, "max_minutes": None}}))
+    with pytest.raises(ConfigError, match=r"a run without an end.*both unset") as caught:
+        train(config, output=tmp_path / "run", pool=_pool())
+    assert "--max-minutes" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_minutes_end_a_run(tmp_path):
+    config = _config(
+        trainer={"steps": None, "max_minutes": 0.05, "warmup_steps": 0, "min_steps": 0}, memory={"held_out_images": 2}
+    )
+    start = time.monotonic()
+    train(config, output=tmp_path, pool=_pool())
+    assert 3.0 <= time.monotonic() - start < 60
+    rows = RunFolder(tmp_path).read_log()
+    assert len(rows) > 1
+    assert rows[-1]["minutes"] <= 0.06  # rounded; a step that would cross the line is dropped
+
+
+def test_clock_by_steps_and_minutes():
+    clock = Clock(_config(trainer={"steps": 40}), 0.0)
+    assert [clock.progress(step) for step in (0, 10, 40, 50)] == [0, 0.25, 1, 1]
+    assert not clock.is_over(39)
+    assert clock.is_over(40)
+    both = Clock(_config(trainer={"steps": 40, "max_minutes": 1.0}), 45.0)  # resumed after 45 seconds
+    assert both.progress(4) == pytest.approx(0.75, abs=0.01)  # whichever is further
+    assert both.progress(36) == pytest.approx(0.9)
+
+
+def test_warm_up_is_over_after_its_steps_or_a_fifth_of_the_minutes():
+    by_steps = Clock(_config(trainer={"steps": 40, "warmup_steps": 30}), 1e6)
+    assert [by_steps.is_warm_up(step) for step in (1, 30, 31)] == [True, True, False]
+    for seconds, expected in ((5.0, True), (11.0, True), (13.0, False)):
+        clock = Clock(_config(trainer={"steps": 40, "warmup_steps": 30, "max_minutes": 1.0}), seconds)
+        assert clock.is_warm_up(30) is expected
+        assert not clock.is_warm_up(31)
+
+
+def test_learning_rate_climbs_then_falls_by_half_a_cosine():
+    clock = Clock(_config(trainer={"steps": 1000}), 0.0)
+    found = [clock.learning_rate(step) for step in (0, 50, 100, 325, 550, 775, 1000)]
+    expected = [0.01, 0.5, 1.0, *(0.5 + 0.5 * math.cos(math.pi * x) for x in (0.25, 0.5, 0.75)), 0.0]
+    assert found == pytest.approx(expected)
+    paper = Clock(_config(bell={"objective": "align"}), 0.0)
+    assert [paper.learning_rate(step) for step in (0, 3, 6)] == [1, 1, 1]
+
+
+# ---- bad teachers
+
+
+def _break(teacher, value=float("nan")):
+    """Spoil a teacher that the pool has tried out already, as one may be that fails on recovered pictures only."""
+    with torch.no_grad():
+        for parameter in teacher.network.get_classifier().parameters():
+            parameter.fill_(value)
+
+
+LONG = {"trainer": {"steps": MAX_FAILURES + 3}, "five": {"recover_share": 1.0, "teachers_per_step": 4}}
+"""Long enough for a teacher to fail until it is left alone; every teacher is drawn every step."""
+
+
+def test_a_teacher_of_nan_is_skipped_and_the_others_go_on(tmp_path):
+    pool = _pool(pico_teacher("conv4", size=16, num_classes=3, seed=9))
+    _break(pool[3])
+    learner = train(_config(**LONG), output=tmp_path, pool=pool)
+    (skipped,) = learner.record["skipped"]
+    assert "not finite" in skipped["reason"]
+    assert list(learner.record["left_out"].values()) == [MAX_FAILURES]
+    assert learner.record["recovered"]["tasks"] == (MAX_FAILURES + 2) * 3
+    assert all(torch.isfinite(value).all() for value in _weights(tmp_path).values())
+    rows = RunFolder(tmp_path).read_log()
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    answers = [row["answers"] for row in rows if "answers" in row]
+    assert answers[-1] < 10  # the loss of the others, not a division by nothing
+    classes = load_file(tmp_path / "checkpoint" / "memory.safetensors")["classes"]
+    assert set(classes[:, 0].tolist()) <= {0, 1, 2}  # none of its pictures was kept
+
+
+def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path):
+    pool = _pool(pico_teacher("conv4", size=16, num_classes=8, seed=9))
+    _break(pool[3], 0.0)
+    learner = train(_config(**merge(LONG, {"five": {"min_teacher_accuracy": 0.2}})), output=tmp_path, pool=pool)
+    reasons = [entry["reason"] for entry in learner.record["skipped"]]
+    reason = "the teacher recognises 12% of its recovered pictures (at least 20% are needed)"
+    assert f"not inverted any more: {reason}" in reasons
+    rows = RunFolder(tmp_path).read_log()
+    assert max(row.get("answers", 0) for row in rows) < 100
+
+
+def test_broken_folders_are_named_with_their_reasons(tmp_path):
+    folders = [pico_folder(tmp_path / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abcd")]
+    for folder, value in ((folders[1], float("nan")), (folders[3], 0.0)):
+        weights = load_file(folder / "model.safetensors")
+        weights["head.weight"].fill_(value)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder) for folder in folders]}))
+    learner = train(config, output=tmp_path / "run")
+    reasons = {entry["reference"]: entry["reason"] for entry in learner.record["skipped"]}
+    assert set(reasons) == {str(folders[1]), str(folders[3])}
+    assert "NaN" in reasons[str(folders[1])]
+    assert "constant output" in reasons[str(folders[3])]
+    assert len(learner.record["teachers"]) == 2
+    assert "constant output" in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_repository(tmp_path, caplog, monkeypatch):
+    folders = [pico_folder(tmp_path / "lab" / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abc")]
+    weights = load_file(folders[2] / "model.safetensors")
+    weights["head.weight"].fill_(0.0)
+    save_file(weights, folders[2] / "model.safetensors", {"format": "pt"})
+    (folders[0] / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    train(FreeConfig.from_dict(merge(TINY, {"models": ["lab/a", "lab/b", "lab/c"]})), output=tmp_path / "run")
+    said = [record.message for record in caplog.records if record.name == "hf_free.training.screening"]
+    assert said[:3] == [
+        f"non-commercial licence: {folders[0]} (cc-by-nc-4.0); a learner made of them may be bound by it",
+        f"no licence stated: {folders[1]}; ask the authors before you publish a learner",
+        f"left out: {folders[2]}: has a constant output",
+    ]
+    card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
+    assert "- c: has a constant output\n" in card
+
+
+def test_a_run_that_learned_hardly_anything_says_so(tmp_path, caplog):
+    pool = _pool()
+    run = tmp_path / "run"
+    train(FreeConfig.from_dict(merge(TINY, {"trainer": {"steps": 2}})), output=run, pool=pool)
+    last = RunFolder(run).read_log()[-1]
+    assert last["answers"] > 0.7
+    said = f"hardly trained: {100 * last['answers']:.0f} % of what the teachers' answers vary by is not predicted yet"
+    assert said in caplog.text
+    caplog.clear()
+    log = (run / "log.jsonl").read_text(encoding="utf-8")
+    (run / "log.jsonl").write_text(log.replace(f'"answers": {last["answers"]}', '"answers": 0.1'), encoding="utf-8")
+    train(FreeConfig.from_dict(merge(TINY, {"trainer": {"steps": 2}})), output=run, pool=pool, resume=True)
+    assert "hardly trained" not in caplog.text
+
+
+def test_fewer_than_two_tasks_to_begin_with(tmp_path):
+    folder = pico_folder(tmp_path / "a", size=16)
+    constant = constant_folder(tmp_path / "constant", size=16)
+    config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder), str(constant)]}))
+    with pytest.raises(RunError, match=r"(?s)fewer than two tasks: 1 usable teacher\(s\); left out.*constant output"):
+        train(config, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RunError, match=r"fewer than two tasks: 0 usable"):
+        train(_config(), output=tmp_path / "run")
+
+
+def test_a_teacher_that_cannot_be_had_is_an_error_however_many_others_there_are(tmp_path):
+    folders = [str(pico_folder(tmp_path / name, size=16)) for name in "abc"]
+    config = FreeConfig.from_dict(merge(TINY, {"models": [*folders, str(tmp_path / "not" / "there")]}))
+    with pytest.raises(HfFreeError, match="there"):
+        train(config, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_than_two_tasks_on_the_way(tmp_path):
+    teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in (0, 9)]
+    pool = TeacherPool.from_teachers(teachers)
+    _break(teachers[1])
+    config = _config(**merge(LONG, {"trainer": {"checkpoint_every": 1000}}))
+    with pytest.raises(RunError, match=r"fewer than two tasks: 1 usable teacher\(s\)") as caught:
+        train(config, output=tmp_path, pool=pool)
+    assert "not finite" in str(caught.value)
+    kept = load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]
+    assert len(kept) > 0  # what there was is kept
+    with pytest.raises(RunError, match="fewer than two tasks"):
+        train(config, output=tmp_path, pool=pool, resume=True)
+
+
+def test_a_run_that_never_leaves_its_warm_up(tmp_path):
+    with pytest.raises(RunError, match=r"no task was recovered in 6 steps \(warm-up: 50 at most\)") as caught:
+        train(_config(trainer={"warmup_steps": 50, "picture_every": 3}), output=tmp_path, pool=_pool())
+    assert "trainer.warmup_steps=0" in str(caught.value)
+
+
+# ---- the other recipes
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    torch.set_num_threads(1)
+    made = {}
+    for name in ("paper", "released"):
+        config = FreeConfig.from_dict(merge(recipe_values(name), {**REPLAY, "seed": 1}))
+        output = tmp_path_factory.mktemp(name)
+        made[name] = (train(config, output=output, pool=_pool()), output)
+    return made
+
+
+@pytest.mark.parametrize("name", ["paper", "released"])
+def test_recipes_of_the_paper_run(recipes, name):
+    learner, output = recipes[name]
+    rows = RunFolder(output).read_log()
+    assert "distillation" not in rows[0]
+    # the second step's tasks are held out, so that learning starts with the third
+    assert {"distillation", "gradient_cosine", "replay_accuracy", "replay_updates"} <= set(rows[-1])
+    assert 0 <= rows[-1]["replay_accuracy"] <= 1
+    assert rows[-1]["replay_updates"] >= 1
+    assert "batchnorm" not in rows[-1]  # the prior that the released code never registers
+    loaded = MetaLearner.from_pretrained(output / "learner")
+    assert loaded.config.head == "maml"
+    assert loaded.projection is None
+    classifier = loaded.adapt(torch.rand(4, 3, 16, 16), [0, 1, 0, 1])
+    assert len(classifier.predict(torch.rand(3, 3, 16, 16))) == 3
+    assert learner.record["config"]["recipe"] == name
+
+
+def test_the_defects_show(recipes):
+    paper, released = recipes["paper"][0], recipes["released"][0]
+    assert paper.record["config"]["defects"] == []
+    assert len(released.record["config"]["defects"]) == 8
+    assert (paper.batchnorm, released.batchnorm) == ("support", "transductive")
+    # four steps after the warm-up; three teachers each, or only the last of them
+    assert paper.record["recovered"]["tasks"] == 12
+    assert released.record["recovered"]["tasks"] == 4
+    assert not _same(_weights(recipes["paper"][1]), _weights(recipes["released"][1]))
+
+
+@pytest.mark.parametrize("defect", recipe_values("released")["defects"])
+def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
+    config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"defects": [defect]}))
+    learner = train(config, output=tmp_path, pool=_pool())
+    assert all(torch.isfinite(value).all() for value in _weights(tmp_path).values())
+    if defect == "transductive_batchnorm":  # changes how a learner is used, not how it is trained
+        assert learner.batchnorm == "transductive"
+    else:
+        changed = not _same(_weights(tmp_path), _weights(uninterrupted["paper"])) or _without_minutes(
+            tmp_path
+        ) != _without_minutes(uninterrupted["paper"])
+        assert changed
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_learner_of_one_channel_or_three(tmp_path, channels):
+    pool = _pool(pico_teacher("conv4", size=16, in_chans=1, num_classes=2))
+    learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
+    shared = len(learner.shared_classes or ())
+    assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + shared + 32)
+    assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("objective", "backbone", "size"),
+    [
+        ("distill", "conv4_32", 32),
+        ("distill", "conv4_64", 32),
+        ("distill", "resnet10_small", 16),
+        ("distill", "resnet12_small", 16),
+        ("distill", "resnet18_small", 16),
+        ("distill", "test_resnet", 48),
+        ("distill", "test_vit", 160),  # its own size
+        ("align", "conv4_64", 16),
+        ("align", "resnet12_small", 16),
+        ("align", "test_vit", 32),
+    ],
+)
+def test_every_backbone_trains(tmp_path, backbone, size, objective):
+    """Two steps that recover, learn, score, publish and are read back."""
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
+    few = {"n_way": 3, "n_query": 1, "replay_tasks": 1, "replay_patience": 1, "replay_inner_steps": 1}
+    config = _config(
+        learner={"backbone": backbone, "image_size": size},
+        bell={"objective": objective, "batch_size": 4, "updates_per_step": 1, **few},
+        memory={"drawn_per_step": 0, "held_out_images": 2},
+        trainer={"steps": 2, "warmup_steps": 0},
+        five={"images_per_class": 2, "inner_steps": 1},
+    )
+    learner = train(config, output=tmp_path, pool=pool)
+    pictures = torch.rand(2, 3, size, size)
+    loaded = MetaLearner.from_pretrained(tmp_path / "learner")
+    torch.testing.assert_close(loaded.embed(pictures), learner.embed(pictures))
+    assert ("answers" if objective == "distill" else "distillation") in RunFolder(tmp_path).read_log()[-1]
+
+
+# ---- what is shown
+
+
+def _shown(total_steps, *updates, width=160):
+    """What stands on the terminal at the end."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with RunProgress(console, total_steps=total_steps) as progress:
+        for update in updates:
+            progress.show(*update)
+    return console.file.getvalue().rpartition("step ")[2]
+
+
+def test_progress_shows_all_on_a_narrow_terminal():
+    terms = dict.fromkeys(INVERSION_TERMS, 0.12345)
+    last = _shown(1000, (999, 0.999, terms, 12345.6), width=80)
+    assert "12346 recovered images/s" in last
+    for name in terms:
+        assert f"{MEASURES[name].name} 0.123" in last
+
+
+def test_progress_shows_steps_losses_speed_and_time_left():
+    last = _shown(40, (1, 0.025, {"answers": 9.0}, 1.0), (10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4))
+    assert "unexplained variance 9" not in last
+    assert last.startswith("10/40")
+    assert "25%" in last
+    assert "123 recovered images/s" in last
+    assert "unexplained variance 0.512 (lower is better)" in last
+    assert "cross-entropy 2 nats (lower is better)" in last
+    assert "left" in last
+
+
+def test_progress_of_a_run_that_only_the_clock_ends():
+    last = _shown(None, (7, 0.5, {}, 0.0))
+    assert last.startswith("7 ")
+    assert "50%" in last
+
+
+@pytest.mark.parametrize(("step", "progress", "says"), [(9, 0.9, False), (9, 1.0, True), (40, 1.0, False)])
+def test_progress_says_when_the_clock_and_not_the_steps_ended_a_run(step, progress, says):
+    assert ("time is up" in _shown(40, (step, progress, {}, 1.0))) is says
+
+
+def _lines(bar, *states):
+    """What is written to a file by a bar told (second, completed of 40) each."""
+    for second, completed in states:
+        bar.get_time = lambda second=second: second
+        bar.update(bar.task_ids[0], completed=completed, description=f"module-{completed}")
+    bar.stop()
+    return bar.console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("transient", "last"), [(False, ["module-30 30/40"]), (True, [])])
+def test_a_file_gets_a_line_a_minute_in_the_place_of_a_bar(transient, last):
+    console = Console(file=io.StringIO(), width=20)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = BarOrLines(*columns, console=console, transient=transient, get_time=lambda: 0.0)
+    bar.add_task("", total=40)
+    seen = _lines(bar, (1, 1), (59, 5), (60, 10), (61, 11), (119, 19), (125, 20), (126, 30))
+    assert seen == ["module-10 10/40", "module-20 20/40", *last]
+
+
+def test_the_last_line_of_a_run_in_a_file_says_steps_time_and_terms():
+    console = Console(file=io.StringIO(), width=40)
+    with RunProgress(console, total_steps=40) as progress:
+        progress.show(1, 0.025, {"answers": 9.0}, 1.0)
+        progress.show(10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4)
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("step 10/40  25% 0:00:00 left ")
+    assert line.endswith("/s  unexplained variance 0.512 (lower is better)  cross-entropy 2 nats (lower is better)")
+
+
+def test_no_console_shows_nothing(capsys):
+    with RunProgress(None, total_steps=3) as progress:
+        progress.show(1, 0.3, {"a": 1.0}, 2.0)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_draws_on_the_console_it_is_given(tmp_path):
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    train(_config(), output=tmp_path, pool=_pool(), console=console)
+    assert "step 6/6" in console.file.getvalue()
+    assert "recovered images/s" in console.file.getvalue()
+
+
+# ---- more than there is, and teachers' views
+
+
+def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path, caplog):
+    small = pico_teacher("conv4", size=16, num_classes=3)
+    record, huge = replace(small.record, reference="lab/huge"), CrampedNetwork(small.network, 0)
+    config = _config(five={"teachers_per_step": 4}, trainer={"warmup_steps": 2})
+    learner = train(config, output=tmp_path, pool=_pool(Teacher(huge, record)))
+    (skipped,) = learner.record["skipped"]
+    reason = "not inverted any more: its inversion needs more memory than there is"
+    assert skipped == {"reference": "lab/huge", "reason": reason}
+    assert f"left out: lab/huge: {reason}" in caplog.text
+    # named in the first step already, though that only warms up, and never asked again
+    assert learner.record["left_out"] == {"lab/huge: its inversion needs more memory than there is": 1}
+    card = (tmp_path / "learner" / "README.md").read_text()  # names nobody whose visibility is unknown
+    assert "its inversion needs more memory than there is" in card
+    assert (tmp_path / "pictures" / "teachers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_batchnorm_is_borrowed_where_there_is_none(tmp_path):
+    train(_config(five={"borrowed_batchnorm": 1.0, "teachers_per_step": 3}), output=tmp_path / "on", pool=_pool())
+    rows = [
+        row for row in RunFolder(tmp_path / "on").read_log() if "cross_entropy" in row
+    ]  # while tasks are recovered
+    assert rows
+    assert all(row["borrowed_batchnorm"] > 0 for row in rows)
+    train(_config(five={"borrowed_batchnorm": 0.0, "teachers_per_step": 3}), output=tmp_path / "off", pool=_pool())
+    assert not any("borrowed_batchnorm" in row for row in RunFolder(tmp_path / "off").read_log())
+
+
+def test_tasks_without_variety_are_left_out(tmp_path):
+    config = _config(five={"min_diversity": 1.9}, trainer={"steps": 20})
+    with pytest.raises(RunError, match=r"fewer than two tasks(.|\n)*nearly one picture"):
+        train(config, output=tmp_path, pool=_pool())
+
+
+# ---- the minutes end within a step
+
+
+class FakeTime:
+    """Stands for `time` in `hf_free.training.checkpoint`: an hour passes when an event happens."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def pass_an_hour(self):
+        self.now += 3600
+
+
+@pytest.mark.parametrize("where", ["inversion", "asking", "learning"])
+def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where):
+    watch = FakeTime()
+    monkeypatch.setattr("hf_free.training.checkpoint.time", watch)
+    done = {"inversion": 0, "asking": 0, "learning": 0}
+
+    def counted(kind, name, at):
+        """Count what is begun, and let the time be over in the `at`-th of the kind that is tried."""
+        original = getattr(kind, name)
+
+        def work(self, *args, **options):
+            done[where] += watch.now == 0
+            assert watch.now == 0, f"{where} went on after the end"
+            if done[where] == at:
+                watch.pass_an_hour()
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(kind, name, work)
+
+    config = _config(trainer={"steps": 100, "max_minutes": 50.0, "min_steps": 0}, bell={"updates_per_step": 3})
+    budget = make_budget
+
+    def then_count(*args, **options):  # what is measured before the run is not counted
+        made = budget(*args, **options)
+        kind, name, at = {
+            "inversion": (Five, "loss_terms", 9),  # 4 of the first step, 4 of the second, in the third
+            "asking": (LogitLayout, "_ask_one", 5),
+            "learning": (Distiller, "_predict", 5),
+        }[where]
+        counted(kind, name, at)
+        return made
+
+    monkeypatch.setattr("hf_free.training.budgeting.make_budget", then_count)
+    monkeypatch.setattr("hf_free.training.selection.keep_best", lambda *args: None)
+    monkeypatch.setattr("hf_free.training.selection.restore_best", lambda *args: None)
+    monkeypatch.setattr("hf_free.reporting.recovered.draw_pictures", lambda *args: None)
+    train(config, output=tmp_path, pool=_pool())
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    assert 1 <= state["step"] < 6
+    assert (tmp_path / "learner" / "config.json").is_file()
+
+
+def test_a_run_of_too_few_steps_is_refused_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_free.runtime.measuring.seconds_of", lambda work, device: (work(), 10.0)[1])
+    values = {"steps": None, "max_minutes": 0.5, "warmup_steps": 0}
+    with pytest.raises(RunError, match=r"0\.5 minutes are enough for about \d steps") as caught:
+        train(_config(trainer=values), output=tmp_path / "run", pool=_pool())
+    assert "--max-minutes" in str(caught.value)
+    assert "measured on this machine" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_memory_that_is_too_small_is_refused_before_it_begins(tmp_path):
+    with pytest.raises(RunError, match="16 pixels needs about") as caught:
+        train(_config(trainer={"memory": "1MiB"}), output=tmp_path / "run", pool=_pool())
+    assert "--memory" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="'much' is no amount of memory") as caught:
+        train(_config(trainer={"memory": "much"}), output=tmp_path / "run", pool=_pool())
+    assert "--memory 4GiB" in str(caught.value)
+
+
+def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
+    """A run that measures time and memory is, number by number, one that measures nothing."""
+    train(
+        _config(trainer={"max_minutes": 1000.0, "steps": 6, "warmup_steps": 1}),
+        output=tmp_path / "timed",
+        pool=_pool(),
+    )
+    portions = Portions(task=None, asked=512, learned=None, embedded=256, memory=100, held_out=16, finished=2048)
+    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ())
+    monkeypatch.setattr("hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    train(_config(), output=tmp_path / "plain", pool=_pool())
+    # the schedule follows steps, whichever is further
+    assert _same(_weights(tmp_path / "timed"), _weights(tmp_path / "plain"))
+
+
+def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
+    portions = Portions(task=8, asked=3, learned=4, embedded=5, memory=40, held_out=8, finished=20)
+    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ("to fit",))
+    monkeypatch.setattr("hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    train(_config(), output=tmp_path, pool=_pool())
+    assert "to fit" in caplog.text
+    memory = load_file(tmp_path / "checkpoint" / "memory.safetensors")
+    assert len(memory["images"]) == 40
+    rows = RunFolder(tmp_path).read_log()
+    assert all(math.isfinite(row["answers"]) for row in rows if "answers" in row)
