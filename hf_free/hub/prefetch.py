@@ -8,11 +8,27 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from hf_free.errors import MissingFilesError
 from hf_free.hub.snapshot import Snapshot, fetch_snapshot
-from hf_free.teachers.reference import TeacherReference
+
+
+class RepositoryPlace(Protocol):
+    """A repository, or a folder, at a revision."""
+
+    @property
+    def location(self) -> str:
+        """`org/name` or a path."""
+
+    @property
+    def revision(self) -> str | None:
+        """None for the default branch."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder or file."""
+
 
 AT_ONCE = 4
 """Repositories fetched at once; a Hub answers each in a fraction of a second, and one stream seldom fills a line."""
@@ -53,14 +69,14 @@ class Prefetcher:
 
     def __init__(
         self,
-        references: Iterable[TeacherReference],
+        references: Iterable[RepositoryPlace],
         *,
         required: tuple[str, ...] = ("config.json", "model.safetensors"),
         token: str | None = None,
         cache_dir: str | Path | None = None,
         report: Callable[[Fetched], None] | None = None,
         at_once: int = AT_ONCE,
-        unsure: Iterable[TeacherReference] = (),
+        unsure: Iterable[RepositoryPlace] = (),
     ) -> None:
         self._required, self._token, self._cache_dir, self._report = required, token, cache_dir, report
         self._wanted = list(dict.fromkeys(_place(r) for r in references if not r.is_local))
@@ -83,7 +99,7 @@ class Prefetcher:
         self._stop.set()  # a download under way ends at its next piece
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def snapshot(self, reference: TeacherReference, *, fail_early: bool = False) -> Snapshot:
+    def snapshot(self, reference: RepositoryPlace, *, fail_early: bool = False) -> Snapshot:
         """The files of one of the references, once they are there.
 
         Args:
@@ -98,7 +114,7 @@ class Prefetcher:
         self._wait_for([wanted], fail_early=fail_early)
         return wanted.result()
 
-    def is_downloading(self, reference: TeacherReference, *, fail_early: bool = False) -> bool:
+    def is_downloading(self, reference: RepositoryPlace, *, fail_early: bool = False) -> bool:
         """Whether there is time to do something else before the files of one of the references are there.
 
         True only once bytes of any repository are under way: where all is in the cache, the answer is always False,
@@ -159,5 +175,5 @@ class Prefetcher:
             self._report(Fetched(self._done, len(self._wanted), self._bytes_done, self._bytes_total))
 
 
-def _place(reference: TeacherReference) -> tuple[str, str | None]:
+def _place(reference: RepositoryPlace) -> tuple[str, str | None]:
     return reference.location, reference.revision

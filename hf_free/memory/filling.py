@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,16 @@ from hf_free.memory.bank import TaskMemory
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE, SoftLabels
-from hf_free.training.state import RunState
+
+
+class TaskCounts(Protocol):
+    """What is counted of the tasks that are kept."""
+
+    kept_tasks: int
+    pictures: int
+    accuracy_sum: float
+    diversity_sum: float
+
 
 HELD_OUT_SHARE = 0.25
 """Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
@@ -28,7 +38,7 @@ def fill(
     pool: TeacherPool,
     sheet: SoftLabels,
     precision: Precision,
-    state: RunState,
+    state: TaskCounts,
     *,
     at_once: int = ASKED_AT_ONCE,
     pause: Callable[[], None] = lambda: None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +17,18 @@ from hf_free.reporting.loss_curves import loss_curves
 from hf_free.reporting.naming import whose_class
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
-from hf_free.training.folder import RunFolder
 
 
-def draw_pictures(run: RunFolder, memory: TaskMemory, pool: TeacherPool) -> None:
+class HasLog(Protocol):
+    """Where a run keeps its figures and its log."""
+
+    pictures: Path
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The log's rows."""
+
+
+def draw_pictures(run: HasLog, memory: TaskMemory, pool: TeacherPool) -> None:
     """A grid of the last recovered tasks and the loss curves; drawing never ends a run."""
     run.pictures.mkdir(parents=True, exist_ok=True)
     groups = last_classes(memory, 8)

@@ -9,11 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from hf_free.training.folder import RunFolder
+
+class HasCheckpoint(Protocol):
+    """Where a run keeps its checkpoint."""
+
+    def checkpoint_state(self) -> dict[str, Any] | None:
+        """The checkpoint to go on from; a RunError where there is none."""
+
 
 GRACE_SECONDS = 2.0
 """Seconds that a step under way is given to end before it is stopped inside."""
@@ -55,7 +61,7 @@ class StopBetweenSteps:
     inside_step = False
     """Whether it was granted inside a step."""
 
-    def __init__(self, run: RunFolder | None = None) -> None:
+    def __init__(self, run: HasCheckpoint | None = None) -> None:
         self._run = run
         self._before: dict[int, Any] = {}
         self._hook: Any = None
