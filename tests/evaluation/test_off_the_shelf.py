@@ -59,13 +59,14 @@ def test_its_features_are_scored_with_the_learners_head_on_the_same_episodes(hub
     name = "timm:test_resnet.r160_in1k (not data-free, trained on ImageNet-1k)"
     rows = {row["method"]: row for row in report["rows"]}
     assert list(rows) == ["learner", "compared learner", name]
-    assert f"{REPOSITORY} at commit {commit[:8]}, pictures of 160x160" in rows[name]["note"]
+    assert (
+        f"{REPOSITORY} at commit {commit[:8]}, the centre 95 % of pictures at 160x160, bilinear" in rows[name]["note"]
+    )
 
     data = load_labelled_images(folder / "pictures")
-    cfg = network.pretrained_cfg
-    mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    own_view = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
     with torch.no_grad():
-        pictures = (data.at_size(160).float() / 255 - mean) / std
+        pictures = torch.stack([own_view(picture) for picture in data.images])
         features = network.forward_head(network.forward_features(pictures), pre_logits=True)
     drawn = sample_episodes(
         data.labels, n_way=2, k_shot=2, n_query=3, episodes=20, generator=torch.Generator().manual_seed(0)
