@@ -30,7 +30,7 @@ from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
 from hf_free.training.progress import FetchProgress
 from hf_free.training.selection import load_validation
-from hf_free.training.setup import check_backbone, make_bell, make_learner, make_sheet
+from hf_free.training.setup import check_backbone, make_learner, make_objective, make_soft_labels
 
 
 @dataclass(frozen=True)
@@ -224,9 +224,9 @@ def _measured(
         precision=precision,
         defects=config.defects,
     )
-    sheet = make_sheet(config, pool, elder, device)
+    sheet = make_soft_labels(config, pool, elder, device)
     learner = make_learner(config, pool, sheet, token).to(device)
-    bell = make_bell(config, learner, pool, sheet, fitting_precision(learner, precision))
+    bell = make_objective(config, learner, pool, sheet, fitting_precision(learner, precision))
     keep_freed_memory()
     try:
         budget = make_budget(config, five, pool, sheet, bell, precision, refuse=False)

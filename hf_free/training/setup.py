@@ -24,6 +24,7 @@ from hf_free.metalearning.distill import Distiller
 from hf_free.runtime.device import Precision, check_can_compile
 from hf_free.teachers.label_names import is_placeholder
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import SoftLabels
 
 
 def check_backbone(config: FreeConfig) -> None:
@@ -52,12 +53,12 @@ def check_backbone(config: FreeConfig) -> None:
         check_takes_pictures(network, config.learner, {})
 
 
-def make_sheet(
+def make_soft_labels(
     config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | None, device: torch.device
-) -> LogitLayout:
+) -> SoftLabels:
     """Where whose answers stand; an old learner goes to the device."""
     if elder is None:
-        return LogitLayout([record.num_classes for record in pool.records], seed=config.seed)
+        return SoftLabels([record.num_classes for record in pool.records], seed=config.seed)
     elder.learner.to(device)
     return ContinuedLayout(elder, pool.records, seed=config.seed)
 
@@ -99,7 +100,7 @@ def learners_precision(learner: MetaLearner, precision: Precision) -> Precision:
     return fitting
 
 
-def make_bell(
+def make_objective(
     config: FreeConfig, learner: MetaLearner, pool: TeacherPool, sheet: LogitLayout, precision: Precision
 ) -> Objective:
     """The configuration's way to learn."""

@@ -71,9 +71,9 @@ from hf_free.training.setup import (
     check_has_end,
     compile_if_asked,
     learners_precision,
-    make_bell,
     make_learner,
-    make_sheet,
+    make_objective,
+    make_soft_labels,
     set_threads,
 )
 from hf_free.training.state import RunState
@@ -173,12 +173,12 @@ def _train(
         )
     note_teachers(pool, config, state, elder)
     check_enough(pool, state, config)
-    sheet = make_sheet(config, pool, elder, device)
+    sheet = make_soft_labels(config, pool, elder, device)
     learner = make_learner(config, pool, sheet, token).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
     five = warm_up.five
     fitting = learners_precision(learner, precision)
-    bell = make_bell(config, learner, pool, sheet, fitting)
+    bell = make_objective(config, learner, pool, sheet, fitting)
     budget = _make_budget(config, five, pool, sheet, bell, precision, resume=resume)
     portions = budget.portions
     run.begin(config, resume=resume, log=warm_up.log)  # a start that fails leaves nothing in the folder
