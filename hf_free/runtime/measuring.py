@@ -35,6 +35,22 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """What a device's work is timed by: on a CPU the time that all the process's threads compute, whatever else runs
+    beside it; elsewhere wall-clock time, since the process only waits."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
+
+
+def busy_seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    """Time of a piece of work by its device's clock, with what it left for the device to do."""
+    clock = clock_of(device)
+    synchronize(device)
+    start = clock()
+    work()
+    synchronize(device)
+    return clock() - start
+
+
 def alternating_seconds(works: Sequence[Callable[[], Any]], device: torch.device, *, rounds: int) -> list[float]:
     """Median time of each piece of work; they take turns, so that other load on the machine meets all alike.
 

@@ -1,8 +1,10 @@
 """What the parts of a run take on this machine, measured before it begins: bytes and seconds by number of pictures.
 
 Each part is done with few pictures first, then with two to four times as many, as far as memory and a few seconds
-allow; a straight line through the last two sizes says what it takes in full. Nothing that the run goes on with is
-changed: the learner is a copy, the meta-generator does not move, random numbers are put back.
+allow; a straight line through the last two sizes says what it takes in full. Parts are timed by what the process
+computes, and the whole trial says how much wall-clock time that is on this machine now: single short parts differ
+several times in it while other programs run. Nothing that the run goes on with is changed: the learner is a copy, the
+meta-generator does not move, random numbers are put back.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.distill import Distiller
 from hf_free.metalearning.replay import maml_query_loss
 from hf_free.runtime.device import Precision, is_out_of_memory
-from hf_free.runtime.measuring import seconds_of
+from hf_free.runtime.measuring import busy_seconds_of, clock_of
 from hf_free.runtime.memory_budget import peak_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
@@ -44,7 +46,7 @@ AMPLE = 8
 """Where time is of no interest, a part is not looked at further once its first size says that in full it takes less
 than the room divided by this."""
 
-LONG = 0.25
+LONG = 0.5
 """Seconds from which on a size says enough of the larger ones: what a pass costs beside its pictures is small then."""
 
 ONCE_IS_ENOUGH = 1.5
@@ -68,7 +70,7 @@ class Load:
         return self.fixed_bytes + images * self.image_bytes
 
     def seconds(self, images: float) -> float:
-        """Wall-clock time."""
+        """Time that is computed; in a `Trial` as it is handed on, wall-clock time."""
         return self.fixed_seconds + images * self.image_seconds
 
     def images_within(self, room: float) -> int:
@@ -112,11 +114,12 @@ def measure(
     count, points, start = min(least, most), [], time.monotonic()
     while True:
         now = partial(work, count)
-        begun = time.monotonic()
+        clock = clock_of(device)
+        begun = clock()
         taken = float(peak_memory(now, device))
-        spent = time.monotonic() - begun  # of a first time, in which much is made that stays
-        if timed and spent < ONCE_IS_ENOUGH:
-            spent = seconds_of(now, device)
+        spent = clock() - begun
+        if timed and spent < ONCE_IS_ENOUGH:  # else a first time, in which much is made that stays, says enough
+            spent = busy_seconds_of(now, device)
         points.append((count, taken, spent if timed else 0.0))
         line = line_through(points)
         is_long = len(points) > 1 and points[-1][2] > LONG
@@ -146,6 +149,17 @@ class Trial:
     """The trained learner's look at pictures, all views."""
     seconds: float
     """What the trial itself took."""
+
+    def slowed(self, factor: float) -> Trial:
+        """The same with all times multiplied."""
+        return replace(
+            self,
+            inversions=tuple(load.slowed(factor) for load in self.inversions),
+            answers=tuple(load.slowed(factor) for load in self.answers),
+            drawing=self.drawing.slowed(factor),
+            update=self.update.slowed(factor),
+            embedding=self.embedding.slowed(factor),
+        )
 
     def at_area(self, factor: float) -> Trial:
         """What it would be with pictures of so many times the area, roughly: teachers keep their own size."""
@@ -187,7 +201,7 @@ def try_parts(
     Raises:
         RunError: not even the smallest size of a part fits into memory.
     """
-    start, device = time.monotonic(), five.device
+    start, busy, device = time.monotonic(), time.process_time(), five.device
     devices = [device] if device.type == "cuda" else []
     size, channels = config.learner.image_size, config.learner.channels
     kinds = {kind_of(record): index for index, record in enumerate(pool.records)}
@@ -227,7 +241,10 @@ def try_parts(
     longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
     found = [both.get(kind_of(record), longest) for record in pool.records]
     inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
-    return Trial(inversions, answers, drawing, update, embedding, time.monotonic() - start)
+    trial = Trial(inversions, answers, drawing, update, embedding, time.monotonic() - start)
+    if device.type != "cpu":
+        return trial
+    return trial.slowed(trial.seconds / max(time.process_time() - busy, 1e-3))
 
 
 def _inversion(
@@ -253,8 +270,8 @@ def _inversion(
             return line
         one = line.seconds(FIRST_IMAGES)
         if one < ONCE_IS_ENOUGH:
-            one = seconds_of(partial(invert, FIRST_IMAGES), five.device)
-        two = seconds_of(partial(invert, FIRST_IMAGES, 2), five.device)
+            one = busy_seconds_of(partial(invert, FIRST_IMAGES), five.device)
+        two = busy_seconds_of(partial(invert, FIRST_IMAGES, 2), five.device)
         return line.slowed(1 + (inner - 1) * max(0.0, two - one) / max(one, 1e-9))
     finally:
         five.most_images = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pico import pico_teacher
 
 from hf_free.config.reading import merge
@@ -44,15 +45,15 @@ def test_a_line_goes_through_the_last_two_sizes():
 
 def test_sizes_grow_until_a_room_is_full(monkeypatch):
     done = []
-    monkeypatch.setattr("hf_free.runtime.memory_budget.peak_memory", lambda work, device: work() or 100 * done[-1])
-    monkeypatch.setattr("hf_free.runtime.measuring.seconds_of", lambda work, device: 0.01)
-    measure(done.append, "cpu", least=4, most=1000, room=30_000, seconds=60)
+    monkeypatch.setattr("hf_free.training.trial.peak_memory", lambda work, device: work() or 100 * done[-1])
+    monkeypatch.setattr("hf_free.training.trial.busy_seconds_of", lambda work, device: 0.01)
+    measure(done.append, torch.device("cpu"), least=4, most=1000, room=30_000, seconds=60)
     assert done == [4, 16, 64, 256]  # 1,000 would take 100,000
     done.clear()
-    measure(done.append, "cpu", least=4, most=20, room=30_000, seconds=60)
+    measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60)
     assert done == [4, 16, 20]
     done.clear()
-    measure(done.append, "cpu", least=4, most=20, room=30_000, seconds=60, timed=False)
+    measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60, timed=False)
     assert done == [4]  # 20 are 2,000: far below the room
 
 
