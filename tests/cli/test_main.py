@@ -259,12 +259,12 @@ def test_impossible_settings(capsys, words, parts):
 
 
 def test_a_recovered_picture_names_the_folder_without_its_path(tmp_path):
-    from hf_free.cli.verbs.invert import _name
+    from hf_free.cli.verbs.invert import name_without_path
     from hf_free.teachers.reference import TeacherReference
 
     (tmp_path / "pets").mkdir()
-    assert _name(TeacherReference.parse(str(tmp_path / "pets"))) == "pets"
-    assert _name(TeacherReference.parse("org/pets@v2")) == "org/pets@v2"
+    assert name_without_path(TeacherReference.parse(str(tmp_path / "pets"))) == "pets"
+    assert name_without_path(TeacherReference.parse("org/pets@v2")) == "org/pets@v2"
 
 
 def test_a_backbone_that_does_not_exist_is_refused_before_anything_is_fetched_or_written(capsys, tmp_path):
