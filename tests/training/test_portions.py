@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pico import pico_teacher
+from replacing import replace_everywhere
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig, parse_assignments
@@ -44,8 +45,10 @@ def test_a_line_goes_through_the_last_two_sizes():
 
 def test_sizes_grow_until_a_room_is_full(monkeypatch):
     done = []
-    monkeypatch.setattr("hf_free.runtime.memory_budget.peak_memory", lambda work, device: work() or 100 * done[-1])
-    monkeypatch.setattr("hf_free.runtime.measuring.seconds_of", lambda work, device: 0.01)
+    replace_everywhere(
+        monkeypatch, "hf_free.runtime.memory_budget.peak_memory", lambda work, device: work() or 100 * done[-1]
+    )
+    replace_everywhere(monkeypatch, "hf_free.runtime.measuring.seconds_of", lambda work, device: 0.01)
     measure(done.append, "cpu", least=4, most=1000, room=30_000, seconds=60)
     assert done == [4, 16, 64, 256]  # 1,000 would take 100,000
     done.clear()

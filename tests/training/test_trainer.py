@@ -13,6 +13,7 @@ import pytest
 import torch
 from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
+from replacing import replace_everywhere
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from runs import TINY
@@ -269,7 +270,7 @@ def _what_is_measured_before_a_run_does_not_count(monkeypatch):
         pool.countdown = countdown
         return made
 
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", uncounted)
+    replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", uncounted)
 
 
 def _power_cut():
@@ -910,7 +911,7 @@ class FakeTime:
 @pytest.mark.parametrize("where", ["inversion", "asking", "learning"])
 def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where):
     watch = FakeTime()
-    monkeypatch.setattr("hf_free.training.checkpoint.time", watch)
+    monkeypatch.setattr("hf_free.training.schedule.time", watch)
     done = {"inversion": 0, "asking": 0, "learning": 0}
 
     def counted(kind, name, at):
@@ -939,10 +940,10 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
         counted(kind, name, at)
         return made
 
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", then_count)
-    monkeypatch.setattr("hf_free.training.selection.keep_best", lambda *args: None)
-    monkeypatch.setattr("hf_free.training.selection.restore_best", lambda *args: None)
-    monkeypatch.setattr("hf_free.reporting.recovered.draw_pictures", lambda *args: None)
+    replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", then_count)
+    replace_everywhere(monkeypatch, "hf_free.training.selection.keep_best", lambda *args: None)
+    replace_everywhere(monkeypatch, "hf_free.training.selection.restore_best", lambda *args: None)
+    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
     train(config, output=tmp_path, pool=_pool())
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     assert 1 <= state["step"] < 6
@@ -950,7 +951,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
 
 
 def test_a_run_of_too_few_steps_is_refused_before_it_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_free.runtime.measuring.seconds_of", lambda work, device: (work(), 10.0)[1])
+    replace_everywhere(monkeypatch, "hf_free.runtime.measuring.seconds_of", lambda work, device: (work(), 10.0)[1])
     values = {"steps": None, "max_minutes": 0.5, "warmup_steps": 0}
     with pytest.raises(RunError, match=r"0\.5 minutes are enough for about \d steps") as caught:
         train(_config(trainer=values), output=tmp_path / "run", pool=_pool())
@@ -978,7 +979,7 @@ def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
     )
     portions = Portions(task=None, asked=512, learned=None, embedded=256, memory=100, held_out=16, finished=2048)
     made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ())
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", lambda *args, **options: made)
     train(_config(), output=tmp_path / "plain", pool=_pool())
     # the schedule follows steps, whichever is further
     assert _same(_weights(tmp_path / "timed"), _weights(tmp_path / "plain"))
@@ -987,7 +988,7 @@ def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
 def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
     portions = Portions(task=8, asked=3, learned=4, embedded=5, memory=40, held_out=8, finished=20)
     made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ("to fit",))
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", lambda *args, **options: made)
     train(_config(), output=tmp_path, pool=_pool())
     assert "to fit" in caplog.text
     memory = load_file(tmp_path / "checkpoint" / "memory.safetensors")
