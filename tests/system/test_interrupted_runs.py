@@ -65,7 +65,7 @@ def _state(run):
 
 class SteppingClock:
     """A clock that goes on by some seconds a step, told by `watch`, in the place of `time` in
-    hf_free.training.checkpoint."""
+    hf_free.training.schedule."""
 
     def __init__(self, monkeypatch, seconds_a_step):
         self.now, self.seconds_a_step = 1000.0, seconds_a_step
