@@ -286,16 +286,7 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/training/trackers.py",
         "hf_free/training/trial.py",
     ],
-    "private names": [
-        "hf_free/config/tree.py: _GIVEN",
-        "hf_free/config/tree.py: _as_wanted",
-        "tests/cli/test_main.py: _name",
-        "tests/hub/test_snapshot.py: _weight_bytes",
-        "tests/reporting/test_heterogeneity.py: _choose_classes",
-        "tests/reporting/test_image_grid.py: _embed",
-        "tests/reporting/test_image_grid.py: _limits",
-        "tests/reporting/test_image_grid.py: _running_mean",
-    ],
+    "private names": [],
 }
 # what remains: end
 

@@ -31,7 +31,7 @@ def _share(task: RecoveredTask, classes: int) -> str:
     return "" if len(task.classes) == classes else f", {len(task.classes)} of {classes:,} classes"
 
 
-def _name(reference: TeacherReference) -> str:
+def name_without_path(reference: TeacherReference) -> str:
     """A Hub id as it is, a folder by its own name: a picture is shown to others, a path is not."""
     return Path(reference.location).expanduser().resolve().name if reference.is_local else str(reference)
 
@@ -88,7 +88,8 @@ def invert(
         class_names=names,
         confidence=task.soft_labels.gather(1, task.labels[:, None]).squeeze(1),
         path=output,
-        title=f"Recovered from {_name(reference)}, {steps} steps{_share(task, teacher.record.num_classes)}",
+        title=f"Recovered from {name_without_path(reference)}, {steps} steps"
+        f"{_share(task, teacher.record.num_classes)}",
         per_class=images_per_class,
     )
     summary = {

@@ -47,11 +47,12 @@ class _Section:
         section = build(values)
         given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
         if isinstance(given, Mapping):  # else a section that is there already, which knows
-            object.__setattr__(section, _GIVEN, frozenset(map(str, given)))
+            object.__setattr__(section, GIVEN, frozenset(map(str, given)))
         return section
 
 
-_GIVEN = "_given"
+GIVEN = "_given"
+"""Attribute of a section with the keys that were given."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -249,8 +250,9 @@ class TrainerConfig(_Section):
     memory: str | None = None
     """Memory that a run may take, as 6GiB: what does not fit whole is done in pieces (on a GPU: its memory). None
     takes half of what is free, within the limits of control groups."""
-    min_steps: int = Field(default=10, ge=0)
-    """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any."""
+    min_steps: int = Field(default=3, ge=0)
+    """A run whose minutes are enough for fewer steps, as measured twice before it begins, is refused; 0 takes any. One
+    of fewer than 50 says so."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
     processes share the cores."""
@@ -284,7 +286,7 @@ class HubConfig(_Section):
     """Budget for teachers' weights in memory, as 500MB or 4GiB."""
 
 
-def _as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
+def as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
     """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
     wanted = get_type_hints(section, include_extras=True)
     return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}
@@ -292,7 +294,7 @@ def _as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
 
 def _value_for(hint: Any, value: Any) -> Any:
     if is_dataclass(hint) and isinstance(value, Mapping):
-        return _as_wanted(value, hint)  # type: ignore[arg-type]
+        return as_wanted(value, hint)  # type: ignore[arg-type]
     if not _takes_text(hint) or (is_null(value) and _takes_nothing(hint)):
         return meant(value)
     return as_texts(value)

@@ -20,7 +20,7 @@ from pydantic_core import ArgsKwargs
 from hf_free.config.reading import merge
 from hf_free.config.recipes import Defect, RecipeName, recipe_values
 from hf_free.config.sections import (
-    _GIVEN,
+    GIVEN,
     STRICT,
     BellConfig,
     FiveConfig,
@@ -28,8 +28,8 @@ from hf_free.config.sections import (
     LearnerConfig,
     MemoryConfig,
     TrainerConfig,
-    _as_wanted,
     as_list,
+    as_wanted,
 )
 from hf_free.config.yaml_reading import Written, is_null, meant, read_written
 from hf_free.errors import ConfigError
@@ -183,7 +183,7 @@ def _rule(kind: str, message: str) -> str:
 
 def _given_values(section: Any) -> Any:
     """What was given of a section explicitly, as a mapping; anything that is no section stays as it is."""
-    return {name: getattr(section, name) for name in getattr(section, _GIVEN)} if hasattr(section, _GIVEN) else section
+    return {name: getattr(section, name) for name in getattr(section, GIVEN)} if hasattr(section, GIVEN) else section
 
 
 def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         kind = type(meant(values)).__name__
         raise ConfigError(f"{path} holds a {kind}", allowed="a mapping of keys to values")
-    return _as_wanted(values, FreeConfig)
+    return as_wanted(values, FreeConfig)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             if not isinstance(inner, dict):
                 raise ConfigError(f"--set {text!r}", allowed=f"{part} whole, or keys of it", action="leave one out")
         inner[parts[-1]] = parsed
-    return _as_wanted(nested, FreeConfig)
+    return as_wanted(nested, FreeConfig)
 
 
 def departures(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from hf_free.learner.format import (
     MAX_CONFIG_BYTES,
     WEIGHT_FILES,
 )
-from hf_free.runtime.files import give_usual_rights
+from hf_free.runtime.files import give_usual_rights, why_unreadable
 from hf_free.runtime.strict_json import read_strict_json
 
 FINGERPRINTS = "hf_free_files"
@@ -93,12 +93,12 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
         wanted: Its SHA-256; None takes the one in its place.
 
     Returns:
-        The path, and whether it is the file that is wanted.
+        The path, and whether it is the file that is wanted; one that this user may not read is not known to be.
     """
     if wanted is None:
         return folder / name, True
     for path in (folder / name, *_staged(folder, name)):
-        if path.is_file() and fingerprint(path) == wanted:
+        if path.is_file() and why_unreadable(path) is None and fingerprint(path) == wanted:
             return path, True
     return folder / name, False
 

@@ -129,7 +129,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": section(record, "left_out"),
         "recovered": section(record, "recovered"),
         "training": section(record, "training"),
-        "recipe": config.get("recipe"),
+        "recipe": config.get("recipe") or "–",
         "departures": [(Markup(f"`{key}`"), value) for key, value in departures(config).items()],
         "seed": config.get("seed"),
         "versions": section(record, "versions"),

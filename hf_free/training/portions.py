@@ -260,7 +260,7 @@ class FewSteps:
         """The error where it does not run."""
         return RunError(
             self.given,
-            allowed=f"a run of at least {self.least} steps (trainer.min_steps)",
+            allowed=f"a run of at least {self.least} steps (trainer.min_steps; 0 takes any)",
             action=f"for {self.wanted} steps: {self.ways_out}",
         )
 

@@ -20,7 +20,7 @@ from pico import pico_files
 from safetensors.torch import load
 
 from hf_free.errors import HubError
-from hf_free.hub.search import _weight_bytes
+from hf_free.hub.search import weight_bytes_of
 from hf_free.hub.snapshot import local_snapshot
 
 CONFIG = b'{"architecture": "test_resnet", "num_classes": 3}'
@@ -539,7 +539,7 @@ print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(
     [({"F32": 10, "I64": 1}, 48), ({"BF16": 3, "BOOL": 2, "F8_E4M3": 4}, 12), ({"F4": 5}, 2), ({}, 0)],
 )
 def test_what_listed_weights_take(counts, size):
-    assert _weight_bytes(counts) == size
+    assert weight_bytes_of(counts) == size
 
 
 # ---- local folders

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hf_free.inversion.task import finish_task
 from hf_free.memory.bank import TaskMemory
-from hf_free.reporting.heterogeneity import _choose_classes, choose_teachers, draw_heterogeneity
+from hf_free.reporting.heterogeneity import choose_classes, choose_teachers, draw_heterogeneity
 from hf_free.reporting.naming import class_name, class_names, teacher_names, whose_class
 from hf_free.teachers.pool import TeacherPool
 
@@ -30,9 +30,9 @@ def test_every_architecture_comes_before_a_second_of_one():
 
 
 def test_each_teacher_has_a_class_before_one_has_two():
-    assert _choose_classes([0] * 9 + [1] * 9, [0, 1]) == [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]
-    assert _choose_classes([5, 5, 0], [0]) == [0, 1, 2]
-    assert _choose_classes([], [0]) == []
+    assert choose_classes([0] * 9 + [1] * 9, [0, 1]) == [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]
+    assert choose_classes([5, 5, 0], [0]) == [0, 1, 2]
+    assert choose_classes([], [0]) == []
 
 
 def test_hidden_teachers_have_no_name():

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from hf_free.reporting.image_grid import recovered_grid
-from hf_free.reporting.loss_curves import _limits, _running_mean, loss_curves
+from hf_free.reporting.loss_curves import loss_curves, range_of_steps, running_mean
 from hf_free.reporting.style import plain_text
-from hf_free.reporting.tsne import _embed, feature_map
+from hf_free.reporting.tsne import feature_map, in_plane
 
 
 def pixels(path):
@@ -142,9 +142,9 @@ def test_loss_curves_draw_a_panel_for_each_finite_number(tmp_path):
 
 
 def test_panels_have_one_range_of_steps():
-    first, last = _limits([np.arange(0.0, 101.0), np.arange(10.0, 31.0)])
+    first, last = range_of_steps([np.arange(0.0, 101.0), np.arange(10.0, 31.0)])
     assert (first, last) == (-5, 105)
-    assert _limits([np.array([3.0])]) == (2, 4)
+    assert range_of_steps([np.array([3.0])]) == (2, 4)
 
 
 def test_the_size_of_the_memory_is_no_curve(tmp_path):
@@ -165,17 +165,17 @@ def test_loss_curves_of_short_logs_are_drawn(rows, tmp_path):
 def test_running_mean_is_the_mean_of_the_neighbours():
     values = np.random.default_rng(0).normal(size=30)
     expected = [values[max(0, i - 4) : i + 5].mean() for i in range(30)]
-    assert _running_mean(values, 4) == pytest.approx(expected)
+    assert running_mean(values, 4) == pytest.approx(expected)
 
 
 def test_feature_map_separates_what_a_teacher_separates(tmp_path):
     labels = torch.arange(3).repeat_interleave(12)
     noise = torch.randn(36, 6, generator=torch.Generator().manual_seed(0))
     apart = noise + 20 * torch.eye(6)[labels]
-    points = _embed(apart, seed=0)
+    points = in_plane(apart, seed=0)
     distances = torch.cdist(torch.tensor(points), torch.tensor(points)) + 1e9 * torch.eye(36)
     assert (labels[distances.argmin(1)] == labels).all()
-    assert np.array_equal(points, _embed(apart, seed=0))
+    assert np.array_equal(points, in_plane(apart, seed=0))
 
     path = feature_map({"knows": apart, "does not": noise[:, :2]}, labels, tmp_path / "x.png", class_names=list("abc"))
     canvas = pixels(path)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pico import pico_folder
+from replacing import replace_everywhere
 from rich.console import Console
 from runs import TINY
 
@@ -64,11 +65,11 @@ def _state(run):
 
 class SteppingClock:
     """A clock that goes on by some seconds a step, told by `watch`, in the place of `time` in
-    hf_free.training.checkpoint."""
+    hf_free.training.schedule."""
 
     def __init__(self, monkeypatch, seconds_a_step):
         self.now, self.seconds_a_step = 1000.0, seconds_a_step
-        monkeypatch.setattr("hf_free.training.checkpoint.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("hf_free.training.schedule.time", SimpleNamespace(monotonic=lambda: self.now))
 
     def watch(self, learner, minutes):
         self.now += self.seconds_a_step
@@ -184,8 +185,10 @@ def test_a_stop_in_the_last_step_or_while_pictures_are_drawn_leaves_a_whole_chec
     with pytest.raises(Stopped):
         train(_config(teachers), output=tmp_path / "last", watch=in_the_last_step)
     assert _state(tmp_path / "last")["step"] == 3
-    monkeypatch.setattr(
-        "hf_free.reporting.heterogeneity.draw_teacher_views", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    replace_everywhere(
+        monkeypatch,
+        "hf_free.reporting.heterogeneity.draw_heterogeneity",
+        lambda *_, **__: signal.raise_signal(signal.SIGTERM),
     )
     with pytest.raises(Stopped):
         train(_config(teachers), output=tmp_path / "last", resume=True)
