@@ -1,7 +1,7 @@
 """The floors that packages stand on, and the rules of the house, read off the import statements.
 
-`python tests/test_architecture.py` prints the figures, and with `--files` each file and its idea. `--write` writes what
-remains to be done into this file: do so after a change that makes one of its lists shorter. No list may grow.
+`python tests/test_architecture.py` prints the figures, and with `--files` each file and its idea. `--write` writes
+what remains to be done into this file: do so after a change that makes one of its lists shorter. No list may grow.
 """
 
 from __future__ import annotations
