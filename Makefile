@@ -1,6 +1,7 @@
 # make demo    the whole path on a loopback Hub, in at most 3 minutes after the install
 # make test    the tests
 # make lint    ruff and mypy
+# make docs    the documentation as a site in site/; a warning is an error
 # make wheel   a pure-Python wheel in dist/
 # make clean   remove what the targets above made
 #
@@ -9,13 +10,14 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+SITE    := $(VENV)/.docs-installed
 WORKERS ?= 2
 # The first Python that is new enough and can make virtual environments (Debian ships venv apart).
 PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo "$$name" && break; done)
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -30,11 +32,15 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy hf_free cli
 
+docs: $(SITE)
+	$(BIN)/python docs/generate_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with the venv module found; give one: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -44,4 +50,8 @@ $(BIN)/python:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): some minutes and, with PyTorch's CUDA build, about 6 GB the first time."
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
+	touch $@
+
+$(SITE): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@

@@ -4,7 +4,7 @@
 
 `examples/real_teachers.py` copies this file beside the teachers that it writes, as `networks.py`, with the
 checkpoints' own definitions as `models.py`; those know nothing of timm. What hf-free asks of a network is in
-docs/own-networks.md: four methods, an entry in timm's registry, and its usual input.
+docs/guides/own-networks.md: four methods, an entry in timm's registry, and its usual input.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ The folder of checkpoints holds `models.py`, plain PyTorch definitions that know
 files whose headers name one of them, its arguments, mean and std. This script copies the definitions and
 `real_networks.py`, which registers them with timm, into the output folder, imports them from there as
 `hf-free ... --import` will, and writes a folder a teacher: config.json, model.safetensors, and a card with source
-and licence. Read `real_networks.py` and docs/own-networks.md to bring networks of your own.
+and licence. Read `real_networks.py` and docs/guides/own-networks.md to bring networks of your own.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python examples/resizing.py --teacher zoo/real/imagenet1k-tf-efficientnet-lite0 --data DATA/flowers DATA/caltech101
 
 Each way is a row: the difference of its logits from those with timm's transform in units of their deviation, and the
-few-shot accuracy of the features it gives. The figures of docs/experiments.md are of this script.
+few-shot accuracy of the features it gives. The figures of docs/experiments are of this script.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The floors that packages stand on, and the rules of the house, read off the import statements.
 
-`python tests/test_architecture.py` prints the figures. `--write` writes what remains to be done into this file: do so
-after a change that makes one of its lists shorter. No list may grow.
+`python tests/test_architecture.py` prints the figures, and with `--files` each file and its idea. `--write` writes
+what remains to be done into this file: do so after a change that makes one of its lists shorter. No list may grow.
 """
 
 from __future__ import annotations
@@ -551,7 +551,12 @@ def figures() -> dict[str, str]:
 
 
 def main() -> None:
-    """Print the figures, or write what remains into this file."""
+    """Print the figures; the files, each with its idea; or write what remains into this file."""
+    if "--files" in sys.argv:
+        for path in sources():
+            idea = (ast.get_docstring(tree_of(path)) or "").split("\n")[0]
+            sys.stdout.write(f"{path:<50} {idea}\n")
+        return
     if "--write" in sys.argv:
         rows = []
         for rule, check in RULES.items():

@@ -44,7 +44,7 @@ def train(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE...", help="Any other setting; see docs/configuration.md."),
+        typer.Option("--set", metavar="KEY=VALUE...", help="Any other setting; see docs/reference/configuration.md."),
     ] = None,
     recipe: Annotated[
         str | None,

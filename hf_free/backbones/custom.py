@@ -18,7 +18,7 @@ def import_networks(paths: Iterable[str | Path]) -> None:
     """Run Python files of the user's own, each once a process, so that their networks are registered with timm.
 
     The paths come from the user (`--import`, or the key `imports` of her own configuration); nothing that is read
-    from a Hub or from a teacher's folder ever ends up here. See docs/own-networks.md.
+    from a Hub or from a teacher's folder ever ends up here. See docs/guides/own-networks.md.
 
     Args:
         paths: Local `.py` files.
@@ -33,7 +33,7 @@ def import_networks(paths: Iterable[str | Path]) -> None:
 def _import(path: Path) -> None:
     if path.suffix != ".py" or not path.is_file():
         problem = "is not a Python file" if path.exists() else "does not exist"
-        raise ConfigError(f"the import {path} {problem}", allowed=_RULE, action="see docs/own-networks.md")
+        raise ConfigError(f"the import {path} {problem}", allowed=_RULE, action="see docs/guides/own-networks.md")
     path = path.resolve()
     # a name of its own for each file, so that networks.py shadows no module and is found by pickle and by timm
     name = f"hf_free_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

@@ -1,7 +1,7 @@
 """The three recipes: the public code as it is, the paper's method with its defects mended, and the best we found.
 
 Sources: [code] the authors' repository WalkerWorldPeace/FREE at commit 7767d42; [fast] Fast-Datafree (Fang et al.,
-AAAI 2022), its scripts; [ours] measured, see docs/experiments.md.
+AAAI 2022), its scripts; [ours] measured, see docs/experiments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Defect = Literal[
     "student_keeps_replay_weights",
     "transductive_batchnorm",
 ]
-"""Defects of the released FREE code, by name; see docs/recipes.md for what each does."""
+"""Defects of the released FREE code, by name; see docs/methods/constants.md for what each does."""
 
 _PAPER: dict[str, Any] = {
     "five": {

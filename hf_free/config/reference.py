@@ -1,7 +1,6 @@
-"""docs/configuration.md, written from `hf_free.config.sections`: its defaults, its rules and the texts below its
-fields.
+"""docs/reference/configuration.md, written from `hf_free.config.sections`: its defaults, rules and texts.
 
-python -m hf_free.config.reference > docs/configuration.md
+python -m hf_free.config.reference > docs/reference/configuration.md
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _RULES = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def configuration_markdown() -> str:
-    """The whole of docs/configuration.md."""
+    """The whole of docs/reference/configuration.md."""
     nodes = [node for module in (section_types, tree) for node in ast.parse(inspect.getsource(module)).body]
     classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
     default = FreeConfig()

@@ -54,7 +54,7 @@ class FreeConfig:
     models: list[str] = field(default_factory=list)
     """Teachers: Hub ids `org/name[@revision]` or local folders."""
     imports: list[str] = field(default_factory=list)
-    """Local Python files of your own that register networks with timm, see docs/own-networks.md."""
+    """Local Python files of your own that register networks with timm, see docs/guides/own-networks.md."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random."""
     defects: Annotated[list[Defect], BeforeValidator(as_list)] = field(default_factory=list)
@@ -157,12 +157,12 @@ def _explain(error: ValidationError) -> ConfigError:
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.4)
             given.append(f"unknown configuration key {key!r}")
-            allowed.append(f"did you mean {', '.join(close)}?" if close else "see docs/configuration.md")
-            action = action or "hf-free train --help lists the flags; docs/configuration.md every key"
+            allowed.append(f"did you mean {', '.join(close)}?" if close else "see docs/reference/configuration.md")
+            action = action or "hf-free train --help lists the flags; docs/reference/configuration.md every key"
         elif item["type"] == "value_error":  # a rule of ours over several keys of a section
             given.append(f"the values of {key or 'the configuration'} do not go together")
             allowed.append(item["msg"].removeprefix("Value error, "))
-            action = action or f"see docs/configuration.md, section {key}"
+            action = action or f"see docs/reference/configuration.md, section {key}"
         else:
             is_entry = isinstance(item["loc"][-1], int)
             holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"

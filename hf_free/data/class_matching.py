@@ -16,7 +16,7 @@ from hf_free.data.logits import CenterPerTeacher, ClassKey, LogitLayout
 MIN_LIKENESS = 0.85
 """Mean correlation between the classes of two groups from which on they become one, in units of what is to be expected
 of one and the same class. On the 100 CIFAR-FS teachers 0.75 serves as well, and 0.85 merges hardly any two classes of
-different names (docs/experiments.md). It is stricter than `CLASH_SCORE`: here one class taken for two loses little,
+different names (docs/experiments). It is stricter than `CLASH_SCORE`: here one class taken for two loses little,
 there two taken for one do."""
 
 IMPOSSIBLE_LIKENESS = -1e9
@@ -24,7 +24,7 @@ IMPOSSIBLE_LIKENESS = -1e9
 
 CLASH_SCORE = 0.35
 """Correlation from which on two classes are taken for one: on the 100 CIFAR-FS teachers that finds 86 % of the true
-pairs and, beside them, classes that look alike (docs/experiments.md); leaving out too many costs little."""
+pairs and, beside them, classes that look alike (docs/experiments); leaving out too many costs little."""
 
 MIN_CLASS_IMAGES, MAX_CLASS_IMAGES = 100, 2_000
 """Pictures to ask about: with fewer, a correlation of unrelated classes reaches CLASH by chance (its standard

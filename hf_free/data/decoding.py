@@ -206,7 +206,7 @@ def reduce(pixels: Tensor, size: int | None) -> Tensor:
     """Average a large picture (..., H, W) over squares of 2, 4 or 8 pixels, to at least `MARGIN` times `size`.
 
     An antialiased resize from there to `size` differs by a grey level or two from one of the whole picture
-    (docs/experiments.md), at a fraction of its time and memory. Bytes stay bytes.
+    (docs/experiments), at a fraction of its time and memory. Bytes stay bytes.
     """
     factor = _factor(pixels.shape[-2:], size)
     if factor == 1:

@@ -56,7 +56,7 @@ def pixels(learner: MetaLearner, images: ImageSizes) -> Embedding:
 def teacher_preprocessing(record: TeacherRecord) -> Preprocessing:
     """How a teacher is shown real pictures: by its own filter and crop, as timm does when it evaluates.
 
-    The whole picture, its shape not kept, costs it about a point at 1 shot on flowers (docs/experiments.md).
+    The whole picture, its shape not kept, costs it about a point at 1 shot on flowers (docs/experiments).
     """
     channels, height, width = record.input_size
     return Preprocessing(max(height, width), channels, record.interpolation, record.crop)

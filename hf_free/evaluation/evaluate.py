@@ -171,7 +171,7 @@ def _add_per_episode(
     if batchnorm != learner.batchnorm:
         learner.relevance = learner.damping = None  # they were learned from features of the learner's own way
     learner.batchnorm = batchnorm
-    learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments.md
+    learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
     pictures = images.at(learner.preprocessing)
     for k_shot, batch in scorer.episodes.items():

@@ -16,7 +16,7 @@ from hf_free.teachers.teacher import Teacher
 
 GOOD, FAIR = 0.8, 0.3
 """Shares of recognised pictures from which a verdict is `good` or `fair`. Measured on 22 real teachers (see
-docs/experiments.md): those above the first had 89 to 100 % after 20 steps, those between the two 95 to 100 %, the one
+docs/experiments): those above the first had 89 to 100 % after 20 steps, those between the two 95 to 100 %, the one
 below 74 %."""
 
 NEAR, FAR = 1.0, 10.0

@@ -3,7 +3,7 @@
 A generator that starts from a picture of anything must paint over much of it until the teacher sees the class it is
 meant for, and what it paints there hides what makes the picture worth asking about. Among the canvases of a task
 each class gets those that the teacher finds most like it: the assignment with the greatest sum of log-probabilities
-(Kuhn 1955, by scipy). It costs one forward pass a task; what it gains is in docs/experiments.md.
+(Kuhn 1955, by scipy). It costs one forward pass a task; what it gains is in docs/experiments.
 """
 
 from __future__ import annotations

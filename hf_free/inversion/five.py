@@ -295,7 +295,7 @@ class Five:
         """The weighted sum that the inner loop follows; statistics count as far as the pictures are recognised.
 
         In five steps both cannot be had from any teacher: a high weight for the statistics alone leaves a deep one
-        unconvinced, a low one leaves the pictures of a shallow one glaring (docs/experiments.md).
+        unconvinced, a low one leaves the pictures of a shallow one glaring (docs/experiments).
         """
         if self.config.recognition_first and "batchnorm" in terms:
             recognised = terms["cross_entropy"].detach().neg().exp()  # geometric mean of the wanted probabilities

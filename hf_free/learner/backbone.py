@@ -71,7 +71,7 @@ def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: 
         raise LearnerError(
             f"backbone {config.backbone!r} gives no features",
             allowed="networks that give their features when built with num_classes=0",
-            action="nn.Identity() instead of a layer of 0 classes; docs/own-networks.md shows one",
+            action="nn.Identity() instead of a layer of 0 classes; docs/guides/own-networks.md shows one",
         )
     return features.shape[1]
 

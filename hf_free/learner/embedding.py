@@ -32,7 +32,7 @@ def joint_embedding(
     """Predicted answers and the features they are made of, side by side, each of the length sqrt(its dimensions).
 
     Many teachers' answers tell new classes apart better than features do, a few teachers' answers worse, since they
-    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments.md). So do the
+    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments). So do the
     probabilities of the classes that teachers share, between the two, where there are any.
 
     Args:

@@ -28,7 +28,7 @@ Forgetting", 2018, initial value); it sets the confidence, never the prediction.
 
 RIDGE_PENALTY = 0.3
 """Penalty on the squared weights. Bertinetto et al. ("Meta-learning with differentiable closed-form solvers", 2019)
-learn it, from 1.0; ours is the best of 0.1, 0.3, 1, 3 and 10 on validation classes, see docs/experiments.md."""
+learn it, from 1.0; ours is the best of 0.1, 0.3, 1, 3 and 10 on validation classes, see docs/experiments."""
 
 LOGISTIC_PENALTY = 1.0
 """Penalty of the logistic regression as in scikit-learn with C=1: sum of losses + 1/2 |weight|^2."""

@@ -3,7 +3,7 @@
 Where adaptation changes the network itself (MAML, BatchNorm statistics of the support) every episode needs its own.
 A convolution over E times the channels in E times the groups computes E of them in one call, for weights that differ;
 everything else that keeps channels apart needs no change. For small networks and pictures on a CPU it takes half to
-five sixths of the time of one episode after the other, and less than `torch.func.vmap` (docs/experiments.md).
+five sixths of the time of one episode after the other, and less than `torch.func.vmap` (docs/experiments).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hf_free.learner.maml import descend
 from hf_free.learner.meta_learner import MetaLearner
 
 EPISODES_AT_ONCE = 4
-"""More are no faster: docs/experiments.md."""
+"""More are no faster: docs/experiments."""
 
 STACKED_WEIGHTS = 2**22
 """Weights of all copies together, at most (16 MiB in fp32)."""

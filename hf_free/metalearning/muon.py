@@ -21,7 +21,7 @@ ITERATIONS = 5
 """Of that quintic: singular values end between about 0.7 and 1.2 (Jordan et al. 2024)."""
 
 MOMENTUM = 0.9
-"""Nesterov momentum; 0.95, Jordan's, ended slightly worse here (docs/experiments.md)."""
+"""Nesterov momentum; 0.95, Jordan's, ended slightly worse here (docs/experiments)."""
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:

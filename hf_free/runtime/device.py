@@ -116,7 +116,7 @@ def check_can_compile(device: torch.device) -> None:
     raise ConfigError(
         "trainer.compile needs a C++ compiler on a CPU, and none was found",
         allowed="g++ or clang++ on the path, or CXX naming one",
-        action="install one, or leave trainer.compile out: it does not pay on a CPU (docs/experiments.md)",
+        action="install one, or leave trainer.compile out: it does not pay on a CPU (docs/experiments)",
     )
 
 

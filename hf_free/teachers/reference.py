@@ -16,12 +16,12 @@ from hf_free.runtime.text import format_classes
 
 _INSTEAD_OF_A_FILE = (
     "give the folder that holds config.json and model.safetensors; a single .safetensors file goes into a YAML list "
-    "with its architecture, see docs/teachers.md"
+    "with its architecture, see docs/guides/teachers.md"
 )
 
 _CLASSES_OF_A_FOLDER = (
     "a folder takes its classes through a YAML list, teachers.yaml, as {path: FOLDER, classes: 0-4}; "
-    "see docs/teachers.md"
+    "see docs/guides/teachers.md"
 )
 
 _LIST_ENTRY = re.compile(r".+\.ya?ml#[\w.-]+", re.IGNORECASE)

@@ -33,7 +33,7 @@ FULL_SHARE = 0.85
 """Share of the room that one part of the work is planned for; the rest is for what the allocator leaves unused."""
 
 ENOUGH_STEPS = 50
-"""Steps of a run that need no warning: 30 to 80 are what the measured runs of docs/experiments.md have."""
+"""Steps of a run that need no warning: 30 to 80 are what the measured runs of docs/experiments have."""
 
 FINISH_SHARE = 0.1
 """Share of the minutes that embedding recovered pictures after the last step takes at most, as does scoring."""

@@ -23,7 +23,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "own-networks.md"
 
 
 def documented_code(name: str) -> str:
-    """The network of docs/own-networks.md under another name, since timm's registry is one for the whole process."""
+    """The network of docs/guides/own-networks.md under another name: timm has one registry per process."""
     code = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
     return code[1].replace("my_net", name)

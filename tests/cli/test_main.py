@@ -413,7 +413,7 @@ def test_false_and_zero_are_values():
 
 
 def test_the_configuration_page_is_up_to_date():
-    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
     assert page.read_text(encoding="utf-8") == configuration_markdown(), "run python -m hf_free.config.reference"
 
 

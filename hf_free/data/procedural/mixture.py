@@ -25,7 +25,7 @@ Photographs (ImageNet, CIFAR) have 0.2 to 0.3, road signs 0.4, Fashion-MNIST 0.6
 
 EMBLEMS = 1 / 3
 """Share of emblems among the pictures that are drawn beside recovered ones for teachers of anything but writing: worth
-a point or two on road signs, and nothing lost on photographs (docs/experiments.md)."""
+a point or two on road signs, and nothing lost on photographs (docs/experiments)."""
 
 Colours = tuple[Sequence[float], Sequence[float]]
 """Mean and deviation a channel."""
