@@ -251,8 +251,8 @@ class TrainerConfig(_Section):
     """Memory that a run may take, as 6GiB: what does not fit whole is done in pieces (on a GPU: its memory). None
     takes half of what is free, within the limits of control groups."""
     min_steps: int = Field(default=3, ge=0)
-    """A run whose minutes are enough for fewer steps, as measured twice before it begins, is refused; 0 takes any. One
-    of fewer than 50 says so."""
+    """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any. Below 50
+    it says what to make smaller."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
     processes share the cores."""

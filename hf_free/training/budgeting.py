@@ -15,7 +15,7 @@ from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_m
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
-from hf_free.training.portions import FewSteps, Forecast, Portions, choose_portions, few_steps, forecast
+from hf_free.training.portions import Forecast, Portions, choose_portions, few_steps, forecast
 from hf_free.training.trial import try_parts
 
 TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
@@ -60,8 +60,7 @@ def make_budget(
     Raises:
         ConfigError: `trainer.memory` is no amount of memory.
         RunError: not even the least portions fit, or the minutes are enough for fewer steps than
-            `trainer.min_steps`, measured twice: other processes slow a machine down for moments, and a forecast made
-            in one is several times too long.
+            `trainer.min_steps`.
     """
     device, minutes = five.device, config.trainer.max_minutes
     total, held = memory_limit(config, device), _held(device)
@@ -70,23 +69,14 @@ def make_budget(
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
+    trial = try_parts(config, five, pool, sheet, bell, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
     answers = bell.answer_width
-
-    def measured() -> tuple[Portions, Forecast, FewSteps | None]:
-        trial = try_parts(
-            config, five, pool, sheet, bell, precision, room=max(room, 0.0), seconds=seconds, timed=timed
-        )
-        portions = choose_portions(config, pool.records, trial, answers=answers, room=room, apart=apart)
-        predicted = forecast(config, pool.records, trial, portions, answers=answers, base=base)
-        few = few_steps(config, pool.records, trial, portions, predicted) if timed else None
-        return portions, predicted, few
-
-    portions, predicted, few = measured()
-    if few is not None and few.is_refused:
-        portions, predicted, few = measured()
+    portions = choose_portions(config, pool.records, trial, answers=answers, room=room, apart=apart)
+    predicted = forecast(config, pool.records, trial, portions, answers=answers, base=base)
+    notes = notes_on_portions(config, pool, portions, total)
+    few = few_steps(config, pool.records, trial, portions, predicted) if timed else None
     if few is not None and few.is_refused and refuse:
         raise few.refusal()
-    notes = notes_on_portions(config, pool, portions, total)
     return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
 
 

@@ -287,6 +287,9 @@ SMALLER_SIZES = (192, 160, 128, 112, 96, 84, 64, 48, 32)
 DIVISORS = (2, 4, 8, 16)
 """By which a step's pictures are divided in suggestions."""
 
+FACTORS = (1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""By which the minutes are multiplied in suggestions."""
+
 
 def _ways_out(
     config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
@@ -307,15 +310,15 @@ def _ways_out(
         ways.append(f"--image-size {size}")
     if not ways:
         values, changed = shrunk[-1]
-        enough = (size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted)
-        size = next(enough, min([*SMALLER_SIZES, pixels]))
-        ways.append(f"--image-size {size} {_assignments(config, values)}")
+        size = next((size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted), None)
+        if size is not None:
+            ways.append(f"--image-size {size} {_assignments(config, values)}")
     minutes = config.trainer.max_minutes or 1.0
-    for factor in (1.5, 2, 3, 5, 10, 20, 50, 100):
+    for factor in FACTORS:
         if steps(_with(config, {"trainer.max_minutes": factor * minutes})) >= wanted:
             ways.append(f"--max-minutes {math.ceil(factor * minutes)}")
             break
-    return ways
+    return ways or ["another machine, a smaller --backbone, or fewer and smaller --models"]
 
 
 def _smaller(config: FreeConfig, divisor: int) -> dict[str, float]:
