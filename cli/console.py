@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hf_free.errors import HfFreeError
+from hf_free.runtime.text import printable
 
 _WIDTH_OF_A_FILE = 160
 """Columns of a table that goes to a file or a pipe, where nobody has a window to wrap to."""
@@ -33,9 +34,7 @@ def progress_console() -> Console:
 
 def plain(value: object) -> Text:
     """Any text as it is: what a repository says is neither Rich's markup nor a command to the terminal."""
-    return Text(
-        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
-    )
+    return Text(printable(value, keep="\n"))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from hf_free.cli.publish import where_published
 from hf_free.cli.publish_results import publish_results
 from hf_free.cli.tables import results_table
 from hf_free.learner.location import learner_location
+from hf_free.runtime.files import write_text
 
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabelledImages
@@ -154,9 +155,10 @@ def evaluate(
 
         check_can_push(model, token, create_pr=bool(create_pr))
     from hf_free.backbones.custom import import_networks
+    from hf_free.config.init_from import InitFrom
     from hf_free.evaluation.datasets import load_labelled_images
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
-    from hf_free.evaluation.off_the_shelf import PREFIX, load_off_the_shelf
+    from hf_free.evaluation.off_the_shelf import load_off_the_shelf
     from hf_free.learner.meta_learner import MetaLearner
 
     import_networks([own_networks] if own_networks else [])
@@ -167,12 +169,12 @@ def evaluate(
     others = {
         name: MetaLearner.from_pretrained(learner_location(name), token=token, cache_dir=cache_dir, map_location=where)
         for name in names
-        if not name.startswith(PREFIX)
+        if InitFrom.parse(name).is_learner
     }
     backbones = [
         load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
         for name in names
-        if name.startswith(PREFIX)
+        if not InitFrom.parse(name).is_learner
     ]
     data = load_labelled_images(
         dataset,
@@ -216,7 +218,7 @@ def evaluate(
     report.revision = dataset_revision
     results = report.to_dict()
     if output is not None:
-        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_text(output, json.dumps(results, indent=2) + "\n")
     for warning in report.warnings:
         warn(warning)
     if as_json:

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
@@ -134,7 +135,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         source = config.init_from
         if source is None:
             return cls(config, record, **options)
-        if source.startswith("timm:"):
+        if not InitFrom.parse(source).is_learner:
             network = pretrained_timm(source, config, cache_dir)
             cfg: Any = network.pretrained_cfg
             options = {"mean": cfg["mean"][: config.channels], "std": cfg["std"][: config.channels], **options}
