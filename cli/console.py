@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -73,6 +74,14 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """One warning on stderr."""
     progress_console().print(Text.assemble(("Warning: ", "bold yellow"), plain(message)), soft_wrap=True)
+
+
+def where_published(url: str, repo_id: str) -> str:
+    """What to tell of a published repository: its address; or its id, where the Hub is a program on this computer.
+
+    Such a Hub, as the demo's, may be gone before anybody opens the address.
+    """
+    return repo_id if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else url
 
 
 def show_error(error: HfFreeError) -> None:

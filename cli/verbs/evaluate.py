@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, progress_bar, say, warn, write_json
-from hf_free.cli.publish import where_published
-from hf_free.cli.publish_results import publish_results
+from hf_free.cli.console import output_console, progress_bar, say, warn, where_published, write_json
 from hf_free.cli.tables import results_table
 from hf_free.learner.location import learner_location
 from hf_free.runtime.files import write_text
@@ -20,6 +18,7 @@ from hf_free.runtime.files import write_text
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabelledImages
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.provenance.results import EvaluationReport
     from hf_free.teachers.pool import TeacherPool
 
 EXAMPLES = options.examples(
@@ -228,16 +227,36 @@ def evaluate(
     if output is not None:
         say(f"Results: {output}")
     if push:
-        address = publish_results(
-            learner_location(model),
-            results,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            commit_message=commit_message,
-            create_pr=bool(create_pr),
-        )
-        say(f"Card with these results: {where_published(address, learner_location(model))}")
+        _publish(learner_location(model), report, revision, token, cache_dir, commit_message, bool(create_pr))
+
+
+def _publish(
+    location: str,
+    report: EvaluationReport,
+    revision: str | None,
+    token: str | None,
+    cache_dir: Path | None,
+    commit_message: str | None,
+    create_pr: bool,
+) -> None:
+    """The results into the learner's card: in its folder where it is a local one, else on the Hub."""
+    from hf_free.publishing.push import add_results, publish_results
+
+    if Path(location).is_dir():
+        add_results(Path(location), report)
+        say(f"The card of {location} has the results; publish it with: hf-free push {location} ORG/NAME")
+        return
+    say(f"Uploading to {location}")
+    address = publish_results(
+        location,
+        report,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        commit_message=commit_message,
+        create_pr=create_pr,
+    )
+    say(f"Card with these results: {where_published(address, location)}")
 
 
 def _readable(data: LabelledImages) -> LabelledImages:
