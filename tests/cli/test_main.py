@@ -24,6 +24,7 @@ VERBS = {
     module.__name__.rpartition(".")[2]: module
     for module in (train, evaluate, predict, inspect, invert, search, sweep, cost, push, demo)
 }
+HEAVY = {"torch", "timm", "datasets", "huggingface_hub", "matplotlib", "numpy", "PIL", "accelerate"}
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,18 @@ def test_the_examples_can_be_typed(verb):
         rewritten = rewrite(words[1:], grammars())
         command = typer.main.get_command(app).commands[verb]
         command.make_context(verb, rewritten[1:])
+
+
+def test_help_loads_nothing_heavy_and_not_much_else():
+    """What takes its time: `python examples/benchmark_help.py` measures it, 0.7 s is the promise."""
+    code = (
+        "import sys; from hf_free.cli.main import main\n"
+        f"code = main(['train', '--help']); heavy = {HEAVY!r} & set(sys.modules)\n"
+        "print(len(sys.modules), file=sys.stderr); sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stderr) < 560  # 480 today, Python's own, Typer, Rich, Pydantic and PyYAML among them
 
 
 def test_version(capsys):
