@@ -179,3 +179,9 @@ def _read_list_file(path: Path) -> list[str]:
     if not ids:
         raise UsageError(f"the list @{path} names nothing", allowed=rule)
     return ids
+
+
+def given_values(flags: Mapping[str, object]) -> dict[str, object]:
+    """The flags that were given, nested as the configuration is: None means that a flag was not."""
+    kept = {key: given_values(value) if isinstance(value, Mapping) else value for key, value in flags.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}

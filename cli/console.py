@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from hf_free.errors import HfFreeError
+from hf_free.runtime.text import printable
 
 _WIDTH_OF_A_FILE = 160
 """Columns of a table that goes to a file or a pipe, where nobody has a window to wrap to."""
@@ -33,9 +35,7 @@ def progress_console() -> Console:
 
 def plain(value: object) -> Text:
     """Any text as it is: what a repository says is neither Rich's markup nor a command to the terminal."""
-    return Text(
-        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
-    )
+    return Text(printable(value, keep="\n"))
 
 
 @contextmanager
@@ -74,6 +74,14 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """One warning on stderr."""
     progress_console().print(Text.assemble(("Warning: ", "bold yellow"), plain(message)), soft_wrap=True)
+
+
+def where_published(url: str, repo_id: str) -> str:
+    """What to tell of a published repository: its address; or its id, where the Hub is a program on this computer.
+
+    Such a Hub, as the demo's, may be gone before anybody opens the address.
+    """
+    return repo_id if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else url
 
 
 def show_error(error: HfFreeError) -> None:

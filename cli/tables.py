@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.table import Table
 
 from hf_free.cli.console import plain
+from hf_free.runtime.text import decimal_size_text
 
 if TYPE_CHECKING:
     from hf_free.provenance.results import EvaluationReport
+    from hf_free.training.plan import TrainingPlan
 
 
 def results_table(report: EvaluationReport) -> Table:
@@ -34,3 +37,80 @@ def results_table(report: EvaluationReport) -> Table:
         )
         table.add_row(*map(plain, cells))
     return table
+
+
+def plan_tables(planned: TrainingPlan) -> Group:
+    """A table of the teachers, then what is left out, length, cost, memory and notes."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for reference, reason in planned.skipped:
+        rows.add_row("Left out", plain(f"{reference}: {reason}"))
+    rows.add_row("Length", _length(planned))
+    rows.add_row("Device", f"{planned.device}, mixed precision {planned.mixed_precision}")
+    rows.add_row("Cost", "\n".join(_cost(planned)))
+    rows.add_row("Memory", _memory(planned))
+    for note in planned.notes:
+        rows.add_row("Note", plain(note))
+    return Group(_teachers_table(planned), rows)
+
+
+def _teachers_table(planned: TrainingPlan) -> Table:
+    """One teacher per row; fits 80 columns, so that nobody's licence is cut off."""
+    count = f"{len(planned.teachers)} teacher{'' if len(planned.teachers) == 1 else 's'}"
+    table = Table(title=f"{count}, recipe {planned.recipe}", title_justify="left")
+    table.add_column("Teacher", overflow="fold")
+    table.add_column("Commit", no_wrap=True)
+    table.add_column("Network", overflow="fold")
+    for title in ("Classes", "Weights"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Licence", overflow="fold")
+    for record in planned.teachers:
+        layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
+        cells = (
+            record.reference,
+            (record.commit or "local")[:8],
+            f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalisation'}",
+            record.num_classes,
+            decimal_size_text(record.weight_bytes),
+            record.license or "not given",
+        )
+        table.add_row(*map(plain, cells))
+    return table
+
+
+def _length(planned: TrainingPlan) -> str:
+    limits = [] if planned.steps is None else [f"{planned.steps:,} outer steps"]
+    limits += [] if planned.max_minutes is None else [f"{planned.max_minutes:g} min"]
+    if not limits:
+        return "no end"
+    if planned.steps is None:
+        fit = "as many" if planned.predicted_steps is None else f"about {planned.predicted_steps:,}"
+        return f"{limits[0]}, {fit} outer steps" + (" as fit in" if planned.predicted_steps is None else "")
+    return " or ".join(limits) + (", whichever ends first" if len(limits) > 1 else "")
+
+
+def _cost(planned: TrainingPlan) -> list[str]:
+    from hf_free.evaluation.flops import operations  # torch is slow to import
+
+    cost = planned.cost
+    measured = [] if planned.step_seconds is None else [f"{planned.step_seconds:.3g} s an outer step, measured here"]
+    inverting = f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"
+    lines = [*measured, inverting]
+    asks_all = cost.answers_a_step > 0
+    if asks_all:
+        asked = f"{operations(cost.one_answer)} a picture, {operations(cost.answers_a_step)} an outer step"
+        lines += [f"asking all teachers: {asked}"]
+    least = "" if asks_all else " at least"
+    lines += [f"BELL: {operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
+    if planned.total_flops is not None:
+        lines += [f"all steps together: {operations(planned.total_flops)}"]
+    return lines
+
+
+def _memory(planned: TrainingPlan) -> str:
+    weights, images = decimal_size_text(planned.cost.teachers_bytes), decimal_size_text(planned.cost.memory_bytes)
+    parts = f"teachers' weights {weights}, recovered pictures up to {images}"
+    if planned.peak_memory is None:
+        return f"{parts}; activations come on top"
+    return f"about {decimal_size_text(planned.peak_memory)} at its peak, measured here; of it {parts}"

@@ -2,33 +2,86 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hf_free.errors import (
+    ConfigError,
+    DatasetError,
+    HfFreeError,
+    HubError,
+    LearnerError,
+    MissingFilesError,
+    PushError,
+    RunError,
+    TeacherError,
+    TeacherReferenceError,
+    UnfitTeacherError,
+)
 from hf_free.version import __version__
 
 if TYPE_CHECKING:
     from hf_free.config.tree import FreeConfig
+    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.evaluate import evaluate
     from hf_free.learner.classifier import FewShotClassifier
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.teachers.loader import load_teacher
+    from hf_free.teachers.saving import save_teacher
+    from hf_free.training.invert import invert
+    from hf_free.training.plan import plan
     from hf_free.training.trainer import train
 
-__all__ = ["FewShotClassifier", "FreeConfig", "MetaLearner", "__version__", "train"]
+__all__ = [
+    "ConfigError",
+    "DatasetError",
+    "FewShotClassifier",
+    "FreeConfig",
+    "HfFreeError",
+    "HubError",
+    "LearnerError",
+    "MetaLearner",
+    "MissingFilesError",
+    "PushError",
+    "RunError",
+    "TeacherError",
+    "TeacherReferenceError",
+    "UnfitTeacherError",
+    "__version__",
+    "evaluate",
+    "invert",
+    "load_labelled_images",
+    "load_teacher",
+    "plan",
+    "save_teacher",
+    "train",
+]
 
 _HOMES = {
     "FewShotClassifier": "hf_free.learner.classifier",
     "FreeConfig": "hf_free.config.tree",
     "MetaLearner": "hf_free.learner.meta_learner",
+    "evaluate": "hf_free.evaluation.evaluate",
+    "invert": "hf_free.training.invert",
+    "load_labelled_images": "hf_free.evaluation.datasets",
+    "load_teacher": "hf_free.teachers.loader",
+    "plan": "hf_free.training.plan",
+    "save_teacher": "hf_free.teachers.saving",
     "train": "hf_free.training.trainer",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the public names on first use, so that `hf-free --help` does not wait for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'hf_free' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names too, though they are not there before they are used."""
+    return sorted({*globals(), *__all__})
 
 
 def _register_backbones() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class HfFreeError(Exception):
     """Base of all errors that hf-free raises on purpose; the command line prints them without a traceback.
@@ -39,6 +41,23 @@ class HubError(HfFreeError):
 
 class MissingFilesError(HubError):
     """A repository or folder that can be had and lacks a file that it should hold."""
+
+
+class PushError(HubError):
+    """An upload that failed. Nothing of what was to be uploaded is lost.
+
+    Args:
+        cause: What went wrong.
+        folder: What was to be uploaded, as it was before; None where it was made for the upload only.
+        again: The command that tries again; empty where there is none.
+    """
+
+    def __init__(self, cause: HubError, *, folder: Path | None = None, again: str = "") -> None:
+        self.cause, self.folder, self.again = cause, folder, again
+        ways = [f"{folder} is unchanged"] if folder is not None else []
+        ways += [f"try again with: {again}"] if again else []
+        lines = [line for line in (cause.action, "; ".join(ways)) if line]
+        super().__init__(cause.given, allowed=cause.allowed, action="\n           ".join(lines))
 
 
 class TeacherError(HfFreeError):

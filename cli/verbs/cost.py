@@ -74,7 +74,7 @@ def _count(teacher: Teacher) -> dict[str, Any]:
 
 def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
     from hf_free.evaluation.flops import operations
-    from hf_free.runtime.text import with_prefix
+    from hf_free.runtime.text import count_text
 
     table = Table()
     table.add_column("Model", overflow="fold")
@@ -85,7 +85,7 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
         cells = (
             row["reference"],
             row["architecture"],
-            with_prefix(row["parameters"], ("", " k", " M", " G")),
+            count_text(row["parameters"]),
             "x".join(map(str, row["input_size"])),
             operations(row["forward_flops"]),
             operations(row["backward_flops"]),

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, progress_bar, say, warn, write_json
-from hf_free.cli.publish import where_published
-from hf_free.cli.publish_results import publish_results
+from hf_free.cli.console import output_console, progress_bar, say, warn, where_published, write_json
 from hf_free.cli.tables import results_table
 from hf_free.learner.location import learner_location
+from hf_free.runtime.files import write_text
 
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabelledImages
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.provenance.results import EvaluationReport
     from hf_free.teachers.pool import TeacherPool
 
 EXAMPLES = options.examples(
@@ -154,9 +154,10 @@ def evaluate(
 
         check_can_push(model, token, create_pr=bool(create_pr))
     from hf_free.backbones.custom import import_networks
+    from hf_free.config.init_from import InitFrom
     from hf_free.evaluation.datasets import load_labelled_images
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
-    from hf_free.evaluation.off_the_shelf import PREFIX, load_off_the_shelf
+    from hf_free.evaluation.off_the_shelf import load_off_the_shelf
     from hf_free.learner.meta_learner import MetaLearner
 
     import_networks([own_networks] if own_networks else [])
@@ -167,12 +168,12 @@ def evaluate(
     others = {
         name: MetaLearner.from_pretrained(learner_location(name), token=token, cache_dir=cache_dir, map_location=where)
         for name in names
-        if not name.startswith(PREFIX)
+        if InitFrom.parse(name).is_learner
     }
     backbones = [
         load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
         for name in names
-        if name.startswith(PREFIX)
+        if not InitFrom.parse(name).is_learner
     ]
     data = load_labelled_images(
         dataset,
@@ -216,7 +217,7 @@ def evaluate(
     report.revision = dataset_revision
     results = report.to_dict()
     if output is not None:
-        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_text(output, json.dumps(results, indent=2) + "\n")
     for warning in report.warnings:
         warn(warning)
     if as_json:
@@ -226,16 +227,36 @@ def evaluate(
     if output is not None:
         say(f"Results: {output}")
     if push:
-        address = publish_results(
-            learner_location(model),
-            results,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            commit_message=commit_message,
-            create_pr=bool(create_pr),
-        )
-        say(f"Card with these results: {where_published(address, learner_location(model))}")
+        _publish(learner_location(model), report, revision, token, cache_dir, commit_message, bool(create_pr))
+
+
+def _publish(
+    location: str,
+    report: EvaluationReport,
+    revision: str | None,
+    token: str | None,
+    cache_dir: Path | None,
+    commit_message: str | None,
+    create_pr: bool,
+) -> None:
+    """The results into the learner's card: in its folder where it is a local one, else on the Hub."""
+    from hf_free.publishing.push import add_results, publish_results
+
+    if Path(location).is_dir():
+        add_results(Path(location), report)
+        say(f"The card of {location} has the results; publish it with: hf-free push {location} ORG/NAME")
+        return
+    say(f"Uploading to {location}")
+    address = publish_results(
+        location,
+        report,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        commit_message=commit_message,
+        create_pr=create_pr,
+    )
+    say(f"Card with these results: {where_published(address, location)}")
 
 
 def _readable(data: LabelledImages) -> LabelledImages:

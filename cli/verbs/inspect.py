@@ -146,11 +146,11 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 def _facts(row: dict[str, Any]) -> dict[str, str]:
     """What a usable model's cell says, a line a fact; notes say what of its config.json is not used."""
     from hf_free.evaluation.flops import operations
-    from hf_free.runtime.text import with_prefix
+    from hf_free.runtime.text import count_text
 
     return {
         "Architecture": row["architecture"],
-        "Parameters": with_prefix(row["parameters"], ("", " k", " M", " G")),
+        "Parameters": count_text(row["parameters"]),
         "Cost": f"{operations(row['forward_flops'])} + {operations(row['backward_flops'])}",
         "Input": f"{row['channels']}x{row['input']}",
         "Classes": str(row["classes"]),

@@ -21,9 +21,6 @@ EXAMPLES = options.examples(
     "hf-free invert ./local-model --steps 400 --images-per-class 8 --output grid.png",
     "hf-free invert org/model --generator runs/first --output grid.png",
 )
-_FRESH_STEPS = 200
-"""Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
-_TRAINED_STEPS = 5
 
 
 def _share(task: RecoveredTask, classes: int) -> str:
@@ -49,7 +46,7 @@ def invert(
         typer.Option(
             parser=options.whole(1),
             metavar="INTEGER",
-            help=f"Inner steps; {_FRESH_STEPS} from a fresh generator, {_TRAINED_STEPS} from a trained one.",
+            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one.",
         ),
     ] = None,
     images_per_class: Annotated[
@@ -67,19 +64,20 @@ def invert(
     options.check_output_file(output, (".png",))
     if generator is not None and not generator.is_dir():
         raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")
-    steps = steps or (_FRESH_STEPS if generator is None else _TRAINED_STEPS)
     reference = one_reference(model, revision)
     from hf_free.backbones.custom import import_networks
     from hf_free.config.sections import FiveConfig
-    from hf_free.inversion.five import invert_teacher
     from hf_free.reporting.image_grid import recovered_grid
     from hf_free.teachers.loader import load_teacher
+    from hf_free.training.invert import default_steps
+    from hf_free.training.invert import invert as run_inversion
 
+    steps = steps or default_steps(generator)
     import_networks([own_networks] if own_networks else [])
     teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
     if generator is None:
         say(f"No --generator: starting from a fresh one, {steps} steps.")
-    task = invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
+    task = run_inversion(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
     known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
     names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
     path = recovered_grid(

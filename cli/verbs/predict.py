@@ -15,6 +15,7 @@ from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json
 from hf_free.errors import DatasetError
 from hf_free.learner.location import learner_location
+from hf_free.runtime.files import write_text
 
 EXAMPLES = options.examples(
     "hf-free predict me/few-shot --support ./shots --images ./new",
@@ -77,7 +78,7 @@ def predict(
     )
     if output is not None:
         text = json.dumps(rows, indent=2, ensure_ascii=False) if output.suffix.lower() == ".json" else as_csv(rows)
-        output.write_text(text, encoding="utf-8")
+        write_text(output, text)
         say(f"{sum(row['label'] is not None for row in rows)} labels: {output}")
     if as_json:
         write_json(rows)

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, write_json
-from hf_free.cli.publish import push_or_say_how
+from hf_free.cli.console import output_console, say, write_json
 from hf_free.learner.location import learner_folder
 
 EXAMPLES = options.examples(
@@ -34,7 +33,10 @@ def push(
 ) -> None:
     """Publish a trained learner with its card."""
     learner = learner_folder(folder)
-    url = push_or_say_how(
+    from hf_free.learner.push import push_learner
+
+    say(f"Uploading to {repo_id}")
+    url = push_learner(
         learner,
         repo_id,
         token=token,

@@ -16,8 +16,6 @@ EXAMPLES = options.examples(
     "hf-free search --author timm --limit 50",
     "hf-free search birds --json",
 )
-COUNTS = ("", " k", " M", " G")
-BYTES = (" kB", " MB", " GB")
 
 
 def search(
@@ -36,7 +34,7 @@ def search(
     Sizes are numbers of parameters and the bytes they take.
     """
     from hf_free.hub.search import search_models
-    from hf_free.runtime.text import with_prefix
+    from hf_free.runtime.text import count_text, decimal_size_text
 
     found = search_models(query=query, author=author, tag=tag, library=library, limit=limit, token=token)
     if as_json:
@@ -53,10 +51,10 @@ def search(
         table.add_column(title, overflow="fold")
     for model in found:
         access = "private" if model.private else "gated" if model.gated else "public"
-        popularity = "\n".join(with_prefix(count, COUNTS) for count in (model.downloads, model.likes))
+        popularity = "\n".join(count_text(count) for count in (model.downloads, model.likes))
         size = "-"
         if model.parameters is not None and model.weight_bytes is not None:
-            size = with_prefix(model.parameters, COUNTS) + "\n" + with_prefix(model.weight_bytes / 1e3, BYTES)
+            size = f"{count_text(model.parameters)}\n{decimal_size_text(model.weight_bytes)}"
         usable = {True: "yes", False: "no", None: "-"}[model.looks_usable]
         licence = model.license or "not given"
         cells = (model.repo_id, size, popularity, usable, licence, access)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.arguments import expand_list_files
-from hf_free.cli.console import Interrupted, output_console, progress_console, say, write_json
-from hf_free.cli.publish import push_or_say_how, where_published
-from hf_free.config.layers import build_config
+from hf_free.cli.arguments import expand_list_files, given_values
+from hf_free.cli.console import Interrupted, output_console, progress_console, say, where_published, write_json
+from hf_free.cli.tables import plan_tables
 from hf_free.errors import ConfigError
 from hf_free.training.output import default_output
 
@@ -184,44 +182,19 @@ def train(
     }
     if resume and output is None:
         raise ConfigError("--resume without --output", action="name the run: hf-free train --resume --output DIR")
+    from hf_free.config.tree import FreeConfig
+    from hf_free.teachers.listing import check_teachers
     from hf_free.training.folder import RunFolder
 
     if output is not None and not dry_run:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
     saved = RunFolder(output).config if resume and output is not None and config is None else config
-    settings = build_config(flags, config=saved, assignments=assignments or [])
+    settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     check_teachers(settings.models, least=settings.least_teachers)
     if dry_run:
         _show_plan(settings, token=token, as_json=as_json)
         return
     _run(settings, output or default_output(settings.recipe), token, overwrite=overwrite, resume=resume, json=as_json)
-
-
-def check_teachers(models: Sequence[str], *, least: int = 2) -> None:
-    """Refuse a list of teachers that cannot make two tasks, before anything is fetched.
-
-    One teacher (or one subset of a teacher's classes) is one task; a collection may hold any number.
-
-    Args:
-        models: The teachers' texts.
-        least: Teachers that are needed; one is enough for a learner that has others already.
-
-    Raises:
-        ConfigError: no teacher, or one only.
-        TeacherReferenceError: a text that names no teacher.
-    """
-    hint = "hf-free train --models ID ID ...; hf-free search finds some, hf-free demo needs none"
-    if not models:
-        raise ConfigError("no models given", allowed="two or more teachers", action=hint)
-    from hf_free.teachers.listing import COLLECTION, resolve_without_hub
-
-    references = resolve_without_hub(models)
-    if len(set(references)) < least and not any(reference.collection == COLLECTION for reference in references):
-        raise ConfigError(
-            f"fewer than two tasks: the only teacher is {references[0]}",
-            allowed="two or more different teachers; a learner of learning needs more than one task",
-            action=hint,
-        )
 
 
 def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:
@@ -231,7 +204,7 @@ def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> Non
     if as_json:
         write_json(planned.to_dict())
     else:
-        output_console().print(planned)
+        output_console().print(plan_tables(planned))
         say("Nothing was trained (--dry-run).")
 
 
@@ -259,7 +232,10 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
     learner = output / "learner"
     url = None
     if settings.hub.push_to_hub:
-        url = push_or_say_how(
+        from hf_free.learner.push import push_learner
+
+        say(f"Uploading to {settings.hub.push_to_hub}")
+        url = push_learner(
             learner,
             settings.hub.push_to_hub,
             token=token,

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
+from hf_free.config.init_from import InitFrom
 from hf_free.config.reading import merge
 from hf_free.config.recipes import Defect, RecipeName, recipe_values
 from hf_free.config.sections import (
@@ -83,7 +84,7 @@ class FreeConfig:
     def continues_learner(self) -> bool:
         """Whether teachers are added to an existing learner."""
         start = self.learner.init_from
-        return start is not None and not start.startswith("timm:")
+        return start is not None and InitFrom.parse(start).is_learner
 
     @property
     def least_teachers(self) -> int:

@@ -26,6 +26,7 @@ from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.demo.teacher_card import teacher_card
 from hf_free.errors import RunError
 from hf_free.hub.loopback.hub import LoopbackHub
+from hf_free.runtime.files import write_text
 from hf_free.runtime.processes import in_parallel
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _make_teacher(job: _TeacherJob) -> float:
     )
     trained.save(job.folder, label_names=data.class_names)
     card = teacher_card(trained, data.class_names, data=data.source, data_license=LICENSE)
-    (job.folder / "README.md").write_text(card, encoding="utf-8")
+    write_text(job.folder / "README.md", card)
     return trained.accuracy
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 
+from hf_free.config.init_from import TIMM
 from hf_free.data.images import Progress, to_float
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.evaluation.baselines import teacher_preprocessing
@@ -26,9 +27,6 @@ from hf_free.teachers.teacher import Teacher, normalization_census, weight_bytes
 
 if TYPE_CHECKING:
     from hf_free.hub.snapshot import Snapshot
-
-PREFIX = "timm:"
-"""What the name of such a backbone begins with."""
 
 BATCH = 32
 """Pictures a pass: 224x224 through a ResNet-50 takes some 20 MB each."""
@@ -129,8 +127,8 @@ def load_off_the_shelf(
 
     named, _, revision = source.partition("@")
     check_timm_start(named, "compare with")
-    cfg: Any = timm.get_pretrained_cfg(named.removeprefix(PREFIX))
-    name = f"{PREFIX}{cfg.architecture}" + (f".{cfg.tag}" if cfg.tag else "")
+    cfg: Any = timm.get_pretrained_cfg(named.removeprefix(TIMM))
+    name = f"{TIMM}{cfg.architecture}" + (f".{cfg.tag}" if cfg.tag else "")
     if not cfg.hf_hub_id:
         raise TeacherError(f"{name} has no repository on the Hub", action="names: timm.list_pretrained()")
     files = fetch_snapshot(
@@ -156,7 +154,7 @@ def _built(name: str, cfg: Any, weights: Path) -> torch.nn.Module:
     overlay = {"file": str(weights), "hf_hub_id": None, "url": None, "custom_load": False}
     try:
         with torch.random.fork_rng(devices=[]):
-            return timm.create_model(name.removeprefix(PREFIX), pretrained=True, pretrained_cfg_overlay=overlay).eval()
+            return timm.create_model(name.removeprefix(TIMM), pretrained=True, pretrained_cfg_overlay=overlay).eval()
     except HfFreeError:
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from hf_free.errors import HubError
+from hf_free.errors import HubError, PushError
 from hf_free.hub.failures import LOGIN, check_names, explain
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently, token_to_send
 
@@ -39,7 +40,8 @@ def push_folder(
         replace_card: Whether our README.md replaces one that is there already.
 
     Raises:
-        HubError: with the cause; the folder is as it was.
+        HubError: nothing to upload, or a name that no repository can have.
+        PushError: with the cause; the folder is as it was.
     """
     folder = Path(folder).expanduser()
     check_names(repo_id, revision)
@@ -71,8 +73,7 @@ def push_folder(
         )
     except Exception as error:
         problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
-        problem.action = f"{problem.action}; {folder} is unchanged: `hf-free push {folder} {repo_id}` tries again"
-        raise problem from None
+        raise PushError(problem, folder=folder, again=f"hf-free push {shlex.quote(str(folder))} {repo_id}") from None
     if commit.pr_url:  # none where the repository has these very files already
         return str(commit.pr_url)
     return f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")

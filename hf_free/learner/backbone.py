@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
+from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.config_check import is_own_network
@@ -160,7 +161,7 @@ def check_timm_start(source: str, purpose: str = "start from") -> None:
     Raises:
         LearnerError: with names that are like it.
     """
-    name = source.removeprefix("timm:")
+    name = source.removeprefix(TIMM)
     architecture = name.split(".")[0]
     tags = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
     if name in tags or (name == architecture and tags):
@@ -176,7 +177,7 @@ def check_timm_start(source: str, purpose: str = "start from") -> None:
 
 def pretrained_timm(source: str, config: LearnerConfig, cache_dir: str | None) -> nn.Module:
     """The network of `timm:NAME` with timm's weights, for the learner's picture size and channels."""
-    name = source.removeprefix("timm:")
+    name = source.removeprefix(TIMM)
     try:
         cfg = timm.get_pretrained_cfg(name)
         sized: dict[str, Any] = {"img_size": config.image_size} if cfg is not None and cfg.fixed_input_size else {}

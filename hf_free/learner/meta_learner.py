@@ -16,10 +16,11 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
-from hf_free.errors import LearnerError
+from hf_free.errors import LearnerError, PushError
 from hf_free.learner.backbone import build_backbone, check_takes_pictures, pretrained_timm
 from hf_free.learner.batchnorm import (
     batch_statistics,
@@ -134,7 +135,7 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         source = config.init_from
         if source is None:
             return cls(config, record, **options)
-        if source.startswith("timm:"):
+        if not InitFrom.parse(source).is_learner:
             network = pretrained_timm(source, config, cache_dir)
             cfg: Any = network.pretrained_cfg
             options = {"mean": cfg["mean"][: config.channels], "std": cfg["std"][: config.channels], **options}
@@ -382,16 +383,19 @@ class MetaLearner(nn.Module, PyTorchModelHubMixin, library_name="hf-free", pipel
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(scratch)
             write_card(Path(scratch), self.hf_free_block(), repo_id=repo_id)
-            return push_folder(
-                Path(scratch),
-                repo_id,
-                token=token,
-                private=private,
-                commit_message=commit_message,
-                create_pr=create_pr,
-                revision=revision,
-                replace_card=replace_card,
-            )
+            try:
+                return push_folder(
+                    Path(scratch),
+                    repo_id,
+                    token=token,
+                    private=private,
+                    commit_message=commit_message,
+                    create_pr=create_pr,
+                    revision=revision,
+                    replace_card=replace_card,
+                )
+            except PushError as error:  # without the folder, which is gone
+                raise error.cause from None
 
 
 def _checked_views(views: Sequence[str]) -> tuple[str, ...]:

@@ -69,6 +69,11 @@ class TeacherRecord:
         """Whether there are BatchNorm statistics to match."""
         return any("BatchNorm" in name for name in self.normalization)
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the repository is private or gated, so that what is published does not name it."""
+        return self.private or self.gated
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON types."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

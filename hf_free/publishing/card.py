@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
 from hf_free.errors import RunError
 from hf_free.provenance.teacher_record import is_hidden
@@ -30,7 +31,7 @@ from hf_free.publishing.metadata import (
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import valid_id
 from hf_free.runtime.files import write_text
-from hf_free.runtime.text import format_classes, one_line
+from hf_free.runtime.text import count_text, format_classes, one_line
 
 __all__ = ["public_record", "write_card"]
 
@@ -108,9 +109,10 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the template prints of a public record."""
     teachers = record.get("teachers") or []
     config, learner = section(record, "config"), {**section(record, "config", "learner"), **section(record, "learner")}
-    skipped = record.get("skipped") or []
+    skipped, start = record.get("skipped") or [], learner.get("init_from")
     return {
         "learner": {key: learner.get(key) for key in ("backbone", "image_size", "channels", "head", "init_from")},
+        "continues_learner": bool(start) and InitFrom.parse(str(start)).is_learner,
         "data_free": record.get("data_free"),
         "weighs_teachers": learner.get("relevance") is True and learner.get("head") != "maml",
         "damps": learner.get("damping") is not None and learner.get("head") != "maml",
@@ -151,7 +153,8 @@ def _not_distilled(teachers: Sequence[Mapping[str, Any]], config: Mapping[str, A
     n_way, most = int(bell.get("n_way") or 0), int(section(config, "five").get("max_classes") or 0)
     if bell.get("objective") != "align" or not 0 < n_way < most:
         return None
-    if not str(section(config, "learner").get("init_from") or "timm:").startswith("timm:"):
+    start = section(config, "learner").get("init_from")
+    if start and InitFrom.parse(str(start)).is_learner:
         return None
     lines = [line for line, teacher in enumerate(teachers, 1) if (teacher.get("num_classes") or 0) > n_way]
     if not lines:
@@ -177,7 +180,7 @@ def _teacher_row(teacher: Mapping[str, Any]) -> dict[str, Any]:
         "commit": Markup(f"`{commit[:8]}`" if commit else "–"),
         "sha256": Markup(f"`{digest[:12]}`" if (digest := _weights_hash(teacher)) else "–"),
         "architecture": teacher.get("architecture") or "–",
-        "parameters": _size(teacher["parameters"]) if is_number(teacher.get("parameters")) else "–",
+        "parameters": count_text(teacher["parameters"]) if is_number(teacher.get("parameters")) else "–",
         "normalization": ", ".join(f"{n} × {kind}" for kind, n in section(teacher, "normalization").items()) or "none",
         "input": "×".join(map(str, teacher.get("input_size") or ())) or "–",
         "num_classes": teacher.get("num_classes", "–"),
@@ -242,14 +245,6 @@ def _accuracy(row: Mapping[str, Any], digits: int) -> str:
         return "–"
     interval = row.get("interval")
     return f"{row['accuracy']:.{digits}f}" + (f" ± {interval:.{digits}f}" if is_number(interval) else "")
-
-
-def _size(number: float) -> str:
-    """A number of parameters, readable: 930, 27.3 k, 1.21 M."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= scale:
-            return f"{number / scale:.3g} {unit}"
-    return str(number)
 
 
 def _picture(folder: Path, record: Mapping[str, Any]) -> str:

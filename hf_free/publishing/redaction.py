@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hf_free.config.init_from import InitFrom
 from hf_free.provenance.teacher_record import is_hidden
 from hf_free.publishing.results import folder_name, is_path, plain, without_paths
 
@@ -73,7 +74,7 @@ def _public_teacher(teacher: dict[str, Any], hide: bool) -> dict[str, Any]:
 
 
 def _public_start(source: str, teachers: list[dict[str, Any]], named: bool) -> str:
-    if source.startswith("timm:") or source == START:
+    if not InitFrom.parse(source).is_learner or source == START:
         return source
     if is_path(source):
         return folder_name(source)

@@ -14,7 +14,7 @@ def teacher_names(records: Sequence[TeacherRecord]) -> list[str]:
     Where all its ends are others' too the whole reference stands, with the number in front where two are the same.
     A private or gated one is named by its architecture and its number, that of its line in the card.
     """
-    ends = {index: _ends(record.reference) for index, record in enumerate(records) if not _is_hidden(record)}
+    ends = {index: _ends(record.reference) for index, record in enumerate(records) if not record.is_hidden}
     often = Counter(end for listed in ends.values() for end in listed)
     whole = Counter(listed[-1] for listed in ends.values())
     names = [f"{line}: {record.architecture}" for line, record in enumerate(records, 1)]
@@ -33,14 +33,14 @@ def _ends(reference: str) -> list[str]:
 
 def class_name(record: TeacherRecord, teacher: int, index: int) -> str:
     """How a picture names a teacher's class."""
-    if record.label_names is None or _is_hidden(record):
+    if record.label_names is None or record.is_hidden:
         return f"{teacher + 1}:{index}"
     return record.label_names[index]
 
 
 def whose_class(record: TeacherRecord, teacher: int, index: int) -> str:
     """A class with its teacher's name, without the path of a folder: the picture of recovered classes is published."""
-    if _is_hidden(record):
+    if record.is_hidden:
         return class_name(record, teacher, index)
     label = f"class {index}" if record.label_names is None else record.label_names[index]
     return f"{_ends(record.reference)[0]}: {label}"
@@ -53,7 +53,3 @@ def class_names(classes: Sequence[tuple[TeacherRecord, int, int]], teachers: Seq
         f"{name} ({teachers[teacher]})" if names.count(name) > 1 else name
         for name, (_, teacher, _) in zip(names, classes, strict=True)
     ]
-
-
-def _is_hidden(record: TeacherRecord) -> bool:
-    return record.private or record.gated

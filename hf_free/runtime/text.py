@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from hf_free.errors import ConfigError
 
@@ -61,6 +60,27 @@ def size_text(size: int) -> str:
     return f"{size} B"
 
 
-def one_line(value: Any) -> str:
-    """A text on one line without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+def count_text(number: float) -> str:
+    """A number in three digits with a decimal prefix: `930`, `27.3 k`, `1.21 M`."""
+    return with_prefix(number, ("", " k", " M", " G"))
+
+
+def decimal_size_text(size: float) -> str:
+    """A number of bytes in thousands, as the Hub and disks count them: `0.93 kB`, `45.8 MB`, `1.2 GB`."""
+    return with_prefix(size / 1e3, (" kB", " MB", " GB", " TB"))
+
+
+def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
+    """A stranger's text that does nothing to a terminal: no colours, no line ends, no invisible letters.
+
+    Args:
+        value: Any text.
+        keep: Characters that stay though they cannot be printed, a line end for instance.
+        instead: What stands for each of the others.
+    """
+    return "".join(char if char.isprintable() or char in keep else instead for char in str(value))
+
+
+def one_line(value: object) -> str:
+    """A text on one line without control characters; blanks in a row become one."""
+    return " ".join(printable(value, instead=" ").split())

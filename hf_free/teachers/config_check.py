@@ -14,6 +14,7 @@ from typing import Any
 
 from hf_free.backbones.model_args import check_model_args
 from hf_free.errors import TeacherError, UnfitTeacherError
+from hf_free.runtime.text import printable
 
 _MAX_CLASSES = 1_000_000
 _SIDES = range(4, 2049)
@@ -241,7 +242,7 @@ def _labels(
 
 def _clean(label: str) -> str:
     """One line of printable text of bounded length: labels end in tables, pictures and cards."""
-    return "".join(c if c.isprintable() else " " for c in label)[:_MAX_LABEL_LENGTH]
+    return printable(label, instead=" ")[:_MAX_LABEL_LENGTH]
 
 
 def _shown(value: Any) -> str:

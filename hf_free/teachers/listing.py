@@ -23,7 +23,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 
 from hf_free.config.yaml_reading import as_texts, is_null, meant, read_written
-from hf_free.errors import HubError, TeacherReferenceError
+from hf_free.errors import ConfigError, HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.teachers.reference import TeacherReference, existing_path, is_list_entry, parse_classes
 
@@ -70,6 +70,31 @@ def resolve_without_hub(texts: Iterable[str]) -> list[TeacherReference]:
     """`resolve`, but for collections: each stays one reference, so that nobody is asked."""
     door = Resolver(asks_hub=False)
     return [reference for text in texts for reference in door.references(text)]
+
+
+def check_teachers(texts: Sequence[str], *, least: int = 2) -> None:
+    """Refuse teachers that cannot make two tasks, before anything is fetched.
+
+    One teacher (or one subset of a teacher's classes) is one task; a collection may hold any number.
+
+    Args:
+        texts: What `resolve` reads.
+        least: Teachers that are needed; one is enough for a learner that has others already.
+
+    Raises:
+        ConfigError: no teacher, or one only.
+        TeacherReferenceError: a text that names no teacher.
+    """
+    hint = "hf-free train --models ID ID ...; hf-free search finds some, hf-free demo needs none"
+    if not texts:
+        raise ConfigError("no models given", allowed="two or more teachers", action=hint)
+    references = resolve_without_hub(texts)
+    if len(set(references)) < least and not any(reference.collection == COLLECTION for reference in references):
+        raise ConfigError(
+            f"fewer than two tasks: the only teacher is {references[0]}",
+            allowed="two or more different teachers; a learner of learning needs more than one task",
+            action=hint,
+        )
 
 
 class Resolver:

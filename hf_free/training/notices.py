@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import FreeConfig
 from hf_free.hub.licences import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
@@ -38,7 +39,7 @@ def licence_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
 
 def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]:
     """Which teachers the card will not name, and whether it will show their pictures all the same."""
-    hidden = [record.reference for record in records if record.private or record.gated]
+    hidden = [record.reference for record in records if record.is_hidden]
     notes = []
     if hidden and not hub.name_private_teachers:
         notes.append(f"private or gated: {listed(hidden)}; not named in the card (see hub.name_private_teachers)")
@@ -72,7 +73,7 @@ def notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> l
 def notes_on_run(config: FreeConfig) -> list[str]:
     """What a run's settings make of it: not data-free, endless, all warm-up."""
     notes, start, trainer = [], config.learner.init_from, config.trainer
-    if start is not None and start.startswith("timm:"):
+    if start is not None and not InitFrom.parse(start).is_learner:
         notes.append(f"not data-free: the learner starts from {start}, weights trained on real pictures")
     if trainer.steps is None and trainer.max_minutes is None:
         notes.append("nothing ends this run but Ctrl-C: give --steps or --max-minutes")

@@ -9,13 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
-from hf_free.evaluation.flops import operations
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
@@ -23,7 +20,6 @@ from hf_free.metalearning.continual import PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.device import Precision, choose_device
-from hf_free.runtime.text import with_prefix
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.budgeting import Budget, make_budget
 from hf_free.training.estimate import CostEstimate, estimate
@@ -69,78 +65,6 @@ class TrainingPlan:
             "cost": vars(self.cost),
             "notes": list(self.notes),
         }
-
-    def __rich__(self) -> RenderableType:
-        """A table of teachers, then what is left out, length, cost, memory and notes."""
-        rows = Table.grid(padding=(0, 2))
-        rows.add_column(style="bold", no_wrap=True)
-        rows.add_column(overflow="fold")
-        for reference, reason in self.skipped:
-            rows.add_row("Left out", _plain(f"{reference}: {reason}"))
-        rows.add_row("Length", self._length())
-        rows.add_row("Device", f"{self.device}, mixed precision {self.mixed_precision}")
-        rows.add_row("Cost", "\n".join(self._cost()))
-        rows.add_row("Memory", self._memory())
-        for note in self.notes:
-            rows.add_row("Note", _plain(note))
-        return Group(self._table(), rows)
-
-    def _table(self) -> Table:
-        """A teacher a row; fits 80 columns, so that nobody's licence is cut off."""
-        count = f"{len(self.teachers)} teacher{'' if len(self.teachers) == 1 else 's'}"
-        table = Table(title=f"{count}, recipe {self.recipe}", title_justify="left")
-        table.add_column("Teacher", overflow="fold")
-        table.add_column("Commit", no_wrap=True)
-        table.add_column("Network", overflow="fold")
-        for title in ("Classes", "Weights"):
-            table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("Licence", overflow="fold")
-        for record in self.teachers:
-            layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
-            cells = (
-                record.reference,
-                (record.commit or "local")[:8],
-                f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalisation'}",
-                record.num_classes,
-                _bytes(record.weight_bytes),
-                record.license or "not given",
-            )
-            table.add_row(*map(_plain, cells))
-        return table
-
-    def _length(self) -> str:
-        limits = [] if self.steps is None else [f"{self.steps:,} outer steps"]
-        limits += [] if self.max_minutes is None else [f"{self.max_minutes:g} min"]
-        if not limits:
-            return "no end"
-        if self.steps is None:
-            fit = "as many" if self.predicted_steps is None else f"about {self.predicted_steps:,}"
-            return f"{limits[0]}, {fit} outer steps" + (" as fit in" if self.predicted_steps is None else "")
-        return " or ".join(limits) + (", whichever ends first" if len(limits) > 1 else "")
-
-    def _cost(self) -> list[str]:
-        cost = self.cost
-        measured = [] if self.step_seconds is None else [f"{self.step_seconds:.3g} s an outer step, measured here"]
-        inverting = f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"
-        lines = [*measured, inverting]
-        asks_all = cost.answers_a_step > 0
-        if asks_all:
-            asked = f"{operations(cost.one_answer)} a picture, {operations(cost.answers_a_step)} an outer step"
-            lines += [f"asking all teachers: {asked}"]
-        least = "" if asks_all else " at least"
-        lines += [f"BELL: {operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
-        if self.total_flops is not None:
-            lines += [f"all steps together: {operations(self.total_flops)}"]
-        return lines
-
-    def _memory(self) -> str:
-        parts = (
-            f"teachers' weights {_bytes(self.cost.teachers_bytes)}, recovered pictures up to "
-            f"{_bytes(self.cost.memory_bytes)}"
-        )
-        if self.peak_memory is None:
-            return f"{parts}; activations come on top"
-        return f"about {_bytes(self.peak_memory)} at its peak, measured here; of it {parts}"
 
 
 def plan(
@@ -243,12 +167,3 @@ def _notes_on_precision(config: FreeConfig, precision: Precision, device: torch.
         learner = MetaLearner(replace(config.learner, init_from=None)).to(device)
     is_fitting = fitting_precision(learner, precision) == precision
     return [] if is_fitting else [FP32_NOTE.format(precision=precision.name)]
-
-
-def _bytes(number: float) -> str:
-    return with_prefix(number / 1e3, (" kB", " MB", " GB", " TB"))
-
-
-def _plain(value: object) -> Text:
-    """Text as it is: what a repository says is neither Rich's markup nor a command to the terminal."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(value)))

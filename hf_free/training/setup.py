@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hf_free.backbones.custom import import_networks
+from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
@@ -38,9 +39,9 @@ def check_backbone(config: FreeConfig) -> None:
     """
     import_networks(config.imports)
     start = config.learner.init_from
-    if start is not None and start.startswith("timm:"):
+    architecture = None if start is None else InitFrom.parse(start).architecture
+    if start is not None and architecture is not None:
         check_timm_start(start)
-        architecture = start.removeprefix("timm:").split(".")[0]
         if architecture != config.learner.backbone:
             raise ConfigError(
                 f"learner.backbone is {config.learner.backbone!r}, {start!r} has the weights of a {architecture!r}",

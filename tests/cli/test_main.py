@@ -17,9 +17,7 @@ from hf_free.cli.arguments import rewrite
 from hf_free.cli.console import Interrupted
 from hf_free.cli.main import app, grammars, main
 from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
-from hf_free.config import layers
 from hf_free.config.reference import configuration_markdown
-from hf_free.config.tree import FreeConfig
 from hf_free.errors import HfFreeError
 
 VERBS = {
@@ -297,11 +295,6 @@ def test_fewer_than_two_tasks(capsys, models):
     assert "two or more different teachers" in message
 
 
-def test_revisions_and_subsets_are_tasks_of_their_own():
-    train.check_teachers(["org/a", "org/a@v2"])
-    train.check_teachers(["org/a:0-4", "org/a:5-9"])
-
-
 def test_malformed_teacher(capsys):
     assert "'resnet18' names 'resnet18' without an organisation" in refused(
         capsys, "train", "--models", "org/a", "resnet18"
@@ -371,42 +364,6 @@ def test_nothing_to_resume(capsys, tmp_path):
 def test_overwrite_and_resume_exclude_each_other(capsys, earlier):
     message = refused(capsys, "train", *MODELS, "--output", str(earlier), "--resume", "--overwrite")
     assert "--overwrite and --resume together" in message
-
-
-# ---- layers of configuration
-
-
-def test_settings_given_later_win(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text("seed: 1\nmodels: [org/x]\ntrainer: {steps: 10, log_every: 7}\nlearner: {image_size: 40}\n")
-    flags = {"seed": 2, "models": None, "trainer": {"steps": 20, "device": None}, "learner": {"backbone": None}}
-    settings = layers.build_config(flags, config=path, assignments=["trainer.steps=30", "bell.lr=1e-4"])
-    assert (settings.seed, settings.models) == (2, ["org/x"])
-    assert (settings.trainer.steps, settings.trainer.log_every) == (30, 7)
-    assert (settings.learner.image_size, settings.bell.lr) == (40, 1e-4)
-
-
-@pytest.mark.parametrize("recipe", ["default", "paper", "released"])
-def test_a_recipe_is_the_ground_layer(recipe):
-    from hf_free.config.recipes import recipe_values
-
-    settings = layers.build_config({"recipe": recipe}, config=None, assignments=[])
-    assert settings == FreeConfig.from_dict({**recipe_values(recipe), "recipe": recipe})
-
-
-def test_the_recipe_may_come_from_the_file_or_an_assignment(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text("recipe: paper\n")
-    assert layers.build_config({}, config=path, assignments=[]).recipe == "paper"
-    assert (
-        layers.build_config({"recipe": "default"}, config=path, assignments=["recipe=released"]).recipe == "released"
-    )
-
-
-def test_false_and_zero_are_values():
-    flags = {"seed": 0, "hub": {"card_images": False, "private": None}}
-    settings = layers.build_config(flags, config=None, assignments=["seed=5"])
-    assert (settings.seed, settings.hub.card_images, settings.hub.private) == (5, False, False)
 
 
 # ---- documentation

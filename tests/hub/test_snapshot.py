@@ -320,7 +320,7 @@ def test_lasting_faults_are_reported_in_time_with_their_cause(hub, ask_all, tmp_
             assert "thrown while requesting" not in answer["log"], "huggingface_hub's own retries are not for users"
         if "push_folder" in call:
             name = call.split("'")[-2]
-            assert f"is unchanged: `hf-free push {learner} {name}` tries again" in answer["error"]
+            assert f"{learner} is unchanged; try again with: hf-free push {learner} {name}" in answer["error"]
     assert not partial_files(tmp_path)
     assert not list(tmp_path.glob("home-*/**/model.safetensors")), "nothing half-fetched is kept"
     assert {path: path.read_bytes() for path in learner.rglob("*") if path.is_file()} == before

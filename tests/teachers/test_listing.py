@@ -11,8 +11,8 @@ from pico import pico_files, pico_folder, pico_teacher
 
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.main import main
-from hf_free.errors import TeacherError, TeacherReferenceError
-from hf_free.teachers.listing import resolve
+from hf_free.errors import ConfigError, TeacherError, TeacherReferenceError
+from hf_free.teachers.listing import check_teachers, resolve
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import TeacherReference
@@ -250,7 +250,7 @@ def test_collections_over_http(hub, tokens, run_client, tmp_path):
 import json
 from pathlib import Path
 from hf_free.errors import HfFreeError
-from hf_free.teachers.listing import resolve
+from hf_free.teachers.listing import check_teachers, resolve
 from hf_free.teachers.pool import TeacherPool
 out = {}
 Path("teachers.yaml").write_text("- alice/x\\n- collection:alice/birds-65f0c0ffee:0-2\\n")
@@ -278,3 +278,18 @@ print(json.dumps(out))
     assert seen["pool"] == [[two, 2, f"{two}:0,2"], [one, 2, f"{one}:0,2"]]
     owner = run_client(code, token=tokens["alice"], home=tmp_path / "owner").json
     assert owner["mine-65f0c0ffef"] == [two, one]
+
+
+def test_revisions_and_subsets_are_tasks_of_their_own():
+    check_teachers(["org/a", "org/a@v2"])
+    check_teachers(["org/a:0-4", "org/a:5-9"])
+
+
+def test_one_task_is_too_few_but_for_a_learner_that_has_others():
+    for texts, problem in ([], "no models given"), (["org/a", "org/a"], "the only teacher is org/a"):
+        with pytest.raises(ConfigError, match=problem):
+            check_teachers(texts)
+    check_teachers(["org/a"], least=1)
+    check_teachers(["collection:org/some"])
+    with pytest.raises(TeacherReferenceError):
+        check_teachers(["org/a", "no teacher"])

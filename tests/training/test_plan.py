@@ -16,6 +16,7 @@ from pico import constant_folder, pico_files, pico_folder, pico_teacher
 from rich.console import Console
 from torch import nn
 
+from hf_free.cli.tables import plan_tables
 from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.sections import LearnerConfig
@@ -51,7 +52,7 @@ def _generator(latent, width):
 
 def _shown(planned, width=200):
     console = Console(file=io.StringIO(), width=width)
-    console.print(planned)
+    console.print(plan_tables(planned))
     return console.file.getvalue()
 
 

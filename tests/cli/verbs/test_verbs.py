@@ -251,7 +251,8 @@ def test_a_failed_push_leaves_the_learner_and_says_how_to_go_on(tokens, run_clie
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = run_client([*PROGRAM, "push", str(folder), "bob/cli-pushed"], token=tokens["alice"], check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"hf-free push {folder} bob/cli-pushed" in done.stderr
+    assert done.stderr.count("try again with: hf-free push ") == 1
+    assert f"{folder} is unchanged; try again with: hf-free push {folder} bob/cli-pushed" in done.stderr
     assert "Traceback" not in done.stderr
     assert tokens["alice"] not in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,38 @@
+"""A learner's folder to the Hub, also where its save was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hf_free.learner.one_step import finish_saving
+from hf_free.publishing.push import push_saved
+
+
+def push_learner(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    revision: str | None = None,
+) -> str:
+    """Upload a learner's folder with its card; see `hf_free.publishing.push.push_saved`.
+
+    Returns:
+        The address of the repository, or of the pull request.
+
+    Raises:
+        PushError: the upload failed; it says how to go on.
+    """
+    return push_saved(
+        folder,
+        repo_id,
+        token=token,
+        private=private,
+        commit_message=commit_message,
+        create_pr=create_pr,
+        revision=revision,
+        complete=finish_saving,
+    )

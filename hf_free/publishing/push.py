@@ -1,0 +1,156 @@
+"""A saved learner to the Hub, and results into the card of one that is there; safe to repeat after any failure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hf_free.errors import HubError, PushError
+from hf_free.hub.snapshot import fetch_snapshot
+from hf_free.hub.upload import push_folder
+from hf_free.provenance.results import EvaluationReport
+from hf_free.publishing.card import PLACEHOLDER, write_card
+from hf_free.publishing.results import with_results
+from hf_free.runtime.files import write_text
+
+MESSAGE = "Upload meta-learner with hf-free"
+"""First line of a commit that says nothing else."""
+
+
+def push_saved(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    revision: str | None = None,
+    complete: Callable[[Path], object] | None = None,
+) -> str:
+    """Upload a learner's folder with a card that names its repository; the folder itself stays as it is.
+
+    Args:
+        folder: The learner's folder.
+        repo_id: `org/name`, created if it does not exist.
+        token: Hub token with the write role.
+        private: Create the repository private.
+        commit_message: First line of the commit.
+        create_pr: Open a pull request instead of committing.
+        revision: Branch to commit to; None for main.
+        complete: Called with the copy that is uploaded, to finish a save that was killed.
+
+    Returns:
+        The address of the repository, or of the pull request.
+
+    Raises:
+        PushError: the upload failed; it says how to go on.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "learner"
+        shutil.copytree(folder, copy)
+        if complete is not None:
+            complete(copy)
+        address_card(copy, repo_id)
+        try:
+            return push_folder(
+                copy,
+                repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message or MESSAGE,
+                create_pr=create_pr,
+                revision=revision,
+            )
+        except HubError as error:
+            again = f"hf-free push {shlex.quote(str(folder))} {repo_id}"
+            raise PushError(_cause(error), folder=folder, again=again) from error
+
+
+def address_card(folder: Path, repo_id: str) -> None:
+    """Make a folder's card name the repository that it goes to, or write one from its config.json where it has none.
+
+    A card that is there keeps its text, edits by hand included; only its placeholder is filled in.
+    """
+    config, card = folder / "config.json", folder / "README.md"
+    if card.is_file():
+        write_text(card, card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id))
+    elif config.is_file() and (folder / "model.safetensors").is_file():
+        block = json.loads(config.read_text(encoding="utf-8")).get("hf_free", {})
+        write_card(folder, block, repo_id=repo_id)
+
+
+def add_results(folder: Path, report: EvaluationReport) -> None:
+    """Put results into the `hf_free` block of a folder's config.json, and write the card anew from it."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    block = content["hf_free"]
+    block["results"] = with_results(block.get("results") or [], report.to_dict())
+    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_card(folder, block)
+
+
+def publish_results(
+    repo_id: str,
+    report: EvaluationReport,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Add results to the card of a learner on the Hub.
+
+    Only `config.json` and `README.md` are uploaded; the weights stay as they are.
+
+    Args:
+        repo_id: The learner's repository.
+        report: What was measured.
+        revision: Revision the learner was read at.
+        token: Hub token with the write role.
+        cache_dir: Folder of the download cache.
+        commit_message: First line of the commit; None names the data set.
+        create_pr: Open a pull request instead of committing.
+
+    Returns:
+        The address of the repository, or of the pull request.
+
+    Raises:
+        HubError: the card cannot be fetched.
+        PushError: it cannot be uploaded.
+    """
+    snapshot = fetch_snapshot(
+        repo_id,
+        revision=revision,
+        required=("config.json",),
+        optional=("README.md",),
+        token=token,
+        cache_dir=cache_dir,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in snapshot.sha256:
+            shutil.copyfile(snapshot.folder / name, folder / name)
+        add_results(folder, report)
+        address_card(folder, repo_id)
+        try:
+            return push_folder(
+                folder,
+                repo_id,
+                token=token,
+                private=snapshot.private,
+                commit_message=commit_message or f"Results on {report.dataset}, {report.split}",
+                create_pr=create_pr,
+            )
+        except HubError as error:
+            raise PushError(_cause(error), again=f"hf-free evaluate {repo_id} ... --push") from error
+
+
+def _cause(error: HubError) -> HubError:
+    """What went wrong, without the advice of somebody who knew the copy only."""
+    return error.cause if isinstance(error, PushError) else error

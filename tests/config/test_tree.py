@@ -1,0 +1,38 @@
+"""The configuration tree: how its layers lie over each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from hf_free.cli.arguments import given_values
+from hf_free.config.recipes import recipe_values
+from hf_free.config.tree import FreeConfig
+
+
+def test_settings_given_later_win(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: 1\nmodels: [org/x]\ntrainer: {steps: 10, log_every: 7}\nlearner: {image_size: 40}\n")
+    flags = {"seed": 2, "models": None, "trainer": {"steps": 20, "device": None}, "learner": {"backbone": None}}
+    settings = FreeConfig.load(path, values=given_values(flags), assignments=["trainer.steps=30", "bell.lr=1e-4"])
+    assert (settings.seed, settings.models) == (2, ["org/x"])
+    assert (settings.trainer.steps, settings.trainer.log_every) == (30, 7)
+    assert (settings.learner.image_size, settings.bell.lr) == (40, 1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper", "released"])
+def test_a_recipe_is_the_ground_layer(recipe):
+    settings = FreeConfig.load(values={"recipe": recipe})
+    assert settings == FreeConfig.from_dict({**recipe_values(recipe), "recipe": recipe})
+
+
+def test_the_recipe_may_come_from_the_file_or_an_assignment(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("recipe: paper\n")
+    assert FreeConfig.load(path).recipe == "paper"
+    assert FreeConfig.load(path, values={"recipe": "default"}, assignments=["recipe=released"]).recipe == "released"
+
+
+def test_false_and_zero_are_values():
+    flags = {"seed": 0, "hub": {"card_images": False, "private": None}}
+    settings = FreeConfig.load(values=given_values(flags), assignments=["seed=5"])
+    assert (settings.seed, settings.hub.card_images, settings.hub.private) == (5, False, False)

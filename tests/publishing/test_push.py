@@ -1,0 +1,127 @@
+"""Pushing a saved learner, and results into a published card, to the loopback Hub."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hf_free.errors import HubError, PushError
+from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.publishing.card import write_card
+from hf_free.publishing.push import add_results, address_card
+
+ROW = ResultRow("learner", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)
+
+
+def report(**changes) -> EvaluationReport:
+    return EvaluationReport(**{"rows": [ROW], "dataset": "org/digits", "split": "test", **changes})
+
+
+@pytest.fixture
+def learner(tmp_path):
+    """A learner's folder, its card without a repository's name; the weights are none."""
+    folder = tmp_path / "learner"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architecture": "conv4_32", "hf_free": {"teachers": []}}))
+    (folder / "model.safetensors").write_bytes(b"weights of the learner, as far as this test goes")
+    write_card(folder, {})
+    return folder
+
+
+def test_the_card_names_the_repository_and_keeps_what_was_edited(learner):
+    card = learner / "README.md"
+    card.write_text(card.read_text() + "\nEdited by hand.\n")
+    address_card(learner, "me/few-shot")
+    text = card.read_text()
+    assert 'from_pretrained("me/few-shot")' in text
+    assert "ORG/NAME" not in text
+    assert text.endswith("Edited by hand.\n")
+    card.unlink()
+    address_card(learner, "me/other")
+    assert 'from_pretrained("me/other")' in card.read_text()
+    (learner / "model.safetensors").unlink()
+    card.unlink()
+    address_card(learner, "me/other")
+    assert not card.exists(), "no card for what is no learner"
+
+
+def test_results_go_into_the_record_and_the_card(learner):
+    add_results(learner, report())
+    add_results(learner, report(rows=[ResultRow("learner", 5, 5, 15, 600, 64.4, 0.8, True, 1.0, 0.5)]))
+    add_results(learner, report(seed=1))
+    content = json.loads((learner / "config.json").read_text())
+    assert content["architecture"] == "conv4_32"
+    shots = [[row["k_shot"] for row in kept["rows"]] for kept in content["hf_free"]["results"]]
+    assert shots == [[5], [1]], "measured anew: 1-shot replaces 1-shot only"
+    assert "5-way 5-shot 64.4" in (learner / "README.md").read_text()
+
+
+def test_a_push_error_says_what_is_left_and_how_to_go_on(tmp_path):
+    cause = HubError("the Hub is gone", allowed="one that answers", action="wait")
+    kept = PushError(cause, folder=tmp_path, again="hf-free push here me/x")
+    assert isinstance(kept, HubError)
+    assert (kept.given, kept.allowed, kept.folder, kept.cause) == (
+        "the Hub is gone",
+        "one that answers",
+        tmp_path,
+        cause,
+    )
+    assert str(kept).splitlines()[2:] == [
+        "  to do:   wait",
+        f"           {tmp_path} is unchanged; try again with: hf-free push here me/x",
+    ]
+    assert PushError(HubError("gone"), again="x").action == "try again with: x"
+    assert PushError(cause).action == "wait"
+
+
+CODE = """
+import json
+from pathlib import Path
+from hf_free.errors import PushError
+from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.publishing.push import publish_results, push_saved
+
+folder, answers = Path({folder!r}), []
+def finish(copy):
+    (copy / "completed.txt").write_text("in the copy")
+answers.append(push_saved(folder, "alice/saved", commit_message="First", private=True, complete=finish))
+row = ResultRow("learner", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)
+answers.append(publish_results("alice/saved", EvaluationReport([row], "org/digits", "test")))
+for name in ("bob/saved", "no name"):
+    try:
+        push_saved(folder, name)
+    except PushError as error:
+        answers.append([str(error.folder), str(error), str(error.cause)])
+try:
+    publish_results("alice/theirs", EvaluationReport([row], "org/digits", "test"))
+except PushError as error:
+    answers.append([error.folder, str(error)])
+print(json.dumps(answers))
+"""
+
+
+def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
+    before = {path.name: path.read_bytes() for path in learner.iterdir()}
+    hub.add_repo("alice/theirs", before)
+    with hub.fault("status", "/api/models/alice/theirs/preupload", status=403, times=None):
+        done = run_client(CODE.format(folder=str(learner)), token=tokens["alice"])
+    address, with_results, refused, nameless, results_refused = done.json
+    assert {path.name: path.read_bytes() for path in learner.iterdir()} == before, "the folder stays as it is"
+    assert address.endswith("/alice/saved")
+    assert with_results.endswith("/alice/saved")
+    published = hub.read_repo("alice/saved")
+    assert published["model.safetensors"] == before["model.safetensors"]
+    assert published["completed.txt"] == b"in the copy"
+    assert b"5-way 1-shot 48.5" in published["README.md"]
+    assert b'from_pretrained("alice/saved")' in published["README.md"]
+    assert json.loads(published["config.json"])["hf_free"]["results"][0]["dataset"] == "org/digits"
+    assert [entry.title for entry in hub.history("alice/saved")][:2] == ["Results on org/digits, test", "First"]
+    assert hub.repository("alice/saved").private
+    for answer in (refused, nameless):
+        assert answer[0] == str(learner)
+        assert f"{learner} is unchanged; try again with: hf-free push {learner} " in answer[1]
+        assert "/tmp" not in answer[1].replace(str(tmp_path), ""), "the copy is nobody's business"
+        assert "try again with" not in answer[2]
+    assert results_refused[0] is None
+    assert "try again with: hf-free evaluate alice/theirs ... --push" in results_refused[1]

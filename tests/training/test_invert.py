@@ -1,0 +1,45 @@
+"""Inverting one classifier from Python."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pico import pico_folder, pico_teacher
+
+from hf_free import ConfigError, RunError, TeacherReferenceError, invert
+from hf_free.inversion.five import invert_teacher
+from hf_free.training.invert import default_steps
+
+
+def test_a_folder_or_a_loaded_teacher_gives_the_same_task(tmp_path):
+    folder = pico_folder(tmp_path / "teacher", "conv4", size=16)
+    options = {"steps": 2, "images_per_class": 3, "seed": 1, "device": "cpu"}
+    by_name = invert(folder, **options)
+    assert by_name.images.shape == (15, 3, 16, 16)
+    assert by_name.images.dtype == torch.uint8
+    assert by_name.labels.bincount().tolist() == [3] * 5
+    assert by_name.soft_labels.sum(1).allclose(torch.ones(15))
+    teacher = pico_teacher("conv4", size=16)
+    loaded = invert(teacher, **options)
+    plainly = invert_teacher(teacher, steps=2, images_per_class=3, seed=1)
+    assert torch.equal(loaded.images, plainly.images)
+    assert torch.equal(loaded.images, by_name.images)
+    assert not torch.equal(invert(teacher, **options | {"seed": 2}).images, loaded.images)
+
+
+def test_a_trained_generator_takes_few_steps(tmp_path):
+    assert default_steps(None) > default_steps(tmp_path) > 0
+
+
+def test_what_cannot_be_inverted_is_refused_with_the_rule(tmp_path):
+    teacher = pico_teacher("conv4", size=16)
+    with pytest.raises(RunError, match="steps=0"):
+        invert(teacher, steps=0)
+    with pytest.raises(RunError, match="images_per_class=0"):
+        invert(teacher, images_per_class=0)
+    with pytest.raises(RunError, match="no meta-generator"):
+        invert(teacher, generator=tmp_path)
+    with pytest.raises(TeacherReferenceError):
+        invert("no teacher")
+    with pytest.raises(ConfigError, match="device 'nowhere'"):
+        invert("org/name", device="nowhere")
