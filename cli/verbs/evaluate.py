@@ -14,7 +14,7 @@ from hf_free.cli.console import output_console, progress_bar, say, warn, write_j
 from hf_free.cli.publish import where_published
 from hf_free.cli.publish_results import publish_results
 from hf_free.cli.tables import results_table
-from hf_free.learner.location import learner_location
+from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabelledImages

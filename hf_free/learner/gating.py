@@ -19,7 +19,7 @@ from hf_free.learner.full_precision import in_full_precision
 
 TEMPERATURE = 20.0
 """Divides the mean log-probability, so that small differences between teachers of one domain do not decide
-(docs/experiments.md)."""
+(docs/experiments)."""
 
 
 class TeacherGate(nn.Module):

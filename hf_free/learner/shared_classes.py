@@ -22,7 +22,7 @@ from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
 
 TEMPERATURE = 2.0
-"""Of the softmax over all classes of linked teachers, which are many more than a teacher's (docs/experiments.md)."""
+"""Of the softmax over all classes of linked teachers, which are many more than a teacher's (docs/experiments)."""
 
 PENALTY = 1e-3
 """On the squared scores. It decides where no teacher does: the scores of linked teachers have a mean of zero."""

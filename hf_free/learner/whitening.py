@@ -21,7 +21,7 @@ from hf_free.learner.format import load_strictly
 from hf_free.learner.full_precision import in_full_precision
 
 DIRECTIONS = 64
-"""Directions that can be damped; those of less variance hardly would be (docs/experiments.md)."""
+"""Directions that can be damped; those of less variance hardly would be (docs/experiments)."""
 
 MIN_IMAGES = 100
 """Pictures it can be learned from. Fewer vary by chance along some directions: of those in which features of 700
