@@ -10,6 +10,7 @@ from typing import Any
 from hf_free import FreeConfig, MetaLearner
 from hf_free.config.reading import merge
 from hf_free.config.tree import parse_assignments
+from hf_free.learner.embedding import Embedding
 
 
 @dataclass(frozen=True)
@@ -77,29 +78,28 @@ def _with_one_view(learner: MetaLearner) -> None:
 
 
 def _with_features_alone(learner: MetaLearner) -> None:
-    learner.projection = learner.answer_sizes = learner.center = None
-    learner.relevance = learner.damping = learner.shared_classes = None
+    learner.embedding = Embedding()
 
 
 def _with_answers_alone(learner: MetaLearner) -> None:
-    learner.answer_sizes = learner.center = None
-    learner.relevance = learner.damping = learner.shared_classes = None
+    learner.embedding = Embedding(learner.embedding.projection)
 
 
 def _with_all_teachers_alike(learner: MetaLearner) -> None:
-    learner.relevance = None
+    learner.embedding.gate = None
 
 
 def _with_all_directions_alike(learner: MetaLearner) -> None:
-    learner.damping = None
+    learner.embedding.whitening = None
 
 
 def _with_each_teachers_own_classes(learner: MetaLearner) -> None:
-    before, learner.shared_classes = learner.feature_dim, None
-    learner.damping = None  # it is of the wider embedding
-    if learner.relevance is not None:  # as it would have been learned: features are longer beside fewer dimensions
-        learner.relevance.groups = None
-        learner.relevance.weight *= (learner.feature_dim / before) ** 0.5
+    before, embedding = learner.feature_dim, learner.embedding
+    embedding.shared_classes = None
+    embedding.whitening = None  # it is of the wider embedding
+    if embedding.gate is not None:  # as it would have been learned: features are longer beside fewer dimensions
+        embedding.gate.groups = None
+        embedding.gate.weight *= (learner.feature_dim / before) ** 0.5
 
 
 USES: dict[str, Callable[[MetaLearner], None]] = {

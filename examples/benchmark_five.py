@@ -43,6 +43,7 @@ from hf_free.evaluation.flops import count
 from hf_free.inversion import per_teacher_generator, pixels
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, to_uint8
+from hf_free.learner.embedding import Embedding
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.distill import Distiller
 from hf_free.runtime import measuring
@@ -348,8 +349,7 @@ class Benchmark:
         torch.manual_seed(seed)
         sheet = SoftLabels([record.num_classes for record in self.pool.records], seed=self.seed)
         learner = MetaLearner(LearnerConfig(image_size=self.image_size, channels=self.channels))
-        learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
-        learner.answer_sizes = tuple(sheet.sizes)
+        learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
         learner.to(self.device).backbone.to(memory_format=torch.channels_last)
         config = BellConfig(batch_size=self.plan.batch_size, updates_per_step=1)
         return Distiller(learner, sheet, config, self.precision)
@@ -439,7 +439,7 @@ class Benchmark:
         measured = {"matmul_peak": peak, "images": images, "alone": self.step_ratio(five, wanted.labels, cost, None)}
         distiller, frozen = self.new_distiller(self.seed), self.new_distiller(self.seed)
         frozen.learner.requires_grad_(False)
-        network = nn.Sequential(frozen.learner.backbone, frozen.learner.projection)
+        network = nn.Sequential(frozen.learner.backbone, frozen.learner.embedding.projection)
         size = (self.channels, self.image_size, self.image_size)
         cost += count(network, size, input_gradient_only=True) * images
         measured["with learner"] = self.step_ratio(five, wanted.labels, cost, (distiller.student, frozen.student))

@@ -66,12 +66,9 @@ BARE_DICTIONARIES = (
 REMAINING: dict[str, list[str]] = {
     "imports that do not run down": [
         "hf_free/inversion/five.py -> hf_free/training/folder.py",
-        "hf_free/learner/location.py -> hf_free/training/folder.py",
         "hf_free/metalearning/continual.py -> hf_free/training/folder.py",
     ],
-    "circles": [
-        "hf_free/learner/backbone.py hf_free/learner/batchnorm.py hf_free/learner/classifier.py hf_free/learner/config_check.py hf_free/learner/maml.py hf_free/learner/meta_learner.py hf_free/learner/persistence.py",  # noqa: E501
-    ],
+    "circles": [],
     "loose modules": [
         "hf_free/__init__.py",
         "hf_free/errors.py",
@@ -183,7 +180,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/training/folder.py: 4",
         "hf_free/training/plan.py: 1",
         "hf_free/training/results.py: 4",
-        "hf_free/training/setup.py: 1",
         "hf_free/training/trackers.py: 1",
         "hf_free/training/warm_up.py: 1",
     ],
@@ -237,12 +233,8 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/inversion/base.py",
         "hf_free/inversion/per_teacher_generator.py",
         "hf_free/inversion/task.py",
-        "hf_free/learner/batchnorm.py",
-        "hf_free/learner/classifier.py",
         "hf_free/learner/format.py",
-        "hf_free/learner/location.py",
         "hf_free/learner/maml.py",
-        "hf_free/learner/persistence.py",
         "hf_free/learner/precision.py",
         "hf_free/learner/scoring.py",
         "hf_free/memory/filling.py",

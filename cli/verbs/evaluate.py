@@ -12,8 +12,8 @@ import typer
 from hf_free.cli import options
 from hf_free.cli.console import output_console, progress_bar, say, warn, where_published, write_json
 from hf_free.cli.tables import results_table
-from hf_free.learner.location import learner_location
 from hf_free.runtime.files import write_text
+from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabelledImages

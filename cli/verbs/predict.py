@@ -14,8 +14,8 @@ from hf_free.backbones.custom import import_networks
 from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json
 from hf_free.errors import DatasetError
-from hf_free.learner.location import learner_location
 from hf_free.runtime.files import write_text
+from hf_free.training.location import learner_location
 
 EXAMPLES = options.examples(
     "hf-free predict me/few-shot --support ./shots --images ./new",

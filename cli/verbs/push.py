@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, say, write_json
-from hf_free.learner.location import learner_folder
+from hf_free.training.location import learner_folder
 
 EXAMPLES = options.examples(
     "hf-free push runs/first me/few-shot",

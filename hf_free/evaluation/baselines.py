@@ -15,9 +15,9 @@ from torch import Tensor
 
 from hf_free.data.images import Preprocessing, Progress, to_float
 from hf_free.errors import HfFreeError
-from hf_free.evaluation.features import BATCH, Embedding, ImageSizes, learner_features
+from hf_free.evaluation.features import BATCH, FeatureSet, ImageSizes, learner_features
+from hf_free.learner.embedder import Embedder
 from hf_free.learner.heads import normalize_features
-from hf_free.learner.meta_learner import MetaLearner
 
 if TYPE_CHECKING:
     from hf_free.provenance.teacher_record import TeacherRecord
@@ -28,29 +28,24 @@ PIXEL_GRID = 8
 """Pixels are averaged to 8x8, as the few-shot figures of this project's issues are."""
 
 
-def untrained(learner: MetaLearner, images: ImageSizes, seed: int) -> Embedding:
+def untrained(learner: Embedder, images: ImageSizes, seed: int) -> FeatureSet:
     """The same backbone, freshly initialised, without projection and centre."""
     start = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        fresh = MetaLearner(
-            replace(learner.config, init_from=None),
-            views=learner.views,
-            mean=learner.mean.flatten().tolist(),
-            std=learner.std.flatten().tolist(),
-            model_args=learner.model_args,
-        )
+        config, inputs = replace(learner.config, init_from=None), replace(learner.inputs, batchnorm="running")
+        fresh = Embedder(config, inputs=inputs, model_args=learner.model_args)
     features = learner_features(fresh.to(learner.device).eval(), images)
-    return Embedding(f"untrained {learner.config.backbone}", [features], time.perf_counter() - start)
+    return FeatureSet(f"untrained {learner.config.backbone}", [features], time.perf_counter() - start)
 
 
-def pixels(learner: MetaLearner, images: ImageSizes) -> Embedding:
+def pixels(learner: Embedder, images: ImageSizes) -> FeatureSet:
     """The learner's input itself, average-pooled to 8x8 and normalised as the learner does."""
     start = time.perf_counter()
     pictures = images.at(learner.preprocessing)
     pooled = torch.cat([F.adaptive_avg_pool2d(to_float(part), PIXEL_GRID) for part in pictures.split(BATCH)])
     features = ((pooled.to(learner.device) - learner.mean) / learner.std).flatten(1)
-    return Embedding(f"pixels ({PIXEL_GRID}x{PIXEL_GRID})", [features], time.perf_counter() - start)
+    return FeatureSet(f"pixels ({PIXEL_GRID}x{PIXEL_GRID})", [features], time.perf_counter() - start)
 
 
 def teacher_preprocessing(record: TeacherRecord) -> Preprocessing:
@@ -79,7 +74,7 @@ def teacher_embeddings(
     device: torch.device,
     progress: Progress | None = None,
     concatenations: Sequence[int] = (),
-) -> Iterator[Embedding]:
+) -> Iterator[FeatureSet]:
     """Every way of using the teachers without training: singly, averaged, the first few and all together.
 
     A teacher that cannot be loaded becomes an embedding without features that says why.
@@ -102,7 +97,7 @@ def teacher_embeddings(
     seconds = time.perf_counter() - start
     if features:
         many = len(features)
-        yield Embedding(
+        yield FeatureSet(
             f"one teacher's features (mean over {many})",
             features,
             seconds,
@@ -114,12 +109,12 @@ def teacher_embeddings(
     for count in concatenations:
         if 1 < count < len(features):
             first = torch.cat(features[:count], 1)
-            yield Embedding(f"first {count} teachers' features, concatenated", [first], seconds * count / many)
+            yield FeatureSet(f"first {count} teachers' features, concatenated", [first], seconds * count / many)
     if len(features) > 1:
-        yield Embedding(f"all {many} teachers' features, concatenated", [torch.cat(features, 1)], seconds)
-        yield Embedding(f"all {many} teachers' logits, concatenated", [torch.cat(logits, 1)], seconds)
+        yield FeatureSet(f"all {many} teachers' features, concatenated", [torch.cat(features, 1)], seconds)
+        yield FeatureSet(f"all {many} teachers' logits, concatenated", [torch.cat(logits, 1)], seconds)
     for reference, reason in broken:
-        yield Embedding(f"teacher {reference}", note=f"not available: {' '.join(reason.split())}")
+        yield FeatureSet(f"teacher {reference}", note=f"not available: {' '.join(reason.split())}")
 
 
 class _ParameterAverage:
@@ -142,7 +137,7 @@ class _ParameterAverage:
                     self._sums[name] += state[name].double()
         self.count += 1
 
-    def embedding(self, images: ImageSizes, device: torch.device) -> Embedding:
+    def embedding(self, images: ImageSizes, device: torch.device) -> FeatureSet:
         """Features of the averaged network."""
         from hf_free.teachers.saving import build_teacher
 
@@ -156,7 +151,7 @@ class _ParameterAverage:
         name = f"teachers' parameters averaged ({self.count} {self._teacher.record.architecture})"
         dead = bool((features == features[0]).all())
         note = "the averaged network answers every picture alike" if dead else ""
-        return Embedding(name, [features], time.perf_counter() - start, note)
+        return FeatureSet(name, [features], time.perf_counter() - start, note)
 
 
 def _architecture(teacher: Teacher) -> tuple[object, ...]:

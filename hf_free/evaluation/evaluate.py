@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +14,9 @@ from hf_free.data.images import Progress, to_float
 from hf_free.errors import DatasetError
 from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
 from hf_free.evaluation.datasets import LabelledImages
-from hf_free.evaluation.features import Embedding, ImageSizes, learner_features
+from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
 from hf_free.evaluation.scorer import Scorer
-from hf_free.learner.batchnorm import batchnorm_layers
-from hf_free.learner.classifier import BatchNormMode
+from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
 from hf_free.provenance.results import EvaluationReport
@@ -107,7 +105,7 @@ def evaluate(
     if baselines == "all":
         scorer.add(pixels(learner, images))
         if teachers is None or not (len(teachers) or teachers.skipped):
-            scorer.add(Embedding("teachers", note="not available: no teachers were given"))
+            scorer.add(FeatureSet("teachers", note="not available: no teachers were given"))
         else:
             for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
                 scorer.add(embedding)
@@ -146,12 +144,11 @@ def _add_learner(
     if learner.batchnorm == "running" and learner.config.head != "maml":
         start = time.perf_counter()
         features = learner_features(learner, images, progress, name)
-        embedding = Embedding(name, [features], time.perf_counter() - start)
-        embedding.relevance, embedding.damping = learner.relevance, learner.damping
-        scorer.add(embedding, head=_head(learner))
+        found = FeatureSet(name, [features], time.perf_counter() - start, embedding=learner.embedding)
+        scorer.add(found, head=_head(learner))
         if transductive:
-            embedding.method = f"{name}, soft k-means on the queries (transductive)"
-            scorer.add(embedding, soft_kmeans=True)
+            found.method = f"{name}, soft k-means on the queries (transductive)"
+            scorer.add(found, soft_kmeans=True)
     else:
         _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
     if transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
@@ -167,10 +164,7 @@ def _add_per_episode(
     progress: Progress | None,
 ) -> None:
     """Rows of a learner whose features depend on the episode: MAML, or BatchNorm statistics of the episode."""
-    learner = copy.deepcopy(learner)
-    if batchnorm != learner.batchnorm:
-        learner.relevance = learner.damping = None  # they were learned from features of the learner's own way
-    learner.batchnorm = batchnorm
+    learner = learner.copy_for(batchnorm)
     learner.backbone.to(memory_format=torch.channels_last)  # half the time on a CPU: docs/experiments
     suffix = {"running": "", "support": ", BatchNorm of the support", "transductive": ", transductive BatchNorm"}
     pictures = images.at(learner.preprocessing)

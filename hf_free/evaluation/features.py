@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hf_free.data.images import Preprocessing, Progress
 from hf_free.evaluation.datasets import LabelledImages
-from hf_free.learner.meta_learner import MetaLearner
-
-if TYPE_CHECKING:
-    from hf_free.learner.gating import TeacherGate
-    from hf_free.learner.whitening import Whitening
+from hf_free.learner.embedder import Embedder
+from hf_free.learner.embedding import Embedding
 
 BATCH = 256
 """Pictures a pass when extracting features."""
 
 
 @dataclass
-class Embedding:
+class FeatureSet:
     """One way of turning pictures into features, ready to be scored.
 
     Attributes:
@@ -31,8 +27,7 @@ class Embedding:
         seconds: Time the extraction took.
         note: What a reader should know; the reason where there are no features.
         best_method: Name of a further row for the best of several features; empty: no such row.
-        relevance: What weighs the dimensions by an episode's support; None: all count alike.
-        damping: What lets strong directions count less; None damps nothing.
+        embedding: What made the features and weighs them by an episode's support; None: nothing does.
     """
 
     method: str
@@ -40,8 +35,7 @@ class Embedding:
     seconds: float = 0.0
     note: str = ""
     best_method: str = ""
-    relevance: TeacherGate | None = None
-    damping: Whitening | None = None
+    embedding: Embedding | None = None
 
 
 class ImageSizes:
@@ -83,7 +77,7 @@ class ImageSizes:
 
 
 def learner_features(
-    learner: MetaLearner, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
+    learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
     """The learner's features (N, D) of all pictures."""
     pictures = images.at(learner.preprocessing).split(BATCH)

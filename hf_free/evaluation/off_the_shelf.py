@@ -18,7 +18,7 @@ from hf_free.config.init_from import TIMM
 from hf_free.data.images import Progress, to_float
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.evaluation.baselines import teacher_preprocessing
-from hf_free.evaluation.features import Embedding, ImageSizes
+from hf_free.evaluation.features import FeatureSet, ImageSizes
 from hf_free.learner.backbone import check_timm_start
 from hf_free.learner.heads import normalize_features
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -83,7 +83,7 @@ class OffTheShelf:
         """The name of its row."""
         return f"{self.name} (not data-free, trained on {self.trained_on})"
 
-    def embedding(self, images: ImageSizes, progress: Progress | None = None) -> Embedding:
+    def embedding(self, images: ImageSizes, progress: Progress | None = None) -> FeatureSet:
         """Its features of all pictures, of length 1."""
         start = time.perf_counter()
         record = self.network.record
@@ -100,7 +100,7 @@ class OffTheShelf:
         note = (
             f"{record.repo_id} at commit {str(record.commit)[:8]}, {view} at {height}x{width}, {shown.interpolation}"
         )
-        return Embedding(self.method, [torch.cat(parts)], time.perf_counter() - start, note)
+        return FeatureSet(self.method, [torch.cat(parts)], time.perf_counter() - start, note)
 
 
 def load_off_the_shelf(

@@ -10,47 +10,45 @@ import torch
 from torch import Tensor
 
 from hf_free.data.episodes import EpisodeBatch
-from hf_free.evaluation.features import Embedding
+from hf_free.evaluation.features import FeatureSet
 from hf_free.learner.scoring import mean_and_interval, score_episodes
 from hf_free.provenance.results import EvaluationReport, ResultRow
 
 
 @dataclass
 class Scorer:
-    """Turns embeddings into rows over the same episodes, one batch of episodes a shot."""
+    """Turns features into rows over the same episodes, one batch of episodes a shot."""
 
     episodes: dict[int, EpisodeBatch]
     head: str
     report: EvaluationReport
 
-    def add(self, embedding: Embedding, *, head: str | None = None, soft_kmeans: bool = False) -> None:
-        """Append the rows of one embedding, a row a shot; then those of the best of its features, if it asks.
+    def add(self, found: FeatureSet, *, head: str | None = None, soft_kmeans: bool = False) -> None:
+        """Append the rows of one set of features, a row a shot; then those of the best of its features, if it asks.
 
         Args:
-            embedding: What to score.
+            found: What to score.
             head: The head; None takes the scorer's own.
             soft_kmeans: Whether to let the queries refine the class means (transductive).
         """
-        if not embedding.features:
+        if not found.features:
             for k_shot in self.episodes:
-                self.append(embedding.method, k_shot, None, 0.0, note=embedding.note)
+                self.append(found.method, k_shot, None, 0.0, note=found.note)
             return
         head = "nearest_mean" if soft_kmeans else head or self.head
         best = []
         for k_shot, batch in self.episodes.items():
             start = time.perf_counter()
-            score = partial(
-                score_episodes, soft_kmeans=soft_kmeans, relevance=embedding.relevance, damping=embedding.damping
-            )
-            scored = [score(features, batch, head) for features in embedding.features]
+            score = partial(score_episodes, soft_kmeans=soft_kmeans, embedding=found.embedding)
+            scored = [score(features, batch, head) for features in found.features]
             accuracies = torch.stack(scored)  # (teachers, E)
-            scoring, features = time.perf_counter() - start, embedding.seconds
-            mean, note = accuracies.mean(0), embedding.note
-            self.append(embedding.method, k_shot, mean, scoring, features, inductive=not soft_kmeans, note=note)
+            scoring, features = time.perf_counter() - start, found.seconds
+            mean, note = accuracies.mean(0), found.note
+            self.append(found.method, k_shot, mean, scoring, features, inductive=not soft_kmeans, note=note)
             best.append((k_shot, accuracies[accuracies.mean(1).argmax()], scoring, features))
-        if embedding.best_method:
+        if found.best_method:
             for k_shot, accuracies, scoring, features in best:
-                self.append(embedding.best_method, k_shot, accuracies, scoring, features)
+                self.append(found.best_method, k_shot, accuracies, scoring, features)
 
     def append(
         self,

@@ -28,6 +28,7 @@ from hf_free.data.procedural.dead_leaves import dead_leaves
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.distill import Distiller
@@ -294,8 +295,7 @@ def _learn(teacher: Teacher, task: RecoveredTask) -> None:
         raise TeacherError("its answers about recovered pictures are not finite in 16 bits")
     channels: Any = teacher.record.input_size[0]
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=_PICTURE, channels=channels))
-    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
-    learner.answer_sizes = tuple(sheet.sizes)
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
     bell = Distiller(learner, sheet, BellConfig(updates_per_step=1, batch_size=8), Precision())
     loss = bell.step([task], memory, 1.0)["answers"]
     if not 0 < loss < float("inf"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_free.learner.full_precision import without_autocast
 
-if TYPE_CHECKING:
-    from hf_free.learner.meta_learner import MetaLearner
+BatchNormMode = Literal["running", "support", "transductive"]
+"""Statistics that BatchNorm uses once trained: the running ones; those of an episode's support pictures (inductive
+too); those of whatever batch is predicted together (as FREE published; transductive)."""
 
 
 class Adaptable(Protocol):
-    """What adaptation needs: a learner, or copies of one side by side (`hf_free.learner.parallel_episodes`)."""
+    """What adaptation needs of a network: an embedder, or copies of one side by side."""
 
     backbone: nn.Module
+    batchnorm: BatchNormMode
 
     def features(self, images: Tensor) -> Tensor:
         """Embed pictures; differentiable."""
@@ -30,6 +32,12 @@ class Adaptable(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All weights."""
+
+    def eval(self) -> Self:
+        """Put it into eval mode."""
+
+
+Network = TypeVar("Network", bound=Adaptable)
 
 
 @contextmanager
@@ -76,13 +84,14 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
             layer.training, layer.track_running_stats = training, tracks
 
 
-def with_support_statistics(learner: MetaLearner, images: Tensor) -> MetaLearner:
-    """Copy the learner and set the copy's BatchNorm statistics to those of the support pictures alone.
+def with_support_statistics(network: Network, images: Tensor) -> Network:
+    """Copy a network and set the copy's BatchNorm statistics to those of the support pictures alone.
 
     Args:
+        network: Stays as it is.
         images: Prepared support pictures (S, C, H, W) in [0, 1], S >= 2.
     """
-    adapted = copy.deepcopy(learner)
+    adapted = copy.deepcopy(network)
     adapted.batchnorm = "running"  # the copy's running statistics are the support's from here on
     take_statistics(adapted, images)
     return adapted

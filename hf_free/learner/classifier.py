@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -14,6 +14,7 @@ from torch import Tensor
 from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import Images
 from hf_free.errors import LearnerError
+from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
     CLASSIFIER_WEIGHTS,
@@ -35,17 +36,11 @@ from hf_free.learner.one_step import (
     learners_part,
     replaced_in_one_step,
 )
-
-if TYPE_CHECKING:
-    from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.persistence import find_learner, rebuild, write_files
 
 Label = str | int
 
 CLASSIFIER_FORMAT = 1
-
-BatchNormMode = Literal["running", "support", "transductive"]
-"""Statistics that BatchNorm uses once trained: the running ones; those of an episode's support pictures (inductive
-too); those of whatever batch is predicted together (as FREE published; transductive)."""
 
 
 def index_labels(labels: Any, count: int) -> tuple[list[Label], Tensor]:
@@ -106,30 +101,32 @@ def _plain_label(value: Any) -> Label:
 
 
 class FewShotClassifier:
-    """A classifier of new classes: a learner's network and one linear layer.
+    """A classifier of new classes: an embedder and one linear layer.
 
     Made by `MetaLearner.adapt`. It shares the learner's network unless adaptation changed it, so training the
     learner further changes its answers; `save` keeps everything needed to predict.
 
     Attributes:
-        learner: The network.
-        weight: (N, D) of the linear layer on the learner's normalised features.
+        embedder: The network.
+        weight: (N, D) of the linear layer on the embedder's normalised features.
         bias: (N,) of it.
         classes: The N labels, as given to `adapt`.
+        record: The learner's provenance, saved with it.
         background: What transparent pictures are laid on, as given to `adapt`.
     """
 
     def __init__(
         self,
-        learner: MetaLearner,
+        embedder: Embedder,
         weight: Tensor,
         bias: Tensor,
         classes: Sequence[Label],
         *,
+        record: Mapping[str, Any] | None = None,
         background: Color = WHITE,
     ) -> None:
-        self.learner, self.weight, self.bias, self.classes = learner, weight, bias, list(classes)
-        self.background = background
+        self.embedder, self.weight, self.bias, self.classes = embedder, weight, bias, list(classes)
+        self.record, self.background = {} if record is None else record, background
 
     def predict_proba(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Probability of each class: pictures of any kind (see `MetaLearner.adapt`) -> (B, N) on the CPU.
@@ -138,7 +135,7 @@ class FewShotClassifier:
             images: The pictures.
             batch_size: Pictures a pass; a learner with transductive BatchNorm sees all at once instead.
         """
-        embeddings = self.learner.embed(images, batch_size=batch_size, background=self.background)
+        embeddings = self.embedder.embed(images, batch_size=batch_size, background=self.background)
         classifier = LinearClassifier(self.weight[None], self.bias[None])
         return scores(classifier, embeddings[None])[0].softmax(-1).cpu()
 
@@ -155,7 +152,7 @@ class FewShotClassifier:
         """
         folder = Path(folder)
         with replaced_in_one_step(folder, (CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS)) as fresh:
-            named = self.learner.write_files(fresh)
+            named = write_files(self.embedder, self.record, fresh)
             tensors = plain_tensors({"weight": self.weight, "bias": self.bias})
             save_file(tensors, fresh / CLASSIFIER_WEIGHTS)
             named[CLASSIFIER_WEIGHTS] = fingerprint(fresh / CLASSIFIER_WEIGHTS)
@@ -176,8 +173,6 @@ class FewShotClassifier:
         Raises:
             LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
         """
-        from hf_free.learner.meta_learner import MetaLearner  # imports this module
-
         folder, source = Path(folder), str(folder)
         if not (folder / CLASSIFIER_CONFIG).exists():
             raise LearnerError(
@@ -189,15 +184,16 @@ class FewShotClassifier:
         background = _checked_background(content, source)
         path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
         header = read_tensor_header(path, source)
-        learner = MetaLearner.from_folder(folder, source, weights=None if named is None else learners_part(named))
-        shape = (len(classes), learner.feature_dim)
+        weights = None if named is None else learners_part(named)
+        embedder, record = rebuild(find_learner(folder, source, weights), Embedder)
+        shape = (len(classes), embedder.feature_dim)
         blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
         check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)
         refuse_stranger(source, CLASSIFIER_WEIGHTS, is_named, CLASSIFIER_CONFIG)
         tensors = read_tensors(path, source)
-        learner = learner.to(device)
+        embedder = embedder.eval().to(device)
         weight, bias = (tensors[name].to(device, torch.float32) for name in ("weight", "bias"))
-        return cls(learner, weight, bias, classes, background=background)
+        return cls(embedder, weight, bias, classes, record=record, background=background)
 
 
 def _checked_classifier(content: dict[str, Any], source: str) -> tuple[list[Label], dict[str, str] | None]:

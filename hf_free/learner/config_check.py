@@ -10,7 +10,7 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -19,42 +19,33 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.images import VIEWS
 from hf_free.errors import ConfigError, LearnerError, TeacherError
-from hf_free.learner.classifier import BatchNormMode
+from hf_free.learner.batchnorm import BatchNormMode
+from hf_free.learner.embedding import EmbeddingSpec
 from hf_free.learner.format import CONFIG, FORMAT_VERSION
+from hf_free.learner.inputs import InputSettings
+from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, whole
 
 MAX_VIEWS = 8
-MAX_WIDTH = 1_000_000
-"""Features, answers, and numbers of them."""
 MAX_COLOUR = 1000.0
 """Of mean and deviation of a channel, as for teachers."""
 MAX_TEXT = 1000
 
 _CONFIG_KEYS = ("backbone", "image_size", "channels", "head")
-_REQUIRED = (*_CONFIG_KEYS, "views", "batchnorm", "projection", "centered", "feature_dim")
-_OPTIONAL = ("init_from", "answer_sizes", "relevance", "damping", "shared_classes")
+_REQUIRED = (*_CONFIG_KEYS, "views", "batchnorm", "feature_dim", *EmbeddingSpec.REQUIRED_KEYS)
+_OPTIONAL = ("init_from", *EmbeddingSpec.OPTIONAL_KEYS)
 
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """The checked contents of a learner's config.json; see `MetaLearner` for the meaning of the fields."""
+    """The checked contents of a learner's config.json; see `Embedder` for the meaning of the fields."""
 
     config: LearnerConfig
     record: dict[str, Any]
-    views: tuple[str, ...]
-    batchnorm: BatchNormMode
-    feature_dim: int
-    projection: tuple[int, int] | None
-    """Outputs and inputs."""
-    projection_bias: bool
-    answer_sizes: tuple[int, ...] | None
-    is_centered: bool
-    has_relevance: bool
-    damping: int | None
-    """Number of directions."""
-    shared_classes: int | None
-    """Number of groups."""
+    inputs: InputSettings
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    feature_dim: int
+    embedding: EmbeddingSpec
     model_args: dict[str, Any]
 
 
@@ -71,38 +62,18 @@ def check_learner_config(content: Mapping[str, Any], source: str) -> LearnerSpec
     block = _block(content, source)
     described, cfg = block["learner"], content["pretrained_cfg"]
     config = _learner_config(described, source)
-    projection, has_bias = _projection(described["projection"], source)
-    sizes = described.get("answer_sizes")
-    if sizes is not None:
-        _demand(_is_list_of(sizes, _whole(1, MAX_WIDTH)) and sizes, source, "answer_sizes", sizes, "whole numbers")
-        outputs = None if projection is None else projection[0]
-        _demand(sum(sizes) == outputs, source, "answer_sizes", sizes, f"a sum of {outputs}, the projection's outputs")
-    directions, groups = described.get("damping"), described.get("shared_classes")
-    for key, value in (("damping", directions), ("shared_classes", groups)):
-        rule = "a whole number from 1 on"
-        _demand(value is None or _whole(1, MAX_WIDTH)(value), source, key, value, rule)
-    needs_answers = groups is not None or described.get("relevance", False) is True
-    _demand(sizes or not needs_answers, source, "answer_sizes", sizes, "sizes, for relevance or shared_classes")
-    for key in ("centered", "relevance"):
-        value = described.get(key, False)
-        _demand(isinstance(value, bool), source, key, value, "true or false")
-    is_weighed = described["centered"] and described.get("relevance", False)
-    _demand(not is_weighed, source, "centered", True, "false beside relevance")
+    embedding = EmbeddingSpec.read(described, source)
+    record = _record(block, embedding.sizes, source)
+    views, batchnorm = _views(described["views"], source), _batchnorm(described["batchnorm"], source)
+    mean, std = (_per_channel(cfg, key, config.channels, source) for key in ("mean", "std"))
     return LearnerSpec(
         config=config,
-        record=_record(block, sizes, source),
-        views=_views(described["views"], source),
-        batchnorm=_batchnorm(described["batchnorm"], source),
+        record=record,
+        inputs=InputSettings(views, mean, std, batchnorm),
+        mean=mean,
+        std=std,
         feature_dim=_number(described, "feature_dim", 1, MAX_WIDTH, source),
-        projection=projection,
-        projection_bias=has_bias,
-        answer_sizes=None if sizes is None else tuple(sizes),
-        is_centered=described["centered"],
-        has_relevance=described.get("relevance", False),
-        damping=directions,
-        shared_classes=groups,
-        mean=_per_channel(cfg, "mean", config.channels, source),
-        std=_per_channel(cfg, "std", config.channels, source),
+        embedding=embedding,
         model_args=learner_model_args(content.get("model_args"), config.backbone, source),
     )
 
@@ -149,9 +120,9 @@ def _learner_config(described: Mapping[str, Any], source: str) -> LearnerConfig:
     """Backbone, picture size, channels, head; `init_from` says where it once came from, and is never followed."""
     values = {key: described[key] for key in _CONFIG_KEYS}
     for key in ("image_size", "channels"):
-        _demand(type(values[key]) is int, source, key, values[key], "a whole number")
+        demand(type(values[key]) is int, source, key, values[key], "a whole number")
     start = described.get("init_from")
-    _demand(start is None or _is_text(start), source, "init_from", start, "a short text, or null")
+    demand(start is None or _is_text(start), source, "init_from", start, "a short text, or null")
     check_architecture(values["backbone"], source)
     values |= {"views": list(_views(described["views"], source)), "init_from": start}
     try:
@@ -209,7 +180,7 @@ def learner_model_args(arguments: Any, backbone: str, source: str) -> dict[str, 
             checked |= check_model_args({key: value}, source)
         except TeacherError as error:
             if is_own_network(backbone) and key not in _steering() and re.fullmatch(r"[a-z]\w{0,40}", key):
-                _demand(_is_plain(value), source, f"model_args.{key}", value, "numbers, or a word")
+                demand(_is_plain(value), source, f"model_args.{key}", value, "numbers, or a word")
                 checked[key] = tuple(value) if isinstance(value, list) else value
                 continue
             raise LearnerError(
@@ -229,47 +200,36 @@ def _steering() -> set[str]:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return len(value) <= 256 and all(_real(0, MAX_WIDTH)(item) for item in value)
+        return len(value) <= 256 and all(real(0, MAX_WIDTH)(item) for item in value)
     if isinstance(value, str):
         return re.fullmatch(r"\w{0,40}", value, re.ASCII) is not None
-    return isinstance(value, bool) or _real(-MAX_WIDTH, MAX_WIDTH)(value)
-
-
-def _projection(declared: Any, source: str) -> tuple[tuple[int, int] | None, bool]:
-    if declared is None:
-        return None, False
-    rule = "its bias, true or false, and its shape, two whole numbers"
-    good = isinstance(declared, dict) and declared.keys() == {"bias", "shape"} and isinstance(declared["bias"], bool)
-    good = good and _is_list_of(declared["shape"], _whole(1, MAX_WIDTH)) and len(declared["shape"]) == 2
-    _demand(good, source, "projection", declared, rule)
-    outputs, inputs = declared["shape"]
-    return (outputs, inputs), declared["bias"]
+    return isinstance(value, bool) or real(-MAX_WIDTH, MAX_WIDTH)(value)
 
 
 def _views(views: Any, source: str) -> tuple[str, ...]:
-    good = _is_list_of(views, lambda name: isinstance(name, str) and name in VIEWS) and 0 < len(views) <= MAX_VIEWS
-    _demand(good, source, "views", views, f"one to {MAX_VIEWS} of {', '.join(VIEWS)}")
+    good = is_list_of(views, lambda name: isinstance(name, str) and name in VIEWS) and 0 < len(views) <= MAX_VIEWS
+    demand(good, source, "views", views, f"one to {MAX_VIEWS} of {', '.join(VIEWS)}")
     return tuple(views)
 
 
 def _batchnorm(mode: Any, source: str) -> BatchNormMode:
     modes = get_args(BatchNormMode)
-    _demand(isinstance(mode, str) and mode in modes, source, "batchnorm", mode, ", ".join(modes))
+    demand(isinstance(mode, str) and mode in modes, source, "batchnorm", mode, ", ".join(modes))
     return cast("BatchNormMode", mode)
 
 
 def _number(described: Mapping[str, Any], key: str, low: int, high: int, source: str) -> int:
     value = described[key]
-    _demand(_whole(low, high)(value), source, key, value, f"a whole number from {low} to {high}")
+    demand(whole(low, high)(value), source, key, value, f"a whole number from {low} to {high}")
     return cast("int", value)
 
 
 def _per_channel(cfg: Mapping[str, Any], key: str, channels: int, source: str) -> tuple[float, ...]:
     values = cfg[key]
     low = math.ulp(0.0) if key == "std" else -MAX_COLOUR
-    good = _is_list_of(values, _real(low, MAX_COLOUR)) and len(values) == channels
+    good = is_list_of(values, real(low, MAX_COLOUR)) and len(values) == channels
     rule = f"{channels} number(s){' above 0' if key == 'std' else ''}, at most {MAX_COLOUR:g}"
-    _demand(good, source, f"pretrained_cfg.{key}", values, rule)
+    demand(good, source, f"pretrained_cfg.{key}", values, rule)
     return tuple(map(float, values))
 
 
@@ -316,32 +276,32 @@ _RECORD_KINDS: dict[str, tuple[type, ...]] = {
 """What the record holds under these names, or null; other names hold what they like and are only shown."""
 
 
-def _record(block: Mapping[str, Any], sizes: list[int] | None, source: str) -> dict[str, Any]:
+def _record(block: Mapping[str, Any], sizes: Sequence[int] | None, source: str) -> dict[str, Any]:
     """The record: what cards, evaluation and runs that continue the learner read of it has the right kind."""
     record = {key: value for key, value in block.items() if key not in ("format_version", "learner")}
     _check_kinds(record, _RECORD_KINDS, "", source)
     for key in ("teachers", "skipped", "results"):
         for place, entry in enumerate(record.get(key) or ()):
-            _demand(isinstance(entry, dict), source, f"{key}[{place}]", entry, "a JSON object")
+            demand(isinstance(entry, dict), source, f"{key}[{place}]", entry, "a JSON object")
     for key, kinds in (("teachers", _TEACHER_KINDS), ("results", _RESULT_KINDS)):
         for place, entry in enumerate(record.get(key) or ()):
             _check_kinds(entry, kinds, f"{key}[{place}].", source)
     for place, report in enumerate(record.get("results") or ()):
         for row in report.get("rows") or ():
             good = isinstance(row, dict) and isinstance(row.get("method"), str)
-            good = good and all(_whole(1, MAX_WIDTH)(row.get(key)) for key in _COUNTS)
-            _demand(good, source, f"results[{place}].rows", row, f"method, {', '.join(_COUNTS)} in each row")
+            good = good and all(whole(1, MAX_WIDTH)(row.get(key)) for key in _COUNTS)
+            demand(good, source, f"results[{place}].rows", row, f"method, {', '.join(_COUNTS)} in each row")
     config = record.get("config") or {}
     sections: dict[str, tuple[type, ...]] = dict.fromkeys(_SECTIONS, (dict,))
     _check_kinds(config, {**sections, "models": (list,)}, "config.", source)
     for name, key in (("bell", "n_way"), ("five", "max_classes")):
         _check_kinds(config.get(name) or {}, {key: (int,)}, f"config.{name}.", source)
     outputs = record.get("answer_outputs") or []
-    fits = all(chosen is None or _is_list_of(chosen, _whole(0, MAX_WIDTH)) for chosen in outputs)
+    fits = all(chosen is None or is_list_of(chosen, whole(0, MAX_WIDTH)) for chosen in outputs)
     if fits and sizes is not None and outputs:
         fits = len(outputs) == len(sizes)
         fits = fits and all(c is None or len(c) == size for c, size in zip(outputs, sizes, strict=True))
-    _demand(fits, source, "answer_outputs", outputs, "for each of answer_sizes null or as many outputs")
+    demand(fits, source, "answer_outputs", outputs, "for each of answer_sizes null or as many outputs")
     return record
 
 
@@ -350,34 +310,8 @@ def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]
         value = values.get(key)
         good = value is None or (isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool)))
         names = {list: "a list", dict: "a JSON object", str: "a text", int: "a whole number", bool: "true or false"}
-        _demand(good, source, f"{where}{key}", value, " or ".join(names[kind] for kind in allowed))
-
-
-def _demand(good: object, source: str, key: str, value: Any, rule: str) -> None:
-    if not good:
-        raise LearnerError(
-            f"{source}: {key} of {CONFIG} is {shown(value)}", allowed=rule, action="save or push the learner again"
-        )
-
-
-def _whole(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def _real(low: float, high: float) -> Callable[[Any], bool]:
-    # compared, never converted: a whole number of 400 digits has no float
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_list_of(values: Any, rule: Callable[[Any], bool]) -> bool:
-    return isinstance(values, list | tuple) and len(values) <= MAX_WIDTH and all(map(rule, values))
+        demand(good, source, f"{where}{key}", value, " or ".join(names[kind] for kind in allowed))
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
-
-
-def shown(value: Any) -> str:
-    """A stranger's value for a message, cut short."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

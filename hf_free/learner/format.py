@@ -25,6 +25,9 @@ MAX_CONFIG_BYTES = 8 * 2**20
 """Of config.json and classifier.json. A hundred teachers of five classes take 0.15 MB, one of 1,000 described classes
 0.1 MB; what is larger leaves class descriptions and names out (`hf_free.learner.persistence`)."""
 
+_STORED_PARTS = {"gate": "relevance", "whitening": "damping"}
+"""Parts of an embedding, and what their tensors are called in hf_free.safetensors of format 1."""
+
 Header = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and type of each tensor of a safetensors file."""
 
@@ -34,6 +37,21 @@ _FLOATING = frozenset({"F16", "BF16", "F32", "F64"})
 def plain_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous copies on the CPU that share no memory, as safetensors wants them; tied weights become two."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def stored_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An embedding's tensors under the names they have in hf_free.safetensors."""
+    return _renamed(tensors, _STORED_PARTS)
+
+
+def part_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of hf_free.safetensors under the names they have in an embedding."""
+    return _renamed(tensors, {stored: part for part, stored in _STORED_PARTS.items()})
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    split = {name: name.partition(".") for name in tensors}
+    return {names.get(part, part) + dot + rest: tensors[name] for name, (part, dot, rest) in split.items()}
 
 
 def read_json(path: Path, source: str) -> dict[str, Any]:

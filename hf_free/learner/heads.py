@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,6 @@ from torch import Tensor
 
 from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
-
-if TYPE_CHECKING:
-    from hf_free.learner.whitening import Whitening
 
 COSINE_SCALE = 10.0
 """Factor on the cosine before the softmax (Gidaris & Komodakis, "Dynamic Few-Shot Visual Learning without
@@ -194,7 +191,7 @@ def fit_weighted(
     labels: Tensor,
     n_way: int,
     factors: Tensor | None = None,
-    damping: Whitening | None = None,
+    whitening: Callable[[Tensor], Tensor] | None = None,
 ) -> LinearClassifier:
     """Fit a head to weighed features, for use on features that are not: the weighing moves into the weights.
 
@@ -204,18 +201,18 @@ def fit_weighted(
         labels: (E, S).
         n_way: Number of classes N.
         factors: (E, D) of the dimensions, see `hf_free.learner.gating`; None multiplies by nothing.
-        damping: Multiplies by a symmetric matrix after that; None does not.
+        whitening: Multiplies by a symmetric matrix after that; None does not.
     """
-    classifier = fit(weigh(support, factors, damping), labels, n_way)
-    weight = classifier.weight if damping is None else damping(classifier.weight)
+    classifier = fit(weigh(support, factors, whitening), labels, n_way)
+    weight = classifier.weight if whitening is None else whitening(classifier.weight)
     return LinearClassifier(weight if factors is None else weight * factors.unsqueeze(1), classifier.bias)
 
 
-def weigh(features: Tensor, factors: Tensor | None, damping: Whitening | None) -> Tensor:
-    """Features (E, B, D) multiplied by the factors (E, D) of their dimensions, then damped."""
+def weigh(features: Tensor, factors: Tensor | None, whitening: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Features (E, B, D) multiplied by the factors (E, D) of their dimensions, then whitened."""
     if factors is not None:
         features = features * factors.unsqueeze(1)
-    return features if damping is None else damping(features)
+    return features if whitening is None else whitening(features)
 
 
 HEADS: dict[str, Head] = {
@@ -224,7 +221,7 @@ HEADS: dict[str, Head] = {
     "logistic": fit_logistic,
     "anil": fit_anil,
 }
-"""Heads on features by name; `maml`, which adapts the backbone too, lives in `hf_free.learner.classifier`."""
+"""Heads on features by name; `maml`, which adapts the backbone too, lives in `hf_free.learner.maml`."""
 
 
 def get_head(name: str) -> Head:

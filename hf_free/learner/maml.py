@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_free.learner.batchnorm import Adaptable, batch_statistics
+from hf_free.learner.batchnorm import Adaptable, Network, batch_statistics
 from hf_free.learner.full_precision import without_autocast
 from hf_free.learner.heads import LinearClassifier, fit_nearest_mean, scores
-
-if TYPE_CHECKING:
-    from hf_free.learner.meta_learner import MetaLearner
 
 MAML_STEPS, MAML_LR = 5, 0.01
 """Inner SGD steps and rate, as in FREE's replay (MAML, Finn et al. 2017)."""
 
 
 def fine_tune(
-    learner: MetaLearner, images: Tensor, labels: Tensor, n_way: int, steps: int = MAML_STEPS, lr: float = MAML_LR
-) -> tuple[MetaLearner, LinearClassifier]:
+    network: Network, images: Tensor, labels: Tensor, n_way: int, steps: int = MAML_STEPS, lr: float = MAML_LR
+) -> tuple[Network, LinearClassifier]:
     """Adapt a copy of the whole network by plain SGD on the support set (MAML's inner loop).
 
     Args:
-        learner: Stays as it is.
+        network: Stays as it is.
         images: Prepared support pictures (S, C, H, W) in [0, 1].
         labels: (S,), 0..n_way-1.
         n_way: Number of classes.
@@ -37,9 +33,8 @@ def fine_tune(
     Returns:
         The adapted copy and its classifier, weight (1, N, D).
     """
-    adapted = copy.deepcopy(learner).eval()
-    transductive = learner.batchnorm == "transductive"
-    return adapted, descend(adapted, images, labels[None], n_way, steps, lr, transductive=transductive)
+    adapted = copy.deepcopy(network).eval()
+    return adapted, descend(adapted, images, labels[None], n_way, steps, lr)
 
 
 def descend(
@@ -49,13 +44,11 @@ def descend(
     n_way: int,
     steps: int = MAML_STEPS,
     lr: float = MAML_LR,
-    *,
-    transductive: bool,
 ) -> LinearClassifier:
     """`fine_tune` the network itself, or each of its E copies on an episode of its own.
 
     The head starts at the nearest class means (Proto-MAML, Triantafillou et al. 2020), so that any trained backbone
-    can serve. BatchNorm keeps its statistics; a transductive learner's takes those of the support pictures, anew in
+    can serve. BatchNorm keeps its statistics; a transductive network's takes those of the support pictures, anew in
     every step, as FREE published it. A caller's autocast block is left: it would hold back each step's weights.
 
     Args:
@@ -65,7 +58,6 @@ def descend(
         n_way: Number of classes.
         steps: Gradient steps.
         lr: Their rate.
-        transductive: Whether the network's BatchNorm uses the statistics of a batch.
 
     Returns:
         The classifiers, weight (E, N, D).
@@ -74,7 +66,7 @@ def descend(
     def support_features() -> Tensor:
         return network.prepare_features(network.features(images)).reshape(*labels.shape, -1)
 
-    statistics = batch_statistics(network.backbone) if transductive else nullcontext()
+    statistics = batch_statistics(network.backbone) if network.batchnorm == "transductive" else nullcontext()
     with without_autocast(images.device), statistics:
         with torch.no_grad():
             weight, bias = fit_nearest_mean(support_features(), labels, n_way)

@@ -1,4 +1,4 @@
-"""One copy of a learner for each of several episodes, side by side in the channels of one network.
+"""One copy of an embedder for each of several episodes, side by side in the channels of one network.
 
 Where adaptation changes the network itself (MAML, BatchNorm statistics of the support) every episode needs its own.
 A convolution over E times the channels in E times the groups computes E of them in one call, for weights that differ;
@@ -15,12 +15,10 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from hf_free.data.images import VIEWS
 from hf_free.learner.batchnorm import batch_statistics, evaluation_mode, take_statistics
-from hf_free.learner.embedding import joint_embedding
-from hf_free.learner.heads import fit_weighted, get_head, scores
+from hf_free.learner.embedder import Embedder
+from hf_free.learner.heads import get_head, scores
 from hf_free.learner.maml import descend
-from hf_free.learner.meta_learner import MetaLearner
 
 EPISODES_AT_ONCE = 4
 """More are no faster: docs/experiments."""
@@ -35,50 +33,56 @@ PROBE_TOLERANCE = 1e-4
 """Greatest relative difference of answers that may come from another order of summation (1e-6 measured)."""
 
 
-class ParallelLearner(nn.Module):
-    """E copies of a learner, for as many episodes.
+def side_by_side(embedder: Embedder, episodes: int) -> Embedder:
+    """E copies of an embedder, for as many episodes, as one embedder.
+
+    It takes the images of all episodes in one batch (E * B, C, H, W), the first episode's first, and gives features
+    (E * B, D).
 
     Args:
-        learner: What to copy; `episodes_at_once` says whether and how often it can be.
+        embedder: What to copy; `episodes_at_once` says whether and how often it can be.
         episodes: Number of copies E.
     """
+    embedding = copy.deepcopy(embedder.embedding)
+    if embedding.projection is not None:
+        embedding.projection = _ParallelLinear(embedding.projection, episodes)
+    backbone = _ParallelBackbone(embedder.backbone, episodes, len(embedder.views))
+    stack = Embedder(embedder.config, embedding=embedding, inputs=embedder.inputs, backbone=backbone)
+    stack.mean, stack.std = embedder.mean, embedder.std
+    return stack
 
-    def __init__(self, learner: MetaLearner, episodes: int) -> None:
+
+class _ParallelBackbone(nn.Module):
+    """E copies of a backbone: V views of E * B images (V * E * B, C, H, W) -> (V * E * B, d)."""
+
+    def __init__(self, backbone: nn.Module, episodes: int, views: int) -> None:
         super().__init__()
-        self.learner = (learner,)  # a tuple keeps its own weights out of `parameters`
-        self.backbone = _stacked(learner.backbone, episodes)
-        self.weight = self.bias = None
-        if learner.projection is not None:
-            self.weight = nn.Parameter(learner.projection.weight.detach().repeat(episodes, 1, 1))  # (E, A, d)
-            if learner.projection.bias is not None:
-                self.bias = nn.Parameter(learner.projection.bias.detach().repeat(episodes, 1, 1))  # (E, 1, A)
+        self.network, self.episodes, self.views = _stacked(backbone, episodes), episodes, views
 
-    def features(self, images: Tensor) -> Tensor:
-        """`MetaLearner.features` of each copy: prepared pictures (E, B, C, H, W) in [0, 1] -> (E, B, D)."""
-        (learner,) = self.learner
-        views = len(learner.views)
-        episodes, count = images.shape[:2]
-        stacked = torch.stack([VIEWS[name](images) for name in learner.views]).flatten(0, 2)  # (V * E * B, C, H, W)
-        stacked = ((stacked - learner.mean) / learner.std).unflatten(0, (views, episodes, count))
-        side_by_side = stacked.transpose(1, 2).flatten(2, 3).flatten(0, 1)  # (V * B, E * C, H, W)
-        features = self.backbone(side_by_side.contiguous(memory_format=torch.channels_last))  # (V * B, E * d)
-        features = features.float().unflatten(1, (episodes, -1)).unflatten(0, (views, count)).mean(0).transpose(0, 1)
-        if self.weight is None:
-            return features
-        answers = features @ self.weight.transpose(1, 2)
-        answers = answers if self.bias is None else answers + self.bias
-        if learner.answer_sizes is None:
-            return answers
-        rows = answers.flatten(0, 1), features.flatten(0, 1)
-        joint = joint_embedding(*rows, learner.answer_sizes, learner.shared_classes)
-        return joint.unflatten(0, (episodes, count))
-
-    def prepare_features(self, features: Tensor) -> Tensor:
-        """`MetaLearner.prepare_features`, which is the same for all copies."""
-        return self.learner[0].prepare_features(features)
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.unflatten(0, (self.views, self.episodes, -1))  # (V, E, B, C, H, W)
+        stacked = images.transpose(1, 2).flatten(2, 3).flatten(0, 1)  # (V * B, E * C, H, W)
+        features = self.network(stacked.contiguous(memory_format=torch.channels_last))  # (V * B, E * d)
+        features = features.unflatten(1, (self.episodes, -1)).unflatten(0, (self.views, -1))  # (V, B, E, d)
+        return features.transpose(1, 2).flatten(0, 2)
 
 
-def episodes_at_once(learner: MetaLearner, pictures: int) -> int:
+class _ParallelLinear(nn.Linear):
+    """E copies of a linear layer: (E * B, d) -> (E * B, A)."""
+
+    def __init__(self, linear: nn.Linear, episodes: int) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        self.episodes = episodes
+        self.weight = nn.Parameter(linear.weight.detach().repeat(episodes, 1, 1))  # (E, A, d)
+        if linear.bias is not None:
+            self.bias = nn.Parameter(linear.bias.detach().repeat(episodes, 1, 1))  # (E, 1, A)
+
+    def forward(self, features: Tensor) -> Tensor:
+        answers = features.unflatten(0, (self.episodes, -1)) @ self.weight.transpose(1, 2)
+        return (answers if self.bias is None else answers + self.bias).flatten(0, 1)
+
+
+def episodes_at_once(learner: Embedder, pictures: int) -> int:
     """How many copies of a learner are stacked for episodes of so many pictures; 1 where one at a time is better.
 
     That is so on other devices than a CPU (not measured there), for large networks and pictures, and for networks
@@ -93,24 +97,24 @@ def episodes_at_once(learner: MetaLearner, pictures: int) -> int:
     return episodes if _keeps_apart(learner) else 1
 
 
-def _keeps_apart(learner: MetaLearner) -> bool:
+def _keeps_apart(learner: Embedder) -> bool:
     """Whether two stacked copies answer, each its own pictures, as the network itself does."""
     side, channels = learner.config.image_size, learner.config.channels
     pictures = torch.rand(2, 2, channels, side, side, generator=torch.Generator().manual_seed(0))
     pictures[0] *= 0.3  # dark ones and bright ones, so that a mixture of both is neither
     with evaluation_mode(learner):
-        expected = torch.stack([learner.features(part) for part in pictures])
+        expected = torch.cat([learner.features(part) for part in pictures])
     try:
-        stack = ParallelLearner(learner, 2).eval().requires_grad_(False)
-        given = stack.features(pictures.requires_grad_())
-        (leak,) = torch.autograd.grad(given[0].sum(), pictures)
+        stack = side_by_side(learner, 2).eval().requires_grad_(False)
+        given = stack.features(pictures.requires_grad_().flatten(0, 1))
+        (leak,) = torch.autograd.grad(given[:2].sum(), pictures)
     except Exception:
         return False
     alike = given.shape == expected.shape and (given - expected).abs().max() <= PROBE_TOLERANCE * expected.abs().max()
     return bool(alike) and not leak[1].any()
 
 
-def adapt_and_score(learner: MetaLearner, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+def adapt_and_score(learner: Embedder, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
     """Adapt a learner to several episodes, each for itself, and answer their queries.
 
     The same as `MetaLearner.adapt` and `FewShotClassifier.predict` an episode.
@@ -125,24 +129,23 @@ def adapt_and_score(learner: MetaLearner, support: Tensor, labels: Tensor, query
     Returns:
         Scores (E, Q, n_way), whose softmax is the probability of each class.
     """
-    stack = ParallelLearner(learner, len(support)).eval()
+    stack = side_by_side(learner, len(support)).eval()
     labels = labels.expand(len(support), -1)
-    transductive = learner.batchnorm == "transductive"
     if learner.batchnorm == "support":
-        take_statistics(stack, support)
+        take_statistics(stack, support.flatten(0, 1))
     if learner.config.head == "maml":
-        classifier = descend(stack, support, labels, n_way, transductive=transductive)
+        classifier = descend(stack, support.flatten(0, 1), labels, n_way)
     else:
-        features = _embed(stack, support, transductive)
-        factors = None if learner.relevance is None else learner.relevance(features)
-        classifier = fit_weighted(get_head(learner.config.head), features, labels, n_way, factors, learner.damping)
-    return scores(classifier, _embed(stack, query, transductive))
+        classifier = stack.embedding.fit_head(get_head(learner.config.head), _embed(stack, support), labels, n_way)
+    return scores(classifier, _embed(stack, query))
 
 
-def _embed(stack: ParallelLearner, images: Tensor, transductive: bool) -> Tensor:
-    """`MetaLearner.embed` of each copy: (E, B, C, H, W) -> (E, B, D)."""
+def _embed(stack: Embedder, images: Tensor) -> Tensor:
+    """`Embedder.embed` of each copy: (E, B, C, H, W) -> (E, B, D)."""
+    transductive = stack.batchnorm == "transductive"
     with torch.no_grad(), batch_statistics(stack.backbone) if transductive else nullcontext():
-        return stack.prepare_features(stack.features(images))
+        features = stack.prepare_features(stack.features(images.flatten(0, 1)))
+    return features.unflatten(0, images.shape[:2])
 
 
 def _may_be_grouped(network: nn.Module) -> bool:

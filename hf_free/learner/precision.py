@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.embedder import Embedder
 from hf_free.runtime.device import MAX_DEVIATION, Precision
 
 _IMAGES = 4
 
 
-def fitting_precision(learner: MetaLearner, precision: Precision) -> Precision:
+def fitting_precision(learner: Embedder, precision: Precision) -> Precision:
     """The precision if the learner's answers about noise images are the same as in fp32, else fp32.
 
     The learner stays as it is, and so do torch's random numbers; see `Precision.deviation` for what may go wrong.

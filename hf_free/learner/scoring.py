@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from hf_free.data.episodes import EpisodeBatch
 from hf_free.errors import DatasetError
-from hf_free.learner.heads import (
-    fit_weighted,
-    get_head,
-    normalize_features,
-    refine_on_queries,
-    scores_of_normalized,
-    weigh,
-)
-
-if TYPE_CHECKING:
-    from hf_free.learner.whitening import Whitening
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.heads import get_head, normalize_features, refine_on_queries, scores_of_normalized
 
 _GATHERED_FLOATS = 2**25
 """Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
@@ -33,8 +21,7 @@ def score_episodes(
     batch: int = 200,
     *,
     soft_kmeans: bool = False,
-    relevance: Callable[[Tensor], Tensor] | None = None,
-    damping: Whitening | None = None,
+    embedding: Embedding | None = None,
 ) -> Tensor:
     """Accuracy of each episode from features extracted once.
 
@@ -44,14 +31,12 @@ def score_episodes(
         head: Name of a head that works on features.
         batch: Episodes scored at once, at most.
         soft_kmeans: Refine class means on the queries (transductive); the head is the nearest mean then.
-        relevance: Gives the factors (E, D) of the dimensions for support features (E, S, D), see
-            `hf_free.learner.gating`; None multiplies by nothing.
-        damping: See `hf_free.learner.whitening`; None damps nothing.
+        embedding: Weighs the features, which it has made; None weighs nothing.
 
     Returns:
         (E,) shares of right answers, on the CPU.
     """
-    fit, n_way = get_head(head), episodes.n_way
+    fit, n_way, embedding = get_head(head), episodes.n_way, embedding or Embedding()
     features = normalize_features(features)
     support_labels = episodes.labels("support").to(features.device)
     query_labels = episodes.labels("query").to(features.device)
@@ -62,13 +47,12 @@ def score_episodes(
         support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
         query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
         labels = support_labels.expand(len(support), -1)
-        factors = None if relevance is None else relevance(support)
         if soft_kmeans:
-            support, query = (weigh(features_of, factors, damping) for features_of in (support, query))
+            support, query = embedding.weigh(support, query)
             classifier = refine_on_queries(support, labels, query, n_way)
             query = normalize_features(query)
         else:
-            classifier = fit_weighted(fit, support, labels, n_way, factors, damping)
+            classifier = embedding.fit_head(fit, support, labels, n_way)
         right = scores_of_normalized(classifier, query).argmax(-1) == query_labels
         accuracies.append(right.float().mean(1))
     return torch.cat(accuracies).cpu()

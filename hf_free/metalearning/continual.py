@@ -44,7 +44,7 @@ class PreviousLearner:
     def __init__(self, learner: MetaLearner, teachers: Sequence[Mapping[str, Any]]) -> None:
         self.learner = learner.eval().requires_grad_(False)
         self.teachers = [dict(teacher) for teacher in teachers]
-        self.sizes = learner.answer_sizes or ()
+        self.sizes = learner.embedding.sizes or ()
         outputs = learner.record.get("answer_outputs") or [None] * len(self.sizes)
         self.outputs = [None if chosen is None else torch.tensor(chosen) for chosen in outputs]
         self.keys = [_key(teacher) for teacher in self.teachers]
@@ -146,7 +146,7 @@ class ContinuedLayout(SoftLabels):
 
     def grow(self, projection: nn.Linear) -> nn.Linear:
         """Put the old learner's projection into the first rows of a new one of this sheet's width."""
-        old = self.elder.learner.projection
+        old = self.elder.learner.embedding.projection
         if old is not None and self.elder_width:
             with torch.no_grad():
                 projection.weight[: self.elder_width] = old.weight

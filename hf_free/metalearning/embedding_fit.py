@@ -8,38 +8,70 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from hf_free.config.sections import BellConfig
 from hf_free.data.class_matching import MIN_CLASS_IMAGES, group_classes, likeness
 from hf_free.data.logits import LogitLayout, places_without
+from hf_free.learner.embedder import Embedder
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.shared_classes import MAX_SHARED_LOGITS, SharedClasses
 from hf_free.learner.whitening import DIRECTIONS, MIN_IMAGES, Whitening
 
 if TYPE_CHECKING:
-    from hf_free.learner.meta_learner import MetaLearner
     from hf_free.memory.bank import TaskMemory
 
 MAX_IMAGES = 2048
 """Recovered pictures it is learned from, at most."""
 
 
-def drop_teachers(learner: MetaLearner, sheet: LogitLayout, gone: Sequence[int]) -> None:
+def fit_embedding(
+    learner: Embedder,
+    sheet: LogitLayout,
+    memory: TaskMemory,
+    config: BellConfig,
+    *,
+    without: Sequence[int] = (),
+    most: int = MAX_IMAGES,
+    at_once: int = 256,
+) -> None:
+    """Fit the parts of a trained learner's embedding that the configuration asks for; the others are left out.
+
+    Each is fitted to what the ones before it give: shared classes, gate, whitening.
+
+    Args:
+        learner: Trained.
+        sheet: Which columns of the memory's answers are whose.
+        memory: Recovered pictures with all teachers' answers.
+        config: Which parts.
+        without: Teachers whose answers the learner has lost.
+        most: Recovered pictures that it is shown, at most.
+        at_once: Pictures that are embedded together.
+    """
+    embedding = learner.embedding
+    embedding.shared_classes = fit_shared_classes(learner, sheet, memory, without) if config.shared_classes else None
+    recovered = embed_recovered(learner, memory, most=most, at_once=at_once)
+    embedding.gate = fit_gate(learner, sheet, recovered, without) if config.relevance else None
+    embedding.whitening = fit_whitening(recovered[0], config.damping) if config.damping else None
+    learner.to(learner.device)
+
+
+def drop_teachers(learner: Embedder, sheet: LogitLayout, gone: Sequence[int]) -> None:
     """Take away the learner's predictions of teachers that never answered: they are noise it was never taught."""
-    starts = {sheet.starts[teacher] for teacher in gone}
-    if not starts or learner.projection is None:
+    starts, embedding = {sheet.starts[teacher] for teacher in gone}, learner.embedding
+    if not starts or embedding.projection is None:
         return
     groups = torch.arange(sheet.width).split(sheet.sizes)
     kept = [group for group in groups if int(group[0]) not in starts]
-    old, rows = learner.projection, torch.cat(kept)
-    learner.projection = nn.Linear(old.in_features, len(rows), device=old.weight.device)
+    old, rows = embedding.projection, torch.cat(kept)
+    projection = nn.Linear(old.in_features, len(rows), device=old.weight.device)
     with torch.no_grad():
-        learner.projection.weight.copy_(old.weight[rows])
-        learner.projection.bias.copy_(old.bias[rows])
-    learner.answer_sizes = tuple(len(group) for group in kept)
+        projection.weight.copy_(old.weight[rows])
+        projection.bias.copy_(old.bias[rows])
+    embedding.projection, embedding.sizes = projection, tuple(len(group) for group in kept)
 
 
 @torch.no_grad()
 def fit_shared_classes(
-    learner: MetaLearner, sheet: LogitLayout, memory: TaskMemory, without: Sequence[int] = ()
+    learner: Embedder, sheet: LogitLayout, memory: TaskMemory, without: Sequence[int] = ()
 ) -> SharedClasses | None:
     """Find the classes that teachers share by their answers in the memory.
 
@@ -52,7 +84,8 @@ def fit_shared_classes(
     Returns:
         None where no two teachers share a class, or where there are too few pictures, or too many answers, to tell.
     """
-    if learner.answer_sizes is None or len(memory) < MIN_CLASS_IMAGES or sum(learner.answer_sizes) > MAX_SHARED_LOGITS:
+    sizes = learner.embedding.sizes
+    if sizes is None or len(memory) < MIN_CLASS_IMAGES or sum(sizes) > MAX_SHARED_LOGITS:
         return None
     gone = {sheet.starts[teacher] for teacher in without}
     columns = torch.arange(sum(sheet.sizes)).split(list(sheet.sizes))
@@ -60,14 +93,13 @@ def fit_shared_classes(
     pictures, recovered_from = memory.recovered()
     teachers = torch.full((len(memory),), -1)
     teachers[pictures] = places_without(sheet, without)[recovered_from]
-    sizes = learner.answer_sizes
     groups = group_classes(likeness(memory.answers[: len(memory)].cpu()[:, kept], sizes, teachers))
     is_shared = int(groups.max()) + 1 < len(groups)
     return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
 
 
 def fit_gate(
-    learner: MetaLearner, sheet: LogitLayout, recovered: tuple[Tensor, Tensor], without: Sequence[int] = ()
+    learner: Embedder, sheet: LogitLayout, recovered: tuple[Tensor, Tensor], without: Sequence[int] = ()
 ) -> TeacherGate | None:
     """Learn from recovered pictures which teachers they came from.
 
@@ -80,20 +112,21 @@ def fit_gate(
     Returns:
         None where there is nothing to tell apart: a learner without answers, or pictures of fewer than two teachers.
     """
-    if learner.answer_sizes is None:
+    embedding = learner.embedding
+    if embedding.sizes is None:
         return None
     embeddings, teachers = recovered[0], places_without(sheet, without)[recovered[1]]
     embeddings, teachers = embeddings[teachers >= 0], teachers[teachers >= 0]
     if len(teachers.unique()) < 2:
         return None
-    groups = None if learner.shared_classes is None else learner.shared_classes.groups.cpu()
-    relevance = TeacherGate(learner.answer_sizes, learner.backbone_dim, groups)
-    relevance.fit(embeddings, teachers)
-    return relevance.to(learner.device)
+    groups = None if embedding.shared_classes is None else embedding.shared_classes.groups.cpu()
+    gate = TeacherGate(embedding.sizes, learner.backbone_dim, groups)
+    gate.fit(embeddings, teachers)
+    return gate.to(learner.device)
 
 
 def embed_recovered(
-    learner: MetaLearner, memory: TaskMemory, *, most: int = MAX_IMAGES, at_once: int = 256
+    learner: Embedder, memory: TaskMemory, *, most: int = MAX_IMAGES, at_once: int = 256
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (N, D) of recovered pictures by the learner as it is, `most` at most, and the teacher (N,) of each.
 
@@ -113,6 +146,6 @@ def fit_whitening(features: Tensor, half: float) -> Whitening | None:
     `MIN_IMAGES`."""
     if len(features) < MIN_IMAGES:
         return None
-    damping = Whitening(min(DIRECTIONS, *features.shape), features.shape[1])
-    damping.fit(features, half)
-    return damping.to(features.device)
+    whitening = Whitening(min(DIRECTIONS, *features.shape), features.shape[1])
+    whitening.fit(features, half)
+    return whitening.to(features.device)

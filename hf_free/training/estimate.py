@@ -10,7 +10,8 @@ from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.evaluation.flops import Cost, count
 from hf_free.inversion.generator import MetaGenerator
-from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.embedder import Embedder
+from hf_free.learner.embedding import Embedding
 from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.text import parse_bytes
@@ -124,8 +125,8 @@ def _sheet(pool: TeacherPool, elder: PreviousLearner | None) -> LogitLayout:
 
 def _learner_cost(config: FreeConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:
     """One view of a picture: the backbone, and a linear layer onto the answers or the classes of an episode."""
-    learner = MetaLearner(replace(config.learner, init_from=None))
-    learner.projection = nn.Linear(learner.backbone_dim, outputs)
+    learner = Embedder(replace(config.learner, init_from=None))
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, outputs))
     size = (config.learner.channels, config.learner.image_size, config.learner.image_size)
     return count(learner, size, input_gradient_only=input_gradient_only)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -16,6 +16,9 @@ from hf_free.data.procedural.mixture import picture_colours
 from hf_free.errors import ConfigError
 from hf_free.inversion.five import Five
 from hf_free.learner.backbone import build_backbone, check_takes_pictures, check_timm_start
+from hf_free.learner.batchnorm import BatchNormMode
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.metalearning.base import Objective
@@ -66,21 +69,24 @@ def make_soft_labels(
 
 def make_learner(config: FreeConfig, pool: TeacherPool, sheet: LogitLayout, token: str | None) -> MetaLearner:
     """The untrained learner, or the one that a run starts from."""
-    options: dict[str, Any] = {"views": config.learner.views}
-    if config.learner.init_from is None:  # else as the weights it starts from are used to
-        options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
-    elif config.continues_learner:
-        options |= {"projection": None, "answer_sizes": None, "center": None}
-        options |= {"relevance": None, "damping": None, "shared_classes": None}
+    batchnorm: BatchNormMode = "running"
     if "transductive_batchnorm" in config.defects:
-        options["batchnorm"] = "transductive"
+        batchnorm = "transductive"
     elif config.bell.objective == "align":
-        options["batchnorm"] = "support"  # the paper's learner has no running statistics; inductive all the same
-    learner = MetaLearner.create(config.learner, token=token, cache_dir=config.hub.cache_dir, **options)
+        batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
+    inputs = InputSettings(config.learner.views, batchnorm=batchnorm)
+    if config.learner.init_from is None:  # else as the weights it starts from are used to
+        mean, std = _teachers_colours(pool, config.learner.channels)
+        inputs = replace(inputs, mean=mean, std=std)
+    cache_dir = config.hub.cache_dir
+    # a learner that is continued gets an embedding of its own: what it was fitted to changes
+    learner = MetaLearner.create(
+        config.learner, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir
+    )
     if config.bell.objective == "distill":
         projection = nn.Linear(learner.backbone_dim, sheet.width)
-        learner.projection = sheet.grow(projection) if isinstance(sheet, ContinuedLayout) else projection
-        learner.answer_sizes = tuple(sheet.sizes)
+        grown = sheet.grow(projection) if isinstance(sheet, ContinuedLayout) else projection
+        learner.embedding = Embedding(grown, sheet.sizes)
     return learner
 
 

@@ -28,12 +28,7 @@ from hf_free.metalearning.base import Objective
 from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.continual import PreviousLearner, known_teachers
 from hf_free.metalearning.distill import Distiller
-from hf_free.metalearning.embedding_fit import (
-    embed_recovered,
-    fit_gate,
-    fit_shared_classes,
-    fit_whitening,
-)
+from hf_free.metalearning.embedding_fit import fit_embedding
 from hf_free.reporting.heterogeneity import draw_heterogeneity
 from hf_free.reporting.recovered import draw_pictures
 from hf_free.runtime.allocator import keep_freed_memory
@@ -242,11 +237,8 @@ def _train(
     draw_heterogeneity(memory, pool, run.pictures / "teachers.png", without=state.excluded, seed=config.seed)
     _note_if_hardly_trained(run)
     gone = leave_out_silent(learner, sheet, memory, pool, state)
-    learner.shared_classes = fit_shared_classes(learner, sheet, memory, gone) if config.bell.shared_classes else None
-    recovered = embed_recovered(learner, memory, most=portions.finished, at_once=portions.embedded)
-    learner.relevance = fit_gate(learner, sheet, recovered, gone) if config.bell.relevance else None
-    learner.damping = fit_whitening(recovered[0], config.bell.damping) if config.bell.damping else None
-    learner.to(device)
+    most, at_once = portions.finished, portions.embedded
+    fit_embedding(learner, sheet, memory, config.bell, without=gone, most=most, at_once=at_once)
     known = known_teachers(elder, pool.records, sheet, without=gone)
     learner.record = (
         run_record(config, known, state, device, precision, chosen_on(judge, state), learner_precision=fitting)

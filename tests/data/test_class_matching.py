@@ -18,6 +18,7 @@ from hf_free.data.class_matching import (
 )
 from hf_free.data.logits import ClassKey, LogitLayout
 from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.bell import Aligner
@@ -117,7 +118,7 @@ def test_replay_keeps_one_class_of_two_teachers_apart(asked):
     """Two teachers that know the same four classes: without a word of theirs an episode may hold one class twice."""
     torch.manual_seed(0)
     sheet = LogitLayout([4, 4])
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), batchnorm="support")
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=InputSettings(batchnorm="support"))
     config = BellConfig(
         objective="align", n_way=4, n_query=2, replay_tasks=20, replay_patience=1, replay_inner_steps=1
     )

@@ -18,6 +18,7 @@ from hf_free.evaluation.baselines import teacher_embeddings
 from hf_free.evaluation.datasets import LabelledImages
 from hf_free.evaluation.evaluate import evaluate
 from hf_free.evaluation.features import ImageSizes
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import mean_and_interval, score_episodes
 from hf_free.teachers.pool import TeacherPool
@@ -40,7 +41,7 @@ def data():
 def make(head="nearest_mean", batchnorm="running", record=None):
     torch.manual_seed(0)
     config = LearnerConfig(backbone="conv4_32", image_size=16, head=head)
-    learner = MetaLearner(config, record, batchnorm=batchnorm).train()
+    learner = MetaLearner(config, record, inputs=InputSettings(batchnorm=batchnorm)).train()
     with torch.no_grad():
         learner.features(torch.rand(16, 3, 16, 16))
     return learner.eval()

@@ -15,7 +15,9 @@ from PIL import Image
 from hf_free import FreeConfig, MetaLearner
 from hf_free.evaluation.datasets import load_labelled_images
 from hf_free.evaluation.evaluate import evaluate
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.shared_classes import SharedClasses
 from hf_free.metalearning.embedding_fit import fit_whitening
 
@@ -247,17 +249,17 @@ def test_relevance_without_shared_classes_is_what_would_have_been_learned():
     """The same likelihood of each teacher, though the features are longer beside fewer dimensions."""
     torch.manual_seed(0)
     learner = MetaLearner(
-        FreeConfig.from_dict(TINY).learner, projection=torch.nn.Linear(32, 10), answer_sizes=(5, 5)
+        FreeConfig.from_dict(TINY).learner, embedding=Embedding(torch.nn.Linear(32, 10), (5, 5))
     ).eval()
-    learner.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
-    learner.relevance = TeacherGate((5, 5), learner.backbone_dim, learner.shared_classes.groups)
+    learner.embedding.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
+    learner.embedding.gate = TeacherGate((5, 5), learner.backbone_dim, learner.embedding.shared_classes.groups)
     images, teachers = torch.rand(60, 3, 16, 16), torch.arange(60) % 2
-    learner.relevance.fit(learner.embed(images), teachers)
+    learner.embedding.gate.fit(learner.embed(images), teachers)
     USES["no damping, embedding: no shared classes"](learner)
     expected = TeacherGate((5, 5), learner.backbone_dim)
     expected.fit(learner.embed(images), teachers)
-    torch.testing.assert_close(learner.relevance.weight, expected.weight, rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(learner.relevance.bias, expected.bias, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(learner.embedding.gate.weight, expected.weight, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(learner.embedding.gate.bias, expected.bias, rtol=1e-2, atol=1e-2)
 
 
 def test_each_use_changes_what_a_trained_learner_says():
@@ -266,21 +268,21 @@ def test_each_use_changes_what_a_trained_learner_says():
     for name, change in USES.items():
         learner = MetaLearner(
             FreeConfig.from_dict(TINY).learner,
-            views=("identity", "flip"),
-            projection=torch.nn.Linear(32, 10),
-            answer_sizes=(5, 5),
+            embedding=Embedding(torch.nn.Linear(32, 10), (5, 5)),
+            inputs=InputSettings(("identity", "flip")),
         ).eval()
-        learner.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
-        learner.relevance = TeacherGate((5, 5), learner.backbone_dim, learner.shared_classes.groups)
-        learner.damping = fit_whitening(learner.embed(torch.rand(100, 3, 16, 16)), 60.0)
-        before, head, relevance = learner.embed(images), learner.config.head, learner.relevance
+        learner.embedding.shared_classes = SharedClasses(torch.arange(10) % 7, (5, 5))
+        learner.embedding.gate = TeacherGate((5, 5), learner.backbone_dim, learner.embedding.shared_classes.groups)
+        learner.embedding.whitening = fit_whitening(learner.embed(torch.rand(100, 3, 16, 16)), 60.0)
+        before, head, relevance = learner.embed(images), learner.config.head, learner.embedding.gate
         change(learner)
         after = learner.embed(images)
         same = before.shape == after.shape and torch.allclose(before, after)
         unchanged = ("head: ", "all teachers count alike")
         assert same == (name.startswith(unchanged) or name == "no damping"), name
-        assert (learner.damping is not None) == name.startswith(("head: ", "one view", "all teachers")), name
+        keeps_whitening = name.startswith(("head: ", "one view", "all teachers"))
+        assert (learner.embedding.whitening is not None) == keeps_whitening, name
         kept = ("head: ", "one view", "no damping")
-        assert (learner.relevance is relevance) == name.startswith(kept), name
-        assert learner.relevance is None or learner.relevance(after[None]).shape == (1, after.shape[1]), name
+        assert (learner.embedding.gate is relevance) == name.startswith(kept), name
+        assert learner.embedding.gate is None or learner.embedding.gate(after[None]).shape == (1, after.shape[1]), name
         assert (learner.config.head != head) == name.startswith("head: "), name

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import LearnerConfig
-from hf_free.learner.classifier import BatchNormMode
+from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import HEADS, LinearClassifier, fit_weighted, refine_on_queries, scores
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.shared_classes import SharedClasses
 from hf_free.learner.whitening import Whitening
@@ -74,7 +75,7 @@ def learner(head: str, batchnorm: BatchNormMode = "running") -> MetaLearner:
     torch.manual_seed(0)
     made = MetaLearner(
         LearnerConfig(backbone="conv4_32", image_size=16, head=head),  # type: ignore[arg-type]
-        batchnorm=batchnorm,
+        inputs=InputSettings(batchnorm=batchnorm),
         model_args={"width": 8},
     )
     with torch.no_grad():
@@ -94,8 +95,8 @@ def test_maml_adapts_the_same_inside_and_outside(batchnorm: BatchNormMode) -> No
         inside = made.adapt(PICTURES, LABELS)
         inside.predict(PICTURES)
     assert torch.equal(inside.weight, outside.weight)
-    own = outside.learner.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in inside.learner.state_dict().items())
+    own = outside.embedder.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in inside.embedder.state_dict().items())
     assert torch.equal(inside.predict_proba(PICTURES), outside.predict_proba(PICTURES))
 
 

@@ -15,7 +15,7 @@ from hf_free.data.logits import LogitLayout
 from hf_free.errors import LearnerError
 from hf_free.evaluation.evaluate import evaluate
 from hf_free.inversion.task import Health, RecoveredTask
-from hf_free.learner.embedding import joint_embedding
+from hf_free.learner.embedding import Embedding, joint_embedding
 from hf_free.learner.gating import TEMPERATURE, TeacherGate, shrunk_covariance
 from hf_free.learner.heads import HEADS, fit_weighted, normalize_features, scores
 from hf_free.learner.meta_learner import MetaLearner
@@ -148,8 +148,8 @@ def test_factors_in_the_weights_are_factors_on_the_queries(head):
 
 def _learner(sizes=SIZES):
     torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), answer_sizes=sizes)
-    learner.projection = nn.Linear(learner.backbone_dim, sum(sizes))
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), embedding=Embedding(sizes=sizes))
+    learner.embedding.projection = nn.Linear(learner.backbone_dim, sum(sizes))
     return learner.eval()
 
 
@@ -206,10 +206,10 @@ def test_a_learner_without_answers_has_none():
 def _decisive_learner():
     learner = _learner()
     with torch.no_grad():
-        learner.projection.weight.mul_(30)  # an untrained one says next to nothing
-    learner.relevance = TeacherGate(SIZES, learner.backbone_dim)
-    learner.relevance.is_known.fill_(True)
-    learner.relevance.bias.copy_(torch.tensor([0.0, 0.0, 500.0]))  # the last teacher alone
+        learner.embedding.projection.weight.mul_(30)  # an untrained one says next to nothing
+    learner.embedding.gate = TeacherGate(SIZES, learner.backbone_dim)
+    learner.embedding.gate.is_known.fill_(True)
+    learner.embedding.gate.bias.copy_(torch.tensor([0.0, 0.0, 500.0]))  # the last teacher alone
     return learner
 
 
@@ -217,16 +217,16 @@ def test_it_is_saved(tmp_path):
     learner = _decisive_learner()
     learner.save_pretrained(tmp_path)
     loaded = MetaLearner.from_pretrained(tmp_path)
-    for name, value in learner.relevance.state_dict().items():
-        assert torch.equal(loaded.relevance.state_dict()[name], value)
+    for name, value in learner.embedding.gate.state_dict().items():
+        assert torch.equal(loaded.embedding.gate.state_dict()[name], value)
     _learner().save_pretrained(tmp_path)
     assert "relevance" not in (tmp_path / "config.json").read_text()  # hf-free of before can read it
-    assert MetaLearner.from_pretrained(tmp_path).relevance is None
+    assert MetaLearner.from_pretrained(tmp_path).embedding.gate is None
 
 
 def test_a_centre_beside_it_is_refused():
     with pytest.raises(LearnerError, match="a centre and a relevance"):
-        MetaLearner(LearnerConfig(backbone="conv4_32"), center=torch.zeros(4), relevance=TeacherGate(SIZES, FEATURES))
+        Embedding(center=torch.zeros(4), gate=TeacherGate(SIZES, FEATURES))
 
 
 def test_adapting_and_evaluating_use_it_alike():
@@ -247,9 +247,9 @@ def test_adapting_and_evaluating_use_it_alike():
     with_it = rows()
     assert with_it.pop("learner") == pytest.approx(expected)
     features = learner.embed(data.images)
-    refined = score_episodes(features, drawn, soft_kmeans=True, relevance=learner.relevance).mean()
+    refined = score_episodes(features, drawn, soft_kmeans=True, embedding=learner.embedding).mean()
     assert with_it.pop("learner, soft k-means on the queries (transductive)") == pytest.approx(100 * refined.item())
-    learner.relevance = None
+    learner.embedding.gate = None
     without = rows()
     assert without.pop("learner") != pytest.approx(expected)
     del without["learner, soft k-means on the queries (transductive)"]
@@ -262,16 +262,16 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     pool = TeacherPool.from_teachers(teachers)
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
     learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")
-    assert learner.relevance.sizes == (3, 3)
-    assert learner.relevance.is_known.all()
+    assert learner.embedding.gate.sizes == (3, 3)
+    assert learner.embedding.gate.is_known.all()
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "| ridge; teachers of similar pictures count more |" in card  # too few pictures for damping
     values["bell"]["relevance"] = False
-    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).relevance is None
+    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).embedding.gate is None
 
     # a learner that is continued: its own teachers' pictures are gone, the new ones have some
     more = [pico_teacher("conv4", size=16, num_classes=2, seed=seed) for seed in (7, 8)]
     values["bell"]["relevance"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
-    assert grown.relevance.sizes == (3, 3, 2, 2)
-    assert grown.relevance.is_known.tolist() == [False, False, True, True]
+    assert grown.embedding.gate.sizes == (3, 3, 2, 2)
+    assert grown.embedding.gate.is_known.tolist() == [False, False, True, True]

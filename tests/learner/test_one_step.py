@@ -23,7 +23,7 @@ LABELS = ["a", "a", "b", "b"]
 def make(seed: int) -> MetaLearner:
     torch.manual_seed(seed)
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), model_args={"width": 4})
-    learner.projection = nn.Linear(learner.backbone_dim, 3)
+    learner.embedding.projection = nn.Linear(learner.backbone_dim, 3)
     return learner.eval()
 
 

@@ -12,8 +12,9 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.evaluation.datasets import LabelledImages
 from hf_free.evaluation.evaluate import evaluate
-from hf_free.learner.classifier import BatchNormMode
+from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.gating import TeacherGate
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import EPISODES_AT_ONCE, adapt_and_score, episodes_at_once
 from hf_free.learner.scoring import mean_and_interval
@@ -25,13 +26,14 @@ def make_learner(backbone: str, head: str, batchnorm: BatchNormMode, *, answers:
     """A learner with random weights and BatchNorm statistics that are not 0 and 1."""
     torch.manual_seed(0)
     config = LearnerConfig(backbone=backbone, head=head, image_size=SIZE)
-    learner = MetaLearner(config, batchnorm=batchnorm, views=("identity", "flip") if answers else ("identity",))
+    views = ("identity", "flip") if answers else ("identity",)
+    learner = MetaLearner(config, inputs=InputSettings(views, batchnorm=batchnorm))
     if answers:
-        learner.projection, learner.answer_sizes = nn.Linear(learner.backbone_dim, 8), (3, 5)
-        learner.projection.weight.data *= 100  # teachers that are sure of themselves
-        learner.relevance = TeacherGate((3, 5), learner.backbone_dim)
-        learner.relevance.fit(torch.randn(40, 8 + learner.backbone_dim), torch.arange(40) % 2)
-        learner.relevance.weight *= 300  # else both teachers weigh about alike and nothing would be seen of it
+        learner.embedding.projection, learner.embedding.sizes = nn.Linear(learner.backbone_dim, 8), (3, 5)
+        learner.embedding.projection.weight.data *= 100  # teachers that are sure of themselves
+        learner.embedding.gate = TeacherGate((3, 5), learner.backbone_dim)
+        learner.embedding.gate.fit(torch.randn(40, 8 + learner.backbone_dim), torch.arange(40) % 2)
+        learner.embedding.gate.weight *= 300  # else both teachers weigh about alike and nothing would be seen of it
     for layer in learner.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.uniform_(-0.2, 0.2)
@@ -89,7 +91,7 @@ def test_teachers_are_weighed_by_each_episodes_own_support() -> None:
     learner = make_learner("conv4_32", "ridge", "running", answers=True)
     episodes = make_episodes(3)
     weighed = adapt_and_score(learner, *episodes, N_WAY)
-    learner.relevance = None
+    learner.embedding.gate = None
     assert (weighed - adapt_and_score(learner, *episodes, N_WAY)).abs().max() > 1e-3
 
 

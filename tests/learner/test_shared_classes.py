@@ -23,8 +23,7 @@ from hf_free.data.class_matching import (
 )
 from hf_free.data.logits import LogitLayout
 from hf_free.errors import LearnerError
-from hf_free.learner import shared_classes as module
-from hf_free.learner.embedding import hellinger_embedding, joint_embedding
+from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import normalize_features, weigh
 from hf_free.learner.meta_learner import MetaLearner
@@ -199,8 +198,8 @@ def test_groups_of_two_chains_in_any_order_are_put_side_by_side():
 
 def _learner(sizes=tuple(SIZES)):
     torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), answer_sizes=sizes)
-    learner.projection = nn.Linear(learner.backbone_dim, sum(sizes))
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), embedding=Embedding(sizes=sizes))
+    learner.embedding.projection = nn.Linear(learner.backbone_dim, sum(sizes))
     return learner.eval()
 
 
@@ -235,13 +234,13 @@ def test_nothing_is_shared_where_it_cannot_be_told(monkeypatch):
     assert fit_shared_classes(_learner((3, 2, 3, 2, 3)), LogitLayout(SIZES), unrelated) is None
     plain = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).eval()
     assert fit_shared_classes(plain, LogitLayout(SIZES), _memory(answers)) is None
-    monkeypatch.setattr(module, "MAX_SHARED_LOGITS", 12)
+    monkeypatch.setattr("hf_free.metalearning.embedding_fit.MAX_SHARED_LOGITS", 12)
     assert fit_shared_classes(_learner(), LogitLayout(SIZES), _memory(answers)) is None
 
 
 def test_the_embedding_holds_answers_shared_classes_and_features():
     learner = _learner()
-    learner.shared_classes = SharedClasses(TRUE, SIZES)
+    learner.embedding.shared_classes = SharedClasses(TRUE, SIZES)
     images = torch.rand(4, 3, 16, 16)
     with torch.no_grad():
         found, answers = learner.features(images), learner.raw_answers(images)
@@ -249,7 +248,7 @@ def test_the_embedding_holds_answers_shared_classes_and_features():
     lengths = [part.norm(dim=1) for part in found.split([13, 8, learner.backbone_dim], 1)]
     for length, width in zip(lengths, (13, 8, learner.backbone_dim), strict=True):
         torch.testing.assert_close(length, torch.full((4,), width**0.5))
-    torch.testing.assert_close(found[:, 13:21], learner.shared_classes(answers))
+    torch.testing.assert_close(found[:, 13:21], learner.embedding.shared_classes(answers))
     torch.testing.assert_close(found[:, :13], hellinger_embedding(answers, SIZES) * (13 / 5) ** 0.5)
 
 
@@ -279,25 +278,25 @@ def test_embeddings_keep_about_their_length_whichever_teachers_count():
 
 def test_they_are_saved(tmp_path):
     learner, images = _learner(), torch.rand(4, 3, 16, 16)
-    learner.shared_classes = SharedClasses(TRUE, SIZES)
-    learner.relevance = TeacherGate(SIZES, learner.backbone_dim, learner.shared_classes.groups)
-    learner.relevance.is_known.fill_(True)
-    learner.relevance.bias.copy_(torch.tensor([10.0, -20.0, 30.0, 5.0, -15.0]))
+    learner.embedding.shared_classes = SharedClasses(TRUE, SIZES)
+    learner.embedding.gate = TeacherGate(SIZES, learner.backbone_dim, learner.embedding.shared_classes.groups)
+    learner.embedding.gate.is_known.fill_(True)
+    learner.embedding.gate.bias.copy_(torch.tensor([10.0, -20.0, 30.0, 5.0, -15.0]))
     learner.save_pretrained(tmp_path / "with")
     loaded = MetaLearner.from_pretrained(tmp_path / "with")
-    assert torch.equal(loaded.shared_classes.groups, learner.shared_classes.groups)
+    assert torch.equal(loaded.embedding.shared_classes.groups, learner.embedding.shared_classes.groups)
     assert torch.equal(loaded.embed(images), learner.embed(images))
     support = learner.embed(images)[None]
-    assert torch.equal(loaded.relevance(support), learner.relevance(support))
+    assert torch.equal(loaded.embedding.gate(support), learner.embedding.gate(support))
     _learner().save_pretrained(tmp_path / "without")
     assert "shared_classes" not in (tmp_path / "without" / "config.json").read_text()  # hf-free of before can read it
-    assert MetaLearner.from_pretrained(tmp_path / "without").shared_classes is None
+    assert MetaLearner.from_pretrained(tmp_path / "without").embedding.shared_classes is None
 
 
 @pytest.mark.parametrize("count", ["8", -1, 0, True, None])
 def test_a_number_of_groups_that_cannot_be_is_refused(tmp_path, count):
     learner = _learner()
-    learner.shared_classes = SharedClasses(TRUE, SIZES)
+    learner.embedding.shared_classes = SharedClasses(TRUE, SIZES)
     learner.save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
     content["hf_free"]["learner"]["shared_classes"] = count
@@ -317,7 +316,7 @@ def test_a_number_of_groups_that_cannot_be_is_refused(tmp_path, count):
 )
 def test_groups_that_do_not_fit_are_refused(tmp_path, broken, message):
     learner = _learner()
-    learner.shared_classes = SharedClasses(TRUE, SIZES)
+    learner.embedding.shared_classes = SharedClasses(TRUE, SIZES)
     learner.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "hf_free.safetensors")
     groups = tensors.pop("shared_classes.groups")
@@ -342,19 +341,21 @@ def test_a_run_finds_them_and_the_configuration_can_say_no(tmp_path):
     pool = TeacherPool.from_teachers(teachers)
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
     learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")
-    groups = learner.shared_classes.groups
+    groups = learner.embedding.shared_classes.groups
     assert torch.equal(groups[:3], groups[3:6])
-    assert learner.relevance.groups is not None
+    assert learner.embedding.gate.groups is not None
     block = json.loads((tmp_path / "with" / "learner" / "config.json").read_text())["hf_free"]["learner"]
-    assert block["shared_classes"] == len(learner.shared_classes)
+    assert block["shared_classes"] == len(learner.embedding.shared_classes)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
-    assert f"It predicts 9 of its teachers' classes and treats them as {len(learner.shared_classes)}:" in card
+    assert (
+        f"It predicts 9 of its teachers' classes and treats them as {len(learner.embedding.shared_classes)}:" in card
+    )
     values["bell"]["shared_classes"] = False
-    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).shared_classes is None
+    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).embedding.shared_classes is None
 
     # a learner that is continued: found anew, those of its old teachers by what it remembers of them
     more = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in (7, 7)]
     values["bell"]["shared_classes"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
-    assert grown.shared_classes.groups.shape == (15,)
-    assert torch.equal(grown.shared_classes.groups[9:12], grown.shared_classes.groups[12:])
+    assert grown.embedding.shared_classes.groups.shape == (15,)
+    assert torch.equal(grown.embedding.shared_classes.groups[9:12], grown.embedding.shared_classes.groups[12:])

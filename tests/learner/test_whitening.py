@@ -16,6 +16,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.errors import ConfigError, LearnerError
 from hf_free.evaluation.evaluate import evaluate
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import (
     COSINE_SCALE,
@@ -115,7 +116,7 @@ def test_ridge_regression_with_it_penalises_the_variance_of_the_scores():
     """Against the normal equations of the penalised problem, for support pictures that are of length 1 once damped."""
     damping = fit_whitening(_pictures(), HALF)
     support, labels = _pictures(6, seed=3)[None], torch.arange(6)[None] % 3
-    found = fit_weighted(HEADS["ridge"], support, labels, 3, damping=damping)
+    found = fit_weighted(HEADS["ridge"], support, labels, 3, whitening=damping)
     matrix = _matrix(damping).numpy()
     inputs = support[0].double().numpy()
     inputs = inputs / np.linalg.norm(inputs @ matrix, axis=1, keepdims=True)
@@ -144,14 +145,14 @@ def test_scores_of_queries_as_they_are_are_those_of_damped_ones(head):
 
 def _learner():
     torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), answer_sizes=(3, 2, 4))
-    learner.projection = nn.Linear(learner.backbone_dim, 9)
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), embedding=Embedding(sizes=(3, 2, 4)))
+    learner.embedding.projection = nn.Linear(learner.backbone_dim, 9)
     with torch.no_grad():
-        learner.projection.weight.mul_(30)  # an untrained one says next to nothing
-    learner.relevance = TeacherGate((3, 2, 4), learner.backbone_dim)
-    learner.relevance.is_known.fill_(True)
-    learner.relevance.bias.copy_(torch.tensor([0.0, 0.0, 50.0]))
-    learner.damping = fit_whitening(learner.eval().embed(torch.rand(MIN_IMAGES, 3, 16, 16)), 1.0)
+        learner.embedding.projection.weight.mul_(30)  # an untrained one says next to nothing
+    learner.embedding.gate = TeacherGate((3, 2, 4), learner.backbone_dim)
+    learner.embedding.gate.is_known.fill_(True)
+    learner.embedding.gate.bias.copy_(torch.tensor([0.0, 0.0, 50.0]))
+    learner.embedding.whitening = fit_whitening(learner.eval().embed(torch.rand(MIN_IMAGES, 3, 16, 16)), 1.0)
     return learner
 
 
@@ -168,17 +169,16 @@ def test_adapting_and_evaluating_use_it_alike():
     report = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True)
     rows = {row.method: row.accuracy for row in report.rows}
     assert rows["learner"] == pytest.approx(100 * torch.stack(right).mean().item())
-    weighed = {"relevance": learner.relevance, "damping": learner.damping}
-    refined = score_episodes(learner.embed(data.images), drawn, soft_kmeans=True, **weighed).mean()
+    refined = score_episodes(learner.embed(data.images), drawn, soft_kmeans=True, embedding=learner.embedding).mean()
     assert rows["learner, soft k-means on the queries (transductive)"] == pytest.approx(100 * refined.item())
 
     support, query = (data.images[places.flatten(1)].float() / 255 for places in (drawn.support[:3], drawn.query[:3]))
     side_by_side = adapt_and_score(learner, support, torch.tensor(names), query, 3).softmax(-1)
     torch.testing.assert_close(side_by_side, torch.stack(probabilities[:3]), atol=1e-3, rtol=1e-3)
-    learner.damping = None
+    learner.embedding.whitening = None
     undamped = adapt_and_score(learner, support, torch.tensor(names), query, 3).softmax(-1)
     assert (side_by_side - undamped).abs().max() > 0.01
-    learner.relevance = None  # both are of features with running statistics, so this row does without anyway
+    learner.embedding.gate = None  # both are of features with running statistics, so this row does without anyway
     plain = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True).rows
     (transductive,) = (row for row in plain if "transductive BatchNorm" in row.method)
     assert rows[transductive.method] == transductive.accuracy
@@ -188,8 +188,8 @@ def test_the_transductive_refinement_sees_damped_features():
     learner, data = _learner(), brightness_classes()
     generator = torch.Generator().manual_seed(0)
     drawn = sample_episodes(data.labels, n_way=3, k_shot=2, n_query=4, episodes=8, generator=generator)
-    features, damping = learner.embed(data.images), learner.damping
-    refined = score_episodes(features, drawn, soft_kmeans=True, damping=damping)
+    features, damping = learner.embed(data.images), learner.embedding.whitening
+    refined = score_episodes(features, drawn, soft_kmeans=True, embedding=Embedding(whitening=damping))
     assert torch.equal(refined, score_episodes(normalize_features(damping(features)), drawn, soft_kmeans=True))
 
 
@@ -197,14 +197,14 @@ def test_it_is_saved(tmp_path):
     learner, data = _learner(), brightness_classes()
     learner.save_pretrained(tmp_path / "with")
     loaded = MetaLearner.from_pretrained(tmp_path / "with")
-    for name, value in learner.damping.state_dict().items():
-        assert torch.equal(loaded.damping.state_dict()[name], value)
+    for name, value in learner.embedding.whitening.state_dict().items():
+        assert torch.equal(loaded.embedding.whitening.state_dict()[name], value)
     found = [each.adapt(data.images[:4], list("abcd")).predict_proba(data.images) for each in (learner, loaded)]
     assert torch.equal(*found)
-    learner.damping = None
+    learner.embedding.whitening = None
     learner.save_pretrained(tmp_path / "without")
     assert "damping" not in (tmp_path / "without" / "config.json").read_text()  # hf-free of before can read it
-    assert MetaLearner.from_pretrained(tmp_path / "without").damping is None
+    assert MetaLearner.from_pretrained(tmp_path / "without").embedding.whitening is None
 
 
 @pytest.mark.parametrize("broken", ["missing", "narrow", 0, True, "3"])
@@ -236,14 +236,14 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     expected = fit_whitening(learner.embed(recovered), 2.0)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "count more; directions in which recovered pictures differ most count less |" in card
-    torch.testing.assert_close(_matrix(learner.damping), _matrix(expected), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(_matrix(learner.embedding.whitening), _matrix(expected), atol=1e-3, rtol=1e-3)
 
     values["learner"]["init_from"] = str(tmp_path / "with" / "learner")  # learned anew, of wider embeddings
     more = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=2, seed=seed) for seed in (7, 8)])
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=more)
-    assert grown.damping.directions.shape[1] == grown.feature_dim > learner.feature_dim
+    assert grown.embedding.whitening.directions.shape[1] == grown.feature_dim > learner.feature_dim
 
     values["learner"]["init_from"], values["bell"]["damping"] = None, None
-    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).damping is None
+    assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).embedding.whitening is None
     with pytest.raises(ConfigError, match="damping"):
         FreeConfig.from_dict({"bell": {"damping": 0}})

@@ -179,7 +179,7 @@ def test_the_papers_recipe_starts_from_the_backbone(runs, folders, tmp_path):
     align = {"objective": "align", "n_way": 3, "n_query": 2, "replay_tasks": 1, "replay_patience": 1}
     models = [folders["a"], folders["c"]]
     learner = train(_config(models, runs / "first", bell=align), output=tmp_path)
-    assert learner.projection is None
+    assert learner.embedding.projection is None
     assert [entry["num_classes"] for entry in learner.record["teachers"]] == [3, 4, 5]
 
 

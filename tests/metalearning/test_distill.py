@@ -11,7 +11,7 @@ from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, unanswered_teachers
-from hf_free.learner.embedding import hellinger_embedding, joint_embedding
+from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.bell import number_of_parts
@@ -204,8 +204,7 @@ def test_joint_embedding_gives_every_dimension_the_same_say():
 def _distiller(sheet, **values):
     torch.manual_seed(0)
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
-    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
-    learner.answer_sizes = tuple(sheet.sizes)
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
     config = BellConfig(**{"batch_size": 32, "updates_per_step": 5, "lr": 3e-3, **values})
     return Distiller(learner, sheet, config, Precision())
 
@@ -252,9 +251,9 @@ def test_rate_scales_the_learning_rate():
     moved = {}
     for rate in (0.0, 0.01, 1.0):
         distiller = _distiller(sheet, updates_per_step=1)
-        before = distiller.learner.projection.weight.detach().clone()
+        before = distiller.learner.embedding.projection.weight.detach().clone()
         distiller.step([], memory, rate)
-        moved[rate] = (distiller.learner.projection.weight - before).abs().max().item()
+        moved[rate] = (distiller.learner.embedding.projection.weight - before).abs().max().item()
     assert moved[0.0] == 0
     assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.05)
 
@@ -305,7 +304,7 @@ def test_teachers_that_never_answered_leave_the_learner():
     images = torch.rand(2, 3, 16, 16)
     before = learner.raw_answers(images)
     drop_teachers(learner, sheet, [1])
-    assert learner.answer_sizes == (3, 4)
+    assert learner.embedding.sizes == (3, 4)
     assert torch.allclose(learner.raw_answers(images), before[:, [0, 1, 2, 5, 6, 7, 8]], atol=1e-6)
 
 
@@ -325,8 +324,7 @@ def _one_update(at_once, backbone="test_vit"):
     torch.manual_seed(0)
     sheet = SoftLabels([3, 4])
     learner = MetaLearner(LearnerConfig(backbone=backbone, image_size=32))
-    learner.projection = nn.Linear(learner.backbone_dim, sheet.width)
-    learner.answer_sizes = tuple(sheet.sizes)
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
     distiller = Distiller(learner, sheet, BellConfig(batch_size=11), Precision())
     learner.train()
     distiller.at_once = at_once

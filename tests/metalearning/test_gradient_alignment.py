@@ -12,6 +12,7 @@ from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.bell import RELEASED_GAIN, Aligner
@@ -173,7 +174,7 @@ def _task(teacher=0, classes=3, seed=0):
 
 def _aligner(defects=(), names=None, **values):
     torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), batchnorm="support")
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=InputSettings(batchnorm="support"))
     config = BellConfig(**{"objective": "align", "replay_tasks": 0, "n_way": 5, **values})
     return Aligner(learner, config, Precision(), class_names=names, defects=defects)
 

@@ -14,6 +14,7 @@ from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.data.class_matching import find_clashes
 from hf_free.data.logits import ClassKey
 from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.bell import Aligner
@@ -165,7 +166,7 @@ def _learnable_memory(each=8):
 
 def _aligner(defects=(), names=None, **values):
     torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), batchnorm="support")
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=InputSettings(batchnorm="support"))
     config = BellConfig(
         **{
             "objective": "align",

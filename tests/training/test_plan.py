@@ -23,6 +23,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, HubError, LearnerError, RunError
 from hf_free.evaluation.flops import count
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.estimate import estimate
@@ -127,7 +128,7 @@ def test_borrowed_statistics_cost_a_pass_through_the_lender():
 
 def test_plan_of_a_learner_that_is_continued(tmp_path):
     settings = LearnerConfig(backbone="conv4_32", image_size=32)
-    MetaLearner(settings, projection=nn.Linear(128, 7), answer_sizes=[3, 4]).save_pretrained(tmp_path / "old")
+    MetaLearner(settings, embedding=Embedding(nn.Linear(128, 7), [3, 4])).save_pretrained(tmp_path / "old")
     models = [str(pico_folder(tmp_path / "new", num_classes=5))]
     values = {"models": models, "learner": {"init_from": str(tmp_path / "old")}, "trainer": {"max_minutes": 1}}
     planned = plan(FreeConfig.from_dict(merge(values, {"bell": {"batch_size": 6}})))

@@ -26,6 +26,7 @@ from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation.datasets import load_labelled_images
 from hf_free.evaluation.evaluate import evaluate
 from hf_free.inversion.five import Five, invert_teacher
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import NO_CLASS
 from hf_free.metalearning.distill import Distiller
@@ -473,7 +474,7 @@ def test_a_validation_set_chooses(tmp_path):
     assert "chosen on pictures, split validation" in card  # the last part of the path only
     state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     data = load_labelled_images(pictures, split="validation")
-    learner.relevance = learner.damping = learner.shared_classes = None  # learned once, at the end
+    learner.embedding = Embedding(learner.embedding.projection, learner.embedding.sizes)  # the rest is fitted last
     rows = evaluate(learner, data, n_way=3, k_shots=(1,), n_query=3, episodes=5).rows
     assert rows[0].accuracy == pytest.approx(state["best_score"])
 
@@ -723,7 +724,7 @@ def test_recipes_of_the_paper_run(recipes, name):
     assert "batchnorm" not in rows[-1]  # the prior that the released code never registers
     loaded = MetaLearner.from_pretrained(output / "learner")
     assert loaded.config.head == "maml"
-    assert loaded.projection is None
+    assert loaded.embedding.projection is None
     classifier = loaded.adapt(torch.rand(4, 3, 16, 16), [0, 1, 0, 1])
     assert len(classifier.predict(torch.rand(3, 3, 16, 16))) == 3
     assert learner.record["config"]["recipe"] == name
@@ -758,7 +759,7 @@ def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
 def test_a_learner_of_one_channel_or_three(tmp_path, channels):
     pool = _pool(pico_teacher("conv4", size=16, in_chans=1, num_classes=2))
     learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
-    shared = len(learner.shared_classes or ())
+    shared = len(learner.embedding.shared_classes or ())
     assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + shared + 32)
     assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
 

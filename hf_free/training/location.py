@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_free.errors import RunError
+from hf_free.training.folder import learner_of_run
 
 
 def learner_folder(folder: Path) -> Path:
@@ -13,8 +14,6 @@ def learner_folder(folder: Path) -> Path:
     Raises:
         RunError: neither is a saved learner.
     """
-    from hf_free.training.folder import learner_of_run
-
     candidate = learner_of_run(folder)
     if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
         return candidate
@@ -27,6 +26,4 @@ def learner_folder(folder: Path) -> Path:
 
 def learner_location(text: str) -> str:
     """A learner as given on the command line: a run's folder becomes its `learner/`, anything else stays."""
-    from hf_free.training.folder import learner_of_run
-
     return str(learner_of_run(Path(text))) if Path(text).is_dir() else text

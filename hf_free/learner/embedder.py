@@ -1,0 +1,163 @@
+"""`Embedder`: images in, features out, in the space that heads work in.
+
+It is all of a learner that predicting takes; `hf_free.learner.meta_learner.MetaLearner` is one that also adapts, knows
+where it comes from, and can be published.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.config.sections import LearnerConfig
+from hf_free.data.decoding import WHITE, Color
+from hf_free.data.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
+from hf_free.errors import LearnerError
+from hf_free.learner.backbone import build_backbone, check_takes_pictures
+from hf_free.learner.batchnorm import BatchNormMode, batch_statistics, batchnorm_layers, evaluation_mode
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.inputs import InputSettings
+from hf_free.runtime.memory_budget import pictures_at_once
+
+
+class Embedder(nn.Module):
+    """A timm backbone, how it sees images, and the embedding of its features.
+
+    Args:
+        config: Backbone, picture size and channels; also the head, which an embedder does not use itself.
+        embedding: What follows the backbone; None leaves its features as they are.
+        inputs: Views, normalisation, BatchNorm mode.
+        model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
+        backbone: The network; None builds an untrained one.
+
+    Raises:
+        LearnerError: a backbone that does not exist or does not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        config: LearnerConfig | None = None,
+        *,
+        embedding: Embedding | None = None,
+        inputs: InputSettings | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        backbone: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, inputs = config or LearnerConfig(), inputs or InputSettings()
+        self.views = tuple(inputs.views)
+        self.batchnorm: BatchNormMode = inputs.batchnorm
+        self.model_args = dict(model_args or {})
+        mean, std = inputs.normalisation(self.config.channels)
+        self.backbone = backbone or build_backbone(self.config, self.model_args, mean, std)
+        self.embedding = embedding or Embedding()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def inputs(self) -> InputSettings:
+        """How it sees images."""
+        return InputSettings(self.views, self.mean.flatten().tolist(), self.std.flatten().tolist(), self.batchnorm)
+
+    @cached_property
+    def backbone_dim(self) -> int:
+        """Width of the backbone's output, measured with one black picture (timm's num_features is not always it).
+
+        Raises:
+            LearnerError: a backbone that does not take pictures of the learner's size, or gives no features.
+        """
+        return check_takes_pictures(self.backbone, self.config, self.model_args)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width D of `features`."""
+        return self.embedding.width(self.backbone_dim)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.mean.device
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are brought to the learner's size: whole, their shape not kept, bilinear."""
+        return Preprocessing(self.config.image_size, self.config.channels)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embed pictures; differentiable, in whatever mode (train or eval) the network is.
+
+        Args:
+            images: (B, C, H, W) in [0, 1], any size, 1 or 3 channels.
+
+        Returns:
+            (B, D), not normalised, averaged over the views.
+        """
+        images = self._at_own_size(images)
+        stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
+        features = self.backbone((stacked - self.mean) / self.std)
+        return self.embedding(features.unflatten(0, (len(self.views), len(images))).float().mean(0))
+
+    def raw_answers(self, images: Tensor) -> Tensor:
+        """One view's features before any embedding: the projection's output, or the backbone's without one.
+
+        Args:
+            images: (B, C, H, W) in [0, 1], any size.
+        """
+        images = self._at_own_size(images)
+        return self.embedding.logits(self.backbone((images - self.mean) / self.std))
+
+    forward = features
+
+    def _at_own_size(self, images: Tensor) -> Tensor:
+        """Pictures of any size, 1 or 3 channels and floats of any width, as the backbone takes them.
+
+        They are resized in 32 bits: `interpolate` has no antialiasing in fewer.
+        """
+        images = resize(match_channels(images.float(), self.config.channels), self.config.image_size)
+        return images.to(self.mean.dtype)
+
+    def prepare_features(self, features: Tensor) -> Tensor:
+        """Normalise features (..., D) to length 1 and subtract the centre, as every head expects them."""
+        return self.embedding.prepare(features)
+
+    def embed(self, images: Images, *, batch_size: int = 256, background: Color | str = WHITE) -> Tensor:
+        """Embed pictures of any kind (see `MetaLearner.adapt`) for a head: eval mode, no gradients -> (B, D) on its
+        device.
+
+        With `batchnorm="transductive"` all pictures are normalised together, in one pass; else in batches,
+        smaller ones of large pictures (`hf_free.runtime.memory_budget.pictures_at_once`).
+
+        Raises:
+            LearnerError: no picture, something that is none, or one picture for a transductive learner.
+        """
+        transductive = self.batchnorm == "transductive"
+        batch = as_batch(images, self.preprocessing, background=background)
+        if transductive and len(batch) < 2 and batchnorm_layers(self.backbone):
+            raise LearnerError(
+                "one picture for a transductive learner, which normalises pictures by what they have in common",
+                allowed="two or more pictures at once, best all queries of an episode",
+                action='give more pictures together, or set learner.batchnorm = "support" before adapt',
+            )
+        with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
+            parts = batch.split(len(batch) if transductive else min(batch_size, pictures_at_once(batch.shape[-1])))
+            return torch.cat([self.prepare_features(self.features(part.to(self.device))) for part in parts])
+
+    def copy_for(self, batchnorm: BatchNormMode) -> Self:
+        """A copy that embeds with other BatchNorm statistics.
+
+        It weighs neither teachers nor directions: that was fitted to features of this one's mode.
+        """
+        other = copy.deepcopy(self)
+        if batchnorm != other.batchnorm:
+            other.embedding.stop_weighing()
+        other.batchnorm = batchnorm
+        return other
