@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import INVERSION_TERMS, FiveConfig
 from hf_free.data.augment import shift_and_flip
 from hf_free.errors import RunError
@@ -86,7 +87,7 @@ class Five:
         channels: 1 or 3.
         device: Where it computes.
         precision: Autocast type and memory format.
-        defects: Names of the released code's defects to reproduce.
+        defects: Defects of the released code to reproduce; None for none.
     """
 
     def __init__(
@@ -97,9 +98,9 @@ class Five:
         channels: int = 3,
         device: torch.device | str = "cpu",
         precision: Precision | None = None,
-        defects: Collection[str] = (),
+        defects: Defects | None = None,
     ) -> None:
-        self.config, self.defects = config, frozenset(defects)
+        self.config, self.defects = config, defects or Defects()
         self.device, self.precision = torch.device(device), precision or Precision()
         self.generator = MetaGenerator(
             image_size, channels, config.latent_dim, config.width, config.max_classes if config.conditional else 0
@@ -154,7 +155,7 @@ class Five:
     def _follow(self, found: Sequence[tuple[str, list[Tensor], dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
         """Move the meta-generator by teachers' gradients, made comparable; the loss terms of those that took part."""
         norms = [joint_norm(own) for _, own, _ in found]
-        past = [] if "outer_optimizer_reborn" in self.defects else self._past_norms()
+        past = [] if self.defects.outer_optimizer_reborn else self._past_norms()
         gradients, taken = [torch.zeros_like(p) for p in self.generator.parameters()], []
         for (reference, own, terms), norm, scale in zip(found, norms, comparable_scales(norms, past), strict=True):
             self._note_gradient(reference, norm, scale)
@@ -238,11 +239,11 @@ class Five:
             terms = self.loss_terms(pictures, wanted, teacher, index, student, lender, canvas)
             loss = self.total_loss(terms)
             loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
-            is_counted = step == steps - 1 or "last_step_gradient_only" not in self.defects
+            is_counted = step == steps - 1 or not self.defects.last_step_gradient_only
             if gradients is not None and is_counted:
                 torch._foreach_add_(gradients, [w.grad for w in weights if w.grad is not None])
             optimizer.step()
-        if "images_before_last_step" not in self.defects:
+        if not self.defects.images_before_last_step:
             with torch.no_grad(), self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
         return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
@@ -281,7 +282,7 @@ class Five:
                 answer = student(seen, index)[:, :count]
             if answer.shape[1] == count:  # else the student answers for fewer classes than the teacher has
                 answer = answer if len(wanted.classes) == count else answer[:, list(wanted.classes)]
-                released = "divergence_of_probabilities" in self.defects
+                released = self.defects.divergence_of_probabilities
                 answer = answer.detach() if released else answer  # as released: no gradient through the student
                 terms["adversarial"] = disagreement(logits, answer, of_probabilities=released)
         return terms
@@ -355,7 +356,7 @@ class Five:
         return keep_memory_order(torch.optim.Adam(self.generator.parameters(), lr=rate, betas=BETAS, fused=True))
 
     def _apply_outer(self, gradients: list[Tensor]) -> None:
-        if "outer_optimizer_reborn" in self.defects:
+        if self.defects.outer_optimizer_reborn:
             self.optimizer = self._outer_optimizer()
         for weight, gradient in zip(self.generator.parameters(), gradients, strict=True):
             weight.grad = gradient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig
 from hf_free.data.augment import shift_and_flip
 from hf_free.data.class_matching import clashes_of_groups, find_clashes, group_by_name
@@ -52,7 +53,7 @@ class Aligner:
             name are one class of the cross-task episodes.
         sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
         flip: Whether pictures are flipped at random, beside shifts.
-        defects: Names of the released code's defects to reproduce.
+        defects: Defects of the released code to reproduce; None for none.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class Aligner:
         class_names: dict[tuple[int, int], str] | None = None,
         sheet: LogitLayout | None = None,
         flip: bool = True,
-        defects: Collection[str] = (),
+        defects: Defects | None = None,
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
-        self.class_names, self.flip, self.defects = class_names or {}, flip, frozenset(defects)
+        self.class_names, self.flip, self.defects = class_names or {}, flip, defects or Defects()
         self.sheet, self.answer_width = sheet, sheet.width if sheet is not None else 0
         head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
         self.network = nn.Sequential(learner, head)
@@ -91,7 +92,7 @@ class Aligner:
         """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
         self.network.train()
         with batch_statistics(self.learner), frozen(self.network):
-            if "student_keeps_replay_weights" in self.defects and self._replay_weights:
+            if self.defects.student_keeps_replay_weights and self._replay_weights:
                 return functional_call(self.network, self._replay_weights, (images,))
             return self.network(images)
 
@@ -101,7 +102,7 @@ class Aligner:
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights of the last replay episode, where a defect keeps using them; see `Bell`."""
-        return self._replay_weights if "student_keeps_replay_weights" in self.defects else {}
+        return self._replay_weights if self.defects.student_keeps_replay_weights else {}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """See `Bell`."""
@@ -138,7 +139,7 @@ class Aligner:
         with self.precision.autocast(device):
             logits = network(images)[:, : len(task.classes)].float()
         target = task.soft_labels.to(device)
-        if "divergence_of_probabilities" in self.defects:
+        if self.defects.divergence_of_probabilities:
             return F.kl_div(logits.softmax(1), target, reduction="none").mean()
         temperature = self.config.temperature
         softened = (target.log() / temperature).softmax(1)
@@ -154,7 +155,7 @@ class Aligner:
             terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
         make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
         moved, seen = sequential_steps(self.network, losses, make)
-        if "reptile_gradient_through_adam" in self.defects:
+        if self.defects.reptile_gradient_through_adam:
             for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):
                 parameter.grad = RELEASED_GAIN * (parameter.detach() - other.detach())
             self.optimizer.step()

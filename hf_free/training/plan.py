@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.evaluation.flops import operations
@@ -222,7 +223,7 @@ def _measured(
         channels=config.learner.channels,
         device=device,
         precision=precision,
-        defects=config.defects,
+        defects=Defects.named(config.defects),
     )
     sheet = make_soft_labels(config, pool, elder, device)
     learner = make_learner(config, pool, sheet, token).to(device)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hf_free.backbones.custom import import_networks
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
@@ -66,12 +67,13 @@ def make_soft_labels(
 def make_learner(config: FreeConfig, pool: TeacherPool, sheet: LogitLayout, token: str | None) -> MetaLearner:
     """The untrained learner, or the one that a run starts from."""
     options: dict[str, Any] = {"views": config.learner.views}
+    defects = Defects.named(config.defects)
     if config.learner.init_from is None:  # else as the weights it starts from are used to
         options["mean"], options["std"] = _teachers_colours(pool, config.learner.channels)
     elif config.continues_learner:
         options |= {"projection": None, "answer_sizes": None, "center": None}
         options |= {"relevance": None, "damping": None, "shared_classes": None}
-    if "transductive_batchnorm" in config.defects:
+    if defects.transductive_batchnorm:
         options["batchnorm"] = "transductive"
     elif config.bell.objective == "align":
         options["batchnorm"] = "support"  # the paper's learner has no running statistics; inductive all the same
@@ -114,7 +116,15 @@ def make_objective(
     }
     asked = None if len(names) == sum(record.num_classes for record in pool.records) else sheet
     flip = config.five.flip
-    return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects)
+    return Aligner(
+        learner,
+        config.bell,
+        precision,
+        class_names=names,
+        sheet=asked,
+        flip=flip,
+        defects=Defects.named(config.defects),
+    )
 
 
 def compile_if_asked(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:

@@ -10,6 +10,7 @@ import torch
 from pico import KINDS, pico_teacher
 from torch import nn
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import INVERSION_TERMS, FiveConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, RunError
@@ -28,7 +29,9 @@ PLAIN = {**SMALL, "augment": False, "canvas": False}
 
 def _five(image_size=16, *, channels=3, seed=0, defects=(), **values):
     torch.manual_seed(seed)
-    return Five(FiveConfig(**{**SMALL, **values}), image_size=image_size, channels=channels, defects=defects)
+    return Five(
+        FiveConfig(**{**SMALL, **values}), image_size=image_size, channels=channels, defects=Defects.named(defects)
+    )
 
 
 def _nan_teacher(**options):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
@@ -175,7 +176,7 @@ def _aligner(defects=(), names=None, **values):
     torch.manual_seed(0)
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), batchnorm="support")
     config = BellConfig(**{"objective": "align", "replay_tasks": 0, "n_way": 5, **values})
-    return Aligner(learner, config, Precision(), class_names=names, defects=defects)
+    return Aligner(learner, config, Precision(), class_names=names, defects=Defects.named(defects))
 
 
 def _weights(aligner):

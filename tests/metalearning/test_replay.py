@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.data.class_matching import find_clashes
 from hf_free.data.logits import ClassKey
@@ -178,7 +179,7 @@ def _aligner(defects=(), names=None, **values):
             **values,
         }
     )
-    return Aligner(learner, config, Precision(), class_names=names, defects=defects)
+    return Aligner(learner, config, Precision(), class_names=names, defects=Defects.named(defects))
 
 
 def test_replay_learns_to_learn_and_stops_by_patience():
