@@ -74,12 +74,14 @@ def invert(
     from hf_free.inversion.five import invert_teacher
     from hf_free.reporting.image_grid import recovered_grid
     from hf_free.teachers.loader import load_teacher
+    from hf_free.training.folder import RunFolder
 
     import_networks([own_networks] if own_networks else [])
     teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
     if generator is None:
         say(f"No --generator: starting from a fresh one, {steps} steps.")
-    task = invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
+    trained = None if generator is None else RunFolder(generator).read_generator()
+    task = invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=trained, seed=seed)
     known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
     names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
     path = recovered_grid(

@@ -38,7 +38,7 @@ def invert_some(
     """One outer step of FIVE on teachers drawn at random: the tasks, and the mean loss terms."""
     chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
     lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
-    return five.outer_step(chosen, student, lender)
+    return five.step(chosen, student, lender)
 
 
 MIN_TEACHERS = 2
