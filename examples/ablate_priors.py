@@ -134,7 +134,7 @@ def recover(
 
     for _ in range(options.outer_steps):
         chosen = torch.randperm(len(subjects))[: options.teachers_per_step].tolist()
-        five.outer_step([(index, subjects[index]) for index in chosen], lender=any_lender())
+        five.step([(index, subjects[index]) for index in chosen], lender=any_lender())
     tasks = []
     for index, teacher in enumerate(subjects):
         images, wanted, _ = five.adapt(teacher, index, lender=any_lender())

@@ -40,11 +40,13 @@ from hf_free.errors import HfFreeError
 from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
 from hf_free.evaluation.evaluate import evaluate
 from hf_free.evaluation.flops import count
-from hf_free.inversion import per_teacher_generator, pixels
 from hf_free.inversion.five import Five
+from hf_free.inversion.per_teacher_generator import FRESH_STEPS, PerTeacherGenerator
+from hf_free.inversion.pixels import PIXEL_STEPS, PixelInverter
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.learner.embedding import Embedding
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
 from hf_free.runtime import measuring
 from hf_free.runtime.device import Precision, choose_device
@@ -64,6 +66,7 @@ DRAWN = "drawn"
 """The control beside the methods: what a learner knows of pictures that nothing was recovered for."""
 
 Kind = TypeVar("Kind", bound=Five)
+Peer = TypeVar("Peer", PerTeacherGenerator, PixelInverter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +83,8 @@ class Plan:
     """Teachers on which the loss curves are measured; nothing is trained on them."""
     meta_steps: int = 60
     """Outer steps of meta-training."""
-    fresh_steps: int = per_teacher_generator.FRESH_STEPS
-    pixel_steps: int = pixels.PIXEL_STEPS
+    fresh_steps: int = FRESH_STEPS
+    pixel_steps: int = PIXEL_STEPS
     curve_steps: int = 200
     """Steps of the fresh generator's loss curve."""
     updates: int = 300
@@ -264,6 +267,15 @@ class Benchmark:
             five.compile()
         return five
 
+    def new_inverter(self, kind: type[Peer]) -> Peer:
+        """One of FIVE's peers, with the same loss and sizes."""
+        torch.manual_seed(self.seed)
+        size = {"image_size": self.image_size, "channels": self.channels}
+        inverter = kind(self.five_config, **size, device=self.device, precision=self.precision)
+        if self.is_compiled:
+            inverter.compile()
+        return inverter
+
     def meta_train(self) -> dict[str, Any]:
         """FIVE's outer loop on the training teachers; the tasks recovered on the way are thrown away."""
         five = self.new_five(Five)
@@ -272,7 +284,7 @@ class Benchmark:
 
         def work() -> None:
             for _ in range(steps):
-                five.outer_step(self.draw_teachers(share))
+                five.step(self.draw_teachers(share))
 
         seconds = measuring.seconds_of(work, self.device)
         self.save("meta", five.generator.state_dict())
@@ -309,18 +321,16 @@ class Benchmark:
     def recover_tasks(self) -> dict[str, list[dict[str, Any]]]:
         """Tasks of each method, teacher by teacher: other load on the machine meets all methods alike."""
         plan = self.plan
-        five, scratch = self.new_five(Five, weights="meta"), self.new_five(Five)
+        five = self.new_five(Five, weights="meta")
+        fresh, pixels = self.new_inverter(PerTeacherGenerator), self.new_inverter(PixelInverter)
         recover = {
-            "five": lambda teacher, i: loss_curves.five_task(five, teacher, i),
-            "fresh": lambda teacher, i: per_teacher_generator.fresh_generator_task(
-                scratch, teacher, i, steps=plan.fresh_steps
-            ),
-            "pixels": lambda teacher, i: pixels.pixel_task(scratch, teacher, i, steps=plan.pixel_steps),
+            "five": lambda teacher, i: five.recover(teacher, i),
+            "fresh": lambda teacher, i: fresh.recover(teacher, i, steps=plan.fresh_steps),
+            "pixels": lambda teacher, i: pixels.recover(teacher, i, steps=plan.pixel_steps),
         }
         counts = self.counts()
-        for one in (five, scratch):  # not part of the time: the first steps load kernels, or compile
-            one.adapt(self.pool[0], steps=2)
-        pixels.pixel_task(scratch, self.pool[0], steps=2)
+        for one in (five, fresh, pixels):  # not part of the time: the first steps load kernels, or compile
+            one.recover(self.pool[0], steps=2)
         done: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
         for number in range(max(counts.values())):
             for method in METHODS:
@@ -376,7 +386,8 @@ class Benchmark:
         memory.add_pictures(pictures, self.answers[method])
         for update in range(self.plan.updates):  # the rate rises over a tenth, then falls as half a cosine
             done = (update + 1) / self.plan.updates
-            distiller.step([], memory, min(done / 0.1, 0.5 * (1 + math.cos(math.pi * max(0.0, done - 0.1) / 0.9))))
+            rate = min(done / 0.1, 0.5 * (1 + math.cos(math.pi * max(0.0, done - 0.1) / 0.9)))
+            distiller.step([], memory, Moment(rate))
         report = evaluate(
             distiller.learner,
             self.data,
@@ -407,7 +418,7 @@ class Benchmark:
             five = self.new_five(loss_curves.WatchedFive, weights=None if start == "fresh" else start)
             if start == "fresh":
                 torch.manual_seed(self.seed * 100_003 + number)
-                per_teacher_generator.renew(five)
+                five.renew()
             torch.manual_seed(self.seed * 100_003 + number)
             curves[start] = five.loss_curve(self.held_out[number], steps=steps)
         return {"curves": curves}

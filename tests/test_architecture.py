@@ -65,7 +65,6 @@ BARE_DICTIONARIES = (
 # what remains: begin
 REMAINING: dict[str, list[str]] = {
     "imports that do not run down": [
-        "hf_free/inversion/five.py -> hf_free/training/folder.py",
         "hf_free/metalearning/continual.py -> hf_free/training/folder.py",
     ],
     "circles": [],
@@ -129,7 +128,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/training/trainer.py: _train",
         "hf_free/training/trainer.py: train",
         "hf_free/training/trial.py: _inversion",
-        "hf_free/training/trial.py: _learning",
         "hf_free/training/trial.py: try_parts",
         "hf_free/training/warm_up.py: WarmUp.__init__",
         "hf_free/training/warm_up.py: _draw_lender",

@@ -1,8 +1,8 @@
 """FIVE beside its peers: other ways to come by a generator, and the inversion loss of every inner step.
 
-All share FIVE's loss (`Five.total_loss`), labels, number of pictures, augmentation and precision, so that a comparison
-is one of the ways alone: a generator of its own for each teacher, the pixels themselves, or a generator that was
-trained on all teachers without an inner loop.
+All share FIVE's loss (`InversionLoss.total`), labels, number of pictures, augmentation and precision, so that a
+comparison is one of the ways alone: a generator of its own for each teacher, the pixels themselves, or a generator
+that was trained on all teachers without an inner loop.
 """
 
 from __future__ import annotations
@@ -15,15 +15,9 @@ from torch import Tensor
 
 from hf_free.inversion.base import Student
 from hf_free.inversion.five import Five
+from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.losses import cross_entropy, weighted_sum
-from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.teachers.teacher import Teacher
-
-
-def five_task(five: Five, teacher: Teacher, index: int = 0) -> RecoveredTask:
-    """Recover a task in the configuration's inner steps from `five`'s meta-generator."""
-    images, wanted, _ = five.adapt(teacher, index)
-    return finish_task(images, wanted.labels, wanted.classes, teacher, index)
 
 
 def bare_step(five: Five, labels: Tensor, teacher: Teacher, student: Student | None = None) -> Callable[[], None]:
@@ -70,30 +64,39 @@ def joint_step(five: Five, teachers: Sequence[tuple[int, Teacher]]) -> None:
     """
     if five.config.inner_steps != 1:
         raise ValueError(f"inner_steps={five.config.inner_steps}; allowed: 1, which is no inner loop")
-    five.outer_step(teachers)
+    five.step(teachers)
 
 
-class WatchedFive(Five):
-    """FIVE that remembers the inversion loss of every inner step, all terms with their full weights.
+class WatchedLoss(InversionLoss):
+    """An inversion loss that remembers its values, all terms with their full weights.
 
-    The factor of `Five.total_loss` rises with recognition: by it a start that convinces nobody would look best.
+    The factor of `InversionLoss.total` rises with recognition: by it a start that convinces nobody would look best.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._seen: list[Tensor] = []
+        self.seen: list[Tensor] = []
 
-    def loss_terms(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        """As `Five.loss_terms`."""
-        terms = super().loss_terms(*args, **options)
-        self._seen.append(weighted_sum(terms, self.weights).detach())
+    def terms(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        """As `InversionLoss.terms`."""
+        terms = super().terms(*args, **options)
+        self.seen.append(weighted_sum(terms, self.weights).detach())
         return terms
+
+
+class WatchedFive(Five):
+    """FIVE that remembers the inversion loss of every inner step."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.watched = WatchedLoss(self.config, device=self.device, precision=self.precision, defects=self.defects)
+        self.loss = self.watched
 
     def loss_curve(self, teacher: Teacher, index: int = 0, *, steps: int) -> list[float]:
         """The inversion loss after 0, 1, ..., `steps` inner steps for a teacher -> `steps` + 1 numbers."""
-        self._seen.clear()
+        self.watched.seen.clear()
         self.adapt(teacher, index, steps=steps + 1)  # a step's loss is that before its update
-        return torch.stack(self._seen).tolist()
+        return torch.stack(self.watched.seen).tolist()
 
 
 def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:

@@ -7,6 +7,8 @@ AAAI 2022), its scripts; [ours] measured, see docs/experiments.
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 RecipeName = Literal["default", "paper", "released"]
@@ -20,7 +22,35 @@ Defect = Literal[
     "student_keeps_replay_weights",
     "transductive_batchnorm",
 ]
-"""Defects of the released FREE code, by name; see docs/methods/constants.md for what each does."""
+"""Names of the released FREE code's defects, as the configuration gives them; see docs/methods/constants.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defects:
+    """Which defects of the released FREE code are reproduced; none by default."""
+
+    store_last_teacher_only: bool = False
+    """Of an outer step's tasks only the last one goes into the memory."""
+    divergence_of_probabilities: bool = False
+    """`kl_div` gets probabilities in place of log-probabilities, and the arguments in the other order."""
+    images_before_last_step: bool = False
+    """The task is made of the images before the last inner step's update."""
+    outer_optimizer_reborn: bool = False
+    """Each outer step has a new Adam."""
+    last_step_gradient_only: bool = False
+    """The meta-generator follows the last inner step's gradient alone."""
+    reptile_gradient_through_adam: bool = False
+    """The way that the sequential steps went is given to Adam as a gradient."""
+    student_keeps_replay_weights: bool = False
+    """The student answers with the weights that the last replay episode was adapted to."""
+    transductive_batchnorm: bool = False
+    """The learner normalises query images together, by their own statistics."""
+
+    @classmethod
+    def named(cls, names: Collection[Defect]) -> Defects:
+        """The defects of these names."""
+        return cls(**dict.fromkeys(names, True))
+
 
 _PAPER: dict[str, Any] = {
     "five": {

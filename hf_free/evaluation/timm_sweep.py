@@ -31,6 +31,7 @@ from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
 from hf_free.runtime.device import Precision
 from hf_free.teachers.loader import load_teacher
@@ -275,7 +276,7 @@ def _invert(teacher: Teacher) -> RecoveredTask:
     config = FiveConfig(inner_steps=1, images_per_class=2, latent_dim=16, width=8, canvas_distance=0.0)
     five = Five(config, image_size=_PICTURE, channels=teacher.record.input_size[0])
     before = [p.clone() for p in five.generator.parameters()]
-    tasks, terms = five.outer_step([(0, teacher)])
+    tasks, terms = five.step([(0, teacher)])
     if not terms:
         raise TeacherError("the gradient through the network is not finite")
     if teacher.batchnorm_layers() and "batchnorm" not in terms:
@@ -297,7 +298,7 @@ def _learn(teacher: Teacher, task: RecoveredTask) -> None:
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=_PICTURE, channels=channels))
     learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
     bell = Distiller(learner, sheet, BellConfig(updates_per_step=1, batch_size=8), Precision())
-    loss = bell.step([task], memory, 1.0)["answers"]
+    loss = bell.step([task], memory, Moment())["answers"]
     if not 0 < loss < float("inf"):
         raise TeacherError(f"a learner's loss on its answers is {loss}")
 

@@ -1,14 +1,26 @@
-"""What every way to invert a teacher shares: whose classes are wanted, and the student."""
+"""What every way to invert a teacher shares: its interface, the size of a task, and whose classes are wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from hf_free.config.sections import FiveConfig
+from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
+from hf_free.runtime.device import is_out_of_memory
+from hf_free.teachers.teacher import Teacher
 
 Student = Callable[[Tensor, int], Tensor]
 """The meta-learner's answer for one teacher: (pictures in [0, 1], teacher index) -> logits (B, n)."""
+
+Terms = dict[str, Tensor]
+"""Named loss terms, each an fp32 scalar."""
+
+OUT_OF_MEMORY = "its inversion needs more memory than there is"
+"""Why a teacher too large for the machine is left out."""
 
 
 class InversionTarget(NamedTuple):
@@ -16,3 +28,123 @@ class InversionTarget(NamedTuple):
 
     labels: Tensor
     classes: tuple[int, ...]
+
+
+class TaskSize(NamedTuple):
+    """How many pictures one inversion makes."""
+
+    images_per_class: int
+    classes: int
+
+    @classmethod
+    def of(cls, config: FiveConfig, num_classes: int) -> TaskSize:
+        """What the configuration asks for, of a teacher of so many classes."""
+        return cls(config.images_per_class, min(num_classes, config.max_classes))
+
+    @property
+    def images(self) -> int:
+        """All pictures."""
+        return self.images_per_class * self.classes
+
+    def within(self, images: int | None) -> TaskSize:
+        """The size with so many pictures at most, None for any number: fewer per class at first, then fewer classes.
+
+        Two classes of two pictures are the least that there is.
+        """
+        if images is None or self.images <= images:
+            return self
+        each = min(self.images_per_class, max(2, images // self.classes))
+        return TaskSize(each, min(self.classes, max(2, images // each)))
+
+
+class Inverter(Protocol):
+    """A way to recover tasks from teachers."""
+
+    device: torch.device
+    most_images: int | None
+    """Pictures of one inversion at most, where memory is short; None leaves their number to the configuration."""
+    pause: Callable[[], None]
+    """Called before each inner step; what it raises ends the step, and nothing that is trained has moved."""
+
+    def step(
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """Recover a task from each teacher, and learn from that where there is something to learn.
+
+        Args:
+            teachers: (index in the pool, teacher).
+            student: The meta-learner, for the adversarial term; None leaves the term out.
+            lender: A teacher with BatchNorm that lends its statistics to those without; None leaves the term out.
+
+        Returns:
+            The tasks, and the mean of each loss term at the last inner step. A teacher that needs more memory than
+            there is gives a task without pictures, with the problem in its health.
+        """
+
+    def recover(
+        self,
+        teacher: Teacher,
+        index: int = 0,
+        student: Student | None = None,
+        *,
+        steps: int | None = None,
+        lender: Teacher | None = None,
+    ) -> RecoveredTask:
+        """Recover one task and learn nothing from it; `steps` None takes as many as the method asks for."""
+
+    def task_size(self, teacher: Teacher) -> TaskSize:
+        """Classes and pictures of an inversion of this teacher."""
+
+    def compile(self) -> None:
+        """Have torch.compile compile what can be compiled."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What is trained over all teachers, and a checkpoint has to hold."""
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Optimisers of these modules."""
+
+
+def targets_for(teacher: Teacher, size: TaskSize, device: torch.device) -> InversionTarget:
+    """Labels of an inversion's pictures: all classes, or a random subset of a large head's."""
+    count = teacher.record.num_classes
+    chosen = list(range(count))
+    if count > size.classes:
+        chosen = sorted(torch.randperm(count)[: size.classes].tolist())
+    labels = torch.arange(len(chosen), device=device).repeat(size.images_per_class)
+    return InversionTarget(labels, tuple(chosen))
+
+
+def recover_if_it_fits(
+    invert: Callable[[Teacher | None], tuple[Tensor, InversionTarget, Terms]],
+    teacher: Teacher,
+    index: int,
+    lender: Teacher | None,
+    *,
+    again: Callable[[], None] = lambda: None,
+) -> tuple[RecoveredTask, Terms]:
+    """One task and its last loss terms; a task with a problem where memory does not suffice.
+
+    Args:
+        invert: The inversion, given who lends statistics.
+        teacher: The teacher that is inverted.
+        index: Its place in the pool.
+        lender: See `Inverter.step`; it is tried without one that is too large, which is not the teacher's fault.
+        again: Called after each try that did not fit.
+    """
+    lends = lender is not None and not teacher.record.has_batchnorm
+    for tried in [lender, None] if lends else [None]:
+        try:
+            images, target, terms = invert(tried)
+            return finish_task(images, target.labels, target.classes, teacher, index), terms
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        again()
+    return failed_task(teacher, index, OUT_OF_MEMORY), {}
+
+
+def mean_terms(terms: Sequence[Terms]) -> dict[str, float]:
+    """The mean of each term over the inversions that have it."""
+    names = sorted({name for one in terms for name in one})
+    return {name: torch.stack([one[name] for one in terms if name in one]).mean().item() for name in names}

@@ -2,36 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from hf_free.config.recipes import Defects
+from hf_free.config.sections import FiveConfig
+from hf_free.inversion.base import InversionTarget, Student, TaskSize, Terms, mean_terms, recover_if_it_fits
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.device import Precision
 from hf_free.teachers.teacher import Teacher
 
 FRESH_STEPS = 200
 """Steps of a generator trained for one teacher alone (BiDf-MKD, Hu et al. 2023; TGR)."""
 
 
-def fresh_generator_task(five: Five, teacher: Teacher, index: int = 0, *, steps: int = FRESH_STEPS) -> RecoveredTask:
-    """Recover a task with a generator that starts from random weights and serves this teacher alone.
+class PerTeacherGenerator:
+    """Recovers each task with a generator that starts from random weights and serves this teacher alone.
 
-    `five`'s generator is used for it, and gets the new random weights: pass one that nobody needs any more.
+    Args:
+        config: Loss weights, sizes and the inner loop's rates.
+        image_size: Height and width of recovered pictures.
+        channels: 1 or 3.
+        device: Where it computes.
+        precision: Autocast type and memory format.
+        defects: Defects of the released FREE code to reproduce in the inner loop; None for none.
+        steps: Steps of each generator.
     """
-    renew(five)
-    images, wanted, _ = five.adapt(teacher, index, steps=steps)
-    return finish_task(images, wanted.labels, wanted.classes, teacher, index)
 
+    def __init__(
+        self,
+        config: FiveConfig,
+        *,
+        image_size: int,
+        channels: int = 3,
+        device: torch.device | str = "cpu",
+        precision: Precision | None = None,
+        defects: Defects | None = None,
+        steps: int = FRESH_STEPS,
+    ) -> None:
+        self.five = Five(
+            config, image_size=image_size, channels=channels, device=device, precision=precision, defects=defects
+        )
+        self.steps, self.device = steps, self.five.device
+        self.most_images: int | None = None
+        self.pause: Callable[[], None] = lambda: None
 
-def renew(five: Five) -> None:
-    """Give the generator new random weights, from torch's random state."""
-    five.generator.load_state_dict(_fresh(five).generator.state_dict())
+    def step(
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
+        tasks, found = [], []
+        for index, teacher in teachers:
+            task, terms = recover_if_it_fits(
+                lambda tried, one=teacher, place=index: self._train(one, place, student, tried, self.steps),  # type: ignore[misc]
+                teacher,
+                index,
+                lender,
+            )
+            tasks.append(task)
+            found.append(terms)
+        return tasks, mean_terms(found)
 
+    def recover(
+        self,
+        teacher: Teacher,
+        index: int = 0,
+        student: Student | None = None,
+        *,
+        steps: int | None = None,
+        lender: Teacher | None = None,
+    ) -> RecoveredTask:
+        """Recover a task with a new generator; see `hf_free.inversion.base.Inverter`."""
+        images, target, _ = self._train(teacher, index, student, lender, steps or self.steps)
+        return finish_task(images, target.labels, target.classes, teacher, index)
 
-def _fresh(five: Five) -> Five:
-    """A FIVE of the same kind that has learned nothing."""
-    generator = five.generator
-    return Five(
-        five.config,
-        image_size=generator.image_size,
-        channels=generator.to_picture.out_channels,
-        device=five.device,
-        precision=five.precision,
-    )
+    def task_size(self, teacher: Teacher) -> TaskSize:
+        """Classes and pictures of an inversion of this teacher."""
+        return TaskSize.of(self.five.config, teacher.record.num_classes).within(self.most_images)
+
+    def compile(self) -> None:
+        """Have torch.compile compile the generator; its first steps take a minute then."""
+        self.five.compile()
+
+    def modules(self) -> dict[str, nn.Module]:
+        """None: a generator is not kept from one teacher to the next."""
+        return {}
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """None, either."""
+        return []
+
+    def _train(
+        self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
+    ) -> tuple[torch.Tensor, InversionTarget, Terms]:
+        self.five.renew()
+        self.five.most_images, self.five.pause = self.most_images, self.pause
+        return self.five.adapt(teacher, index, student, steps=steps, lender=lender)

@@ -1,16 +1,30 @@
 """The pixels themselves are optimised, as in DeepInversion.
 
-FIVE's loss (`Five.total_loss`), labels, number of pictures, augmentation and precision are shared, so that a
-comparison is one of the ways alone.
+FIVE's loss, labels, number of pictures, augmentation and precision are shared, so that a comparison is one of the ways
+alone.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Sequence
 
-from hf_free.inversion.five import Five
+import torch
+from torch import Tensor, nn
+
+from hf_free.config.recipes import Defects
+from hf_free.config.sections import FiveConfig
+from hf_free.inversion.base import (
+    InversionTarget,
+    Student,
+    TaskSize,
+    Terms,
+    mean_terms,
+    recover_if_it_fits,
+    targets_for,
+)
+from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.device import Precision
 from hf_free.teachers.teacher import Teacher
 
 PIXEL_STEPS = 1000
@@ -20,30 +34,105 @@ PIXEL_LR = 0.1
 """Adam's rate on normalised pixels: `--di_lr` of DeepInversion's public code for CIFAR-10."""
 
 
-def pixel_task(
-    five: Five, teacher: Teacher, index: int = 0, *, steps: int = PIXEL_STEPS, lr: float = PIXEL_LR
-) -> RecoveredTask:
-    """Recover a task by optimising its pixels; of `five` the loss, the labels and the sizes are used.
+class PixelInverter:
+    """Recovers tasks by optimising their pixels; nothing is learned from one teacher for the next.
 
     As DeepInversion does: normal noise in the teacher's normalised space, Adam, values kept to those that a picture
     can have. Its total variation and squared norm are left out, for all methods are to share one loss.
+
+    Args:
+        config: Loss weights and sizes; a canvas and the rates of a generator have no meaning here.
+        image_size: Height and width of recovered pictures.
+        channels: 1 or 3.
+        device: Where it computes.
+        precision: Autocast type and memory format.
+        defects: Defects of the released FREE code to reproduce in the loss; None for none.
+        steps: Steps of Adam.
+        lr: Its rate.
     """
-    wanted = five.targets_for(teacher)
-    size, channels = five.generator.image_size, five.generator.to_picture.out_channels
-    mean, std = _colours(teacher, channels)
-    values = torch.randn(len(wanted.labels), channels, size, size, device=five.device)
-    values = five.precision.layout(values).requires_grad_()
-    optimizer = torch.optim.Adam([values], lr=lr, fused=True)
-    with torch.no_grad():
-        _keep_possible(values, mean, std)
-    for _ in range(steps):
-        optimizer.zero_grad(set_to_none=True)
-        terms = five.loss_terms(values * std + mean, wanted, teacher, index)
-        five.total_loss(terms).backward()
-        optimizer.step()
+
+    def __init__(
+        self,
+        config: FiveConfig,
+        *,
+        image_size: int,
+        channels: int = 3,
+        device: torch.device | str = "cpu",
+        precision: Precision | None = None,
+        defects: Defects | None = None,
+        steps: int = PIXEL_STEPS,
+        lr: float = PIXEL_LR,
+    ) -> None:
+        self.config, self.image_size, self.channels, self.steps, self.lr = config, image_size, channels, steps, lr
+        self.device, self.precision = torch.device(device), precision or Precision()
+        self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=defects)
+        self.most_images: int | None = None
+        self.pause: Callable[[], None] = lambda: None
+
+    def step(
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
+        tasks, found = [], []
+        for index, teacher in teachers:
+            task, terms = recover_if_it_fits(
+                lambda tried, one=teacher, place=index: self._optimise(one, place, student, tried, self.steps),  # type: ignore[misc]
+                teacher,
+                index,
+                lender,
+            )
+            tasks.append(task)
+            found.append(terms)
+        return tasks, mean_terms(found)
+
+    def recover(
+        self,
+        teacher: Teacher,
+        index: int = 0,
+        student: Student | None = None,
+        *,
+        steps: int | None = None,
+        lender: Teacher | None = None,
+    ) -> RecoveredTask:
+        """Recover a task by optimising its pixels; see `hf_free.inversion.base.Inverter`."""
+        images, target, _ = self._optimise(teacher, index, student, lender, steps or self.steps)
+        return finish_task(images, target.labels, target.classes, teacher, index)
+
+    def task_size(self, teacher: Teacher) -> TaskSize:
+        """Classes and pictures of an inversion of this teacher."""
+        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
+
+    def compile(self) -> None:
+        """There is nothing to compile."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """None: pixels are not kept from one step to the next."""
+        return {}
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """None, either."""
+        return []
+
+    def _optimise(
+        self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
+    ) -> tuple[Tensor, InversionTarget, Terms]:
+        target = targets_for(teacher, self.task_size(teacher), self.device)
+        mean, std = _colours(teacher, self.channels)
+        values = torch.randn(len(target.labels), self.channels, self.image_size, self.image_size, device=self.device)
+        values = self.precision.layout(values).requires_grad_()
+        optimizer = torch.optim.Adam([values], lr=self.lr, fused=True)
         with torch.no_grad():
             _keep_possible(values, mean, std)
-    return finish_task(values.detach() * std + mean, wanted.labels, wanted.classes, teacher, index)
+        terms: Terms = {}
+        for _ in range(steps):
+            self.pause()
+            optimizer.zero_grad(set_to_none=True)
+            terms = self.loss.terms(values * std + mean, target, teacher, index, student, lender)
+            self.loss.total(terms).backward(inputs=[values])  # a student's weights want no gradients here
+            optimizer.step()
+            with torch.no_grad():
+                _keep_possible(values, mean, std)
+        return values.detach() * std + mean, target, {name: term.detach() for name, term in terms.items()}
 
 
 def _colours(teacher: Teacher, channels: int) -> tuple[Tensor, Tensor]:

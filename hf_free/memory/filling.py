@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
@@ -48,7 +49,7 @@ def fill(
     Some tasks are kept aside until enough are; drawn pictures never are. Teachers are asked about `at_once` pictures
     at most; where `pause`, called in between, raises something, nothing is kept.
     """
-    stored = tasks[-1:] if "store_last_teacher_only" in config.defects else tasks
+    stored = tasks[-1:] if Defects.named(config.defects).store_last_teacher_only else tasks
     if not stored:
         return
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)

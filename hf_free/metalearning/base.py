@@ -1,39 +1,87 @@
-"""What every way of meta-learning offers to the training loop."""
+"""What every way of meta-learning offers to a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 
 
-class Objective(Protocol):
-    """What the loop needs of a way to learn."""
+@dataclass(frozen=True)
+class Moment:
+    """Where in a run a step is; by itself a step of its own, in ample time and memory."""
 
-    optimizer: torch.optim.Optimizer
-    answer_width: int
-    """Answers that the memory has to keep with each picture; 0: the teachers need not be asked."""
-    at_once: int | None
+    rate: float = 1.0
+    """Factor on the learning rate."""
+    is_logged: bool = False
+    """Whether the step has a line in the log, so that what is costly may be measured."""
+    is_over: Callable[[], bool] = lambda: False
+    """Whether the run's time is over: what has no other bound ends then."""
+    pause: Callable[[], None] = lambda: None
+    """To be called between passes; what it raises ends the step, between two updates of the weights."""
+    at_once: int | None = None
     """Pictures that the learner takes in one pass at most, where memory is short."""
-    pause: Callable[[], None]
-    """Called between passes; what it raises ends the step, between two updates of the weights."""
 
-    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
-        """Learn from the new tasks and the memory; `rate` scales the learning rate."""
 
-    def score(self, held_out: TaskMemory, episodes: int) -> float:
-        """How good the learner is on recovered pictures it never learned from; higher is better, -inf is unknown."""
+BY_ITSELF = Moment()
+"""A step of its own, in no run."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """One update of a copy of the learner, to be measured: nothing that a run goes on with is changed."""
+
+    name: str
+    """What is done, as "an update of the learner"."""
+    update: Callable[[int], object]
+    """Does it with so many pictures, drawn at random."""
+    least: int
+    """The fewest pictures it makes sense with."""
+    most: int
+    """Pictures of an update in full."""
+    learner: MetaLearner
+    """The copy."""
+
+
+class Objective(Protocol):
+    """How a learner learns from recovered tasks and the memory."""
+
+    learner: MetaLearner
+    asks_teachers: bool
+    """Whether the memory has to hold every teacher's answers to each picture."""
+    needs_new_tasks: bool
+    """Whether a step without new tasks has nothing to learn from."""
+
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
+        """Learn from the new tasks and the memory; named terms for the log."""
+
+    def score(self, held_out: TaskMemory, episodes: int, *, at_once: int | None = None) -> float:
+        """How good the learner is on recovered pictures it never learned from; higher is better, -inf is unknown.
+
+        Args:
+            held_out: These pictures.
+            episodes: Episodes to draw of them, where episodes are drawn.
+            at_once: Pictures that the learner takes in one pass at most, where memory is short.
+        """
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The learner's logits for a teacher's classes; half-made pictures leave no trace in its statistics."""
 
+    def rehearsal(self) -> Rehearsal:
+        """What an update takes, for a trial."""
+
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint has to hold besides the learner."""
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Its optimisers, for the checkpoint."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What else a checkpoint has to hold, where it is no module's."""

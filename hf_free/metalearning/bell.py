@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig
 from hf_free.data.augment import shift_and_flip
 from hf_free.data.class_matching import clashes_of_groups, find_clashes, group_by_name
@@ -22,6 +24,7 @@ from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import score_episodes
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine, sequential_steps
 from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.runtime.device import Precision
@@ -29,16 +32,6 @@ from hf_free.runtime.memory_order import keep_memory_order
 
 RELEASED_GAIN = 67.0
 """Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
-
-
-def number_of_parts(count: int, most: int | None) -> int:
-    """Nearly equal parts that a batch is taken in, of at most `most` pictures and at least two, which BatchNorm needs.
-
-    Args:
-        count: Pictures of the batch.
-        most: Pictures at once at most; None takes all. Parts of three stay where two would leave one alone.
-    """
-    return 1 if most is None else max(1, min(-(-count // most), count // 2))
 
 
 class Aligner:
@@ -52,8 +45,10 @@ class Aligner:
             name are one class of the cross-task episodes.
         sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
         flip: Whether pictures are flipped at random, beside shifts.
-        defects: Names of the released code's defects to reproduce.
+        defects: Defects of the released code to reproduce; None for none.
     """
+
+    needs_new_tasks = True
 
     def __init__(
         self,
@@ -64,57 +59,76 @@ class Aligner:
         class_names: dict[tuple[int, int], str] | None = None,
         sheet: LogitLayout | None = None,
         flip: bool = True,
-        defects: Collection[str] = (),
+        defects: Defects | None = None,
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
-        self.class_names, self.flip, self.defects = class_names or {}, flip, frozenset(defects)
-        self.sheet, self.answer_width = sheet, sheet.width if sheet is not None else 0
+        self.class_names, self.flip, self.defects = class_names or {}, flip, defects or Defects()
+        self.sheet, self.asks_teachers = sheet, sheet is not None
         head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
         self.network = nn.Sequential(learner, head)
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
             torch.optim.Adam(self.network.parameters(), lr=config.lr)
         )
-        self.measure_alignment = False
-        self.out_of_time: Callable[[], bool] = lambda: False
-        """Whether the run's minutes are over: replay, which has no other bound, ends then."""
-        self.at_once: int | None = None
-        self.pause: Callable[[], None] = lambda: None
         self._replay_weights: dict[str, Tensor] = {}
 
-    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
-        """One alignment over the tasks, then replay until it stops helping or the run's time is over; see `Bell`."""
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
+        """One alignment over the tasks, then replay until it stops helping or the run's time is over.
+
+        The paper keeps one learning rate: the moment's factor is not used. See `hf_free.metalearning.base.Objective`.
+        """
         self.network.train()
-        terms = self._align([task for task in tasks if len(task.classes) <= self.config.n_way])
-        return {**terms, **self._replay(memory)}
+        terms = self._align([task for task in tasks if len(task.classes) <= self.config.n_way], moment)
+        return {**terms, **self._replay(memory, moment)}
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
         self.network.train()
         with batch_statistics(self.learner), frozen(self.network):
-            if "student_keeps_replay_weights" in self.defects and self._replay_weights:
+            if self.defects.student_keeps_replay_weights and self._replay_weights:
                 return functional_call(self.network, self._replay_weights, (images,))
             return self.network(images)
 
+    def rehearsal(self) -> Rehearsal:
+        """One episode of replay, by its query pictures; see `hf_free.metalearning.base.Objective`."""
+        network, config = copy.deepcopy(self.network).train(), self.config
+        learner: MetaLearner = network[0]  # type: ignore[assignment]
+        support, size, channels = config.n_way * config.k_shot, learner.config.image_size, learner.config.channels
+
+        def replay(count: int) -> None:
+            labels = [torch.arange(n).to(learner.device) % config.n_way for n in (support, count)]
+            drawn = [torch.randint(256, (n, channels, size, size), dtype=torch.uint8) for n in (support, count)]
+            seen, asked = (images.to(learner.device).float() / 255 for images in drawn)
+            steps, lr = config.replay_inner_steps, config.replay_inner_lr
+            loss, _, _ = maml_query_loss(network, seen, labels[0], asked, labels[1], steps=steps, lr=lr)
+            loss.backward()
+
+        most = config.n_way * config.n_query
+        return Rehearsal("an episode of replay", replay, config.n_way, most, learner)
+
     def modules(self) -> dict[str, nn.Module]:
-        """See `Bell`."""
+        """The shared head."""
         return {"head": self.network[1]}
 
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """That of replay; alignment makes new ones."""
+        return [self.optimizer]
+
     def tensors(self) -> dict[str, Tensor]:
-        """The weights of the last replay episode, where a defect keeps using them; see `Bell`."""
-        return self._replay_weights if "student_keeps_replay_weights" in self.defects else {}
+        """The weights of the last replay episode, where a defect keeps using them."""
+        return self._replay_weights if self.defects.student_keeps_replay_weights else {}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """See `Bell`."""
+        """Take back what `tensors` gave."""
         self._replay_weights = {name: value.to(self.learner.device) for name, value in tensors.items()}
 
-    def score(self, held_out: TaskMemory, episodes: int) -> float:
-        """Accuracy of cross-task episodes of held-out recovered pictures, by nearest class mean; see `Bell`."""
+    def score(self, held_out: TaskMemory, episodes: int, *, at_once: int | None = None) -> float:
+        """Accuracy of cross-task episodes of held-out recovered pictures, by nearest class mean."""
         n_way, needed = self.config.n_way, self.config.k_shot + 1
         classes, clash = self._classes(held_out, needed)
         if len(classes) < n_way:
             return -math.inf
         n_query = min(self.config.n_query, min(len(places) for places in classes.values()) - self.config.k_shot)
-        features = self.learner.embed(held_out.images[: len(held_out)], batch_size=min(256, self.at_once or 256))
+        features = self.learner.embed(held_out.images[: len(held_out)], batch_size=min(256, at_once or 256))
         places = torch.cat(list(classes.values()))
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(p) for p in classes.values()]))
         drawn = sample_episodes(
@@ -131,30 +145,30 @@ class Aligner:
             drawn = EpisodeBatch(drawn.support[~met_twice], drawn.query[~met_twice])
         return score_episodes(features[places], drawn).mean().item()
 
-    def _task_loss(self, task: RecoveredTask, network: nn.Module) -> Tensor:
-        self.pause()
+    def _task_loss(self, task: RecoveredTask, network: nn.Module, moment: Moment = BY_ITSELF) -> Tensor:
+        moment.pause()
         device = self.learner.device
         images = shift_and_flip(task.images.to(device).float() / 255, flip=self.flip)
         with self.precision.autocast(device):
             logits = network(images)[:, : len(task.classes)].float()
         target = task.soft_labels.to(device)
-        if "divergence_of_probabilities" in self.defects:
+        if self.defects.divergence_of_probabilities:
             return F.kl_div(logits.softmax(1), target, reduction="none").mean()
         temperature = self.config.temperature
         softened = (target.log() / temperature).softmax(1)
         return F.kl_div((logits / temperature).log_softmax(1), softened, reduction="batchmean")
 
-    def _align(self, tasks: Sequence[RecoveredTask]) -> dict[str, float]:
+    def _align(self, tasks: Sequence[RecoveredTask], moment: Moment) -> dict[str, float]:
         if not tasks:
             return {}
         order = torch.randperm(len(tasks)).tolist()  # the identity of align.py needs a random one
-        losses = [partial(self._task_loss, tasks[i]) for i in order]
+        losses = [partial(self._task_loss, tasks[i], moment=moment) for i in order]
         terms: dict[str, float] = {}
-        if self.measure_alignment and len(tasks) > 1:
+        if moment.is_logged and len(tasks) > 1:
             terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
         make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
         moved, seen = sequential_steps(self.network, losses, make)
-        if "reptile_gradient_through_adam" in self.defects:
+        if self.defects.reptile_gradient_through_adam:
             for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):
                 parameter.grad = RELEASED_GAIN * (parameter.detach() - other.detach())
             self.optimizer.step()
@@ -164,15 +178,15 @@ class Aligner:
         terms["distillation"] = torch.stack(seen).mean().item()
         return terms
 
-    def _replay(self, memory: TaskMemory) -> dict[str, float]:
+    def _replay(self, memory: TaskMemory, moment: Moment) -> dict[str, float]:
         config = self.config
         classes, clash = self._classes(memory, config.k_shot + config.n_query)
         ids = list(classes)
         if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
             return {}
         best, waited, accuracy, updates = 0.0, 0, 0.0, 0
-        while waited < config.replay_patience and not (updates and self.out_of_time()):
-            accuracy = self._replay_update(memory, classes, ids, clash)
+        while waited < config.replay_patience and not (updates and moment.is_over()):
+            accuracy = self._replay_update(memory, classes, ids, clash, moment)
             updates += 1
             best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
         return {"replay_accuracy": accuracy, "replay_updates": float(updates)}
@@ -192,12 +206,14 @@ class Aligner:
         kept = [number for number, places in enumerate(merged) if len(places) >= least]
         return {number: merged[number] for number in kept}, clashes_of_groups(clash, groups)[kept][:, kept]
 
-    def _replay_update(self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor) -> float:
+    def _replay_update(
+        self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor, moment: Moment
+    ) -> float:
         config, device = self.config, self.learner.device
         self.optimizer.zero_grad(set_to_none=True)
         accuracies = []
         for _ in range(config.replay_tasks):
-            self.pause()
+            moment.pause()
             chosen = draw_classes(ids, clash, config.n_way)
             support, support_labels, query, query_labels = draw_episode(
                 memory, classes, chosen, config.k_shot, config.n_query

@@ -8,8 +8,9 @@ answers are the embedding that new classes are told apart in.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,27 @@ from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
-from hf_free.metalearning.bell import number_of_parts
+from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
 
 LEAST_SPREAD = 1e-6
 """Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
+
+
+FIRST_IMAGES = 4
+"""Pictures of the smallest update that is rehearsed."""
+
+
+def number_of_parts(count: int, most: int | None) -> int:
+    """Nearly equal parts that a batch is taken in, of at most `most` pictures and at least two, which BatchNorm needs.
+
+    Args:
+        count: Pictures of the batch.
+        most: Pictures at once at most; None takes all. Parts of three stay where two would leave one alone.
+    """
+    return 1 if most is None else max(1, min(-(-count // most), count // 2))
 
 
 def answer_loss(
@@ -75,9 +90,11 @@ class Distiller:
         precision: Autocast type.
     """
 
+    asks_teachers = True
+    needs_new_tasks = False
+
     def __init__(self, learner: MetaLearner, sheet: LogitLayout, config: BellConfig, precision: Precision) -> None:
         self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
-        self.answer_width = sheet.width
         self.centre = CenterPerTeacher(sheet.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
@@ -87,31 +104,29 @@ class Distiller:
             else torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         )
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.at_once: int | None = None
-        self.pause: Callable[[], None] = lambda: None
 
-    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, rate: float) -> dict[str, float]:
-        """`updates_per_step` updates on random pictures of the memory; see `Bell`."""
+    def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
+        """`updates_per_step` updates on random pictures of the memory, whoever they are of."""
         self.learner.train()
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
-            group["lr"] = peak * rate
+            group["lr"] = peak * moment.rate
         total = torch.zeros((), device=self.learner.device)
         for _ in range(self.config.updates_per_step):
-            total += self.update(memory.sample(self.config.batch_size))
+            total += self.update(memory.sample(self.config.batch_size), moment)
         return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
 
-    def update(self, sample: Sample) -> Tensor:
+    def update(self, sample: Sample, moment: Moment = BY_ITSELF) -> Tensor:
         """One update on a batch -> its loss.
 
-        A batch larger than `at_once` is taken in nearly equal parts whose gradients add up to the whole batch's,
-        except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
+        A batch larger than the moment's `at_once` is taken in nearly equal parts whose gradients add up to the whole
+        batch's, except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
         """
         device = self.learner.device
         answers, total = sample.answers.to(device), torch.zeros((), device=device)
         self.optimizer.zero_grad(set_to_none=True)
-        count = number_of_parts(len(answers), self.at_once)
+        count = number_of_parts(len(answers), moment.at_once)
         for images, said in zip(sample.images.tensor_split(count), answers.tensor_split(count), strict=True):
-            self.pause()
+            moment.pause()
             predicted = self._predict(images.to(device).float() / 255)
             terms = answer_loss(predicted, said, self.centre, spread_of=answers if count > 1 else None)
             loss = torch.stack(list(terms.values())).sum()
@@ -121,33 +136,51 @@ class Distiller:
         return total
 
     @torch.no_grad()
-    def score(self, held_out: TaskMemory, episodes: int) -> float:
+    def score(self, held_out: TaskMemory, episodes: int, *, at_once: int | None = None) -> float:
         """Minus the loss on the held-out pictures: 0 is perfect, -1 what predicting nothing gives, -inf unknown."""
         self.learner.eval()
         count = len(held_out)
         if not count:
             return -math.inf
-        parts = held_out.images[:count].split(min(512, self.at_once or 512))
+        parts = held_out.images[:count].split(min(512, at_once or 512))
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.answers[:count].to(self.learner.device).float()
         return -answer_loss(predicted, known, self.centre)["answers"].item()
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
-        """See `Bell`."""
+        """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
         self.learner.train()
         with batch_statistics(self.learner), frozen(self.learner):
             return self._predict(images)[:, self.sheet.columns(teacher)]
 
+    def rehearsal(self) -> Rehearsal:
+        """One update of a copy; see `hf_free.metalearning.base.Objective`."""
+        learner = copy.deepcopy(self.learner)
+        copied = Distiller(learner, self.sheet, self.config, self.precision)
+        size, channels = learner.config.image_size, learner.config.channels
+
+        def learn(count: int) -> None:
+            learner.train()
+            images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
+            copied.update(Sample(images, torch.randn(count, self.sheet.width)))
+
+        most = self.config.batch_size
+        return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)
+
     def modules(self) -> dict[str, nn.Module]:
-        """See `Bell`."""
+        """None: the learner holds everything."""
         return {}
 
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The one that updates the learner."""
+        return [self.optimizer]
+
     def tensors(self) -> dict[str, Tensor]:
-        """See `Bell`."""
+        """None."""
         return {}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """See `Bell`."""
+        """There is nothing to take back."""
 
     def _predict(self, images: Tensor) -> Tensor:
         with self.precision.autocast(images.device):

@@ -8,7 +8,7 @@ import torch
 
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.inversion.five import Five, TaskSize
+from hf_free.inversion.base import Inverter, TaskSize
 from hf_free.metalearning.base import Objective
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
@@ -36,10 +36,10 @@ class Budget:
 
 def make_budget(
     config: FreeConfig,
-    five: Five,
+    inverter: Inverter,
     pool: TeacherPool,
     sheet: LogitLayout,
-    bell: Objective,
+    objective: Objective,
     precision: Precision,
     *,
     timed: bool = True,
@@ -49,10 +49,10 @@ def make_budget(
 
     Args:
         config: Its configuration.
-        five: See `hf_free.training.trial.try_parts`, as for the others.
+        inverter: See `hf_free.training.trial.try_parts`, as for the others.
         pool: The teachers.
         sheet: Which of their answers are wanted.
-        bell: How the learner learns.
+        objective: How the learner learns.
         precision: How everything computes.
         timed: Whether time is measured too; it is taken for 0 otherwise.
         refuse: Whether a run of too few steps is an error; else a note says that it would be.
@@ -62,15 +62,15 @@ def make_budget(
         RunError: not even the least portions fit, or the minutes are enough for fewer steps than
             `trainer.min_steps`.
     """
-    device, minutes = five.device, config.trainer.max_minutes
+    device, minutes = inverter.device, config.trainer.max_minutes
     total, held = memory_limit(config, device), _held(device)
     unloaded = min(sum(record.weight_bytes for record in pool.records), pool.budget) - pool.loaded_bytes
     base = held + max(0, unloaded)
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
-    trial = try_parts(config, five, pool, sheet, bell, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    answers = bell.answer_width
+    trial = try_parts(config, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
+    answers = sheet.width if objective.asks_teachers else 0
     portions = choose_portions(config, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(config, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(config, pool, portions, total)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.evaluation.flops import Cost, count
@@ -134,7 +135,9 @@ def _learner_cost(config: FreeConfig, outputs: int, *, input_gradient_only: bool
 def _student_cost(config: FreeConfig, outputs: int) -> Cost:
     """The learner within the inversion loss: its weights want no gradients there, the pictures do."""
     cost = _learner_cost(config, outputs, input_gradient_only=True)
-    if "divergence_of_probabilities" in config.defects:  # as released: no gradient through the student at all
+    if Defects.named(
+        config.defects
+    ).divergence_of_probabilities:  # as released: no gradient through the student at all
         return Cost(cost.forward_flops, 0)
     return cost
 

@@ -10,12 +10,15 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.runtime.files import remove_scraps, replace_folder, whole_folder, write_text
 from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
+
+if TYPE_CHECKING:
+    from hf_free.inversion.five import TrainedGenerator
 
 CONFIG_FILE = "config.yaml"
 """The file that marks a folder as a run of hf-free."""
@@ -129,6 +132,28 @@ class RunFolder:
     def read_config(self) -> FreeConfig:
         """The configuration the run was started with."""
         return FreeConfig.from_yaml(self.config)
+
+    def read_generator(self) -> TrainedGenerator:
+        """The meta-generator that the run has trained.
+
+        Raises:
+            RunError: there is none.
+        """
+        from safetensors.torch import (
+            load_file,
+        )  # torch and timm are slow to import, and a folder is asked without them
+
+        from hf_free.inversion.five import TrainedGenerator
+
+        if not self.generator.is_file():
+            raise RunError(
+                f"{self.root} holds no meta-generator",
+                allowed="the output folder of hf-free train",
+                action="train one",
+            )
+        config = self.read_config()
+        size, channels = config.learner.image_size, config.learner.channels
+        return TrainedGenerator(load_file(self.generator), config.five, size, channels)
 
     def begin(self, config: FreeConfig, *, resume: bool, log: Iterable[dict[str, Any]] = ()) -> None:
         """Write the configuration; what an earlier run logged and found best goes unless it is resumed.

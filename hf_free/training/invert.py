@@ -13,6 +13,7 @@ from hf_free.runtime.device import choose_device
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.teacher import Teacher
+from hf_free.training.folder import RunFolder
 
 FRESH_STEPS = 200
 """Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
@@ -66,5 +67,5 @@ def invert(
     if not isinstance(teacher, Teacher):
         where = choose_device(str(device))
         teacher = load_teacher(teacher, token=token, cache_dir=cache_dir, device=where)
-    run = None if generator is None else Path(generator)
-    return invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=run, seed=seed)
+    trained = None if generator is None else RunFolder(Path(generator)).read_generator()
+    return invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=trained, seed=seed)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.inversion.five import Five
@@ -146,7 +147,7 @@ def _measured(
         channels=config.learner.channels,
         device=device,
         precision=precision,
-        defects=config.defects,
+        defects=Defects.named(config.defects),
     )
     sheet = make_soft_labels(config, pool, elder, device)
     learner = make_learner(config, pool, sheet, token).to(device)

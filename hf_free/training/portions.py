@@ -15,7 +15,7 @@ from typing import Any
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
-from hf_free.inversion.five import TaskSize
+from hf_free.inversion.base import TaskSize
 from hf_free.metalearning.embedding_fit import MAX_IMAGES
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.text import size_text

@@ -94,7 +94,13 @@ def _refuse_test(source: str, split: str) -> None:
 
 
 def make_selector(
-    config: FreeConfig, learner: MetaLearner, bell: Objective, held_out: TaskMemory, validation: LabelledImages | None
+    config: FreeConfig,
+    learner: MetaLearner,
+    bell: Objective,
+    held_out: TaskMemory,
+    validation: LabelledImages | None,
+    *,
+    at_once: int | None = None,
 ) -> Selector:
     """The judge that a configuration asks for.
 
@@ -104,11 +110,12 @@ def make_selector(
         bell: Scores held-out recovered pictures.
         held_out: These pictures.
         validation: What `load_validation` gave.
+        at_once: Pictures that the learner takes in one pass at most, where memory is short.
     """
     episodes, setting = config.trainer.validation_episodes, config.bell
     if validation is None:
         return Selector(
-            lambda: bell.score(held_out, episodes) if len(held_out) else -math.inf,
+            lambda: bell.score(held_out, episodes, at_once=at_once) if len(held_out) else -math.inf,
             lambda: f"{len(held_out)} recovered pictures kept aside",
             lambda: held_out.seen,
         )

@@ -10,6 +10,7 @@ from torch import nn
 
 from hf_free.backbones.custom import import_networks
 from hf_free.config.init_from import InitFrom
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
@@ -70,7 +71,7 @@ def make_soft_labels(
 def make_learner(config: FreeConfig, pool: TeacherPool, sheet: LogitLayout, token: str | None) -> MetaLearner:
     """The untrained learner, or the one that a run starts from."""
     batchnorm: BatchNormMode = "running"
-    if "transductive_batchnorm" in config.defects:
+    if Defects.named(config.defects).transductive_batchnorm:
         batchnorm = "transductive"
     elif config.bell.objective == "align":
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
@@ -121,7 +122,15 @@ def make_objective(
     }
     asked = None if len(names) == sum(record.num_classes for record in pool.records) else sheet
     flip = config.five.flip
-    return Aligner(learner, config.bell, precision, class_names=names, sheet=asked, flip=flip, defects=config.defects)
+    return Aligner(
+        learner,
+        config.bell,
+        precision,
+        class_names=names,
+        sheet=asked,
+        flip=flip,
+        defects=Defects.named(config.defects),
+    )
 
 
 def compile_if_asked(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:

@@ -24,10 +24,8 @@ from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import fill
-from hf_free.metalearning.base import Objective
-from hf_free.metalearning.bell import Aligner
+from hf_free.metalearning.base import Moment, Objective
 from hf_free.metalearning.continual import PreviousLearner, known_teachers
-from hf_free.metalearning.distill import Distiller
 from hf_free.metalearning.embedding_fit import fit_embedding
 from hf_free.reporting.heterogeneity import draw_heterogeneity
 from hf_free.reporting.recovered import draw_pictures
@@ -48,6 +46,7 @@ from hf_free.training.checkpoint import (
     write_teachers,
 )
 from hf_free.training.folder import RunFolder
+from hf_free.training.portions import Portions
 from hf_free.training.progress import FetchProgress, RunProgress, console_for, say_start
 from hf_free.training.results import run_record, write_learner
 from hf_free.training.run_lock import check_one_process
@@ -181,9 +180,11 @@ def _train(
 
     compile_if_asked(five, learner, config, device)
     sizes = (portions.memory, portions.held_out)
-    memory, held_out = (TaskMemory(size, answers=bell.answer_width) for size in sizes)
-    judge = make_selector(config, learner, bell, held_out, validation)
-    accelerator.prepare(learner, five.generator, *bell.modules().values(), five.optimizer, bell.optimizer)
+    memory, held_out = (TaskMemory(size, answers=sheet.width if bell.asks_teachers else 0) for size in sizes)
+    judge = make_selector(config, learner, bell, held_out, validation, at_once=portions.learned)
+    accelerator.prepare(
+        learner, *five.modules().values(), *bell.modules().values(), *five.optimizers(), *bell.optimizers()
+    )
     if resume:
         state = load_checkpoint(run, accelerator, bell, memory, held_out)
         run.read_log(before_step=state.step)
@@ -193,8 +194,8 @@ def _train(
     say_start(console, learner, pool.records)
 
     with RunProgress(console, total_steps=config.trainer.steps) as progress, StopBetweenSteps(run) as stop:
-        five.pause = bell.pause = clock.check
-        parts = _Parts(config, five, bell, pool, sheet, precision, memory, held_out, clock, portions.asked)
+        five.pause = clock.check
+        parts = _Parts(config, five, bell, pool, sheet, precision, memory, held_out, clock, portions)
         try:
             while not clock.is_over(state.step):
                 stop.grant()
@@ -272,8 +273,7 @@ class _Parts:
     memory: TaskMemory
     held_out: TaskMemory
     clock: Clock
-    asked: int
-    """Pictures that a teacher is asked about at once."""
+    portions: Portions
 
 
 def _step(run: _Parts, state: RunState, terms: dict[str, float]) -> None:
@@ -303,16 +303,20 @@ def _step(run: _Parts, state: RunState, terms: dict[str, float]) -> None:
             run.sheet,
             run.precision,
             state,
-            at_once=run.asked,
+            at_once=run.portions.asked,
             pause=clock.check,
         )
 
     # BELL: learn from the new tasks and the memory
-    if len(memory) and (tasks or isinstance(bell, Distiller)):
-        if isinstance(bell, Aligner):
-            bell.measure_alignment = is_logged(state.step, config)
-            bell.out_of_time = partial(clock.is_over, 0)
-        terms |= bell.step(tasks, memory, clock.learning_rate(state.step - 1))
+    if len(memory) and (tasks or not bell.needs_new_tasks):
+        moment = Moment(
+            rate=clock.learning_rate(state.step - 1),
+            is_logged=is_logged(state.step, config),
+            is_over=partial(clock.is_over, 0),
+            pause=clock.check,
+            at_once=run.portions.learned,
+        )
+        terms |= bell.step(tasks, memory, moment)
     terms |= health
 
 
@@ -346,5 +350,5 @@ def _make_budget(
     budget = make_budget(config, five, pool, sheet, bell, precision, timed=timed)
     for note in budget.notes:
         logging.getLogger(__name__).warning("%s", note)
-    five.most_images, bell.at_once = budget.portions.task, budget.portions.learned
+    five.most_images = budget.portions.task
     return budget

@@ -9,7 +9,6 @@ meta-generator does not move, random numbers are put back.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +17,10 @@ from functools import partial
 import torch
 
 from hf_free.config.tree import FreeConfig
-from hf_free.data.logits import LogitLayout
 from hf_free.errors import RunError
-from hf_free.inversion.five import Five
-from hf_free.inversion.task import finish_task
-from hf_free.learner.meta_learner import MetaLearner
-from hf_free.memory.bank import Sample
+from hf_free.inversion.base import Inverter
 from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.base import Objective
-from hf_free.metalearning.bell import Aligner
-from hf_free.metalearning.distill import Distiller
-from hf_free.metalearning.replay import maml_query_loss
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.runtime.measuring import busy_seconds_of, clock_of
 from hf_free.runtime.memory_budget import peak_memory
@@ -174,10 +166,9 @@ class Trial:
 
 def try_parts(
     config: FreeConfig,
-    five: Five,
+    inverter: Inverter,
     pool: TeacherPool,
-    sheet: LogitLayout,
-    bell: Objective,
+    objective: Objective,
     precision: Precision,
     *,
     room: float,
@@ -188,11 +179,10 @@ def try_parts(
 
     Args:
         config: Its configuration.
-        five: Used as it is; its generator does not move.
+        inverter: Used as it is; what it has trained does not move.
         pool: The teachers; of those that are built alike, one is measured, and of kinds for which there is no time
             left, none: they count as the longest.
-        sheet: Which of their answers are wanted.
-        bell: Its learner is copied.
+        objective: Its learner is copied.
         precision: How everything computes.
         room: Bytes that no part may be expected to pass.
         seconds: Time of the trial, about; each part has at least one size.
@@ -201,7 +191,7 @@ def try_parts(
     Raises:
         RunError: not even the smallest size of a part fits into memory.
     """
-    start, busy, device = time.monotonic(), time.process_time(), five.device
+    start, busy, device = time.monotonic(), time.process_time(), inverter.device
     devices = [device] if device.type == "cuda" else []
     size, channels = config.learner.image_size, config.learner.channels
     kinds = {kind_of(record): index for index, record in enumerate(pool.records)}
@@ -227,7 +217,7 @@ def try_parts(
             try:
                 asking = _asking(pool, index, size, channels, precision)
                 both[kind] = (
-                    _inversion(config, five, pool, index, bell, part),
+                    _inversion(config, inverter, pool, index, objective, part),
                     part(asking, "asking a teacher", least=FIRST_IMAGES, most=ASKED_AT_ONCE),
                 )
             except RunError:  # of one teacher: the run leaves it out by itself
@@ -237,7 +227,7 @@ def try_parts(
         drawing = nothing
         if drawn:
             drawing = part(lambda n: draw_beside(config, pool, n), "drawing", least=FIRST_IMAGES, most=drawn)
-        update, embedding = _learning(config, bell, sheet, precision, part)
+        update, embedding = _learning(objective, part)
     longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
     found = [both.get(kind_of(record), longest) for record in pool.records]
     inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
@@ -248,20 +238,24 @@ def try_parts(
 
 
 def _inversion(
-    config: FreeConfig, five: Five, pool: TeacherPool, index: int, bell: Objective, part: Callable[..., Load]
+    config: FreeConfig,
+    inverter: Inverter,
+    pool: TeacherPool,
+    index: int,
+    objective: Objective,
+    part: Callable[..., Load],
 ) -> Load:
     """Inverting one teacher: one inner step is measured, another timed."""
-    teacher, before = pool[index], five.most_images
+    teacher, before = pool[index], inverter.most_images
     lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
     borrows = config.five.borrowed_batchnorm and lenders and not teacher.record.has_batchnorm
     lender = pool[lenders[0]] if borrows else None
-    five.most_images = None
-    full = five.task_size(teacher)
+    inverter.most_images = None
+    full = inverter.task_size(teacher)
 
     def invert(images: int, steps: int = 1) -> None:
-        five.most_images = images
-        pictures, wanted, _ = five.adapt(teacher, index, bell.student, steps=steps, lender=lender)
-        finish_task(pictures, wanted.labels, wanted.classes, teacher, index)
+        inverter.most_images = images
+        inverter.recover(teacher, index, objective.student, steps=steps, lender=lender)
 
     try:
         line = part(invert, "an inversion", least=FIRST_IMAGES, most=full.images)
@@ -270,11 +264,11 @@ def _inversion(
             return line
         one = line.seconds(FIRST_IMAGES)
         if one < ONCE_IS_ENOUGH:
-            one = busy_seconds_of(partial(invert, FIRST_IMAGES), five.device)
-        two = busy_seconds_of(partial(invert, FIRST_IMAGES, 2), five.device)
+            one = busy_seconds_of(partial(invert, FIRST_IMAGES), inverter.device)
+        two = busy_seconds_of(partial(invert, FIRST_IMAGES, 2), inverter.device)
         return line.slowed(1 + (inner - 1) * max(0.0, two - one) / max(one, 1e-9))
     finally:
-        five.most_images = before
+        inverter.most_images = before
 
 
 def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: Precision) -> Work:
@@ -290,48 +284,14 @@ def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: 
     return ask
 
 
-def _learning(
-    config: FreeConfig, bell: Objective, sheet: LogitLayout, precision: Precision, part: Callable[..., Load]
-) -> tuple[Load, Load]:
+def _learning(bell: Objective, part: Callable[..., Load]) -> tuple[Load, Load]:
     """An update of a copy of the learner, and the copy's look at pictures."""
-    setting, size, channels = config.bell, config.learner.image_size, config.learner.channels
+    rehearsal = bell.rehearsal()
+    learner = rehearsal.learner
+    size, channels = learner.config.image_size, learner.config.channels
+    update = part(rehearsal.update, rehearsal.name, least=rehearsal.least, most=rehearsal.most)
 
-    def pictures(count: int) -> torch.Tensor:
-        return torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
+    def embed(count: int) -> object:
+        return learner.embed(torch.randint(256, (count, channels, size, size), dtype=torch.uint8), batch_size=count)
 
-    learner: MetaLearner
-    if isinstance(bell, Distiller):
-        learner = copy.deepcopy(bell.learner)
-        copied = Distiller(learner, sheet, setting, precision)
-
-        def learn(count: int) -> None:
-            learner.train()
-            copied.update(Sample(pictures(count), torch.randn(count, sheet.width)))
-
-        update = part(learn, "an update of the learner", least=FIRST_IMAGES, most=setting.batch_size)
-    else:
-        assert isinstance(bell, Aligner)
-        network = copy.deepcopy(bell.network).train()
-        learner = network[0]  # type: ignore[assignment]
-        support = setting.n_way * setting.k_shot
-
-        def learn(count: int) -> None:
-            labels = (torch.arange(n).to(learner.device) % setting.n_way for n in (support, count))
-            shown = (pictures(n).to(learner.device).float() / 255 for n in (support, count))
-            (seen, asked), (of_seen, of_asked) = tuple(shown), tuple(labels)
-            loss, _, _ = maml_query_loss(
-                network,
-                seen,
-                of_seen,
-                asked,
-                of_asked,
-                steps=setting.replay_inner_steps,
-                lr=setting.replay_inner_lr,
-            )
-            loss.backward()
-
-        update = part(learn, "an episode of replay", least=setting.n_way, most=setting.n_way * setting.n_query)
-    embedding = part(
-        lambda count: learner.embed(pictures(count), batch_size=count), "the learner", least=FIRST_IMAGES, most=256
-    )
-    return update, embedding
+    return update, part(embed, "the learner", least=FIRST_IMAGES, most=256)

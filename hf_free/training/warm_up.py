@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
 from hf_free.inversion.base import Student
 from hf_free.inversion.five import Five
@@ -37,7 +38,7 @@ def invert_some(
     """One outer step of FIVE on teachers drawn at random: the tasks, and the mean loss terms."""
     chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
     lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
-    return five.outer_step(chosen, student, lender)
+    return five.step(chosen, student, lender)
 
 
 MIN_TEACHERS = 2
@@ -85,7 +86,7 @@ class WarmUp:
             channels=self._config.learner.channels,
             device=self._device,
             precision=self._precision,
-            defects=self._config.defects,
+            defects=Defects.named(self._config.defects),
         )
         five.most_images = pictures_at_once(self._config.learner.image_size)
         return five

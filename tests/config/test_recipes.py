@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import get_args
 
 import pytest
 
 from hf_free.config.reading import merge
-from hf_free.config.recipes import RELEASED_DEFECTS, Defect, RecipeName, recipe_values
+from hf_free.config.recipes import RELEASED_DEFECTS, Defect, Defects, RecipeName, recipe_values
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig, departures, parse_assignments
 from hf_free.errors import ConfigError
@@ -50,6 +50,13 @@ def test_released_is_paper_with_every_defect(recipes):
     assert _flat(recipes["released"]) == _flat(recipes["paper"])
     assert recipes["paper"].defects == []
     assert sorted(recipes["released"].defects) == sorted(get_args(Defect)) == sorted(RELEASED_DEFECTS)
+
+
+def test_every_defect_that_can_be_configured_can_be_asked_for():
+    assert [field.name for field in fields(Defects)] == list(get_args(Defect))
+    assert not any(vars(Defects.named([])).values())
+    for name in get_args(Defect):
+        assert [key for key, is_on in vars(Defects.named([name])).items() if is_on] == [name]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import Moment
 from hf_free.metalearning.bell import Aligner
 from hf_free.runtime.device import Precision
 
@@ -123,7 +124,7 @@ def test_replay_keeps_one_class_of_two_teachers_apart(asked):
         objective="align", n_way=4, n_query=2, replay_tasks=20, replay_patience=1, replay_inner_steps=1
     )
     aligner = Aligner(learner, config, Precision(), sheet=sheet if asked else None)
-    memory = TaskMemory(1000, answers=aligner.answer_width)
+    memory = TaskMemory(1000, answers=sheet.width if aligner.asks_teachers else 0)
     colours = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
     for teacher in (0, 1):
         labels = torch.arange(4).repeat(30)
@@ -141,7 +142,7 @@ def test_replay_keeps_one_class_of_two_teachers_apart(asked):
         return draw(images)
 
     learner.forward = watch
-    aligner.step([], memory, 1.0)
+    aligner.step([], memory, Moment())
     supports = [images for images in seen if len(images) == 4]
     assert len(supports) >= 20
     twice = sum(len({int(image[0, 0, 0] * 255) for image in images}) < 4 for images in supports)

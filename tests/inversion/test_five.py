@@ -10,9 +10,11 @@ import torch
 from pico import KINDS, pico_teacher
 from torch import nn
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import INVERSION_TERMS, FiveConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, RunError
+from hf_free.inversion.base import targets_for
 from hf_free.inversion.batchnorm_statistics import statistics_distance
 from hf_free.inversion.five import Five, invert_teacher
 from hf_free.inversion.losses import cross_entropy, disagreement, pairwise_distance, similarity_hinge, total_variation
@@ -28,7 +30,9 @@ PLAIN = {**SMALL, "augment": False, "canvas": False}
 
 def _five(image_size=16, *, channels=3, seed=0, defects=(), **values):
     torch.manual_seed(seed)
-    return Five(FiveConfig(**{**SMALL, **values}), image_size=image_size, channels=channels, defects=defects)
+    return Five(
+        FiveConfig(**{**SMALL, **values}), image_size=image_size, channels=channels, defects=Defects.named(defects)
+    )
 
 
 def _nan_teacher(**options):
@@ -166,7 +170,7 @@ def _outer_moves(steps, **options):
             five.adapt(teacher, index, gradients=gradients)
         before = [p.detach().clone() for p in five.generator.parameters()]
         torch.manual_seed(step)
-        five.outer_step(list(enumerate(teachers)))
+        five.step(list(enumerate(teachers)))
     after = five.generator.parameters()
     moves = torch.cat([(new.detach() - old).flatten() for new, old in zip(after, before, strict=True)])
     gradient = torch.cat([g.flatten() for g in gradients])
@@ -194,7 +198,7 @@ def test_outer_step_logs_the_mean_terms_of_the_last_inner_step():
     torch.manual_seed(0)
     alone = [five.adapt(teacher, index)[2] for index, teacher in enumerate(teachers)]
     torch.manual_seed(0)
-    tasks, means = five.outer_step(list(enumerate(teachers)))
+    tasks, means = five.step(list(enumerate(teachers)))
     both = (alone[0]["cross_entropy"] + alone[1]["cross_entropy"]).item() / 2
     assert means["cross_entropy"] == pytest.approx(both, rel=1e-4)
     assert means["batchnorm"] == pytest.approx(alone[0]["batchnorm"].item(), rel=1e-4)  # only one teacher has it
@@ -206,7 +210,7 @@ def test_state_goes_on_where_it_was_saved():
 
     def one_step(five):
         torch.manual_seed(9)
-        five.outer_step([(0, teacher)])
+        five.step([(0, teacher)])
         return torch.cat([p.detach().flatten() for p in five.generator.parameters()])
 
     five = _five()
@@ -221,10 +225,10 @@ def test_a_teacher_gone_wrong_does_not_poison_the_others():
     good, bad = pico_teacher("conv4", size=16), _nan_teacher(size=16)
     five = _five()
     before = [p.detach().clone() for p in five.generator.parameters()]
-    _, nothing = five.outer_step([(0, bad)])
+    _, nothing = five.step([(0, bad)])
     assert nothing == {}
     assert all(torch.equal(old, new) for old, new in zip(before, five.generator.parameters(), strict=True))
-    tasks, terms = five.outer_step([(0, bad), (1, good), (0, bad)])
+    tasks, terms = five.step([(0, bad), (1, good), (0, bad)])
     assert "not finite" in tasks[0].health.reason_to_leave_out(0.0)
     assert tasks[1].health.reason_to_leave_out(0.0) is None
     assert all(value == value for value in terms.values())
@@ -255,8 +259,8 @@ def _adversarial(defects=()):
     five = _five(**PLAIN, defects=defects)
     torch.manual_seed(0)
     pictures = torch.rand(40, 3, 16, 16, requires_grad=True)
-    wanted = five.targets_for(teacher)
-    term = five.loss_terms(pictures, wanted._replace(labels=torch.arange(40) % 5), teacher, 7, student)["adversarial"]
+    wanted = targets_for(teacher, five.task_size(teacher), five.device)
+    term = five.loss.terms(pictures, wanted._replace(labels=torch.arange(40) % 5), teacher, 7, student)["adversarial"]
     term.backward()
     assert student.asked == [7]
     return term.item(), pictures, teacher.logits(pictures), student(pictures, 7), student
@@ -299,8 +303,11 @@ def _terms(teacher, *, lender=None, **values):
     """The loss terms for random pictures, the pictures, and what they are asked for."""
     five = _five(**{**PLAIN, **values})
     torch.manual_seed(4)
-    pictures, wanted = torch.rand(15, 3, 16, 16, requires_grad=True), five.targets_for(teacher)
-    return five.loss_terms(pictures, wanted, teacher, lender=lender), pictures, wanted
+    pictures, wanted = (
+        torch.rand(15, 3, 16, 16, requires_grad=True),
+        targets_for(teacher, five.task_size(teacher), five.device),
+    )
+    return five.loss.terms(pictures, wanted, teacher, lender=lender), pictures, wanted
 
 
 PRIORS = {"total_variation": 0.1, "feature_norm": 0.2, "borrowed_batchnorm": 0.3}
@@ -332,7 +339,7 @@ def test_outer_step_lends_to_the_teachers_without_batchnorm():
     lender, seen = pico_teacher("resnet", seed=5), []
     handle = lender.network.register_forward_hook(lambda *_: seen.append(1))
     five = _five(inner_steps=3, borrowed_batchnorm=1.0)
-    _, means = five.outer_step(list(enumerate(teachers)), lender=lender)
+    _, means = five.step(list(enumerate(teachers)), lender=lender)
     handle.remove()
     assert len(seen) == 3  # once an inner step of the ViT, never for the Conv-4
     assert means["borrowed_batchnorm"] > 0
@@ -410,7 +417,7 @@ def huge_teacher(bears=0, **options):
 
 def test_a_teacher_that_needs_too_much_memory_is_named_and_the_others_go_on():
     good, huge = pico_teacher("conv4", size=16), huge_teacher()
-    tasks, terms = _five().outer_step([(3, huge), (1, good), (2, huge)])
+    tasks, terms = _five().step([(3, huge), (1, good), (2, huge)])
     assert [task.teacher for task in tasks] == [3, 1, 2]
     assert tasks[0].health.reason_to_leave_out(0.0) == "its inversion needs more memory than there is"
     assert len(tasks[0].images) == 0
@@ -420,7 +427,7 @@ def test_a_teacher_that_needs_too_much_memory_is_named_and_the_others_go_on():
 
 def test_a_lender_that_needs_too_much_memory_is_done_without():
     teacher = pico_teacher("vit", size=16)
-    (task,), terms = _five(borrowed_batchnorm=1.0).outer_step([(0, teacher)], lender=huge_teacher())
+    (task,), terms = _five(borrowed_batchnorm=1.0).step([(0, teacher)], lender=huge_teacher())
     assert task.health.problem is None
     assert "borrowed_batchnorm" not in terms
     assert terms["cross_entropy"] > 0
@@ -434,7 +441,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
     teacher = pico_teacher("conv4", size=16)
     broken = Teacher(nn.Sequential(teacher.network, Broken()), teacher.record)
     with pytest.raises(RuntimeError, match="out of luck"):
-        _five().outer_step([(0, broken)])
+        _five().step([(0, broken)])
 
 
 # ---- every kind of teacher
@@ -444,7 +451,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 def test_every_kind_of_teacher_stays_as_it_is(kind):
     teacher = pico_teacher(kind)
     before = copy.deepcopy(teacher.network.state_dict())
-    tasks, means = _five(inner_steps=2).outer_step([(0, teacher)])
+    tasks, means = _five(inner_steps=2).step([(0, teacher)])
     after = teacher.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(m.training for m in teacher.network.modules())
@@ -469,7 +476,7 @@ def test_every_kind_of_teacher_stays_as_it_is(kind):
 def test_teachers_of_other_sizes_channels_and_classes(options, channels):
     teacher = pico_teacher("conv4", **options)
     five = _five(24, channels=channels, augment=False, canvas=False, batchnorm=0.0)
-    (task,), _ = five.outer_step([(4, teacher)])
+    (task,), _ = five.step([(4, teacher)])
     assert task.images.shape == (3 * teacher.record.num_classes, channels, 24, 24)
     assert task.images.dtype == torch.uint8
     assert task.soft_labels.shape == (len(task.images), teacher.record.num_classes)
@@ -486,7 +493,7 @@ def test_large_head_is_sampled_by_subsets():
     five = _five(inner_steps=1, max_classes=6)
     subsets = set()
     for _ in range(3):
-        (task,), _ = five.outer_step([(0, teacher)])
+        (task,), _ = five.step([(0, teacher)])
         assert len(task.classes) == 6
         assert list(task.classes) == sorted(set(task.classes))
         assert task.classes[0] >= 0
@@ -502,7 +509,7 @@ def test_a_head_of_21841_classes():
     """ImageNet-21k's head: a task of a few of its classes, and no picture of any other."""
     teacher = pico_teacher("conv4", size=16, num_classes=21_841)
     five = _five(inner_steps=3, max_classes=4, batchnorm=1.0, canvas_distance=0.0)
-    (task,), terms = five.outer_step([(0, teacher)])
+    (task,), terms = five.step([(0, teacher)])
     assert len(task.classes) == 4
     assert max(task.classes) > 100
     assert task.soft_labels.shape == (12, 4)
@@ -510,7 +517,7 @@ def test_a_head_of_21841_classes():
     assert torch.allclose(task.soft_labels, logits.softmax(1), atol=1e-5)
     # cross-entropy among the four classes, not among 21,841, where it would be about log 21841 = 10
     assert terms["cross_entropy"] < 5
-    five.outer_step([(0, teacher)], Student(64))  # the learner predicts a part of the head: no adversarial term
+    five.step([(0, teacher)], Student(64))  # the learner predicts a part of the head: no adversarial term
     losses = []
     for steps in (1, 30):
         torch.manual_seed(0)
@@ -521,7 +528,7 @@ def test_a_head_of_21841_classes():
 def test_bf16_recovers_as_well():
     torch.manual_seed(0)
     five = Five(FiveConfig(**SMALL), image_size=16, precision=Precision(torch.bfloat16))
-    (task,), means = five.outer_step([(0, pico_teacher("conv4", size=16))])
+    (task,), means = five.step([(0, pico_teacher("conv4", size=16))])
     assert all(value == value for value in means.values())
     assert task.health.reason_to_leave_out(0.0) is None
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in five.generator.parameters())
@@ -582,7 +589,7 @@ def test_five_steps_reach_further_on_held_out_teachers_after_meta_training():
             for draw in range(2):
                 torch.manual_seed(draw)
                 pictures, wanted, _ = five.adapt(teacher)
-                reached.append(sum(five.loss_terms(pictures, wanted, teacher).values()).item())
+                reached.append(sum(five.loss.terms(pictures, wanted, teacher).values()).item())
         return torch.tensor(reached)
 
     for seed in (0, 1):
@@ -590,7 +597,7 @@ def test_five_steps_reach_further_on_held_out_teachers_after_meta_training():
         fresh = losses(five)
         torch.manual_seed(seed)
         for _ in range(15):
-            five.outer_step([(i, teachers[i]) for i in torch.randperm(6)[:3].tolist()])
+            five.step([(i, teachers[i]) for i in torch.randperm(6)[:3].tolist()])
         assert (losses(five) < fresh - 0.05).all()
 
 
@@ -617,17 +624,17 @@ def test_invert_teacher_starts_from_a_runs_generator(tmp_path):
     run = RunFolder(tmp_path)
     run.write_text(run.config, settings.to_yaml())
     for _ in range(20):
-        five.outer_step([(0, teacher)])
+        five.step([(0, teacher)])
     save_file({k: v.contiguous() for k, v in five.generator.state_dict().items()}, run.generator)
-    trained = invert_teacher(teacher, steps=1, images_per_class=4, generator=tmp_path)
+    trained = invert_teacher(teacher, steps=1, images_per_class=4, generator=run.read_generator())
     fresh = invert_teacher(teacher, steps=1, images_per_class=4, config=settings.five)
     assert trained.health.loss < fresh.health.loss
     assert trained.images.shape == (20, 3, 16, 16)
 
 
-def test_invert_teacher_without_a_generator_there(tmp_path):
+def test_a_folder_without_a_generator_is_refused(tmp_path):
     with pytest.raises(RunError, match="holds no meta-generator"):
-        invert_teacher(pico_teacher("conv4", size=16), steps=1, generator=tmp_path)
+        RunFolder(tmp_path).read_generator()
 
 
 # ---- short of memory, or of time
@@ -658,7 +665,7 @@ def test_what_stops_an_outer_step_leaves_the_generator_where_it_was(calls):
 
     five.pause = stop
     with pytest.raises(TimeoutError):
-        five.outer_step(teachers)
+        five.step(teachers)
     assert len(seen) == calls  # within one inner step
     assert all(torch.equal(before[name], value) for name, value in five.generator.state_dict().items())
     assert not five.optimizer.state

@@ -53,7 +53,7 @@ def _after_a_step(teachers) -> tuple[list[torch.Tensor], torch.Tensor]:
     torch.manual_seed(1)
     gradients = _gradients(other, teachers)
     torch.manual_seed(1)
-    five.outer_step(list(enumerate(teachers)))
+    five.step(list(enumerate(teachers)))
     return gradients, _taken(five)
 
 
@@ -84,12 +84,12 @@ def test_a_sick_teacher_counts_as_one_of_the_others(place, caplog):
 def test_alone_in_a_step_it_is_measured_by_earlier_steps():
     five, healthy = _five(), _healthy(1)
     for _ in range(3):
-        five.outer_step([(0, healthy)])
+        five.step([(0, healthy)])
     usual = sorted(five.optimizer.param_groups[0]["teacher_norms"])[1]
     resumed = _five()
     resumed.load_state_dict(copy.deepcopy(five.state_dict()))
     before = _taken(resumed) / 2
-    resumed.outer_step([(1, _without_variances(2))])
+    resumed.step([(1, _without_variances(2))])
     moved = _taken(resumed) - before  # Adam's moment is half the old one and half the new gradient
     assert moved.norm().item() == pytest.approx(usual, rel=1e-3)
 

@@ -11,8 +11,10 @@ from pico import pico_teacher
 from torch import nn
 
 from hf_free.config.sections import FiveConfig
-from hf_free.inversion import per_teacher_generator, pixels
+from hf_free.inversion.base import targets_for
 from hf_free.inversion.losses import weighted_sum
+from hf_free.inversion.per_teacher_generator import PerTeacherGenerator
+from hf_free.inversion.pixels import PixelInverter
 
 SMALL = {"latent_dim": 8, "width": 4, "images_per_class": 4, "augment": False, "canvas": False}
 
@@ -22,21 +24,26 @@ def _five(kind=loss_curves.WatchedFive, *, channels=3, seed=0, **values):
     return kind(FiveConfig(**{**SMALL, **values}), image_size=16, channels=channels)
 
 
+def _peer(kind, *, channels=3, seed=0, **options):
+    torch.manual_seed(seed)
+    return kind(FiveConfig(**SMALL), image_size=16, channels=channels, **options)
+
+
 def _loss_of(five, teacher, task):
     """The inversion loss of a finished task's pictures."""
-    wanted = five.targets_for(teacher)
+    wanted = targets_for(teacher, five.task_size(teacher), five.device)
     assert torch.equal(task.labels, wanted.labels)
-    return weighted_sum(five.loss_terms(task.images / 255, wanted, teacher), five.weights).item()
+    return weighted_sum(five.loss.terms(task.images / 255, wanted, teacher), five.loss.weights).item()
 
 
 @pytest.mark.parametrize("method", ["fresh", "pixels"])
 def test_more_steps_lower_the_loss(method):
     teacher, five = pico_teacher("conv4", size=16), _five()
-    recover = {"fresh": per_teacher_generator.fresh_generator_task, "pixels": pixels.pixel_task}[method]
+    peer = _peer({"fresh": PerTeacherGenerator, "pixels": PixelInverter}[method])
     losses = []
     for steps in (1, 60):
         torch.manual_seed(1)
-        losses.append(_loss_of(five, teacher, recover(five, teacher, steps=steps)))
+        losses.append(_loss_of(five, teacher, peer.recover(teacher, steps=steps)))
     assert losses[1] < 0.85 * losses[0]
 
 
@@ -44,9 +51,9 @@ def test_more_steps_lower_the_loss(method):
 def test_all_methods_recover_as_many_pictures_of_the_same_classes(channels):
     teacher, five = pico_teacher("conv4", size=16, num_classes=3, in_chans=3), _five(channels=channels)
     tasks = [
-        loss_curves.five_task(five, teacher, 7),
-        per_teacher_generator.fresh_generator_task(five, teacher, 7, steps=2),
-        pixels.pixel_task(five, teacher, 7, steps=2),
+        five.recover(teacher, 7),
+        _peer(PerTeacherGenerator, channels=channels).recover(teacher, 7, steps=2),
+        _peer(PixelInverter, channels=channels).recover(teacher, 7, steps=2),
     ]
     for task in tasks:
         assert task.images.shape == (12, channels, 16, 16)
@@ -56,30 +63,31 @@ def test_all_methods_recover_as_many_pictures_of_the_same_classes(channels):
 
 
 def test_a_fresh_generator_forgets_the_one_before():
-    teacher, five = pico_teacher("conv4", size=16), _five()
+    teacher, peer = pico_teacher("conv4", size=16), _peer(PerTeacherGenerator)
     tasks = []
     for _ in range(2):
         torch.manual_seed(5)
-        tasks.append(per_teacher_generator.fresh_generator_task(five, teacher, steps=3))
+        tasks.append(peer.recover(teacher, steps=3))
         with torch.no_grad():
-            for parameter in five.generator.parameters():
+            for parameter in peer.five.generator.parameters():
                 parameter.fill_(0.5)
     assert torch.equal(tasks[0].images, tasks[1].images)
 
 
 def test_pixels_follow_adam_in_the_teachers_normalised_space():
     teacher, five = pico_teacher("conv4", size=16), _five()
+    peer = _peer(PixelInverter, lr=0.1)
     torch.manual_seed(3)
-    task = pixels.pixel_task(five, teacher, steps=2, lr=0.1)
+    task = peer.recover(teacher, steps=2)
 
     torch.manual_seed(3)
-    wanted = five.targets_for(teacher)
+    wanted = targets_for(teacher, five.task_size(teacher), five.device)
     low, high = (0 - teacher.mean) / teacher.std, (1 - teacher.mean) / teacher.std
     values = torch.randn(len(wanted.labels), 3, 16, 16).clamp(low, high)
     first, second = torch.zeros_like(values), torch.zeros_like(values)
     for step in (1, 2):
         values.requires_grad_()
-        loss = five.total_loss(five.loss_terms(values * teacher.std + teacher.mean, wanted, teacher))
+        loss = five.loss.total(five.loss.terms(values * teacher.std + teacher.mean, wanted, teacher))
         (gradient,) = torch.autograd.grad(loss, values)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         move = (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
@@ -97,7 +105,7 @@ def test_loss_curve_starts_before_the_first_step_and_is_that_of_adapt():
     for steps in (1, 4):
         torch.manual_seed(2)
         _, _, terms = five.adapt(teacher, steps=steps)
-        assert curve[steps - 1] == pytest.approx(weighted_sum(terms, five.weights).item(), rel=1e-5)
+        assert curve[steps - 1] == pytest.approx(weighted_sum(terms, five.loss.weights).item(), rel=1e-5)
     assert len(five.loss_curve(teacher, steps=2)) == 3  # earlier curves do not stay
 
 
@@ -108,10 +116,10 @@ def test_joint_step_moves_the_generator_by_the_plain_gradient_of_all_teachers():
     torch.manual_seed(4)
     losses = []
     for index, teacher in teachers:
-        wanted = five.targets_for(teacher)
+        wanted = targets_for(teacher, five.task_size(teacher), five.device)
         latents = torch.randn(len(wanted.labels), 8)
-        terms = five.loss_terms(expected(latents, wanted.labels), wanted, teacher, index)
-        losses.append(five.total_loss(terms))
+        terms = five.loss.terms(expected(latents, wanted.labels), wanted, teacher, index)
+        losses.append(five.loss.total(terms))
     torch.stack(losses).sum().backward()
     before = copy.deepcopy(five.generator)
     torch.manual_seed(4)
@@ -130,7 +138,7 @@ def test_joint_step_is_no_name_for_an_inner_loop():
 def test_bare_step_computes_gradients_of_the_generator_only():
     teacher, five = pico_teacher("conv4", size=16, num_classes=3), _five()
     student = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)).requires_grad_(False)
-    labels = five.targets_for(teacher).labels
+    labels = targets_for(teacher, five.task_size(teacher), five.device).labels
     loss_curves.bare_step(five, labels, teacher, lambda pictures, _: student(pictures))()
     assert all(p.grad is not None for p in five.generator.parameters())
     assert all(p.grad is None for p in (*teacher.network.parameters(), *student.parameters()))

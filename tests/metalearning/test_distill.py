@@ -14,8 +14,8 @@ from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, unanswered_teache
 from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
-from hf_free.metalearning.bell import number_of_parts
-from hf_free.metalearning.distill import Distiller, answer_loss
+from hf_free.metalearning.base import Moment
+from hf_free.metalearning.distill import Distiller, answer_loss, number_of_parts
 from hf_free.metalearning.embedding_fit import drop_teachers
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
@@ -223,9 +223,9 @@ def test_it_learns_the_teachers_answers_to_pictures_it_never_saw():
     distiller = _distiller(sheet)
     torch.manual_seed(1)
     memory, held_out = _memory(sheet, pool), _memory(sheet, pool, 48, seed=1)
-    before, first = distiller.score(held_out, 10), distiller.step([], memory, 1.0)["answers"]
+    before, first = distiller.score(held_out, 10), distiller.step([], memory, Moment())["answers"]
     for _ in range(12):
-        last = distiller.step([], memory, 1.0)["answers"]
+        last = distiller.step([], memory, Moment())["answers"]
     assert last < 0.6 * first
     assert distiller.score(held_out, 10) > max(before, -0.9)  # -1: predicting nothing
 
@@ -252,7 +252,7 @@ def test_rate_scales_the_learning_rate():
     for rate in (0.0, 0.01, 1.0):
         distiller = _distiller(sheet, updates_per_step=1)
         before = distiller.learner.embedding.projection.weight.detach().clone()
-        distiller.step([], memory, rate)
+        distiller.step([], memory, Moment(rate))
         moved[rate] = (distiller.learner.embedding.projection.weight - before).abs().max().item()
     assert moved[0.0] == 0
     assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.05)
@@ -327,11 +327,10 @@ def _one_update(at_once, backbone="test_vit"):
     learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
     distiller = Distiller(learner, sheet, BellConfig(batch_size=11), Precision())
     learner.train()
-    distiller.at_once = at_once
     answers = torch.randn(11, sheet.width)
     answers[2, :3] = torch.nan
     answers[:, 3:] *= 10
-    loss = distiller.update(Sample(_pictures(11, 32), answers))
+    loss = distiller.update(Sample(_pictures(11, 32), answers), Moment(at_once=at_once))
     return loss, [p.grad.clone() for p in learner.parameters() if p.grad is not None]
 
 
@@ -364,16 +363,15 @@ def test_what_stops_an_update_leaves_the_weights_as_they_were():
     distiller = _distiller(sheet)
     distiller.learner.train()
     before = [p.clone() for p in distiller.learner.parameters()]
-    distiller.at_once, calls = 4, []
+    calls = []
 
     def stop_at_the_third():
         calls.append(None)
         if len(calls) == 3:
             raise TimeoutError
 
-    distiller.pause = stop_at_the_third
     with pytest.raises(TimeoutError):
-        distiller.update(Sample(_pictures(16), torch.randn(16, 3)))
+        distiller.update(Sample(_pictures(16), torch.randn(16, 3)), Moment(pause=stop_at_the_third, at_once=4))
     assert all(torch.equal(one, other) for one, other in zip(before, distiller.learner.parameters(), strict=True))
 
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import Moment
 from hf_free.metalearning.bell import RELEASED_GAIN, Aligner
 from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine, sequential_steps
 from hf_free.runtime.device import Precision
@@ -176,7 +178,7 @@ def _aligner(defects=(), names=None, **values):
     torch.manual_seed(0)
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=InputSettings(batchnorm="support"))
     config = BellConfig(**{"objective": "align", "replay_tasks": 0, "n_way": 5, **values})
-    return Aligner(learner, config, Precision(), class_names=names, defects=defects)
+    return Aligner(learner, config, Precision(), class_names=names, defects=Defects.named(defects))
 
 
 def _weights(aligner):
@@ -193,7 +195,7 @@ def _moves(**options):
     losses = [partial(aligner._task_loss, tasks[i]) for i in order]
     moved, _ = sequential_steps(aligner.network.train(), losses, partial(torch.optim.Adam, lr=1e-3))
     torch.manual_seed(1)
-    terms = aligner.step(tasks, TaskMemory(10), 1.0)
+    terms = aligner.step(tasks, TaskMemory(10), Moment())
     assert terms["distillation"] > 0 or "divergence_of_probabilities" in options.get("defects", ())
     return before, torch.cat([p.detach().flatten() for p in moved.parameters()]), _weights(aligner)
 
@@ -254,14 +256,14 @@ def test_temperature_softens_both_sides():
 
 def test_cosine_is_measured_only_when_asked():
     aligner, tasks = _aligner(), [_task(0), _task(1, seed=1)]
-    assert "gradient_cosine" not in aligner.step(tasks, TaskMemory(10), 1.0)
-    aligner.measure_alignment = True
-    assert -1 <= aligner.step(tasks, TaskMemory(10), 1.0)["gradient_cosine"] <= 1
-    assert "gradient_cosine" not in aligner.step(tasks[:1], TaskMemory(10), 1.0)
+    assert "gradient_cosine" not in aligner.step(tasks, TaskMemory(10), Moment())
+    logged = Moment(is_logged=True)
+    assert -1 <= aligner.step(tasks, TaskMemory(10), logged)["gradient_cosine"] <= 1
+    assert "gradient_cosine" not in aligner.step(tasks[:1], TaskMemory(10), logged)
 
 
 def test_tasks_with_more_classes_than_the_shared_head_are_not_aligned():
     aligner = _aligner()
     before = _weights(aligner)
-    assert aligner.step([_task(classes=7)], TaskMemory(10), 1.0) == {}
+    assert aligner.step([_task(classes=7)], TaskMemory(10), Moment()) == {}
     assert torch.equal(_weights(aligner), before)

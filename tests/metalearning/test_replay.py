@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.data.class_matching import find_clashes
 from hf_free.data.logits import ClassKey
@@ -17,6 +18,7 @@ from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import Moment
 from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.runtime.device import Precision
@@ -179,32 +181,32 @@ def _aligner(defects=(), names=None, **values):
             **values,
         }
     )
-    return Aligner(learner, config, Precision(), class_names=names, defects=defects)
+    return Aligner(learner, config, Precision(), class_names=names, defects=Defects.named(defects))
 
 
 def test_replay_learns_to_learn_and_stops_by_patience():
     aligner, memory = _aligner(replay_inner_lr=0.1, lr=3e-3), _learnable_memory()
-    first = aligner.step([], memory, 1.0)
+    first = aligner.step([], memory, Moment())
     assert first["replay_updates"] >= 3  # at least one update that helps, then two in vain
     for _ in range(6):
-        last = aligner.step([], memory, 1.0)
+        last = aligner.step([], memory, Moment())
     assert last["replay_accuracy"] > max(0.6, first["replay_accuracy"] - 0.1)
 
 
 def test_replay_ends_with_the_runs_time():
     aligner, asked = _aligner(replay_patience=100, replay_inner_lr=0.1), []
-    aligner.out_of_time = lambda: bool(asked.append(None)) or len(asked) == 3
-    assert aligner.step([], _learnable_memory(), 1.0)["replay_updates"] == 3
+    ends = Moment(is_over=lambda: bool(asked.append(None)) or len(asked) == 3)
+    assert aligner.step([], _learnable_memory(), ends)["replay_updates"] == 3
 
 
 def test_replay_waits_for_enough_classes():
     memory = _learnable_memory(each=8)
-    assert _aligner(n_way=7).step([], memory, 1.0) == {}  # six classes are held
-    assert _aligner(n_query=7).step([], memory, 1.0) == {}  # of eight pictures, two are support
-    assert _aligner(replay_tasks=0).step([], memory, 1.0) == {}
+    assert _aligner(n_way=7).step([], memory, Moment()) == {}  # six classes are held
+    assert _aligner(n_query=7).step([], memory, Moment()) == {}  # of eight pictures, two are support
+    assert _aligner(replay_tasks=0).step([], memory, Moment()) == {}
     names = {(teacher, index): f"class {index}" for teacher in (0, 1) for index in range(3)}
-    assert _aligner(names=names, n_way=4).step([], memory, 1.0) == {}  # six classes, but three names
-    assert "replay_accuracy" in _aligner(names=names, n_way=3).step([], memory, 1.0)
+    assert _aligner(names=names, n_way=4).step([], memory, Moment()) == {}  # six classes, but three names
+    assert "replay_accuracy" in _aligner(names=names, n_way=3).step([], memory, Moment())
 
 
 def test_student_keeps_replay_weights_asks_the_adapted_network():
@@ -218,7 +220,7 @@ def test_student_keeps_replay_weights_asks_the_adapted_network():
         assert all(torch.equal(value, before[name]) for name, value in aligner.network.state_dict().items())
         assert torch.equal(fresh, aligner.network(images))
         torch.manual_seed(1)
-        aligner.step([], _learnable_memory(), 1.0)
+        aligner.step([], _learnable_memory(), Moment())
         answers[defects] = aligner.student(images, 0)
         is_own = torch.allclose(answers[defects], aligner.network(images), atol=1e-6)
         assert is_own == (not defects)

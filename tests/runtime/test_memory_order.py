@@ -14,6 +14,7 @@ from hf_free.data.logits import LogitLayout
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
@@ -94,12 +95,12 @@ def test_the_learners_optimiser_goes_on_in_another_memory_format() -> None:
     for resumed_in_last in (True, False):
         first = distiller(config, channels_last=True)
         torch.manual_seed(2)
-        first.step([], memory, 1.0)
+        first.step([], memory, Moment())
         second = distiller(config, channels_last=resumed_in_last)
         second.learner.load_state_dict(first.learner.state_dict())
         second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
         torch.manual_seed(3)
-        second.step([], memory, 1.0)
+        second.step([], memory, Moment())
         found.append(second.learner.backbone.state_dict()["blocks.1.conv.weight"].clone())
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
 

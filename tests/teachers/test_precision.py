@@ -112,7 +112,7 @@ def test_a_pool_asks_and_inverts_it_in_fp32(caplog):
         config = FiveConfig(latent_dim=8, width=4, images_per_class=4, inner_steps=2)
         five = Five(config, image_size=32, precision=BF16)
         teacher.record = replace(teacher.record, fp32_only=True)
-        found.append(five.outer_step([(0, teacher)])[1])
+        found.append(five.step([(0, teacher)])[1])
     assert found[0] == pytest.approx(found[1], rel=0.02)
 
 

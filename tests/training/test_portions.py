@@ -10,7 +10,7 @@ from replacing import replace_everywhere
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig, parse_assignments
 from hf_free.errors import RunError
-from hf_free.inversion.five import TaskSize
+from hf_free.inversion.base import TaskSize
 from hf_free.training.portions import Portions, choose_portions, few_steps, forecast, picture_bytes
 from hf_free.training.trial import Load, Trial, line_through, measure
 
