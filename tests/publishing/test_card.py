@@ -518,7 +518,7 @@ def test_every_result_is_read_back_equal(card):
                 rows += [row(accuracy=accuracy, **numbers), row("learner, soft k-means", inductive=False, **numbers)]
             reports.append(report(dataset, split, rows=tuple(rows), pictures=np.int64(9)))
     source = record(results=reports)
-    written = eval_results(public_record(source))
+    written = eval_results(LearnerRecord.from_dict(public_record(source)))
     assert len(written) == 6 * 2 * 4 * 2
     text = card(source)
     assert ModelCard(text).data.eval_results == written
