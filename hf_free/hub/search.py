@@ -76,14 +76,14 @@ def search_models(
             gated=bool(model.gated),
             tags=tuple(model.tags or ()),
             parameters=model.safetensors.total if model.safetensors else None,
-            weight_bytes=_weight_bytes(model.safetensors.parameters) if model.safetensors else None,
+            weight_bytes=weight_bytes_of(model.safetensors.parameters) if model.safetensors else None,
             looks_usable=_looks_usable(model),
         )
         for model in models
     ]
 
 
-def _weight_bytes(counts: Mapping[str, int]) -> int:
+def weight_bytes_of(counts: Mapping[str, int]) -> int:
     """Bytes of so many numbers of each of safetensors' types, which are named by their bits: F32, BF16, F8_E4M3."""
     bits = {name: re.search(r"\d+", name) for name in counts}  # BOOL has none, and takes a byte
     return sum(count * (int(found[0]) if (found := bits[name]) else 8) for name, count in counts.items()) // 8

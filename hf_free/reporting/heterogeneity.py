@@ -41,7 +41,7 @@ def draw_heterogeneity(
     """
     groups = memory.pictures_by_class(4)
     shown = choose_teachers(pool.records, without)
-    classes = _choose_classes([memory.classes[class_id].teacher for class_id in groups], shown)
+    classes = choose_classes([memory.classes[class_id].teacher for class_id in groups], shown)
     if not classes or not shown:
         return None
     chosen = [list(groups)[position] for position in classes]
@@ -70,7 +70,7 @@ def choose_teachers(records: Sequence[TeacherRecord], without: Collection[int] =
     return sorted([*firsts.values(), *others][:MAX_TEACHERS])
 
 
-def _choose_classes(owners: Sequence[int], shown: Sequence[int]) -> list[int]:
+def choose_classes(owners: Sequence[int], shown: Sequence[int]) -> list[int]:
     """Positions of up to ten classes: one of each shown teacher in turn, then those of the others."""
     of_each = [[position for position, owner in enumerate(owners) if owner == index] for index in shown]
     rounds = max((len(positions) for positions in of_each), default=0)

@@ -67,7 +67,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     panels = figure.subplots(lines, columns, squeeze=False)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
-    limits = _limits([steps for steps, _ in curves.values()])
+    limits = range_of_steps([steps for steps, _ in curves.values()])
     for axes, (name, (steps, values)) in zip(panels.flat, curves.items(), strict=False):
         _draw_curve(axes, name, steps, values)
         axes.set_xlim(*limits)
@@ -90,7 +90,7 @@ def _curves(log_rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray
     return {name: tuple(np.array(pairs).T) for name, pairs in points.items()}  # type: ignore[misc]
 
 
-def _limits(positions: Sequence[np.ndarray]) -> tuple[float, float]:
+def range_of_steps(positions: Sequence[np.ndarray]) -> tuple[float, float]:
     """One range of steps for all panels, so that what ends early is seen to end early."""
     first, last = min(p.min() for p in positions), max(p.max() for p in positions)
     margin = 0.05 * (last - first) or 1.0
@@ -98,7 +98,7 @@ def _limits(positions: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) -> None:
-    smooth = _running_mean(values, len(values) // 20)  # of a few values none: a mean would hide what they are
+    smooth = running_mean(values, len(values) // 20)  # of a few values none: a mean would hide what they are
     last = values[-1]
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
@@ -117,7 +117,7 @@ def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) ->
         side.set_visible(False)
 
 
-def _running_mean(values: np.ndarray, reach: int) -> np.ndarray:
+def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
     """Mean over at most `reach` values on both sides of each."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     positions = np.arange(len(values))

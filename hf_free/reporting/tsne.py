@@ -61,7 +61,7 @@ def feature_map(
     kinds = torch.unique(labels).tolist()
     for axes, (name, features) in zip(panels.flat, features_by_teacher.items(), strict=False):
         axes.set_visible(True)
-        _draw_map(axes, plain_text(name, 34), _embed(features, seed), labels.cpu().numpy(), kinds)
+        _draw_map(axes, plain_text(name, 34), in_plane(features, seed), labels.cpu().numpy(), kinds)
     handles, texts = panels.flat[0].get_legend_handles_labels()
     if class_names is not None:
         texts = [plain_text(class_names[kind], 30) for kind in kinds]
@@ -80,7 +80,7 @@ def feature_map(
     return save_figure(figure, path)
 
 
-def _embed(features: Tensor, seed: int) -> np.ndarray:
+def in_plane(features: Tensor, seed: int) -> np.ndarray:
     """(N, D) -> (N, 2) by t-SNE on L2-normalised features, started from the principal components."""
     from sklearn.manifold import TSNE
 
