@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from hf_free.provenance.reading import Json, flag_of, list_of, number_of, object_of, text_of, texts_of, whole_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,23 @@ class ResultRow:
     note: str = ""
     """What a reader should know."""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ResultRow:
+        """Read a row of a record; numbers that are not finite are none."""
+        return cls(
+            method=text_of(values.get("method")),
+            n_way=whole_of(values.get("n_way")) or 0,
+            k_shot=whole_of(values.get("k_shot")) or 0,
+            n_query=whole_of(values.get("n_query")) or 0,
+            episodes=whole_of(values.get("episodes")) or 0,
+            accuracy=number_of(values.get("accuracy")),
+            interval=number_of(values.get("interval")),
+            inductive=bool(values.get("inductive", True)),
+            seconds=number_of(values.get("seconds")) or 0.0,
+            scoring_seconds=number_of(values.get("scoring_seconds")) or 0.0,
+            note=text_of(values.get("note")),
+        )
+
 
 @dataclass
 class EvaluationReport:
@@ -42,16 +62,32 @@ class EvaluationReport:
     dataset: str
     split: str
     warnings: list[str] = field(default_factory=list)
-    seed: int = 0
+    seed: int | None = 0
     pictures: int = 0
     classes: int = 0
-    local: bool = False
-    """Whether the data set was a file or folder of this computer."""
+    local: bool | None = False
+    """Whether the data set was a file or folder of this computer; None where an old record does not say."""
     fingerprint: str = ""
     """Tells folders of one name apart (`hf_free.publishing.results.fingerprint`); empty for a data set of the Hub."""
     revision: str | None = None
     """Revision of the data set, where one was asked for."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The report as plain JSON types."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationReport:
+        """Read a report of a record; what an old one lacks is not known."""
+        return cls(
+            rows=[ResultRow.from_dict(object_of(row)) for row in list_of(values.get("rows"))],
+            dataset=text_of(values.get("dataset")),
+            split=text_of(values.get("split")),
+            warnings=list(texts_of(values.get("warnings"))),
+            seed=whole_of(values.get("seed")),
+            pictures=whole_of(values.get("pictures")) or 0,
+            classes=whole_of(values.get("classes")) or 0,
+            local=flag_of(values.get("local")),
+            fingerprint=text_of(values.get("fingerprint")),
+            revision=text_of(values.get("revision")) or None,
+        )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from hf_free.provenance.reading import Json
+
 
 @dataclass(frozen=True)
 class TeacherRecord:
@@ -74,7 +76,7 @@ class TeacherRecord:
         """Whether the repository is private or gated, so that what is published does not name it."""
         return self.private or self.gated
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The record as plain JSON types."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -82,12 +84,5 @@ class TeacherRecord:
     def from_dict(cls, values: Mapping[str, Any]) -> TeacherRecord:
         """Read `to_dict`'s form back; keys of later versions are left out."""
         known = {entry.name for entry in fields(cls)}
-        read: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
-        }
+        read: Json = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
         return cls(**read)
-
-
-def is_hidden(teacher: Mapping[str, Any]) -> bool:
-    """Whether a teacher's repository is private or gated."""
-    return bool(teacher.get("private") or teacher.get("gated"))

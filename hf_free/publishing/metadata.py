@@ -6,19 +6,18 @@ break out of its value.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
-from numbers import Real
-from typing import Any
+from collections.abc import Hashable
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_free.config.sections import HubConfig
 from hf_free.hub.licences import is_non_commercial
-from hf_free.publishing.results import data_set, is_own_row, plain, valid_id
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import Json
+from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.publishing.results import data_set, is_own_row, valid_id
 from hf_free.runtime.text import one_line
 
 TAGS = ("few-shot", "meta-learning", "data-free", "timm", "FREE")
@@ -43,17 +42,18 @@ PERMISSIVE = frozenset(_PERMISSIVE.split())
 """Licences that the learner takes over where all teachers share one: they allow any use of a derived work."""
 
 
-def card_metadata(record: Mapping[str, Any], title: str) -> ModelCardData:
+def card_metadata(record: LearnerRecord, title: str) -> ModelCardData:
     """The metadata of a record that may be published.
 
     Args:
         record: What `public_record` returned.
         title: Name of the learner in the model-index.
     """
-    fields: dict[str, Any] = {}
-    ids = (valid_id(teacher.get("repo_id")) for teacher in record.get("teachers") or [])
+    fields: Json = {}
+    ids = (valid_id(teacher.repo_id) for teacher in record.teachers)
     if base := list(dict.fromkeys(filter(None, ids))):
-        fields |= {"base_model": base, "base_model_relation": hub_config(record)["base_model_relation"]}
+        relation = record.publication.base_model_relation or HubConfig().base_model_relation
+        fields |= {"base_model": base, "base_model_relation": relation}
     license_id, _ = choose_license(record)
     if license_id and license_id.lower() in HUB_LICENSES:
         fields["license"] = license_id.lower()
@@ -61,30 +61,29 @@ def card_metadata(record: Mapping[str, Any], title: str) -> ModelCardData:
         fields |= {"license": "other", "license_name": _slug(license_id)}
     if results := eval_results(record):
         fields |= {"model_name": one_line(title), "eval_results": results, "metrics": ["accuracy"]}
-    tags = [tag for tag in TAGS if tag != "data-free" or record.get("data_free", True)]
+    is_data_free = record.data_free or "data_free" not in record.block  # the first learners did not record it
+    tags = [tag for tag in TAGS if tag != "data-free" or is_data_free]
     return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=tags, **fields)
 
 
-def choose_license(record: Mapping[str, Any]) -> tuple[str | None, str]:
+def choose_license(record: LearnerRecord) -> tuple[str | None, str]:
     """The learner's licence, never invented: the one given, or the permissive one that all teachers share.
 
     Returns:
         Its identifier, or None; and the sentences that say where it comes from or why there is none.
     """
-    stated = [str(teacher.get("license") or "").strip().lower() for teacher in record.get("teachers") or []]
+    stated = [teacher.license.strip().lower() for teacher in record.teachers]
     counted = ", ".join(
         f"{count} × {one_line(name) or 'none stated'}"
         + (" (not for commercial use)" if is_non_commercial(name) else "")
         for name, count in Counter(stated).most_common()
     )
-    given = hub_config(record)["license"]
+    given = record.publication.license
     if given:
-        return str(
-            given
-        ), f"{one_line(given)}, chosen by the publisher. The teachers' licences: {counted or 'unknown'}."
+        return given, f"{one_line(given)}, chosen by the publisher. The teachers' licences: {counted or 'unknown'}."
     if not stated:
         return None, "No licence is stated: the publisher chose none, and no teachers are recorded."
-    if section(record, "config", "learner").get("init_from"):
+    if record.setting("learner", "init_from"):
         why = "the licence of the weights it started from is not recorded"
     elif "" in stated:
         why = "not every teacher states one"
@@ -100,7 +99,7 @@ def choose_license(record: Mapping[str, Any]) -> tuple[str | None, str]:
     )
 
 
-def eval_results(record: Mapping[str, Any]) -> list[EvalResult]:
+def eval_results(record: LearnerRecord) -> list[EvalResult]:
     """The learner's own rows in the form of a model-index, one for each data set, split, way, shot and method.
 
     huggingface_hub writes results of equal task, data set type, configuration, split and revision as one, under the
@@ -108,30 +107,30 @@ def eval_results(record: Mapping[str, Any]) -> list[EvalResult]:
     one type apart: a Hub data set's own configuration, or the name of a folder. Rows of one data set, way and shot,
     which may be written as one, come one after the other, so that what is read back has the same order.
     """
-    found: dict[tuple[Any, ...], list[EvalResult]] = {}
-    for report in plain(record.get("results") or []):
-        for row in report.get("rows") or []:
-            if is_learners(row) and is_number(row.get("accuracy")):
-                result = _eval_result(report, row)
+    found: dict[Hashable, list[EvalResult]] = {}
+    for report in record.results:
+        for row in report.rows:
+            if is_own_row(row.method) and row.accuracy is not None:
+                result = _eval_result(report, row, row.accuracy)
                 found.setdefault(result.unique_identifier, []).append(result)
     return [result for results in found.values() for result in results]
 
 
-def _eval_result(report: Mapping[str, Any], row: Mapping[str, Any]) -> EvalResult:
+def _eval_result(report: EvaluationReport, row: ResultRow, accuracy: float) -> EvalResult:
     """One of the learner's own rows."""
     measured_on = data_set(report)
     name = one_line(measured_on.name)
-    setting = f"{row['n_way']}-way {row['k_shot']}-shot"
+    setting = f"{row.n_way}-way {row.k_shot}-shot"
     part = one_line(measured_on.config or "") if measured_on.hub_id else name
-    seen = "" if row.get("inductive", True) else ", transductive"
-    interval = round(row["interval"], 2) if is_number(row.get("interval")) else None
+    seen = "" if row.inductive else ", transductive"
+    interval = None if row.interval is None else round(row.interval, 2)
     spread = "" if interval is None else f", 95 % interval ± {interval:.2f}"
     arguments = {
-        "method": one_line(row["method"]),
-        "n_way": row["n_way"],
-        "k_shot": row["k_shot"],
-        "n_query": row.get("n_query"),
-        "episodes": row.get("episodes"),
+        "method": one_line(row.method),
+        "n_way": row.n_way,
+        "k_shot": row.k_shot,
+        "n_query": row.n_query or None,
+        "episodes": row.episodes or None,
         "interval_95": interval,
     }
     return EvalResult(
@@ -140,39 +139,13 @@ def _eval_result(report: Mapping[str, Any], row: Mapping[str, Any]) -> EvalResul
         dataset_type=measured_on.hub_id or "local",
         dataset_name=name,
         dataset_config=f"{part}, {setting}" if part else setting,
-        dataset_split=one_line(report.get("split") or "") or None,
-        dataset_revision=one_line(report.get("revision") or "") or None,
+        dataset_split=one_line(report.split) or None,
+        dataset_revision=one_line(report.revision or "") or None,
         metric_type="accuracy",
-        metric_value=round(row["accuracy"], 2),
+        metric_value=round(accuracy, 2),
         metric_name=f"{setting} accuracy in percent{seen}{spread}",
         metric_args={key: value for key, value in arguments.items() if value is not None},
     )
-
-
-def is_learners(row: Mapping[str, Any]) -> bool:
-    """Whether a row of results measures the learner itself, not something beside it."""
-    return is_own_row(str(row.get("method", "")))
-
-
-# ---- small helpers, which the card's text needs too
-
-
-def hub_config(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record's `hub` configuration, with the defaults where it says nothing."""
-    return {**asdict(HubConfig()), **section(record, "config", "hub")}
-
-
-def section(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """A nested mapping of a record, empty where it is missing."""
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _slug(text: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hf_free.config.init_from import InitFrom
-from hf_free.provenance.teacher_record import is_hidden
+from hf_free.provenance.learner_record import LearnerRecord, RecordedTeacher
+from hf_free.provenance.reading import Json, object_of, texts_of
 from hf_free.publishing.results import folder_name, is_path, plain, without_paths
 
 PRIVATE = "a private teacher"
@@ -30,7 +31,7 @@ _AS_THEY_ARE = frozenset({"label_names", "label_descriptions"})
 """Keys whose texts look like paths at times (`/m/01g317`) and are none."""
 
 
-def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def public_record(block: Mapping[str, Any]) -> Json:
     """A learner's record as it may be published; a record that already is stays as it is.
 
     Private and gated teachers lose name, commit, label names, hashes and notes, wherever the record holds them,
@@ -39,76 +40,72 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     whether they are public. Paths shrink to their last part.
 
     Args:
-        record: The `hf_free` block of config.json; every key may be missing.
+        block: The `hf_free` block of config.json; every key may be missing.
     """
-    public: dict[str, Any] = plain(record)
-    config: dict[str, Any] = public.get("config") or {}
-    named = bool((config.get("hub") or {}).get("name_private_teachers"))
-    teachers: list[dict[str, Any]] = public.get("teachers") or []
-    hidden = [teacher for teacher in teachers if is_hidden(teacher) and not named]
-    scrub = _scrubber(_replacements(public, teachers, hidden, named), hidden)
+    public: Json = plain(block)
+    record = LearnerRecord.from_dict(public)
+    named = record.publication.name_private_teachers
+    hidden = [teacher for teacher in record.teachers if teacher.is_hidden and not named]
+    scrub = _scrubber(_replacements(record, named), hidden)
     for report in public.get("results") or []:
         report["warnings"] = [_without_labels(str(text), hidden) for text in report.get("warnings") or []]
     if public.get("results"):
         public["results"] = without_paths(public["results"])
-    if teachers:
-        public["teachers"] = [_public_teacher(teacher, teacher in hidden) for teacher in teachers]
-    for section in (public, config.get("learner"), public.get("learner")):
+    if record.teachers:
+        entries = zip(public["teachers"], record.teachers, strict=True)
+        public["teachers"] = [_public_teacher(entry, teacher, named) for entry, teacher in entries]
+    for section in (public, (public.get("config") or {}).get("learner"), public.get("learner")):
         if section and section.get("init_from"):
-            section["init_from"] = _public_start(str(section["init_from"]), teachers, named)
+            section["init_from"] = _public_start(str(section["init_from"]), record, named)
     counts: dict[str, int] = {}
-    for entry, count in (public.get("left_out") or {}).items():
-        counts[scrub(str(entry))] = counts.get(scrub(str(entry)), 0) + count
+    for reason, count in record.left_out.items():
+        counts[scrub(reason)] = counts.get(scrub(reason), 0) + count
     if counts:
         public["left_out"] = counts
-    return _walk(public, scrub)
+    return object_of(_walk(public, scrub))
 
 
-def _public_teacher(teacher: dict[str, Any], hide: bool) -> dict[str, Any]:
-    if hide:
+def _public_teacher(entry: Json, teacher: RecordedTeacher, named: bool) -> Json:
+    if teacher.is_hidden and not named:
         nothing = {"repo_id": None, "commit": None, "label_names": None, "label_descriptions": None}
-        return {**teacher, **nothing, "reference": PRIVATE, "sha256": {}, "notes": [], "classes": None}
-    if not teacher.get("repo_id") and not is_hidden(teacher):
-        return {**teacher, "reference": folder_name(str(teacher.get("reference", "")))}
-    return teacher
+        return {**entry, **nothing, "reference": PRIVATE, "sha256": {}, "notes": [], "classes": None}
+    if teacher.repo_id is None and not teacher.is_hidden:
+        return {**entry, "reference": folder_name(teacher.reference)}
+    return entry
 
 
-def _public_start(source: str, teachers: list[dict[str, Any]], named: bool) -> str:
+def _public_start(source: str, record: LearnerRecord, named: bool) -> str:
     if not InitFrom.parse(source).is_learner or source == START:
         return source
     if is_path(source):
         return folder_name(source)
-    public = {teacher.get("repo_id") for teacher in teachers if not is_hidden(teacher)}
+    public = {teacher.repo_id for teacher in record.teachers if teacher.is_public}
     return source if named or source.partition("@")[0] in public else START
 
 
-def _replacements(
-    record: Mapping[str, Any], teachers: list[dict[str, Any]], hidden: list[dict[str, Any]], named: bool
-) -> dict[str, str]:
+def _replacements(record: LearnerRecord, named: bool) -> dict[str, str]:
     """What stands for each name that must not appear."""
     new: dict[str, str] = {}
-    known = {str(teacher.get("reference")) for teacher in teachers} | {PRIVATE, UNLOADED}
-    for teacher in teachers:
-        reference = str(teacher.get("reference") or "")
-        if teacher in hidden:
-            new |= dict.fromkeys((reference, _hub_id(reference), str(teacher.get("repo_id") or "")), PRIVATE)
-        elif not teacher.get("repo_id") and not is_hidden(teacher):
+    known = {teacher.reference for teacher in record.teachers} | {PRIVATE, UNLOADED}
+    for teacher in record.teachers:
+        reference = teacher.reference
+        if teacher.is_hidden and not named:
+            new |= dict.fromkeys((reference, _hub_id(reference), teacher.repo_id or ""), PRIVATE)
+        elif teacher.repo_id is None and not teacher.is_hidden:
             new[reference] = folder_name(reference)
-    skipped = record.get("skipped") or []
-    known |= {str(entry.get("reference")) for entry in skipped if _is_known_public(entry)}
-    unknown = [str(entry.get("reference")) for entry in skipped]
-    unknown += [str(text) for text in (record.get("config") or {}).get("models") or []]
-    for reference in unknown:
+    known |= {e.reference for e in record.skipped if e.is_known_public and not is_path(e.reference)}
+    public = {teacher.repo_id.casefold() for teacher in record.teachers if teacher.repo_id and teacher.is_public}
+    for reference in (*(e.reference for e in record.skipped), *texts_of(record.config.get("models"))):
         if reference in known:
             continue
         if is_path(reference):
             new[reference] = folder_name(reference)
-        elif not named and not _is_public(reference, teachers):
+        elif not named and _hub_id(reference).casefold() not in public:
             new |= dict.fromkeys((reference, _hub_id(reference)), UNLOADED)
     return {name: stand_in for name, stand_in in new.items() if name and name != stand_in}
 
 
-def _scrubber(replacements: Mapping[str, str], hidden: list[dict[str, Any]]) -> Callable[[str], str]:
+def _scrubber(replacements: Mapping[str, str], hidden: Sequence[RecordedTeacher]) -> Callable[[str], str]:
     """A function that replaces names, hidden teachers' commits and paths in one text."""
     # inside other texts only names with a slash: one word would be found in texts about something else
     inside = sorted((name for name in replacements if re.search(r"[/\\]", name)), key=len, reverse=True)
@@ -116,7 +113,7 @@ def _scrubber(replacements: Mapping[str, str], hidden: list[dict[str, Any]]) -> 
     ends = r"(?![\w-]|\.\w)"  # lab/net is not lab/network, nor lab/net-2, nor lab/net.v2
     names = _any_of(inside, before=r"(?<![\w.~-])", after=ends)
     caches = _any_of([f"models--{name.replace('/', '--')}" for name in inside if name.count("/") == 1], after=ends)
-    commits = [str(teacher["commit"])[:7] for teacher in hidden if teacher.get("commit")]
+    commits = [teacher.commit[:7] for teacher in hidden if teacher.commit]
     commit_ids = _any_of(commits, before=r"\b", after=r"[0-9a-f]*\b")
 
     def scrub(text: str) -> str:
@@ -134,16 +131,6 @@ def _any_of(words: list[str], *, before: str = "", after: str = "") -> re.Patter
     return re.compile(rf"{before}(?:{'|'.join(map(re.escape, words))}){after}" if words else r"(?!)", re.IGNORECASE)
 
 
-def _is_known_public(entry: Mapping[str, Any]) -> bool:
-    """Whether a left-out teacher's entry says that it is public; most cannot say."""
-    return entry.get("private") is False and entry.get("gated") is False and not is_path(str(entry.get("reference")))
-
-
-def _is_public(reference: str, teachers: list[dict[str, Any]]) -> bool:
-    name = _hub_id(reference).casefold()
-    return any(name == str(t.get("repo_id")).casefold() and not is_hidden(t) for t in teachers)
-
-
 def _hub_id(reference: str) -> str:
     """`org/name` of a reference with or without collection, revision and classes."""
     match = _HUB_ID.fullmatch(reference)
@@ -155,10 +142,9 @@ def _last_part(match: re.Match[str]) -> str:
     return f"{quote}{folder_name(match.group().strip(quote) if quote else match.group())}{quote}"
 
 
-def _without_labels(warning: str, hidden: list[dict[str, Any]]) -> str:
+def _without_labels(warning: str, hidden: Sequence[RecordedTeacher]) -> str:
     """A warning without private teachers' label names, which stand in brackets and in any spelling of the spaces."""
-    keys = ("label_names", "label_descriptions")
-    names = {str(name) for teacher in hidden for key in keys for name in teacher.get(key) or ()}
+    names = {name for teacher in hidden for name in (*teacher.label_names, *teacher.label_descriptions)}
     if not names:
         return warning
     spelled = ("[ _-]+".join(map(re.escape, re.split(r"[ _-]+", name))) for name in sorted(names, key=len)[::-1])

@@ -17,9 +17,8 @@ from typing import Any
 
 from hf_free.errors import TeacherReferenceError
 from hf_free.hub.names import check_repo_id
-
-Report = dict[str, Any]
-"""One data set's results in plain JSON types."""
+from hf_free.provenance.reading import Json, list_of
+from hf_free.provenance.results import EvaluationReport, ResultRow
 
 _PATH = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:")
 _OWN_ROW = re.compile(r"learner( \(not data-free\))?(, .*)?", re.DOTALL)
@@ -77,10 +76,9 @@ def fingerprint(source: str, class_names: Sequence[str], pictures: Sequence[int]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def data_set(report: Mapping[str, Any]) -> DataSetName:
+def data_set(report: EvaluationReport) -> DataSetName:
     """What a report was measured on; of reports that do not say whether it was a folder, what the text looks like."""
-    source = str(report.get("dataset") or "")
-    local = report.get("local")
+    source, local = report.dataset, report.local
     if local is None:
         local = not valid_id(source.partition(":")[0]) or is_local_source(source)
     if local:
@@ -89,16 +87,26 @@ def data_set(report: Mapping[str, Any]) -> DataSetName:
     return DataSetName(repo_id, source, config or None)
 
 
-def with_results(earlier: Iterable[Report], new: Report) -> list[Report]:
+def with_results(earlier: Iterable[Json], new: Json) -> list[Json]:
     """The reports of a learner with a new one, which replaces what was measured before in the same way.
 
     Earlier rows of the same data stay where they are of another way or shot.
+
+    Args:
+        earlier: Reports as they stand in the record; keys of later versions stay in them.
+        new: The new one in the same form.
     """
-    settings = {_setting(row) for row in new.get("rows") or []}
+    added = EvaluationReport.from_dict(new)
+    settings = {_setting(row) for row in added.rows}
     kept = []
     for report in earlier:
-        if _same_data(report, new):
-            rows = [row for row in report.get("rows") or [] if _setting(row) not in settings]
+        read = EvaluationReport.from_dict(report)
+        if _same_data(read, added):
+            rows = [
+                row
+                for row, known in zip(list_of(report.get("rows")), read.rows, strict=True)
+                if _setting(known) not in settings
+            ]
             if rows:
                 kept.append({**report, "rows": rows})
         else:
@@ -106,22 +114,22 @@ def with_results(earlier: Iterable[Report], new: Report) -> list[Report]:
     return [*kept, new]
 
 
-def without_paths(reports: Iterable[Report]) -> list[Report]:
+def without_paths(reports: Iterable[Json]) -> list[Json]:
     """Reports in which folders are named without their paths; different folders keep different names.
 
     What one that comes later replaces is left out, as in `with_results`.
     """
-    merged: list[Report] = []
+    merged: list[Json] = []
     for report in reports:
         merged = with_results(merged, report)
     names: dict[str, str] = {}  # by what identifies a folder
     named = []
     for report in merged:
-        source = str(report.get("dataset") or "")
-        if data_set(report).hub_id is None and source:
-            folder = str(report.get("fingerprint") or source)
+        read = EvaluationReport.from_dict(report)
+        if data_set(read).hub_id is None and read.dataset:
+            folder = read.fingerprint or read.dataset
             if folder not in names:
-                names[folder] = _unlike(folder_name(source), names.values())
+                names[folder] = _unlike(folder_name(read.dataset), names.values())
             report = {**report, "dataset": names[folder]}
         named.append(report)
     return named
@@ -149,20 +157,19 @@ def _unlike(name: str, taken: Iterable[str]) -> str:
     return found
 
 
-def _setting(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    return row.get("n_way"), row.get("k_shot")
+def _setting(row: ResultRow) -> tuple[int, int]:
+    return row.n_way, row.k_shot
 
 
-def _same_data(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+def _same_data(first: EvaluationReport, second: EvaluationReport) -> bool:
     """Whether two reports were measured on the same pictures, as far as they say."""
-    if (first.get("split"), first.get("revision")) != (second.get("split"), second.get("revision")):
+    if (first.split, first.revision) != (second.split, second.revision):
         return False
-    names, texts = [data_set(first), data_set(second)], [str(r.get("dataset") or "") for r in (first, second)]
+    names = [data_set(first), data_set(second)]
     if any(name.hub_id for name in names):
         return names[0] == names[1]
-    prints = [report.get("fingerprint") for report in (first, second)]
-    if all(prints):
-        return prints[0] == prints[1]
-    if all(map(is_path, texts)):
-        return texts[0] == texts[1]
-    return folder_name(texts[0]) == folder_name(texts[1])  # one has lost its path already
+    if first.fingerprint and second.fingerprint:
+        return first.fingerprint == second.fingerprint
+    if is_path(first.dataset) and is_path(second.dataset):
+        return first.dataset == second.dataset
+    return folder_name(first.dataset) == folder_name(second.dataset)  # one has lost its path already

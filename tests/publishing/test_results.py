@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.results import data_set, fingerprint, is_own_row, plain, with_results, without_paths
 
 
@@ -54,12 +55,12 @@ def test_a_fingerprint_tells_folders_of_one_name_apart():
 
 
 def test_a_folder_that_looks_like_an_id_is_no_hub_data_set(tmp_path, monkeypatch):
-    assert data_set({"dataset": "org/birds:red"}).config == "red"
-    assert data_set({"dataset": "org/birds", "local": True}).hub_id is None
+    assert data_set(EvaluationReport.from_dict({"dataset": "org/birds:red"})).config == "red"
+    assert data_set(EvaluationReport.from_dict({"dataset": "org/birds", "local": True})).hub_id is None
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "birds").mkdir(parents=True)
-    assert data_set({"dataset": "org/birds"}).hub_id is None
-    assert data_set({"dataset": "org/birds", "local": False}).hub_id == "org/birds"
+    assert data_set(EvaluationReport.from_dict({"dataset": "org/birds"})).hub_id is None
+    assert data_set(EvaluationReport.from_dict({"dataset": "org/birds", "local": False})).hub_id == "org/birds"
 
 
 def test_own_rows():

@@ -1,0 +1,54 @@
+"""Values of a record that an older or a strange program may have written: what is missing or of another kind is none.
+
+What a learner is rebuilt from is read strictly elsewhere (`hf_free.learner.config_check`); what is only shown is not
+worth refusing a learner for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+Json = dict[str, Any]
+"""A JSON object."""
+
+
+def text_of(value: Any) -> str:
+    """A text; empty where there is none."""
+    return str(value) if value else ""
+
+
+def object_of(value: Any) -> Json:
+    """A JSON object; empty where there is none."""
+    return {str(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    """A list; empty where there is none."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def texts_of(value: Any) -> tuple[str, ...]:
+    """A list of texts; empty where there is none."""
+    return tuple(map(str, list_of(value)))
+
+
+def number_of(value: Any) -> float | None:
+    """A number as it was written, not larger than a float can be; None where there is none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    number: Any = value
+    largest = sys.float_info.max  # a whole number of 400 digits has no float
+    return number if -largest <= number <= largest else None
+
+
+def whole_of(value: Any) -> int | None:
+    """A whole number; None where there is none."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
+def flag_of(value: Any) -> bool | None:
+    """True or False; None where neither is said."""
+    return value if isinstance(value, bool) else None

@@ -1,0 +1,12 @@
+"""`hf-free cost`: operations of a pass."""
+
+from __future__ import annotations
+
+from hf_free.cli.main import main
+
+
+def test_cost_without_a_model_prints_the_papers_table(capsys):
+    assert main(["cost"]) == 0
+    out = capsys.readouterr().out
+    for row in ("0.03 / 0.03", "7.87 / 7.8", "128.34 / 127."):
+        assert row in out

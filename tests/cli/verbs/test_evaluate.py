@@ -1,0 +1,132 @@
+"""`hf-free evaluate`: results that agree with Python, in files and cards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from verbs_at_work import PROGRAM
+
+from hf_free.cli.main import main
+from hf_free.config.sections import LearnerConfig
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.teachers.reference import TeacherReference
+
+SMALL = ("--n-way", "3", "--n-query", "3", "--episodes", "20")
+
+
+def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
+    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.evaluate import evaluate
+
+    output = tmp_path / "results.json"
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "2", "--seed", "3", "--device", "cpu"]
+    assert main(["evaluate", str(learner_run), *words, "--json", "--output", str(output)]) == 0
+    out, err = capsys.readouterr()
+    results = json.loads(out)
+    assert json.loads(output.read_text()) == results
+    assert "No --split given: using 'train'" in err
+    expected = evaluate(
+        MetaLearner.from_pretrained(learner_run / "learner"),
+        load_labelled_images(str(pictures / "train")),
+        n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3,
+    )  # fmt: skip
+    found = [(row["method"], row["k_shot"], row["accuracy"], row["interval"]) for row in results["rows"]]
+    assert found == [(row.method, row.k_shot, row.accuracy, row.interval) for row in expected.rows]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_evaluate_takes_shots_before_and_after_the_model(capsys, learner_run, pictures, before):
+    shots, model = ["--k-shot", "1", "2"], [str(learner_run)]
+    words = ["--dataset", str(pictures / "train"), "--split", "train", *SMALL, "--baselines", "untrained"]
+    assert main(["evaluate", *(shots + model if before else model + shots), *words]) == 0
+    out, err = capsys.readouterr()
+    assert "using" not in err
+    lines = [line for line in out.splitlines() if "learner" in line or "untrained" in line]
+    assert len(lines) == 4
+    assert all("±" in line for line in lines)
+    assert "3-way, 3 queries per class, 20 episodes" in " ".join(out.split())
+
+
+def test_a_teacher_that_is_gone_is_a_row_that_says_so(capsys, tmp_path, pictures, teacher_folder):
+    from hf_free.teachers.loader import read_record
+
+    gone = Path(shutil.copytree(teacher_folder, tmp_path / "gone"))
+    records = [read_record(TeacherReference.parse(str(folder))).to_dict() for folder in (teacher_folder, gone)]
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), {"teachers": records})
+    learner.save_pretrained(tmp_path / "learner")
+    shutil.rmtree(gone)
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--baselines", "all", "--json"]
+    assert main(["evaluate", str(tmp_path / "learner"), *words]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    missing = [row for row in rows if row["accuracy"] is None]
+    assert any(str(gone) in row["method"] + row["note"] for row in missing)
+    assert any("pixels" in row["method"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--n-way", "5"], "classes"),
+        (["--n-way", "3", "--k-shot", "5", "--n-query", "15"], "pictures"),
+        (["--split", "test"], "has no split 'test'"),
+        (["--image-column", "photo"], "has no column 'photo'"),
+    ],
+)
+def test_evaluate_refuses_data_that_cannot_fill_an_episode(capsys, learner_run, pictures, words, message):
+    assert main(["evaluate", str(learner_run), "--dataset", str(pictures / "train"), *words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_evaluate_refuses_a_data_set_that_is_not_there(capsys, learner_run):
+    assert main(["evaluate", str(learner_run), "--dataset", "./nowhere"]) == 1
+    assert "there is no file or folder ./nowhere" in capsys.readouterr().err
+
+
+def test_evaluate_asks_whether_it_may_push_before_it_works(hub, tokens, run_client, learner_run, pictures):
+    hub.add_repo("alice/cli-foreign", learner_run / "learner")
+    words = ["evaluate", "alice/cli-foreign", "--dataset", str(pictures / "train"), *SMALL, "--push"]
+    done = run_client([*PROGRAM, *words], token=tokens["bob"], check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "may not write to alice/cli-foreign" in done.stderr
+
+
+def test_evaluate_push_writes_the_results_into_the_card(hub, tokens, run_client, learner_run, pictures):
+    hub.add_repo("alice/cli-measured", learner_run / "learner")
+    before = hub.read_repo("alice/cli-measured")
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--push", "--json"]
+    done = run_client([*PROGRAM, "evaluate", "alice/cli-measured", *words], token=tokens["alice"])
+    (row,) = json.loads(done.stdout)["rows"]
+    after = hub.read_repo("alice/cli-measured")
+    assert {name for name in before if after[name] != before[name]} == {"config.json", "README.md"}
+    (report,) = json.loads(after["config.json"])["hf_free"]["results"]
+    assert report["rows"] == [row]
+    card = after["README.md"].decode()
+    assert "model-index" in card
+    assert f"{row['accuracy']:.1f}" in card
+    again = run_client([*PROGRAM, "predict", "alice/cli-measured", "--support", str(pictures / "train"),
+                        "--images", str(pictures / "new")])  # fmt: skip
+    assert len(again.stdout.splitlines()) == 7
+
+
+def test_two_folders_of_one_name_are_two_results_in_the_card(capsys, tmp_path, learner_run, pictures):
+    learner = tmp_path / "learner"
+    shutil.copytree(learner_run / "learner", learner)
+    for parent in ("day", "night"):
+        shutil.copytree(pictures / "train", tmp_path / parent / "birds")
+    (tmp_path / "night" / "birds" / "red" / "0.png").unlink()
+    for parent, shot in (("day", "1"), ("night", "1"), ("night", "2"), ("day", "1")):
+        words = ["--dataset", str(tmp_path / parent / "birds"), *SMALL, "--k-shot", shot, "--push"]
+        assert main(["evaluate", str(learner), *words]) == 0
+    card = ModelCard.load(learner / "README.md")
+    found = {(r.dataset_name, r.metric_args["k_shot"]) for r in card.data.eval_results}
+    assert found == {("birds", 1), ("birds (2)", 1), ("birds (2)", 2)}
+    assert len(card.data.eval_results) == 3  # measuring the first again replaced it
+    assert str(tmp_path) not in card.content
+    capsys.readouterr()

@@ -1,0 +1,70 @@
+"""`hf-free predict`: labels that agree with Python."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hf_free.cli.main import main
+from hf_free.learner.meta_learner import MetaLearner
+
+
+def expected_labels(learner_run: Path, pictures: Path) -> dict[str, str]:
+    """What the Python interface says, picture by picture."""
+    shots = sorted((pictures / "train").glob("*/*.png"))
+    classifier = MetaLearner.from_pretrained(learner_run / "learner").adapt(
+        [Image.open(path) for path in shots], [path.parent.name for path in shots]
+    )
+    return {path.name: classifier.predict([Image.open(path)])[0] for path in sorted((pictures / "new").iterdir())}
+
+
+def test_predict_writes_csv_that_agrees_with_python(capsys, learner_run, pictures):
+    words = ["--support", str(pictures / "train"), "--images", str(pictures / "new")]
+    assert main(["predict", str(learner_run), *words]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["image"]: row["label"] for row in rows} == expected_labels(learner_run, pictures)
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_predict_json_is_pure_and_files_are_written(capsys, tmp_path, learner_run, pictures):
+    words = ["--support", str(pictures / "train"), "--images", str(pictures / "new"), "--device", "cpu"]
+    output = tmp_path / "labels.json"
+    assert main(["predict", str(learner_run / "learner"), *words, "--json", "--output", str(output)]) == 0
+    out, err = capsys.readouterr()
+    rows = json.loads(out)
+    assert json.loads(output.read_text()) == rows
+    assert f"6 labels: {output}" in err
+    for row in rows:
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["label"]]
+
+
+@pytest.mark.parametrize(
+    ("support", "images", "message"),
+    [
+        ("new", "new", "pictures and no class folders"),
+        ("none", "new", "none is not a folder"),
+        ("train", "none", "none is not a folder"),
+    ],
+)
+def test_predict_refuses_folders_it_cannot_use(capsys, learner_run, pictures, support, images, message):
+    words = ["--support", str(pictures / support), "--images", str(pictures / images)]
+    assert main(["predict", str(learner_run), *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_predict_refuses_a_device_that_is_not_there(capsys, learner_run, pictures):
+    words = ["--support", str(pictures / "train"), "--images", str(pictures / "new"), "--device", "cuda:99"]
+    assert main(["predict", str(learner_run), *words]) == 1
+    assert "device 'cuda:99' cannot be used" in capsys.readouterr().err
+
+
+def test_predict_refuses_a_folder_without_a_learner(capsys, tmp_path, pictures):
+    words = ["--support", str(pictures / "train"), "--images", str(pictures / "new")]
+    assert main(["predict", str(tmp_path), *words]) == 1
+    assert "config.json" in capsys.readouterr().err

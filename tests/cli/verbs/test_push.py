@@ -1,0 +1,32 @@
+"""`hf-free push`: a run to the loopback Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from verbs_at_work import PROGRAM
+
+
+def test_push_publishes_a_run(hub, tokens, run_client, learner_run):
+    words = ["push", str(learner_run), "alice/cli-pushed", "--private", "--commit-message", "First learner", "--json"]
+    done = run_client([*PROGRAM, *words], token=tokens["alice"])
+    assert json.loads(done.stdout)["url"].startswith(hub.endpoint)
+    published = hub.read_repo("alice/cli-pushed")
+    for name in ("config.json", "model.safetensors", "hf_free.safetensors", "README.md"):
+        assert published[name] == (learner_run / "learner" / name).read_bytes()
+    assert hub.repository("alice/cli-pushed").private
+    assert hub.history("alice/cli-pushed")[0].title == "First learner"
+
+
+def test_a_failed_push_leaves_the_learner_and_says_how_to_go_on(tokens, run_client, learner_run, tmp_path):
+    folder = Path(shutil.copytree(learner_run / "learner", tmp_path / "learner"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = run_client([*PROGRAM, "push", str(folder), "bob/cli-pushed"], token=tokens["alice"], check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("try again with: hf-free push ") == 1
+    assert f"{folder} is unchanged; try again with: hf-free push {folder} bob/cli-pushed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tokens["alice"] not in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

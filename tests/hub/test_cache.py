@@ -1,0 +1,51 @@
+"""The cache on disk, shared with huggingface_hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hub_calls import CONFIG, FILES, WEIGHTS, paths
+
+
+def test_the_cache_is_shared_with_huggingface_hub_both_ways(hub, ask, run_client):
+    hub.add_repo("fetch/shared", FILES)
+    code = (
+        "from huggingface_hub import snapshot_download as s; print(s('fetch/shared', allow_patterns=['config.json']))"
+    )
+    theirs = run_client(code).stdout.strip()
+    start = len(hub.requests)
+    ours = ask("fetch_snapshot, 'fetch/shared'")["value"]["folder"]
+    assert ours == theirs
+    assert not [path for path in paths(hub, start) if path.endswith("config.json")]
+    start = len(hub.requests)
+    download = "from huggingface_hub import hf_hub_download as d; print(d('fetch/shared', 'model.safetensors'))"
+    assert run_client(download).stdout.strip() == f"{ours}/model.safetensors"
+    assert paths(hub, start, "GET") == []
+
+
+def test_a_failing_hub_leaves_the_cache_with_a_warning(hub, ask):
+    commit = hub.add_repo("fault/warm", FILES)
+    ask("fetch_snapshot, 'fault/warm'")
+    with hub.fault("reset", "/fault/warm", times=None):
+        answer = ask("fetch_snapshot, 'fault/warm'")
+    assert answer["value"]["commit"] == commit
+    assert answer["value"]["from_cache"]
+    assert f"served from the cache at commit {commit}" in answer["log"]
+
+
+def test_what_others_cached_counts_as_private_offline(hub, ask, run_client):
+    hub.add_repo("lab/foreign", FILES)
+    run_client("from huggingface_hub import snapshot_download as s; s('lab/foreign')")
+    answer = ask("fetch_snapshot, 'lab/foreign'", env={"HF_HUB_OFFLINE": "1"})
+    assert answer["value"]["private"], "nobody asked, so the name must not reach a card"
+    assert (Path(answer["value"]["folder"]) / "config.json").read_bytes() == CONFIG
+
+
+def test_damaged_cache_is_healed_online_and_refused_offline(hub, ask):
+    hub.add_repo("fault/damaged", FILES)
+    weights = Path(ask("fetch_snapshot, 'fault/damaged'")["value"]["folder"]) / "model.safetensors"
+    weights.resolve().write_bytes(bytes(len(WEIGHTS)))
+    offline = ask("fetch_snapshot, 'fault/damaged'", env={"HF_HUB_OFFLINE": "1"})
+    assert "in the cache without an intact config.json and model.safetensors" in offline["error"]
+    assert ask("fetch_snapshot, 'fault/damaged'")["error"] is None
+    assert weights.read_bytes() == WEIGHTS

@@ -1,0 +1,61 @@
+"""A file whole or resumed, whatever happens on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+from hub_calls import FILES, WEIGHTS, partial_files, place
+
+PASSING_FAULTS = [
+    ("status", "info", {"status": 503, "times": 2}),
+    ("status", "body", {"status": 500, "times": 2}),
+    ("status", "body", {"status": 429, "headers": {"Retry-After": "1"}}),
+    ("close", "info", {}),
+    ("reset", "info", {}),
+    ("close", "body", {"after": 300_000, "times": 2}),
+    ("reset", "body", {"after": 300_000, "times": 2}),
+    ("truncate", "body", {}),
+    ("corrupt", "body", {}),
+]
+
+
+def test_passing_faults_are_survived(hub, ask_all, tmp_path):
+    with contextlib.ExitStack() as stack:
+        faults, calls = [], []
+        for index, (kind, where, details) in enumerate(PASSING_FAULTS):
+            name = f"fault/pass-{index}"
+            hub.add_repo(name, FILES)
+            faults.append(stack.enter_context(hub.fault(kind, place(name, where), method="GET", **details)))
+            calls.append((f"fetch_snapshot, '{name}'", {}))
+        answers = ask_all(calls)
+    for case, fault, answer in zip(PASSING_FAULTS, faults, answers, strict=True):
+        assert fault.hits == case[2].get("times", 1), case
+        assert answer["error"] is None, case
+        assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS, case
+        assert answer["seconds"] < 10, case
+    assert not partial_files(tmp_path)
+
+
+def test_a_cut_download_goes_on_where_it_ended(hub, ask):
+    hub.add_repo("fault/resume", FILES)
+    with hub.fault("close", "/fault/resume/resolve/.*safetensors", after=200_000, times=None) as fault:
+        answer = ask("fetch_snapshot, 'fault/resume'")
+    assert answer["error"] is None, "1.28 MB arrive in pieces of 0.2 MB, although no request gets through"
+    assert fault.hits == 7
+    assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_old_partial_downloads_are_swept(hub, ask, tmp_path):
+    hub.add_repo("fetch/sweep", FILES)
+    blobs = tmp_path / "home" / "hub" / "models--fetch--sweep" / "blobs"
+    blobs.mkdir(parents=True)
+    for name, age in (("old.incomplete", 2 * 86400), ("young.incomplete", 60)):
+        (blobs / name).write_bytes(b"x")
+        os.utime(blobs / name, (time.time() - age,) * 2)
+    ask("fetch_snapshot, 'fetch/sweep'")
+    assert [path.name for path in partial_files(tmp_path)] == ["young.incomplete"]
+    assert json.loads(next(blobs.parent.glob("hf_free/*.json")).read_text())["license"] == "mit"

@@ -1,0 +1,114 @@
+"""One message per failure, with its cause, in time."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import pytest
+from hub_calls import CONFIG, FILES, partial_files, paths, place
+
+CANNOT, TIMED_OUT, TROUBLE = "cannot reach the Hub", "cannot reach the Hub .*timed out", "has trouble for fault/last"
+LASTING_PUSH_FAULTS = [
+    ("status", "/api/models/{}/commit/main", {"status": 500}, "has trouble for pusher-0/learner"),
+    ("stall", "/api/models/{}/commit/main", {}, "cannot reach the Hub"),
+    ("stall", "/api/models/{}/preupload/", {}, "cannot reach the Hub"),
+    ("stall", "/api/models/{}$", {}, "cannot reach the Hub"),
+    ("status", "/api/models/{}/preupload/", {"status": 503}, "last answer: 503"),
+]
+
+
+REFUSALS = {
+    "unknown": ("'org/unknown'", "does not exist on http", "check the spelling"),
+    "private, no token": ("'alice/closed'", "is private and no token was given", "hf auth login"),
+    "private, other's token": ("'alice/closed', token='hf_bob_secret'", "token's user may not see it", "whoami"),
+    "gated, no token": ("'alice/ask'", "is gated and no token was given", "ask for access at http"),
+    "gated, not granted": ("'alice/ask', token='hf_bob_secret'", "is gated and the token's user", "ask for access"),
+    "wrong token": ("'alice/plain', token='hf_wrong'", "does not know the token", "make a new one"),
+    "no revision": ("'alice/plain', revision='v9'", "alice/plain has no revision 'v9'", "branches"),
+    "no commit": (f"'alice/plain', revision='{'0' * 40}'", "has no revision '0000", "branches"),
+    "evil revision": ("'alice/plain', revision='../../x'", "malformed revision", "write it"),
+    "one segment": ("'plain'", "without an organisation", "org/plain"),
+    "parent folder": ("'../plain'", "is a local folder that does not exist", "check the path"),
+    "only pickles": ("'alice/pickles'", r"has only pickled weights (model.pth, pytorch_model.bin)", "convert"),
+    "another library": ("'alice/bert'", "main (a model of transformers) has only pickled weights", "convert"),
+    "no weights": ("'alice/empty'", "has no config.json and no model.safetensors", "choose another"),
+}
+
+
+def test_refusals_name_the_cause(hub, tokens, ask, tmp_path):
+    hub.add_repo("alice/closed", FILES, private=True)
+    hub.add_repo("alice/ask", FILES, gated=True)
+    hub.add_repo("alice/plain", FILES)
+    hub.add_repo("alice/pickles", {"config.json": CONFIG, "pytorch_model.bin": b"p", "model.pth": b"p"})
+    card = b"---\nlibrary_name: transformers\n---\n"
+    hub.add_repo("alice/bert", {"config.json": CONFIG, "pytorch_model.bin": b"p", "README.md": card})
+    hub.add_repo("alice/empty", {"a.txt": b"a"})
+    start = len(hub.requests)
+    answers = ask(*(f"fetch_snapshot, {arguments}" for arguments, _, _ in REFUSALS.values()))
+    for (name, (_, problem, action)), answer in zip(REFUSALS.items(), answers, strict=True):
+        assert answer["error"] is not None, name
+        first, *rest = answer["error"].splitlines()
+        assert problem in first, name
+        assert any("to do:" in line and action in line for line in rest), name
+        assert answer["seconds"] < 5, name
+        assert "secret" not in answer["error"]
+    assert not [path for path in paths(hub, start) if path.endswith((".bin", ".pth"))]
+    assert not partial_files(tmp_path)
+
+
+LASTING_FAULTS = [
+    ("status", "info", {"status": 503}, rf"the Hub at http://127.0.0.1:\d+ {TROUBLE[:-4]}.* \(503\)"),
+    ("status", "body", {"status": 500}, rf"{TROUBLE}.* \(500\)"),
+    ("status", "body", {"status": 429}, r"limits the rate of requests \(429\)"),
+    ("reset", "info", {}, CANNOT),
+    ("reset", "body", {"after": 0}, CANNOT),
+    ("stall", "info", {}, TIMED_OUT),
+    ("stall", "body", {"after": 1000}, TIMED_OUT),
+    ("corrupt", "body", {}, "arrived three times with other bytes"),
+]
+
+
+NO_HUB = ["http://127.0.0.1:9", "https://no-such-host.invalid"]
+
+
+@pytest.mark.slow
+def test_lasting_faults_are_reported_in_time_with_their_cause(hub, ask_all, tmp_path, learner):
+    """All at once, each on a repository of its own, because each takes as long as hf-free is patient."""
+    before = {path: path.read_bytes() for path in learner.rglob("*") if path.is_file()}
+    jobs = []  # what is expected, the call, and its options
+    with contextlib.ExitStack() as faults:
+        for index, (kind, where, details, problem) in enumerate(LASTING_FAULTS):
+            name = f"fault/last-{index}"
+            hub.add_repo(name, FILES)
+            faults.enter_context(hub.fault(kind, place(name, where), method="GET", times=None, **details))
+            jobs.append((problem, f"fetch_snapshot, '{name}'", {}))
+        for endpoint in NO_HUB:
+            problem = f"cannot reach the Hub at {endpoint} for fault/net"
+            jobs.append((problem, "fetch_snapshot, 'fault/net'", {"env": {"HF_ENDPOINT": endpoint}}))
+        problem = f"cannot reach the Hub at {NO_HUB[0]} for the search"
+        jobs.append((problem, "search_models", {"env": {"HF_ENDPOINT": NO_HUB[0]}}))
+        for index, (kind, path, details, problem) in enumerate(LASTING_PUSH_FAULTS):
+            name, owner = f"pusher-{index}/learner", hub.add_user(f"pusher-{index}")
+            faults.enter_context(hub.fault(kind, path.format(name), times=None, **details))
+            jobs.append((problem, f"push_folder, Path({str(learner)!r}), '{name}'", {"token": owner}))
+        answers = ask_all([job[1:] for job in jobs])
+    for (problem, call, _), answer in zip(jobs, answers, strict=True):
+        assert answer["error"] is not None, call
+        assert re.search(problem, answer["error"]), call
+        assert answer["seconds"] < 30, call
+        if call == "search_models":
+            assert "thrown while requesting" not in answer["log"], "huggingface_hub's own retries are not for users"
+        if "push_folder" in call:
+            name = call.split("'")[-2]
+            assert f"{learner} is unchanged; try again with: hf-free push {learner} {name}" in answer["error"]
+    assert not partial_files(tmp_path)
+    assert not list(tmp_path.glob("home-*/**/model.safetensors")), "nothing half-fetched is kept"
+    assert {path: path.read_bytes() for path in learner.rglob("*") if path.is_file()} == before
+
+
+def test_a_lost_permission_is_not_hidden_by_the_cache(hub, tokens, ask):
+    hub.add_repo("alice/revoked", FILES)
+    assert ask("fetch_snapshot, 'alice/revoked'")["error"] is None
+    hub.repository("alice/revoked").private = True
+    assert "is private" in ask("fetch_snapshot, 'alice/revoked'")["error"]

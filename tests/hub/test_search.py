@@ -1,0 +1,40 @@
+"""Models on the Hub, found by text, author and tag."""
+
+from __future__ import annotations
+
+import pytest
+from hub_calls import HELPERS
+from pico import pico_files
+from safetensors.torch import load
+
+from hf_free.hub.search import weight_bytes_of
+
+
+def test_search(hub, run_client):
+    card = b"---\nlicense: apache-2.0\nlibrary_name: timm\ntags:\n- birds\n---\n"
+    weights = pico_files()["model.safetensors"]
+    for index in range(3):
+        hub.add_repo(f"finder/net-{index}", {"README.md": card, **(pico_files() if index == 1 else {})})
+    hub.add_repo("finder/other", {"README.md": b"---\nlibrary_name: transformers\n---\n"})
+    code = """
+find = lambda **options: [asdict(model) for model in client.search_models(author="finder", **options)]
+print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(library=None)]))
+"""
+    everything, one, two, unfiltered = run_client(HELPERS + code).json
+    assert [model["repo_id"] for model in everything] == [f"finder/net-{index}" for index in range(3)]
+    assert everything[0]["license"] == "apache-2.0"
+    assert [model["repo_id"] for model in one] == ["finder/net-1"]
+    assert (one[0]["parameters"], one[0]["looks_usable"]) == (sum(t.numel() for t in load(weights).values()), True)
+    assert (everything[0]["parameters"], everything[0]["looks_usable"]) == (None, False)
+    assert one[0]["weight_bytes"] == sum(t.numel() * t.element_size() for t in load(weights).values())
+    assert everything[0]["weight_bytes"] is None
+    assert len(two) == 2
+    assert len(unfiltered) == 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "size"),
+    [({"F32": 10, "I64": 1}, 48), ({"BF16": 3, "BOOL": 2, "F8_E4M3": 4}, 12), ({"F4": 5}, 2), ({}, 0)],
+)
+def test_what_listed_weights_take(counts, size):
+    assert weight_bytes_of(counts) == size

@@ -1,0 +1,125 @@
+"""A folder in one commit: safe to repeat, refusals with their way out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from hub_calls import FILES, WEIGHTS
+
+
+def test_push_makes_the_repository_and_one_commit(hub, tokens, ask, learner):
+    call = f"push_folder, Path({str(learner)!r}), 'lab/pushed', commit_message='first'"
+    first, second = ask(call, call, token=tokens["alice"])
+    assert first["value"] == second["value"] == f"{hub.endpoint}/lab/pushed"
+    history = hub.history("lab/pushed")
+    assert [commit.title for commit in history] == ["first", "initial commit"]
+    files = hub.read_repo("lab/pushed")
+    assert files["model.safetensors"] == WEIGHTS
+    assert set(files) == {*FILES, "pictures/grid.png", ".gitattributes"}
+    assert not hub.repository("lab/pushed").private
+
+
+def test_push_options(hub, tokens, ask, learner):
+    hub.add_repo("alice/options", {"README.md": b"by hand", "notes.txt": b"n"})
+    push = f"push_folder, Path({str(learner)!r}), 'alice/options'"
+    branch, pull, kept, replaced, private = ask(
+        f"{push}, revision='v2'",
+        f"{push}, create_pr=True",
+        f"{push}, replace_card=False",
+        push,
+        f"push_folder, Path({str(learner)!r}), 'alice/made-private', private=True",
+        token=tokens["alice"],
+    )
+    same = ask(f"{push}, create_pr=True", token=tokens["bob"])
+    (learner / "config.json").write_text("{}")
+    theirs = ask(f"{push}, create_pr=True", token=tokens["bob"])
+    assert same["value"] == f"{hub.endpoint}/alice/options", "there is nothing to propose"
+    assert theirs["value"] == f"{hub.endpoint}/alice/options/discussions/2", "anyone may propose"
+    assert branch["value"] == f"{hub.endpoint}/alice/options/tree/v2"
+    assert pull["value"] == f"{hub.endpoint}/alice/options/discussions/1"
+    assert hub.read_repo("alice/options", "refs/pr/1")["model.safetensors"] == WEIGHTS
+    after_kept, after_replaced = hub.history("alice/options")[1::-1]
+    assert kept["error"] is replaced["error"] is private["error"] is None
+    assert hub.read_repo("alice/options", after_kept.id)["README.md"] == b"by hand"
+    assert hub.read_repo("alice/options", after_replaced.id)["README.md"] == FILES["README.md"]
+    assert hub.read_repo("alice/options")["notes.txt"] == b"n", "files we do not have stay"
+    assert hub.repository("alice/made-private").private
+
+
+PASSING_PUSH_FAULTS = [
+    ("lose", "/api/models/{}/commit/main", {}),
+    ("close", "/api/models/{}/commit/main", {}),
+    ("reset", "/api/models/{}/commit/main", {}),
+    ("status", "/api/models/{}/commit/main", {"status": 503, "times": 2}),
+    ("status", "/api/models/{}/preupload", {"status": 500}),
+    ("status", "/{}.git/info/lfs/objects/batch", {"status": 500}),
+    ("lose", "/api/repos/create", {}),
+    ("status", "/api/repos/create", {"status": 502}),
+    ("status", "/api/validate-yaml", {"status": 500}),
+    ("reset", "/lfs/", {"method": "PUT"}),
+    ("status", "/api/whoami-v2", {"status": 500}),
+]
+
+
+def test_a_push_survives_passing_faults_with_one_commit(hub, tokens, ask_all, tmp_path):
+    with contextlib.ExitStack() as stack:
+        faults, calls, weights = [], [], []
+        for index, (kind, path, details) in enumerate(PASSING_PUSH_FAULTS):
+            folder, name = tmp_path / f"learner-{index}", f"alice/push-{index}"
+            folder.mkdir()
+            weights.append(os.urandom(1000))  # not on the Hub yet, or nothing would be uploaded
+            (folder / "model.safetensors").write_bytes(weights[-1])
+            (folder / "README.md").write_bytes(FILES["README.md"])
+            faults.append(stack.enter_context(hub.fault(kind, path.format(name), **details)))
+            calls.append((f"push_folder, Path({str(folder)!r}), '{name}'", {"token": tokens["alice"]}))
+        answers = ask_all(calls)
+    for index, (case, fault, answer) in enumerate(zip(PASSING_PUSH_FAULTS, faults, answers, strict=True)):
+        assert fault.hits == case[2].get("times", 1), case
+        assert answer["error"] is None, case
+        assert len(hub.history(f"alice/push-{index}")) == 2, "one commit beside the initial one"
+        assert hub.read_repo(f"alice/push-{index}")["model.safetensors"] == weights[index]
+
+
+def test_a_refused_card_is_named(hub, tokens, ask, learner):
+    (learner / "README.md").write_text("---\nbase_model: ./local\n---\n")
+    answer = ask(f"push_folder, Path({str(learner)!r}), 'alice/bad-card'", token=tokens["alice"])
+    assert '"base_model" with value "./local" is not valid' in answer["error"]
+
+
+def test_without_xet_the_way_out_is_named(hub, tokens, ask, learner):
+    answer = ask(
+        f"push_folder, Path({str(learner)!r}), 'alice/xet'", token=tokens["alice"], env={"HF_HUB_DISABLE_XET": "0"}
+    )
+    assert "HF_HUB_DISABLE_XET=1" in answer["error"]
+
+
+PUSH_REFUSALS = {
+    "no token": ("'alice/new', None", None, "needs a token"),
+    "read token": ("'reader/new', None", "reader", "may only read"),
+    "other's namespace": ("'alice/new', None", "bob", "may not write to alice/new"),
+    "wrong token": ("'alice/new', 'hf_wrong'", None, "does not know the token"),
+    "public, private asked": ("'alice/public', None, private=True", "alice", "exists and is public"),
+    "one segment": ("'new', None", "alice", "without an organisation"),
+}
+
+
+def test_what_may_be_pushed_is_known_before(hub, tokens, ask):
+    hub.add_repo("alice/public", FILES)
+    for name, (arguments, who, problem) in PUSH_REFUSALS.items():
+        answer = ask(f"check_can_push, {arguments}", token=tokens.get(who))
+        assert answer["error"] is not None, name
+        assert problem in answer["error"], name
+        assert "to do:" in answer["error"], name
+    allowed = ask("check_can_push, 'lab/new', None", "check_can_push, 'alice/public', None", token=tokens["alice"])
+    assert [answer["error"] for answer in allowed] == [None, None]
+    assert ("model", "lab/new") not in hub.store.repositories, "nothing is created"
+    pull = ask("check_can_push, 'alice/public', None, create_pr=True", token=tokens["bob"])
+    assert pull["error"] is None
+
+
+def test_an_empty_folder_is_not_pushed(hub, tokens, ask, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "none"):
+        answer = ask(f"push_folder, Path({str(folder)!r}), 'alice/empty-push'", token=tokens["alice"])
+        assert "no folder with files to push" in answer["error"]
