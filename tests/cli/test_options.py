@@ -1,0 +1,37 @@
+"""Flags that several verbs share."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from hf_free.cli.options import check_output_file, examples, whole
+from hf_free.errors import ConfigError
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("100", 100), (" 7 ", 7)])
+def test_whole_numbers_are_read(text, value):
+    assert whole(1, 100)(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "101", "1.5", "many", ""])
+def test_a_refusal_names_what_was_given_and_the_rule(text):
+    with pytest.raises(typer.BadParameter, match="is not a whole number of at least 1 and at most 100") as caught:
+        whole(1, 100)(text)
+    assert text in str(caught.value)
+
+
+def test_examples_show_brackets_as_they_are_typed():
+    assert "hf-free train --set a=\\[1]" in examples("hf-free train --set a=[1]")
+
+
+def test_an_output_file_that_cannot_be_written_is_refused(tmp_path):
+    check_output_file(tmp_path / "grid.PNG", (".png",))
+    (tmp_path / "folder.png").mkdir()
+    for path, problem in (
+        (tmp_path / "grid.jpg", r"allowed: a file that ends in \.png"),
+        (tmp_path / "folder.png", "is a folder"),
+        (tmp_path / "none" / "grid.png", "lies in a folder that does not exist"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            check_output_file(path, (".png",))

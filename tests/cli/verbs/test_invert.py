@@ -1,0 +1,12 @@
+"""`hf-free invert`: names without paths."""
+
+from __future__ import annotations
+
+
+def test_a_recovered_picture_names_the_folder_without_its_path(tmp_path):
+    from hf_free.cli.verbs.invert import name_without_path
+    from hf_free.teachers.reference import TeacherReference
+
+    (tmp_path / "pets").mkdir()
+    assert name_without_path(TeacherReference.parse(str(tmp_path / "pets"))) == "pets"
+    assert name_without_path(TeacherReference.parse("org/pets@v2")) == "org/pets@v2"
