@@ -22,11 +22,11 @@ from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.sections import INVERSION_TERMS, LearnerConfig
 from hf_free.config.tree import FreeConfig
-from hf_free.data.logits import LogitLayout
 from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation.datasets import load_labelled_images
 from hf_free.evaluation.evaluate import evaluate
-from hf_free.inversion.five import Five, invert_teacher
+from hf_free.inversion.five import invert_teacher
+from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import NO_CLASS
 from hf_free.metalearning.distill import Distiller
@@ -34,6 +34,7 @@ from hf_free.publishing.redaction import public_record
 from hf_free.runtime.interrupts import StopBetweenSteps
 from hf_free.runtime.progress import BarOrLines
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.budgeting import Budget, make_budget
 from hf_free.training.folder import RunFolder
@@ -222,7 +223,9 @@ def test_scores_on_other_pictures_are_not_compared(tmp_path):
 
 def test_the_generator_can_be_used_afterwards(finished):
     _, output, _ = finished
-    task = invert_teacher(pico_teacher("conv4", size=16), steps=1, images_per_class=2, generator=output)
+    task = invert_teacher(
+        pico_teacher("conv4", size=16), steps=1, images_per_class=2, generator=RunFolder(output).read_generator()
+    )
     assert task.images.shape == (10, 3, 16, 16)
 
 
@@ -261,15 +264,15 @@ def _stopping_pool(after, event):
 
 @pytest.fixture(autouse=True)
 def _what_is_measured_before_a_run_does_not_count(monkeypatch):
-    def uncounted(config, five, pool, *args, **options):
+    def uncounted(work, inverter, pool, *args, **options):
         if not isinstance(pool, StoppingPool):
-            return make_budget(config, five, pool, *args, **options)
+            return make_budget(work, inverter, pool, *args, **options)
         countdown, pool.countdown = pool.countdown, math.inf
-        made = make_budget(config, five, pool, *args, **options)
+        made = make_budget(work, inverter, pool, *args, **options)
         pool.countdown = countdown
         return made
 
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", uncounted)
+    monkeypatch.setattr("hf_free.training.setup.make_budget", uncounted)
 
 
 def _power_cut():
@@ -381,7 +384,7 @@ def test_the_first_ten_steps_and_every_nth_are_logged():
     """A short run has curves; how often the later ones are logged is not how many first ones are."""
     for log_every, expected in ((1, range(1, 41)), (25, [*range(1, 11), 25]), (1000, range(1, 11))):
         config = _config(trainer={"log_every": log_every})
-        assert [step for step in range(1, 41) if is_logged(step, config)] == list(expected)
+        assert [step for step in range(1, 41) if is_logged(step, config.trainer.log_every)] == list(expected)
 
 
 def test_how_often_is_logged_changes_nothing(tmp_path, uninterrupted, monkeypatch):
@@ -515,31 +518,29 @@ def test_minutes_end_a_run(tmp_path):
 
 
 def test_clock_by_steps_and_minutes():
-    clock = Clock(_config(trainer={"steps": 40}), 0.0)
+    clock = Clock(_config(trainer={"steps": 40}).trainer, 0.0)
     assert [clock.progress(step) for step in (0, 10, 40, 50)] == [0, 0.25, 1, 1]
     assert not clock.is_over(39)
     assert clock.is_over(40)
-    both = Clock(_config(trainer={"steps": 40, "max_minutes": 1.0}), 45.0)  # resumed after 45 seconds
+    both = Clock(_config(trainer={"steps": 40, "max_minutes": 1.0}).trainer, 45.0)  # resumed after 45 seconds
     assert both.progress(4) == pytest.approx(0.75, abs=0.01)  # whichever is further
     assert both.progress(36) == pytest.approx(0.9)
 
 
 def test_warm_up_is_over_after_its_steps_or_a_fifth_of_the_minutes():
-    by_steps = Clock(_config(trainer={"steps": 40, "warmup_steps": 30}), 1e6)
+    by_steps = Clock(_config(trainer={"steps": 40, "warmup_steps": 30}).trainer, 1e6)
     assert [by_steps.is_warm_up(step) for step in (1, 30, 31)] == [True, True, False]
     for seconds, expected in ((5.0, True), (11.0, True), (13.0, False)):
-        clock = Clock(_config(trainer={"steps": 40, "warmup_steps": 30, "max_minutes": 1.0}), seconds)
+        clock = Clock(_config(trainer={"steps": 40, "warmup_steps": 30, "max_minutes": 1.0}).trainer, seconds)
         assert clock.is_warm_up(30) is expected
         assert not clock.is_warm_up(31)
 
 
 def test_learning_rate_climbs_then_falls_by_half_a_cosine():
-    clock = Clock(_config(trainer={"steps": 1000}), 0.0)
+    clock = Clock(_config(trainer={"steps": 1000}).trainer, 0.0)
     found = [clock.learning_rate(step) for step in (0, 50, 100, 325, 550, 775, 1000)]
     expected = [0.01, 0.5, 1.0, *(0.5 + 0.5 * math.cos(math.pi * x) for x in (0.25, 0.5, 0.75)), 0.0]
     assert found == pytest.approx(expected)
-    paper = Clock(_config(bell={"objective": "align"}), 0.0)
-    assert [paper.learning_rate(step) for step in (0, 3, 6)] == [1, 1, 1]
 
 
 # ---- bad teachers
@@ -895,7 +896,7 @@ def test_tasks_without_variety_are_left_out(tmp_path):
 
 
 class FakeTime:
-    """Stands for `time` in `hf_free.training.checkpoint`: an hour passes when an event happens."""
+    """Stands for `time` in `hf_free.training.schedule`: an hour passes when an event happens."""
 
     def __init__(self):
         self.now = 0.0
@@ -910,7 +911,7 @@ class FakeTime:
 @pytest.mark.parametrize("where", ["inversion", "asking", "learning"])
 def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where):
     watch = FakeTime()
-    monkeypatch.setattr("hf_free.training.checkpoint.time", watch)
+    monkeypatch.setattr("hf_free.training.schedule.time", watch)
     done = {"inversion": 0, "asking": 0, "learning": 0}
 
     def counted(kind, name, at):
@@ -932,17 +933,17 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
     def then_count(*args, **options):  # what is measured before the run is not counted
         made = budget(*args, **options)
         kind, name, at = {
-            "inversion": (Five, "loss_terms", 9),  # 4 of the first step, 4 of the second, in the third
-            "asking": (LogitLayout, "_ask_one", 5),
+            "inversion": (InversionLoss, "terms", 9),  # 4 of the first step, 4 of the second, in the third
+            "asking": (SoftLabels, "_ask_one", 5),
             "learning": (Distiller, "_predict", 5),
         }[where]
         counted(kind, name, at)
         return made
 
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", then_count)
+    monkeypatch.setattr("hf_free.training.setup.make_budget", then_count)
     monkeypatch.setattr("hf_free.training.selection.keep_best", lambda *args: None)
     monkeypatch.setattr("hf_free.training.selection.restore_best", lambda *args: None)
-    monkeypatch.setattr("hf_free.reporting.recovered.draw_pictures", lambda *args: None)
+    monkeypatch.setattr("hf_free.training.trainer.draw_pictures", lambda *args: None)
     train(config, output=tmp_path, pool=_pool())
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     assert 1 <= state["step"] < 6
@@ -950,7 +951,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
 
 
 def test_a_run_of_too_few_steps_is_refused_before_it_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_free.runtime.measuring.seconds_of", lambda work, device: (work(), 10.0)[1])
+    monkeypatch.setattr("hf_free.training.trial.seconds_of", lambda work, device: (work(), 10.0)[1])
     values = {"steps": None, "max_minutes": 0.5, "warmup_steps": 0}
     with pytest.raises(RunError, match=r"0\.5 minutes are enough for about \d steps") as caught:
         train(_config(trainer=values), output=tmp_path / "run", pool=_pool())
@@ -978,7 +979,7 @@ def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
     )
     portions = Portions(task=None, asked=512, learned=None, embedded=256, memory=100, held_out=16, finished=2048)
     made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ())
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    monkeypatch.setattr("hf_free.training.setup.make_budget", lambda *args, **options: made)
     train(_config(), output=tmp_path / "plain", pool=_pool())
     # the schedule follows steps, whichever is further
     assert _same(_weights(tmp_path / "timed"), _weights(tmp_path / "plain"))
@@ -987,7 +988,7 @@ def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
 def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
     portions = Portions(task=8, asked=3, learned=4, embedded=5, memory=40, held_out=8, finished=20)
     made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ("to fit",))
-    monkeypatch.setattr("hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    monkeypatch.setattr("hf_free.training.setup.make_budget", lambda *args, **options: made)
     train(_config(), output=tmp_path, pool=_pool())
     assert "to fit" in caplog.text
     memory = load_file(tmp_path / "checkpoint" / "memory.safetensors")
