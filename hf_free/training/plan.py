@@ -5,25 +5,29 @@ Memory and time are measured: each part of a step is done once or twice with a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hf_free.config.recipes import Defects
+from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.evaluation.flops import operations
-from hf_free.learner.precision import FP32_NOTE
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import Precision
 from hf_free.runtime.text import with_prefix
 from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
 from hf_free.training.run import Parts
-from hf_free.training.setup import assemble, budget_of, workload_of
+from hf_free.training.setup import assemble, budget_of, gather
 
 
 @dataclass(frozen=True)
@@ -153,20 +157,18 @@ def plan(
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
-    parts = assemble(config, token=token, console=console, is_planned=True)
-    config, pool, precision = parts.config, parts.pool, parts.precision
-    work, steps, defects = workload_of(parts), config.trainer.steps, Defects.named(config.defects)
-    cost = estimate(work, pool, parts.previous, defects=defects)
-    budget, few = _measured(parts) if measure else (None, ())
-    predicted = None if budget is None else budget.forecast
-    is_fitting = config.continues_learner or parts.learner_precision == precision
+    found = gather(config, token=token, console=console, is_planned=True)
+    config, pool, precision = found.config, found.pool, found.precision
+    cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects))
+    budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
+    predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
         recipe=config.recipe,
         teachers=tuple(pool.records),
         skipped=tuple(pool.skipped),
         steps=steps,
         max_minutes=config.trainer.max_minutes,
-        device=str(parts.device),
+        device=str(found.device),
         mixed_precision=precision.name,
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
@@ -175,10 +177,10 @@ def plan(
         predicted_steps=None if predicted is None else predicted.steps,
         notes=(
             *few,
-            *notes_on_previous_learner(parts.previous, pool.records),
+            *notes_on_previous_learner(found.previous, pool.records),
             *notes_on_teachers(config.hub, pool.records),
             *notes_on_distillation(config.five, config.bell, pool.records),
-            *([] if is_fitting else [FP32_NOTE.format(precision=precision.name)]),
+            *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),
             *notes_on_run(config.learner, config.trainer),
         ),
     )
@@ -191,6 +193,14 @@ def _measured(parts: Parts) -> tuple[Budget | None, tuple[str, ...]]:
     except RunError as error:
         return None, (f"this run would be refused: {error}",)
     return budget, budget.notes
+
+
+def _notes_on_precision(config: LearnerConfig, precision: Precision, device: torch.device) -> list[str]:
+    """Whether an untrained learner will be computed in another precision than the run."""
+    with torch.random.fork_rng(devices=[]):
+        learner = MetaLearner(replace(config, init_from=None)).to(device)
+    is_fitting = fitting_precision(learner, precision) == precision
+    return [] if is_fitting else [FP32_NOTE.format(precision=precision.name)]
 
 
 def _bytes(number: float) -> str:

@@ -23,33 +23,46 @@ from hf_free.training.folder import RunFolder
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.selection import Selector
 from hf_free.training.state import RunState
-from hf_free.training.trackers import LogRow
+from hf_free.training.warm_up import WarmUp
+from hf_free.training.workload import Workload
 
 
 @dataclass(kw_only=True)
-class Parts:
-    """What a run is made of, before it begins: a plan needs no more."""
+class Gathered:
+    """What a run starts from: its teachers are there, its learner is not yet."""
 
     config: FreeConfig
     """The whole configuration; where a learner is continued, with its settings."""
     device: torch.device
     precision: Precision
-    learner_precision: Precision
-    """The learner's, see `hf_free.learner.precision`."""
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
     validation: LabelledImages | None
     """The user's validation set, if any."""
     pool: TeacherPool
+    state: RunState
+    """What is counted, steps done while teachers were on their way included."""
+    warm_up: WarmUp
+    """These steps, and the inverter that did them."""
+
+    @property
+    def workload(self) -> Workload:
+        """The sections that its memory and time depend on."""
+        config = self.config
+        return Workload(config.five, config.memory, config.bell, config.learner, config.trainer)
+
+
+@dataclass(kw_only=True)
+class Parts(Gathered):
+    """What a run is made of, before it begins."""
+
+    learner_precision: Precision
+    """The learner's, see `hf_free.learner.precision`."""
     layout: SoftLabels
     """Where whose answers stand."""
     learner: MetaLearner
     inverter: Inverter
     objective: Objective
-    state: RunState
-    """What is counted, steps done while teachers were on their way included."""
-    early_log: tuple[LogRow, ...]
-    """Lines of the log from these steps."""
 
 
 @dataclass(kw_only=True)

@@ -44,18 +44,17 @@ from hf_free.training.budgeting import Budget, make_budget
 from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.progress import Console, FetchProgress
-from hf_free.training.run import Parts, Run
+from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
 from hf_free.training.state import RunState
 from hf_free.training.warm_up import WarmUp
-from hf_free.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
 
-def assemble(
+def gather(
     config: FreeConfig,
     *,
     models: Sequence[str] | Sequence[TeacherRecord] | None = None,
@@ -64,8 +63,8 @@ def assemble(
     console: Console | None = None,
     warms_up: bool = False,
     is_planned: bool = False,
-) -> Parts:
-    """The parts of a run, before it begins; nothing is written.
+) -> Gathered:
+    """What a run starts from, its teachers among it; nothing is written.
 
     Args:
         config: The run's configuration.
@@ -85,7 +84,6 @@ def assemble(
     """
     # ---- checks
     check_backbone(config)
-    method, defects = METHODS[config.recipe], Defects.named(config.defects)
 
     # ---- random numbers, device
     seed_everything(config.seed)
@@ -109,7 +107,7 @@ def assemble(
     # ---- teachers, and a warm-up while they arrive
     state = RunState()
     with FetchProgress(console) as fetching:
-        make = partial(method.inverter, config, device, precision)
+        make = partial(METHODS[config.recipe].inverter, config, device, precision)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -128,6 +126,30 @@ def assemble(
     else:
         note_teachers(pool, config.hub, state, previous)
     check_enough(pool, state, config.least_teachers)
+    return Gathered(
+        config=config,
+        device=device,
+        precision=precision,
+        previous=previous,
+        validation=validation,
+        pool=pool,
+        state=state,
+        warm_up=warm_up,
+    )
+
+
+def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
+    """The parts of a run, before it begins; nothing is written.
+
+    Args:
+        gathered: What `gather` gave.
+        token: Hub token, for a learner that starts from weights there.
+
+    Raises:
+        LearnerError: no weights where `learner.init_from` says.
+    """
+    config, pool, previous, device = gathered.config, gathered.pool, gathered.previous, gathered.device
+    precision, defects = gathered.precision, Defects.named(config.defects)
 
     # ---- layout of the answers
     if previous is None:
@@ -138,28 +160,27 @@ def assemble(
 
     # ---- learner
     learner = make_learner(
-        config.learner, config.bell, pool.records, layout, defects=defects, token=token, cache_dir=cache_dir
+        config.learner,
+        config.bell,
+        pool.records,
+        layout,
+        defects=defects,
+        token=token,
+        cache_dir=config.hub.cache_dir,
     ).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
 
     # ---- method
-    inverter = warm_up.inverter
+    inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = method.objective(config, learner, layout, pool.records, learner_precision)
+    objective = METHODS[config.recipe].objective(config, learner, layout, pool.records, learner_precision)
     return Parts(
-        config=config,
-        device=device,
-        precision=precision,
+        **vars(gathered),
         learner_precision=learner_precision,
-        previous=previous,
-        validation=validation,
-        pool=pool,
         layout=layout,
         learner=learner,
         inverter=inverter,
         objective=objective,
-        state=state,
-        early_log=tuple(warm_up.log),
     )
 
 
@@ -183,11 +204,12 @@ def prepare(
         console: Where downloads are shown; None shows none.
 
     Raises:
-        RunError: too few usable teachers, too little memory or time, or nothing to resume; see `assemble` for more.
+        RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
     models = teachers_to_resume(folder, config.models) if resume else None
-    parts = assemble(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
+    gathered = gather(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
+    parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
     if parts.learner_precision != parts.precision:
         logger.warning(FP32_NOTE.format(precision=parts.precision.name))
@@ -200,7 +222,7 @@ def prepare(
     parts.inverter.most_images = portions.task
 
     # ---- folder: a start that fails before this leaves nothing in it
-    folder.begin(config.to_yaml(), resume=resume, log=parts.early_log)
+    folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
     write_teachers(folder, config.models, parts.pool.records)
 
     # ---- memory
@@ -249,7 +271,7 @@ def prepare(
 def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budget:
     """Measure the parts of a run, see `hf_free.training.budgeting.make_budget`."""
     return make_budget(
-        workload_of(parts),
+        parts.workload,
         parts.inverter,
         parts.pool,
         parts.layout,
@@ -258,12 +280,6 @@ def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budge
         timed=timed,
         refuse=refuse,
     )
-
-
-def workload_of(parts: Parts) -> Workload:
-    """The sections that its memory and time depend on."""
-    config = parts.config
-    return Workload(config.five, config.memory, config.bell, config.learner, config.trainer)
 
 
 def check_backbone(config: FreeConfig) -> None:

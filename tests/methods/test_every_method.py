@@ -65,9 +65,9 @@ def test_its_halves_can_be_asked_for_what_a_run_needs(name):
 
 
 def _trained_parts(name: str):
-    from hf_free.training.setup import assemble
+    from hf_free.training.setup import assemble, gather
 
-    parts = assemble(config_of(name), pool=pool(), is_planned=True)
+    parts = assemble(gather(config_of(name), pool=pool(), is_planned=True))
     return parts.learner, parts.objective, parts.inverter
 
 

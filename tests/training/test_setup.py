@@ -14,7 +14,7 @@ from hf_free.inversion.five import Five
 from hf_free.metalearning.distill import Distiller
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.folder import RunFolder
-from hf_free.training.setup import assemble, check_has_end, prepare
+from hf_free.training.setup import assemble, check_has_end, gather, prepare
 
 
 def config_of(**values: object) -> FreeConfig:
@@ -27,7 +27,7 @@ def pool(count: int = 2) -> TeacherPool:
 
 def test_a_run_and_its_plan_are_made_of_the_same_parts(tmp_path):
     config = config_of(trainer={"device": "cpu"})
-    planned = assemble(config, pool=pool(), is_planned=True)
+    planned = assemble(gather(config, pool=pool(), is_planned=True))
     run = prepare(config, RunFolder(tmp_path / "run"), pool=pool())
     assert isinstance(run.inverter, Five)
     assert isinstance(run.objective, Distiller)
@@ -43,7 +43,7 @@ def test_a_run_and_its_plan_are_made_of_the_same_parts(tmp_path):
 
 def test_too_few_teachers_are_refused_before_anything_is_written(tmp_path):
     for make in (
-        lambda: assemble(config_of(), pool=pool(1), is_planned=True),
+        lambda: gather(config_of(), pool=pool(1), is_planned=True),
         lambda: prepare(config_of(), RunFolder(tmp_path / "run"), pool=pool(1)),
     ):
         with pytest.raises(RunError, match="fewer than two tasks: 1 usable"):
