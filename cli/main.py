@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
-from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
+from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, methods, predict, push, search, sweep, train
 from hf_free.errors import HfFreeError
 from hf_free.version import __version__
 
@@ -59,6 +59,7 @@ for _module, _panel in (
     (inspect, "Look at models"),
     (invert, "Look at models"),
     (cost, "Look at models"),
+    (methods, "Learn"),
     (search, "Look at models"),
     (sweep, "Look at models"),
     (push, "Publish"),

@@ -47,6 +47,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
+            "--recipe",
+            "--method",
             metavar="NAME",
             help="Base settings: default (the best we found), paper (FREE), or released (FREE's code, bugs included).",
         ),

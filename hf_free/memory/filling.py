@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hf_free.config.recipes import Defects
-from hf_free.config.tree import FreeConfig
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
@@ -31,49 +30,61 @@ HELD_OUT_SHARE = 0.25
 """Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
 
 
+@dataclass(frozen=True)
+class Filling:
+    """Where pictures go, who is asked about them, and how many are drawn beside the recovered ones."""
+
+    memory: TaskMemory
+    held_out: TaskMemory
+    """Pictures kept aside."""
+    pool: TeacherPool
+    layout: SoftLabels
+    """Where whose answers stand."""
+    precision: Precision
+    size: tuple[int, int]
+    """Channels, and height and width, of the pictures."""
+    drawn: int = 0
+    """Pictures drawn beside those of a step."""
+    at_once: int = ASKED_AT_ONCE
+    """Pictures that a teacher is asked about at once."""
+    last_task_only: bool = False
+    """Whether a step's other tasks are forgotten, a defect of the released code."""
+
+
 def fill(
-    memory: TaskMemory,
-    held_out: TaskMemory,
-    tasks: Sequence[RecoveredTask],
-    config: FreeConfig,
-    pool: TeacherPool,
-    sheet: SoftLabels,
-    precision: Precision,
-    state: TaskCounts,
-    *,
-    at_once: int = ASKED_AT_ONCE,
-    pause: Callable[[], None] = lambda: None,
+    to: Filling, tasks: Sequence[RecoveredTask], counts: TaskCounts, *, pause: Callable[[], None] = lambda: None
 ) -> None:
     """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers.
 
-    Some tasks are kept aside until enough are; drawn pictures never are. Teachers are asked about `at_once` pictures
-    at most; where `pause`, called in between, raises something, nothing is kept.
+    Some tasks are kept aside until enough are; drawn pictures never are. Where `pause`, called between two batches of
+    questions, raises something, nothing is kept.
     """
-    stored = tasks[-1:] if Defects.named(config.defects).store_last_teacher_only else tasks
+    stored = tasks[-1:] if to.last_task_only else tasks
     if not stored:
         return
+    memory, held_out = to.memory, to.held_out
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
-    if config.memory.drawn_per_step:
-        drawn = draw_beside(config, pool, config.memory.drawn_per_step)
+    if to.drawn:
+        drawn = draw_beside(to.pool, to.drawn, to.size)
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = sheet.ask(pool, pictures, precision, batch=at_once, pause=pause)
+        rows = to.layout.ask(to.pool, pictures, to.precision, batch=to.at_once, pause=pause)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):
         is_aside = len(held_out) < min(held_out.max_images, HELD_OUT_SHARE * memory.seen)
         (held_out if is_aside else memory).add_task(task, rows_of_task)
-        state.kept_tasks += 1
-        state.pictures += len(task.images)
-        state.accuracy_sum += task.health.accuracy
-        state.diversity_sum += task.health.diversity
+        counts.kept_tasks += 1
+        counts.pictures += len(task.images)
+        counts.accuracy_sum += task.health.accuracy
+        counts.diversity_sum += task.health.diversity
     if len(drawn):
         memory.add_pictures(drawn, answers[-1])
 
 
-def draw_beside(config: FreeConfig, pool: TeacherPool, count: int) -> Tensor:
-    """Pictures that a program draws in the teachers' colours, as bytes."""
+def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:
+    """Pictures that a program draws in the teachers' colours, as bytes; `size` is (channels, height and width)."""
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
     colours = [(record.mean, record.std) for record in pool.records]
-    size, channels = config.learner.image_size, config.learner.channels
-    return to_uint8(draw(colours, count, size, channels=channels, generator=generator, emblem_share=EMBLEMS))
+    channels, side = size
+    return to_uint8(draw(colours, count, side, channels=channels, generator=generator, emblem_share=EMBLEMS))

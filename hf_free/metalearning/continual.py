@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from hf_free.config.recipes import recipe_values
 from hf_free.config.sections import LearnerConfig
-from hf_free.config.tree import FreeConfig
 from hf_free.data.logit_storage import store_logits
 from hf_free.errors import ConfigError
 from hf_free.learner.meta_learner import MetaLearner
@@ -27,7 +26,6 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE, SoftLabels
-from hf_free.training.folder import learner_of_run
 
 _SHAPE = ("backbone", "image_size", "channels")
 """What cannot change when a learner is continued."""
@@ -50,22 +48,33 @@ class PreviousLearner:
         self.keys = [_key(teacher) for teacher in self.teachers]
 
     @classmethod
-    def load(cls, config: FreeConfig, *, token: str | None = None) -> tuple[PreviousLearner | None, FreeConfig]:
-        """The learner that `learner.init_from` names, if any, and the configuration that continues it.
+    def load(
+        cls,
+        wanted: LearnerConfig,
+        *,
+        source: str,
+        recipe: str,
+        token: str | None = None,
+        cache_dir: str | None = None,
+    ) -> tuple[PreviousLearner, LearnerConfig]:
+        """The learner to continue, and the settings that continue it.
 
         Backbone, picture size and channels are the old learner's; so are views and head unless others are asked for.
+
+        Args:
+            wanted: What was asked for.
+            source: Hub id, or the learner's folder.
+            recipe: The recipe that `wanted` was laid over.
+            token: Hub token.
+            cache_dir: Folder of the download cache.
 
         Raises:
             ConfigError: another backbone, size or number of channels is asked for.
             LearnerError: no learner there.
         """
-        source = config.learner.init_from
-        if source is None or not config.continues_learner:
-            return None, config
-        source = str(learner_of_run(Path(source))) if Path(source).is_dir() else source
-        learner = MetaLearner.from_pretrained(source, token=token, cache_dir=config.hub.cache_dir)
-        settings = replace(_inherited(config.learner, config.recipe, learner), init_from=source)
-        return cls(learner, _recorded_teachers(source, learner)), replace(config, learner=settings)
+        learner = MetaLearner.from_pretrained(source, token=token, cache_dir=cache_dir)
+        settings = replace(_inherited(wanted, recipe, learner), init_from=source)
+        return cls(learner, _recorded_teachers(source, learner)), settings
 
     def place_of(self, record: TeacherRecord) -> int | None:
         """Which of the old teachers a new one is, by the hash of its weights; None if it is none of them."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.base import Inverter, TaskSize
 from hf_free.metalearning.base import Objective
@@ -17,6 +16,7 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
 from hf_free.training.portions import Forecast, Portions, choose_portions, few_steps, forecast
 from hf_free.training.trial import try_parts
+from hf_free.training.workload import Workload
 
 TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
 """What the trial may take, about, and which share of a run's minutes."""
@@ -35,7 +35,7 @@ class Budget:
 
 
 def make_budget(
-    config: FreeConfig,
+    work: Workload,
     inverter: Inverter,
     pool: TeacherPool,
     sheet: LogitLayout,
@@ -48,7 +48,7 @@ def make_budget(
     """Measure a run's parts, and cut it for its memory.
 
     Args:
-        config: Its configuration.
+        work: What the run does.
         inverter: See `hf_free.training.trial.try_parts`, as for the others.
         pool: The teachers.
         sheet: Which of their answers are wanted.
@@ -62,32 +62,36 @@ def make_budget(
         RunError: not even the least portions fit, or the minutes are enough for fewer steps than
             `trainer.min_steps`.
     """
-    device, minutes = inverter.device, config.trainer.max_minutes
-    total, held = memory_limit(config, device), _held(device)
+    device, minutes = inverter.device, work.trainer.max_minutes
+    total, held = memory_limit(work.trainer.memory, device), _held(device)
     unloaded = min(sum(record.weight_bytes for record in pool.records), pool.budget) - pool.loaded_bytes
     base = held + max(0, unloaded)
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
-    trial = try_parts(config, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
+    trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
     answers = sheet.width if objective.asks_teachers else 0
-    portions = choose_portions(config, pool.records, trial, answers=answers, room=room, apart=apart)
-    predicted = forecast(config, pool.records, trial, portions, answers=answers, base=base)
-    notes = notes_on_portions(config, pool, portions, total)
-    few = few_steps(config, pool.records, trial, portions, predicted) if timed else None
+    portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
+    predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
+    notes = notes_on_portions(work, pool, portions, total)
+    few = few_steps(work, pool.records, trial, portions, predicted) if timed else None
     if few is not None and few.is_refused and refuse:
         raise few.refusal()
     return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
 
 
-def memory_limit(config: FreeConfig, device: torch.device) -> int:
+def memory_limit(given: str | None, device: torch.device) -> int:
     """Bytes that the process may hold (on a GPU: of the device's memory), what it holds already included.
 
+    Args:
+        given: What `trainer.memory` says; None takes a share of what is free.
+        device: Where the run computes.
+
     Raises:
-        ConfigError: `trainer.memory` is no amount of memory.
+        ConfigError: that is no amount of memory.
     """
-    if config.trainer.memory is not None:
-        return parse_bytes(config.trainer.memory, flag="--memory")
+    if given is not None:
+        return parse_bytes(given, flag="--memory")
     return _held(device) + round(SHARE_OF_FREE * free_memory(device))
 
 
@@ -95,11 +99,11 @@ def _held(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_memory()
 
 
-def notes_on_portions(config: FreeConfig, pool: TeacherPool, portions: Portions, total: int) -> list[str]:
+def notes_on_portions(work: Workload, pool: TeacherPool, portions: Portions, total: int) -> list[str]:
     """What is done in other numbers than the configuration's, so that it fits into memory."""
     cuts = []
     if portions.task is not None:
-        sizes = [TaskSize.of(config.five, record.num_classes) for record in pool.records]
+        sizes = [TaskSize.of(work.five, record.num_classes) for record in pool.records]
         full = max(sizes, key=lambda size: size.images)
         cut = full.within(portions.task)
         cuts.append(
@@ -107,11 +111,11 @@ def notes_on_portions(config: FreeConfig, pool: TeacherPool, portions: Portions,
             f"{full.classes} x {full.images_per_class}"
         )
     if portions.learned is not None:
-        cuts.append(f"a batch of {config.bell.batch_size} learned in parts of {portions.learned}")
+        cuts.append(f"a batch of {work.bell.batch_size} learned in parts of {portions.learned}")
     if portions.asked < ASKED_AT_ONCE:
         cuts.append(f"teachers asked about {portions.asked} images at once")
-    if portions.memory < config.memory.max_images:
-        cuts.append(f"{portions.memory:,} images held, not {config.memory.max_images:,}")
-    if portions.held_out < config.memory.held_out_images:
-        cuts.append(f"{portions.held_out} images kept aside at most, not {config.memory.held_out_images}")
+    if portions.memory < work.memory.max_images:
+        cuts.append(f"{portions.memory:,} images held, not {work.memory.max_images:,}")
+    if portions.held_out < work.memory.held_out_images:
+        cuts.append(f"{portions.held_out} images kept aside at most, not {work.memory.held_out_images}")
     return [f"to fit into {size_text(total)} and its minutes: {'; '.join(cuts)}"] if cuts else []

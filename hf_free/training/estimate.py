@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from hf_free.config.recipes import Defects
-from hf_free.config.tree import FreeConfig
+from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.evaluation.flops import Cost, count
 from hf_free.inversion.generator import MetaGenerator
@@ -15,8 +15,8 @@ from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
 from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.text import parse_bytes
 from hf_free.teachers.pool import TeacherPool
+from hf_free.training.workload import Workload
 
 SECOND_ORDER = 3
 """Cost of a step that is differentiated through, in first-order steps: backward costs twice what it goes through."""
@@ -50,20 +50,23 @@ class CostEstimate:
         return recovering * (self.five_step + self.answers_a_step) + steps * self.bell_updates * self.bell_update
 
 
-def estimate(config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | None = None) -> CostEstimate:
+def estimate(
+    work: Workload, pool: TeacherPool, elder: PreviousLearner | None = None, *, defects: Defects | None = None
+) -> CostEstimate:
     """Count a run's operations and memory; of teachers that are built alike, one is counted.
 
     Args:
-        config: The run's configuration, as `PreviousLearner.load` gives it where a learner is continued.
+        work: What the run does, with the settings that `PreviousLearner.load` gives where a learner is continued.
         pool: The teachers.
         elder: The learner that is continued, if any.
+        defects: Defects of the released code that are reproduced; None for none.
     """
-    five, memory, size, channels = config.five, config.memory, config.learner.image_size, config.learner.channels
+    five, memory, size, channels = work.five, work.memory, work.learner.image_size, work.learner.channels
     teachers = _teacher_costs(pool)
-    asks_all = config.bell.objective == "distill"
+    asks_all = work.distils
     answers = _sheet(pool, elder).width if asks_all else 0
-    outputs = answers or config.bell.n_way
-    learner, student = _learner_cost(config, outputs), _student_cost(config, outputs)
+    outputs = answers or work.bell.n_way
+    learner, student = _learner_cost(work.learner, outputs), _student_cost(work.learner, outputs, defects or Defects())
     slots = five.max_classes if five.conditional else 0
     network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
     generator = count(network, (five.latent_dim,))
@@ -85,7 +88,7 @@ def estimate(config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | Non
     five_images = round(sum(recovered) * share)
     one_answer = sum(teacher.forward_flops for teacher in teachers)
     if elder is not None and asks_all:
-        one_answer += _learner_cost(config, sum(elder.sizes)).forward_flops
+        one_answer += _learner_cost(work.learner, sum(elder.sizes)).forward_flops
     asked = five_images + memory.drawn_per_step if asks_all else 0
     picture_bytes = channels * size * size + 2 * answers + 8  # uint8, answers in fp16, number of the class
     all_weights = sum(record.weight_bytes for record in pool.records)
@@ -94,9 +97,9 @@ def estimate(config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | Non
         five_images=five_images,
         one_answer=one_answer,
         answers_a_step=asked * one_answer,
-        bell_update=_bell_update(config, learner),
-        bell_updates=config.bell.updates_per_step if asks_all else config.bell.replay_patience + 1,
-        teachers_bytes=min(all_weights, parse_bytes(config.hub.teacher_memory)),
+        bell_update=_bell_update(work.bell, learner),
+        bell_updates=work.bell.updates_per_step if asks_all else work.bell.replay_patience + 1,
+        teachers_bytes=min(all_weights, pool.budget),
         memory_bytes=(memory.max_images + memory.held_out_images) * picture_bytes,
     )
 
@@ -124,26 +127,23 @@ def _sheet(pool: TeacherPool, elder: PreviousLearner | None) -> LogitLayout:
     return LogitLayout([record.num_classes for record in pool.records])
 
 
-def _learner_cost(config: FreeConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:
+def _learner_cost(config: LearnerConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:
     """One view of a picture: the backbone, and a linear layer onto the answers or the classes of an episode."""
-    learner = Embedder(replace(config.learner, init_from=None))
+    learner = Embedder(replace(config, init_from=None))
     learner.embedding = Embedding(nn.Linear(learner.backbone_dim, outputs))
-    size = (config.learner.channels, config.learner.image_size, config.learner.image_size)
+    size = (config.channels, config.image_size, config.image_size)
     return count(learner, size, input_gradient_only=input_gradient_only)
 
 
-def _student_cost(config: FreeConfig, outputs: int) -> Cost:
+def _student_cost(config: LearnerConfig, outputs: int, defects: Defects) -> Cost:
     """The learner within the inversion loss: its weights want no gradients there, the pictures do."""
     cost = _learner_cost(config, outputs, input_gradient_only=True)
-    if Defects.named(
-        config.defects
-    ).divergence_of_probabilities:  # as released: no gradient through the student at all
+    if defects.divergence_of_probabilities:  # as released: no gradient through the student at all
         return Cost(cost.forward_flops, 0)
     return cost
 
 
-def _bell_update(config: FreeConfig, learner: Cost) -> int:
-    bell = config.bell
+def _bell_update(bell: BellConfig, learner: Cost) -> int:
     if bell.objective == "distill":
         return bell.batch_size * learner.total_flops
     support, query = bell.n_way * bell.k_shot, bell.n_way * bell.n_query

@@ -155,15 +155,15 @@ class RunFolder:
         size, channels = config.learner.image_size, config.learner.channels
         return TrainedGenerator(load_file(self.generator), config.five, size, channels)
 
-    def begin(self, config: FreeConfig, *, resume: bool, log: Iterable[dict[str, Any]] = ()) -> None:
+    def begin(self, config: str, *, resume: bool, log: Iterable[dict[str, Any]] = ()) -> None:
         """Write the configuration; what an earlier run logged and found best goes unless it is resumed.
 
         Args:
-            config: The run's configuration.
+            config: The run's configuration, as YAML.
             resume: Whether an earlier run goes on.
             log: First rows of the log.
         """
-        self.write_text(self.config, config.to_yaml())
+        self.write_text(self.config, config)
         if not resume:
             self.log.unlink(missing_ok=True)
             self.best.unlink(missing_ok=True)

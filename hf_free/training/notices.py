@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_free.config.init_from import InitFrom
-from hf_free.config.tree import FreeConfig
 from hf_free.hub.licences import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.text import listed
 
 if TYPE_CHECKING:
-    from hf_free.config.sections import HubConfig
+    from hf_free.config.sections import BellConfig, FiveConfig, HubConfig, LearnerConfig, TrainerConfig
 
 
 def licence_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
@@ -48,18 +47,18 @@ def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]
     return notes
 
 
-def notes_on_teachers(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:
+def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]:
     """Licences, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
     notes += licence_notes([(record.reference, record.license) for record in records])
-    return notes + privacy_notes(records, config.hub)
+    return notes + privacy_notes(records, hub)
 
 
-def notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> list[str]:
+def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[TeacherRecord]) -> list[str]:
     """Teachers whose tasks have more classes than the one head that `align` trains."""
-    n_way, most = config.bell.n_way, config.five.max_classes
+    n_way, most = bell.n_way, five.max_classes
     large = [record.reference for record in records if min(record.num_classes, most) > n_way]
-    if config.bell.objective != "align" or not large:
+    if bell.objective != "align" or not large:
         return []
     way_out = (
         f"their pictures are replayed only (--set five.max_classes={n_way} distils tasks of so many classes; "
@@ -70,9 +69,9 @@ def notes_on_distillation(config: FreeConfig, records: list[TeacherRecord]) -> l
     return [f"more than bell.n_way={n_way} classes: {listed(large)}; nothing is distilled from them, {way_out}"]
 
 
-def notes_on_run(config: FreeConfig) -> list[str]:
+def notes_on_run(learner: LearnerConfig, trainer: TrainerConfig) -> list[str]:
     """What a run's settings make of it: not data-free, endless, all warm-up."""
-    notes, start, trainer = [], config.learner.init_from, config.trainer
+    notes, start = [], learner.init_from
     if start is not None and not InitFrom.parse(start).is_learner:
         notes.append(f"not data-free: the learner starts from {start}, weights trained on real pictures")
     if trainer.steps is None and trainer.max_minutes is None:

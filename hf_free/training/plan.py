@@ -12,22 +12,18 @@ import torch
 from rich.console import Console
 
 from hf_free.config.recipes import Defects
+from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
-from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
-from hf_free.metalearning.continual import PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.allocator import keep_freed_memory
-from hf_free.runtime.device import Precision, choose_device
-from hf_free.teachers.pool import TeacherPool
-from hf_free.training.budgeting import Budget, make_budget
+from hf_free.runtime.device import Precision
+from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
-from hf_free.training.progress import FetchProgress
-from hf_free.training.selection import load_validation
-from hf_free.training.setup import check_backbone, make_learner, make_objective, make_soft_labels
+from hf_free.training.run import Parts
+from hf_free.training.setup import assemble, budget_of, gather
 
 
 @dataclass(frozen=True)
@@ -85,40 +81,18 @@ def plan(
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
-    check_backbone(config)
-    device = choose_device(config.trainer.device)
-    elder, config = PreviousLearner.load(config, token=token)
-    load_validation(config, token)
-    precision = Precision.choose(config.trainer.mixed_precision, device)
-    hub = config.hub
-    with FetchProgress(console) as fetching:
-        pool = TeacherPool(
-            config.models,
-            budget=hub.teacher_memory,
-            device=device,
-            token=token,
-            cache_dir=hub.cache_dir,
-            strict=True,
-            fetched=fetching.show,
-            precision=precision if device.type == "cpu" else Precision(),  # a plan's teachers are on the CPU
-        )
-    if len(pool) < config.least_teachers:
-        reasons = "".join(f"\n  {reference}: {reason}" for reference, reason in pool.skipped)
-        raise RunError(
-            f"fewer than two tasks: {len(pool)} usable teacher(s)" + (f"; left out:{reasons}" if reasons else ""),
-            allowed="two or more usable teachers",
-            action="hf-free inspect ID... says what each can be used for",
-        )
-    cost, steps = estimate(config, pool, elder), config.trainer.steps
-    budget, few = _measured(config, pool, elder, device, token) if measure else (None, ())
-    predicted = None if budget is None else budget.forecast
+    found = gather(config, token=token, console=console, is_planned=True)
+    config, pool, precision = found.config, found.pool, found.precision
+    cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects))
+    budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
+    predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
         recipe=config.recipe,
         teachers=tuple(pool.records),
         skipped=tuple(pool.skipped),
         steps=steps,
         max_minutes=config.trainer.max_minutes,
-        device=str(device),
+        device=str(found.device),
         mixed_precision=precision.name,
         cost=cost,
         total_flops=None if steps is None else cost.total(steps, config.five.recover_share),
@@ -127,44 +101,27 @@ def plan(
         predicted_steps=None if predicted is None else predicted.steps,
         notes=(
             *few,
-            *notes_on_previous_learner(elder, pool.records),
-            *notes_on_teachers(config, pool.records),
-            *notes_on_distillation(config, pool.records),
-            *_notes_on_precision(config, precision, device),
-            *notes_on_run(config),
+            *notes_on_previous_learner(found.previous, pool.records),
+            *notes_on_teachers(config.hub, pool.records),
+            *notes_on_distillation(config.five, config.bell, pool.records),
+            *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),
+            *notes_on_run(config.learner, config.trainer),
         ),
     )
 
 
-def _measured(
-    config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | None, device: torch.device, token: str | None
-) -> tuple[Budget | None, tuple[str, ...]]:
+def _measured(parts: Parts) -> tuple[Budget | None, tuple[str, ...]]:
     """What the run will take on this machine, and notes on it; of a run that would be refused, the reason alone."""
-    precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
-    five = Five(
-        config.five,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
-        device=device,
-        precision=precision,
-        defects=Defects.named(config.defects),
-    )
-    sheet = make_soft_labels(config, pool, elder, device)
-    learner = make_learner(config, pool, sheet, token).to(device)
-    bell = make_objective(config, learner, pool, sheet, fitting_precision(learner, precision))
-    keep_freed_memory()
     try:
-        budget = make_budget(config, five, pool, sheet, bell, precision, refuse=False)
+        budget = budget_of(parts, refuse=False)
     except RunError as error:
         return None, (f"this run would be refused: {error}",)
     return budget, budget.notes
 
 
-def _notes_on_precision(config: FreeConfig, precision: Precision, device: torch.device) -> list[str]:
-    """Whether the learner will be computed in another precision than the run."""
-    if config.continues_learner:
-        return []
+def _notes_on_precision(config: LearnerConfig, precision: Precision, device: torch.device) -> list[str]:
+    """Whether an untrained learner will be computed in another precision than the run."""
     with torch.random.fork_rng(devices=[]):
-        learner = MetaLearner(replace(config.learner, init_from=None)).to(device)
+        learner = MetaLearner(replace(config, init_from=None)).to(device)
     is_fitting = fitting_precision(learner, precision) == precision
     return [] if is_fitting else [FP32_NOTE.format(precision=precision.name)]

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from hf_free.config.tree import FreeConfig
+from hf_free.config.sections import LearnerConfig
 from hf_free.errors import RunError
 from hf_free.inversion.base import TaskSize
 from hf_free.metalearning.embedding_fit import MAX_IMAGES
@@ -22,6 +21,7 @@ from hf_free.runtime.text import size_text
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
 from hf_free.training.schedule import WARM_UP_SHARE
 from hf_free.training.trial import Load, Trial
+from hf_free.training.workload import Workload
 
 MEMORY_SHARE = 0.4
 """Share of the room that the memory of pictures takes at most."""
@@ -78,13 +78,13 @@ class Forecast:
     """What follows the last step."""
 
 
-def picture_bytes(config: FreeConfig, answers: int) -> int:
+def picture_bytes(learner: LearnerConfig, answers: int) -> int:
     """Bytes of a picture in the memory, of its answers and of its class's number."""
-    return config.learner.channels * config.learner.image_size**2 + 2 * answers + 8
+    return learner.channels * learner.image_size**2 + 2 * answers + 8
 
 
 def choose_portions(
-    config: FreeConfig,
+    work: Workload,
     records: Sequence[TeacherRecord],
     trial: Trial,
     *,
@@ -95,7 +95,7 @@ def choose_portions(
     """Cut a run's work for a room.
 
     Args:
-        config: The run's configuration.
+        work: What the run does.
         records: Its teachers.
         trial: What the parts take.
         answers: Answers kept with each picture.
@@ -105,41 +105,41 @@ def choose_portions(
     Raises:
         RunError: the least there is, of any part, is more than the room.
     """
-    memory, one = config.memory, picture_bytes(config, answers)
+    memory, one = work.memory, picture_bytes(work.learner, answers)
     wanted = memory.max_images + memory.held_out_images
     held = min(wanted, int(MEMORY_SHARE * (room if apart is None else apart) / (COPIES * one)))
-    work = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
-    largest = max((TaskSize.of(config.five, record.num_classes).images for record in records), default=0)
-    least = min((TaskSize.of(config.five, record.num_classes).classes for record in records), default=2)
-    task = _most(trial.inversions, largest, work)
-    asked = _most(trial.answers, ASKED_AT_ONCE, work)
-    batch = config.bell.batch_size
-    distils = config.bell.objective == "distill"
-    learned = _most([trial.update], batch if distils else config.bell.n_way * config.bell.n_query, work)
-    embedded = _most([trial.embedding], 256, work)
+    left_over = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
+    largest = max((TaskSize.of(work.five, record.num_classes).images for record in records), default=0)
+    least = min((TaskSize.of(work.five, record.num_classes).classes for record in records), default=2)
+    task = _most(trial.inversions, largest, left_over)
+    asked = _most(trial.answers, ASKED_AT_ONCE, left_over)
+    batch = work.bell.batch_size
+    distils = work.distils
+    learned = _most([trial.update], batch if distils else work.bell.n_way * work.bell.n_query, left_over)
+    embedded = _most([trial.embedding], 256, left_over)
     needs = [
         ("an inversion of two classes with two pictures each", task, min(4, 2 * least), trial.inversions),
         ("asking a teacher", asked, 1, trial.answers),
         (
             "a batch of two" if distils else "an episode of replay",
             learned,
-            2 if distils else config.bell.n_way * config.bell.n_query,
+            2 if distils else work.bell.n_way * work.bell.n_query,
             (trial.update,),
         ),
         ("a picture", embedded, 1, (trial.embedding,)),
     ]
     for name, fits, needed, loads in needs:
         if fits < needed:
-            most, left = round(max(load.bytes(needed) for load in loads)), max(round(work), 0)
+            most, left = round(max(load.bytes(needed) for load in loads)), max(round(left_over), 0)
             raise RunError(
-                f"{name} of {config.learner.image_size} pixels needs about {size_text(most)}, and {size_text(left)} "
+                f"{name} of {work.learner.image_size} pixels needs about {size_text(most)}, and {size_text(left)} "
                 "are left",
                 allowed="a run within its memory",
                 action="more --memory, or a smaller --image-size or --backbone",
             )
     limit = math.inf
-    if config.trainer.max_minutes is not None and trial.embedding.image_seconds > 0:
-        share = FINISH_SHARE * 60 * config.trainer.max_minutes
+    if work.trainer.max_minutes is not None and trial.embedding.image_seconds > 0:
+        share = FINISH_SHARE * 60 * work.trainer.max_minutes
         limit = max(LEAST_FINISH, share / trial.embedding.image_seconds)
     held_out = int(min(memory.held_out_images, limit, max(2, held // 4)))
     return Portions(
@@ -154,7 +154,7 @@ def choose_portions(
 
 
 def forecast(
-    config: FreeConfig,
+    work: Workload,
     records: Sequence[TeacherRecord],
     trial: Trial,
     portions: Portions,
@@ -165,21 +165,21 @@ def forecast(
     """What a run of such portions will take.
 
     Args:
-        config: The run's configuration.
+        work: What the run does.
         records: Its teachers.
         trial: What the parts take.
         portions: How they are cut.
         answers: Answers kept with each picture; 0 where only the recovered task's own teacher speaks (`align`).
         base: Bytes that the process holds before the first step, all teachers' weights included.
     """
-    five, bell, memory = config.five, config.bell, config.memory
-    sizes = [TaskSize.of(config.five, record.num_classes).within(portions.task).images for record in records]
+    five, bell, memory = work.five, work.bell, work.memory
+    sizes = [TaskSize.of(work.five, record.num_classes).within(portions.task).images for record in records]
     count = max(len(trial.inversions), 1)
     inverting = sum(load.seconds(size) for load, size in zip(trial.inversions, sizes, strict=False)) / count
     teachers = min(five.teachers_per_step, len(records))
     recovered = sum(sizes) / max(len(sizes), 1) * teachers
     warm_up = teachers * inverting
-    distils = bell.objective == "distill"
+    distils = work.distils
     asked = recovered + memory.drawn_per_step
     asking = trial.drawing.seconds(memory.drawn_per_step)
     if answers:
@@ -190,30 +190,30 @@ def forecast(
         learning = (bell.replay_patience + 1) * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
     step = warm_up + asking + learning
     reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)
-    steps = _steps(config, warm_up, step, learning if distils else step, reserve)
+    steps = _steps(work, warm_up, step, learning if distils else step, reserve)
     made = math.inf if steps is None else asked * five.recover_share * steps
     held = min(portions.memory + portions.held_out, made)
-    work = max(
+    activations = max(
         max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
         max((load.bytes(min(asked, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(memory.drawn_per_step),
         trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
         trial.embedding.bytes(min(portions.embedded, portions.finished)),
     )
-    peak = base + work + COPIES * held * picture_bytes(config, answers)
+    peak = base + activations + COPIES * held * picture_bytes(work.learner, answers)
     return Forecast(round(peak), step, learning, steps, reserve)
 
 
-def _steps(config: FreeConfig, warm_up: float, step: float, learning: float, reserve: float) -> int | None:
+def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> int | None:
     """Steps that a run has: warm-up, then recovering ones up to their share of the time, then learning ones."""
-    trainer = config.trainer
+    trainer = work.trainer
     if trainer.max_minutes is None:
         return trainer.steps
     time = max(60 * trainer.max_minutes - reserve, 30 * trainer.max_minutes)
     tiny = 1e-6
     warming = min(trainer.warmup_steps, WARM_UP_SHARE * time / max(warm_up, tiny))
-    recovering = max(0.0, config.five.recover_share * time - warming * warm_up) / max(step, tiny)
-    rest = (1 - config.five.recover_share) * time / max(learning, tiny)
+    recovering = max(0.0, work.five.recover_share * time - warming * warm_up) / max(step, tiny)
+    rest = (1 - work.five.recover_share) * time / max(learning, tiny)
     fit = int(warming + recovering + rest)
     return fit if trainer.steps is None else min(fit, trainer.steps)
 
@@ -266,14 +266,14 @@ class FewSteps:
 
 
 def few_steps(
-    config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, predicted: Forecast
+    work: Workload, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, predicted: Forecast
 ) -> FewSteps | None:
     """What to say of a run whose minutes are enough for few steps; None where they are enough for `ENOUGH_STEPS`."""
-    trainer, minutes = config.trainer, config.trainer.max_minutes
+    trainer, minutes = work.trainer, work.trainer.max_minutes
     wanted = ENOUGH_STEPS if trainer.steps is None else min(ENOUGH_STEPS, trainer.steps)
     if minutes is None or predicted.steps is None or predicted.steps >= wanted:
         return None
-    ways = " or ".join(_ways_out(config, records, trial, portions, wanted))
+    ways = " or ".join(_ways_out(work, records, trial, portions, wanted))
     given = (
         f"{minutes:g} minutes are enough for about {predicted.steps} steps of {predicted.step_seconds:.3g} s "
         f"(measured on this machine)"
@@ -292,43 +292,43 @@ FACTORS = (1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def _ways_out(
-    config: FreeConfig, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
+    work: Workload, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
 ) -> list[str]:
     """Settings, one beside the other, each of which makes a run of so many steps."""
 
-    def steps(changed: FreeConfig, measured: Trial = trial) -> int:
+    def steps(changed: Workload, measured: Trial = trial) -> int:
         return forecast(changed, records, measured, portions, answers=1, base=0).steps or 0
 
-    ways, pixels = [], config.learner.image_size
+    ways, pixels = [], work.learner.image_size
     sizes = [size for size in SMALLER_SIZES if size < pixels]
-    shrunk = [(values, _with(config, values)) for values in map(partial(_smaller, config), DIVISORS)]
+    shrunk = [(values, _with(work, values)) for values in map(partial(_smaller, work), DIVISORS)]
     settings = next((values for values, changed in shrunk if steps(changed) >= wanted), None)
     if settings is not None:
-        ways.append(_assignments(config, settings))
-    size = next((size for size in sizes if steps(config, trial.at_area((size / pixels) ** 2)) >= wanted), None)
+        ways.append(_assignments(work, settings))
+    size = next((size for size in sizes if steps(work, trial.at_area((size / pixels) ** 2)) >= wanted), None)
     if size is not None:
         ways.append(f"--image-size {size}")
     if not ways:
         values, changed = shrunk[-1]
         size = next((size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted), None)
         if size is not None:
-            ways.append(f"--image-size {size} {_assignments(config, values)}")
-    minutes = config.trainer.max_minutes or 1.0
+            ways.append(f"--image-size {size} {_assignments(work, values)}")
+    minutes = work.trainer.max_minutes or 1.0
     for factor in FACTORS:
-        if steps(_with(config, {"trainer.max_minutes": factor * minutes})) >= wanted:
+        if steps(_with(work, {"trainer.max_minutes": factor * minutes})) >= wanted:
             ways.append(f"--max-minutes {math.ceil(factor * minutes)}")
             break
     return ways or ["another machine, a smaller --backbone, or fewer and smaller --models"]
 
 
-def _smaller(config: FreeConfig, divisor: int) -> dict[str, float]:
+def _smaller(work: Workload, divisor: int) -> dict[str, float]:
     """Settings with which a step does less by about this divisor."""
-    five, bell, drawn = config.five, config.bell, config.memory.drawn_per_step
+    five, bell, drawn = work.five, work.bell, work.memory.drawn_per_step
     values: dict[str, float] = {
         "five.images_per_class": max(min(4, five.images_per_class), five.images_per_class // divisor),
         "memory.drawn_per_step": drawn // divisor,
     }
-    if bell.objective == "distill":
+    if work.distils:
         values["bell.batch_size"] = max(min(32, bell.batch_size), bell.batch_size // divisor)
         values["bell.updates_per_step"] = max(min(5, bell.updates_per_step), bell.updates_per_step // divisor)
     else:
@@ -336,20 +336,13 @@ def _smaller(config: FreeConfig, divisor: int) -> dict[str, float]:
     return values
 
 
-def _assignments(config: FreeConfig, values: Mapping[str, float]) -> str:
+def _assignments(work: Workload, values: Mapping[str, float]) -> str:
     """`--set` with the values that are other than the configuration's."""
-    return "--set " + " ".join(f"{key}={value}" for key, value in values.items() if value != _value(config, key))
+    return "--set " + " ".join(f"{key}={value}" for key, value in values.items() if value != work.value(key))
 
 
-def _with(config: FreeConfig, values: Mapping[str, float]) -> FreeConfig:
-    """The configuration with other values at `section.key`."""
+def _with(work: Workload, values: Mapping[str, float]) -> Workload:
+    """The same with other values at `section.key`."""
     for key, value in values.items():
-        section, _, name = key.partition(".")
-        part: Any = getattr(config, section)
-        config = replace(config, **{section: replace(part, **{name: value})})
-    return config
-
-
-def _value(config: FreeConfig, key: str) -> object:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)
+        work = work.with_value(key, value)
+    return work

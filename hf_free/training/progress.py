@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.columns import Columns
+from rich.console import Console as Console
 from rich.progress import BarColumn, DownloadColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from hf_free.runtime.progress import BarOrLines
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from hf_free.hub.prefetch import Fetched
     from hf_free.learner.meta_learner import MetaLearner
@@ -173,8 +174,6 @@ def console_for(progress: bool | None, console: Console | None) -> Console | Non
     Returns:
         The console, or None where nothing is to be shown.
     """
-    from rich.console import Console
-
     if progress is False:
         return None
     if console is not None:

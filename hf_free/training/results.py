@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import accelerate
 import torch
 
-from hf_free.config.tree import FreeConfig
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision
@@ -20,7 +20,7 @@ from hf_free.version import __version__
 
 
 def run_record(
-    config: FreeConfig,
+    config: Mapping[str, Any],
     known: dict[str, Any],
     state: RunState,
     device: torch.device,
@@ -32,7 +32,7 @@ def run_record(
     """The learner's provenance: what goes into the `hf_free` block of config.json and into the card.
 
     Args:
-        config: The run's configuration.
+        config: The run's configuration, as `FreeConfig.to_dict` gives it.
         known: Records of the teachers, see `hf_free.metalearning.continual.known_teachers`.
         state: What the run counted.
         device: Where it ran.
@@ -45,9 +45,9 @@ def run_record(
     tasks = max(state.kept_tasks, 1)
     licences = Counter(teacher.get("license") or "none stated" for teacher in known["teachers"])
     return {
-        "config": config.to_dict(),
+        "config": dict(config),
         **known,
-        "skipped": _skipped(state, known["teachers"], config),
+        "skipped": _skipped(state, known["teachers"], asks_all=config["bell"]["objective"] == "distill"),
         "left_out": state.left_out,
         "licenses": dict(licences),
         "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
@@ -79,9 +79,9 @@ def run_record(
     }
 
 
-def _skipped(state: RunState, teachers: list[dict[str, Any]], config: FreeConfig) -> list[dict[str, Any]]:
+def _skipped(state: RunState, teachers: list[dict[str, Any]], *, asks_all: bool) -> list[dict[str, Any]]:
     """Teachers left out; `asked` are those whose answers the learner has learned all the same."""
-    answers = {teacher["reference"] for teacher in teachers if config.bell.objective == "distill"}
+    answers = {teacher["reference"] for teacher in teachers if asks_all}
     return [entry | ({"asked": True} if entry["reference"] in answers else {}) for entry in state.skipped]
 
 

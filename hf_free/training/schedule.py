@@ -1,29 +1,31 @@
-"""How far a run is: clock, warm-up, learning rate."""
+"""How far a run is: clock, warm-up, learning rate, and when checkpoints are due."""
 
 from __future__ import annotations
 
 import math
 import time
 
-from hf_free.config.tree import FreeConfig
-from hf_free.training.checkpoint import OutOfTime
+from hf_free.config.sections import TrainerConfig
 
 WARM_UP_SHARE = 0.2
 """Share of a run's minutes that the warm-up takes at most: a short run would recover nothing else."""
+
+
+class OutOfTime(Exception):
+    """The minutes of a run are over in the midst of a step: what was begun is dropped, what was done stays."""
 
 
 class Clock:
     """How far a run is, by steps or by minutes, whichever is further.
 
     Args:
-        config: The run's configuration.
+        trainer: Steps, minutes and warm-up.
         seconds: Time spent before this start.
         reserve: Seconds of `max_minutes` that are left for what follows the last step; half of them at most.
     """
 
-    def __init__(self, config: FreeConfig, seconds: float, *, reserve: float = 0.0) -> None:
-        self._trainer, self._warms_up = config.trainer, config.bell.objective == "distill"
-        minutes = config.trainer.max_minutes
+    def __init__(self, trainer: TrainerConfig, seconds: float, *, reserve: float = 0.0) -> None:
+        self._trainer, minutes = trainer, trainer.max_minutes
         self._limit = None if minutes is None else max(60 * minutes - reserve, 30 * minutes)
         self._start = time.monotonic() - seconds
 
@@ -58,8 +60,46 @@ class Clock:
         return self.seconds() / self._limit if self._limit else 0.0
 
     def learning_rate(self, step: int) -> float:
-        """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0; 1 in the paper's way."""
-        if not self._warms_up:
-            return 1.0
+        """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0."""
         done = self.progress(step)
         return max(done, 1e-3) / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+FIRST_CHECKPOINT_SECONDS = 60.0
+"""Seconds of a run after which its first checkpoint is written, as soon as anything is recovered."""
+
+SHARE_BETWEEN_CHECKPOINTS = 0.25
+"""Share of a run's minutes that lies between two checkpoints at most, so that short runs have some."""
+
+CHECKPOINT_COST = 20
+"""A checkpoint that takes long is written more seldom: this many times as long lies between two."""
+
+
+class CheckpointSchedule:
+    """When a run writes a checkpoint: every `trainer.checkpoint_every` steps, and by the clock.
+
+    By the clock the first comes after the first minute that recovered something, the others every
+    `trainer.checkpoint_minutes`; in a short run all come sooner.
+
+    Args:
+        trainer: When, as the configuration says.
+        seconds: Time spent before this start.
+    """
+
+    def __init__(self, trainer: TrainerConfig, seconds: float) -> None:
+        limit = SHARE_BETWEEN_CHECKPOINTS * 60 * trainer.max_minutes if trainer.max_minutes else math.inf
+        self._between = min(60 * trainer.checkpoint_minutes, limit)
+        self._next = seconds + min(FIRST_CHECKPOINT_SECONDS, self._between)
+        self._is_first = True
+        self._every, self._asked_at = trainer.checkpoint_every, seconds
+
+    def is_due(self, step: int, seconds: float, *, has_recovered: bool) -> bool:
+        """Whether one is due after a step, so many seconds into the run; the clock's first waits for pictures."""
+        self._asked_at = seconds
+        by_clock = seconds >= self._next and (has_recovered or not self._is_first)
+        return by_clock or step % self._every == 0
+
+    def written(self, seconds: float) -> None:
+        """Take note that the one that was due is written, so many seconds into the run."""
+        self._is_first = False
+        self._next = seconds + max(self._between, CHECKPOINT_COST * (seconds - self._asked_at))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from statistics import fmean
 
-from hf_free.config.tree import FreeConfig
+from hf_free.config.sections import FiveConfig, HubConfig
 from hf_free.data.logits import LogitLayout, unanswered_teachers
 from hf_free.errors import RunError
 from hf_free.inversion.task import RecoveredTask
@@ -26,25 +26,25 @@ MAX_FAILURES = 5
 """Recoveries in a row that may come to nothing before a teacher is left alone."""
 
 
-def note_teachers(pool: TeacherPool, config: FreeConfig, state: RunState, elder: PreviousLearner | None) -> None:
+def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: PreviousLearner | None) -> None:
     """Say which teachers are left out or known already, and what there is to know of licences and names."""
     licences = licence_notes([(record.reference, record.license) for record in pool.records])
     in_fp32 = [f"{r.reference}: {r.notes[-1]}" for r in pool.records if r.fp32_only]
-    notes_on_privacy = privacy_notes(pool.records, config.hub)
+    notes_on_privacy = privacy_notes(pool.records, hub)
     for note in [*licences, *notes_on_privacy, *notes_on_previous_learner(elder, pool.records), *in_fp32]:
         logger.warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason)
 
 
-def check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
+def check_enough(pool: TeacherPool, state: RunState, least: int) -> None:
     """Stop a run that has too few teachers left, with the reasons.
 
     Raises:
-        RunError: fewer usable teachers than `config.least_teachers`.
+        RunError: fewer usable teachers than `least`.
     """
     usable = len(pool) - len(state.excluded)
-    if usable >= config.least_teachers:
+    if usable >= least:
         return
     reasons = "\n".join(f"  {entry['reference']}: {entry['reason']}" for entry in state.skipped)
     raise RunError(
@@ -55,15 +55,18 @@ def check_enough(pool: TeacherPool, state: RunState, config: FreeConfig) -> None
 
 
 def healthy_tasks(
-    tasks: Sequence[RecoveredTask], config: FreeConfig, state: RunState, pool: TeacherPool
+    tasks: Sequence[RecoveredTask], config: FiveConfig, state: RunState, pool: TeacherPool, *, least: int = 2
 ) -> list[RecoveredTask]:
     """The tasks worth learning from; a teacher that fails again and again is left alone, with the reason.
 
     One that cannot be inverted at all, for want of memory, is left alone at once.
+
+    Raises:
+        RunError: fewer than `least` teachers are left, see `check_enough`.
     """
     kept = []
     for task in tasks:
-        reason = task.health.reason_to_leave_out(config.five.min_teacher_accuracy, config.five.min_diversity)
+        reason = task.health.reason_to_leave_out(config.min_teacher_accuracy, config.min_diversity)
         key = str(task.teacher)
         if reason is None:
             state.failures.pop(key, None)
@@ -78,12 +81,19 @@ def healthy_tasks(
         if state.failures[key] >= may_fail and task.teacher not in state.excluded:
             state.excluded.append(task.teacher)
             _skip(state, task.reference, f"not inverted any more: {reason}")
-            check_enough(pool, state, config)
+            check_enough(pool, state, least)
     return kept
 
 
-def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, config: FreeConfig) -> None:
+def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, five: FiveConfig, *, warm_up: int) -> None:
     """Stop a run that recovered nothing, and say so where all that was recovered is one teacher's.
+
+    Args:
+        memory: What was recovered.
+        pool: The teachers.
+        state: What the run counted.
+        five: Which tasks it kept.
+        warm_up: Steps of its warm-up, at most.
 
     Raises:
         RunError: an empty memory, with the reasons for which tasks were left out.
@@ -91,7 +101,6 @@ def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, conf
     reasons = "".join(f"\n  {entry} ({count} times)" for entry, count in state.left_out.items())
     because = f"; left out:{reasons}" if reasons else ""
     if not len(memory):
-        five, warm_up = config.five, config.trainer.warmup_steps
         loosen = [f"five.{key}=0" for key in ("min_teacher_accuracy", "min_diversity") if getattr(five, key) > 0]
         settings = " ".join([*(["trainer.warmup_steps=0"] if warm_up else []), *loosen])
         raise RunError(

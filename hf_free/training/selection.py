@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_free.config.tree import FreeConfig
+from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.data.episodes import EpisodeFlags, sample_episodes
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.datasets import DataFlags, LabelledImages, load_labelled_images
@@ -49,14 +49,27 @@ class Selector:
     """A number that changes with what it looks at: scores on different pictures cannot be compared."""
 
 
-def load_validation(config: FreeConfig, token: str | None = None) -> LabelledImages | None:
+def load_validation(
+    trainer: TrainerConfig,
+    bell: BellConfig,
+    learner: LearnerConfig,
+    *,
+    token: str | None = None,
+    cache_dir: str | None = None,
+) -> LabelledImages | None:
     """The user's validation set at the learner's picture size, None where there is none.
+
+    Args:
+        trainer: Names the set.
+        bell: Classes and pictures of an episode.
+        learner: Size of its pictures.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
 
     Raises:
         ConfigError: a split or file named test, or a split without a data set.
         DatasetError: no such data set or split, or too few classes or pictures for an episode.
     """
-    trainer, bell = config.trainer, config.bell
     source, split = trainer.validation_dataset, trainer.validation_split
     if source is None:
         if split is None:
@@ -66,7 +79,7 @@ def load_validation(config: FreeConfig, token: str | None = None) -> LabelledIma
         )
     _refuse_test(source, split or "")
     data = load_labelled_images(
-        source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=config.hub.cache_dir, flags=_FLAGS
+        source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=cache_dir, flags=_FLAGS
     )
     _refuse_test(source, data.split)
     # one episode now, so that a set that cannot fill any is refused before the training
@@ -80,7 +93,7 @@ def load_validation(config: FreeConfig, token: str | None = None) -> LabelledIma
         generator=once,
         flags=EpisodeFlags("--set bell.n_way", "--set bell.k_shot", "--set bell.n_query", "="),
     )
-    return replace(data, images=data.at_size(config.learner.image_size, config.learner.channels))
+    return replace(data, images=data.at_size(learner.image_size, learner.channels))
 
 
 def _refuse_test(source: str, split: str) -> None:
@@ -94,9 +107,9 @@ def _refuse_test(source: str, split: str) -> None:
 
 
 def make_selector(
-    config: FreeConfig,
-    learner: MetaLearner,
-    bell: Objective,
+    trainer: TrainerConfig,
+    setting: BellConfig,
+    objective: Objective,
     held_out: TaskMemory,
     validation: LabelledImages | None,
     *,
@@ -105,17 +118,17 @@ def make_selector(
     """The judge that a configuration asks for.
 
     Args:
-        config: The run's configuration.
-        learner: Whom to judge, again and again while it is trained.
-        bell: Scores held-out recovered pictures.
+        trainer: How many episodes are drawn.
+        setting: Classes and pictures of an episode.
+        objective: Its learner is judged, again and again while it is trained; it scores held-out recovered pictures.
         held_out: These pictures.
         validation: What `load_validation` gave.
         at_once: Pictures that the learner takes in one pass at most, where memory is short.
     """
-    episodes, setting = config.trainer.validation_episodes, config.bell
+    episodes, learner = trainer.validation_episodes, objective.learner
     if validation is None:
         return Selector(
-            lambda: bell.score(held_out, episodes, at_once=at_once) if len(held_out) else -math.inf,
+            lambda: objective.score(held_out, episodes, at_once=at_once) if len(held_out) else -math.inf,
             lambda: f"{len(held_out)} recovered pictures kept aside",
             lambda: held_out.seen,
         )

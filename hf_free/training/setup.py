@@ -1,9 +1,18 @@
-"""What a run is made of: checks, layout of logits, learner, objective."""
+"""How a run is put together, in one order for training and planning.
+
+First its parts: checks, device, previous learner, teachers, layout, learner, method. Then the run: budget, folder,
+memory, state.
+
+The order is part of a run: random numbers are drawn in it, and every refusal comes before anything is written.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,25 +20,269 @@ from torch import nn
 from hf_free.backbones.custom import import_networks
 from hf_free.config.init_from import InitFrom
 from hf_free.config.recipes import Defects
+from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
 from hf_free.errors import ConfigError
-from hf_free.inversion.five import Five
+from hf_free.inversion.base import Inverter
 from hf_free.learner.backbone import build_backbone, check_takes_pictures, check_timm_start
 from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
-from hf_free.metalearning.base import Objective
-from hf_free.metalearning.bell import Aligner
+from hf_free.memory.bank import TaskMemory
+from hf_free.memory.filling import Filling
 from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
-from hf_free.metalearning.distill import Distiller
-from hf_free.runtime.device import Precision, check_can_compile
-from hf_free.teachers.label_names import is_placeholder
+from hf_free.methods.registry import METHODS
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.allocator import keep_freed_memory
+from hf_free.runtime.device import Precision, check_can_compile, choose_device
+from hf_free.runtime.distributed import make_accelerator, seed_everything
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.training.absolute_paths import absolute_config
+from hf_free.training.budgeting import Budget, make_budget
+from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
+from hf_free.training.folder import RunFolder, learner_of_run
+from hf_free.training.progress import Console, FetchProgress
+from hf_free.training.run import Gathered, Parts, Run
+from hf_free.training.schedule import CheckpointSchedule, Clock
+from hf_free.training.screening import check_enough, note_teachers
+from hf_free.training.selection import load_validation, make_selector
+from hf_free.training.state import RunState
+from hf_free.training.warm_up import WarmUp
+
+logger = logging.getLogger(__name__)
+
+
+def gather(
+    config: FreeConfig,
+    *,
+    models: Sequence[str] | Sequence[TeacherRecord] | None = None,
+    token: str | None = None,
+    pool: TeacherPool | None = None,
+    console: Console | None = None,
+    warms_up: bool = False,
+    is_planned: bool = False,
+) -> Gathered:
+    """What a run starts from, its teachers among it; nothing is written.
+
+    Args:
+        config: The run's configuration.
+        models: Its teachers; None takes the configuration's.
+        token: Hub token, for private and gated teachers.
+        pool: Teachers already loaded; None loads `models`.
+        console: Where downloads are shown; None shows none.
+        warms_up: Whether warm-up steps are done while teachers are on their way.
+        is_planned: Whether it is only planned: what there is to know of the teachers is left to the plan to say.
+
+    Raises:
+        ConfigError: a device that is not there, another backbone than the learner's that is continued, or a validation
+            set named test.
+        DatasetError: a validation set that is not there, or too small for an episode.
+        LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
+        RunError: too few usable teachers.
+    """
+    # ---- checks
+    check_backbone(config)
+
+    # ---- random numbers, device
+    seed_everything(config.seed)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    keep_freed_memory()
+    device = choose_device(config.trainer.device)
+    precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
+
+    # ---- previous learner, validation set
+    previous, cache_dir = None, config.hub.cache_dir
+    if config.continues_learner and config.learner.init_from is not None:
+        start = config.learner.init_from
+        source = str(learner_of_run(Path(start))) if Path(start).is_dir() else start
+        previous, learner_config = PreviousLearner.load(
+            config.learner, source=source, recipe=config.recipe, token=token, cache_dir=cache_dir
+        )
+        config = replace(config, learner=learner_config)
+    validation = load_validation(config.trainer, config.bell, config.learner, token=token, cache_dir=cache_dir)
+
+    # ---- teachers, and a warm-up while they arrive
+    state = RunState()
+    with FetchProgress(console) as fetching:
+        make = partial(METHODS[config.recipe].inverter, config, device, precision)
+        size = config.learner.image_size
+        warm_up = WarmUp(make, config.five, config.trainer, state, fetching.show_step, image_size=size)
+        pool = pool or TeacherPool(
+            config.models if models is None else models,
+            budget=config.hub.teacher_memory,
+            device=device,
+            token=token,
+            cache_dir=cache_dir,
+            strict=True,
+            fetched=fetching.show,
+            meanwhile=warm_up.step if warms_up else None,
+            precision=precision,
+        )
+    if is_planned:
+        state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
+    else:
+        note_teachers(pool, config.hub, state, previous)
+    check_enough(pool, state, config.least_teachers)
+    return Gathered(
+        config=config,
+        device=device,
+        precision=precision,
+        previous=previous,
+        validation=validation,
+        pool=pool,
+        state=state,
+        warm_up=warm_up,
+    )
+
+
+def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
+    """The parts of a run, before it begins; nothing is written.
+
+    Args:
+        gathered: What `gather` gave.
+        token: Hub token, for a learner that starts from weights there.
+
+    Raises:
+        LearnerError: no weights where `learner.init_from` says.
+    """
+    config, pool, previous, device = gathered.config, gathered.pool, gathered.previous, gathered.device
+    precision, defects = gathered.precision, Defects.named(config.defects)
+
+    # ---- layout of the answers
+    if previous is None:
+        layout = SoftLabels([record.num_classes for record in pool.records], seed=config.seed)
+    else:
+        previous.learner.to(device)
+        layout = ContinuedLayout(previous, pool.records, seed=config.seed)
+
+    # ---- learner
+    learner = make_learner(
+        config.learner,
+        config.bell,
+        pool.records,
+        layout,
+        defects=defects,
+        token=token,
+        cache_dir=config.hub.cache_dir,
+    ).to(device)
+    learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
+
+    # ---- method
+    inverter = gathered.warm_up.inverter
+    learner_precision = fitting_precision(learner, precision)
+    objective = METHODS[config.recipe].objective(config, learner, layout, pool.records, learner_precision)
+    return Parts(
+        **vars(gathered),
+        learner_precision=learner_precision,
+        layout=layout,
+        learner=learner,
+        inverter=inverter,
+        objective=objective,
+    )
+
+
+def prepare(
+    config: FreeConfig,
+    folder: RunFolder,
+    *,
+    token: str | None = None,
+    resume: bool = False,
+    pool: TeacherPool | None = None,
+    console: Console | None = None,
+) -> Run:
+    """A run that is ready for its next step; its folder is begun.
+
+    Args:
+        config: The run's configuration.
+        folder: The run's folder, claimed by this process.
+        token: Hub token.
+        resume: Whether it goes on from the checkpoint in the folder.
+        pool: Teachers already loaded; None loads the configuration's.
+        console: Where downloads are shown; None shows none.
+
+    Raises:
+        RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
+    """
+    config = absolute_config(config)
+    models = teachers_to_resume(folder, config.models) if resume else None
+    gathered = gather(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
+    parts = assemble(gathered, token=token)
+    config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
+    if parts.learner_precision != parts.precision:
+        logger.warning(FP32_NOTE.format(precision=parts.precision.name))
+
+    # ---- budget
+    budget = budget_of(parts, timed=config.trainer.max_minutes is not None and not resume)
+    for note in budget.notes:
+        logger.warning("%s", note)
+    portions = budget.portions
+    parts.inverter.most_images = portions.task
+
+    # ---- folder: a start that fails before this leaves nothing in it
+    folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
+    write_teachers(folder, config.models, parts.pool.records)
+
+    # ---- memory
+    if config.trainer.compile:
+        compile_networks(parts.inverter, learner, config.bell, parts.device)
+    answers = layout.width if objective.asks_teachers else 0
+    memory, held_out = (TaskMemory(size, answers=answers) for size in (portions.memory, portions.held_out))
+    filling = Filling(
+        memory,
+        held_out,
+        parts.pool,
+        layout,
+        parts.precision,
+        size=(config.learner.channels, config.learner.image_size),
+        drawn=config.memory.drawn_per_step,
+        at_once=portions.asked,
+        last_task_only=Defects.named(config.defects).store_last_teacher_only,
+    )
+    selector = make_selector(
+        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
+    )
+
+    # ---- state
+    accelerator = make_accelerator(parts.device)
+    modules = (*parts.inverter.modules().values(), *objective.modules().values())
+    accelerator.prepare(learner, *modules, *parts.inverter.optimizers(), *objective.optimizers())
+    run = Run(
+        **vars(parts),
+        folder=folder,
+        budget=budget,
+        memory=memory,
+        held_out=held_out,
+        filling=filling,
+        selector=selector,
+        accelerator=accelerator,
+        clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
+        checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
+    )
+    if resume:
+        run.go_on_from(load_checkpoint(run))
+        folder.read_log(before_step=run.state.step)
+        check_enough(run.pool, run.state, config.least_teachers)
+    return run
+
+
+def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budget:
+    """Measure the parts of a run, see `hf_free.training.budgeting.make_budget`."""
+    return make_budget(
+        parts.workload,
+        parts.inverter,
+        parts.pool,
+        parts.layout,
+        parts.objective,
+        parts.precision,
+        timed=timed,
+        refuse=refuse,
+    )
 
 
 def check_backbone(config: FreeConfig) -> None:
@@ -58,95 +311,60 @@ def check_backbone(config: FreeConfig) -> None:
         check_takes_pictures(network, config.learner, {})
 
 
-def make_soft_labels(
-    config: FreeConfig, pool: TeacherPool, elder: PreviousLearner | None, device: torch.device
-) -> SoftLabels:
-    """Where whose answers stand; an old learner goes to the device."""
-    if elder is None:
-        return SoftLabels([record.num_classes for record in pool.records], seed=config.seed)
-    elder.learner.to(device)
-    return ContinuedLayout(elder, pool.records, seed=config.seed)
+def make_learner(
+    config: LearnerConfig,
+    bell: BellConfig,
+    records: Sequence[TeacherRecord],
+    layout: LogitLayout,
+    *,
+    defects: Defects | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+) -> MetaLearner:
+    """The untrained learner, or the one that a run starts from.
 
-
-def make_learner(config: FreeConfig, pool: TeacherPool, sheet: LogitLayout, token: str | None) -> MetaLearner:
-    """The untrained learner, or the one that a run starts from."""
+    Args:
+        config: Backbone, size and what to start from.
+        bell: How it will learn.
+        records: Its teachers, in whose colours it sees.
+        layout: Where whose answers stand; a layout that continues an earlier one brings that learner's projection.
+        defects: Defects of the released code to reproduce; None for none.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+    """
     batchnorm: BatchNormMode = "running"
-    if Defects.named(config.defects).transductive_batchnorm:
+    if defects is not None and defects.transductive_batchnorm:
         batchnorm = "transductive"
-    elif config.bell.objective == "align":
+    elif bell.objective == "align":
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
-    inputs = InputSettings(config.learner.views, batchnorm=batchnorm)
-    if config.learner.init_from is None:  # else as the weights it starts from are used to
-        mean, std = _teachers_colours(pool, config.learner.channels)
+    inputs = InputSettings(config.views, batchnorm=batchnorm)
+    if config.init_from is None:  # else as the weights it starts from are used to
+        mean, std = _teachers_colours(records, config.channels)
         inputs = replace(inputs, mean=mean, std=std)
-    cache_dir = config.hub.cache_dir
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
-    learner = MetaLearner.create(
-        config.learner, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir
-    )
-    if config.bell.objective == "distill":
-        projection = nn.Linear(learner.backbone_dim, sheet.width)
-        grown = sheet.grow(projection) if isinstance(sheet, ContinuedLayout) else projection
-        learner.embedding = Embedding(grown, sheet.sizes)
+    learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
+    if bell.objective == "distill":
+        projection = nn.Linear(learner.backbone_dim, layout.width)
+        grown = layout.grow(projection) if isinstance(layout, ContinuedLayout) else projection
+        learner.embedding = Embedding(grown, layout.sizes)
     return learner
 
 
-def _teachers_colours(pool: TeacherPool, channels: int) -> tuple[list[float], list[float]]:
+def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
     """Mean and deviation a channel of the teachers' pictures, averaged over the teachers of that many channels."""
-    colours = [picture_colours(record.mean, record.std) for record in pool.records if record.input_size[0] == channels]
+    colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
     if not colours:
         return [0.5] * channels, [0.25] * channels
     means, deviations = zip(*colours, strict=True)
     return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
 
 
-def learners_precision(learner: MetaLearner, precision: Precision) -> Precision:
-    """See `fitting_precision`; a run says so where it is another one."""
-    fitting = fitting_precision(learner, precision)
-    if fitting != precision:
-        logging.getLogger(__name__).warning(FP32_NOTE.format(precision=precision.name))
-    return fitting
-
-
-def make_objective(
-    config: FreeConfig, learner: MetaLearner, pool: TeacherPool, sheet: LogitLayout, precision: Precision
-) -> Objective:
-    """The configuration's way to learn."""
-    if config.bell.objective == "distill":
-        return Distiller(learner, sheet, config.bell, precision)
-    names = {
-        (teacher, index): name
-        for teacher, record in enumerate(pool.records)
-        for index, name in enumerate(record.label_names or ())
-        if config.bell.match_label_names and not is_placeholder(name)
-    }
-    asked = None if len(names) == sum(record.num_classes for record in pool.records) else sheet
-    flip = config.five.flip
-    return Aligner(
-        learner,
-        config.bell,
-        precision,
-        class_names=names,
-        sheet=asked,
-        flip=flip,
-        defects=Defects.named(config.defects),
-    )
-
-
-def compile_if_asked(five: Five, learner: MetaLearner, config: FreeConfig, device: torch.device) -> None:
-    """Compile what can be compiled, where the configuration asks for it."""
-    if not config.trainer.compile:
-        return
+def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig, device: torch.device) -> None:
+    """Have torch.compile compile what can be compiled."""
     check_can_compile(device)
-    five.compile()
-    if config.bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
+    inverter.compile()
+    if bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
-
-
-def set_threads(config: FreeConfig) -> None:
-    """Compute with as many threads as the configuration says; None leaves it."""
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
 
 
 def check_has_end(config: FreeConfig) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from hf_free.config.tree import FreeConfig
+from hf_free.config.sections import FiveConfig
 from hf_free.errors import RunError
 from hf_free.inversion.base import Inverter
 from hf_free.memory.filling import draw_beside
@@ -27,6 +27,7 @@ from hf_free.runtime.memory_budget import peak_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
 from hf_free.training.estimate import kind_of
+from hf_free.training.workload import Workload
 
 GROWTH = 4
 """How many times as many pictures the next size has."""
@@ -165,7 +166,7 @@ class Trial:
 
 
 def try_parts(
-    config: FreeConfig,
+    work: Workload,
     inverter: Inverter,
     pool: TeacherPool,
     objective: Objective,
@@ -178,7 +179,7 @@ def try_parts(
     """Measure the parts of a run.
 
     Args:
-        config: Its configuration.
+        work: What the run does.
         inverter: Used as it is; what it has trained does not move.
         pool: The teachers; of those that are built alike, one is measured, and of kinds for which there is no time
             left, none: they count as the longest.
@@ -193,13 +194,13 @@ def try_parts(
     """
     start, busy, device = time.monotonic(), time.process_time(), inverter.device
     devices = [device] if device.type == "cuda" else []
-    size, channels = config.learner.image_size, config.learner.channels
+    size, channels = work.learner.image_size, work.learner.channels
     kinds = {kind_of(record): index for index, record in enumerate(pool.records)}
     share = seconds / (2 * len(kinds) + 3)
 
-    def part(work: Work, name: str, *, least: int, most: int) -> Load:
+    def part(task: Work, name: str, *, least: int, most: int) -> Load:
         try:
-            return measure(work, device, least=least, most=most, room=room, seconds=share, timed=timed)
+            return measure(task, device, least=least, most=most, room=room, seconds=share, timed=timed)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -217,16 +218,16 @@ def try_parts(
             try:
                 asking = _asking(pool, index, size, channels, precision)
                 both[kind] = (
-                    _inversion(config, inverter, pool, index, objective, part),
+                    _inversion(work.five, inverter, pool, index, objective, part),
                     part(asking, "asking a teacher", least=FIRST_IMAGES, most=ASKED_AT_ONCE),
                 )
             except RunError:  # of one teacher: the run leaves it out by itself
                 continue
         nothing = Load(0.0, 0.0, 0.0, 0.0)
-        drawn = config.memory.drawn_per_step
+        drawn = work.memory.drawn_per_step
         drawing = nothing
         if drawn:
-            drawing = part(lambda n: draw_beside(config, pool, n), "drawing", least=FIRST_IMAGES, most=drawn)
+            drawing = part(lambda n: draw_beside(pool, n, (channels, size)), "drawing", least=FIRST_IMAGES, most=drawn)
         update, embedding = _learning(objective, part)
     longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
     found = [both.get(kind_of(record), longest) for record in pool.records]
@@ -238,7 +239,7 @@ def try_parts(
 
 
 def _inversion(
-    config: FreeConfig,
+    five: FiveConfig,
     inverter: Inverter,
     pool: TeacherPool,
     index: int,
@@ -248,7 +249,7 @@ def _inversion(
     """Inverting one teacher: one inner step is measured, another timed."""
     teacher, before = pool[index], inverter.most_images
     lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
-    borrows = config.five.borrowed_batchnorm and lenders and not teacher.record.has_batchnorm
+    borrows = five.borrowed_batchnorm and lenders and not teacher.record.has_batchnorm
     lender = pool[lenders[0]] if borrows else None
     inverter.most_images = None
     full = inverter.task_size(teacher)
@@ -259,7 +260,7 @@ def _inversion(
 
     try:
         line = part(invert, "an inversion", least=FIRST_IMAGES, most=full.images)
-        inner = config.five.inner_steps
+        inner = five.inner_steps
         if line.seconds(FIRST_IMAGES) <= 0 or inner == 1:
             return line
         one = line.seconds(FIRST_IMAGES)

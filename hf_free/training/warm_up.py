@@ -15,30 +15,27 @@ from typing import Any
 
 import torch
 
-from hf_free.config.recipes import Defects
-from hf_free.config.tree import FreeConfig
-from hf_free.inversion.base import Student
-from hf_free.inversion.five import Five
+from hf_free.config.sections import FiveConfig, TrainerConfig
+from hf_free.inversion.base import Inverter, Student
 from hf_free.inversion.task import RecoveredTask
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.schedule import Clock
 from hf_free.training.state import RunState
-from hf_free.training.trackers import is_logged, log_row
+from hf_free.training.trackers import LogRow, is_logged, log_row
 
 logger = logging.getLogger(__name__)
 
 
 def invert_some(
-    five: Five, pool: TeacherPool, config: FreeConfig, state: RunState, student: Student | None
+    inverter: Inverter, pool: TeacherPool, config: FiveConfig, state: RunState, student: Student | None
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
-    """One outer step of FIVE on teachers drawn at random: the tasks, and the mean loss terms."""
-    chosen = _draw_teachers(pool, config.five.teachers_per_step, state)
+    """One step of an inverter on teachers drawn at random: the tasks, and the mean loss terms."""
+    chosen = _draw_teachers(pool, config.teachers_per_step, state)
     lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
-    return five.step(chosen, student, lender)
+    return inverter.step(chosen, student, lender)
 
 
 MIN_TEACHERS = 2
@@ -53,60 +50,56 @@ class WarmUp:
     steps that were.
 
     Args:
-        config: The run's configuration.
-        device: Where FIVE computes.
-        precision: Autocast type and memory format.
+        make: Makes the method's inverter.
+        five: How it is asked to work.
+        trainer: Length of the run and of its warm-up.
         state: The run's state; steps are counted there.
         show: Told each step and its loss terms.
+        image_size: Height and width of recovered pictures.
     """
 
     def __init__(
         self,
-        config: FreeConfig,
-        device: torch.device,
-        precision: Precision,
+        make: Callable[[], Inverter],
+        five: FiveConfig,
+        trainer: TrainerConfig,
         state: RunState,
         show: Callable[[int, Mapping[str, float]], None],
+        *,
+        image_size: int,
     ) -> None:
-        self._config, self._device, self._precision = config, device, precision
+        self._make, self._five, self._trainer, self._image_size = make, five, trainer, image_size
         self._state, self._show = state, show
-        self.log: list[dict[str, Any]] = []
+        self.log: list[LogRow] = []
         """Lines of the log, kept until the run's folder is begun."""
 
     @cached_property
-    def five(self) -> Five:
-        """FIVE with a fresh generator, made when it is first asked for: random numbers are drawn in that order.
+    def inverter(self) -> Inverter:
+        """The method's, made when it is first asked for: random numbers are drawn in that order.
 
         Until a run's memory is measured, which takes all teachers, its inversions are of few pictures where these are
         large.
         """
-        five = Five(
-            self._config.five,
-            image_size=self._config.learner.image_size,
-            channels=self._config.learner.channels,
-            device=self._device,
-            precision=self._precision,
-            defects=Defects.named(self._config.defects),
-        )
-        five.most_images = pictures_at_once(self._config.learner.image_size)
-        return five
+        inverter = self._make()
+        inverter.most_images = pictures_at_once(self._image_size)
+        return inverter
 
     def step(self, pool: TeacherPool) -> bool:
         """Do one step if there are teachers enough for it and the warm-up is not over; whether one was done."""
-        config, state = self._config, self._state
-        clock = Clock(config, state.seconds)
+        state = self._state
+        clock = Clock(self._trainer, state.seconds)
         is_over = clock.is_over(state.step) or not clock.is_warm_up(state.step + 1)
-        if is_over or len(pool) < min(MIN_TEACHERS, config.five.teachers_per_step):
+        if is_over or len(pool) < min(MIN_TEACHERS, self._five.teachers_per_step):
             return False
         start = time.monotonic()
         state.step += 1
         state.early_steps += 1
         # A task with a problem comes to nothing here; its teacher is judged in the steps that follow.
-        _, terms = invert_some(self.five, pool, config, state, student=None)
+        _, terms = invert_some(self.inverter, pool, self._five, state, student=None)
         state.seconds += time.monotonic() - start
         logger.info("warm-up step %d with the %d teachers that are there", state.step, len(pool))
         self._show(state.step, terms)
-        if is_logged(state.step, config):
+        if is_logged(state.step, self._trainer.log_every):
             self.log.append(log_row(state, (), terms))
         return True
 
@@ -119,10 +112,10 @@ def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple
 
 
 def _draw_lender(
-    pool: TeacherPool, config: FreeConfig, state: RunState, records: Sequence[TeacherRecord]
+    pool: TeacherPool, config: FiveConfig, state: RunState, records: Sequence[TeacherRecord]
 ) -> Teacher | None:
     """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
-    if not config.five.borrowed_batchnorm or all(record.has_batchnorm for record in records):
+    if not config.borrowed_batchnorm or all(record.has_batchnorm for record in records):
         return None
     lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in state.excluded]
     return pool[lenders[int(torch.randint(len(lenders), ()))]] if lenders else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
+from hf_free.training.folder import learner_of_run
 from hf_free.training.plan import plan
 from hf_free.training.trainer import train
 
@@ -105,14 +107,21 @@ def test_old_teachers_are_carried_into_record_and_card(runs):
 
 def test_a_recipe_of_another_backbone_continues_the_old_one(runs, folders):
     values = merge(recipe_values("paper"), {"models": [folders["c"]], "learner": {"init_from": str(runs / "first")}})
-    elder, config = PreviousLearner.load(FreeConfig.from_dict(values))
-    assert (config.learner.backbone, config.learner.head) == (elder.learner.config.backbone, elder.learner.config.head)
+    elder, learner = _continue(FreeConfig.from_dict(values))
+    assert (learner.backbone, learner.head) == (elder.learner.config.backbone, elder.learner.config.head)
     chosen = merge(values, {"learner": {"head": "anil"}})
-    assert PreviousLearner.load(FreeConfig.from_dict(chosen))[1].learner.head == "anil"
+    assert _continue(FreeConfig.from_dict(chosen))[1].head == "anil"
+
+
+def _continue(config):
+    source = str(learner_of_run(Path(config.learner.init_from)))
+    return PreviousLearner.load(config.learner, source=source, recipe=config.recipe)
 
 
 def _loaded(runs, models, **values):
-    elder, config = PreviousLearner.load(_config(models, runs / "first", **values))
+    config = _config(models, runs / "first", **values)
+    elder, learner = _continue(config)
+    config = replace(config, learner=learner)
     pool = TeacherPool(models)
     return elder, config, pool, ContinuedLayout(elder, pool.records)
 
@@ -159,7 +168,7 @@ def test_nothing_is_lost_before_the_first_step(runs, folders):
     from hf_free.training.setup import make_learner
 
     elder, config, pool, sheet = _loaded(runs, [folders["c"]])
-    grown = make_learner(config, pool, sheet, None).eval()
+    grown = make_learner(config.learner, config.bell, pool.records, sheet).eval()
     pictures = _pictures(10)
     with torch.no_grad():
         torch.testing.assert_close(grown.raw_answers(pictures)[:, :7], elder.learner.raw_answers(pictures))

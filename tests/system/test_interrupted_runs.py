@@ -22,13 +22,15 @@ from runs import TINY
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.cli.main import main
 from hf_free.config.reading import merge
+from hf_free.config.sections import TrainerConfig
 from hf_free.errors import RunError
 from hf_free.runtime.interrupts import Stopped
 from hf_free.training.absolute_paths import absolute_config
-from hf_free.training.checkpoint import CheckpointSchedule, teachers_to_resume
+from hf_free.training.checkpoint import teachers_to_resume
 from hf_free.training.folder import RunFolder
 from hf_free.training.progress import console_for
 from hf_free.training.run_lock import LOCK_FILE, read_holder
+from hf_free.training.schedule import CheckpointSchedule
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +111,7 @@ def test_a_kill_in_the_middle_of_a_short_run_loses_less_than_a_minute(tmp_path, 
 )
 def test_when_the_clock_writes_checkpoints(minutes, between, expected):
     config = FreeConfig.from_dict({"trainer": {"max_minutes": minutes, "steps": 10**6, "checkpoint_minutes": between}})
-    schedule, written = CheckpointSchedule(config, 0.0), []
+    schedule, written = CheckpointSchedule(config.trainer, 0.0), []
     for second in range(1, expected[-1] + 1):
         if schedule.is_due(1, float(second), has_recovered=True):
             schedule.written(float(second))
@@ -118,7 +120,7 @@ def test_when_the_clock_writes_checkpoints(minutes, between, expected):
 
 
 def test_the_clocks_first_checkpoint_waits_for_a_picture_and_slow_ones_are_seldom():
-    schedule = CheckpointSchedule(FreeConfig.from_dict({"trainer": {"checkpoint_every": 100}}), 0.0)
+    schedule = CheckpointSchedule(TrainerConfig(checkpoint_every=100), 0.0)
     assert not schedule.is_due(1, 100.0, has_recovered=False)
     assert schedule.is_due(100, 101.0, has_recovered=False)  # by steps
     assert schedule.is_due(2, 120.0, has_recovered=True)
@@ -349,9 +351,9 @@ def test_a_note_of_teachers_by_relative_paths_is_still_read(tmp_path, teachers, 
     monkeypatch.chdir(tmp_path)
     run = RunFolder(tmp_path / "run")
     run.write_json(run.teachers, {"models": ["teachers/t0"], "teachers": []})
-    assert teachers_to_resume(run, FreeConfig(models=[teachers[0]])) == []
+    assert teachers_to_resume(run, [teachers[0]]) == []
     with pytest.raises(RunError, match="begun with other teachers"):
-        teachers_to_resume(run, FreeConfig(models=[teachers[1]]))
+        teachers_to_resume(run, [teachers[1]])
 
 
 # ---- what is shown

@@ -18,7 +18,7 @@ from torch import nn
 
 from hf_free.cli.tables import plan_tables
 from hf_free.config.reading import merge
-from hf_free.config.recipes import recipe_values
+from hf_free.config.recipes import Defects, recipe_values
 from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, HubError, LearnerError, RunError
@@ -28,6 +28,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.estimate import estimate
 from hf_free.training.plan import plan as measured_plan
+from hf_free.training.workload import Workload
 
 plan = partial(measured_plan, measure=False)
 
@@ -35,6 +36,10 @@ plan = partial(measured_plan, measure=False)
 def _config(**values):
     small = {"five": {"latent_dim": 16, "width": 8}, "learner": {"backbone": "conv4_32", "image_size": 32}}
     return FreeConfig.from_dict(merge(small, values))
+
+
+def _work(config):
+    return Workload(config.five, config.memory, config.bell, config.learner, config.trainer)
 
 
 def _conv4(width, classes, size=32):
@@ -64,7 +69,7 @@ def test_cost_of_the_default_by_hand():
         memory={"drawn_per_step": 7, "max_images": 100, "held_out_images": 20},
         bell={"batch_size": 6, "updates_per_step": 4},
     )
-    cost = estimate(config, TeacherPool.from_teachers(teachers))
+    cost = estimate(_work(config), TeacherPool.from_teachers(teachers))
     generator, learner = _generator(16, 8), _conv4(32, classes=3 + 4 + 5)
     adaptations = 0
     for teacher in teachers:
@@ -88,7 +93,7 @@ def test_cost_of_the_default_by_hand():
 def test_cost_of_replay_by_hand():
     teachers = [pico_teacher("conv4", seed=seed) for seed in range(2)]
     bell = {"objective": "align", "replay_tasks": 3, "replay_inner_steps": 2, "replay_patience": 7, "n_query": 4}
-    cost = estimate(_config(bell=bell), TeacherPool.from_teachers(teachers))
+    cost = estimate(_work(_config(bell=bell)), TeacherPool.from_teachers(teachers))
     episode = 2 * 3 * 5 + 5 * 4  # two steps on five support pictures, differentiated through; twenty queries
     assert cost.bell_update == 3 * episode * 6 * _conv4(32, 5)
     assert (cost.bell_updates, cost.answers_a_step) == (8, 0)
@@ -100,7 +105,7 @@ def test_learner_is_asked_only_where_all_classes_are_wanted():
     for classes in (5, 6):
         for weight in (0.0, 1.0):
             five = {"max_classes": classes, "adversarial": weight, "inner_steps": 3, "conditional": False}
-            costs[classes, weight] = estimate(_config(five=five), pool)
+            costs[classes, weight] = estimate(_work(_config(five=five)), pool)
     assert [costs[classes, 1.0].five_images for classes in (5, 6)] == [200, 220]
     student = 3 * 4 * _conv4(32, 11)  # inner steps, forward and the picture's gradient
     assert costs[6, 1.0].five_step - costs[6, 0.0].five_step == (100 + 120) * student
@@ -110,7 +115,7 @@ def test_learner_is_asked_only_where_all_classes_are_wanted():
 def test_released_student_is_asked_without_a_gradient():
     pool = TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in range(2)])
     mended, released = (
-        estimate(_config(five={"inner_steps": 3}, defects=defects), pool)
+        estimate(_work(_config(five={"inner_steps": 3})), pool, defects=Defects.named(defects))
         for defects in ([], ["divergence_of_probabilities"])
     )
     assert mended.five_step - released.five_step == 200 * 3 * 2 * _conv4(32, 10)
@@ -120,7 +125,7 @@ def test_borrowed_statistics_cost_a_pass_through_the_lender():
     teachers = [pico_teacher("conv4", num_classes=5), pico_teacher("vit", num_classes=5)]
     pool = TeacherPool.from_teachers(teachers)
     borrowing, alone = (
-        estimate(_config(five={"inner_steps": 3, "borrowed_batchnorm": weight}), pool) for weight in (1.0, 0.0)
+        estimate(_work(_config(five={"inner_steps": 3, "borrowed_batchnorm": weight})), pool) for weight in (1.0, 0.0)
     )
     # the pictures of the one without BatchNorm: forward and the picture's gradient
     assert borrowing.five_step - alone.five_step == 100 * 3 * 4 * _conv4(8, 5)
@@ -292,4 +297,4 @@ def test_counted_learner_is_the_one_that_is_trained():
     pool = TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in range(2)])
     config = _config(learner={"backbone": "resnet10_small"}, bell={"batch_size": 2})
     network = timm.create_model("resnet10_small", num_classes=10)
-    assert estimate(config, pool).bell_update == 2 * count(network, (3, 32, 32)).total_flops
+    assert estimate(_work(config), pool).bell_update == 2 * count(network, (3, 32, 32)).total_flops

@@ -13,13 +13,18 @@ from hf_free.errors import RunError
 from hf_free.inversion.base import TaskSize
 from hf_free.training.portions import Portions, choose_portions, few_steps, forecast, picture_bytes
 from hf_free.training.trial import Load, Trial, line_through, measure
+from hf_free.training.workload import Workload
 
 MB = 1e6
 ONE = Load(0, MB, 0, 0)
 
 
 def _config(**values):
-    return FreeConfig.from_dict({"learner": {"image_size": 224}, **values})
+    return _work(FreeConfig.from_dict({"learner": {"image_size": 224}, **values}))
+
+
+def _work(config):
+    return Workload(config.five, config.memory, config.bell, config.learner, config.trainer)
 
 
 def _records(*classes):
@@ -87,7 +92,7 @@ def test_every_part_fits_into_what_the_memory_of_pictures_leaves():
     config, records, room = _config(), _records(5, 12), 2000 * MB
     trial = _trial(Load(100 * MB, 20 * MB, 0, 0), Load(0, 5 * MB, 0, 0), Load(90 * MB, 30 * MB, 0, 0))
     portions = choose_portions(config, records, trial, answers=17, room=room)
-    ring = 1.5 * (portions.memory + portions.held_out) * picture_bytes(config, 17)
+    ring = 1.5 * (portions.memory + portions.held_out) * picture_bytes(config.learner, 17)
     assert ring <= 0.4 * room
     assert portions.memory < config.memory.max_images
     work = room - ring
@@ -180,5 +185,6 @@ def test_what_is_suggested_is_enough():
     ways = few_steps(config, _records(5, 5), trial, portions, predicted(config)).ways_out
     first = ways.split(" or ")[0]
     assert first.startswith("--set ")
-    changed = FreeConfig.from_dict(merge(config.to_dict(), parse_assignments(first.removeprefix("--set ").split())))
-    assert predicted(changed).steps >= 50
+    given = {"learner": {"image_size": 224}, "trainer": {"max_minutes": 10}}
+    changed = FreeConfig.from_dict(merge(given, parse_assignments(first.removeprefix("--set ").split())))
+    assert predicted(_work(changed)).steps >= 50

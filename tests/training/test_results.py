@@ -20,7 +20,7 @@ def test_teachers_that_answer_but_are_not_inverted_are_told_apart(objective, ask
     entries = [{"reference": name, "reason": "not inverted any more: why"} for name in ("lab/asked", "lab/silent")]
     known = {"teachers": [{"reference": "lab/asked"}, {"reference": "lab/other"}], "answer_outputs": [None, None]}
     state = RunState(skipped=entries)
-    record = run_record(config, known, state, torch.device("cpu"), Precision(), "held-out pictures")
+    record = run_record(config.to_dict(), known, state, torch.device("cpu"), Precision(), "held-out pictures")
     assert [entry.get("asked") for entry in record["skipped"]] == asked
     assert [{**entry, "asked": None} for entry in record["skipped"]] == [{**e, "asked": None} for e in entries]
     assert all("asked" not in entry for entry in state.skipped)  # the state goes into the checkpoint as it was

@@ -39,7 +39,7 @@ def test_a_teachers_first_task_that_is_left_out_is_said_at_once(pool, caplog):
     config, state = config_with(min_teacher_accuracy=0.5), RunState()
     with caplog.at_level(logging.WARNING, logger="hf_free"):
         for _ in range(3):
-            assert healthy_tasks([make_task(0, 0.9), make_task(1, 0.3)], config, state, pool)[0].teacher == 0
+            assert healthy_tasks([make_task(0, 0.9), make_task(1, 0.3)], config.five, state, pool)[0].teacher == 0
     said = [record.message for record in caplog.records]
     assert len(said) == 1
     assert said[0].startswith("a task of lab/1 is left out: ")
@@ -49,9 +49,9 @@ def test_a_teachers_first_task_that_is_left_out_is_said_at_once(pool, caplog):
 
 def test_nothing_recovered_says_why_and_what_would_help(pool):
     config, state = config_with(min_teacher_accuracy=0.5, min_diversity=0.3), RunState(step=2)
-    healthy_tasks([make_task(0, 0.9), make_task(1, 0.3)], config, state, pool)
+    healthy_tasks([make_task(0, 0.9), make_task(1, 0.3)], config.five, state, pool)
     with pytest.raises(RunError, match=r"no task was recovered in 2 steps") as caught:
-        check_recovered(TaskMemory(10), pool, state, config)
+        check_recovered(TaskMemory(10), pool, state, config.five, warm_up=0)
     for words in ("lab/0: ", "lab/1: ", "(1 times)", "five.min_teacher_accuracy=0 five.min_diversity=0"):
         assert words in str(caught.value)
     assert "warmup_steps=0" not in str(caught.value), "there was none"
@@ -61,12 +61,12 @@ def test_tasks_of_a_single_teacher_are_pointed_out(pool, caplog):
     memory, config = TaskMemory(10), config_with()
     memory.add_task(make_task(1, 0.9))
     with caplog.at_level(logging.WARNING, logger="hf_free"):
-        check_recovered(memory, pool, RunState(left_out={"lab/0: recognises 3 %": 4}), config)
+        check_recovered(memory, pool, RunState(left_out={"lab/0: recognises 3 %": 4}), config.five, warm_up=0)
     assert caplog.records[0].message.startswith("all recovered pictures are of one teacher, ")
     assert "lab/0: recognises 3 % (4 times)" in caplog.records[0].message
     caplog.clear()
     memory.add_task(make_task(0, 0.9))
-    check_recovered(memory, pool, RunState(), config)
+    check_recovered(memory, pool, RunState(), config.five, warm_up=0)
     assert not caplog.records
 
 

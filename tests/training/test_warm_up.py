@@ -168,16 +168,16 @@ def begun(tmp_path):
     (tmp_path / "list.yaml").write_text(entries)
     config = FreeConfig.from_dict({"models": [str(tmp_path / "list.yaml")]})
     run, pool = RunFolder(tmp_path / "run"), TeacherPool(config.models, strict=True)
-    write_teachers(run, config, pool.records)
+    write_teachers(run, config.models, pool.records)
     return run, config, pool.records
 
 
 def test_a_list_that_says_something_else_is_noticed(begun, tmp_path):
     run, config, records = begun
-    assert TeacherPool(teachers_to_resume(run, config), strict=True).records == records
+    assert TeacherPool(teachers_to_resume(run, config.models), strict=True).records == records
     text = (tmp_path / "list.yaml").read_text()
     (tmp_path / "list.yaml").write_text(text.replace("0.5, 0.5, 0.5", "0.5, 0.5, 0.4") + "- {name: three, path: t0}\n")
-    left_out = dict(TeacherPool(teachers_to_resume(run, config)).skipped)
+    left_out = dict(TeacherPool(teachers_to_resume(run, config.models)).skipped)
     (reason,) = left_out.values()
     assert "has mean (0.5, 0.5, 0.4), and had (0.5, 0.5, 0.5) when it was first read" in reason
 
@@ -186,6 +186,6 @@ def test_other_teachers_than_the_runs_own_are_refused(begun):
     run, config, _ = begun
     other = FreeConfig.from_dict({"models": [*config.models, "alice/another"]})
     with pytest.raises(RunError, match=r"was begun with other teachers: .*list.yaml\n"):
-        teachers_to_resume(run, other)
+        teachers_to_resume(run, other.models)
     run.teachers.unlink()
-    assert teachers_to_resume(run, other) == other.models  # a run of an earlier version has no such note
+    assert teachers_to_resume(run, other.models) == other.models  # a run of an earlier version has no such note

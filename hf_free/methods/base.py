@@ -1,0 +1,42 @@
+"""What a published system is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
+from hf_free.inversion.base import Inverter
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.metalearning.base import Objective
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import Precision
+
+MakeInverter = Callable[[FreeConfig, torch.device, Precision], Inverter]
+"""Makes a method's way to invert teachers; random weights come from torch's random state."""
+
+MakeObjective = Callable[[FreeConfig, MetaLearner, LogitLayout, Sequence[TeacherRecord], Precision], Objective]
+"""Makes a method's way to learn, for a learner, the layout of its teachers' answers, and their records."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A published system. The card, the documentation and `hf-free methods` read its facts."""
+
+    name: str
+    """As in `--method`; the recipe of the same name has its constants."""
+    title: str
+    """What it is, in a line."""
+    paper: str
+    """Authors, title, venue and year."""
+    url: str
+    """Where the paper lies."""
+    needs: str
+    """What a teacher has to offer."""
+    inverter: MakeInverter
+    objective: MakeObjective
+    departures: tuple[str, ...] = ()
+    """In what it is not as its authors released it, and why."""

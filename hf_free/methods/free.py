@@ -1,0 +1,104 @@
+"""FREE (Wei et al., CVPR 2024): FIVE inverts the teachers, BELL learns from what was recovered.
+
+Three of it: the best we found, the paper with its code's defects mended, and the code as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from hf_free.config.recipes import Defects
+from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
+from hf_free.inversion.five import Five
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.metalearning.base import Objective
+from hf_free.metalearning.bell import Aligner
+from hf_free.metalearning.distill import Distiller
+from hf_free.methods.base import Method
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import Precision
+from hf_free.teachers.label_names import is_placeholder
+
+_PAPER = "Wei, Hu, Wang, Shen, Yuan, Tao: FREE: Faster and Better Data-Free Meta-Learning, CVPR 2024"
+_URL = "https://arxiv.org/abs/2405.00984"
+_NEEDS = "gradients; its BatchNorm statistics are used where it has some"
+
+
+def make_five(config: FreeConfig, device: torch.device, precision: Precision) -> Five:
+    """FIVE with a fresh meta-generator, for pictures of the learner's size."""
+    return Five(
+        config.five,
+        image_size=config.learner.image_size,
+        channels=config.learner.channels,
+        device=device,
+        precision=precision,
+        defects=Defects.named(config.defects),
+    )
+
+
+def make_bell(
+    config: FreeConfig,
+    learner: MetaLearner,
+    layout: LogitLayout,
+    records: Sequence[TeacherRecord],
+    precision: Precision,
+) -> Objective:
+    """BELL, or distillation of all teachers' answers: as `bell.objective` says."""
+    if config.bell.objective == "distill":
+        return Distiller(learner, layout, config.bell, precision)
+    names = {
+        (teacher, index): name
+        for teacher, record in enumerate(records)
+        for index, name in enumerate(record.label_names or ())
+        if config.bell.match_label_names and not is_placeholder(name)
+    }
+    asked = None if len(names) == sum(record.num_classes for record in records) else layout
+    return Aligner(
+        learner,
+        config.bell,
+        precision,
+        class_names=names,
+        sheet=asked,
+        flip=config.five.flip,
+        defects=Defects.named(config.defects),
+    )
+
+
+DEFAULT = Method(
+    name="default",
+    title="FREE as we would train it: every teacher is asked about every picture, one network predicts all answers",
+    paper=_PAPER,
+    url=_URL,
+    needs=_NEEDS,
+    inverter=make_five,
+    objective=make_bell,
+    departures=(
+        "the learner predicts all teachers' logits in place of aligned steps and replay (bell.objective): better on "
+        "every data set measured",
+        "drawn pictures beside recovered ones, canvases, and BatchNorm statistics in the inversion loss",
+        "ridge regression on the predicted logits in place of second-order MAML",
+    ),
+)
+PAPER = Method(
+    name="paper",
+    title="FREE as published, with the constants of its code and that code's defects mended",
+    paper=_PAPER,
+    url=_URL,
+    needs=_NEEDS,
+    inverter=make_five,
+    objective=make_bell,
+    departures=("the defects of the public code are mended; docs/recipes.md lists each",),
+)
+RELEASED = Method(
+    name="released",
+    title="FREE as its public code is, defects included",
+    paper=_PAPER,
+    url=_URL,
+    needs=_NEEDS,
+    inverter=make_five,
+    objective=make_bell,
+    departures=("one process in place of the code's several; docs/recipes.md says what that leaves out",),
+)

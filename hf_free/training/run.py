@@ -1,0 +1,89 @@
+"""What a run works with, as `hf_free.training.setup` puts it together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hf_free.config.tree import FreeConfig
+from hf_free.evaluation.datasets import LabelledImages
+from hf_free.inversion.base import Inverter
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.bank import TaskMemory
+from hf_free.memory.filling import Filling
+from hf_free.metalearning.base import Objective
+from hf_free.metalearning.continual import PreviousLearner
+from hf_free.runtime.device import Precision
+from hf_free.runtime.distributed import Accelerator
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.training.budgeting import Budget
+from hf_free.training.folder import RunFolder
+from hf_free.training.schedule import CheckpointSchedule, Clock
+from hf_free.training.selection import Selector
+from hf_free.training.state import RunState
+from hf_free.training.warm_up import WarmUp
+from hf_free.training.workload import Workload
+
+
+@dataclass(kw_only=True)
+class Gathered:
+    """What a run starts from: its teachers are there, its learner is not yet."""
+
+    config: FreeConfig
+    """The whole configuration; where a learner is continued, with its settings."""
+    device: torch.device
+    precision: Precision
+    previous: PreviousLearner | None
+    """The learner that is continued, if any."""
+    validation: LabelledImages | None
+    """The user's validation set, if any."""
+    pool: TeacherPool
+    state: RunState
+    """What is counted, steps done while teachers were on their way included."""
+    warm_up: WarmUp
+    """These steps, and the inverter that did them."""
+
+    @property
+    def workload(self) -> Workload:
+        """The sections that its memory and time depend on."""
+        config = self.config
+        return Workload(config.five, config.memory, config.bell, config.learner, config.trainer)
+
+
+@dataclass(kw_only=True)
+class Parts(Gathered):
+    """What a run is made of, before it begins."""
+
+    learner_precision: Precision
+    """The learner's, see `hf_free.learner.precision`."""
+    layout: SoftLabels
+    """Where whose answers stand."""
+    learner: MetaLearner
+    inverter: Inverter
+    objective: Objective
+
+
+@dataclass(kw_only=True)
+class Run(Parts):
+    """A run that has begun: its folder is this process's, and its memory is there."""
+
+    folder: RunFolder
+    budget: Budget
+    memory: TaskMemory
+    held_out: TaskMemory
+    """Recovered pictures kept aside."""
+    filling: Filling
+    """How both are filled."""
+    selector: Selector
+    """Scores the learner, to choose the state that is published."""
+    accelerator: Accelerator
+    clock: Clock
+    checkpoints: CheckpointSchedule
+
+    def go_on_from(self, state: RunState) -> None:
+        """Count on from what an earlier start of the run had counted."""
+        self.state = state
+        self.clock = Clock(self.config.trainer, state.seconds, reserve=self.budget.forecast.reserve_seconds)
+        self.checkpoints = CheckpointSchedule(self.config.trainer, state.seconds)

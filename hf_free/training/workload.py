@@ -1,0 +1,36 @@
+"""What a run's memory and time depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig, MemoryConfig, TrainerConfig
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The sections of the configuration that say how much a run does; who its teachers are is not among them."""
+
+    five: FiveConfig
+    memory: MemoryConfig
+    bell: BellConfig
+    learner: LearnerConfig
+    trainer: TrainerConfig
+
+    @property
+    def distils(self) -> bool:
+        """Whether the learner predicts all teachers' answers."""
+        return self.bell.objective == "distill"
+
+    def value(self, key: str) -> object:
+        """The value at `section.key`."""
+        section, _, name = key.partition(".")
+        return getattr(getattr(self, section), name)
+
+    def with_value(self, key: str, value: object) -> Workload:
+        """The same with another value at `section.key`."""
+        section, _, name = key.partition(".")
+        part: Any = getattr(self, section)
+        changed: Any = {section: replace(part, **{name: value})}
+        return replace(self, **changed)
