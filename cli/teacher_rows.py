@@ -12,6 +12,7 @@ from hf_free.backbones.custom import import_networks
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.console import say
 from hf_free.errors import HfFreeError, TeacherReferenceError
+from hf_free.provenance.reading import Json
 from hf_free.teachers.listing import Resolver, resolve_without_hub
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def teacher_rows(
     revision: str | None,
     token: str | None,
     cache_dir: Path | None,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Load the models one after the other and describe each.
 
     Args:
@@ -75,7 +76,7 @@ def teacher_rows(
             rows.append({"reference": text, "usable": False, "reason": str(error)})
             continue
         for reference in references:
-            row: dict[str, Any] = {"reference": str(reference), "usable": True, "reason": None}
+            row: Json = {"reference": str(reference), "usable": True, "reason": None}
             try:
                 teacher = load_teacher(at_revision(reference, revision), token=token, cache_dir=cache_dir)
                 row |= describe(teacher)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,6 +11,7 @@ from rich.table import Table
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
+from hf_free.provenance.reading import Json
 
 if TYPE_CHECKING:
     from hf_free.teachers.teacher import Teacher
@@ -51,7 +52,7 @@ def cost(
     fail_if_none_is_usable(rows)
 
 
-def _show(rows: Sequence[dict[str, Any]], table: Table, *, as_json: bool) -> None:
+def _show(rows: Sequence[Json], table: Table, *, as_json: bool) -> None:
     if as_json:
         write_json(rows)
         return
@@ -59,7 +60,7 @@ def _show(rows: Sequence[dict[str, Any]], table: Table, *, as_json: bool) -> Non
     say(INCLUDED)
 
 
-def _count(teacher: Teacher) -> dict[str, Any]:
+def _count(teacher: Teacher) -> Json:
     from hf_free.evaluation.flops import count
 
     passes = count(teacher)
@@ -72,7 +73,7 @@ def _count(teacher: Teacher) -> dict[str, Any]:
     }
 
 
-def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
+def _models_table(rows: Sequence[Json]) -> Table:
     from hf_free.evaluation.flops import operations
     from hf_free.runtime.text import count_text
 
@@ -94,7 +95,7 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _published_table(rows: Sequence[dict[str, Any]]) -> Table:
+def _published_table(rows: Sequence[Json]) -> Table:
     sizes = sorted({row["image_size"] for row in rows})
     table = Table(title="GFLOPs of one picture's backward pass: published / counted", title_justify="left")
     table.add_column("Network")

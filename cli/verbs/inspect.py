@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.text import Text
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
+from hf_free.provenance.reading import Json
 
 if TYPE_CHECKING:
     from hf_free.provenance.teacher_record import TeacherRecord
@@ -63,7 +64,7 @@ def inspect(
     fail_if_none_is_usable(rows)
 
 
-def describe(teacher: Teacher, *, measure: bool = False) -> dict[str, Any]:
+def describe(teacher: Teacher, *, measure: bool = False) -> Json:
     """What a model's row says: its record, its cost; with `measure` how well it can be inverted."""
     from hf_free.evaluation.flops import count
 
@@ -77,7 +78,7 @@ def describe(teacher: Teacher, *, measure: bool = False) -> dict[str, Any]:
     return row
 
 
-def _summary(record: TeacherRecord) -> dict[str, Any]:
+def _summary(record: TeacherRecord) -> Json:
     channels, height, width = record.input_size
     described = [text.split(",")[0] for text in record.label_descriptions or ()]  # ImageNet's names are numbers
     names = described or list(record.label_names or ())
@@ -97,7 +98,7 @@ def _summary(record: TeacherRecord) -> dict[str, Any]:
     }
 
 
-def _inversion_table(rows: Sequence[dict[str, Any]]) -> Table:
+def _inversion_table(rows: Sequence[Json]) -> Table:
     """What five steps of inversion from a fresh generator came to, a model a row."""
     from hf_free.evaluation.invertibility import LEGEND
 
@@ -130,11 +131,11 @@ def _stacked(second: str) -> Table:
     return table
 
 
-def _lines(facts: dict[str, Any]) -> Text:
+def _lines(facts: Json) -> Text:
     return plain("\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
+def _table(rows: Sequence[Json]) -> Table:
     table = _stacked("Usable")
     table.caption = "Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)"
     for row in rows:
@@ -143,7 +144,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _facts(row: dict[str, Any]) -> dict[str, str]:
+def _facts(row: Json) -> dict[str, str]:
     """What a usable model's cell says, a line a fact; notes say what of its config.json is not used."""
     from hf_free.evaluation.flops import operations
     from hf_free.runtime.text import count_text

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from hf_free.errors import HubError, PushError
 from hf_free.hub.failures import LOGIN, check_names, explain
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently, token_to_send
+from hf_free.provenance.reading import Json
 
 
 def push_folder(
@@ -109,7 +110,7 @@ def check_can_push(repo_id: str, token: str | None, *, private: bool = False, cr
         )
 
 
-def _check_account(account: dict[str, Any], namespace: str, repo_id: str, *, create_pr: bool) -> None:
+def _check_account(account: Json, namespace: str, repo_id: str, *, create_pr: bool) -> None:
     role = ((account.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
         raise HubError(

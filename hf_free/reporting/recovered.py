@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hf_free.data.logits import ClassKey
 from hf_free.memory.bank import TaskMemory
+from hf_free.provenance.reading import Json
 from hf_free.reporting.image_grid import recovered_grid
 from hf_free.reporting.loss_curves import loss_curves
 from hf_free.reporting.naming import whose_class
@@ -24,7 +25,7 @@ class HasLog(Protocol):
 
     pictures: Path
 
-    def read_log(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[Json]:
         """The log's rows."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import timm
@@ -11,7 +10,6 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from hf_free.cli.main import main
 from hf_free.evaluation.timm_sweep import (
     REDUCTIONS,
     STEPS,
@@ -24,6 +22,8 @@ from hf_free.evaluation.timm_sweep import (
 )
 
 TESTS = sorted(timm.list_models("test_*"))
+
+
 OTHERS = {
     "regnetx_002": {},
     "levit_128s": {"embed_dim": (32, 48, 64), "depth": (1, 1, 1), "num_heads": (2, 2, 2), "key_dim": 8},
@@ -147,40 +147,3 @@ def test_our_own_networks_are_swept_too():
     (row,) = sweep(["conv4"])
     assert (row.module, row.model, row.outcome) == ("conv4", "conv4_32", "passed")
     assert SweepRow.from_dict(json.loads(json.dumps(row.to_dict()))) == row
-
-
-# ---- the verb
-
-
-def test_sweep_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "sweep.jsonl"
-    assert main(["sweep", "conv4", "--output", str(output), "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["model"], row["outcome"]) == ("conv4_32", "passed")
-    assert main(["sweep", "conv4", "--output", str(output)]) == 1
-    assert "exists" in capsys.readouterr().err
-    failed = {**row, "module": "starnet", "outcome": "failed", "reason": "load: something"}
-    output.write_text(output.read_text() + json.dumps(failed) + "\n" + '{"module": "cut')
-    assert main(["sweep", "conv4", "starnet", "--output", str(output), "--resume", "--strict"]) == 1
-    out, err = capsys.readouterr()
-    assert "conv4_32" in out
-    assert "starnet: failed (conv4_32): load: something" in err
-    assert "1 passed, 1 failed" in err
-    assert output.read_text().count("\n") == 2  # nothing was tried again
-    output.write_text(output.read_text() + '{"module": "cut')
-    assert main(["sweep", "conv4", "starnet", "resnet_small", "--output", str(output), "--resume", "--json"]) == 0
-    modules = [json.loads(line)["module"] for line in output.read_text().splitlines()]
-    assert modules == ["conv4", "starnet", "resnet_small"]  # the torn line is gone, the new row has its own
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["no_such_module"], "timm has no module 'no_such_module'"),
-        (["--resume"], "--resume without --output"),
-        (["--output", "x.txt"], "--output x.txt"),
-    ],
-)
-def test_sweep_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", *words]) == 1
-    assert message in capsys.readouterr().err

@@ -6,9 +6,6 @@ import pytest
 import torch
 
 from hf_free.config.tree import FreeConfig
-from hf_free.inversion.task import Health, RecoveredTask
-from hf_free.memory.bank import TaskMemory
-from hf_free.reporting.recovered import last_classes
 from hf_free.runtime.device import Precision
 from hf_free.training.results import run_record
 from hf_free.training.state import RunState
@@ -24,15 +21,3 @@ def test_teachers_that_answer_but_are_not_inverted_are_told_apart(objective, ask
     assert [entry.get("asked") for entry in record["skipped"]] == asked
     assert [{**entry, "asked": None} for entry in record["skipped"]] == [{**e, "asked": None} for e in entries]
     assert all("asked" not in entry for entry in state.skipped)  # the state goes into the checkpoint as it was
-
-
-def test_the_picture_of_recovered_classes_shows_as_many_teachers_as_it_can():
-    memory = TaskMemory(100)
-    health = Health(accuracy=1.0, loss=0.1, diversity=0.2)
-    for teacher, classes in ((0, 3), (1, 2), (2, 6)):
-        images = torch.zeros(classes, 3, 8, 8, dtype=torch.uint8)
-        soft, names = torch.eye(classes), tuple(range(classes))
-        memory.add_task(RecoveredTask(images, torch.arange(classes), soft, names, teacher, "lab/x", health))
-    shown = [memory.classes[class_id] for class_id, _ in last_classes(memory, 7)]
-    assert [(key.teacher, key.index) for key in shown] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 4), (2, 5)]
-    assert len(last_classes(memory, 50)) == 11

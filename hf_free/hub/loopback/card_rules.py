@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from hf_free.provenance.reading import Json
+
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _BOOLEANS = re.compile(r"true|True|TRUE|false|False|FALSE")
 
@@ -22,7 +24,7 @@ def front_matter(text: str) -> str | None:
     return match.group(1) if match else None
 
 
-def read_metadata(text: str) -> dict[str, Any]:
+def read_metadata(text: str) -> Json:
     """Read a card's metadata; none is an empty mapping.
 
     Raises:
@@ -67,7 +69,7 @@ def card_errors(text: str) -> list[str]:
     return errors
 
 
-def card_tags(values: dict[str, Any]) -> list[str]:
+def card_tags(values: Json) -> list[str]:
     """The tags that the Hub derives from a card, in its spelling."""
     tags = _listed(values.get("tags"))
     tags += [entry for key in ("library_name", "pipeline_tag") for entry in _listed(values.get(key))]
@@ -112,7 +114,7 @@ def _model_index_errors(models: Any) -> Iterator[str]:
             yield from _result_errors(result, result_at)
 
 
-def _result_errors(result: dict[str, Any], at: str) -> Iterator[str]:
+def _result_errors(result: Json, at: str) -> Iterator[str]:
     for part, names in _TEXTS.items():
         if part not in result:
             yield f'"{at}.{part}" is required'
@@ -132,7 +134,7 @@ def _result_errors(result: dict[str, Any], at: str) -> Iterator[str]:
         yield from _text_errors(source, "url", f"{at}.source", required=True)
 
 
-def _items(holder: dict[str, Any], key: str, at: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+def _items(holder: Json, key: str, at: str) -> tuple[list[tuple[str, Json]], list[str]]:
     """Place and content of each object in a list that has to be there, and what is wrong with the others."""
     if key not in holder:
         return [], [f'"{at}.{key}" is required']
@@ -143,7 +145,7 @@ def _items(holder: dict[str, Any], key: str, at: str) -> tuple[list[tuple[str, d
     return good, [f'"{place}" must be of type object' for place, item in items if not isinstance(item, dict)]
 
 
-def _text_errors(holder: dict[str, Any], key: str, at: str, *, required: bool = False) -> Iterator[str]:
+def _text_errors(holder: Json, key: str, at: str, *, required: bool = False) -> Iterator[str]:
     if key not in holder:
         if required:
             yield f'"{at}.{key}" is required'

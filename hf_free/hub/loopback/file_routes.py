@@ -10,11 +10,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 from hf_free.hub.loopback.messages import Answer, Request
 from hf_free.hub.loopback.store import Blob, Repository, Store, StoreError, check_path, git_hash
+from hf_free.provenance.reading import Json
 
 API = r"/api/(?P<kind>model|dataset)s/(?P<repo>[^/]+/[^/]+)"
 FILES = r"/(?:(?P<kind>dataset)s/)?(?P<repo>[^/]+/[^/]+)"
@@ -81,7 +81,7 @@ class FileRoutes:
         objects = []
         for wish in request.json().get("objects", []):
             oid, size = str(wish["oid"]), int(wish["size"])
-            entry: dict[str, Any] = {"oid": oid, "size": size}
+            entry: Json = {"oid": oid, "size": size}
             if not re.fullmatch(r"[0-9a-f]{64}", oid):
                 entry["error"] = {"code": 422, "message": "Not a SHA-256"}
             elif not self.store.has(oid):
@@ -140,7 +140,7 @@ class FileRoutes:
             answer["pullRequestUrl"] = f"{address}/discussions/{repository.pull_requests}"
         return Answer(answer)
 
-    def _apply(self, files: dict[str, Blob], key: str, value: dict[str, Any]) -> None:
+    def _apply(self, files: dict[str, Blob], key: str, value: Json) -> None:
         """Apply one line of a commit to the files."""
         path = check_path(str(value.get("path")).rstrip("/"))
         if key == "file":
@@ -182,7 +182,7 @@ def page(request: Request, kind: str, repo: str) -> str:
     return f"{request.endpoint}/{'' if kind == 'model' else 'datasets/'}{repo}"
 
 
-def _lines(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(body: bytes) -> Iterator[tuple[str, Json]]:
     """The key and value of each line of a commit's body.
 
     Raises:

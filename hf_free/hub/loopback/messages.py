@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hf_free.hub.loopback.store import StoreError, User
+from hf_free.provenance.reading import Json
 
 FaultKind = Literal["status", "close", "reset", "corrupt", "truncate", "stall", "lose"]
 
@@ -69,7 +70,7 @@ class Request:
     user: User | None
     endpoint: str
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """The body as a JSON object.
 
         Raises:

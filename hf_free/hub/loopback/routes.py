@@ -12,13 +12,13 @@ import math
 import secrets
 from collections import Counter
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from hf_free.hub.loopback.card_rules import card_errors, card_tags, read_metadata
 from hf_free.hub.loopback.file_routes import API, ROUTES, FileRoutes, page, route
 from hf_free.hub.loopback.messages import Answer, Request
 from hf_free.hub.loopback.store import Blob, Commit, Repository, StoreError
+from hf_free.provenance.reading import Json
 
 
 class Routes(FileRoutes):
@@ -231,13 +231,13 @@ class Routes(FileRoutes):
 
     # ---- helpers
 
-    def _info(self, repository: Repository, commit: Commit, *, blobs: bool = False) -> dict[str, Any]:
+    def _info(self, repository: Repository, commit: Commit, *, blobs: bool = False) -> Json:
         card = commit.files.get("README.md")
         try:
             metadata = read_metadata(self.store.read(card.sha256).decode("utf-8", "replace")) if card else {}
         except ValueError:
             metadata = {}
-        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in sorted(commit.files)]
+        siblings: list[Json] = [{"rfilename": path} for path in sorted(commit.files)]
         if blobs:
             for sibling in siblings:
                 blob = commit.files[sibling["rfilename"]]
@@ -265,7 +265,7 @@ class Routes(FileRoutes):
             **self._safetensors(commit),
         }
 
-    def _safetensors(self, commit: Commit) -> dict[str, Any]:
+    def _safetensors(self, commit: Commit) -> Json:
         """The numbers in model.safetensors by type, as the Hub counts them from the header; nothing without one."""
         blob = commit.files.get("model.safetensors")
         data = self.store.read(blob.sha256) if blob else b""
@@ -280,13 +280,13 @@ class Routes(FileRoutes):
         return {"safetensors": {"parameters": dict(counts), "total": sum(counts.values())}}
 
     @staticmethod
-    def _entry(path: str, blob: Blob, commit: Commit) -> dict[str, Any]:
-        entry: dict[str, Any] = {"type": "file", "path": path, "size": blob.size, "oid": blob.blob_id}
+    def _entry(path: str, blob: Blob, commit: Commit) -> Json:
+        entry: Json = {"type": "file", "path": path, "size": blob.size, "oid": blob.blob_id}
         if blob.large:
             entry["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": len(blob.pointer)}
         entry["lastCommit"] = {"id": commit.id, "title": commit.title, "date": commit.date}
         return entry
 
 
-def _folder(path: str) -> dict[str, Any]:
+def _folder(path: str) -> Json:
     return {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(path.encode()).hexdigest()}

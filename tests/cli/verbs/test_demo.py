@@ -1,0 +1,28 @@
+"""`hf-free demo`: what it is handed, and that no run is overwritten by accident."""
+
+from __future__ import annotations
+
+import pytest
+
+from hf_free.cli.main import main
+
+
+@pytest.fixture
+def started(monkeypatch) -> list:
+    """(output, seed) of each walkthrough that the program has started; none of them really runs."""
+    asked = []
+    monkeypatch.setattr("hf_free.demo.walkthrough.run_demo", lambda output, seed, _: asked.append((output, seed)))
+    return asked
+
+
+def test_a_folder_in_use_is_refused_before_anything_starts(tmp_path, capsys, started):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["demo", "--output", str(tmp_path)]) == 1
+    assert f"the output folder {tmp_path} is in use" in capsys.readouterr().err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not started
+
+
+def test_output_and_seed_reach_the_walkthrough(tmp_path, started):
+    assert main(["demo", "--output", str(tmp_path / "new"), "--seed", "7"]) == 0
+    assert started == [(tmp_path / "new", 7)]
