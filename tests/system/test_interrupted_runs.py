@@ -25,8 +25,10 @@ from hf_free.config.sections import TrainerConfig
 from hf_free.errors import RunError
 from hf_free.runtime.interrupts import Stopped
 from hf_free.training.absolute_paths import absolute_config
+from hf_free.training.budgeting import Budget
 from hf_free.training.checkpoint import teachers_to_resume
 from hf_free.training.folder import RunFolder
+from hf_free.training.portions import Forecast, Portions
 from hf_free.training.progress import console_for
 from hf_free.training.run_lock import LOCK_FILE, read_holder
 from hf_free.training.schedule import CheckpointSchedule
@@ -131,9 +133,17 @@ def test_the_clocks_first_checkpoint_waits_for_a_picture_and_slow_ones_are_seldo
 # ---- Ctrl-C and SIGTERM
 
 
+def _measure_nothing(monkeypatch):
+    """What is measured before a run is no step of it: these tests count passes and updates."""
+    portions = Portions(task=None, asked=512, learned=None, embedded=256, memory=100, held_out=16, finished=2048)
+    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 3, 0.0), ())
+    monkeypatch.setattr("hf_free.training.setup.make_budget", lambda *args, **options: made)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_within_the_first_step_leaves_a_checkpoint_at_once(tmp_path, teachers, monkeypatch, number):
     """The step under way is not waited for where it is a long one; what was not begun is done by the resumed run."""
+    _measure_nothing(monkeypatch)
     monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 0.0)
     before, passes = signal.getsignal(signal.SIGTERM), []
     original = torch.nn.Module.__call__
@@ -156,6 +166,7 @@ def test_a_signal_within_the_first_step_leaves_a_checkpoint_at_once(tmp_path, te
 
 
 def test_stopped_while_it_learns_a_run_keeps_whole_updates(tmp_path, teachers, monkeypatch):
+    _measure_nothing(monkeypatch)
     monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 0.0)
     answers, asked = MetaLearner.raw_answers, []
 
@@ -187,7 +198,7 @@ def test_a_stop_in_the_last_step_or_while_pictures_are_drawn_leaves_a_whole_chec
         train(_config(teachers), output=tmp_path / "last", watch=in_the_last_step)
     assert _state(tmp_path / "last")["step"] == 3
     monkeypatch.setattr(
-        "hf_free.reporting.heterogeneity.draw_teacher_views", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+        "hf_free.training.finishing.draw_heterogeneity", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
     )
     with pytest.raises(Stopped):
         train(_config(teachers), output=tmp_path / "last", resume=True)
