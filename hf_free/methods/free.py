@@ -76,8 +76,7 @@ DEFAULT = Method(
     inverter=make_five,
     objective=make_bell,
     departures=(
-        "the learner predicts all teachers' logits in place of aligned steps and replay (bell.objective): better on "
-        "every data set measured",
+        "the learner predicts all teachers' logits in place of aligned steps and replay (bell.objective)",
         "drawn pictures beside recovered ones, canvases, and BatchNorm statistics in the inversion loss",
         "ridge regression on the predicted logits in place of second-order MAML",
     ),
@@ -100,5 +99,8 @@ RELEASED = Method(
     needs=_NEEDS,
     inverter=make_five,
     objective=make_bell,
-    departures=("one process in place of the code's several; docs/recipes.md says what that leaves out",),
+    departures=(
+        "teachers of a step are drawn without replacement; each picture is shifted and flipped by itself",
+        "the maml head starts from the nearest class means; docs/recipes.md says what else is not to the letter",
+    ),
 )
