@@ -30,7 +30,7 @@ def methods(as_json: options.Json = False) -> None:
         write_json([{key: value for key, value in one.items() if key not in HALVES} for one in facts])
         return
     output_console().print(Group(*(_table(method) for method in known)))
-    say("Choose one with hf-free train --method NAME; docs/recipes.md has the constants of each.")
+    say("Choose one with hf-free train --method NAME; docs/methods/constants.md has the constants of each.")
 
 
 def _table(method: Method) -> Table:

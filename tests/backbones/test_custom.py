@@ -19,7 +19,7 @@ from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "own-networks.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "guides" / "own-networks.md"
 
 
 def documented_code(name: str) -> str:

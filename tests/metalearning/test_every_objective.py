@@ -12,6 +12,8 @@ from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.base import Moment, Objective
@@ -31,10 +33,10 @@ CLASSES = (3, 3)
 def make(name: str, *, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
     layout = SoftLabels(CLASSES)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), batchnorm=MODES[name])
+    inputs = InputSettings(batchnorm=MODES[name])
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=inputs)
     if name == "distill":
-        learner.projection = nn.Linear(learner.backbone_dim, layout.width)
-        learner.answer_sizes = tuple(layout.sizes)
+        learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
         return Distiller(learner, layout, CONFIG, Precision())
     return Aligner(learner, CONFIG, Precision(), sheet=layout)
 
