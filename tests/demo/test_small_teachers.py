@@ -162,7 +162,7 @@ def test_ctrl_c_ends_all_processes_at_once_and_without_tracebacks(tmp_path):
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: every process gets it
     said, complaints = run.communicate(timeout=30)
-    assert said == "stopped\n"
+    assert said == "stopped\n", complaints
     assert "Traceback" not in complaints
     assert not (tmp_path / "3.started").exists()
 
