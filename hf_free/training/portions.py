@@ -294,7 +294,7 @@ FACTORS = (1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 def _ways_out(
     work: Workload, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
 ) -> list[str]:
-    """Settings, one beside the other, each of which makes a run of so many steps."""
+    """Settings, one beside the other, each of which makes a run of so many steps; else what has to shrink."""
 
     def steps(changed: Workload, measured: Trial = trial) -> int:
         return forecast(changed, records, measured, portions, answers=1, base=0).steps or 0
@@ -313,11 +313,14 @@ def _ways_out(
         size = next((size for size in sizes if steps(changed, trial.at_area((size / pixels) ** 2)) >= wanted), None)
         if size is not None:
             ways.append(f"--image-size {size} {_assignments(work, values)}")
+    shrinks = bool(ways)
     minutes = work.trainer.max_minutes or 1.0
     for factor in FACTORS:
         if steps(_with(work, {"trainer.max_minutes": factor * minutes})) >= wanted:
             ways.append(f"--max-minutes {math.ceil(factor * minutes)}")
             break
+    if ways and sizes and not shrinks:  # more minutes are not what everybody has
+        ways.append("a much smaller --image-size and --backbone")
     return ways or ["another machine, a smaller --backbone, or fewer and smaller --models"]
 
 
