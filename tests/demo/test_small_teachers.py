@@ -127,11 +127,13 @@ def test_jobs_run_in_processes_of_one_thread_each():
 
 
 INTERRUPTED = """
+import signal
 import time
 from pathlib import Path
 
 from hf_free.runtime.processes import in_parallel
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background has it ignored
 
 def wait(number):
     Path(f"{number}.started").touch()
