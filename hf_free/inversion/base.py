@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -142,6 +143,22 @@ def recover_if_it_fits(
                 raise
         again()
     return failed_task(teacher, index, OUT_OF_MEMORY), {}
+
+
+def recover_each(
+    teachers: Sequence[tuple[int, Teacher]],
+    invert: Callable[[Teacher, int, Teacher | None], tuple[Tensor, InversionTarget, Terms]],
+    lender: Teacher | None,
+) -> tuple[list[RecoveredTask], dict[str, float]]:
+    """`Inverter.step` of a method that learns nothing from one teacher for the next.
+
+    Args:
+        teachers: (index in the pool, teacher).
+        invert: The inversion of one teacher, by its index, given who lends statistics.
+        lender: See `Inverter.step`.
+    """
+    found = [recover_if_it_fits(partial(invert, one, place), one, place, lender) for place, one in teachers]
+    return [task for task, _ in found], mean_terms([terms for _, terms in found])
 
 
 def mean_terms(terms: Sequence[Terms]) -> dict[str, float]:

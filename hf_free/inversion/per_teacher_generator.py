@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
-from hf_free.inversion.base import InversionTarget, Student, TaskSize, Terms, mean_terms, recover_if_it_fits
+from hf_free.inversion.base import InversionTarget, Student, TaskSize, Terms, recover_each
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.runtime.device import Precision
@@ -54,17 +54,9 @@ class PerTeacherGenerator:
         self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
-        tasks, found = [], []
-        for index, teacher in teachers:
-            task, terms = recover_if_it_fits(
-                lambda tried, one=teacher, place=index: self._train(one, place, student, tried, self.steps),  # type: ignore[misc]
-                teacher,
-                index,
-                lender,
-            )
-            tasks.append(task)
-            found.append(terms)
-        return tasks, mean_terms(found)
+        return recover_each(
+            teachers, lambda one, place, lent: self._train(one, place, student, lent, self.steps), lender
+        )
 
     def recover(
         self,

@@ -18,8 +18,7 @@ from hf_free.inversion.base import (
     Student,
     TaskSize,
     Terms,
-    mean_terms,
-    recover_if_it_fits,
+    recover_each,
     targets_for,
 )
 from hf_free.inversion.inversion_loss import InversionLoss
@@ -73,17 +72,9 @@ class PixelInverter:
         self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
-        tasks, found = [], []
-        for index, teacher in teachers:
-            task, terms = recover_if_it_fits(
-                lambda tried, one=teacher, place=index: self._optimise(one, place, student, tried, self.steps),  # type: ignore[misc]
-                teacher,
-                index,
-                lender,
-            )
-            tasks.append(task)
-            found.append(terms)
-        return tasks, mean_terms(found)
+        return recover_each(
+            teachers, lambda one, place, lent: self._optimise(one, place, student, lent, self.steps), lender
+        )
 
     def recover(
         self,

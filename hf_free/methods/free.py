@@ -89,7 +89,7 @@ PAPER = Method(
     needs=_NEEDS,
     inverter=make_five,
     objective=make_bell,
-    departures=("the defects of the public code are mended; docs/recipes.md lists each",),
+    departures=("the defects of the public code are mended; docs/methods/constants.md lists each",),
 )
 RELEASED = Method(
     name="released",
@@ -101,6 +101,6 @@ RELEASED = Method(
     objective=make_bell,
     departures=(
         "teachers of a step are drawn without replacement; each picture is shifted and flipped by itself",
-        "the maml head starts from the nearest class means; docs/recipes.md says what else is not to the letter",
+        "the maml head starts from the nearest class means; docs/methods/constants.md says what else differs",
     ),
 )
