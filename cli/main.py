@@ -16,7 +16,8 @@ from rich.text import Text
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
 from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, methods, predict, push, search, sweep, train
-from hf_free.errors import HfFreeError
+from hf_free.errors import FailedElsewhere, HfFreeError
+from hf_free.runtime.launched import Launched
 from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
@@ -102,24 +103,28 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, debug = _take_debug(words)
+    typed = list(words)
     try:
         if _COMPLETION_VARIABLE not in os.environ:
             words = rewrite(words, grammars(program))
-        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE)
+        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
-        progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
+        if not _rank() or Launched.here().is_first:
+            progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
         return 130
+    except FailedElsewhere:
+        return 1
     except HfFreeError as error:
         if debug:
             progress_console().print_exception()
-        show_error(error)
+        show_error(error, of=_rank())
         return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
         if debug:
             progress_console().print_exception(show_locals=False)
-        _show_unexpected(error)
+        _show_unexpected(error, of=_rank())
         return 1
     return 0
 
@@ -132,9 +137,20 @@ def _take_debug(words: list[str]) -> tuple[list[str], bool]:
     return kept + words[end:], wanted
 
 
-def _show_unexpected(error: Exception) -> None:
+def _rank() -> str:
+    """Which of a run's processes this is, in words; empty for the only one."""
+    try:
+        here = Launched.here()
+    except HfFreeError:
+        return ""
+    return str(here) if here.count > 1 else ""
+
+
+def _show_unexpected(error: Exception, *, of: str = "") -> None:
     detail = " ".join(str(error).split())
-    message = Text.assemble(("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}"))
+    message = Text.assemble(
+        plain(f"{of}: " if of else ""), ("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}")
+    )
     message.append(
         "\n  to do:   run again with --debug and report the traceback, with `pip list`, on the project's issue tracker"
     )

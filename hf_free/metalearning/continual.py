@@ -136,9 +136,10 @@ class ContinuedLayout(SoftLabels):
         *,
         batch: int = ASKED_AT_ONCE,
         pause: Callable[[], None] = lambda: None,
+        is_asked: Callable[[int], bool] = lambda teacher: True,
     ) -> Tensor:
         """Show pictures to every teacher of the pool, and to the old learner for those that are not in it."""
-        sheet = super().ask(pool, images, precision, batch=batch, pause=pause)
+        sheet = super().ask(pool, images, precision, batch=batch, pause=pause, is_asked=is_asked)
         learner = self.elder.learner
         if not self.elder_width:
             return sheet

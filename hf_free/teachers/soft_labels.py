@@ -29,15 +29,16 @@ class SoftLabels(LogitLayout):
         *,
         batch: int = ASKED_AT_ONCE,
         pause: Callable[[], None] = lambda: None,
+        is_asked: Callable[[int], bool] = lambda teacher: True,
     ) -> Tensor:
         """Show pictures (N, C, H, W) uint8 to every teacher -> logits (N, width) in fp16, on the CPU.
 
         Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN.
         Teachers come one after the other, so that a pool larger than its budget is loaded once a call. `pause` is
-        called before each batch; what it raises ends the asking.
+        called before each batch; what it raises ends the asking. Teachers that are not asked have NaN.
         """
-        sheet = torch.empty(len(images), self.width, dtype=torch.float16)
-        for index in range(len(pool)):
+        sheet = torch.full((len(images), self.width), torch.nan, dtype=torch.float16)
+        for index in filter(is_asked, range(len(pool))):
             sheet[:, self.columns(index)] = self._ask_in_memory(pool[index], index, images, precision, batch, pause)
         return sheet
 

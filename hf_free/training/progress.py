@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hf_free.hub.prefetch import Fetched
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.teacher_record import TeacherRecord
+    from hf_free.runtime.chains import Chains
+    from hf_free.runtime.device import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -182,8 +184,14 @@ def console_for(progress: bool | None, console: Console | None) -> Console | Non
     return own if progress or own.is_terminal or own.is_jupyter else None
 
 
-def say_start(console: Console | None, learner: MetaLearner, records: Sequence[TeacherRecord]) -> None:
-    """Say what a run begins with: its learner and its teachers, on the console and in the log of the program."""
+def say_start(
+    console: Console | None,
+    learner: MetaLearner,
+    records: Sequence[TeacherRecord],
+    chains: Chains,
+    precision: Precision,
+) -> None:
+    """Say what a run begins with: its learner, its teachers and its processes, on the console and in the log."""
     size, channels = learner.config.image_size, learner.config.channels
     parameters = sum(parameter.numel() for parameter in learner.backbone.parameters())
     classes = sum(record.num_classes for record in records)
@@ -191,6 +199,9 @@ def say_start(console: Console | None, learner: MetaLearner, records: Sequence[T
         f"Training {learner.config.backbone} ({parameters:,} parameters, pictures of {channels}x{size}x{size}) "
         f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
     )
-    logger.info("%s", line)
+    found = chains.found(precision.name)
+    for said in (line, found):
+        logger.info("%s", said)
     if console is not None:
-        console.print(Text(line), soft_wrap=True)
+        shown = line if chains.count == 1 else f"{line}\n{found}"
+        console.print(Text(shown), soft_wrap=True)

@@ -38,13 +38,14 @@ from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
 from hf_free.methods.registry import METHODS
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
-from hf_free.runtime.distributed import make_accelerator, seed_everything
+from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.absolute_paths import absolute_config
-from hf_free.training.budgeting import Budget, make_budget
+from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.progress import Console, FetchProgress
@@ -52,6 +53,7 @@ from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
+from hf_free.training.sharing import Topology, check_chains, check_chains_of_teachers, number_of_chains
 from hf_free.training.state import RunState
 from hf_free.training.warm_up import WarmUp
 
@@ -67,6 +69,8 @@ def gather(
     console: Console | None = None,
     warms_up: bool = False,
     is_planned: bool = False,
+    ranks: Ranks = ALONE,
+    begun: Topology | None = None,
 ) -> Gathered:
     """What a run starts from, its teachers among it; nothing is written.
 
@@ -78,6 +82,8 @@ def gather(
         console: Where downloads are shown; None shows none.
         warms_up: Whether warm-up steps are done while teachers are on their way.
         is_planned: Whether it is only planned: what there is to know of the teachers is left to the plan to say.
+        ranks: The processes of the run.
+        begun: How the run did its steps before, where it is resumed.
 
     Raises:
         ConfigError: a device that is not there, another backbone than the learner's that is continued, or a validation
@@ -92,10 +98,12 @@ def gather(
     # ---- random numbers, device
     seed_everything(config.seed)  # for code that is not ours
     streams = RandomStreams(config.seed)
+    chains = Chains(number_of_chains(config.trainer.chains, ranks.count, begun), ranks=ranks, streams=streams)
+    check_chains(config.five, config.bell, Defects.named(config.defects), chains.count)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     keep_freed_memory()
-    device = choose_device(config.trainer.device)
+    device = choose_device(config.trainer.device) if ranks.count == 1 else ranks.device
     precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
 
     # ---- previous learner, validation set
@@ -110,9 +118,9 @@ def gather(
     validation = load_validation(config.trainer, config.bell, config.learner, token=token, cache_dir=cache_dir)
 
     # ---- teachers, and a warm-up while they arrive
-    state = RunState()
+    state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.recipe].inverter, config, device, precision, streams)
+        make = partial(METHODS[config.recipe].inverter, config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -123,19 +131,22 @@ def gather(
             cache_dir=cache_dir,
             strict=True,
             fetched=fetching.show,
-            meanwhile=warm_up.step if warms_up else None,
+            meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
             precision=precision,
+            chains=chains,
         )
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
         note_teachers(pool, config.hub, state, previous)
     check_enough(pool, state, config.least_teachers)
+    check_chains_of_teachers(chains.count, len(pool))
     return Gathered(
         config=config,
         device=device,
         precision=precision,
         streams=streams,
+        chains=chains,
         previous=previous,
         validation=validation,
         pool=pool,
@@ -181,7 +192,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
     objective = METHODS[config.recipe].objective(
-        config, learner, layout, pool.records, learner_precision, gathered.streams
+        config, learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
     )
     return Parts(
         **vars(gathered),
@@ -201,6 +212,7 @@ def prepare(
     resume: bool = False,
     pool: TeacherPool | None = None,
     console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """A run that is ready for its next step; its folder is begun.
 
@@ -211,28 +223,42 @@ def prepare(
         resume: Whether it goes on from the checkpoint in the folder.
         pool: Teachers already loaded; None loads the configuration's.
         console: Where downloads are shown; None shows none.
+        ranks: The processes of the run, each of which prepares it; the first alone writes.
 
     Raises:
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
     models = teachers_to_resume(folder, config.models) if resume else None
-    gathered = gather(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
+    begun = Topology.of(folder.checkpoint_state()) if resume else None
+    gathered = gather(
+        config,
+        models=models,
+        token=token,
+        pool=pool,
+        console=console,
+        warms_up=not resume,
+        ranks=ranks,
+        begun=begun,
+    )
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
     if parts.learner_precision != parts.precision:
         logger.warning(FP32_NOTE.format(precision=parts.precision.name))
 
     # ---- budget
-    budget = budget_of(parts, timed=config.trainer.max_minutes is not None and not resume)
+    is_timed = config.trainer.max_minutes is not None and not resume and ranks.count == 1
+    budget = least_budget(ranks.gather(budget_of(parts, timed=is_timed)))
     for note in budget.notes:
         logger.warning("%s", note)
     portions = budget.portions
     parts.inverter.most_images = portions.task
 
     # ---- folder: a start that fails before this leaves nothing in it
-    folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
-    write_teachers(folder, config.models, parts.pool.records)
+    if ranks.is_first:
+        folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
+        write_teachers(folder, config.models, parts.pool.records)
+    ranks.wait()
 
     # ---- memory
     if config.trainer.compile:
@@ -250,6 +276,7 @@ def prepare(
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
         streams=parts.streams,
+        chains=parts.chains,
     )
     selector = make_selector(
         config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
@@ -258,7 +285,7 @@ def prepare(
     # ---- state
     accelerator = make_accelerator(parts.device)
     modules = (*parts.inverter.modules().values(), *objective.modules().values())
-    accelerator.prepare(learner, *modules, *parts.inverter.optimizers(), *objective.optimizers())
+    remember(accelerator, [learner, *modules], [*parts.inverter.optimizers(), *objective.optimizers()])
     run = Run(
         **vars(parts),
         folder=folder,
@@ -273,7 +300,8 @@ def prepare(
     )
     if resume:
         run.go_on_from(load_checkpoint(run))
-        folder.read_log(before_step=run.state.step)
+        if ranks.is_first:
+            folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
     return run
 
@@ -289,6 +317,7 @@ def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budge
         parts.precision,
         timed=timed,
         refuse=refuse,
+        sharers=parts.chains.ranks.launched.local_count,
     )
 
 
