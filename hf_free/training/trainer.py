@@ -132,7 +132,7 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
             bar.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
             is_logged = trackers.is_logged(state.step, config.trainer.log_every) or clock.is_over(state.step)
             if is_logged and is_first:
-                run.folder.append_log(trackers.log_row(state, run.memory, terms))
+                run.folder.append_log(trackers.log_row(state, run.memory, terms, ranks=run.chains.ranks))
             if state.step % config.trainer.picture_every == 0 and is_first:
                 draw_pictures(run.folder, run.memory, run.pool)
             if state.step % config.trainer.checkpoint_every == 0:
