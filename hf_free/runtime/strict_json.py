@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hf_free.runtime.files import read_bounded
+
 
 def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     """Read a JSON file; a byte order mark at its start is passed over.
@@ -21,14 +23,7 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
         ValueError: something else than a regular file, too large, no UTF-8, no JSON, a key twice in one object, NaN,
             an infinity, a number beyond 64 bits, a text that is no Unicode, or objects nested too deeply.
     """
-    if not path.is_file():
-        if path.exists():
-            raise ValueError("it is not a regular file")
-        raise FileNotFoundError(path)
-    with path.open("rb") as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"it has more than {max_bytes} bytes")
+    data = read_bounded(path, max_bytes=max_bytes)
     try:
         value = json.loads(
             data.decode("utf-8-sig"),

@@ -6,8 +6,8 @@ import contextlib
 import json
 
 import pytest
-from huggingface_hub import ModelInfo
 from hub_calls import FILES
+from huggingface_hub import ModelInfo
 
 from hf_free.hub.answers import read_account, read_collection, read_repository
 from hf_free.hub.session import MalformedAnswerError
