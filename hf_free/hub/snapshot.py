@@ -231,8 +231,11 @@ def _from_hub(
             download(url, partial, expected, headers, told, name=f"{name} of {repo_id}")
             cache.keep(partial, commit, name, expected)
     record = CommitRecord(commit, info.private, info.gated, info.license, files)
-    cache.write_record(record)
-    cache.remember_ref(revision, commit)
+    try:
+        cache.write_record(record)
+        cache.remember_ref(revision, commit)
+    except OSError as error:  # a cache that others keep for us, with every file in place
+        logger.warning("cannot note in the cache what the Hub says of %s: %s", repo_id, error)
     return _snapshot(cache, repo_id, record, names)
 
 
@@ -254,7 +257,10 @@ def _from_cache(
             names.append(name)
         elif name in required:
             return None
-    return _snapshot(cache, repo_id, cache.read_record(commit) or CommitRecord(commit), names, from_cache=True)
+    record = cache.read_record(commit)
+    if record is None:  # another client fetched it: the card beside it may say the licence, nobody the visibility
+        record = CommitRecord(commit, license=_license_of_card(cache.snapshot(commit) / "README.md"))
+    return _snapshot(cache, repo_id, record, names, from_cache=True)
 
 
 def _snapshot(

@@ -9,6 +9,9 @@ from typing import Any
 
 from hf_free.runtime.files import read_bounded
 
+MAX_DEPTH = 64
+"""Objects and lists within one another; a learner's own config.json has 8."""
+
 
 def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     """Read a JSON file; a byte order mark at its start is passed over.
@@ -35,7 +38,19 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair could never be written again
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+    _check_depth(value)
     return value
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what would exhaust the stack of whoever walks through it."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [part for parts in inner for part in parts]
+        if not level:
+            return
+    raise ValueError("its values are nested too deeply")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
