@@ -149,7 +149,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/runtime/measuring.py",
         "hf_free/runtime/processes.py",
         "hf_free/runtime/progress.py",
-        "hf_free/runtime/strict_json.py",
         "hf_free/teachers/config_check.py",
         "hf_free/teachers/saving.py",
         "hf_free/teachers/soft_labels.py",
