@@ -38,7 +38,7 @@ from hf_free.demo.digits import CANVAS, NEW_DIGITS, TEACHERS_DIGITS, drawn_digit
 from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.errors import HfFreeError
 from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.evaluation.flops import count
 from hf_free.inversion.five import Five
 from hf_free.inversion.per_teacher_generator import FRESH_STEPS, PerTeacherGenerator
@@ -391,9 +391,7 @@ class Benchmark:
         report = evaluate(
             distiller.learner,
             self.data,
-            n_way=min(5, len(self.data.class_names)),
-            episodes=self.plan.episodes,
-            seed=self.seed,
+            EpisodeSettings(n_way=min(5, len(self.data.class_names)), episodes=self.plan.episodes, seed=self.seed),
             device=self.device,
         )
         rows = [{key: asdict(row)[key] for key in ("k_shot", "accuracy", "interval", "n_way")} for row in report.rows]

@@ -13,7 +13,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.data.logits import LogitLayout
 from hf_free.errors import LearnerError
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.embedding import Embedding, joint_embedding
 from hf_free.learner.gating import TEMPERATURE, TeacherGate, shrunk_covariance
@@ -241,7 +241,9 @@ def test_adapting_and_evaluating_use_it_alike():
     expected = 100 * torch.stack(right).mean().item()
 
     def rows():
-        report = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True)
+        report = evaluate(
+            learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=True
+        )
         return {row.method: row.accuracy for row in report.rows}
 
     with_it = rows()

@@ -15,7 +15,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.errors import ConfigError, LearnerError
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import (
@@ -166,7 +166,7 @@ def test_adapting_and_evaluating_use_it_alike():
         classifier = learner.adapt(data.images[support], names)
         probabilities.append(classifier.predict_proba(data.images[query]))
         right.append((torch.tensor(classifier.predict(data.images[query])) == drawn.labels("query")).float().mean())
-    report = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True)
+    report = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=True)
     rows = {row.method: row.accuracy for row in report.rows}
     assert rows["learner"] == pytest.approx(100 * torch.stack(right).mean().item())
     refined = score_episodes(learner.embed(data.images), drawn, soft_kmeans=True, embedding=learner.embedding).mean()
@@ -179,7 +179,9 @@ def test_adapting_and_evaluating_use_it_alike():
     undamped = adapt_and_score(learner, support, torch.tensor(names), query, 3).softmax(-1)
     assert (side_by_side - undamped).abs().max() > 0.01
     learner.embedding.gate = None  # both are of features with running statistics, so this row does without anyway
-    plain = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=True).rows
+    plain = evaluate(
+        learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=True
+    ).rows
     (transductive,) = (row for row in plain if "transductive BatchNorm" in row.method)
     assert rows[transductive.method] == transductive.accuracy
 

@@ -24,7 +24,7 @@ from hf_free.config.sections import INVERSION_TERMS, LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation.datasets import load_labelled_images
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.learner.embedding import Embedding
@@ -478,7 +478,7 @@ def test_a_validation_set_chooses(tmp_path):
     state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     data = load_labelled_images(pictures, split="validation")
     learner.embedding = Embedding(learner.embedding.projection, learner.embedding.sizes)  # the rest is fitted last
-    rows = evaluate(learner, data, n_way=3, k_shots=(1,), n_query=3, episodes=5).rows
+    rows = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=(1,), n_query=3, episodes=5)).rows
     assert rows[0].accuracy == pytest.approx(state["best_score"])
 
 
