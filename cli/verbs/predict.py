@@ -104,7 +104,8 @@ def _predict(
     """One row a picture: its path below the folder, its label, and the probability of each class, or what is wrong."""
     from hf_free.data.decoding import parse_color
     from hf_free.data.images import read_batch
-    from hf_free.evaluation.datasets import DataFlags, load_folder_images, load_labelled_images
+    from hf_free.evaluation.dataset_columns import DataFlags
+    from hf_free.evaluation.datasets import load_folder_images, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
     ground = parse_color(background)

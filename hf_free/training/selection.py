@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.data.episodes import EpisodeFlags, sample_episodes
 from hf_free.errors import ConfigError, RunError
-from hf_free.evaluation.datasets import DataFlags, LabelledImages, load_labelled_images
+from hf_free.evaluation.dataset_columns import DataFlags
+from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.format import plain_tensors
 from hf_free.learner.meta_learner import MetaLearner

@@ -20,7 +20,7 @@ from torch import nn
 from hf_free.backbones.custom import import_networks
 from hf_free.config.init_from import InitFrom
 from hf_free.config.recipes import Defects
-from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
@@ -367,13 +367,13 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
         learner.backbone.compile()
 
 
-def check_has_end(config: FreeConfig) -> None:
+def check_has_end(config: TrainerConfig) -> None:
     """Refuse a run that neither steps nor minutes end.
 
     Raises:
         ConfigError: both are unset.
     """
-    if config.trainer.steps is None and config.trainer.max_minutes is None:
+    if config.steps is None and config.max_minutes is None:
         raise ConfigError(
             "a run without an end: trainer.steps and trainer.max_minutes are both unset",
             allowed="at least one of the two",

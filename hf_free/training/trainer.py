@@ -61,7 +61,7 @@ def train(
         Stopped: Ctrl-C or SIGTERM, once the step under way is done or two seconds have passed, and a checkpoint is
             written; `hf_free.training.folder.RunFolder.way_to_finish` says how to go on.
     """
-    setup.check_has_end(config)
+    setup.check_has_end(config.trainer)
     run_lock.check_one_process()
     place, shown = folder.RunFolder(Path(output).expanduser().absolute()), console_for(progress, console)
     with terminated_like_ctrl_c(), place.claimed(overwrite=overwrite, resume=resume):

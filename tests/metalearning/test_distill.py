@@ -10,13 +10,12 @@ from pico import CrampedNetwork, pico_teacher
 from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
-from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, unanswered_teachers
+from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher
 from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller, answer_loss, number_of_parts
-from hf_free.metalearning.embedding_fit import drop_teachers
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
@@ -292,20 +291,6 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
         assert found[:, 3:].isnan().all()
         found[:, 3:] = expected[:, 3:]
     assert torch.allclose(found, expected, atol=1e-2)
-
-
-def test_teachers_that_never_answered_leave_the_learner():
-    sheet = SoftLabels([3, 2, 4])
-    learner = _distiller(sheet).learner
-    answers = torch.randn(6, 9)
-    answers[:, 3:5] = torch.nan
-    answers[0] = torch.nan  # one picture without any answer takes nobody out
-    assert unanswered_teachers(sheet, answers) == [1]
-    images = torch.rand(2, 3, 16, 16)
-    before = learner.raw_answers(images)
-    drop_teachers(learner, sheet, [1])
-    assert learner.embedding.sizes == (3, 4)
-    assert torch.allclose(learner.raw_answers(images), before[:, [0, 1, 2, 5, 6, 7, 8]], atol=1e-6)
 
 
 def test_loss_is_the_mean_over_teachers_that_say_something():
