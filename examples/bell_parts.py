@@ -80,7 +80,7 @@ class Benchmark:
     ) -> FreeConfig:
         """A run's configuration; --set comes last."""
         chosen = {
-            "recipe": recipe,
+            "method": recipe,
             "models": list(teachers),
             "seed": seed,
             "trainer": {"max_minutes": minutes, "device": self.options.device},

@@ -1,7 +1,7 @@
 """Train on 100 CIFAR-FS teachers without their data, then measure on classes that none of them knows.
 
     python examples/cifar_fs.py                                  # recipe default, 30 minutes, seed 0
-    python examples/cifar_fs.py --recipe paper --seed 1
+    python examples/cifar_fs.py --method paper --seed 1
     python examples/cifar_fs.py --teachers 5 --minutes 5 --baselines none
 
 Run it in the repository's folder. The teachers are model repositories as timm writes them (config.json and
@@ -52,7 +52,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar_fs"), help="data set")
     parser.add_argument("--split", default="validation", help="classes to measure on")
     parser.add_argument("--teachers", type=int, help="take only the first N teachers")
-    parser.add_argument("--recipe", choices=("default", "paper", "released"), default="default")
+    parser.add_argument(
+        "--method", "--recipe", dest="recipe", choices=("default", "paper", "released"), default="default"
+    )
     parser.add_argument("--minutes", type=float, default=30.0, help="training time at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=600)
@@ -66,7 +68,7 @@ def read_options() -> argparse.Namespace:
 def train_or_load(run: RunFolder, folders: list[str], options: argparse.Namespace) -> MetaLearner:
     """The learner of the run; trained now, or further, if it is not finished."""
     chosen = {
-        "recipe": options.recipe,
+        "method": options.recipe,
         "models": folders,
         "seed": options.seed,
         "trainer": {"max_minutes": options.minutes, "device": options.device},

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from hf_free.config import sections as section_types
 from hf_free.config import tree
-from hf_free.config.recipes import Defect, RecipeName
+from hf_free.config.recipes import RECIPES, Defect
 from hf_free.config.tree import FreeConfig
 
 _HEADER = """\
@@ -24,8 +24,8 @@ _HEADER = """\
 Every key that a training run has. The same tree is `hf_free.FreeConfig` in Python, `--config file.yaml` and
 `--set section.key=value` on the command line; the common keys have a flag of their own (`hf-free train --help`).
 What is given later wins: recipe, YAML file, flags, `--set`; in Python `FreeConfig.load("file.yaml", values={...},
-assignments=[...])` does the same. The defaults below are those of the recipe `default`. `FreeConfig(recipe="paper")`
-and a YAML file with `recipe: paper` have the paper's values wherever nothing else is given. Each run writes all its
+assignments=[...])` does the same. The defaults below are those of the recipe `default`. `FreeConfig(method="paper")`
+and a YAML file with `method: paper` have the paper's values wherever nothing else is given. Each run writes all its
 values to `config.yaml` in its folder, paths among them as absolute ones; a relative path in a YAML file is relative to
 the folder that the command is run in.
 """
@@ -68,7 +68,7 @@ def _rule(entry: ast.AnnAssign) -> str:
     if words := _words(annotation):
         return words
     named = {
-        "RecipeName": ", ".join(f"`{name}`" for name in get_args(RecipeName)),
+        "Annotated[str, BeforeValidator(_known_method)]": ", ".join(f"`{name}`" for name in RECIPES),
         "Annotated[list[Defect], BeforeValidator(as_list)]": "list, below",
     }
     kind = ast.unparse(annotation)

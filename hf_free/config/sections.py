@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, is_dataclass
+from dataclasses import asdict, field, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -159,19 +159,6 @@ class BellConfig(_Section):
     """Outer step of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of the distillation divergences."""
-    relevance: bool = True
-    """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
-    pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
-    the defect `transductive_batchnorm` do without."""
-    damping: float | None = Field(default=60.0, gt=0)
-    """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
-    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
-    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
-    `transductive_batchnorm` do without."""
-    shared_classes: bool = True
-    """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
-    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
-    left out."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
     """Cross-task episodes an update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)
@@ -209,6 +196,27 @@ class LearnerConfig(_Section):
     """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
     head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
     """How the learner adapts to a support set."""
+    gating: bool = True
+    """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
+    pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
+    the defect `transductive_batchnorm` do without."""
+    whitening: float | None = Field(default=60.0, gt=0)
+    """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
+    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
+    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
+    `transductive_batchnorm` do without."""
+    shared_classes: bool = True
+    """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
+    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
+    left out."""
+
+    def of_network(self) -> dict[str, object]:
+        """The settings that a saved network is rebuilt from: all but those of what a run fits at its end."""
+        return {key: value for key, value in asdict(self).items() if key not in FITTED}
+
+
+FITTED = ("gating", "whitening", "shared_classes")
+"""Settings of `learner` that a run reads when it ends; of a saved learner its weights say what was fitted."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

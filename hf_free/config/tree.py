@@ -7,19 +7,21 @@ and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` write
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs
+from pydantic_core import ArgsKwargs, PydanticCustomError
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.reading import merge
-from hf_free.config.recipes import Defect, RecipeName, recipe_values
+from hf_free.config.recipes import RECIPES, Defect, recipe_values
 from hf_free.config.sections import (
     GIVEN,
     STRICT,
@@ -34,23 +36,34 @@ from hf_free.config.sections import (
 )
 from hf_free.config.yaml_reading import Written, is_null, meant, read_written
 from hf_free.errors import ConfigError
+from hf_free.provenance.reading import Json
+from hf_free.provenance.renamed import with_new_names
+
+logger = logging.getLogger(__name__)
 
 _FLAGS = frozenset(
-    {"recipe", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
+    {"method", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
     | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
 )
 """Keys that `hf-free train` has a flag for, of the same name."""
+
+
+def _known_method(name: object) -> object:
+    if not isinstance(name, str) or name not in RECIPES:
+        *names, last = (f"'{known}'" for known in RECIPES)
+        raise PydanticCustomError("literal_error", "{rule}", {"rule": f"{', '.join(names)} or {last}"})
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FreeConfig:
     """Everything a training run is made of.
 
-    `FreeConfig(recipe="paper", five=FiveConfig(inner_steps=10))` is the paper's recipe with ten inner steps: what is
+    `FreeConfig(method="paper", five=FiveConfig(inner_steps=10))` is the paper's recipe with ten inner steps: what is
     given explicitly wins over the recipe, a section's defaults do not.
     """
 
-    recipe: RecipeName = "default"
+    method: Annotated[str, BeforeValidator(_known_method)] = "default"
     """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
     models: list[str] = field(default_factory=list)
     """Teachers: Hub ids `org/name[@revision]` or local folders."""
@@ -74,9 +87,9 @@ class FreeConfig:
         given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
         if not isinstance(given, Mapping):
             return values
-        given = {key: _given_values(value) for key, value in given.items()}
-        name = given.get("recipe", "default")
-        if name not in get_args(RecipeName):
+        given = _with_new_names({key: _given_values(value) for key, value in given.items()})
+        name = given.get("method", "default")
+        if not isinstance(name, str) or name not in RECIPES:
             return given  # refused later, with the rule
         return merge(recipe_values(name), given)
 
@@ -127,7 +140,8 @@ class FreeConfig:
             ConfigError: an unknown key, an impossible value, a file that cannot be read.
         """
         given = read_yaml_mapping(path) if path is not None else {}
-        return cls.from_dict(merge(merge(given, values or {}), parse_assignments(assignments)))
+        layers = map(_with_new_names, (given, values or {}, parse_assignments(assignments)))
+        return cls.from_dict(reduce(merge, layers))
 
     def to_dict(self) -> dict[str, Any]:
         """The tree as nested plain dictionaries, every key present; `from_dict` gives back exactly this tree."""
@@ -136,6 +150,15 @@ class FreeConfig:
     def to_yaml(self) -> str:
         """The tree as YAML, every key present."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _with_new_names(values: Mapping[str, object]) -> Json:
+    """Settings under the names of today; which had an old one is said."""
+    renamed, old = with_new_names(values)
+    if old:
+        names = ", ".join(f"{was} is now {now}" for was, now in old.items())
+        logger.warning("settings were renamed, the old names are still read: %s", names)
+    return renamed
 
 
 def known_keys() -> list[str]:
@@ -244,9 +267,10 @@ def departures(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: A tree as `FreeConfig.to_dict` gives it, perhaps of an older hf-free; unknown keys are passed over.
     """
-    if config.get("recipe") not in get_args(RecipeName):
+    config, _ = with_new_names(config)
+    if config.get("method") not in RECIPES:
         return {}
-    recipe = FreeConfig(recipe=config["recipe"]).to_dict()
+    recipe = FreeConfig(method=config["method"]).to_dict()
     found = {"defects": config["defects"]} if config.get("defects", recipe["defects"]) != recipe["defects"] else {}
     for section in ("five", "memory", "bell", "learner"):
         given = config.get(section)

@@ -266,6 +266,7 @@ _RECORD_KINDS: dict[str, tuple[type, ...]] = {
     "config": (dict,),
     "recovered": (dict,),
     "training": (dict,),
+    "method": (dict,),
     "versions": (dict,),
     "answer_outputs": (list,),
     "teachers_before": (int,),

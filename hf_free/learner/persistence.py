@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -110,7 +109,7 @@ def timm_config(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]
 def hf_free_block(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]:
     """The `hf_free` block of config.json: the record, and what `rebuild` reads."""
     described = {
-        **asdict(embedder.config),
+        **embedder.config.of_network(),
         "views": list(embedder.views),
         "batchnorm": embedder.batchnorm,
         "feature_dim": embedder.feature_dim,

@@ -22,6 +22,7 @@ from hf_free.data.logit_storage import store_logits
 from hf_free.errors import ConfigError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
+from hf_free.provenance.run_record import KnownTeachers
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
@@ -165,13 +166,8 @@ class ContinuedLayout(SoftLabels):
 
 def known_teachers(
     elder: PreviousLearner | None, new: Sequence[TeacherRecord], sheet: SoftLabels, *, without: Sequence[int] = ()
-) -> dict[str, Any]:
-    """For a learner's record: `teachers`, old and new, and `answer_outputs`, in the order of its answers.
-
-    `answer_outputs` says which outputs of each teacher the learner predicts; None: all of them. Teachers of the pool
-    in `without` are left out of both. Of a learner that is continued, `teachers_before` says how many of `teachers`,
-    the first ones, it had.
-    """
+) -> KnownTeachers:
+    """The teachers of a learner, old and new, for its record; those of the pool in `without` are left out."""
     outputs: dict[int, Tensor | None] = {}
     if elder is not None:
         outputs = {sum(elder.sizes[:place]): chosen for place, chosen in enumerate(elder.outputs)}
@@ -179,10 +175,12 @@ def known_teachers(
     outputs = {start: chosen for start, chosen in outputs.items() if start not in {sheet.starts[i] for i in without}}
     new = [record for index, record in enumerate(new) if index not in without]
     ordered = [outputs[start] for start in sorted(outputs)]
-    listed = [None if chosen is None else chosen.tolist() for chosen in ordered]
     teachers = [record.to_dict() for record in new] if elder is None else elder.records(new)
-    before = {} if elder is None else {"teachers_before": len(elder.teachers)}
-    return {"teachers": teachers, "answer_outputs": listed, **before}
+    return KnownTeachers(
+        teachers=tuple(teachers),
+        answer_outputs=tuple(None if chosen is None else tuple(chosen.tolist()) for chosen in ordered),
+        teachers_before=None if elder is None else len(elder.teachers),
+    )
 
 
 def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> LearnerConfig:

@@ -22,6 +22,7 @@ from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord, LeftOut, RecordedTeacher
 from hf_free.provenance.reading import text_of, whole_of
 from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.provenance.run_record import Training
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import is_own_row, valid_id
@@ -122,8 +123,9 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "not_inverted": _reasons(entry for entry in record.skipped if entry.asked),
         "left_out": record.left_out,
         "recovered": record.recovered,
-        "training": record.training,
-        "recipe": record.config.get("recipe") or "–",
+        "training": None if record.training == Training() else record.training,
+        "method": record.config.get("method") or "–",
+        "system": record.method,
         "departures": [(Markup(f"`{key}`"), value) for key, value in departures(record.config).items()],
         "seed": record.config.get("seed"),
         "versions": record.versions,

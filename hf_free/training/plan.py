@@ -30,7 +30,7 @@ from hf_free.training.setup import assemble, budget_of, gather
 class TrainingPlan:
     """The answer of `hf-free train --dry-run`."""
 
-    recipe: str
+    method: str
     teachers: tuple[TeacherRecord, ...]
     """Teachers that loaded and passed every check."""
     skipped: tuple[tuple[str, str], ...]
@@ -87,7 +87,7 @@ def plan(
     budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
-        recipe=config.recipe,
+        method=config.method,
         teachers=tuple(pool.records),
         skipped=tuple(pool.skipped),
         steps=steps,

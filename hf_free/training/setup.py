@@ -102,7 +102,7 @@ def gather(
         start = config.learner.init_from
         source = str(learner_of_run(Path(start))) if Path(start).is_dir() else start
         previous, learner_config = PreviousLearner.load(
-            config.learner, source=source, recipe=config.recipe, token=token, cache_dir=cache_dir
+            config.learner, source=source, recipe=config.method, token=token, cache_dir=cache_dir
         )
         config = replace(config, learner=learner_config)
     validation = load_validation(config.trainer, config.bell, config.learner, token=token, cache_dir=cache_dir)
@@ -110,7 +110,7 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState()
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.recipe].inverter, config, device, precision)
+        make = partial(METHODS[config.method].inverter, config, device, precision)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -176,7 +176,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     # ---- method
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.recipe].objective(config, learner, layout, pool.records, learner_precision)
+    objective = METHODS[config.method].objective(config, learner, layout, pool.records, learner_precision)
     return Parts(
         **vars(gathered),
         learner_precision=learner_precision,

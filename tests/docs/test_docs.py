@@ -70,7 +70,7 @@ def test_constants_are_those_of_the_recipes():
     rows = re.findall(r"^\| `(\w+)\.(\w+)` \| ([^|]+) \|[^|]*\| ([^|]+) \|", text, re.MULTILINE)
     assert len(rows) > 30
     for position, name in ((2, "paper"), (3, "default")):
-        values = FreeConfig(recipe=name).to_dict()
+        values = FreeConfig(method=name).to_dict()
         written = {f"{row[0]}.{row[1]}": yaml.safe_load(row[position]) for row in rows}
         assert written == {key: values[key.partition(".")[0]][key.partition(".")[2]] for key in written}
     stated = {f"{row[0]}.{row[1]}" for row in rows}

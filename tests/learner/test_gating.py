@@ -268,12 +268,12 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     assert learner.embedding.gate.is_known.all()
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "| ridge; teachers of similar pictures count more |" in card  # too few pictures for damping
-    values["bell"]["relevance"] = False
+    values["learner"]["gating"] = False
     assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).embedding.gate is None
 
     # a learner that is continued: its own teachers' pictures are gone, the new ones have some
     more = [pico_teacher("conv4", size=16, num_classes=2, seed=seed) for seed in (7, 8)]
-    values["bell"]["relevance"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
+    values["learner"]["gating"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
     assert grown.embedding.gate.sizes == (3, 3, 2, 2)
     assert grown.embedding.gate.is_known.tolist() == [False, False, True, True]
