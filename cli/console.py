@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import typer
@@ -61,7 +60,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def write_json(value: Any) -> None:
+def write_json(value: object) -> None:
     """Write one JSON document to stdout, without colours or wrapping."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -272,7 +272,7 @@ def _readable(data: LabelledImages) -> LabelledImages:
     return readable
 
 
-def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
+def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, object]]:
     """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
     for folder in (Path(model), Path(model).parent):
         run = folder / "record.json"
@@ -282,7 +282,7 @@ def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
 
 
 def teacher_pool(
-    teachers: list[dict[str, Any]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+    teachers: list[dict[str, object]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
 ) -> TeacherPool:
     """The teachers of a record, each at the commit it was trained from.
 

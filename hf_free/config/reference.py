@@ -9,7 +9,7 @@ import ast
 import inspect
 import sys
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from hf_free.config import sections as section_types
 from hf_free.config import tree
@@ -47,7 +47,7 @@ def configuration_markdown() -> str:
     return "\n".join(parts)
 
 
-def _table(node: ast.ClassDef, values: Any, *, prefix: str = "", skip: list[str] | None = None) -> str:
+def _table(node: ast.ClassDef, values: object, *, prefix: str = "", skip: list[str] | None = None) -> str:
     """One row a field of a configuration class: key, type and rule, default, text."""
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for entry, below in zip(node.body, [*node.body[1:], None], strict=True):
@@ -94,7 +94,7 @@ def _elements(node: ast.expr) -> list[ast.expr]:
     return node.elts if isinstance(node, ast.Tuple) else [node]
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     """A default as YAML would have it."""
     if value is None:
         return "null"

@@ -15,12 +15,12 @@ from hf_free.config.yaml_reading import as_texts, is_null, meant
 STRICT = ConfigDict(extra="forbid", validate_assignment=False)
 
 
-def _no(value: Any) -> Any:
+def _no(value: object) -> object:
     """YAML 1.1 reads an unquoted `no` as False."""
     return "no" if value is False else value
 
 
-def as_list(value: Any) -> Any:
+def as_list(value: object) -> object:
     """A single name stands for a list of it."""
     return [value] if isinstance(value, str) else value
 
@@ -43,7 +43,7 @@ class _Section:
 
     @model_validator(mode="wrap")
     @classmethod
-    def _remember_given(cls, values: Any, build: Callable[[Any], Any]) -> Any:
+    def _remember_given(cls, values: object, build: Callable[[object], object]) -> Any:
         section = build(values)
         given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
         if isinstance(given, Mapping):  # else a section that is there already, which knows
@@ -294,13 +294,13 @@ class HubConfig(_Section):
     """Budget for teachers' weights in memory, as 500MB or 4GiB."""
 
 
-def as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
+def as_wanted(values: Mapping[Any, object], section: type) -> dict[str, object]:
     """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
     wanted = get_type_hints(section, include_extras=True)
     return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}
 
 
-def _value_for(hint: Any, value: Any) -> Any:
+def _value_for(hint: object, value: object) -> object:
     if is_dataclass(hint) and isinstance(value, Mapping):
         return as_wanted(value, hint)  # type: ignore[arg-type]
     if not _takes_text(hint) or (is_null(value) and _takes_nothing(hint)):
@@ -308,11 +308,11 @@ def _value_for(hint: Any, value: Any) -> Any:
     return as_texts(value)
 
 
-def _takes_text(hint: Any) -> bool:
+def _takes_text(hint: object) -> bool:
     """Whether a type is a text, a choice of texts, or a list or union with one."""
     return hint is str or isinstance(hint, str) or any(map(_takes_text, get_args(hint)))
 
 
-def _takes_nothing(hint: Any) -> bool:
+def _takes_nothing(hint: object) -> bool:
     """Whether None is a value of a type, or it is a list, for which no text can stand."""
     return type(None) in get_args(hint) or list in (get_origin(hint), *map(get_origin, get_args(hint)))

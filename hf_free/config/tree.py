@@ -82,7 +82,7 @@ class FreeConfig:
 
     @model_validator(mode="before")
     @classmethod
-    def _over_recipe(cls, values: Any) -> Any:
+    def _over_recipe(cls, values: object) -> object:
         """Lay what is given over the values of the recipe."""
         given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
         if not isinstance(given, Mapping):
@@ -105,7 +105,7 @@ class FreeConfig:
         return 1 if self.continues_learner else 2
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FreeConfig:
+    def from_dict(cls, values: Mapping[str, object]) -> FreeConfig:
         """Build the tree from nested mappings, laid over the values of their recipe.
 
         Raises:
@@ -126,7 +126,7 @@ class FreeConfig:
         cls,
         path: str | Path | None = None,
         *,
-        values: Mapping[str, Any] | None = None,
+        values: Mapping[str, object] | None = None,
         assignments: Iterable[str] = (),
     ) -> FreeConfig:
         """Lay a YAML file, values and assignments over each other and over their recipe, as `hf-free train` does.
@@ -205,12 +205,12 @@ def _rule(kind: str, message: str) -> str:
     return f"a value {rule}" if rule.startswith(("greater", "less")) else rule
 
 
-def _given_values(section: Any) -> Any:
+def _given_values(section: object) -> Any:
     """What was given of a section explicitly, as a mapping; anything that is no section stays as it is."""
     return {name: getattr(section, name) for name in getattr(section, GIVEN)} if hasattr(section, GIVEN) else section
 
 
-def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
+def read_yaml_mapping(path: str | Path) -> dict[str, object]:
     """Read a YAML file that holds a mapping; where the tree wants a text, it is the text that was written.
 
     Raises:
@@ -234,7 +234,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     return as_wanted(values, FreeConfig)
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
     """Turn `section.key=value` texts into nested mappings; values are read as YAML, texts stay as they were written.
 
     Raises:
@@ -259,7 +259,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return as_wanted(nested, FreeConfig)
 
 
-def departures(config: Mapping[str, Any]) -> dict[str, Any]:
+def departures(config: Mapping[str, Any]) -> dict[str, object]:
     """Settings of the method, by `section.key`, that are not as the recipe of that name has them.
 
     The length of a run, its device and what is published are nobody's method and not among them.

@@ -186,7 +186,7 @@ def _refuse_sets_as_classes(pictures: PictureFolder, source: str) -> None:
 def _tables(source: str, builder: str, scratch: str, **options: Any) -> Tables:
     import datasets
 
-    def load() -> dict[str, Any]:
+    def load() -> dict[str, object]:
         return dict(datasets.load_dataset(builder, streaming=True, cache_dir=scratch, **options))
 
     return Tables(read_or_explain(load, source), is_streamed=True)
@@ -197,7 +197,7 @@ def _exactly(path: Path) -> str:
     return glob.escape(str(path.absolute()))
 
 
-def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
+def _configurations_of_card(path: Path) -> dict[str, dict[str, object]]:
     """The configurations that a folder's README.md lists in its YAML block, by name."""
     try:
         text = (path / "README.md").read_text(encoding="utf-8-sig")
@@ -213,7 +213,7 @@ def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
     return {str(entry.get("config_name", "default")): entry for entry in entries}
 
 
-def _only_or_default(described: dict[str, dict[str, Any]]) -> str:
+def _only_or_default(described: dict[str, dict[str, object]]) -> str:
     """The configuration that is taken where none is named, "" where one has to be."""
     marked = [name for name, entry in described.items() if entry.get("default") == "true"]
     if marked or "default" in described:
