@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ class LabelledImages:
     def select(self, places: Tensor) -> LabelledImages:
         """The pictures at some positions (M,), with the names of the classes that occur among them."""
         if isinstance(self.images, Tensor):
-            images: Any = self.images[places]
+            images: Sequence[Image | Tensor] | Tensor = self.images[places]
         elif isinstance(self.images, LazyPictures):
             images = self.images.chosen(places.tolist())
         else:

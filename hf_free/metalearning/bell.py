@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +165,9 @@ class Aligner:
         terms: dict[str, float] = {}
         if moment.is_logged and len(tasks) > 1:
             terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
-        make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
+        make: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = partial(
+            torch.optim.Adam, lr=self.config.inner_lr
+        )
         moved, seen = sequential_steps(self.network, losses, make)
         if self.defects.reptile_gradient_through_adam:
             for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):

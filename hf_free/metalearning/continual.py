@@ -8,10 +8,9 @@ an old network's outputs on new pictures are the target that keeps its knowledge
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from hf_free.data.logit_storage import store_logits
 from hf_free.errors import ConfigError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
+from hf_free.provenance.reading import Json, JsonView
 from hf_free.provenance.run_record import KnownTeachers
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
@@ -40,7 +40,7 @@ class PreviousLearner:
         teachers: Records of its teachers, in the order of its answers.
     """
 
-    def __init__(self, learner: MetaLearner, teachers: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, learner: MetaLearner, teachers: Sequence[JsonView]) -> None:
         self.learner = learner.eval().requires_grad_(False)
         self.teachers = [dict(teacher) for teacher in teachers]
         self.sizes = learner.embedding.sizes or ()
@@ -84,7 +84,7 @@ class PreviousLearner:
             return None
         return self.keys.index(key)
 
-    def records(self, new: Sequence[TeacherRecord]) -> list[dict[str, Any]]:
+    def records(self, new: Sequence[TeacherRecord]) -> list[Json]:
         """Records of all teachers, old and new, each once."""
         listed = {_key(record.to_dict()): record.to_dict() for record in new}
         old = [listed.get(key) or teacher for key, teacher in zip(self.keys, self.teachers, strict=True)]
@@ -202,7 +202,7 @@ def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> Lear
     return replace(wanted, **kept)
 
 
-def _recorded_teachers(source: str, learner: MetaLearner) -> list[dict[str, Any]]:
+def _recorded_teachers(source: str, learner: MetaLearner) -> list[Json]:
     """The old teachers; a run on this machine has a record of its own, which hides nothing."""
     own = Path(source).parent / "record.json"
     if Path(source).is_dir() and own.is_file():
@@ -210,7 +210,7 @@ def _recorded_teachers(source: str, learner: MetaLearner) -> list[dict[str, Any]
     return learner.record.get("teachers") or []
 
 
-def _key(teacher: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
+def _key(teacher: JsonView) -> tuple[str, tuple[int, ...]] | None:
     """What makes a teacher the same: its weights and the classes chosen of them; None where that is not recorded."""
     weights = (teacher.get("sha256") or {}).get("model.safetensors")
     return None if weights is None else (weights, tuple(teacher.get("classes") or ()))

@@ -119,7 +119,7 @@ class KnownTeachers:
         chosen = list_of(values.get("answer_outputs"))
         return cls(
             teachers=tuple(map(object_of, list_of(values.get("teachers")))),
-            answer_outputs=tuple(None if outputs is None else tuple(list_of(outputs)) for outputs in chosen),
+            answer_outputs=tuple(None if outputs is None else tuple(map(int, list_of(outputs))) for outputs in chosen),
             teachers_before=whole_of(values.get("teachers_before")),
         )
 

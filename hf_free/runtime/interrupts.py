@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from hf_free.provenance.reading import Json
+
 
 class HasCheckpoint(Protocol):
     """Where a run keeps its checkpoint."""
 
-    def checkpoint_state(self) -> dict[str, Any] | None:
+    def checkpoint_state(self) -> Json | None:
         """The checkpoint to go on from; a RunError where there is none."""
 
 

@@ -6,7 +6,6 @@ Memory and time are measured: each part of a step is done once or twice with a c
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -53,7 +52,7 @@ class TrainingPlan:
     notes: tuple[str, ...]
     """What to know before it starts."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The plan as plain JSON types."""
         return {
             **vars(self),

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 
@@ -104,7 +103,7 @@ class WarmUp:
         return True
 
 
-def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Any]]:
+def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Teacher]]:
     """Teachers drawn uniformly without replacement, as far as there are enough."""
     usable = [index for index in range(len(pool)) if index not in state.excluded]
     places = torch.randperm(len(usable))[: min(count, len(usable))].tolist()
