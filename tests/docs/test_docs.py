@@ -110,7 +110,7 @@ def _run(script, *arguments):
 
 
 def test_example_says_what_is_missing(tmp_path):
-    done = _run("cifar_fs.py", "--zoo", str(tmp_path / "nowhere"))
+    done = _run("benchmark", "single", "--zoo", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert f"{tmp_path / 'nowhere'} holds 0 teacher(s), 2 are wanted: give their folder with --zoo" in done.stderr
 

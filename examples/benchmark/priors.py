@@ -1,7 +1,7 @@
 """What each prior of the inversion does to the pictures: priors for teachers without BatchNorm, and variety.
 
-    python examples/ablate_priors.py                       # teachers without BatchNorm (ViT, ConvNeXt)
-    python examples/ablate_priors.py --study diversity     # what keeps the pictures of a class apart
+    python examples/benchmark priors                       # teachers without BatchNorm (ViT, ConvNeXt)
+    python examples/benchmark priors --study diversity     # what keeps the pictures of a class apart
 
 Run it in the repository's folder. For each variant a meta-generator is trained on the same teachers for the same
 outer steps from the same seed; then a task is recovered from each teacher with the usual inner steps. The pictures

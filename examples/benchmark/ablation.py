@@ -1,4 +1,4 @@
-"""What the ablation of `benchmark_bell.py` switches, one thing a row."""
+"""What the ablation of the benchmark switches, one thing a row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from benchmark.matrix import MATRIX
 from hf_free import FreeConfig, MetaLearner
 from hf_free.config.reading import merge
 from hf_free.config.tree import parse_assignments
@@ -26,38 +27,11 @@ class Switch:
     with_it: tuple[str, str]
 
 
-SWITCHES = (
-    Switch(
-        (
-            "hardly any recovered pictures: 2 a class of one teacher a step, beside the drawn ones",
-            "five.teachers_per_step=1 five.images_per_class=2 five.min_teacher_accuracy=0",
-        ),
-        ("more recovered pictures", "five.teachers_per_step=4 five.images_per_class=20"),
-    ),
-    Switch(("AdamW for all, no Muon", "bell.matrix_lr=0 bell.lr=3e-3"), ("Muon", "bell.matrix_lr=0.03 bell.lr=1e-2")),
-    Switch(("no drawn pictures", "memory.drawn_per_step=0"), ("drawn pictures", "memory.drawn_per_step=512")),
-    Switch(("no canvas", "five.canvas=false"), ("canvas", "five.canvas=true")),
-    Switch(
-        ("canvases given to classes at random", "five.match_canvas=false"),
-        ("canvases given to the classes they suit", "five.match_canvas=true"),
-    ),
-    Switch(("unconditional generator", "five.conditional=false"), ("conditional generator", "five.conditional=true")),
-    Switch(("no adversarial term", "five.adversarial=0"), ("adversarial term", "five.adversarial=1")),
-    Switch(("no BatchNorm term", "five.batchnorm=0"), ("BatchNorm term", "five.batchnorm=100")),
-    Switch(
-        ("BatchNorm term 1, pictures free to leave the canvas", "five.batchnorm=1 five.canvas_distance=0"),
-        ("BatchNorm term 100, pictures kept near the canvas", "five.batchnorm=100 five.canvas_distance=5"),
-    ),
-    Switch(
-        ("statistics from the first step, recognised or not", "five.recognition_first=false"),
-        ("statistics once recognised", "five.recognition_first=true"),
-    ),
-    Switch(("no shifts and flips", "five.augment=false"), ("shifts and flips", "five.augment=true")),
-    Switch(
-        ("objective align: sequential steps and replay", "bell.objective=align trainer.checkpoint_every=10"),
-        ("objective distill: all teachers on all pictures", "bell.objective=distill"),
-    ),
-)
+def _side(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["name"], " ".join(entry["set"])
+
+
+SWITCHES = tuple(Switch(_side(entry["without"]), _side(entry["with"])) for entry in MATRIX["ablation"])
 """Rows that need a run of their own."""
 
 

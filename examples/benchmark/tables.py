@@ -1,4 +1,4 @@
-"""Tables, goals and the plot of `benchmark_bell.py`."""
+"""Tables, goals and the plot of the benchmark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-SHOTS = (1, 5)
+from benchmark.matrix import MATRIX
+
+SHOTS = tuple(MATRIX["shots"])
 
 
 @dataclass(frozen=True)

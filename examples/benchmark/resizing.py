@@ -1,7 +1,7 @@
 """What a teacher's answers lose or gain by how its pictures are resized, against timm's own evaluation transform.
 
-    python examples/real_teachers.py --checkpoints CHECKPOINTS --output zoo/real
-    python examples/resizing.py --teacher zoo/real/imagenet1k-tf-efficientnet-lite0 --data DATA/flowers DATA/caltech101
+    python examples/zoo/real_teachers.py --checkpoints CHECKPOINTS --output zoo/real
+    python examples/benchmark resizing --teacher zoo/real/imagenet1k-tf-efficientnet-lite0 --data DATA/flowers
 
 Each way is a row: the difference of its logits from those with timm's transform in units of their deviation, and the
 few-shot accuracy of the features it gives. The figures of docs/experiments are of this script.

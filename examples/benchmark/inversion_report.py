@@ -1,4 +1,4 @@
-"""What `benchmark_five.py` makes of its figures: sums, goals, a Markdown table, two drawings."""
+"""What `inversion_speed.py` makes of its figures: sums, goals, a Markdown table, two drawings."""
 
 from __future__ import annotations
 

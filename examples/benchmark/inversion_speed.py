@@ -1,8 +1,8 @@
 """Measure FIVE against a fresh generator for each teacher and against optimising pixels, on the same teachers.
 
-    python examples/benchmark_five.py --json five.json                  # 50 tasks a method, about an hour
-    python examples/benchmark_five.py --quick                           # fewer tasks of the slow methods, 5 minutes
-    python examples/benchmark_five.py --zoo FOLDER --data ID_OR_FOLDER  # other teachers, other pictures
+    python examples/benchmark inversion --json five.json                  # 50 tasks a method, about an hour
+    python examples/benchmark inversion --quick                           # fewer tasks of the slow methods, 5 minutes
+    python examples/benchmark inversion --zoo FOLDER --data ID_OR_FOLDER  # other teachers, other pictures
 
 Run it in the repository's folder. It prints seconds a recovered task, with meta-training and without; the few-shot
 accuracy of one and the same learner trained on each method's pictures; operations a second against the machine's own
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from benchmark import loss_curves
-from benchmark_five_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarise
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmark import loss_curves
+from benchmark.inversion_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarise
 from hf_free import MetaLearner
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig, parse_assignments

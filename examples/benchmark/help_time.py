@@ -1,6 +1,6 @@
 """How long `hf-free --help` and `hf-free train --help` take: processor time and wall clock, the median of some calls.
 
-    python examples/benchmark_help.py
+    python examples/benchmark help-time
 
 Both are to stay below 0.7 s on an idle machine: somebody waits for them.
 """

@@ -1,4 +1,4 @@
-"""Runs that go on where they stopped, and results that are measured once: what `benchmark_bell.py` stands on."""
+"""Runs that go on where they stopped, and results that are measured once: what the benchmark stands on."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     hf-free inspect zoo/real/*/ --import zoo/real/networks.py
 
-`examples/real_teachers.py` copies this file beside the teachers that it writes, as `networks.py`, with the
+`examples/zoo/real_teachers.py` copies this file beside the teachers that it writes, as `networks.py`, with the
 checkpoints' own definitions as `models.py`; those know nothing of timm. What hf-free asks of a network is in
 docs/guides/own-networks.md: four methods, an entry in timm's registry, and its usual input.
 """
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 if __name__ == "__main__":
     raise SystemExit(f"This file is no program but given to --import.\n\n{__doc__}")
 if not Path(__file__).with_name("models.py").is_file():
-    raise ImportError("models.py is not beside this file: examples/real_teachers.py copies both into its --output")
+    raise ImportError("models.py is not beside this file: examples/zoo/real_teachers.py copies both into its --output")
 _place = importlib.util.spec_from_file_location("checkpoint_models", Path(__file__).with_name("models.py"))
 assert _place is not None
 assert _place.loader is not None

@@ -1,7 +1,7 @@
 """How much memory a pool of many teachers takes: 1,000 teachers, ten times the budget, against 16 of them.
 
-    python examples/benchmark_pool.py
-    python examples/benchmark_pool.py --teachers 200 --width 96
+    python examples/benchmark pool
+    python examples/benchmark pool --teachers 200 --width 96
 
 Makes one small network, links its folder as often as there are teachers, and runs a pool over them in processes of
 their own: every teacher is loaded and checked, then asked about pictures in a random order, four at a time as a

@@ -1,7 +1,7 @@
 """Bring public checkpoints into Hub layout, networks that timm does not know among them, and measure them.
 
-    python examples/real_teachers.py --checkpoints ../shared/data/checkpoints --output zoo/real
-    python examples/real_teachers.py --checkpoints ... --output zoo/real --data ../shared/data   # and measure them
+    python examples/zoo/real_teachers.py --checkpoints ../shared/data/checkpoints --output zoo/real
+    python examples/zoo/real_teachers.py --checkpoints ... --output zoo/real --data ../shared/data   # and measure them
     hf-free inspect zoo/real/*/ --import zoo/real/networks.py
     hf-free train --models zoo/real/cifar10-* --import zoo/real/networks.py --max-minutes 2 --output runs/real
 

@@ -1,9 +1,9 @@
 """Make the teachers of an experiment: classifiers of n classes each, as model repositories in timm's layout.
 
-    python examples/make_zoo.py --data ../shared/data/cifar_fs --output zoo/ss --tasks 100
-    python examples/make_zoo.py --preset sh --data org/birds --output zoo/sh --tasks 60 --data-license cc-by-4.0
-    python examples/make_zoo.py --preset mh --data ../shared/data/cifar_fs ./cub --image-size 84 --output zoo/mh
-    python examples/make_zoo.py --architectures test_vit test_resnet --data ./pictures --output zoo/tiny --push me
+    python examples/zoo/make_zoo.py --data ../shared/data/cifar_fs --output zoo/ss --tasks 100
+    python examples/zoo/make_zoo.py --preset sh --data org/birds --output zoo/sh --tasks 60 --data-license cc-by-4.0
+    python examples/zoo/make_zoo.py --preset mh --data ../shared/data/cifar_fs ./cub --image-size 84 --output zoo/mh
+    python examples/zoo/make_zoo.py --architectures test_vit test_resnet --data ./pictures --output zoo/tiny --push me
 
 Every data set is a `datasets` id, Parquet or a folder of pictures. A task is n classes drawn with the seed from the
 training split; the last fifth of each class is held out to measure the teacher. Run again, finished teachers are
@@ -252,7 +252,7 @@ def push(jobs: list[Job], organization: str, *, token: str | None, private: bool
             f"{organization}/{job.folder.name}",
             token=token,
             private=private,
-            commit_message="Upload a teacher made with hf-free's examples/make_zoo.py",
+            commit_message="Upload a teacher made with hf-free's examples/zoo/make_zoo.py",
         )
         print(address, flush=True)
 

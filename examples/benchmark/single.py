@@ -1,8 +1,8 @@
 """Train on 100 CIFAR-FS teachers without their data, then measure on classes that none of them knows.
 
-    python examples/cifar_fs.py                                  # recipe default, 30 minutes, seed 0
-    python examples/cifar_fs.py --method paper --seed 1
-    python examples/cifar_fs.py --teachers 5 --minutes 5 --baselines none
+    python examples/benchmark single                                  # recipe default, 30 minutes, seed 0
+    python examples/benchmark single --method paper --seed 1
+    python examples/benchmark single --teachers 5 --minutes 5 --baselines none
 
 Run it in the repository's folder. The teachers are model repositories as timm writes them (config.json and
 model.safetensors), one a folder; the data set is whatever `datasets` reads. Run again, it goes on where it was
@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bell_parts import CONCATENATIONS
-from bell_runs import Episodes, made_with, measure, teacher_folders
 from rich.console import Console
 
+from benchmark.parts import CONCATENATIONS
+from benchmark.store import Episodes, made_with, measure, teacher_folders
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.errors import HfFreeError
 from hf_free.training.folder import RunFolder

@@ -1,6 +1,6 @@
 """Draw the README's picture: what one small classifier was trained on, and what its weights alone give back.
 
-    python examples/readme_picture.py docs/recovered.png
+    python examples/benchmark picture docs/recovered.png
 
 About half a minute on one core; nothing is downloaded. The digits come with scikit-learn.
 """

@@ -1,6 +1,6 @@
 """Are two teachers' classes the same class? What the teachers' answers say, against the names they really have.
 
-python examples/clashes.py ZOO [--pictures 2000] [--episodes 3000]
+python examples/benchmark clashes ZOO [--pictures 2000] [--episodes 3000]
 
 ZOO is a folder of teachers whose label_names are right; they are only used to judge. Prints a table of thresholds.
 """

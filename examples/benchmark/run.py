@@ -1,10 +1,10 @@
 """Measure BELL: what one small learner knows of what a hundred teachers know, on classes that none of them saw.
 
-    python examples/benchmark_bell.py headline                    # recipe default, 3 seeds of 30 minutes each
-    python examples/benchmark_bell.py paper                       # recipe paper, the same minutes, 1 seed
-    python examples/benchmark_bell.py ablation mixed domains      # what helps; other teachers; several domains
-    python examples/benchmark_bell.py headline paper plot --json results.json
-    python examples/benchmark_bell.py all --quick                 # everything, tiny, in a few minutes
+    python examples/benchmark headline                    # recipe default, 3 seeds of 30 minutes each
+    python examples/benchmark paper                       # recipe paper, the same minutes, 1 seed
+    python examples/benchmark ablation mixed domains      # what helps; other teachers; several domains
+    python examples/benchmark headline paper plot --json results.json
+    python examples/benchmark all --quick                 # everything, tiny, in a few minutes
 
 Run it in the repository's folder. Parts:
 
@@ -32,10 +32,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bell_parts import Benchmark
-from bell_runs import made_with
-from bell_tables import Table, provenance
-
+from benchmark.matrix import MATRIX
+from benchmark.parts import Benchmark
+from benchmark.store import made_with
+from benchmark.tables import Table, provenance
 from hf_free.errors import HfFreeError
 
 PARTS = ("paper", "headline", "ablation", "mixed", "domains", "heads", "plot")
@@ -81,12 +81,24 @@ def earlier_tables(path: Path) -> dict[str, Any]:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    shared = Path("../shared")
+    shared, scenarios = Path("../shared"), MATRIX["scenarios"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=(*PARTS, "defects", "all"), metavar="PART", help="see above")
-    parser.add_argument("--zoo", type=Path, default=shared / "zoo/cifar_fs_conv4", help="folder of teachers")
-    parser.add_argument("--mixed-zoo", type=Path, default=shared / "zoo/cifar_fs_mixed", help="those of part mixed")
-    parser.add_argument("--data", type=Path, default=shared / "data/cifar_fs", help="data set to measure on")
+    parser.add_argument(
+        "--zoo", type=Path, default=shared / "zoo" / scenarios["headline"]["zoo"], help="folder of teachers"
+    )
+    parser.add_argument(
+        "--mixed-zoo",
+        type=Path,
+        default=shared / "zoo" / scenarios["mixed"]["zoo"],
+        help="those of part mixed",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=shared / "data" / scenarios["headline"]["data"],
+        help="data set to measure on",
+    )
     parser.add_argument("--data-root", type=Path, default=shared / "data", help="folder of the data sets of domains")
     parser.add_argument("--split", default="validation", help="its classes to measure on")
     parser.add_argument("--episodes", type=int, help="default: 600")
@@ -110,10 +122,11 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if "all" in options.parts:
         options.parts = list(PARTS)
     options.parts.sort(key=(*PARTS, "defects").index)  # headline shows what paper has trained
-    usual = {"episodes": 600, "domain_teachers": 10, "domain_epochs": 100, "seeds": [0, 1, 2], "minutes": 30.0}
-    usual |= {"ablation_minutes": 10.0, "output": Path("runs/benchmark_bell")}
-    quick = {"episodes": 10, "domain_teachers": 2, "domain_epochs": 1, "seeds": [0, 1], "minutes": 0.2, "teachers": 6}
-    quick |= {"ablation_minutes": 0.2, "output": Path("runs/benchmark_bell_quick")}
+    domains, known = scenarios["domains"], ("episodes", "seeds", "minutes", "ablation_minutes")
+    usual = {name: MATRIX[name] for name in known} | {"output": Path("runs/benchmark_bell")}
+    usual |= {"domain_teachers": domains["teachers"], "domain_epochs": domains["epochs"]}
+    quick = {name: value for name, value in MATRIX["quick"].items() if name != "set"}
+    quick |= {"output": Path("runs/benchmark_bell_quick")}
     for name, value in (quick if options.quick else usual).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

@@ -3,8 +3,8 @@
 Each cell is two processes of its own: `hf_free.training.plan.plan`, and a run of a few steps whose peak the system
 keeps.
 
-python examples/benchmark_memory.py --models zoo/a zoo/b zoo/c zoo/d --output memory.json
-python examples/benchmark_memory.py --models ... --sizes 224 --backbones resnet18 --memory 3GiB
+python examples/benchmark memory --models zoo/a zoo/b zoo/c zoo/d --output memory.json
+python examples/benchmark memory --models ... --sizes 224 --backbones resnet18 --memory 3GiB
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts of `benchmark_bell.py`: each makes one table out of results that a store keeps."""
+"""The parts of the benchmark: each makes one table out of results that a store keeps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bell_ablation import SWITCHES, USES, switched
-from bell_runs import Episodes, Store, curve, locked, made_with, measure, measured_run, teacher_folders
-from bell_tables import SHOTS, Line, Table, goal, lines_of, mean_over_seeds, plot_curves
 
+from benchmark.ablation import SWITCHES, USES, switched
+from benchmark.matrix import MATRIX
+from benchmark.store import Episodes, Store, curve, locked, made_with, measure, measured_run, teacher_folders
+from benchmark.tables import SHOTS, Line, Table, goal, lines_of, mean_over_seeds, plot_curves
 from hf_free import FreeConfig, MetaLearner
 from hf_free.config.recipes import RELEASED_DEFECTS
 from hf_free.data.episodes import sample_episodes
@@ -24,32 +25,14 @@ from hf_free.errors import HfFreeError
 from hf_free.learner.heads import HEADS
 from hf_free.learner.scoring import score_episodes
 
-CONCATENATIONS = (5, 10, 20)
-"""Numbers of teachers whose concatenated features are measured beside those of all."""
-
-GOALS = {"five concatenated teachers": (43.0, 58.0), "the concatenation of all 100": (45.4, 61.7)}
-"""What the default recipe is to reach on CIFAR-FS's validation classes, 1 and 5 shots."""
-
-GOALS_TEACHERS = 100
-"""How many teachers that is meant with."""
-
-DOMAINS = ("gtsrb", "omniglot_small", "mini_imagenet")
-"""Data sets of the part `domains`, folders of --data-root."""
-
-PAPER_EPOCHS = 1000
-
-SHORT_MINUTES, SHORT = 10.0, ("trainer.warmup_steps=5",)
-"""Rows of ablation, mixed and domains that last no longer warm up for fewer steps, which would eat up their time."""
-
-PAPER = ("trainer.checkpoint_every=10",)
-"""An epoch of the paper's recipe takes as long as many steps of the default: checkpoints have to come sooner."""
-
-QUICK = (
-    *("trainer.steps=4", "trainer.warmup_steps=0", "five.width=8", "five.images_per_class=4", "five.inner_steps=2"),
-    *("five.min_teacher_accuracy=0", "memory.held_out_images=16", "bell.batch_size=16", "bell.updates_per_step=2"),
-    *("bell.replay_tasks=1", "bell.replay_patience=1", "bell.n_query=2"),
-)
-"""Runs of a few seconds that go through every line of the code."""
+CONCATENATIONS = tuple(MATRIX["concatenations"])
+GOALS = {text: tuple(least[shot] for shot in SHOTS) for text, least in MATRIX["goals"]["least"].items()}
+GOALS_TEACHERS = MATRIX["goals"]["teachers"]
+DOMAINS = tuple(MATRIX["scenarios"]["domains"]["data"])
+PAPER_EPOCHS = MATRIX["paper_epochs"]
+SHORT_MINUTES, SHORT = MATRIX["short"]["minutes"], tuple(MATRIX["short"]["set"])
+PAPER = tuple(MATRIX["methods"]["paper"])
+QUICK = tuple(MATRIX["quick"]["set"])
 
 
 class Benchmark:
@@ -227,7 +210,7 @@ class Benchmark:
         table = Table(f"domains: {options.domain_teachers} teachers a data set, {options.minutes:g} minutes for all")
         zoos = {domain: self._domain_zoo(domain) for domain in DOMAINS}
         teachers = [teacher for zoo in zoos.values() for teacher in zoo]
-        unmirrored = ("learner.views=[identity]", "five.flip=false")  # mirrored letters and signs are others
+        unmirrored = MATRIX["scenarios"]["domains"]["set"]
         sets = [*unmirrored, *_short(options.minutes)]
         config = self.config(teachers, seed=options.seeds[0], minutes=options.minutes, sets=sets)
         table.remarks.append(
@@ -256,7 +239,7 @@ class Benchmark:
         """Teachers of one data set's training classes, made where they are missing."""
         count, epochs = self.options.domain_teachers, self.options.domain_epochs
         folder = self.store.root / "zoo" / f"{domain}-{epochs}-epochs"
-        maker = [sys.executable, str(Path(__file__).with_name("make_zoo.py")), "--output", str(folder)]
+        maker = [sys.executable, str(Path(__file__).parents[1] / "zoo" / "make_zoo.py"), "--output", str(folder)]
         maker += ["--data", str(self.options.data_root / domain), "--tasks", str(count), "--epochs", str(epochs)]
         maker += ["--batch-size", "32", "--no-flip", "--device", self.options.device]
         with locked(folder):

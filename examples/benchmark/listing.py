@@ -1,6 +1,6 @@
 """Seconds to name the teachers of YAML lists of growing length, and how they grow.
 
-    python examples/benchmark_listing.py
+    python examples/benchmark listing
 
 Nothing is loaded and no Hub is asked: this is what every verb does first with `--models teachers.yaml`. A list that is
 read once takes ten times as long for ten times as many entries; one that is read for each entry a hundred times.
