@@ -3,7 +3,7 @@
 First its parts: checks, device, previous learner, teachers, layout, learner, method. Then the run: budget, folder,
 memory, state.
 
-The order is part of a run: random numbers are drawn in it, and every refusal comes before anything is written.
+The order is part of a run: every refusal comes before anything is written.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import make_accelerator, seed_everything
+from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.absolute_paths import absolute_config
@@ -89,7 +90,8 @@ def gather(
     check_backbone(config)
 
     # ---- random numbers, device
-    seed_everything(config.seed)
+    seed_everything(config.seed)  # for code that is not ours
+    streams = RandomStreams(config.seed)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     keep_freed_memory()
@@ -110,9 +112,9 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState()
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.recipe].inverter, config, device, precision)
+        make = partial(METHODS[config.recipe].inverter, config, device, precision, streams)
         size = config.learner.image_size
-        warm_up = WarmUp(make, config.five, config.trainer, state, fetching.show_step, image_size=size)
+        warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
             config.models if models is None else models,
             budget=config.hub.teacher_memory,
@@ -133,6 +135,7 @@ def gather(
         config=config,
         device=device,
         precision=precision,
+        streams=streams,
         previous=previous,
         validation=validation,
         pool=pool,
@@ -162,21 +165,24 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
         layout = ContinuedLayout(previous, pool.records, seed=config.seed)
 
     # ---- learner
-    learner = make_learner(
-        config.learner,
-        config.bell,
-        pool.records,
-        layout,
-        defects=defects,
-        token=token,
-        cache_dir=config.hub.cache_dir,
-    ).to(device)
+    with gathered.streams.seeding("learner"):
+        learner = make_learner(
+            config.learner,
+            config.bell,
+            pool.records,
+            layout,
+            defects=defects,
+            token=token,
+            cache_dir=config.hub.cache_dir,
+        ).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
 
     # ---- method
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.recipe].objective(config, learner, layout, pool.records, learner_precision)
+    objective = METHODS[config.recipe].objective(
+        config, learner, layout, pool.records, learner_precision, gathered.streams
+    )
     return Parts(
         **vars(gathered),
         learner_precision=learner_precision,
@@ -243,6 +249,7 @@ def prepare(
         drawn=config.memory.drawn_per_step,
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
+        streams=parts.streams,
     )
     selector = make_selector(
         config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
@@ -83,6 +84,7 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
         while not clock.is_over(state.step):
             stop.grant()
             state.step += 1
+            run.streams.begin(state.step)
             terms = {}
             try:
                 _step(run, terms)
@@ -127,7 +129,9 @@ def _step(run: Run, terms: dict[str, float]) -> None:
     recovers, warms_up = clock.progress(state.step - 1) < five.recover_share, clock.is_warm_up(state.step)
     student = None if warms_up else objective.student
     is_inverting = recovers or not len(run.memory)
-    tasks, moved = invert_some(run.inverter, run.pool, five, state, student) if is_inverting else ([], {})
+    tasks, moved = list[RecoveredTask](), dict[str, float]()
+    if is_inverting:
+        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams)
     terms |= moved
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]
