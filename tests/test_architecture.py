@@ -94,7 +94,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/hub/upload.py: 1",
         "hf_free/inversion/five.py: 1",
         "hf_free/learner/backbone.py: 1",
-        "hf_free/learner/classifier.py: 2",
         "hf_free/learner/config_check.py: 7",
         "hf_free/learner/meta_learner.py: 3",
         "hf_free/learner/persistence.py: 4",
