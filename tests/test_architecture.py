@@ -128,7 +128,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/config/reference.py",
         "hf_free/config/sections.py",
         "hf_free/data/augment.py",
-        "hf_free/data/logits.py",
         "hf_free/data/resizing.py",
         "hf_free/demo/teacher_card.py",
         "hf_free/evaluation/baselines.py",
