@@ -116,7 +116,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/backbones/timm_hook.py",
         "hf_free/config/reading.py",
         "hf_free/config/sections.py",
-        "hf_free/data/logits.py",
         "hf_free/data/resizing.py",
         "hf_free/evaluation/features.py",
         "hf_free/evaluation/scorer.py",

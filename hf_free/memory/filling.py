@@ -9,13 +9,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import ASKED_AT_ONCE, SoftLabels
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, label
 
 
 class TaskCounts(Protocol):
@@ -39,7 +40,9 @@ class Filling:
     held_out: TaskMemory
     """Pictures kept aside."""
     pool: TeacherPool
-    layout: SoftLabels
+    sources: Sequence[LabelSource]
+    """Who is asked."""
+    layout: LogitLayout
     """Where whose answers stand."""
     precision: Precision
     size: tuple[int, int]
@@ -72,7 +75,7 @@ def fill(
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = to.layout.ask(to.pool, pictures, to.precision, batch=to.at_once, pause=pause)
+        rows = label(to.sources, pictures, to.layout, to.precision, batch=to.at_once, pause=pause)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):
         is_aside = len(held_out) < min(held_out.max_images, HELD_OUT_SHARE * memory.seen)

@@ -44,7 +44,7 @@ class Aligner:
         precision: Autocast type of the first-order part.
         class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary; classes of one
             name are one class of the cross-task episodes.
-        sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
+        layout: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
         flip: Whether pictures are flipped at random, beside shifts.
         defects: Defects of the released code to reproduce; None for none.
         streams: Where random numbers come from.
@@ -59,14 +59,14 @@ class Aligner:
         precision: Precision,
         *,
         class_names: dict[tuple[int, int], str] | None = None,
-        sheet: LogitLayout | None = None,
+        layout: LogitLayout | None = None,
         flip: bool = True,
         defects: Defects | None = None,
         streams: RandomStreams = UNSEEDED,
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
         self.class_names, self.flip, self.defects = class_names or {}, flip, defects or Defects()
-        self.sheet, self.asks_teachers, self.streams = sheet, sheet is not None, streams
+        self.layout, self.asks_teachers, self.streams = layout, layout is not None, streams
         with streams.seeding("head"):
             head = nn.Linear(learner.backbone_dim, config.n_way)
         self.network = nn.Sequential(learner, head.to(learner.device))
@@ -208,7 +208,7 @@ class Aligner:
         held = memory.pictures_by_class(1)
         keys = [memory.classes[i] for i in held]
         names = [self.class_names.get((key.teacher, key.index)) for key in keys]
-        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.sheet else None, self.sheet)
+        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.layout else None, self.layout)
         groups, pictures = group_by_name(names), list(held.values())
         merged = [torch.cat([pictures[place] for place in places]) for places in groups]
         kept = [number for number, places in enumerate(merged) if len(places) >= least]

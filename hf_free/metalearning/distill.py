@@ -86,7 +86,7 @@ class Distiller:
 
     Args:
         learner: Its projection predicts the answers.
-        sheet: Where whose answers stand.
+        layout: Where whose answers stand.
         config: Rates and sizes.
         precision: Autocast type.
         streams: Where random numbers come from.
@@ -98,15 +98,15 @@ class Distiller:
     def __init__(
         self,
         learner: MetaLearner,
-        sheet: LogitLayout,
+        layout: LogitLayout,
         config: BellConfig,
         precision: Precision,
         *,
         streams: RandomStreams = UNSEEDED,
     ) -> None:
-        self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
+        self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
         self.streams = streams
-        self.centre = CenterPerTeacher(sheet.sizes).to(learner.device)
+        self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
@@ -162,18 +162,18 @@ class Distiller:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
         self.learner.train()
         with batch_statistics(self.learner), frozen(self.learner):
-            return self._predict(images)[:, self.sheet.columns(teacher)]
+            return self._predict(images)[:, self.layout.columns(teacher)]
 
     def rehearsal(self) -> Rehearsal:
         """One update of a copy; see `hf_free.metalearning.base.Objective`."""
         learner = copy.deepcopy(self.learner)
-        copied = Distiller(learner, self.sheet, self.config, self.precision)
+        copied = Distiller(learner, self.layout, self.config, self.precision)
         size, channels = learner.config.image_size, learner.config.channels
 
         def learn(count: int) -> None:
             learner.train()
             images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
-            copied.update(Sample(images, torch.randn(count, self.sheet.width)))
+            copied.update(Sample(images, torch.randn(count, self.layout.width)))
 
         most = self.config.batch_size
         return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)

@@ -34,7 +34,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
-from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
 from hf_free.methods.registry import METHODS
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
@@ -42,7 +42,6 @@ from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import make_accelerator, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.budgeting import Budget, make_budget
 from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
@@ -158,11 +157,9 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     precision, defects = gathered.precision, Defects.named(config.defects)
 
     # ---- layout of the answers
-    if previous is None:
-        layout = SoftLabels([record.num_classes for record in pool.records], seed=config.seed)
-    else:
+    layout = lay_out(pool.records, previous, seed=config.seed)
+    if previous is not None:
         previous.learner.to(device)
-        layout = ContinuedLayout(previous, pool.records, seed=config.seed)
 
     # ---- learner
     with gathered.streams.seeding("learner"):
@@ -171,6 +168,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
             config.bell,
             pool.records,
             layout,
+            previous=previous,
             defects=defects,
             token=token,
             cache_dir=config.hub.cache_dir,
@@ -243,6 +241,7 @@ def prepare(
         memory,
         held_out,
         parts.pool,
+        label_sources(parts.pool, layout, parts.previous),
         layout,
         parts.precision,
         size=(config.learner.channels, config.learner.image_size),
@@ -324,6 +323,7 @@ def make_learner(
     records: Sequence[TeacherRecord],
     layout: LogitLayout,
     *,
+    previous: PreviousLearner | None = None,
     defects: Defects | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -334,7 +334,8 @@ def make_learner(
         config: Backbone, size and what to start from.
         bell: How it will learn.
         records: Its teachers, in whose colours it sees.
-        layout: Where whose answers stand; a layout that continues an earlier one brings that learner's projection.
+        layout: Where whose answers stand.
+        previous: The learner that is continued, if any, which brings its projection.
         defects: Defects of the released code to reproduce; None for none.
         token: Hub token.
         cache_dir: Folder of the download cache.
@@ -352,8 +353,7 @@ def make_learner(
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
     if bell.objective == "distill":
         projection = nn.Linear(learner.backbone_dim, layout.width)
-        grown = layout.grow(projection) if isinstance(layout, ContinuedLayout) else projection
-        learner.embedding = Embedding(grown, layout.sizes)
+        learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
 
 

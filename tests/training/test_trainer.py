@@ -32,7 +32,7 @@ from hf_free.metalearning.distill import Distiller
 from hf_free.publishing.redaction import public_record
 from hf_free.runtime.interrupts import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import TeacherSource
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.budgeting import make_budget
 from hf_free.training.folder import RunFolder
@@ -835,7 +835,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
         made = budget(*args, **options)
         kind, name, at = {
             "inversion": (InversionLoss, "terms", 9),  # 4 of the first step, 4 of the second, in the third
-            "asking": (SoftLabels, "_ask_one", 5),
+            "asking": (TeacherSource, "logits", 5),
             "learning": (Distiller, "_predict", 5),
         }[where]
         counted(kind, name, at)
