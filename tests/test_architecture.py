@@ -99,7 +99,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/learner/persistence.py: 4",
         "hf_free/metalearning/continual.py: 3",
         "hf_free/metalearning/muon.py: 1",
-        "hf_free/runtime/interrupts.py: 1",
         "hf_free/runtime/measuring.py: 1",
         "hf_free/runtime/strict_json.py: 1",
         "hf_free/teachers/config_check.py: 3",

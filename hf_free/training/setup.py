@@ -44,9 +44,9 @@ from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.budgeting import Budget, make_budget
-from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
+from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
-from hf_free.training.progress import Console, FetchProgress
+from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
@@ -214,7 +214,11 @@ def prepare(
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
-    models = teachers_to_resume(folder, config.models) if resume else None
+    models, chosen = None, None
+    if resume:
+        chosen = choose_checkpoint(folder, config.to_dict())
+        models = teachers_to_resume(folder, config.models)
+        say_resumed(console, chosen)
     gathered = gather(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
@@ -270,8 +274,8 @@ def prepare(
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
-    if resume:
-        run.go_on_from(load_checkpoint(run))
+    if chosen is not None:
+        run.go_on_from(load_checkpoint(run, chosen))
         folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
     return run
