@@ -7,8 +7,10 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
+from hf_free.hub.answers import read_repository
+from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import explain
-from hf_free.hub.session import api_for, is_transient, patiently, token_to_send
+from hf_free.hub.session import api_for, is_transient, patiently
 
 DOWNLOAD_ERRORS = (HfHubHTTPError, OSError, ValueError)
 """What `fetch_dataset` and libraries that download for themselves raise."""
@@ -26,8 +28,10 @@ def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | 
         return []
     token = token_to_send(token)
     try:
-        info = patiently(lambda: api_for(token).dataset_info(repo_id, revision=revision, timeout=10), attempts=2)
-        return [sibling.rfilename for sibling in info.siblings or ()]
+        info = patiently(
+            lambda: read_repository(api_for(token).dataset_info(repo_id, revision=revision, timeout=10)), attempts=2
+        )
+        return [file.name for file in info.files or ()]
     except Exception as error:
         if is_transient(error) and not isinstance(error, HfHubHTTPError):
             raise explain(error, repo_id, revision=revision, token=token) from None

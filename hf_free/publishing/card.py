@@ -59,21 +59,18 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _redact_config(folder / "config.json")
+    write_public_config(folder / "config.json")
     record = LearnerRecord.from_dict(public_record(block))
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
-    body = (
-        _environment()
-        .get_template("card")
-        .render(
-            **_facts(record),
-            title=title,
-            repo_id=Markup(repo_id or PLACEHOLDER),
-            picture=_picture(folder, record),
-            license_text=choose_license(record)[1],
-            config_yaml=_code_block(record.config) if record.config else None,
-        )
+    body = render(
+        "model_card.md.jinja",
+        **_facts(record),
+        title=title,
+        repo_id=Markup(repo_id or PLACEHOLDER),
+        picture=_picture(folder, record),
+        license_text=choose_license(record)[1],
+        config_yaml=_code_block(record.config) if record.config else None,
     )
     return write_text(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
 
@@ -87,10 +84,10 @@ def escape(value: object) -> str:
     return _SPECIAL.sub(lambda match: f"\\{match.group()}", one_line(value))
 
 
-def _environment() -> jinja2.Environment:
-    """Templates in which every value is escaped unless it is `Markup`."""
-    text = files("hf_free.publishing.templates").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
-    return jinja2.Environment(
+def render(template: str, **values: object) -> str:
+    """Fill in one of this package's templates; every value is escaped unless it is `Markup`."""
+    text = files("hf_free.publishing.templates").joinpath(template).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
         loader=jinja2.DictLoader({"card": text}),
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else escape(value),
@@ -98,6 +95,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML: `finalize` escapes
     )
+    return environment.get_template("card").render(**values)
 
 
 def _facts(record: LearnerRecord) -> dict[str, object]:
@@ -258,8 +256,12 @@ def _code_block(values: Mapping[str, object]) -> Markup:
     return Markup(f"{fence}yaml\n{text}{fence}")
 
 
-def _redact_config(path: Path) -> None:
-    """Redact the `hf_free` block of a config.json, whole or not at all."""
+def write_public_config(path: Path) -> None:
+    """Redact the `hf_free` block of a config.json (`public_record`), whole or not at all.
+
+    Raises:
+        RunError: it is not JSON.
+    """
     if not path.is_file():
         return
     try:

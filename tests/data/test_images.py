@@ -122,8 +122,8 @@ def test_the_background_is_one_for_the_verbs_and_python(capsys, tmp_path, learne
     classifier = MetaLearner.from_pretrained(learner).adapt(
         shown, [path.parent.name for path in shown], background="#204060"
     )
-    classifier.save(tmp_path)
-    for kept in (classifier, FewShotClassifier.load(tmp_path)):
+    classifier.save_pretrained(tmp_path)
+    for kept in (classifier, FewShotClassifier.from_pretrained(tmp_path)):
         found = kept.predict_proba(sorted((odd / "flat").iterdir())).amax(1).tolist()
         assert [rows[path.name] for path in sorted((odd / "flat").iterdir())] == found
     assert main(["predict", str(learner), *words, "--background", "whitish"]) == 1

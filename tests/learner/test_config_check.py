@@ -58,7 +58,7 @@ class TestFormatOne:
 
     def test_it_answers_as_it_did(self, folder: Path) -> None:
         expected = load_file(folder / "expected.safetensors")
-        classifier = FewShotClassifier.load(folder)
+        classifier = FewShotClassifier.from_pretrained(folder)
         assert classifier.classes == ["b", "ä"]
         features = MetaLearner.from_pretrained(folder).embed(expected["images"])
         torch.testing.assert_close(features, expected["features"], rtol=1e-5, atol=1e-6)
@@ -66,9 +66,9 @@ class TestFormatOne:
         torch.testing.assert_close(found, expected["probabilities"], rtol=1e-5, atol=1e-6)
 
     def test_saved_again_it_is_the_same_learner(self, folder: Path, tmp_path: Path) -> None:
-        first = FewShotClassifier.load(folder)
-        first.save(tmp_path / "again")
-        again = FewShotClassifier.load(tmp_path / "again")
+        first = FewShotClassifier.from_pretrained(folder)
+        first.save_pretrained(tmp_path / "again")
+        again = FewShotClassifier.from_pretrained(tmp_path / "again")
         images = load_file(folder / "expected.safetensors")["images"]
         assert torch.equal(first.predict_proba(images), again.predict_proba(images))
         old, new = read(folder), read(tmp_path / "again")
@@ -354,7 +354,7 @@ class TestClassifier:
     def test_a_tampered_description_is_refused(self, folder: Path, content: Any, message: str) -> None:
         write(folder, content, "classifier.json")
         with pytest.raises(LearnerError, match=message):
-            FewShotClassifier.load(folder)
+            FewShotClassifier.from_pretrained(folder)
 
     @pytest.mark.parametrize(
         ("key", "value", "message"),
@@ -372,16 +372,16 @@ class TestClassifier:
     ) -> None:
         change_tensors(folder, "classifier.safetensors", **{key: value})
         with pytest.raises(LearnerError, match=message):
-            FewShotClassifier.load(folder)
+            FewShotClassifier.from_pretrained(folder)
 
     def test_another_learner_in_its_folder_is_refused(self, folder: Path, tmp_path: Path) -> None:
-        FewShotClassifier.load(folder).save(tmp_path / "new")
+        FewShotClassifier.from_pretrained(folder).save_pretrained(tmp_path / "new")
         other = MetaLearner.from_pretrained(tmp_path / "new")
         with torch.no_grad():
             other.embedding.projection.weight.mul_(2)
         other.save_pretrained(tmp_path / "new")
         with pytest.raises(LearnerError, match=r"classifier.json and config.json were not saved together"):
-            FewShotClassifier.load(tmp_path / "new")
+            FewShotClassifier.from_pretrained(tmp_path / "new")
 
 
 def test_a_record_of_very_many_classes_is_saved_without_their_descriptions(

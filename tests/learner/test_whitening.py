@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pico import brightness_classes, pico_run, pico_teacher
+from runs import last_checkpoint
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -233,7 +234,7 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
     learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")
-    memory = load_file(tmp_path / "with" / "checkpoint" / "memory.safetensors")
+    memory = load_file(last_checkpoint(tmp_path / "with") / "memory.safetensors")
     recovered = memory["images"][memory["class_ids"] >= 0]
     expected = fit_whitening(learner.embed(recovered), 2.0)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")

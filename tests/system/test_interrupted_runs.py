@@ -58,7 +58,7 @@ def _config(teachers, **values):
 
 
 def _state(run):
-    return json.loads((run / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    return RunFolder(run).checkpoint_state()
 
 
 class SteppingClock:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hf_free.backbones.conv4 import Conv4
 from hf_free.config.sections import FiveConfig
 from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
@@ -23,7 +24,7 @@ from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation
 from hf_free.teachers.loader import try_out
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.plan import plan
 from hf_free.training.trainer import train
@@ -103,7 +104,7 @@ def test_a_pool_asks_and_inverts_it_in_fp32(caplog):
     pool = TeacherPool.from_teachers([try_out(_altered(wrong_in_bf16), BF16)])
     pictures = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
     expected = pico_teacher("conv4").logits(pictures.float() / 255)
-    answers = SoftLabels([5]).ask(pool, pictures, BF16).float()
+    answers = label(teacher_sources(pool, LogitLayout.of([5])), pictures, LogitLayout.of([5]), BF16).float()
     torch.testing.assert_close(answers, expected, rtol=2e-3, atol=2e-3)
     found = []
     for teacher in (pool[0], pico_teacher("conv4")):

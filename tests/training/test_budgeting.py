@@ -7,7 +7,7 @@ import math
 import torch
 from pico import pico_teacher
 from replacing import replace_everywhere
-from runs import TINY
+from runs import TINY, last_checkpoint
 from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
@@ -61,7 +61,7 @@ def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
     replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", lambda *args, **options: made)
     train(_config(), output=tmp_path, pool=_pool())
     assert "to fit" in caplog.text
-    memory = load_file(tmp_path / "checkpoint" / "memory.safetensors")
+    memory = load_file(last_checkpoint(tmp_path) / "memory.safetensors")
     assert len(memory["images"]) == 40
     rows = RunFolder(tmp_path).read_log()
     assert all(math.isfinite(row["answers"]) for row in rows if "answers" in row)

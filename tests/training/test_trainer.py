@@ -14,7 +14,7 @@ from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from replacing import replace_everywhere
 from rich.console import Console
-from runs import TINY
+from runs import TINY, last_checkpoint
 from safetensors.torch import load_file, save_file
 
 from hf_free.config.reading import merge
@@ -32,7 +32,7 @@ from hf_free.metalearning.distill import Distiller
 from hf_free.publishing.redaction import public_record
 from hf_free.runtime.interrupts import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import TeacherSource
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.budgeting import make_budget
 from hf_free.training.folder import RunFolder
@@ -127,9 +127,8 @@ def test_a_run_leaves_its_folder(finished):
         "generator.safetensors",
         "pictures/recovered.png",
         "pictures/losses.png",
-        "checkpoint/state.json",
-        "checkpoint/memory.safetensors",
-        "checkpoint/held_out.safetensors",
+        *(f"checkpoints/00003-step-6/{name}" for name in ("manifest.json", "state.json", "memory.safetensors")),
+        "checkpoints/00002-step-6/held_out.safetensors",
         "learner/config.json",
         "learner/model.safetensors",
         "learner/hf_free.safetensors",
@@ -289,7 +288,7 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, eve
     calls = _calls_until_after(config, every)
     with pytest.raises(SystemError if event is _power_cut else KeyboardInterrupt):
         train(config, output=tmp_path, pool=_stopping_pool(calls, event))
-    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))
     assert state["step"] == every + (event is _ctrl_c)  # Ctrl-C waits for the step under way
     assert not (tmp_path / "learner").exists()
     train(config, output=tmp_path, pool=_pool(), resume=True)
@@ -383,7 +382,7 @@ def test_held_out_pictures_choose_among_states_since_they_are_complete(tmp_path)
 def test_held_out_pictures_that_stay_few_choose_all_the_same(tmp_path):
     values = {"memory": {"held_out_images": 6000}, "five": {"recover_share": 0.5}}
     train(_config(**values, trainer={"steps": 8, "checkpoint_every": 1}), output=tmp_path, pool=_pool())
-    chosen, aside = _choice(tmp_path), load_file(tmp_path / "checkpoint" / "held_out.safetensors")["images"]
+    chosen, aside = _choice(tmp_path), load_file(last_checkpoint(tmp_path) / "held_out.safetensors")["images"]
     assert chosen["chosen_on"] == f"{len(aside)} recovered pictures kept aside"
     assert chosen["best_step"] >= 4  # the last in which a task was recovered
 
@@ -391,7 +390,7 @@ def test_held_out_pictures_that_stay_few_choose_all_the_same(tmp_path):
 def test_only_recovered_pictures_are_held_out_and_a_short_run_learns_from_the_others(tmp_path):
     config = _config(memory={"held_out_images": 60, "drawn_per_step": 64}, trainer={"steps": 4})
     train(config, output=tmp_path, pool=_pool())
-    aside, kept = (load_file(tmp_path / "checkpoint" / f"{name}.safetensors") for name in ("held_out", "memory"))
+    aside, kept = (load_file(last_checkpoint(tmp_path) / f"{name}.safetensors") for name in ("held_out", "memory"))
     assert len(aside["images"]) > 0
     assert (aside["class_ids"] != NO_CLASS).all()
     assert len(aside["images"]) <= 0.25 * len(kept["images"]) + 16  # one task of 4 pictures of up to 4 classes
@@ -403,7 +402,7 @@ def test_a_learner_that_breaks_is_an_error_and_what_there_is_stays(tmp_path):
     with pytest.raises(RunError, match="score is not a number at step 6") as caught:
         train(config, output=tmp_path, pool=_pool())
     assert "bell.lr" in str(caught.value)
-    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) > 0
+    assert len(load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"]) > 0
     assert not (tmp_path / "learner").exists()
 
 
@@ -431,7 +430,7 @@ def test_a_validation_set_chooses(tmp_path):
     assert chosen["chosen_on"] == said
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "chosen on pictures, split validation" in card  # the last part of the path only
-    state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text(encoding="utf-8"))
     data = load_labelled_images(pictures, split="validation")
     learner.embedding = Embedding(learner.embedding.projection, learner.embedding.sizes)  # the rest is fitted last
     rows = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=(1,), n_query=3, episodes=5)).rows
@@ -526,7 +525,7 @@ def test_a_teacher_of_nan_is_skipped_and_the_others_go_on(tmp_path):
     assert all(math.isfinite(value) for row in rows for value in row.values())
     answers = [row["answers"] for row in rows if "answers" in row]
     assert answers[-1] < 10  # the loss of the others, not a division by nothing
-    classes = load_file(tmp_path / "checkpoint" / "memory.safetensors")["classes"]
+    classes = load_file(last_checkpoint(tmp_path) / "memory.safetensors")["classes"]
     assert set(classes[:, 0].tolist()) <= {0, 1, 2}  # none of its pictures was kept
 
 
@@ -617,7 +616,7 @@ def test_fewer_than_two_tasks_on_the_way(tmp_path):
     with pytest.raises(RunError, match=r"fewer than two tasks: 1 usable teacher\(s\)") as caught:
         train(config, output=tmp_path, pool=pool)
     assert "not finite" in str(caught.value)
-    kept = load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]
+    kept = load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"]
     assert len(kept) > 0  # what there was is kept
     with pytest.raises(RunError, match="fewer than two tasks"):
         train(config, output=tmp_path, pool=pool, resume=True)
@@ -692,7 +691,7 @@ def test_a_learner_of_one_channel_or_three(tmp_path, channels):
     learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
     shared = len(learner.embedding.shared_classes or ())
     assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + shared + 32)
-    assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
+    assert load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -835,7 +834,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
         made = budget(*args, **options)
         kind, name, at = {
             "inversion": (InversionLoss, "terms", 9),  # 4 of the first step, 4 of the second, in the third
-            "asking": (SoftLabels, "_ask_one", 5),
+            "asking": (TeacherSource, "logits", 5),
             "learning": (Distiller, "_predict", 5),
         }[where]
         counted(kind, name, at)
@@ -845,7 +844,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
     replace_everywhere(monkeypatch, "hf_free.training.selection.keep_best", lambda *args: None)
     replace_everywhere(monkeypatch, "hf_free.training.selection.restore_best", lambda *args: None)
     train(config, output=tmp_path, pool=_pool())
-    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))
     assert 1 <= state["step"] < 6
     assert (tmp_path / "learner" / "config.json").is_file()
 
