@@ -147,6 +147,7 @@ def evaluate(
     if output is not None:
         options.check_output_file(output, (".json",))
     from hf_free.data.decoding import PictureError, parse_color
+    from hf_free.data.episodes import can_do_without
 
     where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
@@ -212,7 +213,9 @@ def evaluate(
                 progress=progress,
             )
     except PictureError as error:
-        error.action = f"{error.action}; or leave them out with --skip-unreadable"
+        is_enough = can_do_without(data.labels, error.places, n_way=n_way, pictures=max(k_shot or (1, 5)) + n_query)
+        way_out = "or leave them out with --skip-unreadable" if is_enough else "the others are too few for an episode"
+        error.action = f"{error.action}; {way_out}"
         raise
     report.revision = dataset_revision
     results = report.to_dict()
