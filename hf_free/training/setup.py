@@ -245,7 +245,7 @@ def prepare(
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
     )
     selector = make_selector(
-        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
+        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.embedded
     )
 
     # ---- state
