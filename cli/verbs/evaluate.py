@@ -214,8 +214,8 @@ def evaluate(
             )
     except PictureError as error:
         is_enough = can_do_without(data.labels, error.places, n_way=n_way, pictures=max(k_shot or (1, 5)) + n_query)
-        way_out = "or leave them out with --skip-unreadable" if is_enough else "the others are too few for an episode"
-        error.action = f"{error.action}; {way_out}"
+        skips, lacks = "or leave them out with --skip-unreadable", "without them too few are left for an episode"
+        error.action = f"{error.action}; {skips if is_enough else lacks}"
         raise
     report.revision = dataset_revision
     results = report.to_dict()

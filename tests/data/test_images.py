@@ -213,7 +213,7 @@ def test_leaving_pictures_out_is_advised_only_where_enough_are_left(capsys, lear
         err = capsys.readouterr().err
         assert f"{counted} pictures cannot be read" in err
         assert "--skip-unreadable" not in err
-        assert "too few for an episode" in err
+        assert "too few are left for an episode" in err
 
 
 def test_unreadable_pictures_are_found_by_their_places_in_the_whole_set(damaged):
