@@ -186,8 +186,8 @@ def evaluate(
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
     data.background = ground
-    if split is None:
-        say(f"No --split given: using {data.split!r} of {dataset}.")
+    if split is None and data.others:
+        say(f"No --split given: using {data.split!r} of {dataset}, which also has {', '.join(data.others)}.")
     if skip_unreadable:
         data = _readable(data)
     teachers = None
