@@ -199,6 +199,31 @@ def test_evaluate_refuses_unreadable_pictures_or_leaves_them_out(capsys, tmp_pat
     assert accuracies[0] == accuracies[1]
 
 
+def test_leaving_pictures_out_is_advised_only_where_enough_are_left(capsys, learner, damaged):
+    shutil.rmtree(damaged / "whole")
+    shutil.copytree(damaged / "set", damaged / "whole")
+    for path in (damaged / "whole").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    words = ["--n-way", "2", "--n-query", "4", "--episodes", "20"]
+    for folder, shots, counted in (("whole", "1", "12 of 12"), ("set", "2", "2 of 12")):  # four and two of six
+        assert main(["evaluate", str(learner), "--dataset", str(damaged / folder), *words, "--k-shot", shots]) == 1
+        err = capsys.readouterr().err
+        assert f"{counted} pictures cannot be read" in err
+        assert "--skip-unreadable" not in err
+        assert "too few are left for an episode" in err
+
+
+def test_unreadable_pictures_are_found_by_their_places_in_the_whole_set(damaged):
+    good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
+    data = LabelledImages([good, bad, good, bad, bad], torch.zeros(5, dtype=torch.long), ["a"])
+    with pytest.raises(PictureError) as caught:
+        ImageSizes(data, torch.tensor([0, 3, 4])).at(OWN)
+    assert caught.value.places == (3, 4)
+    with pytest.raises(PictureError) as caught:
+        list(ImageSizes(data, torch.tensor([0, 2, 4])).batches(OWN, 2))
+    assert caught.value.places == (4,)
+
+
 def test_a_class_without_readable_pictures_is_left_out_and_a_set_of_none_is_refused(damaged):
     good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
     data = LabelledImages([good, bad, good], torch.tensor([0, 1, 2]), ["a", "b", "c"])
