@@ -21,6 +21,7 @@ from hf_free.data.episodes import sample_episodes
 from hf_free.data.images import Preprocessing, as_batch, fit, match_channels, read_batch, resize
 from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import LabelledImages, load_folder_images, load_labelled_images
+from hf_free.evaluation.features import ImageSizes
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import mean_and_interval

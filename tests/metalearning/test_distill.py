@@ -228,7 +228,7 @@ def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
 
 
 def test_large_held_out_pictures_are_scored_few_at_a_time():
-    distiller, memory, seen = _distiller(SoftLabels([3])), TaskMemory(100, answers=3), []
+    distiller, memory, seen = _distiller(LogitLayout.of([3])), TaskMemory(100, answers=3), []
     memory.add_pictures(torch.zeros(100, 3, 224, 224, dtype=torch.uint8), torch.randn(100, 3))
     distiller.learner.raw_answers = lambda images: seen.append(len(images)) or torch.zeros(len(images), 3)
     distiller.score(memory, 10)
