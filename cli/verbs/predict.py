@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -101,11 +101,12 @@ def _predict(
     revision: str | None,
     token: str | None,
     cache_dir: Path | None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One row a picture: its path below the folder, its label, and the probability of each class, or what is wrong."""
     from hf_free.data.decoding import parse_color
     from hf_free.data.images import read_batch
-    from hf_free.evaluation.datasets import DataFlags, load_folder_images, load_labelled_images
+    from hf_free.evaluation.dataset_columns import DataFlags
+    from hf_free.evaluation.datasets import load_folder_images, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
     ground = parse_color(background)
@@ -146,7 +147,7 @@ def _predict(
     return rows
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: list[dict[str, object]]) -> str:
     """The columns image, label, probability and error as CSV with a header; a picture has a label or an error.
 
     Names that a spreadsheet would run as formulas begin with an apostrophe; the JSON form has them as they are.

@@ -50,7 +50,7 @@ class Written(str):
 class _Loader(_LOADER):
     """A safe loader that leaves unquoted scalars alone; `<<` still merges, and explicit tags are obeyed."""
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+    def resolve(self, kind: object, value: object, implicit: Any) -> object:
         """The tag of a node that has none."""
         if kind is yaml.ScalarNode and implicit[0] and value != "<<":
             return _WRITTEN
@@ -60,12 +60,12 @@ class _Loader(_LOADER):
 _Loader.add_constructor(_WRITTEN, lambda loader, node: Written(node.value))
 
 
-def is_null(value: Any) -> bool:
+def is_null(value: object) -> bool:
     """Whether a value of such a tree is nothing: `null`, `~`, or no word at all, unquoted."""
     return value is None or (isinstance(value, Written) and str(value) in _NULLS)
 
 
-def read_written(text: str) -> Any:
+def read_written(text: str) -> object:
     """Read one YAML document; unquoted scalars, keys among them, are `Written`.
 
     Raises:
@@ -74,12 +74,12 @@ def read_written(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
 
 
-def meant(value: Any) -> Any:
+def meant(value: object) -> object:
     """A tree with the values of YAML 1.2 in place of what was written; keys become texts."""
     return _rebuilt(value, lambda written: written.value, lambda key: str(key) if isinstance(key, Written) else key)
 
 
-def as_texts(value: Any) -> Any:
+def as_texts(value: object) -> Any:
     """A tree with the texts that were written, `null` and `yes` among them."""
     return _rebuilt(value, str, as_texts)
 

@@ -17,7 +17,7 @@ _STEMS = {"test_vit": 8, "test_vit2": 8, "test_convnext": 16, "test_convnext2": 
 """Patches a side that timm's own small models see best; as they are, their stems leave 2 or 8 of a 32x32 picture."""
 
 
-def small_image_args(architecture: str, size: int) -> dict[str, Any]:
+def small_image_args(architecture: str, size: int) -> dict[str, object]:
     """Arguments of `timm.create_model` with which an architecture sees small pictures finely enough.
 
     Args:
@@ -33,7 +33,7 @@ def small_image_args(architecture: str, size: int) -> dict[str, Any]:
 
     if not timm.is_model(architecture):
         raise ConfigError(f"architecture {architecture!r}", allowed="names of timm.list_models() and hf-free's own")
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     cfg = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
     if cfg is not None and cfg.fixed_input_size:
         arguments["img_size"] = size
@@ -74,7 +74,7 @@ class ClassifierRecipe:
                 allowed="at least 1 epoch, 2 pictures a batch, a positive rate, no negative shift",
             )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The recipe as plain JSON types."""
         return {**asdict(self), "optimizer": "AdamW, one-cycle learning rate"}
 
@@ -178,7 +178,7 @@ def _fit(network: nn.Module, recipe: ClassifierRecipe, images: Tensor, labels: T
     batches = max(1, len(images) // recipe.batch_size)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups: list[Mapping[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[Mapping[str, object]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         [dict(group) for group in groups if group["params"]],
         lr=recipe.lr,

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -187,7 +188,7 @@ def _refuse_sets_as_classes(pictures: PictureFolder, source: str) -> None:
 def _tables(source: str, builder: str, scratch: str, **options: Any) -> Tables:
     import datasets
 
-    def load() -> dict[str, Any]:
+    def load() -> dict[str, object]:
         return dict(datasets.load_dataset(builder, streaming=True, cache_dir=scratch, **options))
 
     return Tables(read_or_explain(load, source), is_streamed=True)
@@ -198,7 +199,7 @@ def _exactly(path: Path) -> str:
     return glob.escape(str(path.absolute()))
 
 
-def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
+def _configurations_of_card(path: Path) -> dict[str, dict[str, object]]:
     """The configurations that a folder's README.md lists in its YAML block, by name."""
     try:
         text = read_bounded(path / "README.md", max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
@@ -214,7 +215,7 @@ def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
     return {str(entry.get("config_name", "default")): entry for entry in entries}
 
 
-def _only_or_default(described: dict[str, dict[str, Any]]) -> str:
+def _only_or_default(described: dict[str, dict[str, object]]) -> str:
     """The configuration that is taken where none is named, "" where one has to be."""
     marked = [name for name, entry in described.items() if entry.get("default") == "true"]
     if marked or "default" in described:
@@ -237,7 +238,7 @@ def _open_hub(
     """A data set on the Hub, downloaded into the cache."""
     import datasets
 
-    from hf_free.hub.snapshot import files_of_dataset
+    from hf_free.hub.dataset_files import files_of_dataset
 
     name, _, wanted = source.partition(":")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -279,26 +280,19 @@ def _is_picture_folder(files: Sequence[str]) -> bool:
 
 def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> list[str]:
     """The files of a data set that are in the cache, where the Hub must not be asked; otherwise none."""
-    from huggingface_hub import constants, snapshot_download
+    from hf_free.hub.dataset_files import cached_dataset
 
-    if not constants.HF_HUB_OFFLINE:
-        return []
-    try:
-        folder = snapshot_download(name, repo_type="dataset", revision=revision, cache_dir=cache_dir)
-    except (OSError, ValueError):  # nothing is there
-        return []
-    return [file.relative_to(folder).as_posix() for file in visible_files(Path(folder))]
+    folder = cached_dataset(name, revision=revision, cache_dir=cache_dir)
+    return [] if folder is None else [file.relative_to(folder).as_posix() for file in visible_files(folder)]
 
 
 def _open_hub_pictures(
     name: str, wanted: str, source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
 ) -> PictureFolder | Tables:
-    from huggingface_hub import snapshot_download
+    from hf_free.hub.dataset_files import fetch_dataset
 
-    def load() -> str:
-        return snapshot_download(name, repo_type="dataset", revision=revision, token=token, cache_dir=cache_dir)
-
-    folder = Path(read_or_explain(load, source))
+    fetch = partial(fetch_dataset, name, revision=revision, token=token, cache_dir=cache_dir)
+    folder = read_or_explain(fetch, source)
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
 
@@ -310,10 +304,11 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     """
     import datasets.exceptions
     import pyarrow
-    from huggingface_hub.errors import HfHubHTTPError
+
+    from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
 
     expected = (
-        *(datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException),
+        *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
         TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
     )
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research|(^|[^a-z])amlr([^a-z]|$)")
 """`cc-by-nc-4.0`, `h-research`, `intel-research`, and `apple-amlr`: Apple's "Machine Learning Research" licence, for
@@ -24,7 +23,7 @@ def is_unclear(license_id: str | None) -> bool:
     return license_id is not None and re.match(r"(unknown|other)\b", license_id.strip().lower()) is not None
 
 
-def stated_license(metadata: Mapping[str, Any]) -> str | None:
+def stated_license(metadata: Mapping[str, object]) -> str | None:
     """The licence in a card's metadata, None where there is none; `other` is given its name, as `other (name)`.
 
     Args:

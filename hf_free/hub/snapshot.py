@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
 from hf_free.errors import HubError, MissingFilesError
@@ -35,7 +34,6 @@ __all__ = [
     "Snapshot",
     "check_can_push",
     "fetch_snapshot",
-    "files_of_dataset",
     "local_snapshot",
     "models_of_collection",
     "push_folder",
@@ -171,28 +169,6 @@ def local_snapshot(
         _license_of_card(folder / "README.md"),
         {n: _sha256(folder / n) for n in names},
     )
-
-
-def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
-    """The names of a data set's files; none where the Hub has no such data set, which is not judged here.
-
-    A Hub that cannot be reached is found out within seconds.
-
-    Raises:
-        HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
-    """
-    if constants.HF_HUB_OFFLINE:
-        return []
-    token = token_to_send(token)
-    try:
-        info = patiently(
-            lambda: read_repository(api_for(token).dataset_info(repo_id, revision=revision, timeout=10)), attempts=2
-        )
-        return [file.name for file in info.files or ()]
-    except Exception as error:
-        if is_transient(error) and not isinstance(error, HfHubHTTPError):
-            raise explain(error, repo_id, revision=revision, token=token) from None
-        return []
 
 
 def _from_hub(

@@ -26,7 +26,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -108,7 +107,7 @@ class Resolver:
 
     def __init__(self, *, token: str | None = None, asks_hub: bool = True) -> None:
         self._token, self._asks_hub = token, asks_hub
-        self._files: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, dict[str, object]] = {}
 
     def references(self, text: str) -> list[TeacherReference]:
         """The teachers that one text stands for; see `resolve` for what it may be and what is raised."""
@@ -133,7 +132,7 @@ class Resolver:
             )
         return _reference(path, name, entries[name])
 
-    def _entries(self, path: str) -> dict[str, Any]:
+    def _entries(self, path: str) -> dict[str, object]:
         if path not in self._files:
             self._files[path] = _read_entries(path)
         return self._files[path]
@@ -145,7 +144,7 @@ def is_teacher_list(text: str) -> bool:
     return path is not None and path.is_file()
 
 
-def _read_entries(path: str | Path) -> dict[str, Any]:
+def _read_entries(path: str | Path) -> dict[str, object]:
     """The entries by name, or by place (from 1) where they have none."""
     rule = "a YAML file with a list of teachers, by itself or under `teachers:`"
     file = existing_path(str(path))
@@ -163,7 +162,7 @@ def _read_entries(path: str | Path) -> dict[str, Any]:
         values = values["teachers"]
     if not isinstance(values, list) or not values:
         raise TeacherReferenceError(f"{path} holds no list of teachers", allowed=rule)
-    entries: dict[str, Any] = {}
+    entries: dict[str, object] = {}
     for place, entry in enumerate(values, start=1):
         name = str(entry.get("name") or place) if isinstance(entry, Mapping) else str(place)
         if not re.fullmatch(r"[\w.-]{1,80}", name) or name in entries:
@@ -172,7 +171,7 @@ def _read_entries(path: str | Path) -> dict[str, Any]:
     return entries
 
 
-def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
+def _reference(path: str | Path, name: str, entry: object) -> TeacherReference:
     """One entry as a reference.
 
     Raises:
@@ -201,7 +200,7 @@ def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
     return TeacherReference(str(_local(path, name, given)), True, None, classes, None, text, config)
 
 
-def _config(path: str | Path, name: str, given: Mapping[str, Any]) -> str | None:
+def _config(path: str | Path, name: str, given: Mapping[str, object]) -> str | None:
     """The fields of `config.json` that an entry gives, as JSON; None for none."""
     fields = {
         key: as_texts(given[key]) if key in _TEXT_KEYS else meant(given[key]) for key in CONFIG_KEYS if key in given
@@ -231,7 +230,7 @@ def _beside(path: str | Path, text: str) -> str:
     return joined if joined.startswith((".", "/", "~")) else f"./{joined}"
 
 
-def _local(path: str | Path, name: str, given: Mapping[str, Any]) -> Path:
+def _local(path: str | Path, name: str, given: Mapping[str, object]) -> Path:
     """The folder or file of an entry; relative paths begin at the list's own folder."""
     target = Path(path).expanduser().parent / Path(str(given["path"])).expanduser()
     if "revision" in given:
@@ -247,7 +246,7 @@ def _local(path: str | Path, name: str, given: Mapping[str, Any]) -> Path:
     return target
 
 
-def _classes(path: str | Path, name: str, value: Any) -> tuple[int, ...] | None:
+def _classes(path: str | Path, name: str, value: object) -> tuple[int, ...] | None:
     if value is None:
         return None
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -41,10 +41,9 @@ def test_keys_merges_and_empty_documents():
 WRITTEN = """
 seed: 0012
 models: [1.10, 0012345, yes, null]
-learner: {init_from: ~, backbone: 1.0, views: identity}
+learner: {init_from: ~, backbone: 1.0, views: identity, whitening: null}
 trainer: {mixed_precision: no, validation_split: on, max_minutes: 1e-1, channels_last: off, steps: 010}
 hub: {commit_message: null, license: 2.0}
-bell: {damping: null}
 """
 
 
@@ -56,14 +55,14 @@ def test_a_configuration_has_texts_where_texts_are_meant_in_a_file_and_on_the_co
     trainer = config.trainer
     assert (trainer.mixed_precision, trainer.validation_split, trainer.steps) == ("no", "on", 10)
     assert (trainer.max_minutes, trainer.channels_last) == (0.1, False)
-    assert (config.hub.commit_message, config.hub.license, config.bell.damping) == ("null", "2.0", None)
+    assert (config.hub.commit_message, config.hub.license, config.learner.whitening) == ("null", "2.0", None)
     (tmp_path / "again.yaml").write_text(config.to_yaml())
     assert FreeConfig.from_yaml(tmp_path / "again.yaml") == config
     assignments = [
         *("seed=0012", "models=[1.10, 0012345, yes, null]", "learner.init_from=~", "learner.backbone=1.0"),
         *("learner.views=identity", "trainer.mixed_precision=no", "trainer.validation_split=on"),
         *("trainer.max_minutes=1e-1", "trainer.channels_last=off", "trainer.steps=010", "hub.commit_message=null"),
-        *("hub.license=2.0", "bell.damping=null"),
+        *("hub.license=2.0", "learner.whitening=null"),
     ]
     assert FreeConfig.from_dict(parse_assignments(assignments)) == config
 
