@@ -24,7 +24,7 @@ class Scorer:
     report: EvaluationReport
 
     def add(self, found: FeatureSet, *, head: str | None = None, soft_kmeans: bool = False) -> None:
-        """Append the rows of one set of features, one per number of shots; then, on request, those of its best features.
+        """Append a row per number of shots for a set of features; then, on request, for its best features.
 
         Args:
             found: What to score.
