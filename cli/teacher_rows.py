@@ -63,7 +63,7 @@ def teacher_rows(
         cache_dir: Folder of the download cache.
 
     Returns:
-        A row a model: `reference`, `usable`, `reason` (None where it can be used), and what `describe` says.
+        One row per model: `reference`, `usable`, `reason` (None where it can be used), and what `describe` says.
     """
     from hf_free.teachers.loader import load_teacher
 

@@ -16,16 +16,14 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("learner", help="the learner to go on from: a run's folder, a learner's, or a Hub id")
 parser.add_argument("models", nargs="+", metavar="MODEL", help="the teachers to add, one or more")
 parser.add_argument("--minutes", type=float, default=5.0, help="training time at most")
-parser.add_argument("--steps", type=int, help="steps at most")
+parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting")
 parser.add_argument("--output", type=Path, required=True, help="folder of the new run")
 options = parser.parse_args()
 
-config = FreeConfig.from_dict(
-    {
-        "models": options.models,
-        "learner": {"init_from": options.learner},
-        "trainer": {"max_minutes": options.minutes, "steps": options.steps},
-    }
-)
-learner = train(config, output=options.output)
+values = {
+    "models": options.models,
+    "learner": {"init_from": options.learner},
+    "trainer": {"max_minutes": options.minutes},
+}
+learner = train(FreeConfig.load(values=values, assignments=options.set), output=options.output)
 print(f"{len(learner.record['teachers'])} teachers now, {learner.record['teachers_before']} of them from before")

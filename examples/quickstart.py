@@ -21,13 +21,13 @@ SHOTS, NEW = 5, (7, 8, 9)
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("models", nargs="+", metavar="MODEL", help="two or more teachers")
 parser.add_argument("--minutes", type=float, default=5.0, help="training time at most")
-parser.add_argument("--steps", type=int, help="steps at most")
+parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting")
 parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder of the run")
 options = parser.parse_args()
 
 # 1. Train: no data, only the teachers. What is not given is as the method `default` has it.
-trainer = {"max_minutes": options.minutes, "steps": options.steps}
-train(FreeConfig.from_dict({"models": options.models, "trainer": trainer}), output=options.output)
+values = {"models": options.models, "trainer": {"max_minutes": options.minutes}}
+train(FreeConfig.load(values=values, assignments=options.set), output=options.output)
 
 # 2. Load: the folder that `hf-free push` publishes; a Hub id works alike.
 learner = MetaLearner.from_pretrained(options.output / "learner")

@@ -1,4 +1,4 @@
-"""`hf-free predict`: a folder a class in, a label a picture out."""
+"""`hf-free predict`: one folder per class in, one label per picture out."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _predict(
     token: str | None,
     cache_dir: Path | None,
 ) -> list[dict[str, object]]:
-    """One row a picture: its path below the folder, its label, and the probability of each class, or what is wrong."""
+    """One row per picture: its path below the folder, label, and probability of each class, or what is wrong."""
     from hf_free.data.decoding import parse_color
     from hf_free.data.images import read_batch
     from hf_free.evaluation.dataset_columns import DataFlags

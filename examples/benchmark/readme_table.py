@@ -70,9 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = options.page.read_text(encoding="utf-8")
     results = json.loads(options.json.read_text(encoding="utf-8"))
     fresh = with_table(text, table(results, read_experiment("readme")))
-    if options.check:
-        sys.exit(0 if fresh == text else f"{options.page} has another table: python examples/benchmark readme")
-    options.page.write_text(fresh, encoding="utf-8")
+    if not options.check:
+        options.page.write_text(fresh, encoding="utf-8")
+    elif fresh != text:
+        sys.exit(f"{options.page} has another table: python examples/benchmark readme")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def configuration_markdown() -> str:
 
 
 def _table(node: ast.ClassDef, values: object, *, prefix: str = "", skip: list[str] | None = None) -> str:
-    """One row a field of a configuration class: key, type and rule, default, text."""
+    """One row per field of a configuration class: key, type and rule, default, text."""
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for entry, below in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(entry, ast.AnnAssign) or not isinstance(entry.target, ast.Name):

@@ -39,7 +39,7 @@ INVERSION_TERMS = (
 
 
 class _Section:
-    """A section that remembers which of its keys were given explicitly, so that a recipe can be laid below them."""
+    """A section that remembers which keys were given, so that a method's constants replace only the others."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -60,7 +60,7 @@ class FiveConfig(_Section):
     """FIVE, the inversion: a meta-generator that adapts to any teacher in a few inner steps."""
 
     inner_steps: int = Field(default=5, ge=1, le=10_000)
-    """Inner steps k a teacher (FREE: 5)."""
+    """Inner steps k per teacher (FREE: 5)."""
     inner_lr: float = Field(default=3e-3, gt=0, lt=10)
     """Adam learning rate of the generator in the inner loop."""
     latent_lr: float = Field(default=1e-2, ge=0, lt=10)
@@ -68,11 +68,11 @@ class FiveConfig(_Section):
     outer_lr: float = Field(default=3e-3, gt=0, lt=10)
     """Adam learning rate of the meta-generator."""
     teachers_per_step: int = Field(default=4, ge=1, le=1024)
-    """Teachers an outer step (FREE: 4)."""
+    """Teachers per outer step (FREE: 4)."""
     images_per_class: int = Field(default=20, ge=2, le=4096)
-    """Images recovered a class (FREE: 20)."""
+    """Images recovered per class (FREE: 20)."""
     max_classes: int = Field(default=20, ge=2, le=1024)
-    """Classes a task at most; heads with more classes are sampled by subsets."""
+    """Classes per task at most; heads with more classes are sampled by subsets."""
     latent_dim: int = Field(default=256, ge=1, le=8192)
     """Width of the latent z (FREE: 256)."""
     width: int = Field(default=32, ge=4, le=1024)
@@ -82,7 +82,7 @@ class FiveConfig(_Section):
     canvas: bool = True
     """Whether the generator paints over a drawn picture, which keeps the pictures of a class apart."""
     match_canvas: bool = True
-    """Whether each of these goes to the class that the teacher takes it for, so that little has to be painted."""
+    """Whether each canvas is given to the class that the teacher already predicts for it."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy to the target label (FREE: 1)."""
     batchnorm: float = Field(default=100.0, ge=0)
@@ -152,15 +152,15 @@ class BellConfig(_Section):
     weight_decay: float = Field(default=1e-4, ge=0)
     """Decoupled weight decay of the outer optimiser."""
     batch_size: int = Field(default=256, ge=2, le=65536)
-    """Images a distillation step."""
+    """Images per distillation step."""
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
-    """Distillation updates a step."""
+    """Distillation updates per step."""
     interpolation: float = Field(default=1.0, ge=0)
     """Outer step of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of the distillation divergences."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
-    """Cross-task episodes an update (FREE: 10)."""
+    """Cross-task episodes per update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)
     """Replay updates without a better query accuracy before the next epoch (FREE: 10)."""
     replay_inner_steps: int = Field(default=5, ge=1, le=100)
@@ -170,9 +170,9 @@ class BellConfig(_Section):
     n_way: int = Field(default=5, ge=2, le=1024)
     """Classes of a cross-task episode."""
     k_shot: int = Field(default=1, ge=1, le=1024)
-    """Support images a class of a cross-task episode."""
+    """Support images per class of a cross-task episode."""
     n_query: int = Field(default=15, ge=1, le=1024)
-    """Query images a class of a cross-task episode."""
+    """Query images per class of a cross-task episode."""
     match_label_names: bool = False
     """Whether classes of one name are one class of the cross-task episodes, with the pictures of all their teachers;
     otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""

@@ -174,7 +174,7 @@ def known_keys() -> list[str]:
 
 
 def _explain(error: ValidationError) -> ConfigError:
-    """Rewrite pydantic's errors: one line a wrong key, with the value, the rule and the way out."""
+    """Rewrite pydantic's errors: one line per wrong key, with the value, the rule and the way out."""
     given, allowed, action = [], [], ""
     for item in error.errors():
         key = ".".join(part for part in item["loc"] if isinstance(part, str))  # an entry of a list: the list's key

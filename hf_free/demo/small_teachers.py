@@ -53,7 +53,7 @@ class ClassifierRecipe:
     epochs: int = 20
     """Passes over the pictures."""
     batch_size: int = 128
-    """Pictures an update."""
+    """Pictures per update."""
     lr: float = 2e-3
     """Peak learning rate."""
     weight_decay: float = 0.05
@@ -90,7 +90,7 @@ class TrainedClassifier:
     recipe: ClassifierRecipe
     """How it was trained."""
     mean: tuple[float, ...]
-    """Mean a channel it normalises pictures in [0, 1] with."""
+    """Mean per channel that pictures in [0, 1] are normalized with."""
     std: tuple[float, ...]
     """Deviation a channel."""
     input_size: tuple[int, int, int]
@@ -154,7 +154,7 @@ class _Normaliser:
 
 
 def _colours(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation a channel of at most 4096 of the pictures, in [0, 1], to three places."""
+    """Mean and deviation per channel of at most 4096 of the pictures, in [0, 1], to three places."""
     sample = images[:: max(1, len(images) // 4096)].float() / 255
     mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-2)
     return tuple(round(m, 3) for m in mean.tolist()), tuple(round(s, 3) for s in std.tolist())

@@ -92,7 +92,7 @@ def measure_invertibility(
     Args:
         teacher: Whom to invert.
         steps: Inner steps; FREE's k is 5.
-        images_per_class: Pictures a class.
+        images_per_class: Images per class.
         max_classes: Classes at most; of a larger head a random subset is taken.
         seed: Seed of generator, latents, canvases and that subset.
     """

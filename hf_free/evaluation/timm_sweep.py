@@ -1,4 +1,4 @@
-"""A sweep over timm: one small model a module, taken through everything that a run asks of a teacher.
+"""A sweep over timm: one small model per module, taken through everything that a run asks of a teacher.
 
 A module is a file of `timm.models`, a family of architectures. Of each, the smallest classifier is built with random
 weights, written in Hub layout, and loaded as a stranger's repository would be; then it answers, is inverted for one
@@ -178,7 +178,7 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
     """Take one model through `STEPS`.
 
     Args:
-        candidate: Whom.
+        candidate: The model to try.
         module: Its module, for the row.
         input_size: (channels, height, width) to build it for; None takes timm's own.
     """

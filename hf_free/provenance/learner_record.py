@@ -1,7 +1,7 @@
 """What a learner is made of: the `hf_free` block of its config.json, read into fields.
 
-Cards, their metadata and what may be published are made from these fields. A record of an older hf-free lacks some,
-one of a later hf-free holds others: the first read as their defaults, the second stay in the block (`to_dict`).
+Cards, their metadata and redaction read these fields. An older record lacks some of them: they take their defaults.
+A newer one has keys that are unknown here: they stay in the block (`to_dict`).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class RecordedLearner:
 
 @dataclass(frozen=True)
 class Publication:
-    """What the run's configuration says of publishing; None where it says nothing."""
+    """The publishing settings of the run's configuration; None where it has none."""
 
     push_to_hub: str | None = None
     license: str | None = None

@@ -1,7 +1,7 @@
-"""Values of a record that an older or a strange program may have written: what is missing or of another kind is none.
+"""Lenient reading of records, which an older or a foreign program may have written: a wrong kind counts as missing.
 
-What a learner is rebuilt from is read strictly elsewhere (`hf_free.learner.config_check`); what is only shown is not
-worth refusing a learner for.
+A learner is rebuilt from values that `hf_free.learner.config_check` reads strictly. What is only shown to people is no
+reason to refuse a learner.
 """
 
 from __future__ import annotations

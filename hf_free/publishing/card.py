@@ -189,7 +189,7 @@ def _classes(teacher: RecordedTeacher, repo_id: str | None) -> str:
 
 
 def _report(report: EvaluationReport) -> dict[str, object]:
-    """One data set's results: a row a method, a column a way and shot, notes, and the learner's own as a sentence."""
+    """One data set's results: rows of methods, columns of ways and shots, notes, the learner's own as a sentence."""
     rows = report.rows
     columns = sorted({(row.n_way, row.k_shot) for row in rows})
     methods = dict.fromkeys(row.method for row in rows)

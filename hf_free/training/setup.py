@@ -362,7 +362,7 @@ def make_learner(
 
 
 def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation a channel of the teachers' pictures, averaged over the teachers of that many channels."""
+    """Mean and deviation per channel of the teachers' pictures, averaged over the teachers of that many channels."""
     colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
     if not colours:
         return [0.5] * channels, [0.25] * channels

@@ -31,6 +31,15 @@ def test_an_example_is_short_and_uses_public_names_only(path):
             assert {alias.name for alias in node.names} <= set(hf_free.__all__)
 
 
+SMALL = (
+    *("trainer.steps=2", "trainer.warmup_steps=0", "trainer.device=cpu", "trainer.picture_every=1000"),
+    *("five.min_teacher_accuracy=0", "five.min_diversity=0", "five.images_per_class=4", "five.inner_steps=1"),
+    *("five.latent_dim=8", "five.width=4", "memory.drawn_per_step=8", "memory.held_out_images=8"),
+    *("bell.batch_size=16", "bell.updates_per_step=1", "learner.backbone=conv4_32", "learner.image_size=16"),
+)
+"""A run of a second."""
+
+
 def run(monkeypatch, name, *arguments):
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
@@ -45,7 +54,7 @@ def test_from_teachers_to_a_learner_that_is_measured_and_continued(monkeypatch, 
             Image.new("RGB", (16, 16), (12 * index, 200 if label == "left" else 20, 90)).save(
                 tmp_path / "data" / label / f"{index}.png"
             )
-    run(monkeypatch, "quickstart.py", *teachers[:2], "--steps", 2, "--output", tmp_path / "first")
+    run(monkeypatch, "quickstart.py", *teachers[:2], "--output", tmp_path / "first", "--set", *SMALL)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("5 examples of each of 7, 8, 9: ")
     assert last.endswith(" of 518 others named right")  # 533 sevens, eights and nines, 15 of them shown
@@ -55,6 +64,6 @@ def test_from_teachers_to_a_learner_that_is_measured_and_continued(monkeypatch, 
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows[:4]] == ["learner", "learner", "untrained", "untrained"]
 
-    more = (tmp_path / "first", teachers[2], "--steps", 2, "--output", tmp_path / "second")
+    more = (tmp_path / "first", teachers[2], "--output", tmp_path / "second", "--set", *SMALL)
     run(monkeypatch, "add_teachers.py", *more)
     assert capsys.readouterr().out.splitlines()[-1] == "3 teachers now, 2 of them from before"
