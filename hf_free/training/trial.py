@@ -45,6 +45,9 @@ LONG = 0.5
 ONCE_IS_ENOUGH = 1.5
 """Seconds from which on a part is not done again to be timed."""
 
+FITTED_COPIES = 5
+"""Copies of all features, in fp64, while gate and damping are fitted (`hf_free.metalearning.embedding_fit`)."""
+
 Work = Callable[[int], object]
 """A part of a run, done with so many pictures."""
 
@@ -142,6 +145,8 @@ class Trial:
     """The trained learner's look at pictures, all views."""
     seconds: float
     """What the trial itself took."""
+    feature_bytes: int = 0
+    """Of one picture's features while the embedding is fitted in the end: fp64, several times."""
 
     @property
     def alignment(self) -> Load:
@@ -233,11 +238,12 @@ def try_parts(
         drawing = nothing
         if drawn:
             drawing = part(lambda n: draw_beside(pool, n, (channels, size)), "drawing", least=FIRST_IMAGES, most=drawn)
-        update, embedding = _learning(objective, part)
+        update, embedding, width = _learning(objective, part)
     longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
     found = [both.get(kind_of(record), longest) for record in pool.records]
     inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
-    trial = Trial(inversions, answers, drawing, update, embedding, time.monotonic() - start)
+    took = time.monotonic() - start
+    trial = Trial(inversions, answers, drawing, update, embedding, took, FITTED_COPIES * 8 * width)
     if device.type != "cpu":
         return trial
     return trial.slowed(trial.seconds / max(time.process_time() - busy, 1e-3))
@@ -290,8 +296,8 @@ def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: 
     return ask
 
 
-def _learning(bell: Objective, part: Callable[..., Load]) -> tuple[Load, Load]:
-    """An update of a copy of the learner, and the copy's look at pictures."""
+def _learning(bell: Objective, part: Callable[..., Load]) -> tuple[Load, Load, int]:
+    """An update of a copy of the learner, the copy's look at pictures, and the number of its features."""
     rehearsal = bell.rehearsal()
     learner = rehearsal.learner
     size, channels = learner.config.image_size, learner.config.channels
@@ -300,4 +306,4 @@ def _learning(bell: Objective, part: Callable[..., Load]) -> tuple[Load, Load]:
     def embed(count: int) -> object:
         return learner.embed(torch.randint(256, (count, channels, size, size), dtype=torch.uint8), batch_size=count)
 
-    return update, part(embed, "the learner", least=FIRST_IMAGES, most=256)
+    return update, part(embed, "the learner", least=FIRST_IMAGES, most=256), learner.feature_dim

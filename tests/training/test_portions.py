@@ -140,6 +140,16 @@ def test_where_whole_tasks_are_aligned_they_are_cut_and_counted_for_it(objective
         assert predicted.learning_seconds == pytest.approx(replayed + 120 * 0.1)  # 12 pictures of ten classes
 
 
+def test_features_held_while_the_embedding_is_fitted_are_counted():
+    config, records, trial = _config(), _records(5, 5), _trial(feature_bytes=int(MB))  # 26,000 features
+    portions = choose_portions(config, records, trial, answers=10, room=2000 * MB)
+    assert portions.finished == int(0.85 * (2000 * MB - 1.5 * (portions.memory + portions.held_out) * 150_556) / MB)
+    predicted = forecast(config, records, trial, portions, answers=10, base=0)
+    assert predicted.peak_bytes > portions.finished * MB
+    roomy = choose_portions(config, records, trial, answers=10, room=1e12)
+    assert roomy.finished == 2048
+
+
 # ---- time
 
 
