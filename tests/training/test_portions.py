@@ -127,8 +127,8 @@ def test_a_gpu_keeps_the_pictures_elsewhere():
 def test_where_whole_tasks_are_aligned_they_are_cut_and_counted_for_it(objective):
     settings = {"bell": {"objective": objective}, "five": {"images_per_class": 40, "max_classes": 10}}
     config, records = _config(**settings), _records(10)
-    update = Load(500 * MB, 10 * MB, 0.5, 0.1)  # a replay's support set, and each of its query pictures
-    trial = _trial(Load(0, MB, 0, 0), update=update)
+    update = Load(500 * MB, 5 * MB, 0.5, 0.1)
+    trial = _trial(Load(0, MB, 0, 0), update=update, alignment=Load(0, 10 * MB, 0, 0.1))
     portions = choose_portions(config, records, trial, answers=0, room=3000 * MB)
     predicted = forecast(config, records, trial, portions, answers=0, base=0)
     if objective == "distill":
