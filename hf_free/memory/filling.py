@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
@@ -16,7 +17,7 @@ from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import ASKED_AT_ONCE, SoftLabels
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, TeacherSource, label
 
 
 class TaskCounts(Protocol):
@@ -40,7 +41,9 @@ class Filling:
     held_out: TaskMemory
     """Pictures kept aside."""
     pool: TeacherPool
-    layout: SoftLabels
+    sources: Sequence[LabelSource]
+    """Who is asked."""
+    layout: LogitLayout
     """Where whose answers stand."""
     precision: Precision
     size: tuple[int, int]
@@ -55,6 +58,11 @@ class Filling:
     """Where random numbers come from."""
     chains: Chains = ONE_CHAIN
     """Who draws which pictures, and asks which teachers about all of them."""
+
+    def own_sources(self) -> list[LabelSource]:
+        """Whom this process asks: teachers of its own chains, and whoever else answers."""
+        is_own = self.chains.is_own
+        return [one for one in self.sources if not isinstance(one, TeacherSource) or is_own(one.teacher)]
 
 
 def fill(
@@ -75,8 +83,7 @@ def fill(
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        own = to.chains.is_own
-        rows = to.layout.ask(to.pool, pictures, to.precision, batch=to.at_once, pause=pause, is_asked=own)
+        rows = label(to.own_sources(), pictures, to.layout, to.precision, batch=to.at_once, pause=pause)
         rows = to.chains.merged(rows)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):

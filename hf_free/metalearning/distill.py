@@ -25,6 +25,7 @@ from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
@@ -34,6 +35,10 @@ LEAST_SPREAD = 1e-6
 
 FIRST_IMAGES = 4
 """Pictures of the smallest update that is rehearsed."""
+
+
+SCORED_AT_ONCE = 256
+"""Held-out pictures whose answers are predicted in one pass, where nobody says how many."""
 
 
 def number_of_parts(count: int, most: int | None) -> int:
@@ -87,7 +92,7 @@ class Distiller:
 
     Args:
         learner: Its projection predicts the answers.
-        sheet: Where whose answers stand.
+        layout: Where whose answers stand.
         config: Rates and sizes.
         precision: Autocast type.
         streams: Where random numbers come from.
@@ -100,16 +105,16 @@ class Distiller:
     def __init__(
         self,
         learner: MetaLearner,
-        sheet: LogitLayout,
+        layout: LogitLayout,
         config: BellConfig,
         precision: Precision,
         *,
         streams: RandomStreams = UNSEEDED,
         chains: Chains = ONE_CHAIN,
     ) -> None:
-        self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
+        self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
         self.streams, self.chains = streams, chains
-        self.centre = CenterPerTeacher(sheet.sizes).to(learner.device)
+        self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
@@ -151,7 +156,8 @@ class Distiller:
         count = len(held_out)
         if not count:
             return -math.inf
-        parts = held_out.images[:count].split(min(512, at_once or 512))
+        most = min(at_once or SCORED_AT_ONCE, pictures_at_once(held_out.images.shape[-1]))
+        parts = held_out.images[:count].split(most)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.answers[:count].to(self.learner.device).float()
         return -answer_loss(predicted, known, self.centre)["answers"].item()
@@ -160,18 +166,18 @@ class Distiller:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
         self.learner.train()
         with batch_statistics(self.learner), frozen(self.learner):
-            return self._predict(images)[:, self.sheet.columns(teacher)]
+            return self._predict(images)[:, self.layout.columns(teacher)]
 
     def rehearsal(self) -> Rehearsal:
         """One update of a copy; see `hf_free.metalearning.base.Objective`."""
         learner = copy.deepcopy(self.learner)
-        copied = Distiller(learner, self.sheet, self.config, self.precision)
+        copied = Distiller(learner, self.layout, self.config, self.precision)
         size, channels = learner.config.image_size, learner.config.channels
 
         def learn(count: int) -> None:
             learner.train()
             images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
-            copied.update(Sample(images, torch.randn(count, self.sheet.width)))
+            copied.update(Sample(images, torch.randn(count, self.layout.width)))
 
         most = self.config.batch_size
         return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)

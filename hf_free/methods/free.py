@@ -73,7 +73,7 @@ def make_bell(
         config.bell,
         precision,
         class_names=names,
-        sheet=asked,
+        layout=asked,
         flip=config.five.flip,
         defects=Defects.named(config.defects),
         streams=streams,

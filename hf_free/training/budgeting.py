@@ -23,6 +23,11 @@ TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
 """What the trial may take, about, and which share of a run's minutes."""
 
 
+FIGURES = 150 * 10**6
+"""What drawing the figures adds to the process, most of it scikit-learn's for t-SNE: 148 MB measured. It comes on top
+of what the work took, since freed memory is kept (`hf_free.runtime.allocator`)."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a run is cut, and what it will take."""
@@ -39,7 +44,7 @@ def make_budget(
     work: Workload,
     inverter: Inverter,
     pool: TeacherPool,
-    sheet: LogitLayout,
+    layout: LogitLayout,
     objective: Objective,
     precision: Precision,
     *,
@@ -53,7 +58,7 @@ def make_budget(
         work: What the run does.
         inverter: See `hf_free.training.trial.try_parts`, as for the others.
         pool: The teachers.
-        sheet: Which of their answers are wanted.
+        layout: Which of their answers are wanted.
         objective: How the learner learns.
         precision: How everything computes.
         timed: Whether time is measured too; it is taken for 0 otherwise.
@@ -69,12 +74,12 @@ def make_budget(
     total, held = memory_limit(work.trainer.memory, device, sharers=sharers), _held(device)
     own = sum(record.weight_bytes for index, record in enumerate(pool.records) if pool.chains.is_own(index))
     unloaded = min(own, pool.budget) - pool.loaded_bytes
-    base = held + max(0, unloaded)
+    base = held + max(0, unloaded) + (FIGURES if device.type == "cpu" else 0)
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) / sharers if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
     trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    answers = sheet.width if objective.asks_teachers else 0
+    answers = layout.width if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(work, pool, portions, total)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hf_free.provenance.teacher_record import TeacherRecord
     from hf_free.runtime.chains import Chains
     from hf_free.runtime.device import Precision
+    from hf_free.training.checkpoint_store import WholeCheckpoint
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,11 @@ def console_for(progress: bool | None, console: Console | None) -> Console | Non
     return own if progress or own.is_terminal or own.is_jupyter else None
 
 
+def say_resumed(console: Console | None, chosen: WholeCheckpoint) -> None:
+    """Say which checkpoint a run goes on from."""
+    _say(console, f"Going on from {chosen.folder}, the newest whole checkpoint: step {chosen.manifest.step}")
+
+
 def say_start(
     console: Console | None,
     learner: MetaLearner,
@@ -199,9 +205,11 @@ def say_start(
         f"Training {learner.config.backbone} ({parameters:,} parameters, pictures of {channels}x{size}x{size}) "
         f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
     )
-    found = chains.found(precision.name)
-    for said in (line, found):
-        logger.info("%s", said)
+    _say(console, line)
+    _say(console if chains.count > 1 else None, chains.found(precision.name))
+
+
+def _say(console: Console | None, line: str) -> None:
+    logger.info("%s", line)
     if console is not None:
-        shown = line if chains.count == 1 else f"{line}\n{found}"
-        console.print(Text(shown), soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)

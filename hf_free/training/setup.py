@@ -20,7 +20,7 @@ from torch import nn
 from hf_free.backbones.custom import import_networks
 from hf_free.config.init_from import InitFrom
 from hf_free.config.recipes import Defects
-from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
@@ -34,7 +34,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
-from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
 from hf_free.methods.registry import METHODS
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
@@ -43,17 +43,16 @@ from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.budgeting import Budget, least_budget, make_budget
-from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
+from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
-from hf_free.training.progress import Console, FetchProgress
+from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
-from hf_free.training.sharing import Topology, check_chains, check_chains_of_teachers, number_of_chains
+from hf_free.training.sharing import Division, check_chains, check_chains_of_teachers, number_of_chains
 from hf_free.training.state import RunState
 from hf_free.training.warm_up import WarmUp
 
@@ -70,7 +69,7 @@ def gather(
     warms_up: bool = False,
     is_planned: bool = False,
     ranks: Ranks = ALONE,
-    begun: Topology | None = None,
+    begun: Division | None = None,
 ) -> Gathered:
     """What a run starts from, its teachers among it; nothing is written.
 
@@ -112,7 +111,7 @@ def gather(
         start = config.learner.init_from
         source = str(learner_of_run(Path(start))) if Path(start).is_dir() else start
         previous, learner_config = PreviousLearner.load(
-            config.learner, source=source, recipe=config.recipe, token=token, cache_dir=cache_dir
+            config.learner, source=source, recipe=config.method, token=token, cache_dir=cache_dir
         )
         config = replace(config, learner=learner_config)
     validation = load_validation(config.trainer, config.bell, config.learner, token=token, cache_dir=cache_dir)
@@ -120,7 +119,7 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.recipe].inverter, config, device, precision, streams, chains)
+        make = partial(METHODS[config.method].inverter, config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -169,11 +168,9 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     precision, defects = gathered.precision, Defects.named(config.defects)
 
     # ---- layout of the answers
-    if previous is None:
-        layout = SoftLabels([record.num_classes for record in pool.records], seed=config.seed)
-    else:
+    layout = lay_out(pool.records, previous, seed=config.seed)
+    if previous is not None:
         previous.learner.to(device)
-        layout = ContinuedLayout(previous, pool.records, seed=config.seed)
 
     # ---- learner
     with gathered.streams.seeding("learner"):
@@ -182,6 +179,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
             config.bell,
             pool.records,
             layout,
+            previous=previous,
             defects=defects,
             token=token,
             cache_dir=config.hub.cache_dir,
@@ -191,7 +189,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     # ---- method
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.recipe].objective(
+    objective = METHODS[config.method].objective(
         config, learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
     )
     return Parts(
@@ -229,8 +227,12 @@ def prepare(
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
-    models = teachers_to_resume(folder, config.models) if resume else None
-    begun = Topology.of(folder.checkpoint_state()) if resume else None
+    models, chosen, begun = None, None, None
+    if resume:
+        chosen = choose_checkpoint(folder, config.to_dict())
+        models = teachers_to_resume(folder, config.models)
+        begun = Division.of(folder.checkpoint_state())
+        say_resumed(console, chosen)
     gathered = gather(
         config,
         models=models,
@@ -269,6 +271,7 @@ def prepare(
         memory,
         held_out,
         parts.pool,
+        label_sources(parts.pool, layout, parts.previous),
         layout,
         parts.precision,
         size=(config.learner.channels, config.learner.image_size),
@@ -279,7 +282,7 @@ def prepare(
         chains=parts.chains,
     )
     selector = make_selector(
-        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
+        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.embedded
     )
 
     # ---- state
@@ -298,8 +301,8 @@ def prepare(
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
-    if resume:
-        run.go_on_from(load_checkpoint(run))
+    if chosen is not None:
+        run.go_on_from(load_checkpoint(run, chosen))
         if ranks.is_first:
             folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
@@ -353,6 +356,7 @@ def make_learner(
     records: Sequence[TeacherRecord],
     layout: LogitLayout,
     *,
+    previous: PreviousLearner | None = None,
     defects: Defects | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -363,7 +367,8 @@ def make_learner(
         config: Backbone, size and what to start from.
         bell: How it will learn.
         records: Its teachers, in whose colours it sees.
-        layout: Where whose answers stand; a layout that continues an earlier one brings that learner's projection.
+        layout: Where whose answers stand.
+        previous: The learner that is continued, if any, which brings its projection.
         defects: Defects of the released code to reproduce; None for none.
         token: Hub token.
         cache_dir: Folder of the download cache.
@@ -381,13 +386,12 @@ def make_learner(
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
     if bell.objective == "distill":
         projection = nn.Linear(learner.backbone_dim, layout.width)
-        grown = layout.grow(projection) if isinstance(layout, ContinuedLayout) else projection
-        learner.embedding = Embedding(grown, layout.sizes)
+        learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
 
 
 def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation a channel of the teachers' pictures, averaged over the teachers of that many channels."""
+    """Mean and deviation per channel of the teachers' pictures, averaged over the teachers of that many channels."""
     colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
     if not colours:
         return [0.5] * channels, [0.25] * channels
@@ -403,13 +407,13 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
         learner.backbone.compile()
 
 
-def check_has_end(config: FreeConfig) -> None:
+def check_has_end(config: TrainerConfig) -> None:
     """Refuse a run that neither steps nor minutes end.
 
     Raises:
         ConfigError: both are unset.
     """
-    if config.trainer.steps is None and config.trainer.max_minutes is None:
+    if config.steps is None and config.max_minutes is None:
         raise ConfigError(
             "a run without an end: trainer.steps and trainer.max_minutes are both unset",
             allowed="at least one of the two",

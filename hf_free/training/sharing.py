@@ -14,20 +14,20 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Topology:
-    """How a run has done its steps so far."""
+class Division:
+    """In how many parts, by how many processes, a run has done its steps so far."""
 
     chains: int = 1
     processes: int = 1
 
     @classmethod
-    def of(cls, state: Mapping[str, object] | None) -> Topology:
+    def of(cls, state: Mapping[str, object] | None) -> Division:
         """What a checkpoint's `state.json` says; one that is older than chains had one."""
         found = {name: (state or {}).get(name) for name in ("chains", "processes")}
         return cls(**{name: value for name, value in found.items() if isinstance(value, int)})
 
 
-def number_of_chains(wanted: int | None, processes: int, begun: Topology | None = None) -> int:
+def number_of_chains(wanted: int | None, processes: int, begun: Division | None = None) -> int:
     """The chains of a run; where one is resumed otherwise than it was begun, that is said once.
 
     Args:

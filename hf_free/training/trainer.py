@@ -10,14 +10,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError
+from hf_free.errors import RunError, StorageError
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
 from hf_free.reporting.recovered import draw_pictures
 from hf_free.runtime.distributed import LostRank, connect, quiet_unless
-from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, terminated_like_ctrl_c
+from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, ended_like_ctrl_c
 from hf_free.runtime.launched import Launched
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import checkpoint, finishing, folder, schedule, screening, selection, setup, trackers
@@ -66,28 +66,30 @@ def train(
         RunError: a folder in use, fewer than two usable teachers, nothing to resume, nothing recovered, or a learner
             that broke.
         FailedElsewhere: another process of the run has failed, and said why.
-        Stopped: Ctrl-C or SIGTERM, once the step under way is done or two seconds have passed, and a checkpoint is
-            written; `hf_free.training.folder.RunFolder.way_to_finish` says how to go on.
+        Stopped: Ctrl-C, SIGTERM, SIGHUP, SIGXCPU or SIGUSR1, once the step under way is done or two seconds have
+            passed, and a checkpoint is written; `hf_free.training.folder.RunFolder.way_to_finish` says how to go on.
+            Handlers of these signals are as before when `train` returns.
+        StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    setup.check_has_end(config)
+    setup.check_has_end(config.trainer)
     place = folder.RunFolder(Path(output).expanduser().absolute())
     ranks = connect(Launched.here(), config.trainer.device, threads=config.trainer.threads)
     shown = console_for(progress, console) if ranks.is_first else None
     claimed = place.claimed(overwrite=overwrite, resume=resume) if ranks.is_first else nullcontext()
-    with ranks.failing_together(), quiet_unless(ranks.is_first), terminated_like_ctrl_c(), claimed:
-        ranks.wait()  # until the folder is the first one's
-        run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown, ranks=ranks)
-        say_start(shown, run.learner, run.pool.records, run.chains, run.precision)
-        is_alone = ranks.count == 1
-        with (
-            RunProgress(shown, total_steps=config.trainer.steps) as bar,
-            StopBetweenSteps(place, inside=is_alone) as stop,
-        ):
-            _learn(run, stop, bar, watch)
-        _save(run)
-        _agree(run, stop)
-        stop.grant()
-        return finishing.finish(run)
+    stopping = StopBetweenSteps(place, inside=ranks.count == 1)
+    try:
+        with ranks.failing_together(), quiet_unless(ranks.is_first), ended_like_ctrl_c(), claimed:
+            ranks.wait()  # until the folder is the first one's
+            run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown, ranks=ranks)
+            say_start(shown, run.learner, run.pool.records, run.chains, run.precision)
+            with RunProgress(shown, total_steps=config.trainer.steps) as bar, stopping as stop:
+                _learn(run, stop, bar, watch)
+            _save(run)
+            _agree(run, stop)
+            stop.grant()
+            return finishing.finish(run)
+    except StorageError as error:
+        raise place.with_what_is_safe(error) from error
 
 
 def _save(run: Run) -> None:
@@ -100,7 +102,8 @@ def _agree(run: Run, stop: StopBetweenSteps) -> None:
     ranks = run.chains.ranks
     if ranks.count > 1:
         run.clock.hold(ranks.first)
-        stop.wanted = any(ranks.gather(stop.wanted))
+        wishes = [number for wanted, number in ranks.gather((stop.wanted, stop.number)) if wanted]
+        stop.wanted, stop.number = bool(wishes), stop.number or next(iter(wishes), None)
 
 
 def _is_over(run: Run, stop: StopBetweenSteps) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, FiveConfig
 from hf_free.errors import ConfigError, RunError
-from hf_free.training.sharing import Topology, check_chains, check_chains_of_teachers, number_of_chains
+from hf_free.training.sharing import Division, check_chains, check_chains_of_teachers, number_of_chains
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from hf_free.training.sharing import Topology, check_chains, check_chains_of_tea
         (None, 1, None, 1, ""),
         (None, 2, None, 2, ""),
         (4, 2, None, 4, ""),
-        (None, 2, Topology(2, 2), 2, ""),
-        (None, 1, Topology(2, 2), 2, "the same 2 chain(s)"),
-        (None, 2, Topology(1, 1), 2, "with 1 chain(s) of work and goes on with 2"),
-        (None, 3, Topology(2, 2), 3, "goes on with 3: other random numbers"),
-        (None, 2, Topology(4, 4), 4, "begun with 4 process(es) and goes on with 2"),
-        (1, 1, Topology(2, 2), 1, "goes on with 1: other random numbers"),
+        (None, 2, Division(2, 2), 2, ""),
+        (None, 1, Division(2, 2), 2, "the same 2 chain(s)"),
+        (None, 2, Division(1, 1), 2, "with 1 chain(s) of work and goes on with 2"),
+        (None, 3, Division(2, 2), 3, "goes on with 3: other random numbers"),
+        (None, 2, Division(4, 4), 4, "begun with 4 process(es) and goes on with 2"),
+        (1, 1, Division(2, 2), 1, "goes on with 1: other random numbers"),
     ],
 )
 def test_a_resumed_run_keeps_its_chains_where_it_can_and_says_so_once(
@@ -36,8 +36,8 @@ def test_a_resumed_run_keeps_its_chains_where_it_can_and_says_so_once(
 
 
 def test_a_checkpoint_from_before_chains_had_one():
-    assert Topology.of({"step": 3}) == Topology.of(None) == Topology(1, 1)
-    assert Topology.of({"chains": 2, "processes": 1}) == Topology(2, 1)
+    assert Division.of({"step": 3}) == Division.of(None) == Division(1, 1)
+    assert Division.of({"chains": 2, "processes": 1}) == Division(2, 1)
 
 
 @pytest.mark.parametrize(
