@@ -52,7 +52,7 @@ _NUMBERS = (
 )
 _WIDE = [0] * 20_000
 _DEEP: list[Any] = []
-for _ in range(500):
+for _ in range(150):  # copying takes three frames a level
     _DEEP = [_DEEP]
 _OTHERS = (
     None,
