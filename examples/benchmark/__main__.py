@@ -9,6 +9,7 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     clashes       classes that several teachers know, found without names
     resizing      filters that bring pictures to a network's size
     memory, pool  memory of a run; memory and time of many teachers
+    processes     images per second of one process and of several
     listing       time to name the teachers of a long list
     help-time     time of `hf-free --help`
     picture       the picture at the top of the README
@@ -32,6 +33,7 @@ PROGRAMS = {
     "resizing": "resizing",
     "memory": "memory",
     "pool": "pool",
+    "processes": "processes",
     "listing": "listing",
     "help-time": "help_time",
     "picture": "picture",

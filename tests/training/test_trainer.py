@@ -841,7 +841,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
         return made
 
     replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", then_count)
-    replace_everywhere(monkeypatch, "hf_free.training.selection.keep_best", lambda *args: None)
+    replace_everywhere(monkeypatch, "hf_free.training.selection.keep_best", lambda *args, **options: None)
     replace_everywhere(monkeypatch, "hf_free.training.selection.restore_best", lambda *args: None)
     train(config, output=tmp_path, pool=_pool())
     state = json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))

@@ -4,8 +4,8 @@ Every run is the same work: the same teachers, steps, batches. Each number of pr
 in turn, so that a machine that others use too is as crowded for one as for the other; the best of each counts. On a
 crowded machine wall-clock time says little: the second figure is by the time that the busiest process computed.
 
-python examples/benchmark_ranks.py --models zoo/a zoo/b zoo/c zoo/d --processes 1 2
-python examples/benchmark_ranks.py --models @zoo.txt --steps 12 --repeats 3 --output ranks.json
+python examples/benchmark processes --models zoo/a zoo/b zoo/c zoo/d --processes 1 2
+python examples/benchmark processes --models @zoo.txt --steps 12 --repeats 3 --output ranks.json
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hf_free import FreeConfig, train
 from hf_free.config.reading import merge
 from hf_free.config.tree import parse_assignments
+from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.launched import Launched
 from hf_free.training.folder import RunFolder
 from hf_free.training.launch import free_port
@@ -79,7 +81,9 @@ def _measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
 def _run(options: argparse.Namespace) -> dict[str, float]:
     """This process's part of a run."""
     values = {"models": options.models, "seed": options.seed}
-    fixed = {"trainer": {"steps": options.steps, "max_minutes": None, "warmup_steps": 0, "threads": 1, "log_every": 1}}
+    fixed = {
+        "trainer": {"steps": options.steps + 2, "max_minutes": None, "warmup_steps": 0, "threads": 1, "log_every": 1}
+    }
     alike = {"trainer": {"device": "cpu", "checkpoint_every": 10_000, "picture_every": 10_000}}
     quality = {"five": {"min_teacher_accuracy": 0.0, "min_diversity": 0.0, "recover_share": 1.0}}
     given = parse_assignments(options.set)
@@ -89,14 +93,17 @@ def _run(options: argparse.Namespace) -> dict[str, float]:
 
     def watch(*_: object) -> None:
         times.append((time.perf_counter(), time.process_time()))
+        if len(times) > options.steps:  # the last timed step has its line in the log by now
+            raise Stopped
 
-    train(config, output=output, watch=watch, progress=False)
-    (begun, busy), (ended, busy_then) = times[FIRST_STEPS - 1], times[-1]
+    with suppress(Stopped):
+        train(config, output=output, watch=watch, progress=False)
+    (begun, busy), (ended, busy_then) = times[FIRST_STEPS - 1], times[options.steps - 1]
     if not Launched.here().is_first:
         return {"busy_seconds": busy_then - busy}
     spent = [row.get("communication", 0.0) for row in RunFolder(output).read_log()]
     state = RunFolder(output).checkpoint_state() or {}
-    per_step = state["pictures"] / options.steps + config.memory.drawn_per_step
+    per_step = int(str(state["pictures"])) / len(times) + config.memory.drawn_per_step
     return {
         "images": per_step * (options.steps - FIRST_STEPS),
         "seconds": ended - begun,
