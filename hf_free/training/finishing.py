@@ -38,6 +38,7 @@ def finish(run: Run) -> MetaLearner:
     draw_pictures(run.folder, memory, run.pool)
     picture = run.folder.pictures / "teachers.png"
     draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
+    run.between_parts()
     note_if_hardly_trained(run.folder)
 
     # ---- the embedding

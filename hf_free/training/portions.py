@@ -32,6 +32,11 @@ COPIES = 1.5
 FULL_SHARE = 0.85
 """Share of the room that one part of the work is planned for; the rest is for what the allocator leaves unused."""
 
+KEPT_SHARE, LEAST_KEPT = 0.3, 256 * 2**20
+"""Share of what the largest part takes, and bytes at least, that may stay in the process when a part is done. Each
+part's tensors have sizes of their own and do not fit into what others have left: memory grew by half of a part, or
+more."""
+
 ENOUGH_STEPS = 50
 """Steps of a run that need no warning: 30 to 80 are what the measured runs of docs/experiments have."""
 
@@ -76,6 +81,8 @@ class Forecast:
     """Steps that the minutes are enough for, or that are asked for; None where nothing ends the run."""
     reserve_seconds: float
     """What follows the last step."""
+    idle_bytes: int = 0
+    """Memory of the process between a step's parts, beyond which freed memory is handed back."""
 
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
@@ -203,8 +210,9 @@ def forecast(
         0 if distils else trial.alignment.bytes(max(sizes, default=0)),
         trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),
     )
-    peak = base + activations + COPIES * held * picture_bytes(work.learner, answers)
-    return Forecast(round(peak), step, learning, steps, reserve)
+    idle = base + COPIES * held * picture_bytes(work.learner, answers)
+    idle_bytes = round(idle + max(LEAST_KEPT, KEPT_SHARE * activations))
+    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes)
 
 
 def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> int | None:
@@ -278,10 +286,15 @@ def few_steps(
         return None
     ways = " or ".join(_ways_out(work, records, trial, portions, wanted))
     given = (
-        f"{minutes:g} minutes are enough for about {predicted.steps} steps of {predicted.step_seconds:.3g} s "
+        f"{minutes:g} minutes are enough for about {predicted.steps} steps of {_seconds(predicted.step_seconds)} s "
         f"(measured on this machine)"
     )
     return FewSteps(given, ways, wanted, trainer.min_steps, predicted.steps < min(trainer.min_steps, wanted))
+
+
+def _seconds(value: float) -> str:
+    """Three digits, and no power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 SMALLER_SIZES = (192, 160, 128, 112, 96, 84, 64, 48, 32)

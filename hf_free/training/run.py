@@ -16,6 +16,7 @@ from hf_free.metalearning.base import Objective
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
+from hf_free.runtime.memory_budget import give_back_beyond
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.budgeting import Budget
@@ -81,6 +82,11 @@ class Run(Parts):
     accelerator: Accelerator
     clock: Clock
     checkpoints: CheckpointSchedule
+
+    def between_parts(self) -> None:
+        """Keep to the forecast memory: on a CPU, hand back what a part of the work has left."""
+        if self.device.type == "cpu":
+            give_back_beyond(self.budget.forecast.idle_bytes)
 
     def go_on_from(self, state: RunState) -> None:
         """Count on from what an earlier start of the run had counted."""

@@ -129,10 +129,12 @@ def _step(run: Run, terms: dict[str, float]) -> None:
     is_inverting = recovers or not len(run.memory)
     tasks, moved = invert_some(run.inverter, run.pool, five, state, student) if is_inverting else ([], {})
     terms |= moved
+    run.between_parts()
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]
     tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_teachers)
     fill(run.filling, tasks, state, pause=clock.check)
+    run.between_parts()
 
     # meta-learning: learn from the new tasks and the memory
     if len(run.memory) and (tasks or not objective.needs_new_tasks):
@@ -145,3 +147,4 @@ def _step(run: Run, terms: dict[str, float]) -> None:
         )
         terms |= objective.step(tasks, run.memory, moment)
     terms |= health
+    run.between_parts()

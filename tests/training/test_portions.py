@@ -150,6 +150,16 @@ def test_features_held_while_the_embedding_is_fitted_are_counted():
     assert roomy.finished == 2048
 
 
+def test_little_stays_between_a_steps_parts():
+    config, records = _config(), _records(5, 5)
+    for part, kept in ((Load(0, 100 * MB, 0, 0), 0.3 * 100 * 100 * MB), (Load(0, MB, 0, 0), 256 * 2**20)):
+        trial = _trial(part, Load(0, 0, 0, 0), Load(0, 0, 0, 0))
+        portions = choose_portions(config, records, trial, answers=10, room=1e12)
+        predicted = forecast(config, records, trial, portions, answers=10, base=0)
+        activations = part.bytes(TaskSize.of(config.five, 5).images)
+        assert predicted.idle_bytes == pytest.approx(predicted.peak_bytes - activations + kept)
+
+
 # ---- time
 
 
@@ -196,6 +206,7 @@ def test_a_run_of_few_steps_says_what_to_make_smaller():
     for way in ("--image-size", "--max-minutes"):
         assert way in text
     assert not verdict(3, 5, min_steps=0).is_refused
+    assert "e+" not in text  # 1,240 s, not 1.24e+03
     assert "another machine" in verdict(3, 500).ways_out  # nothing that is suggested would be enough
     short = verdict(3, 5, steps=1)
     assert short is None or not short.is_refused or short.wanted == 1
