@@ -31,7 +31,7 @@ class EpisodeBatch:
 
     @property
     def n_way(self) -> int:
-        """Classes an episode."""
+        """Classes per episode."""
         return self.support.shape[1]
 
     def pictures_used(self) -> Tensor:
@@ -93,9 +93,9 @@ def sample_episodes(
 
     Args:
         labels: (N,) class of each picture, 0..C-1. Classes with fewer than k_shot + n_query pictures are left out.
-        n_way: Classes an episode.
-        k_shot: Support pictures a class.
-        n_query: Query pictures a class.
+        n_way: Classes per episode.
+        k_shot: Support pictures per class.
+        n_query: Query pictures per class.
         episodes: Number of episodes E.
         generator: CPU generator; the episodes depend on nothing else random.
         flags: What a message tells the user to write.

@@ -15,7 +15,7 @@ from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
 
 BATCH = 256
-"""Pictures a pass when extracting features."""
+"""Images per pass when extracting features."""
 
 
 @dataclass

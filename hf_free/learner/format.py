@@ -19,6 +19,8 @@ CONFIG, WEIGHTS, EXTRA_WEIGHTS = "config.json", "model.safetensors", "hf_free.sa
 FILES = (CONFIG, WEIGHTS, EXTRA_WEIGHTS)
 WEIGHT_FILES = (WEIGHTS, EXTRA_WEIGHTS)
 CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
+SUPPORT = "support.safetensors"
+"""What a classifier was shown; versions of before it pass it over."""
 FORMAT_VERSION = 1
 
 MAX_CONFIG_BYTES = 8 * 2**20

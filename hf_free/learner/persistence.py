@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -115,7 +115,7 @@ def timm_config(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]
 def hf_free_block(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]:
     """The `hf_free` block of config.json: the record, and what `rebuild` reads."""
     described = {
-        **asdict(embedder.config),
+        **embedder.config.of_network(),
         "views": list(embedder.views),
         "batchnorm": embedder.batchnorm,
         "feature_dim": embedder.feature_dim,
@@ -124,10 +124,42 @@ def hf_free_block(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, An
     return {**record, "format_version": FORMAT_VERSION, "learner": described}
 
 
-def fetch_learner(
-    name: str, *, revision: str | None, token: str | None, cache_dir: str | Path | None, local_files_only: bool
-) -> Path:
-    """The folder of a learner's three files: `name` itself where it is one, else one commit from the Hub.
+@dataclass(frozen=True)
+class Origin:
+    """Where on the Hub a learner was read from."""
+
+    repo_id: str
+    commit: str
+    private: bool
+
+
+class Fetched(NamedTuple):
+    """A folder with the files that were asked for, and where it comes from; None for a local one."""
+
+    folder: Path
+    origin: Origin | None
+
+
+def fetch_files(
+    name: str,
+    *,
+    revision: str | None,
+    token: str | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    required: Sequence[str] = FILES,
+    optional: Sequence[str] = (),
+) -> Fetched:
+    """The folder of a learner's files: `name` itself where it is one, else one commit from the Hub.
+
+    Args:
+        name: A folder, `org/name` or `org/name@revision`.
+        revision: Branch, tag or commit; None for what the name says.
+        token: Access token of the Hub.
+        cache_dir: Folder of the download cache.
+        local_files_only: Whether to use the cache alone.
+        required: Files that have to be in a repository.
+        optional: Files that are fetched where they are there.
 
     Raises:
         LearnerError: a name that is neither a folder nor `org/name` or `org/name@revision`.
@@ -135,7 +167,7 @@ def fetch_learner(
     """
     folder = Path(name)
     if folder.is_dir():
-        return folder
+        return Fetched(folder, None)
     from hf_free.hub.snapshot import fetch_snapshot
 
     if revision is None:
@@ -145,7 +177,8 @@ def fetch_learner(
         snapshot = fetch_snapshot(
             name,
             revision=revision,
-            required=FILES,
+            required=required,
+            optional=optional,
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
@@ -156,7 +189,7 @@ def fetch_learner(
             allowed="a learner's Hub id, org/name or org/name@revision; its folder, or that of a run",
             action="check the name",
         ) from None
-    return snapshot.folder
+    return Fetched(snapshot.folder, Origin(name, snapshot.commit or "", snapshot.private or snapshot.gated))
 
 
 class StoredLearner(NamedTuple):
@@ -191,7 +224,7 @@ def find_learner(folder: Path, source: str, weights: Mapping[str, str] | None = 
     if weights is not None and weights != named:
         raise LearnerError(
             f"{source}: {CLASSIFIER_CONFIG} and {CONFIG} were not saved together",
-            allowed="the files of one FewShotClassifier.save",
+            allowed="the files of one FewShotClassifier.save_pretrained",
             action="adapt and save the classifier again",
         )
     found = {name: find_file(folder, name, named.get(name)) for name in WEIGHT_FILES}

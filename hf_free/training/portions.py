@@ -1,4 +1,4 @@
-"""How a run's work is cut so that it fits into memory, and what it will take: peak memory, seconds a step, steps.
+"""How a run's work is cut so that it fits into memory, and what it will take: peak memory, seconds per step, steps.
 
 Where everything fits whole, nothing is cut. Asking and embedding in smaller pieces give the same answers up to
 rounding; an inversion of fewer pictures and a learner's batch in parts are another run (`Five.most_images`,

@@ -30,7 +30,7 @@ def test_which_split_was_taken_is_said_where_there_are_several(capsys, tmp_path,
 
 def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
     from hf_free.evaluation.datasets import load_labelled_images
-    from hf_free.evaluation.evaluate import evaluate
+    from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 
     output = tmp_path / "results.json"
     words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "2", "--seed", "3", "--device", "cpu"]
@@ -42,7 +42,7 @@ def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, le
     expected = evaluate(
         MetaLearner.from_pretrained(learner_run / "learner"),
         load_labelled_images(str(pictures / "train")),
-        n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3,
+        EpisodeSettings(n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3),
     )  # fmt: skip
     found = [(row["method"], row["k_shot"], row["accuracy"], row["interval"]) for row in results["rows"]]
     assert found == [(row.method, row.k_shot, row.accuracy, row.interval) for row in expected.rows]
