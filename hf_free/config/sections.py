@@ -264,8 +264,12 @@ class TrainerConfig(_Section):
     """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any. Below 50
     it says what to make smaller."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
-    processes share the cores."""
+    """CPU threads of each process; None leaves them to torch (`OMP_NUM_THREADS`, else one a core), and shares the
+    cores out where a run has several processes. Fewer are faster where other programs share the cores."""
+    chains: int | None = Field(default=None, ge=1, le=1024)
+    """Parts that a step's work is cut into, each with its own teachers and its part of every batch: a multiple of the
+    number of processes, which share them out. None takes one per process. One process with two chains comes to the
+    weights of two processes with one each."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

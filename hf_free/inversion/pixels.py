@@ -16,6 +16,7 @@ from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
+    Share,
     Student,
     TaskSize,
     Terms,
@@ -24,6 +25,7 @@ from hf_free.inversion.base import (
 )
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.teacher import Teacher
@@ -51,6 +53,7 @@ class PixelInverter:
         steps: Steps of Adam.
         lr: Its rate.
         streams: Where random numbers come from.
+        chains: The parts of a step's work.
     """
 
     def __init__(
@@ -65,9 +68,11 @@ class PixelInverter:
         steps: int = PIXEL_STEPS,
         lr: float = PIXEL_LR,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.config, self.image_size, self.channels, self.steps, self.lr = config, image_size, channels, steps, lr
         self.device, self.precision, self.streams = torch.device(device), precision or Precision(), streams
+        self.chains = chains
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=defects)
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
@@ -76,8 +81,14 @@ class PixelInverter:
         self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
+        return self.step_shares([Share(teachers, lender)], student)
+
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """The same for all chains of a run; see `hf_free.inversion.base.Inverter`."""
         return recover_each(
-            teachers, lambda one, place, lent: self._optimise(one, place, student, lent, self.steps), lender
+            shares, lambda one, place, lent: self._optimise(one, place, student, lent, self.steps), self.chains
         )
 
     def recover(

@@ -13,10 +13,11 @@ from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, label
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, TeacherSource, label
 
 
 class TaskCounts(Protocol):
@@ -55,6 +56,13 @@ class Filling:
     """Whether a step's other tasks are forgotten, a defect of the released code."""
     streams: RandomStreams = UNSEEDED
     """Where random numbers come from."""
+    chains: Chains = ONE_CHAIN
+    """Who draws which pictures, and asks which teachers about all of them."""
+
+    def own_sources(self) -> list[LabelSource]:
+        """Whom this process asks: teachers of its own chains, and whoever else answers."""
+        is_own = self.chains.is_own
+        return [one for one in self.sources if not isinstance(one, TeacherSource) or is_own(one.teacher)]
 
 
 def fill(
@@ -71,11 +79,12 @@ def fill(
     memory, held_out = to.memory, to.held_out
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
     if to.drawn:
-        drawn = draw_beside(to.pool, to.drawn, to.size, to.streams.stream("drawn"))
+        drawn = torch.cat(to.chains.gather([_drawn_by(to, chain) for chain in to.chains.each()]))
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = label(to.sources, pictures, to.layout, to.precision, batch=to.at_once, pause=pause)
+        rows = label(to.own_sources(), pictures, to.layout, to.precision, batch=to.at_once, pause=pause)
+        rows = to.chains.merged(rows)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):
         is_aside = len(held_out) < min(held_out.max_images, HELD_OUT_SHARE * memory.seen)
@@ -86,6 +95,14 @@ def fill(
         counts.diversity_sum += task.health.diversity
     if len(drawn):
         memory.add_pictures(drawn, answers[-1])
+
+
+def _drawn_by(to: Filling, chain: int) -> Tensor:
+    """A chain's part of the drawn pictures."""
+    count = to.chains.sizes(to.drawn)[chain]
+    if not count:
+        return torch.empty(0, to.size[0], to.size[1], to.size[1], dtype=torch.uint8)
+    return draw_beside(to.pool, count, to.size, to.streams.stream("drawn", chain))
 
 
 def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int], stream: Stream = GLOBAL) -> Tensor:

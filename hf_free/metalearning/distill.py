@@ -23,6 +23,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
@@ -95,6 +96,7 @@ class Distiller:
         config: Rates and sizes.
         precision: Autocast type.
         streams: Where random numbers come from.
+        chains: The parts of a step's work.
     """
 
     asks_teachers = True
@@ -108,9 +110,10 @@ class Distiller:
         precision: Precision,
         *,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
-        self.streams = streams
+        self.streams, self.chains = streams, chains
         self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
@@ -134,20 +137,15 @@ class Distiller:
     def update(self, sample: Sample, moment: Moment = BY_ITSELF) -> Tensor:
         """One update on a batch -> its loss.
 
-        A batch larger than the moment's `at_once` is taken in nearly equal parts whose gradients add up to the whole
-        batch's, except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
+        Each chain of the run takes a part of the batch, and one larger than the moment's `at_once` in nearly equal
+        parts again. Their gradients add up to the whole batch's, except that BatchNorm normalises each part by itself
+        (ghost batches, Hoffer et al. 2017, section 3.1).
         """
-        device = self.learner.device
-        answers, total = sample.answers.to(device), torch.zeros((), device=device)
+        answers = sample.answers.to(self.learner.device)
         self.optimizer.zero_grad(set_to_none=True)
-        count = number_of_parts(len(answers), moment.at_once)
-        for images, said in zip(sample.images.tensor_split(count), answers.tensor_split(count), strict=True):
-            moment.pause()
-            predicted = self._predict(images.to(device).float() / 255)
-            terms = answer_loss(predicted, said, self.centre, spread_of=answers if count > 1 else None)
-            loss = torch.stack(list(terms.values())).sum()
-            loss.backward()
-            total += loss.detach()
+        sizes = self.chains.sizes(len(answers))
+        parts = list(zip(sample.images.split(sizes), answers.split(sizes), strict=True))
+        total = self.chains.step(self.learner, lambda chain: self._learn(*parts[chain], answers, moment))
         self.optimizer.step()
         return total
 
@@ -198,6 +196,20 @@ class Distiller:
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """There is nothing to take back."""
+
+    def _learn(self, images: Tensor, said: Tensor, answers: Tensor, moment: Moment) -> Tensor:
+        """The backward pass of some pictures of a batch, whose answers are `answers`; their part of its loss."""
+        device, total = self.learner.device, torch.zeros((), device=self.learner.device)
+        count = number_of_parts(len(said), moment.at_once)
+        is_whole = count == 1 and len(said) == len(answers)
+        for part, wanted in zip(images.tensor_split(count), said.tensor_split(count), strict=True):
+            moment.pause()
+            predicted = self._predict(part.to(device).float() / 255)
+            terms = answer_loss(predicted, wanted, self.centre, spread_of=None if is_whole else answers)
+            loss = torch.stack(list(terms.values())).sum()
+            loss.backward()
+            total += loss.detach()
+        return total
 
     def _predict(self, images: Tensor) -> Tensor:
         with self.precision.autocast(images.device):

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import overload
 
@@ -22,6 +23,7 @@ from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.snapshot import Snapshot
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.listing import Resolver
@@ -63,6 +65,8 @@ class TeacherPool(Sequence[Teacher]):
         strict: Whether a source that cannot be had or read is an error. Left out all the same are whole checkpoints
             that are of no use as teachers (`UnfitTeacherError`), and what a collection holds that is no teacher.
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
+        chains: Where several processes make this pool at once: each loads and checks the teachers of its own chains,
+            and is told the records of the others'. One of these is loaded only where it is asked for all the same.
 
     Attributes:
         records: Record of each teacher, in order.
@@ -82,6 +86,7 @@ class TeacherPool(Sequence[Teacher]):
         meanwhile: Callable[[TeacherPool], bool] | None = None,
         strict: bool = False,
         precision: Precision | None = None,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []
@@ -90,11 +95,13 @@ class TeacherPool(Sequence[Teacher]):
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._lock = threading.RLock()
-        found = _as_references(sources, Resolver(token=token), strict=strict)
-        good = [reference for _, reference, _ in found if isinstance(reference, TeacherReference)]
+        self.chains, places = chains, list[int]()
+        every = enumerate(_as_references(sources, Resolver(token=token), strict=strict))
+        found = [(place, *one) for place, one in every if chains.is_own(place)]
+        good = [reference for _, _, reference, _ in found if isinstance(reference, TeacherReference)]
         unsure = [reference for reference in good if reference.from_collection]
         with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure) as prefetcher:
-            for text, reference, expected in found:
+            for place, text, reference, expected in found:
                 if progress is not None:
                     progress(text)
                 if meanwhile is not None and isinstance(reference, TeacherReference) and not reference.is_local:
@@ -102,10 +109,13 @@ class TeacherPool(Sequence[Teacher]):
                         pass
                 try:
                     self._add(text, reference, expected, prefetcher, strict=strict)
+                    places.append(place)
                 except HfFreeError as error:
                     if strict and not _may_be_left_out(reference, error):
                         raise
                     self.skipped.append((text, _reason(text, error)))
+        if chains.ranks.count > 1:
+            self._hear_of_others(places)
 
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
@@ -183,6 +193,17 @@ class TeacherPool(Sequence[Teacher]):
         self._references.append(pinned)
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
+
+    def _hear_of_others(self, places: Sequence[int]) -> None:
+        """Take note of the teachers that other processes have loaded, each in its place among all."""
+        ranks = self.chains.ranks
+        own = list(zip(places, self.records, self._references, strict=True))
+        every = sorted((one for of_rank in ranks.gather(own) for one in of_rank), key=itemgetter(0))
+        index = {place: number for number, (place, _, _) in enumerate(every)}
+        self._loaded = OrderedDict((index[places[one]], teacher) for one, teacher in self._loaded.items())
+        self.records = [record for _, record, _ in every]
+        self._references = [reference for _, _, reference in every]
+        self.skipped = [one for of_rank in ranks.gather(self.skipped) for one in of_rank]
 
     def _load(
         self, reference: TeacherReference, snapshot: Snapshot | None = None, *, precision: Precision | None

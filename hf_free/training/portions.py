@@ -8,7 +8,7 @@ rounding; an inversion of fewer pictures and a learner's batch in parts are anot
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,6 +65,23 @@ class Portions:
     """Pictures kept aside at most."""
     finished: int
     """Recovered pictures that the finished learner is shown at most, for relevance and damping."""
+
+    @classmethod
+    def least(cls, several: Sequence[Portions]) -> Portions:
+        """The least of each."""
+
+        def least(numbers: Iterable[int | None]) -> int | None:
+            return min((number for number in numbers if number is not None), default=None)
+
+        return cls(
+            task=least(one.task for one in several),
+            asked=min(one.asked for one in several),
+            learned=least(one.learned for one in several),
+            embedded=min(one.embedded for one in several),
+            memory=min(one.memory for one in several),
+            held_out=min(one.held_out for one in several),
+            finished=min(one.finished for one in several),
+        )
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ _FREE = frozenset(
         "trainer.max_minutes",
         "trainer.device",
         "trainer.threads",
+        "trainer.chains",
         "trainer.memory",
         "trainer.min_steps",
         "trainer.log_every",
@@ -88,19 +89,12 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
 def check_topology(chosen: WholeCheckpoint, here: Topology) -> list[str]:
     """Compare where a run computes with where its checkpoint was written.
 
+    How many processes there were is seen to by `hf_free.training.sharing.number_of_chains`.
+
     Returns:
         What differs and keeps the run from being the same to the bit, in one line; nothing where nothing does.
-
-    Raises:
-        RunError: another number of processes.
     """
     before = chosen.manifest.topology
-    if before.ranks != here.ranks:
-        raise RunError(
-            f"the checkpoint {chosen.folder} was written by {before.ranks} processes, and this run has {here.ranks}",
-            allowed="as many processes as before: each has files of its own in the checkpoint",
-            action=f"start it with {before.ranks} processes",
-        )
     pairs = [
         ("hf-free", chosen.manifest.version, __version__),
         ("torch", before.torch_version, here.torch_version),

@@ -15,6 +15,7 @@ from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
 from hf_free.metalearning.base import Objective
 from hf_free.metalearning.continual import PreviousLearner
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
 from hf_free.runtime.memory_budget import give_back_beyond
@@ -38,6 +39,8 @@ class Gathered:
     device: torch.device
     precision: Precision
     streams: RandomStreams
+    chains: Chains
+    """The parts of a step's work, and the processes that share them."""
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
     validation: LabelledImages | None
@@ -92,6 +95,7 @@ class Run(Parts):
 
     def go_on_from(self, state: RunState) -> None:
         """Count on from what an earlier start of the run had counted."""
+        state.chains, state.processes = self.chains.count, self.chains.ranks.count
         self.state = state
         self.clock = Clock(self.config.trainer, state.seconds, reserve=self.budget.forecast.reserve_seconds)
         self.checkpoints = CheckpointSchedule(self.config.trainer, state.seconds)

@@ -149,15 +149,16 @@ def make_selector(
     return Selector(on_validation, lambda: f"{validation.source}, split {validation.split} ({shots})")
 
 
-def keep_best(judge: Selector, learner: MetaLearner, state: RunState, run: RunFolder) -> None:
-    """Score the learner, and keep its weights if none scored better on the same pictures."""
+def keep_best(judge: Selector, learner: MetaLearner, state: RunState, run: RunFolder, *, writes: bool = True) -> None:
+    """Score the learner; if none scored better on the same pictures its weights are kept, if this process writes."""
     weights = learner.state_dict()
     is_whole = all(bool(tensor.isfinite().all()) for tensor in weights.values())
     state.last_score = judge.score() if is_whole else math.nan  # episodes of NaN have an accuracy, that of guessing
     is_first = judge.version() != state.best_on and not math.isnan(state.last_score)
     if is_first or state.last_score >= state.best_score:
         state.best_score, state.best_step, state.best_on = state.last_score, state.step, judge.version()
-        write_file(run.best, lambda scratch: save_file(plain_tensors(weights), scratch))
+        if writes:
+            write_file(run.best, lambda scratch: save_file(plain_tensors(weights), scratch))
 
 
 def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:

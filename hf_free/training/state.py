@@ -12,6 +12,10 @@ class RunState:
 
     step: int = 0
     """Outer steps done."""
+    chains: int = 1
+    """Chains that it does its steps in, see `hf_free.runtime.chains`."""
+    processes: int = 1
+    """Processes that did the last of them."""
     early_steps: int = 0
     """How many of them while teachers were still being downloaded, see `hf_free.training.warm_up`."""
     seconds: float = 0.0

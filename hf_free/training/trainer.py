@@ -6,6 +6,7 @@ Read `train` from top to bottom; what it works with is put together in `hf_free.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
@@ -15,9 +16,11 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
 from hf_free.reporting.recovered import draw_pictures
+from hf_free.runtime.distributed import LostRank, connect, quiet_unless
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, ended_like_ctrl_c
+from hf_free.runtime.launched import Launched
 from hf_free.teachers.pool import TeacherPool
-from hf_free.training import checkpoint, finishing, folder, run_lock, schedule, screening, selection, setup, trackers
+from hf_free.training import checkpoint, finishing, folder, schedule, screening, selection, setup, trackers
 from hf_free.training.progress import Console, RunProgress, console_for, say_start
 from hf_free.training.run import Run
 from hf_free.training.warm_up import invert_some
@@ -37,7 +40,10 @@ def train(
     console: Console | None = None,
     watch: Watch | None = None,
 ) -> MetaLearner:
-    """Train a meta-learner from teachers, without data. One process trains in one folder: a lock names it.
+    """Train a meta-learner from teachers, without data. One run trains in one folder: a lock names its process.
+
+    Started by torchrun or accelerate launch, each of the run's processes calls this; the first alone writes and shows
+    anything, and all come to the same learner (docs/guides/many-devices.md).
 
     Args:
         config: Everything a run is made of.
@@ -59,34 +65,59 @@ def train(
         LearnerError: a backbone that does not exist, or does not take pictures of the learner's size.
         RunError: a folder in use, fewer than two usable teachers, nothing to resume, nothing recovered, or a learner
             that broke.
+        FailedElsewhere: another process of the run has failed, and said why.
         Stopped: Ctrl-C, SIGTERM, SIGHUP, SIGXCPU or SIGUSR1, once the step under way is done or two seconds have
             passed, and a checkpoint is written; `hf_free.training.folder.RunFolder.way_to_finish` says how to go on.
             Handlers of these signals are as before when `train` returns.
         StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
     setup.check_has_end(config.trainer)
-    run_lock.check_one_process()
-    place, shown = folder.RunFolder(Path(output).expanduser().absolute()), console_for(progress, console)
+    place = folder.RunFolder(Path(output).expanduser().absolute())
+    ranks = connect(Launched.here(), config.trainer.device, threads=config.trainer.threads)
+    shown = console_for(progress, console) if ranks.is_first else None
+    claimed = place.claimed(overwrite=overwrite, resume=resume) if ranks.is_first else nullcontext()
+    stopping = StopBetweenSteps(place, inside=ranks.count == 1)
     try:
-        with ended_like_ctrl_c(), place.claimed(overwrite=overwrite, resume=resume):
-            run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown)
-            say_start(shown, run.learner, run.pool.records)
-            with RunProgress(shown, total_steps=config.trainer.steps) as bar, StopBetweenSteps(place) as stop:
+        with ranks.failing_together(), quiet_unless(ranks.is_first), ended_like_ctrl_c(), claimed:
+            ranks.wait()  # until the folder is the first one's
+            run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown, ranks=ranks)
+            say_start(shown, run.learner, run.pool.records, run.chains, run.precision)
+            with RunProgress(shown, total_steps=config.trainer.steps) as bar, stopping as stop:
                 _learn(run, stop, bar, watch)
-            checkpoint.save_checkpoint(run)
+            _save(run)
+            _agree(run, stop)
             stop.grant()
             return finishing.finish(run)
     except StorageError as error:
         raise place.with_what_is_safe(error) from error
 
 
+def _save(run: Run) -> None:
+    if run.chains.ranks.is_first:
+        checkpoint.save_checkpoint(run)
+
+
+def _agree(run: Run, stop: StopBetweenSteps) -> None:
+    """Have all processes of a run see one time and one wish to stop, so that they do the same until the next call."""
+    ranks = run.chains.ranks
+    if ranks.count > 1:
+        run.clock.hold(ranks.first)
+        wishes = [number for wanted, number in ranks.gather((stop.wanted, stop.number)) if wanted]
+        stop.wanted, stop.number = bool(wishes), stop.number or next(iter(wishes), None)
+
+
+def _is_over(run: Run, stop: StopBetweenSteps) -> bool:
+    _agree(run, stop)
+    return run.clock.is_over(run.state.step)
+
+
 def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | None) -> None:
     """Step after step until the run is over; the learner has its best weights then."""
     state, clock, config = run.state, run.clock, run.config
-    worked, terms = state.step, dict[str, float]()
+    worked, terms, is_first = state.step, dict[str, float](), run.chains.ranks.is_first
     run.inverter.pause = clock.check
     try:
-        while not clock.is_over(state.step):
+        while not _is_over(run, stop):
             stop.grant()
             state.step += 1
             run.streams.begin(state.step)
@@ -102,23 +133,28 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
             if watch is not None:
                 watch(run.learner, state.seconds / 60)
             bar.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
-            if trackers.is_logged(state.step, config.trainer.log_every) or clock.is_over(state.step):
-                run.folder.append_log(trackers.log_row(state, run.memory, terms))
-            if state.step % config.trainer.picture_every == 0:
+            is_logged = trackers.is_logged(state.step, config.trainer.log_every) or clock.is_over(state.step)
+            if is_logged and is_first:
+                run.folder.append_log(trackers.log_row(state, run.memory, terms, ranks=run.chains.ranks))
+            if state.step % config.trainer.picture_every == 0 and is_first:
                 draw_pictures(run.folder, run.memory, run.pool)
             if state.step % config.trainer.checkpoint_every == 0:
-                selection.keep_best(run.selector, run.learner, state, run.folder)
+                selection.keep_best(run.selector, run.learner, state, run.folder, writes=is_first)
             if run.checkpoints.is_due(state.step, clock.seconds(), has_recovered=len(run.memory) > 0):
-                checkpoint.save_checkpoint(run)
+                _save(run)
                 run.checkpoints.written(clock.seconds())
         screening.check_recovered(run.memory, run.pool, state, config.five, warm_up=config.trainer.warmup_steps)
-        selection.keep_best(run.selector, run.learner, state, run.folder)
-        selection.restore_best(run.learner, state, run.folder)
+        selection.keep_best(run.selector, run.learner, state, run.folder, writes=is_first)
+        if is_first:
+            selection.restore_best(run.learner, state, run.folder)
+        run.chains.ranks.copy_from_first(run.learner.state_dict().values())
+    except LostRank:
+        raise  # in the midst of a step that the others did not end: the last checkpoint stays
     except (RunError, Stopped):
         if stop.inside_step:
             state.step -= 0 if worked == state.step or terms else 1  # nothing of it is done yet: it is done anew
             state.seconds = clock.seconds()
-        checkpoint.save_checkpoint(run)  # what there is stays
+        _save(run)  # what there is stays
         raise
 
 
@@ -136,7 +172,7 @@ def _step(run: Run, terms: dict[str, float]) -> None:
     is_inverting = recovers or not len(run.memory)
     tasks, moved = list[RecoveredTask](), dict[str, float]()
     if is_inverting:
-        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams)
+        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams, run.chains)
     terms |= moved
     run.between_parts()
     health = screening.health_of(tasks)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from hf_free.errors import RunError
-from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, check_one_process, read_holder
+from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, read_holder
 
 HOLD = """
 import sys
@@ -111,23 +111,3 @@ def test_where_the_file_system_has_no_locks_the_text_decides(tmp_path, monkeypat
     (tmp_path / LOCK_FILE).write_text("{")  # cut short by a kill
     with RunLock(tmp_path):
         pass
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"},
-        {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"},
-        {"LOCAL_RANK": "3"},
-        {"RANK": "8", "LOCAL_RANK": "0"},
-    ],
-)
-def test_processes_of_a_launcher_are_refused(environment):
-    with pytest.raises(RunError, match="one of several processes of a launcher") as refused:
-        check_one_process(environment)
-    assert all(f"{name}={value}" in str(refused.value) for name, value in environment.items())
-
-
-@pytest.mark.parametrize("environment", [{}, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "x"}])
-def test_a_single_process_is_not(environment):
-    check_one_process(environment)

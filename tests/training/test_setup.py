@@ -53,5 +53,5 @@ def test_too_few_teachers_are_refused_before_anything_is_written(tmp_path):
 
 def test_a_run_without_an_end_is_refused():
     with pytest.raises(ConfigError, match="a run without an end"):
-        check_has_end(config_of(trainer={"steps": None}))
-    check_has_end(config_of())
+        check_has_end(config_of(trainer={"steps": None}).trainer)
+    check_has_end(config_of().trainer)
