@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 from hf_free.errors import HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.hub.session import is_transient
+from hf_free.runtime.storage import storage_problem
 
 LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
 
@@ -46,6 +47,12 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
             f"cannot reach the Hub at {constants.ENDPOINT} for {repo_id}: {reason}",
             allowed="a working network, or files that are in the cache",
             action="check the network, proxies and HF_ENDPOINT; with cached files HF_HUB_OFFLINE=1 works without",
+        )
+    if (full := storage_problem(error)) is not None:
+        return HubError(
+            f"cannot keep the files of {repo_id}: {full.given}",
+            allowed=full.allowed,
+            action="free some space, or pass --cache-dir with a folder elsewhere; files that are there already stay",
         )
     if isinstance(error, OSError):
         return HubError(f"cannot keep the files of {repo_id}: {error}", action="free some space or pass --cache-dir")
