@@ -32,7 +32,7 @@ from hf_free.config.sections import (
     as_list,
     as_wanted,
 )
-from hf_free.config.yaml_reading import Written, is_null, meant, read_written
+from hf_free.config.yaml_reading import MOST_LEVELS, BeyondUseError, Written, is_null, meant, read_written
 from hf_free.errors import ConfigError
 
 _FLAGS = frozenset(
@@ -166,12 +166,22 @@ def _explain(error: ValidationError) -> ConfigError:
             action = action or f"see docs/reference/configuration.md, section {key}"
         else:
             is_entry = isinstance(item["loc"][-1], int)
-            holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
+            value = _shown(item["input"])
+            holds = f"{key} holds {value}, which" if is_entry else f"{key} = {value}"
             given.append(f"{holds} cannot be used")
             allowed.append(_rule(item["type"], item["msg"]))
             flag = f"--{key.rpartition('.')[2].replace('_', '-')} ..." if key in _FLAGS else f"--set {key}=..."
             action = action or "give another value, e.g. " + (f"--set {key}=[...]" if is_entry else flag)
     return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written, as far as anybody reads it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in thousands of lists
+        return f"a {type(value).__name__} beyond showing"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _rule(kind: str, message: str) -> str:
@@ -221,10 +231,15 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     for text in assignments:
         key, separator, value = text.partition("=")
         parts = key.strip().split(".")
-        if not separator or not all(parts):
-            raise ConfigError(f"--set {text!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5")
+        if not separator or not all(parts) or len(parts) > MOST_LEVELS:
+            raise ConfigError(
+                f"--set {text[:200]!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5"
+            )
         try:
             parsed = Written("") if not value.strip() else read_written(value)
+        except BeyondUseError as error:
+            problem = f"--set {key[:80]}=... cannot be used: {error}"
+            raise ConfigError(problem, allowed="section.key=value", action="e.g. --set five.inner_steps=5") from None
         except yaml.YAMLError:
             parsed = value
         inner = nested

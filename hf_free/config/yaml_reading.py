@@ -19,9 +19,20 @@ _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _INT = re.compile(r"[-+]?[0-9][0-9_]{0,300}")  # Python refuses to read thousands of digits
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
 _NAMED_FLOAT = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_BASES = ((re.compile(r"0x[0-9a-fA-F]+"), 16), (re.compile(r"0o[0-7]+"), 8))
+_BASES = ((re.compile(r"0x[0-9a-fA-F]{1,64}"), 16), (re.compile(r"0o[0-7]{1,64}"), 8))
 _WRITTEN, _MERGE = "!written", "tag:yaml.org,2002:merge"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast, and in every wheel
+
+
+MOST_LEVELS = 32
+"""Levels of nesting; a configuration has three, a list of teachers two."""
+
+MOST_VALUES = 2_000_000
+"""Values, those that aliases stand for counted each time; a list of 100,000 teachers with settings has less."""
+
+
+class BeyondUseError(yaml.YAMLError):
+    """YAML that may be valid and is nobody's configuration."""
 
 
 class Written(str):
@@ -69,9 +80,50 @@ def read_written(text: str) -> Any:
     """Read one YAML document; unquoted scalars, keys among them, are `Written`.
 
     Raises:
-        yaml.YAMLError: no valid YAML.
+        BeyondUseError: nested too deeply, too many values, or one that holds itself.
+        yaml.YAMLError: no valid YAML, or a value that is not of the type that its tag says.
     """
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
+    _check_extent(text)
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # of a tag's constructor, as of !!int "x"
+        raise yaml.YAMLError(f"a value is not of its tag's type: {str(error)[:200]}") from None
+
+
+def _check_extent(text: str) -> None:
+    """Refuse what no configuration is, before it becomes values: libyaml ends the process at 200,000 brackets.
+
+    Events come one after another, without recursion. An anchor weighs as much as what it stands for, so that a few
+    lines which stand for billions of values are found without making them.
+    """
+    weights: dict[str, int | None] = {}  # by anchor; None while its value is not over
+    opened: list[tuple[str | None, int]] = []
+    weight = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            held = weights.get(anchor or "", 0)
+            if held is None:
+                raise BeyondUseError(f"*{anchor} stands inside the value that it is the name of")
+            weight += held
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((anchor, weight))
+            if anchor:
+                weights[anchor] = None
+            if len(opened) > MOST_LEVELS:
+                raise BeyondUseError(f"its values are nested more than {MOST_LEVELS} deep")
+            weight = 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            name, before = opened.pop()
+            if name:
+                weights[name] = weight
+            weight += before
+        elif isinstance(event, yaml.ScalarEvent):
+            weight += 1
+            if anchor:
+                weights[anchor] = 1
+        if weight > MOST_VALUES:
+            raise BeyondUseError(f"it has more than {MOST_VALUES:,} values")
 
 
 def meant(value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +65,8 @@ def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
         finally:
             if not is_needed:
                 shutil.rmtree(staging, ignore_errors=True)
+            else:  # nobody's any more: the next save finishes it
+                staging.rename(folder / f"{_STAGING}{secrets.token_hex(4)}")
 
 
 def fingerprint(path: Path) -> str:

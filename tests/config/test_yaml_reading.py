@@ -70,3 +70,67 @@ def test_a_configuration_has_texts_where_texts_are_meant_in_a_file_and_on_the_co
 def test_an_assignment_into_a_value_is_refused():
     with pytest.raises(ConfigError, match=r"--set 'five\.inner_steps=3'"):
         parse_assignments(["five=1", "five.inner_steps=3"])
+
+
+BOMB = "a: &a [x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [*{below}, *{below}, *{below}, *{below}, *{below}, *{below}, *{below}, *{below}]\n"
+    for below, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("models: " + "[" * 5000 + "]" * 5000, "nested more than 32 deep"),
+        ("five: " + "{a: " * 5000 + "1" + "}" * 5000, "nested more than 32 deep"),
+        ("\n".join(" " * level + "a:" for level in range(2000)), "nested more than 32 deep"),
+        ("[" * 200_000, "nested more than 32 deep"),  # libyaml ends the process there
+        (BOMB, "more than 2,000,000 values"),
+        ("models: &a [*a]", "stands inside the value that it is the name of"),
+        ("five: &a {b: *a}", "stands inside the value that it is the name of"),
+        ('seed: !!int "' + "9" * 5000 + '"', "not of its tag's type"),
+        ('seed: !!timestamp "never"', "not of its tag's type"),
+        ("seed: " + "9" * 5000, "seed = inf cannot be used"),
+        ("seed: 0x" + "f" * 5000, "cannot be used"),
+        ("five:", "five = None cannot be used"),
+        ("trainer: ~", "trainer = None cannot be used"),
+        ("models:", "models = None cannot be used"),
+        ("recipe:", "recipe = '' cannot be used"),
+    ],
+    ids=range(15),
+)
+def test_what_is_no_configuration_is_refused_in_words(tmp_path, text, reason):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        FreeConfig.from_yaml(path)
+    assert reason in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("models=" + "[" * 5000, "--set models=... cannot be used: its values are nested"),
+        ("five=" + "{a: " * 100_000, "--set five=... cannot be used: its values are nested"),
+        (".".join("a" * 5000) + "=1", "--set 'a.a."),
+        ("seed=" + "9" * 5000, "seed = inf cannot be used"),
+        ("trainer=", "trainer = None cannot be used"),
+    ],
+    ids=range(5),
+)
+def test_assignments_beyond_use_are_refused_in_words(assignment, reason):
+    with pytest.raises(ConfigError) as refused:
+        FreeConfig.load(assignments=[assignment])
+    assert reason in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+def test_python_values_beyond_showing_are_refused_in_words():
+    deep = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ConfigError, match="a list beyond showing"):
+        FreeConfig.from_dict({"models": deep})
+    with pytest.raises(ConfigError, match="seed = a int beyond showing"):
+        FreeConfig.from_dict({"seed": 10**5000})

@@ -13,6 +13,7 @@ from kills import killed
 from torch import Tensor, nn
 
 from hf_free.config.sections import LearnerConfig
+from hf_free.errors import StorageError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 
