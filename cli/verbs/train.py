@@ -116,8 +116,24 @@ def train(
     mixed_precision: Annotated[
         str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(
+            "--deterministic/--no-deterministic",
+            rich_help_panel=options.LENGTH,
+            help="Take algorithms that give the same numbers each time, on a GPU too. Default: not.",
+        ),
+    ] = None,
     memory: options.Memory = None,
     teacher_memory: options.TeacherMemory = None,
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            rich_help_panel=options.OUTPUT,
+            help="Trackers beside log.jsonl: tensorboard, trackio, wandb, mlflow, ...",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Run folder. Default: a new one in runs/."),
@@ -176,7 +192,9 @@ def train(
             "max_minutes": max_minutes,
             "device": device,
             "mixed_precision": mixed_precision,
+            "deterministic": deterministic,
             "memory": memory,
+            "log_with": log_with or None,
             "validation_dataset": validation_dataset,
             "validation_split": validation_split,
         },

@@ -16,6 +16,7 @@ from hf_free.metalearning.base import Objective
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
+from hf_free.runtime.tracking import Trackers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.budgeting import Budget
@@ -79,6 +80,7 @@ class Run(Parts):
     selector: Selector
     """Scores the learner, to choose the state that is published."""
     accelerator: Accelerator
+    trackers: Trackers
     clock: Clock
     checkpoints: CheckpointSchedule
 

@@ -40,6 +40,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import make_accelerator, seed_everything
+from hf_free.runtime.tracking import Trackers, check_installed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.absolute_paths import absolute_config
@@ -52,6 +53,7 @@ from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
 from hf_free.training.state import RunState
+from hf_free.training.trackers import tracked_settings
 from hf_free.training.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ def gather(
     """
     # ---- checks
     check_backbone(config)
+    check_installed(config.trainer.log_with)
 
     # ---- random numbers, device
     seed_everything(config.seed)
@@ -265,6 +268,7 @@ def prepare(
         filling=filling,
         selector=selector,
         accelerator=accelerator,
+        trackers=Trackers(),
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
@@ -272,6 +276,8 @@ def prepare(
         run.go_on_from(load_checkpoint(run, chosen))
         folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
+    settings = tracked_settings(config.to_dict())
+    run.trackers = Trackers(config.trainer.log_with, folder=folder.trackers, settings=settings)
     return run
 
 

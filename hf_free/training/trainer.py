@@ -5,6 +5,7 @@ Read `train` from top to bottom; what it works with is put together in `hf_free.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
 from hf_free.reporting.recovered import draw_pictures
+from hf_free.runtime.determinism import deterministic_algorithms
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, ended_like_ctrl_c
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import checkpoint, finishing, folder, run_lock, schedule, screening, selection, setup, trackers
@@ -67,10 +69,18 @@ def train(
     run_lock.check_one_process()
     place, shown = folder.RunFolder(Path(output).expanduser().absolute()), console_for(progress, console)
     try:
-        with ended_like_ctrl_c(), place.claimed(overwrite=overwrite, resume=resume):
+        with (
+            ended_like_ctrl_c(),
+            deterministic_algorithms(config.trainer.deterministic),
+            place.claimed(overwrite=overwrite, resume=resume),
+        ):
             run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown)
             say_start(shown, run.learner, run.pool.records)
-            with RunProgress(shown, total_steps=config.trainer.steps) as bar, StopBetweenSteps(place) as stop:
+            with (
+                contextlib.closing(run.trackers),
+                RunProgress(shown, total_steps=config.trainer.steps) as bar,
+                StopBetweenSteps(place) as stop,
+            ):
                 _learn(run, stop, bar, watch)
             checkpoint.save_checkpoint(run)
             stop.grant()
@@ -100,17 +110,12 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
             if watch is not None:
                 watch(run.learner, state.seconds / 60)
             bar.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
-            if trackers.is_logged(state.step, config.trainer.log_every) or clock.is_over(state.step):
-                run.folder.append_log(trackers.log_row(state, run.memory, terms))
-            if state.step % config.trainer.picture_every == 0:
-                draw_pictures(run.folder, run.memory, run.pool)
-            if state.step % config.trainer.checkpoint_every == 0:
-                selection.keep_best(run.selector, run.learner, state, run.folder)
+            _report(run, terms)
             if run.checkpoints.is_due(state.step, clock.seconds(), has_recovered=len(run.memory) > 0):
                 checkpoint.save_checkpoint(run)
                 run.checkpoints.written(clock.seconds())
         screening.check_recovered(run.memory, run.pool, state, config.five, warm_up=config.trainer.warmup_steps)
-        selection.keep_best(run.selector, run.learner, state, run.folder)
+        _judge(run)
         selection.restore_best(run.learner, state, run.folder)
     except (RunError, Stopped):
         if stop.inside_step:
@@ -118,6 +123,26 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
             state.seconds = clock.seconds()
         checkpoint.save_checkpoint(run)  # what there is stays
         raise
+
+
+def _report(run: Run, terms: dict[str, float]) -> None:
+    """Write down what is due after a step: its line in the log, pictures, the learner's score."""
+    state, trainer = run.state, run.config.trainer
+    if trackers.is_logged(state.step, trainer.log_every) or run.clock.is_over(state.step):
+        row = trackers.log_row(state, run.memory, terms)
+        run.folder.append_log(row)
+        run.trackers.log(trackers.tracked(row, state), state.step)
+    if state.step % trainer.picture_every == 0:
+        draw_pictures(run.folder, run.memory, run.pool)
+        run.trackers.picture("recovered", run.folder.pictures / "recovered.png", state.step)
+    if state.step % trainer.checkpoint_every == 0:
+        _judge(run)
+
+
+def _judge(run: Run) -> None:
+    """Score the learner and keep it if it is the best."""
+    selection.keep_best(run.selector, run.learner, run.state, run.folder)
+    run.trackers.log(trackers.tracked_score(run.state), run.state.step)
 
 
 def _step(run: Run, terms: dict[str, float]) -> None:
