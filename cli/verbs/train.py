@@ -157,6 +157,14 @@ def train(
             metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner to this repository."
         ),
     ] = None,
+    push_checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME",
+            rich_help_panel=options.PUBLISH,
+            help="Push each checkpoint to this private repository; with --resume, go on from there if DIR is gone.",
+        ),
+    ] = None,
     private: options.Private = None,
     license_: Annotated[
         str | None,
@@ -200,6 +208,7 @@ def train(
         },
         "hub": {
             "push_to_hub": push_to_hub,
+            "push_checkpoints": push_checkpoints,
             "private": private,
             "license": license_,
             "card_images": card_images,
@@ -215,6 +224,10 @@ def train(
     from hf_free.teachers.listing import check_teachers
     from hf_free.training.folder import RunFolder
 
+    if resume and push_checkpoints and output is not None and not RunFolder(output).config.is_file():
+        from hf_free.training.remote_checkpoints import restore_run
+
+        restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
     if output is not None and not dry_run:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
     saved = RunFolder(output).config if resume and output is not None and config is None else config

@@ -275,8 +275,11 @@ class HubConfig(_Section):
 
     push_to_hub: str | None = None
     """Repository `org/name` to publish the learner to."""
+    push_checkpoints: str | None = None
+    """Private repository `org/name` that each checkpoint is pushed to as it is made; --resume goes on from there where
+    the run's folder is gone."""
     private: bool = False
-    """Whether that repository is created private."""
+    """Whether the repository of the learner is created private."""
     license: str | None = None
     """Licence of the learner, chosen by the user; never invented."""
     card_images: bool | None = None

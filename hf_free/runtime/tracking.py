@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Trackers:
         make: Callable[[str, str, Path], Any] | None = None,
     ) -> None:
         make = make or _accelerates
-        self._feeds = [_Feed(name, lambda name=name: make(name, project, folder), settings or {}) for name in names]
+        self._feeds = [_Feed(name, partial(make, name, project, folder), settings or {}) for name in names]
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Tell all trackers some numbers of a step."""

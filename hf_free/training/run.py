@@ -21,6 +21,7 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.budgeting import Budget
 from hf_free.training.folder import RunFolder
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.selection import Selector
 from hf_free.training.state import RunState
@@ -81,6 +82,8 @@ class Run(Parts):
     """Scores the learner, to choose the state that is published."""
     accelerator: Accelerator
     trackers: Trackers
+    remote: RemoteCheckpoints | None
+    """Where checkpoints go besides the folder, if anywhere."""
     clock: Clock
     checkpoints: CheckpointSchedule
 

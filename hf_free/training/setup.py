@@ -48,6 +48,7 @@ from hf_free.training.budgeting import Budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.progress import Console, FetchProgress, say_resumed
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
@@ -214,6 +215,9 @@ def prepare(
     """
     config = absolute_config(config)
     models, chosen = None, None
+    remote = RemoteCheckpoints(config.hub.push_checkpoints, token) if config.hub.push_checkpoints else None
+    if remote is not None:
+        remote.check()
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
@@ -269,6 +273,7 @@ def prepare(
         selector=selector,
         accelerator=accelerator,
         trackers=Trackers(),
+        remote=remote,
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )

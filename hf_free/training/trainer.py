@@ -20,6 +20,7 @@ from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, ended_like_ctr
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import checkpoint, finishing, folder, run_lock, schedule, screening, selection, setup, trackers
 from hf_free.training.progress import Console, RunProgress, console_for, say_start
+from hf_free.training.remote_checkpoints import restore_run
 from hf_free.training.run import Run
 from hf_free.training.warm_up import invert_some
 
@@ -45,7 +46,8 @@ def train(
         output: Folder of the run: configuration, log, checkpoint, pictures, and `learner/`, ready to publish. A new
             or empty one, unless an earlier run there is resumed or overwritten.
         token: Hub token, for private and gated teachers.
-        resume: Go on from the checkpoint in `output`.
+        resume: Go on from the newest whole checkpoint in `output`; where the folder is gone, from that in
+            `hub.push_checkpoints`.
         overwrite: Replace an earlier run in `output`; it is put back if the new one fails before its first checkpoint.
         pool: Teachers already loaded; None loads `config.models`.
         progress: Whether progress is shown; None shows it in a terminal and in a notebook.
@@ -68,7 +70,10 @@ def train(
     setup.check_has_end(config)
     run_lock.check_one_process()
     place, shown = folder.RunFolder(Path(output).expanduser().absolute()), console_for(progress, console)
+    remote = config.hub.push_checkpoints
     try:
+        if resume and remote is not None and not place.config.is_file():
+            restore_run(place.root, remote, token=token, cache_dir=config.hub.cache_dir)
         with (
             ended_like_ctrl_c(),
             deterministic_algorithms(config.trainer.deterministic),
