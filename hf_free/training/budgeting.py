@@ -22,6 +22,11 @@ TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
 """What the trial may take, about, and which share of a run's minutes."""
 
 
+FIGURES = 150 * 10**6
+"""What drawing the figures adds to the process, most of it scikit-learn's for t-SNE: 148 MB measured. It comes on top
+of what the work took, since freed memory is kept (`hf_free.runtime.allocator`)."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a run is cut, and what it will take."""
@@ -38,7 +43,7 @@ def make_budget(
     work: Workload,
     inverter: Inverter,
     pool: TeacherPool,
-    sheet: LogitLayout,
+    layout: LogitLayout,
     objective: Objective,
     precision: Precision,
     *,
@@ -51,7 +56,7 @@ def make_budget(
         work: What the run does.
         inverter: See `hf_free.training.trial.try_parts`, as for the others.
         pool: The teachers.
-        sheet: Which of their answers are wanted.
+        layout: Which of their answers are wanted.
         objective: How the learner learns.
         precision: How everything computes.
         timed: Whether time is measured too; it is taken for 0 otherwise.
@@ -65,12 +70,12 @@ def make_budget(
     device, minutes = inverter.device, work.trainer.max_minutes
     total, held = memory_limit(work.trainer.memory, device), _held(device)
     unloaded = min(sum(record.weight_bytes for record in pool.records), pool.budget) - pool.loaded_bytes
-    base = held + max(0, unloaded)
+    base = held + max(0, unloaded) + (FIGURES if device.type == "cpu" else 0)
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
     trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    answers = sheet.width if objective.asks_teachers else 0
+    answers = layout.width if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(work, pool, portions, total)

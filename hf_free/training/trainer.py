@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
+from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
@@ -67,7 +68,7 @@ def train(
             Handlers of these signals are as before when `train` returns.
         StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    setup.check_has_end(config)
+    setup.check_has_end(config.trainer)
     run_lock.check_one_process()
     place, shown = folder.RunFolder(Path(output).expanduser().absolute()), console_for(progress, console)
     remote = config.hub.push_checkpoints
@@ -103,6 +104,7 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
         while not clock.is_over(state.step):
             stop.grant()
             state.step += 1
+            run.streams.begin(state.step)
             terms = {}
             try:
                 _step(run, terms)
@@ -162,7 +164,9 @@ def _step(run: Run, terms: dict[str, float]) -> None:
     recovers, warms_up = clock.progress(state.step - 1) < five.recover_share, clock.is_warm_up(state.step)
     student = None if warms_up else objective.student
     is_inverting = recovers or not len(run.memory)
-    tasks, moved = invert_some(run.inverter, run.pool, five, state, student) if is_inverting else ([], {})
+    tasks, moved = list[RecoveredTask](), dict[str, float]()
+    if is_inverting:
+        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams)
     terms |= moved
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]

@@ -38,7 +38,7 @@ def answers(folder: Path) -> Tensor:
 
 
 def probabilities(folder: Path) -> Tensor:
-    return FewShotClassifier.load(folder).predict_proba(IMAGES)
+    return FewShotClassifier.from_pretrained(folder).predict_proba(IMAGES)
 
 
 def save(learner: MetaLearner, folder: Path) -> None:
@@ -46,7 +46,7 @@ def save(learner: MetaLearner, folder: Path) -> None:
 
 
 def adapt_and_save(learner: MetaLearner, folder: Path) -> None:
-    CLASSIFIERS[id(learner)].save(folder)
+    CLASSIFIERS[id(learner)].save_pretrained(folder)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hf_free import FreeConfig, train
 from hf_free.config.reading import merge
 from hf_free.training.folder import RunFolder
 from hf_free.training.state import RunState
-from hf_free.training.trackers import tracked, tracked_score, tracked_settings
+from hf_free.training.trackers import is_logged, tracked, tracked_score, tracked_settings
 
 
 def test_terms_are_shown_in_groups_with_the_speed():
@@ -70,3 +70,10 @@ def test_tensorboard_holds_what_the_log_holds(tmp_path, monkeypatch):
     assert found.Scalars("accuracy/held_out")[-1].value == pytest.approx(state["last_score"])
     (picture,) = found.Images("recovered")
     assert (picture.step, picture.encoded_image_string[:4]) == (4, b"\x89PNG")
+
+
+def test_the_first_ten_steps_and_every_nth_are_logged():
+    """A short run has curves; how often the later ones are logged is not how many first ones are."""
+    for log_every, expected in ((1, range(1, 41)), (25, [*range(1, 11), 25]), (1000, range(1, 11))):
+        config = FreeConfig.from_dict(merge(TINY, {"trainer": {"log_every": log_every}}))
+        assert [step for step in range(1, 41) if is_logged(step, config.trainer.log_every)] == list(expected)
