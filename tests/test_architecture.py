@@ -40,7 +40,12 @@ FORBIDDEN = {"learner": {"teachers", "inversion", "memory", "metalearning"}}
 """Packages below that one must not know all the same: the published network stands without them."""
 
 LIBRARIES = {
-    "accelerate": ("hf_free/runtime/distributed.py", "hf_free/runtime/device.py", "hf_free/training/launch.py"),
+    "accelerate": (
+        "hf_free/runtime/distributed.py",
+        "hf_free/runtime/device.py",
+        "hf_free/runtime/tracking.py",
+        "hf_free/training/launch.py",
+    ),
     "datasets": ("hf_free/evaluation/dataset_",),
     "gradio": ("hf_free/demo/app.py",),
     "huggingface_hub": ("hf_free/hub/", "hf_free/learner/meta_learner.py", "hf_free/publishing/metadata.py"),

@@ -38,6 +38,10 @@ INVERSION_TERMS = (
 """Terms of the inversion loss; each one's weight has its name in `five`."""
 
 
+Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab"]
+"""Trackers of Accelerate."""
+
+
 class _Section:
     """A section that remembers which keys were given, so that a method's constants replace only the others."""
 
@@ -241,6 +245,11 @@ class TrainerConfig(_Section):
     """Whether torch.compile compiles generator and learner; needs a C++ compiler on a CPU, and does not pay there."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; the first ten have a line each."""
+    log_with: Annotated[list[Tracker], BeforeValidator(as_list)] = field(default_factory=list)
+    """Trackers that are told what log.jsonl is, each in the background: `tensorboard` writes to `trackers/` in the
+    run's folder (`pip install 'hf-free[tensorboard]'`), the others as their own settings say."""
+    deterministic: bool = False
+    """Whether torch takes algorithms that give the same numbers each time, on a GPU too."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between two checkpoints that may be chosen as the best."""
     checkpoint_minutes: float = Field(default=5.0, gt=0)
@@ -278,8 +287,11 @@ class HubConfig(_Section):
 
     push_to_hub: str | None = None
     """Repository `org/name` to publish the learner to."""
+    push_checkpoints: str | None = None
+    """Private repository `org/name` that each checkpoint is pushed to as it is made; --resume goes on from there where
+    the run's folder is gone."""
     private: bool = False
-    """Whether that repository is created private."""
+    """Whether the repository of the learner is created private."""
     license: str | None = None
     """Licence of the learner, chosen by the user; never invented."""
     card_images: bool | None = None

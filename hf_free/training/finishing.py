@@ -32,17 +32,6 @@ def finish(run: Run) -> MetaLearner:
     learner, memory, config, portions = run.learner.eval(), run.memory, run.config.learner, run.budget.portions
 
     # ---- what was recovered
-<<<<<<< HEAD
-    generator = run.inverter.modules().get("generator")
-    if generator is not None:
-        weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
-        write_file(run.folder.generator, partial(save_file, weights))
-    draw_pictures(run.folder, memory, run.pool)
-    picture = run.folder.pictures / "teachers.png"
-    draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
-    run.between_parts()
-    note_if_hardly_trained(run.folder)
-=======
     is_first, generator = run.chains.ranks.is_first, run.inverter.modules().get("generator")
     if is_first:
         if generator is not None:
@@ -52,7 +41,7 @@ def finish(run: Run) -> MetaLearner:
         picture = run.folder.pictures / "teachers.png"
         draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
         note_if_hardly_trained(run.folder)
->>>>>>> ranks
+    run.between_parts()
 
     # ---- the embedding
     earlier = 0 if run.previous is None else len(run.previous.blocks)

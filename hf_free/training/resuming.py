@@ -41,6 +41,7 @@ _FREE = frozenset(
         "trainer.min_steps",
         "trainer.log_every",
         "trainer.log_with",
+        "trainer.deterministic",
         "trainer.picture_every",
         "trainer.checkpoint_minutes",
         "trainer.keep_checkpoints",

@@ -20,9 +20,11 @@ from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
 from hf_free.runtime.memory_budget import give_back_beyond
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.tracking import Trackers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.budgeting import Budget
 from hf_free.training.folder import RunFolder
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.selection import Selector
 from hf_free.training.state import RunState
@@ -85,6 +87,9 @@ class Run(Parts):
     selector: Selector
     """Scores the learner, to choose the state that is published."""
     accelerator: Accelerator
+    trackers: Trackers
+    remote: RemoteCheckpoints | None
+    """Where checkpoints go besides the folder, if anywhere."""
     clock: Clock
     checkpoints: CheckpointSchedule
 

@@ -42,18 +42,21 @@ from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.tracking import Trackers, check_installed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.progress import Console, FetchProgress, say_resumed
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
 from hf_free.training.sharing import Division, check_chains, check_chains_of_teachers, number_of_chains
 from hf_free.training.state import RunState
+from hf_free.training.trackers import tracked_settings
 from hf_free.training.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ def gather(
     """
     # ---- checks
     check_backbone(config)
+    check_installed(config.trainer.log_with)
 
     # ---- random numbers, device
     seed_everything(config.seed)  # for code that is not ours
@@ -228,6 +232,13 @@ def prepare(
     """
     config = absolute_config(config)
     models, chosen, begun = None, None, None
+    remote = (
+        RemoteCheckpoints(config.hub.push_checkpoints, token)
+        if config.hub.push_checkpoints and ranks.is_first
+        else None
+    )
+    if remote is not None:
+        remote.check()
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
@@ -298,6 +309,8 @@ def prepare(
         filling=filling,
         selector=selector,
         accelerator=accelerator,
+        trackers=Trackers(),
+        remote=remote,
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
@@ -306,6 +319,10 @@ def prepare(
         if ranks.is_first:
             folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
+    settings = tracked_settings(config.to_dict())
+    run.trackers = Trackers(
+        config.trainer.log_with if ranks.is_first else (), folder=folder.trackers, settings=settings
+    )
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import re
 
 import pytest
@@ -267,3 +268,17 @@ print(ModelCard.load("alice/card", token={tokens["alice"]!r}).data.license_name)
 """
     assert run_client(code).stdout.split() == ["refused:", "True", "mit-base-model-evil-x"]
     assert hub.read_repo("alice/card")["README.md"] == (folders[-1] / "README.md").read_bytes()
+
+
+def test_a_card_of_ten_times_as_many_teachers_takes_ten_times_as_many_calls(tmp_path):
+    """Of hidden ones too, whose names are looked for in every text."""
+
+    def calls(count):
+        hidden = [secret_teacher(reference=f"lab/hush{i}@x", repo_id=f"lab/hush{i}") for i in range(count)]
+        profile = cProfile.Profile()
+        profile.enable()
+        write_card(tmp_path, record(teachers=hidden))
+        profile.disable()
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(400) < 12 * calls(40)
