@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 from hf_free.errors import HubError, RunError
@@ -62,12 +63,12 @@ def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_d
         RunError: the repository holds no whole checkpoint.
         StorageError: the folder cannot be written.
     """
-    wanted = {"token": token, "cache_dir": cache_dir}
-    first = fetch_snapshot(repo_id, required=(MANIFEST,), **wanted)
+    fetch = partial(fetch_snapshot, repo_id, token=token, cache_dir=cache_dir)
+    first = fetch(required=(MANIFEST,))
     try:
         manifest = Manifest.read(first.folder)
         refuse_unknown_format(manifest, Path(repo_id))
-        fetched = fetch_snapshot(repo_id, revision=first.commit, required=(MANIFEST, *manifest.files), **wanted)
+        fetched = fetch(revision=first.commit, required=(MANIFEST, *manifest.files))
         problem = manifest.problem(fetched.folder)
     except ValueError as error:
         problem = f"its manifest cannot be read: {error}"
