@@ -229,6 +229,7 @@ def test_a_signal_before_anything_was_trained_has_the_code_of_the_signal(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the bar's own thread
 def test_a_terminal_that_is_closed_does_not_keep_a_run_from_its_checkpoint(tmp_path, teachers):
     class Closed(io.StringIO):
         is_closed = False
