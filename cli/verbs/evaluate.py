@@ -147,6 +147,7 @@ def evaluate(
     if output is not None:
         options.check_output_file(output, (".json",))
     from hf_free.data.decoding import PictureError, parse_color
+    from hf_free.data.episodes import can_do_without
 
     where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
@@ -186,8 +187,8 @@ def evaluate(
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
     data.background = ground
-    if split is None:
-        say(f"No --split given: using {data.split!r} of {dataset}.")
+    if split is None and data.others:
+        say(f"No --split given: using {data.split!r} of {dataset}, which also has {', '.join(data.others)}.")
     if skip_unreadable:
         data = _readable(data)
     teachers = None
@@ -214,7 +215,9 @@ def evaluate(
                 progress=progress,
             )
     except PictureError as error:
-        error.action = f"{error.action}; or leave them out with --skip-unreadable"
+        is_enough = can_do_without(data.labels, error.places, n_way=n_way, pictures=max(k_shot or (1, 5)) + n_query)
+        skips, lacks = "or leave them out with --skip-unreadable", "without them too few are left for an episode"
+        error.action = f"{error.action}; {skips if is_enough else lacks}"
         raise
     report.revision = dataset_revision
     results = report.to_dict()

@@ -81,6 +81,9 @@ class PictureError(LearnerError, DatasetError):
     set.
     """
 
+    places: tuple[int, ...] = ()
+    """Where in their list the pictures stand that cannot be read; nothing where it is not about a list."""
+
 
 class Decoded(NamedTuple):
     """A picture as it leaves the door."""

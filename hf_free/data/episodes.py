@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,13 @@ class EpisodeFlags:
 def eligible_classes(labels: Tensor, pictures: int) -> Tensor:
     """The classes with at least that many pictures."""
     return (torch.bincount(labels) >= pictures).nonzero().flatten()
+
+
+def can_do_without(labels: Tensor, places: Sequence[int], *, n_way: int, pictures: int) -> bool:
+    """Whether n_way classes still have at least that many pictures each once those at some positions are left out."""
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    kept[list(places)] = False
+    return len(eligible_classes(labels[kept], pictures)) >= n_way
 
 
 def sample_episodes(

@@ -247,7 +247,9 @@ def read_batch(
         if progress is not None and ((place + 1) % 32 == 0 or place + 1 == len(pictures)):
             progress("pictures read", place + 1, len(pictures))
     if batch.errors and not keep_going:
-        raise joint_error(list(batch.errors.values()), len(pictures))
+        error = joint_error(list(batch.errors.values()), len(pictures))
+        error.places = tuple(batch.errors)
+        raise error
     if done:
         if any(part.dtype != torch.uint8 for part in done):
             done = [to_float(part) for part in done]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ class LabelledImages:
         source: Where they come from.
         split: Which part of it.
         background: What transparent pictures are laid on.
+        others: Further splits that there are.
     """
 
     images: Sequence[Image | Tensor] | Tensor
@@ -47,6 +48,7 @@ class LabelledImages:
     source: str = ""
     split: str = ""
     background: Color = WHITE
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.labels = torch.as_tensor(self.labels)
@@ -175,7 +177,8 @@ def load_labelled_images(
     names, labels = index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
     calls = [f"{text}, picture {index}" for index in range(len(labels))]
     pictures = LazyPictures(encoded, calls, number_type(features[image_column]))
-    return LabelledImages(pictures, labels, names, source=text, split=chosen)
+    rest = _others(opened.splits, chosen)
+    return LabelledImages(pictures, labels, names, source=text, split=chosen, others=rest)
 
 
 def load_folder_images(folder: str | Path) -> FolderImages:
@@ -219,7 +222,12 @@ def _images_of_folder(
     names = sorted({file.label for file in files})
     positions = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([positions[file.label] for file in files])
-    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen)
+    rest = _others(by_name, chosen)
+    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen, others=rest)
+
+
+def _others(splits: Iterable[str], chosen: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name in splits if name != chosen))
 
 
 def _files(paths: Sequence[Path]) -> LazyPictures:

@@ -7,13 +7,29 @@ import math
 from pathlib import Path
 from typing import Any
 
+MAX_VALUES = 2**20
+"""Values of one file at most. An empty object of two characters takes 72 bytes, so that 8 MiB of them took 231 MiB
+parsed. A hundred teachers of 1,000 classes with names and descriptions are 0.2 million values."""
+
+
+def why_too_large(text: bytes, max_bytes: int) -> str | None:
+    """Why a JSON file is refused for its size, before it is parsed; None where it is not.
+
+    Values are counted by commas and opening brackets, those within texts included.
+    """
+    if len(text) > max_bytes:
+        return f"it has more than {max_bytes} bytes"
+    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        return f"it has more than {MAX_VALUES} values, by its commas and brackets"
+    return None
+
 
 def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     """Read a JSON file; a byte order mark at its start is passed over.
 
     Args:
         path: The file; a link to a regular file is one.
-        max_bytes: Its greatest size. Parsing takes many times as much memory.
+        max_bytes: Its greatest size, beside `MAX_VALUES`. Parsing takes many times as much memory.
 
     Raises:
         FileNotFoundError: no such file.
@@ -27,8 +43,8 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
         raise FileNotFoundError(path)
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"it has more than {max_bytes} bytes")
+    if (reason := why_too_large(data, max_bytes)) is not None:
+        raise ValueError(reason)
     try:
         value = json.loads(
             data.decode("utf-8-sig"),

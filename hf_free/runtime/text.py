@@ -16,6 +16,11 @@ _TOKEN = re.compile(r"\b(hf_)[A-Za-z0-9]{16,}|\b(bearer )\S+", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
+def figure_text(value: float) -> str:
+    """Two decimals, as 0.34; from 100,000 on a power of ten, as 2.3e+10."""
+    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.1e}"
+
+
 def format_classes(classes: tuple[int, ...]) -> str:
     """Print class indices so that `parse_classes` reads the same tuple; runs of three or more become ranges."""
     runs: list[list[int]] = []

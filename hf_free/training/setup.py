@@ -255,7 +255,7 @@ def prepare(
         streams=parts.streams,
     )
     selector = make_selector(
-        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
+        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.embedded
     )
 
     # ---- state

@@ -143,6 +143,11 @@ class Trial:
     seconds: float
     """What the trial itself took."""
 
+    @property
+    def alignment(self) -> Load:
+        """`align`: a step on a whole recovered task. A first-order pass, as that over a replay's query pictures is."""
+        return replace(self.update, fixed_bytes=0.0, fixed_seconds=0.0)
+
     def slowed(self, factor: float) -> Trial:
         """The same with all times multiplied."""
         return replace(

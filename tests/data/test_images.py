@@ -21,6 +21,7 @@ from hf_free.data.episodes import sample_episodes
 from hf_free.data.images import Preprocessing, as_batch, fit, match_channels, read_batch, resize
 from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import LabelledImages, load_folder_images, load_labelled_images
+from hf_free.evaluation.features import ImageSizes
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import mean_and_interval
@@ -197,6 +198,31 @@ def test_evaluate_refuses_unreadable_pictures_or_leaves_them_out(capsys, tmp_pat
         accuracies.append(json.loads(output.read_text())["rows"][0]["accuracy"])
         assert ("2 of 12 pictures cannot be read" in capsys.readouterr().err) == (name == "set")
     assert accuracies[0] == accuracies[1]
+
+
+def test_leaving_pictures_out_is_advised_only_where_enough_are_left(capsys, learner, damaged):
+    shutil.rmtree(damaged / "whole")
+    shutil.copytree(damaged / "set", damaged / "whole")
+    for path in (damaged / "whole").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    words = ["--n-way", "2", "--n-query", "4", "--episodes", "20"]
+    for folder, shots, counted in (("whole", "1", "12 of 12"), ("set", "2", "2 of 12")):  # four and two of six
+        assert main(["evaluate", str(learner), "--dataset", str(damaged / folder), *words, "--k-shot", shots]) == 1
+        err = capsys.readouterr().err
+        assert f"{counted} pictures cannot be read" in err
+        assert "--skip-unreadable" not in err
+        assert "too few are left for an episode" in err
+
+
+def test_unreadable_pictures_are_found_by_their_places_in_the_whole_set(damaged):
+    good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
+    data = LabelledImages([good, bad, good, bad, bad], torch.zeros(5, dtype=torch.long), ["a"])
+    with pytest.raises(PictureError) as caught:
+        ImageSizes(data, torch.tensor([0, 3, 4])).at(OWN)
+    assert caught.value.places == (3, 4)
+    with pytest.raises(PictureError) as caught:
+        list(ImageSizes(data, torch.tensor([0, 2, 4])).batches(OWN, 2))
+    assert caught.value.places == (4,)
 
 
 def test_a_class_without_readable_pictures_is_left_out_and_a_set_of_none_is_refused(damaged):

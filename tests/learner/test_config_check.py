@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 import timm
 import torch
+from replacing import replace_everywhere
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import LearnerError
@@ -260,6 +263,68 @@ def _paths(value: Any) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
         return [(key, *rest) for key, inner in value.items() for rest in [(), *_paths(inner)]]
     return [(0, *rest) for rest in [(), *_paths(value[0])]] if isinstance(value, list) and value else []
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, and their most so far; those of the meta device take none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.most = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
+                self._take(tensor.untyped_storage())
+        return made
+
+    def _take(self, storage: torch.UntypedStorage) -> None:
+        key, count = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.held += count
+            self.most = max(self.most, self.held)
+            weakref.finalize(storage, self._give_back, key, count)
+
+    def _give_back(self, key: int, count: int) -> None:
+        self._known.discard(key)
+        self.held -= count
+
+
+def swin(window: int) -> MetaLearner:
+    """A network of 9,000 weights that computes tables of window^4 numbers for itself."""
+    arguments = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1), "patch_size": 1, "window_size": window}
+    config = LearnerConfig(backbone="swin_tiny_patch4_window7_224", image_size=window)
+    return MetaLearner(config, model_args=arguments)
+
+
+def test_tables_that_a_network_computes_are_bounded_and_so_is_what_is_taken_to_compute_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_everywhere(monkeypatch, "hf_free.learner.persistence.MAX_COMPUTED_BYTES", 2 * 2**20)
+    swin(20).save_pretrained(tmp_path / "allowed")
+    weights = (tmp_path / "allowed" / "model.safetensors").stat().st_size
+    with Allocations() as counted:
+        MetaLearner.from_pretrained(tmp_path / "allowed")
+    assert 20**4 * 8 < counted.most < 5 * (2 * weights + 2 * 2**20)
+    swin(24).save_pretrained(tmp_path / "large")
+    with Allocations() as counted, pytest.raises(LearnerError, match="its backbone would take"):
+        MetaLearner.from_pretrained(tmp_path / "large")
+    assert counted.most < 2**16  # nothing was built
+
+
+def test_no_picture_goes_through_a_network_while_it_is_read(tmp_path: Path) -> None:
+    """One of 1,024 pixels takes a Conv-4 of 0.1 MB beyond 0.3 GB."""
+    MetaLearner(LearnerConfig(backbone="conv4_32", image_size=1024)).save_pretrained(tmp_path)
+    files = sum(path.stat().st_size for path in tmp_path.iterdir())
+    with Allocations() as counted:
+        learner = MetaLearner.from_pretrained(tmp_path)
+    assert counted.most < 3 * files
+    assert learner.backbone_dim == learner.feature_dim
 
 
 def change_tensors(folder: Path, name: str, **tensors: torch.Tensor | None) -> None:

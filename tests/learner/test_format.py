@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
         (b'{"a": "\\ud800"}', "cannot be read"),
         (b'{"a": ' + b"1" * 5000 + b"}", "cannot be read"),
         (b" " * (8 * 2**20 + 1), "more than 8388608 bytes"),
+        (b'{"a": [' + b"{}," * 2**19 + b"0]}", "more than 1048576 values"),
     ],
 )
 def test_what_is_no_plain_json_is_refused(folder: Path, data: bytes, message: str) -> None:
