@@ -62,7 +62,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document to stdout, without colours or wrapping."""
+    """Write one JSON document to stdout, without colors or wrapping."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -89,16 +89,16 @@ def group_means(values: Tensor, groups: Tensor) -> Tensor:
     return sums / torch.bincount(groups, minlength=count)
 
 
-def shrunk_covariance(centred: Tensor) -> Tensor:
+def shrunk_covariance(centered: Tensor) -> Tensor:
     """Covariance (D, D) of few samples (N, D) of mean zero, drawn towards a multiple of the identity.
 
     Ledoit & Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, section 3.2: how far
     is estimated from the samples, so that it is a little for many and nearly all the way for fewer than D.
     """
-    count, width = centred.shape
-    sample = centred.T @ centred / count
+    count, width = centered.shape
+    sample = centered.T @ centered / count
     scale = sample.diagonal().mean()
     spread = (sample - scale * torch.eye(width).to(sample)).square().sum()
-    error = (centred.square().sum(1).square().sum() / count - sample.square().sum()) / count
+    error = (centered.square().sum(1).square().sum() / count - sample.square().sum()) / count
     share = (error / spread.clamp_min(1e-30)).clamp(1e-6, 1.0)
     return (1 - share) * sample + share * scale.clamp_min(1e-12) * torch.eye(width).to(sample)

@@ -67,7 +67,7 @@ def test_answers_that_are_no_numbers_count_as_not_given(value):
 # ---- the loss
 
 
-def _centred(row, sizes):
+def _centered(row, sizes):
     found, start = [], 0
     for size in sizes:
         part = row[start : start + size]
@@ -76,14 +76,14 @@ def _centred(row, sizes):
     return found
 
 
-def test_grouped_centre_against_a_loop():
+def test_grouped_center_against_a_loop():
     torch.manual_seed(0)
     sizes, answers = [3, 1, 4], torch.randn(5, 8)
-    expected = torch.tensor([_centred(row, sizes) for row in answers.tolist()])
-    centre = CenterPerTeacher(sizes)
-    assert torch.allclose(centre(answers), expected, atol=1e-6)
-    assert torch.allclose(centre(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
-    assert not list(centre.state_dict())
+    expected = torch.tensor([_centered(row, sizes) for row in answers.tolist()])
+    center = CenterPerTeacher(sizes)
+    assert torch.allclose(center(answers), expected, atol=1e-6)
+    assert torch.allclose(center(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
+    assert not list(center.state_dict())
 
 
 def _loss_by_loop(predicted, answers, sizes):
@@ -95,7 +95,7 @@ def _loss_by_loop(predicted, answers, sizes):
             p, a = p_row[start : start + size], a_row[start : start + size]
             if any(math.isnan(value) for value in a):
                 continue
-            p, a = _centred(p, [size]), _centred(a, [size])
+            p, a = _centered(p, [size]), _centered(a, [size])
             error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
             spread += sum(y**2 for y in a)
         shares += [error / spread] if spread > 1e-6 else []
@@ -108,12 +108,12 @@ def test_loss_against_a_loop_with_rows_nobody_answered():
     sizes = [3, 2, 5]
     predicted, answers = torch.randn(6, 10), 3 * torch.randn(6, 10)
     answers[1, :3] = answers[4, 3:5] = answers[2, 5:] = float("nan")
-    centre = CenterPerTeacher(sizes)
-    loss = answer_loss(predicted, answers, centre)["answers"].item()
+    center = CenterPerTeacher(sizes)
+    loss = answer_loss(predicted, answers, center)["answers"].item()
     assert loss == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-5)
-    zero = answer_loss(torch.zeros(6, 10), answers, centre)["answers"].item()
+    zero = answer_loss(torch.zeros(6, 10), answers, center)["answers"].item()
     assert zero == pytest.approx(1)
-    perfect = answer_loss(answers.nan_to_num() + 7, answers, centre)["answers"].item()
+    perfect = answer_loss(answers.nan_to_num() + 7, answers, center)["answers"].item()
     assert perfect == pytest.approx(0, abs=1e-10)
 
 
@@ -142,10 +142,10 @@ def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
 
 def test_each_teacher_counts_in_units_of_its_own_spread():
     torch.manual_seed(0)
-    predicted, answers, centre = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
+    predicted, answers, center = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
     scale = torch.tensor([100.0] * 3 + [1.0] * 2)
-    loud = answer_loss(predicted * scale, answers * scale, centre)["answers"].item()
-    assert loud == pytest.approx(answer_loss(predicted, answers, centre)["answers"].item(), rel=1e-4)
+    loud = answer_loss(predicted * scale, answers * scale, center)["answers"].item()
+    assert loud == pytest.approx(answer_loss(predicted, answers, center)["answers"].item(), rel=1e-4)
 
 
 # ---- the embedding
@@ -286,11 +286,11 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
 
 
 def test_loss_is_the_mean_over_teachers_that_say_something():
-    centre = CenterPerTeacher([2, 3])
+    center = CenterPerTeacher([2, 3])
     answers, predicted = torch.randn(5, 5), torch.randn(5, 5)
     alone = answer_loss(predicted[:, :2], answers[:, :2], CenterPerTeacher([2]))["answers"]
     answers[:, 2:] = torch.nan
-    assert torch.allclose(answer_loss(predicted, answers, centre)["answers"], alone)
+    assert torch.allclose(answer_loss(predicted, answers, center)["answers"], alone)
 
 
 # ---- in parts
@@ -323,7 +323,7 @@ def test_a_batch_that_fits_is_one_part():
     whole, same, parts = (_one_update(n, backbone="conv4_32") for n in (None, 11, 4))
     assert torch.equal(whole[0], same[0])
     assert all(torch.equal(one, other) for one, other in zip(whole[1], same[1], strict=True))
-    assert torch.isfinite(parts[0])  # BatchNorm normalises each part by itself
+    assert torch.isfinite(parts[0])  # BatchNorm normalizes each part by itself
     assert not torch.equal(whole[0], parts[0])
 
 
