@@ -310,7 +310,7 @@ def _batch_or_list(images: object) -> Any:
     return list(images) if isinstance(images, Iterable) else [images]
 
 
-def _array_batch(images: np.ndarray[Any, Any]) -> Tensor:
+def _array_batch(images: np.ndarray) -> Tensor:
     """An array (B, H, W, C) or (B, C, H, W) as a tensor (B, C, H, W)."""
     values = to_array(images, "pictures")
     is_first = torch.equal(channels_first(values[0], "pictures"), values[0])
