@@ -15,6 +15,7 @@ from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json
 from hf_free.errors import DatasetError
 from hf_free.runtime.files import write_text
+from hf_free.runtime.text import spreadsheet_cell
 from hf_free.training.location import learner_location
 
 EXAMPLES = options.examples(
@@ -147,11 +148,15 @@ def _predict(
 
 
 def as_csv(rows: list[dict[str, object]]) -> str:
-    """The columns image, label, probability and error as CSV with a header; a picture has a label or an error."""
+    """The columns image, label, probability and error as CSV with a header; a picture has a label or an error.
+
+    Names that a spreadsheet would run as formulas begin with an apostrophe; the JSON form has them as they are.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["image", "label", "probability", "error"])
     for row in rows:
         probability = "" if row["probability"] is None else f"{row['probability']:.4f}"
-        writer.writerow([row["image"], row["label"] or "", probability, row["error"] or ""])
+        texts = [spreadsheet_cell(row[key] or "") for key in ("image", "label", "error")]
+        writer.writerow([*texts[:2], probability, texts[2]])
     return buffer.getvalue()

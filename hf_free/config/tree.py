@@ -188,7 +188,7 @@ def _explain(error: ValidationError) -> ConfigError:
             allowed.append(item["msg"].removeprefix("Value error, "))
             action = action or f"see docs/reference/configuration.md, section {key}"
         else:
-            is_entry = isinstance(item["loc"][-1], int)
+            is_entry = bool(item["loc"]) and isinstance(item["loc"][-1], int)
             holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
             given.append(f"{holds} cannot be used")
             allowed.append(_rule(item["type"], item["msg"]))

@@ -10,6 +10,7 @@ _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research|(
 research only (https://huggingface.co/docs/hub/repositories-licenses lists the identifiers)."""
 
 _MAX_LENGTH = 80
+_MAX_TEXT = 300
 
 
 def is_non_commercial(license_id: str | None) -> bool:
@@ -30,10 +31,10 @@ def stated_license(metadata: Mapping[str, object]) -> str | None:
     """
     value = metadata.get("license")
     if isinstance(value, list):
-        value = ", ".join(map(str, value))
+        value = ", ".join(entry for entry in value if isinstance(entry, str))  # anchors make others grow without end
     if not isinstance(value, str) or not value.strip():
         return None
     name = metadata.get("license_name")
     if value.strip().lower() != "other" or not isinstance(name, str) or not name.strip():
-        return value
+        return value[:_MAX_TEXT]
     return f"{value.strip()} ({' '.join(name.split())[:_MAX_LENGTH]})"

@@ -26,7 +26,7 @@ from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
-from hf_free.runtime.text import count_text, format_classes, one_line
+from hf_free.runtime.text import count_text, format_classes, one_line, printable
 
 __all__ = ["public_record", "write_card"]
 
@@ -72,7 +72,8 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
         license_text=choose_license(record)[1],
         config_yaml=_code_block(record.config) if record.config else None,
     )
-    return write_text(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
+    text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
+    return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
 
 
 class Markup(str):

@@ -97,6 +97,17 @@ def one_line(value: object) -> str:
     return " ".join(printable(value, instead=" ").split())
 
 
+def spreadsheet_cell(value: object) -> str:
+    """A stranger's text as a cell of a CSV file: on one line, and no formula to a spreadsheet.
+
+    Spreadsheets run what begins with one of = + - @ (OWASP, "CSV Injection"); an apostrophe before it makes it a
+    text again. Numbers stay numbers.
+    """
+    text = one_line(value)
+    is_formula = text[:1] in tuple("=+-@") and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text)
+    return f"'{text}" if is_formula else text
+
+
 def without_secrets(text: object) -> str:
     """A text without what opens doors: the query of an address (signed ones are permissions), passwords, tokens."""
     kept = _ADDRESS.sub(lambda found: f"{found[1]}{found[2]}{'?...' if found[3] else ''}", str(text))

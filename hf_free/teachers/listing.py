@@ -32,6 +32,7 @@ import yaml
 from hf_free.config.yaml_reading import as_texts, is_null, meant, read_written
 from hf_free.errors import ConfigError, HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
+from hf_free.runtime.files import read_bounded
 from hf_free.teachers.reference import TeacherReference, existing_path, is_list_entry, parse_classes
 
 logger = logging.getLogger(__name__)
@@ -150,12 +151,13 @@ def _read_entries(path: str | Path) -> dict[str, object]:
     if file is None:
         raise TeacherReferenceError(f"cannot read {path}: no such file", allowed=rule)
     try:
-        size = file.stat().st_size
-        values = read_written(file.read_text(encoding="utf-8-sig")) if size <= _MAX_BYTES else None
+        values = read_written(read_bounded(file, max_bytes=_MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise TeacherReferenceError(f"cannot read {path}: {error.strerror}", allowed=rule) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise TeacherReferenceError(f"{path} is not valid YAML: {_where(error)}", allowed=rule) from None
+    except ValueError as error:  # of read_bounded
+        raise TeacherReferenceError(f"cannot read {path}: {error}", allowed=rule) from None
     if isinstance(values, Mapping) and list(values) == ["teachers"]:
         values = values["teachers"]
     if not isinstance(values, list) or not values:

@@ -149,7 +149,7 @@ def choose_portions(
         embedded=embedded,
         memory=min(memory.max_images, max(1, held - held_out)),
         held_out=held_out,
-        finished=int(min(MAX_IMAGES, limit)),
+        finished=int(min(MAX_IMAGES, limit, max(LEAST_FINISH, left_over / max(trial.feature_bytes, 1)))),
     )
 
 
@@ -199,6 +199,7 @@ def forecast(
         max((load.bytes(min(asked, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(memory.drawn_per_step),
         trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
+        min(portions.finished, made) * trial.feature_bytes,
         0 if distils else trial.alignment.bytes(max(sizes, default=0)),
         trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),
     )

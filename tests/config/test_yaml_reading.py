@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import yaml
 
 from hf_free.config.tree import FreeConfig, parse_assignments
 from hf_free.config.yaml_reading import as_texts, meant, read_written
@@ -69,3 +70,11 @@ def test_a_configuration_has_texts_where_texts_are_meant_in_a_file_and_on_the_co
 def test_an_assignment_into_a_value_is_refused():
     with pytest.raises(ConfigError, match=r"--set 'five\.inner_steps=3'"):
         parse_assignments(["five=1", "five.inner_steps=3"])
+
+
+def test_anchors_that_multiply_or_hold_themselves_take_no_memory():
+    page = "a0: &a0 [x]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
+    for read in (as_texts, meant):  # written out, that would be 2 to the power of 60 texts
+        assert read(read_written(page))["a1"] == [["x"], ["x"]]
+        with pytest.raises(yaml.YAMLError, match="hold themselves"):
+            read(read_written("&a [*a]"))

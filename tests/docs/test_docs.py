@@ -119,3 +119,10 @@ def test_quickstart_explains_itself():
     done = _run("quickstart.py", "--help")
     assert done.returncode == 0
     assert "From a few classifiers to a learner of new classes" in done.stdout
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) > 20
+    for file, function in named:
+        assert f"def {function}" in (ROOT / file).read_text(), f"{file}::{function}"

@@ -131,6 +131,9 @@ def test_a_rehearsal_changes_nothing_that_a_run_goes_on_with(name):
     assert 1 <= rehearsal.least <= rehearsal.most
     rehearsal.update(rehearsal.least)
     rehearsal.update(rehearsal.most)
+    assert (rehearsal.align is not None) == objective.needs_new_tasks  # what is new is learned from whole
+    if rehearsal.align is not None:
+        rehearsal.align(6)
     assert rehearsal.learner is not objective.learner
     assert all(torch.equal(one, other) for one, other in zip(before, weights_of(objective), strict=True))
 

@@ -34,6 +34,7 @@ def test_plain_values_come_back(tmp_path, data, value):
         (b"1e999", "1e999, which is beyond every number"),
         (b"9223372036854775808", "a whole number of 19 digits"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 65 + b"]" * 65, "nested too deeply"),
         (b'"\\ud800"', "surrogates not allowed"),
         (b"{'a': 1}", "Expecting property name"),
         (b'"' + b"a" * 2**17 + b'"', "more than 131072 bytes"),

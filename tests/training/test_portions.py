@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from pico import pico_teacher
-from replacing import replace_everywhere
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig, parse_assignments
 from hf_free.errors import RunError
 from hf_free.inversion.base import TaskSize
 from hf_free.training.portions import Portions, choose_portions, few_steps, forecast, picture_bytes
-from hf_free.training.trial import Load, Trial, line_through, measure
+from hf_free.training.trial import Load, Trial
 from hf_free.training.workload import Workload
 
 MB = 1e6
@@ -38,31 +36,6 @@ def _trial(inversion=ONE, answer=ONE, update=ONE, **others):
 
 
 # ---- measuring
-
-
-def test_a_line_goes_through_the_last_two_sizes():
-    line = line_through([(1, 500.0, 9.0), (4, 1400.0, 2.0), (16, 4400.0, 5.0)])
-    assert (line.fixed_bytes, line.image_bytes) == (400, 250)
-    assert (line.fixed_seconds, line.image_seconds) == (1, 0.25)
-    assert (line.bytes(100), line.seconds(100)) == (25_400, 26)
-    assert (line.images_within(25_400), line.images_within(25_399), line.images_within(10)) == (100, 99, 0)
-    assert line_through([(4, 1000.0, 2.0)]) == Load(0, 250, 0, 0.5)
-
-
-def test_sizes_grow_until_a_room_is_full(monkeypatch):
-    done = []
-    replace_everywhere(
-        monkeypatch, "hf_free.runtime.memory_budget.peak_memory", lambda work, device: work() or 100 * done[-1]
-    )
-    replace_everywhere(monkeypatch, "hf_free.runtime.measuring.busy_seconds_of", lambda work, device: 0.01)
-    measure(done.append, torch.device("cpu"), least=4, most=1000, room=30_000, seconds=60)
-    assert done == [4, 16, 64, 256]  # 1,000 would take 100,000
-    done.clear()
-    measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60)
-    assert done == [4, 16, 20]
-    done.clear()
-    measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60, timed=False)
-    assert done == [4]  # 20 are 2,000: far below the room
 
 
 # ---- task sizes
@@ -127,8 +100,8 @@ def test_a_gpu_keeps_the_pictures_elsewhere():
 def test_where_whole_tasks_are_aligned_they_are_cut_and_counted_for_it(objective):
     settings = {"bell": {"objective": objective}, "five": {"images_per_class": 40, "max_classes": 10}}
     config, records = _config(**settings), _records(10)
-    update = Load(500 * MB, 10 * MB, 0.5, 0.1)  # a replay's support set, and each of its query pictures
-    trial = _trial(Load(0, MB, 0, 0), update=update)
+    update = Load(500 * MB, 5 * MB, 0.5, 0.1)
+    trial = _trial(Load(0, MB, 0, 0), update=update, alignment=Load(0, 10 * MB, 0, 0.1))
     portions = choose_portions(config, records, trial, answers=0, room=3000 * MB)
     predicted = forecast(config, records, trial, portions, answers=0, base=0)
     if objective == "distill":
@@ -138,6 +111,16 @@ def test_where_whole_tasks_are_aligned_they_are_cut_and_counted_for_it(objective
         assert predicted.peak_bytes > 128 * 10 * MB
         replayed = (config.bell.replay_patience + 1) * config.bell.replay_tasks * update.seconds(5 * 15)
         assert predicted.learning_seconds == pytest.approx(replayed + 120 * 0.1)  # 12 pictures of ten classes
+
+
+def test_features_held_while_the_embedding_is_fitted_are_counted():
+    config, records, trial = _config(), _records(5, 5), _trial(feature_bytes=int(MB))  # 26,000 features
+    portions = choose_portions(config, records, trial, answers=10, room=2000 * MB)
+    assert portions.finished == int(0.85 * (2000 * MB - 1.5 * (portions.memory + portions.held_out) * 150_556) / MB)
+    predicted = forecast(config, records, trial, portions, answers=10, base=0)
+    assert predicted.peak_bytes > portions.finished * MB
+    roomy = choose_portions(config, records, trial, answers=10, room=1e12)
+    assert roomy.finished == 2048
 
 
 # ---- time
