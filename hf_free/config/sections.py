@@ -183,7 +183,7 @@ class LearnerConfig(_Section):
     """The meta-learner: its backbone and how it adapts."""
 
     backbone: str = "conv4_64"
-    """Any timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
+    """A timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
     image_size: int = Field(default=32, ge=8, le=1024)
     """Height and width the learner sees."""
     channels: Literal[1, 3] = 3
@@ -296,7 +296,7 @@ class HubConfig(_Section):
     """Budget for teachers' weights in memory, as 500MB or 4GiB."""
 
 
-def as_wanted(values: Mapping[Any, object], section: type) -> dict[str, object]:
+def as_wanted(values: Mapping[str, object], section: type) -> dict[str, object]:
     """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
     wanted = get_type_hints(section, include_extras=True)
     return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}

@@ -85,7 +85,7 @@ def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT C
     """A stranger's text that does nothing to a terminal: no colors, no line ends, no invisible letters.
 
     Args:
-        value: Any text.
+        value: The text.
         keep: Characters that stay though they cannot be printed, a line end for instance.
         instead: What stands for each of the others.
     """

@@ -27,11 +27,11 @@ class Means:
 
 @pytest.fixture
 def filling():
-    def make(*, drawn=0, held_out=0, sources=(Means(),), **more):
+    def make(*, drawn=0, held_out=0, **more):
         pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=2)])
         layout = LogitLayout.side_by_side([LogitBlock((), 0, 2, None)])
         memories = (TaskMemory(size, answers=layout.width) for size in (200, held_out))
-        return Filling(*memories, pool, sources, layout, Precision(), size=(3, 16), drawn=drawn, **more)
+        return Filling(*memories, pool, [Means()], layout, Precision(), size=(3, 16), drawn=drawn, **more)
 
     return make
 

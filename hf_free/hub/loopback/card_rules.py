@@ -77,7 +77,7 @@ def card_tags(values: Json) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     return [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, str)]
 
 
