@@ -32,7 +32,7 @@ deviation is 1 / sqrt(N)); more than 2,000 change nothing."""
 
 
 def clash_scores(answers: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Correlation over pictures of every two classes' logits, each teacher's logits centred within each picture.
+    """Correlation over pictures of every two classes' logits, each teacher's logits centered within each picture.
 
     Args:
         answers: (N, A) logits of all teachers side by side; NaN where a teacher gave no answer.
@@ -42,9 +42,9 @@ def clash_scores(answers: Tensor, sizes: Sequence[int]) -> Tensor:
         (A, A), symmetric, in [-1, 1]; 0 for a class whose logit never moves.
     """
     known = ~answers.isnan()
-    centred = CenterPerTeacher(sizes).to(answers.device)(answers.float().nan_to_num()) * known
-    centred = (centred - centred.sum(0) / known.sum(0).clamp_min(1)) * known
-    directions = F.normalize(centred, dim=0, eps=1e-6)
+    centered = CenterPerTeacher(sizes).to(answers.device)(answers.float().nan_to_num()) * known
+    centered = (centered - centered.sum(0) / known.sum(0).clamp_min(1)) * known
+    directions = F.normalize(centered, dim=0, eps=1e-6)
     scores = directions.T @ directions
     return (scores + scores.T) / 2  # a matrix product need not round symmetrically
 
@@ -110,9 +110,9 @@ def _column(key: ClassKey, layout: LogitLayout) -> int:
 
 
 def expected_scores(sizes: Sequence[int]) -> Tensor:
-    """Correlation to be expected between the logits of one class in two teachers, each centred in its own teacher.
+    """Correlation to be expected between the logits of one class in two teachers, each centered in its own teacher.
 
-    With true scores that are independent and vary alike, and no other class in common, centring n classes leaves a
+    With true scores that are independent and vary alike, and no other class in common, centering n classes leaves a
     class (1 - 1/n) of its variance, and what two teachers of n and m classes then have in common of it is
     (1 - 1/n) (1 - 1/m): a correlation of sqrt((1 - 1/n) (1 - 1/m)), 0.8 for five classes each and 0.5 for two.
 
@@ -160,7 +160,7 @@ def likeness(answers: Tensor, sizes: Sequence[int], teachers: Tensor) -> Tensor:
 def correlations_within(answers: Tensor, sizes: Sequence[int], teachers: Tensor) -> Tensor:
     """Correlation of every two classes' logits over the pictures recovered from their two teachers.
 
-    Each teacher's logits are centred within each picture, and over the pictures of each teacher: that two kinds of
+    Each teacher's logits are centered within each picture, and over the pictures of each teacher: that two kinds of
     pictures differ is no sign of a common class.
 
     Args:
@@ -171,12 +171,12 @@ def correlations_within(answers: Tensor, sizes: Sequence[int], teachers: Tensor)
     Returns:
         (A, A), symmetric, in [-1, 1]; 0 for a class whose logit never moves.
     """
-    width, centre = sum(sizes), CenterPerTeacher(sizes)
+    width, center = sum(sizes), CenterPerTeacher(sizes)
     owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     products = torch.zeros(width, width)  # [b, c] over the pictures of b's teacher
     squares = torch.zeros(len(sizes), width)
     for teacher, columns in enumerate(torch.arange(width).split(list(sizes))):
-        seen = centre(answers[teachers == teacher].float().nan_to_num())
+        seen = center(answers[teachers == teacher].float().nan_to_num())
         seen = seen - seen.sum(0) / max(1, len(seen))
         products[columns] = seen[:, columns].T @ seen
         squares[teacher] = seen.square().sum(0)

@@ -52,7 +52,7 @@ def number_of_parts(count: int, most: int | None) -> int:
 
 
 def answer_loss(
-    predicted: Tensor, answers: Tensor, centre: CenterPerTeacher, *, spread_of: Tensor | None = None
+    predicted: Tensor, answers: Tensor, center: CenterPerTeacher, *, spread_of: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Squared error of predicted logits, each teacher in units of its own answers' spread.
 
@@ -63,7 +63,7 @@ def answer_loss(
         predicted: (B, A).
         answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing, nor does a teacher that
             gives all its classes one and the same logit.
-        centre: The teachers' groups.
+        center: The teachers' groups.
         spread_of: Answers (N, A) whose spread is the unit; None takes `answers`. With those of a whole batch, the
             losses of its parts add up to that of the batch.
 
@@ -72,19 +72,19 @@ def answer_loss(
         predicting zero would give.
     """
     known = ~answers.isnan()
-    wanted = centre(answers.nan_to_num())
-    error = ((centre(predicted.float()) - wanted).square() * known).sum(0)
-    spread = (wanted.square() * known).sum(0) if spread_of is None else _spread(spread_of, centre)
-    sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
-    sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
+    wanted = center(answers.nan_to_num())
+    error = ((center(predicted.float()) - wanted).square() * known).sum(0)
+    spread = (wanted.square() * known).sum(0) if spread_of is None else _spread(spread_of, center)
+    sums = torch.stack([error, spread]).new_zeros(2, len(center.sizes))
+    sums = sums.index_add(1, center.groups, torch.stack([error, spread]))
     shares = sums[0] / sums[1].clamp_min(LEAST_SPREAD)
     says = sums[1] > LEAST_SPREAD
     return {"answers": torch.where(says, shares, 0).sum() / says.sum().clamp_min(1)}
 
 
-def _spread(answers: Tensor, centre: CenterPerTeacher) -> Tensor:
-    """Sum of squares of the centred answers (N, A) that are known -> (A,)."""
-    return (centre(answers.nan_to_num()).square() * ~answers.isnan()).sum(0)
+def _spread(answers: Tensor, center: CenterPerTeacher) -> Tensor:
+    """Sum of squares of the centered answers (N, A) that are known -> (A,)."""
+    return (center(answers.nan_to_num()).square() * ~answers.isnan()).sum(0)
 
 
 class Distiller:
@@ -114,7 +114,7 @@ class Distiller:
     ) -> None:
         self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
         self.streams, self.chains = streams, chains
-        self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
+        self.center = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
@@ -138,7 +138,7 @@ class Distiller:
         """One update on a batch -> its loss.
 
         Each chain of the run takes a part of the batch, and one larger than the moment's `at_once` in nearly equal
-        parts again. Their gradients add up to the whole batch's, except that BatchNorm normalises each part by itself
+        parts again. Their gradients add up to the whole batch's, except that BatchNorm normalizes each part by itself
         (ghost batches, Hoffer et al. 2017, section 3.1).
         """
         answers = sample.answers.to(self.learner.device)
@@ -160,7 +160,7 @@ class Distiller:
         parts = held_out.images[:count].split(most)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.answers[:count].to(self.learner.device).float()
-        return -answer_loss(predicted, known, self.centre)["answers"].item()
+        return -answer_loss(predicted, known, self.center)["answers"].item()
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
@@ -205,7 +205,7 @@ class Distiller:
         for part, wanted in zip(images.tensor_split(count), said.tensor_split(count), strict=True):
             moment.pause()
             predicted = self._predict(part.to(device).float() / 255)
-            terms = answer_loss(predicted, wanted, self.centre, spread_of=None if is_whole else answers)
+            terms = answer_loss(predicted, wanted, self.center, spread_of=None if is_whole else answers)
             loss = torch.stack(list(terms.values())).sum()
             loss.backward()
             total += loss.detach()

@@ -1,4 +1,4 @@
-"""Any number of teachers under a memory budget: loaded when asked for, the least recently used leave."""
+"""Teachers, however many, under a memory budget: loaded when asked for, the least recently used leave."""
 
 from __future__ import annotations
 

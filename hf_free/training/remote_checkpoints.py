@@ -1,7 +1,7 @@
 """Checkpoints in a private repository of a Hub: each replaces the one before in one commit, a run goes on from there.
 
 They hold recovered pictures, so the repository has to be private. What is read back has to be the user's own: the
-optimisers' and random numbers' states are files of `torch.save`, which Accelerate reads with `weights_only=True`.
+optimizers' and random numbers' states are files of `torch.save`, which Accelerate reads with `weights_only=True`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.inversion.base import Inverter
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
@@ -45,7 +45,7 @@ class Gathered:
     """The parts of a step's work, and the processes that share them."""
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
-    validation: LabelledImages | None
+    validation: LabeledImages | None
     """The user's validation set, if any."""
     pool: TeacherPool
     state: RunState

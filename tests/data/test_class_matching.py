@@ -27,7 +27,7 @@ from hf_free.runtime.device import Precision
 
 
 def _by_loop(answers, sizes):
-    """Pearson's correlation of centred logits, from the textbook."""
+    """Pearson's correlation of centered logits, from the textbook."""
     columns, start = [], 0
     for size in sizes:
         rows = [[value - sum(row) / size for value in row] for row in answers[:, start : start + size].tolist()]
@@ -42,7 +42,7 @@ def _by_loop(answers, sizes):
     return torch.tensor([[correlation(x, y) for y in columns] for x in columns])
 
 
-def test_scores_are_correlations_of_centred_logits():
+def test_scores_are_correlations_of_centered_logits():
     torch.manual_seed(0)
     answers = torch.randn(40, 7) * torch.arange(1, 8) + torch.arange(7)
     found = clash_scores(answers, [3, 4])
@@ -125,10 +125,10 @@ def test_replay_keeps_one_class_of_two_teachers_apart(asked):
     )
     aligner = Aligner(learner, config, Precision(), layout=layout if asked else None)
     memory = TaskMemory(1000, answers=layout.width if aligner.asks_teachers else 0)
-    colours = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
+    colors = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
     for teacher in (0, 1):
         labels = torch.arange(4).repeat(30)
-        images = colours[labels].view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone()
+        images = colors[labels].view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone()
         answers = (4.0 * (labels[:, None] == torch.arange(4))).repeat(1, 2) + 0.1 * torch.randn(120, 8)
         task = RecoveredTask(
             images, labels, answers[:, :4].softmax(1), (0, 1, 2, 3), teacher, "t", Health(1.0, 0.1, 0.1)

@@ -100,16 +100,16 @@ def _answers(known, count=4000, seed=0):
 
 
 def test_correlations_are_those_over_the_pictures_of_two_teachers():
-    """Against numpy, pair by pair: each teacher's pictures centred by themselves, then put together."""
+    """Against numpy, pair by pair: each teacher's pictures centered by themselves, then put together."""
     generator = torch.Generator().manual_seed(0)
     answers, teachers = _world(300, noise=1.0)[1], torch.randint(-1, 4, (300,), generator=generator)
     answers[teachers == 2] += torch.randn(1, len(TRUE), generator=generator) * 20
     found = correlations_within(answers, SIZES, teachers)
     owner = np.repeat(np.arange(5), SIZES)
-    centred = torch.cat([part - part.mean(1, keepdim=True) for part in answers.split(SIZES, 1)], 1).double().numpy()
+    centered = torch.cat([part - part.mean(1, keepdim=True) for part in answers.split(SIZES, 1)], 1).double().numpy()
     for b in range(len(TRUE)):
         for c in range(b):
-            parts = [centred[teachers.numpy() == t][:, [b, c]] for t in {owner[b], owner[c]}]
+            parts = [centered[teachers.numpy() == t][:, [b, c]] for t in {owner[b], owner[c]}]
             seen = np.concatenate([part - part.mean(0) for part in parts if len(part)] or [np.zeros((1, 2))])
             length = np.sqrt((seen**2).sum(0).prod())
             assert found[b, c].item() == pytest.approx(seen.prod(1).sum() / length if length else 0, abs=1e-4)

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from pico import CrampedNetwork, pico_teacher
+from pico import pico_teacher
 from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
-from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, LogitLayout
+from hf_free.data.logits import CenterPerTeacher, LogitLayout
 from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
@@ -19,7 +19,6 @@ from hf_free.metalearning.distill import Distiller, answer_loss, number_of_parts
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
-from hf_free.teachers.teacher import Teacher
 
 # ---- labels
 
@@ -29,45 +28,10 @@ def _pictures(count, size=16, seed=0):
     return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def test_answers_are_the_teachers_logits_column_by_column():
-    teachers = [
-        pico_teacher("conv4", num_classes=3, size=16),
-        pico_teacher("vit", num_classes=2, size=16),
-        pico_teacher("conv4", num_classes=100, size=16, seed=2),
-    ]
-    layout = LogitLayout.of([3, 2, 100])
-    pictures = _pictures(7)
-    answers = label(
-        teacher_sources(TeacherPool.from_teachers(teachers), layout), pictures, layout, Precision(), batch=3
-    )
-    assert answers.shape == (7, 3 + 2 + MAX_ANSWERS)
-    assert answers.dtype == torch.float16
-    for i, teacher in enumerate(teachers):
-        for picture, row in zip(pictures, answers, strict=True):
-            logits = teacher.logits(picture[None].float() / 255)[0]
-            if layout.blocks[i].chosen is not None:
-                logits = logits[list(layout.blocks[i].chosen)]
-            assert torch.allclose(row[layout.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_answers_that_are_no_numbers_count_as_not_given(value):
-    good, bad = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (0, 1))
-    pool = TeacherPool.from_teachers([good, bad])
-    with torch.no_grad():
-        bad.network.get_classifier().bias[1] = value
-    layout = LogitLayout.of([3, 3])
-    answers = label(teacher_sources(pool, layout), _pictures(4), layout, Precision()).float()
-    assert torch.isfinite(answers[:, :3]).all()
-    assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
-    loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, CenterPerTeacher([3, 3]))["answers"]
-    assert torch.isfinite(loss)
-
-
 # ---- the loss
 
 
-def _centred(row, sizes):
+def _centered(row, sizes):
     found, start = [], 0
     for size in sizes:
         part = row[start : start + size]
@@ -76,14 +40,14 @@ def _centred(row, sizes):
     return found
 
 
-def test_grouped_centre_against_a_loop():
+def test_grouped_center_against_a_loop():
     torch.manual_seed(0)
     sizes, answers = [3, 1, 4], torch.randn(5, 8)
-    expected = torch.tensor([_centred(row, sizes) for row in answers.tolist()])
-    centre = CenterPerTeacher(sizes)
-    assert torch.allclose(centre(answers), expected, atol=1e-6)
-    assert torch.allclose(centre(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
-    assert not list(centre.state_dict())
+    expected = torch.tensor([_centered(row, sizes) for row in answers.tolist()])
+    center = CenterPerTeacher(sizes)
+    assert torch.allclose(center(answers), expected, atol=1e-6)
+    assert torch.allclose(center(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
+    assert not list(center.state_dict())
 
 
 def _loss_by_loop(predicted, answers, sizes):
@@ -95,7 +59,7 @@ def _loss_by_loop(predicted, answers, sizes):
             p, a = p_row[start : start + size], a_row[start : start + size]
             if any(math.isnan(value) for value in a):
                 continue
-            p, a = _centred(p, [size]), _centred(a, [size])
+            p, a = _centered(p, [size]), _centered(a, [size])
             error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
             spread += sum(y**2 for y in a)
         shares += [error / spread] if spread > 1e-6 else []
@@ -108,12 +72,12 @@ def test_loss_against_a_loop_with_rows_nobody_answered():
     sizes = [3, 2, 5]
     predicted, answers = torch.randn(6, 10), 3 * torch.randn(6, 10)
     answers[1, :3] = answers[4, 3:5] = answers[2, 5:] = float("nan")
-    centre = CenterPerTeacher(sizes)
-    loss = answer_loss(predicted, answers, centre)["answers"].item()
+    center = CenterPerTeacher(sizes)
+    loss = answer_loss(predicted, answers, center)["answers"].item()
     assert loss == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-5)
-    zero = answer_loss(torch.zeros(6, 10), answers, centre)["answers"].item()
+    zero = answer_loss(torch.zeros(6, 10), answers, center)["answers"].item()
     assert zero == pytest.approx(1)
-    perfect = answer_loss(answers.nan_to_num() + 7, answers, centre)["answers"].item()
+    perfect = answer_loss(answers.nan_to_num() + 7, answers, center)["answers"].item()
     assert perfect == pytest.approx(0, abs=1e-10)
 
 
@@ -142,10 +106,10 @@ def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
 
 def test_each_teacher_counts_in_units_of_its_own_spread():
     torch.manual_seed(0)
-    predicted, answers, centre = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
+    predicted, answers, center = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
     scale = torch.tensor([100.0] * 3 + [1.0] * 2)
-    loud = answer_loss(predicted * scale, answers * scale, centre)["answers"].item()
-    assert loud == pytest.approx(answer_loss(predicted, answers, centre)["answers"].item(), rel=1e-4)
+    loud = answer_loss(predicted * scale, answers * scale, center)["answers"].item()
+    assert loud == pytest.approx(answer_loss(predicted, answers, center)["answers"].item(), rel=1e-4)
 
 
 # ---- the embedding
@@ -271,26 +235,12 @@ def test_student_leads_to_the_pictures_and_not_into_its_own_weights():
     assert all(weight.grad is None and weight.requires_grad for weight in distiller.learner.parameters())
 
 
-@pytest.mark.parametrize("room", [0, 1, 3])
-def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
-    easy, other = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (1, 2))
-    cramped = Teacher(CrampedNetwork(other.network, room), other.record)
-    images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
-    layout = LogitLayout.of([3, 3])
-    expected = label(teacher_sources(TeacherPool.from_teachers([easy, other]), layout), images, layout, Precision())
-    found = label(teacher_sources(TeacherPool.from_teachers([easy, cramped]), layout), images, layout, Precision())
-    if room == 0:
-        assert found[:, 3:].isnan().all()
-        found[:, 3:] = expected[:, 3:]
-    assert torch.allclose(found, expected, atol=1e-2)
-
-
 def test_loss_is_the_mean_over_teachers_that_say_something():
-    centre = CenterPerTeacher([2, 3])
+    center = CenterPerTeacher([2, 3])
     answers, predicted = torch.randn(5, 5), torch.randn(5, 5)
     alone = answer_loss(predicted[:, :2], answers[:, :2], CenterPerTeacher([2]))["answers"]
     answers[:, 2:] = torch.nan
-    assert torch.allclose(answer_loss(predicted, answers, centre)["answers"], alone)
+    assert torch.allclose(answer_loss(predicted, answers, center)["answers"], alone)
 
 
 # ---- in parts
@@ -323,7 +273,7 @@ def test_a_batch_that_fits_is_one_part():
     whole, same, parts = (_one_update(n, backbone="conv4_32") for n in (None, 11, 4))
     assert torch.equal(whole[0], same[0])
     assert all(torch.equal(one, other) for one, other in zip(whole[1], same[1], strict=True))
-    assert torch.isfinite(parts[0])  # BatchNorm normalises each part by itself
+    assert torch.isfinite(parts[0])  # BatchNorm normalizes each part by itself
     assert not torch.equal(whole[0], parts[0])
 
 
@@ -350,12 +300,3 @@ def test_what_stops_an_update_leaves_the_weights_as_they_were():
     with pytest.raises(TimeoutError):
         distiller.update(Sample(_pictures(16), torch.randn(16, 3)), Moment(pause=stop_at_the_third, at_once=4))
     assert all(torch.equal(one, other) for one, other in zip(before, distiller.learner.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("batch", [1, 3, 7])
-def test_asking_in_batches_changes_nothing(batch):
-    pool = TeacherPool.from_teachers([pico_teacher(kind, num_classes=3, size=16) for kind in ("conv4", "resnet")])
-    layout, pictures = LogitLayout.of([3, 3]), _pictures(7)
-    whole = label(teacher_sources(pool, layout), pictures, layout, Precision())
-    parts = label(teacher_sources(pool, layout), pictures, layout, Precision(), batch=batch)
-    assert torch.allclose(parts, whole, rtol=2e-3, atol=2e-3)
