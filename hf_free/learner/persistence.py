@@ -49,7 +49,8 @@ WIDENED = 2
 """Times its file that a network takes in memory: weights of 16 bits become fp32."""
 
 MAX_COMPUTED_BYTES = 64 * 2**20
-"""Of the tables that a network computes for itself (relative positions, masks), beyond that. While they are computed,
+"""Of the tables that a network computes for itself (relative positions, masks), beyond that: of 21 of timm's networks
+looked at, tiny_vit_21m_512 has the most, 50 MiB beside a file of 79. While they are computed,
 up to five times as much is taken for a moment (Swin's relative positions)."""
 
 AnyEmbedder = TypeVar("AnyEmbedder", bound=Embedder)
