@@ -267,7 +267,9 @@ def train(
     if num_processes is not None and num_processes > here.count:
         from hf_free.training.launch import launch
 
-        raise typer.Exit(launch(context.obj, num_processes))
+        code = launch(context.obj, num_processes)
+        is_stopped = code > 128 and output is not None and RunFolder(output).last_step() is not None
+        raise typer.Exit(RESUME_CODE if is_stopped else code)
     _run(settings, output or default_output(settings.method), token, overwrite=overwrite, resume=resume, json=as_json)
 
 
