@@ -151,7 +151,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/runtime/strict_json.py",
         "hf_free/teachers/config_check.py",
         "hf_free/teachers/saving.py",
-        "hf_free/teachers/soft_labels.py",
         "hf_free/training/absolute_paths.py",
         "hf_free/training/budgeting.py",
         "hf_free/training/checkpoint.py",
