@@ -132,7 +132,7 @@ class TaskMemory:
             rows = [rows_of.roll(-(self.seen % held), 0) if is_full else rows_of for rows_of in rows]
             rows = [rows_of[-self.max_images :] for rows_of in rows]
             self.seen = len(rows[0])
-        kept = dict(zip(names, rows, strict=True))
+        kept: dict[str, Tensor] = dict(zip(names, rows, strict=True))
         self.images, self.class_ids = kept["images"], kept["class_ids"]
         self.answers.load(kept)
         self.classes = [ClassKey(teacher, index) for teacher, index in tensors["classes"].tolist()]

@@ -43,10 +43,10 @@ class TeacherSource:
 
     def logits(self, images: Tensor, precision: Precision) -> Tensor:
         """See `LabelSource`."""
-        teacher = self.pool[self.teacher]
+        teacher = self.pool.for_asking(self.teacher, precision)
         seen = precision.layout(images.to(teacher.device).float() / 255)
         with precision.autocast(teacher.device):
-            logits = teacher.logits(seen)
+            logits = teacher.labels(seen)
         return logits if self.chosen is None else logits[:, list(self.chosen)]
 
 
