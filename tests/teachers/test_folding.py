@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_free.data.logits import LogitLayout
 from hf_free.runtime.device import Precision
-from hf_free.teachers.folding import fold_batchnorm, own_bytes
+from hf_free.teachers.folding import HalvingPool, fold_batchnorm, own_bytes
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
@@ -51,7 +51,34 @@ def test_a_folded_network_answers_alike_and_the_network_stays_as_it_is(name):
 def test_pooling_comes_before_relu():
     folded = fold_batchnorm(_network("conv4_32"))
     order = [type(folded.get_submodule(n.target)).__name__ for n in folded.graph.nodes if n.op == "call_module"]
-    assert order[:3] == ["Conv2d", "MaxPool2d", "ReLU"]
+    assert order[:3] == ["Conv2d", "HalvingPool", "ReLU"]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (2, 3)])
+def test_halving_is_max_pooling_to_the_bit(size):
+    images = torch.randn(3, 5, *size)
+    images[0, 0, 0, 0] = torch.nan
+    assert torch.equal(HalvingPool()(images).nan_to_num(9), nn.MaxPool2d(2)(images).nan_to_num(9))
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, ceil_mode=True)])
+@torch.no_grad()
+def test_other_windows_are_taken_before_relu_as_they_are(pool):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = _trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), pool))
+    images, folded = torch.randn(2, 3, 9, 9), fold_batchnorm(network)
+    torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-6)
+    assert [type(m).__name__ for m in folded.modules()].count("MaxPool2d") == 1
+
+
+def test_images_in_parts_are_answered_alike():
+    pool = _pool(count=1)
+    images = torch.rand(300, 3, 16, 16)  # more than 256 of that size, which is a part
+    with torch.no_grad():
+        whole, parts = pool[0].logits(images), pool[0].labels(images)
+    assert parts.shape == (300, 3)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
 
 class Branches(nn.Module):
