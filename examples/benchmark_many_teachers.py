@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def measure_asking(folder: str, rounds: int) -> dict:
     teacher.fold(precision)
     assert teacher.folded_bytes
 
-    def seconds(ask) -> float:
+    def seconds(ask: Callable[[torch.Tensor], torch.Tensor]) -> float:
         start = time.process_time()
         with torch.no_grad(), precision.autocast(device):
             ask(images)

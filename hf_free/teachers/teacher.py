@@ -26,7 +26,7 @@ MAX_FOLDING = 0.001
 
 MIN_CHUNK, CHUNK_PIXELS = 16, 64 * 32 * 32
 """Images that a CPU takes at once, at least, and their pixels. A Conv-4 answers about 512 images in half the time in
-parts of 64, and in parts of 32 or 128 it takes a tenth longer (docs/experiments)."""
+parts of 64, and in parts of 32 or 128 in 7 or 19 % more than that (docs/experiments)."""
 
 
 class TeacherOutput(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError
+from hf_free.errors import HfFreeError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
@@ -107,7 +107,7 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
         screening.check_recovered(run.memory, run.pool, state, config.five, warm_up=config.trainer.warmup_steps)
         selection.keep_best(run.selector, run.learner, state, run.folder)
         selection.restore_best(run.learner, state, run.folder)
-    except (RunError, Stopped):
+    except (HfFreeError, Stopped):
         if stop.inside_step:
             state.step -= 0 if worked == state.step or terms else 1  # nothing of it is done yet: it is done anew
             state.seconds = clock.seconds()
