@@ -141,7 +141,6 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/learner/maml.py",
         "hf_free/learner/precision.py",
         "hf_free/learner/scoring.py",
-        "hf_free/memory/filling.py",
         "hf_free/metalearning/base.py",
         "hf_free/metalearning/bell.py",
         "hf_free/metalearning/embedding_fit.py",
