@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -147,6 +147,7 @@ def evaluate(
     if output is not None:
         options.check_output_file(output, (".json",))
     from hf_free.data.decoding import PictureError, parse_color
+    from hf_free.data.episodes import can_do_without
 
     where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
@@ -156,6 +157,7 @@ def evaluate(
     from hf_free.backbones.custom import import_networks
     from hf_free.config.init_from import InitFrom
     from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
     from hf_free.evaluation.off_the_shelf import load_off_the_shelf
     from hf_free.learner.meta_learner import MetaLearner
@@ -185,8 +187,8 @@ def evaluate(
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
     data.background = ground
-    if split is None:
-        say(f"No --split given: using {data.split!r} of {dataset}.")
+    if split is None and data.others:
+        say(f"No --split given: using {data.split!r} of {dataset}, which also has {', '.join(data.others)}.")
     if skip_unreadable:
         data = _readable(data)
     teachers = None
@@ -198,21 +200,24 @@ def evaluate(
             report = run_evaluation(
                 learner,
                 data,
-                n_way=n_way,
-                k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
-                n_query=n_query,
-                episodes=episodes,
-                baselines=baselines.value,
-                teachers=teachers,
-                compare=others,
-                off_the_shelf=backbones,
+                EpisodeSettings(
+                    n_way=n_way,
+                    k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
+                    n_query=n_query,
+                    episodes=episodes,
+                    seed=seed,
+                ),
+                beside=Comparison(
+                    baselines=baselines.value, teachers=teachers, learners=others, off_the_shelf=backbones
+                ),
                 transductive=transductive,
-                seed=seed,
                 device=where,
                 progress=progress,
             )
     except PictureError as error:
-        error.action = f"{error.action}; or leave them out with --skip-unreadable"
+        is_enough = can_do_without(data.labels, error.places, n_way=n_way, pictures=max(k_shot or (1, 5)) + n_query)
+        skips, lacks = "or leave them out with --skip-unreadable", "without them too few are left for an episode"
+        error.action = f"{error.action}; {skips if is_enough else lacks}"
         raise
     report.revision = dataset_revision
     results = report.to_dict()
@@ -270,7 +275,7 @@ def _readable(data: LabelledImages) -> LabelledImages:
     return readable
 
 
-def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
+def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, object]]:
     """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
     for folder in (Path(model), Path(model).parent):
         run = folder / "record.json"
@@ -280,7 +285,7 @@ def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
 
 
 def teacher_pool(
-    teachers: list[dict[str, Any]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+    teachers: list[dict[str, object]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
 ) -> TeacherPool:
     """The teachers of a record, each at the commit it was trained from.
 

@@ -1,4 +1,4 @@
-"""`hf-free predict`: a folder a class in, a label a picture out."""
+"""`hf-free predict`: one folder per class in, one label per picture out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json
 from hf_free.errors import DatasetError
 from hf_free.runtime.files import write_text
+from hf_free.runtime.text import spreadsheet_cell
 from hf_free.training.location import learner_location
 
 EXAMPLES = options.examples(
@@ -100,11 +101,12 @@ def _predict(
     revision: str | None,
     token: str | None,
     cache_dir: Path | None,
-) -> list[dict[str, Any]]:
-    """One row a picture: its path below the folder, its label, and the probability of each class, or what is wrong."""
+) -> list[dict[str, object]]:
+    """One row per picture: its path below the folder, label, and probability of each class, or what is wrong."""
     from hf_free.data.decoding import parse_color
     from hf_free.data.images import read_batch
-    from hf_free.evaluation.datasets import DataFlags, load_folder_images, load_labelled_images
+    from hf_free.evaluation.dataset_columns import DataFlags
+    from hf_free.evaluation.datasets import load_folder_images, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
     ground = parse_color(background)
@@ -145,12 +147,16 @@ def _predict(
     return rows
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The columns image, label, probability and error as CSV with a header; a picture has a label or an error."""
+def as_csv(rows: list[dict[str, object]]) -> str:
+    """The columns image, label, probability and error as CSV with a header; a picture has a label or an error.
+
+    Names that a spreadsheet would run as formulas begin with an apostrophe; the JSON form has them as they are.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["image", "label", "probability", "error"])
     for row in rows:
         probability = "" if row["probability"] is None else f"{row['probability']:.4f}"
-        writer.writerow([row["image"], row["label"] or "", probability, row["error"] or ""])
+        texts = [spreadsheet_cell(row[key] or "") for key in ("image", "label", "error")]
+        writer.writerow([*texts[:2], probability, texts[2]])
     return buffer.getvalue()

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -27,12 +28,14 @@ from hf_free.evaluation.picture_folder import (
     read_picture_folder,
     visible_files,
 )
+from hf_free.runtime.files import read_bounded
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*", re.DOTALL)  # as `datasets` names the parts of a split
+_MAX_CARD_BYTES = 2**20
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # columns of pictures by `file_name`
 _TABLES = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".lance", ".h5", ".py")
 """Endings of files in which a Hub's data set may hold its pictures; among them loose ones only illustrate it."""
@@ -185,7 +188,7 @@ def _refuse_sets_as_classes(pictures: PictureFolder, source: str) -> None:
 def _tables(source: str, builder: str, scratch: str, **options: Any) -> Tables:
     import datasets
 
-    def load() -> dict[str, Any]:
+    def load() -> dict[str, object]:
         return dict(datasets.load_dataset(builder, streaming=True, cache_dir=scratch, **options))
 
     return Tables(read_or_explain(load, source), is_streamed=True)
@@ -196,23 +199,23 @@ def _exactly(path: Path) -> str:
     return glob.escape(str(path.absolute()))
 
 
-def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
+def _configurations_of_card(path: Path) -> dict[str, dict[str, object]]:
     """The configurations that a folder's README.md lists in its YAML block, by name."""
     try:
-        text = (path / "README.md").read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        text = read_bounded(path / "README.md", max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError):
         return {}
     block = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
     try:
-        card = read_written(block[1]) if block else None
-    except yaml.YAMLError:
+        card = as_texts(read_written(block[1])) if block else None
+    except (yaml.YAMLError, RecursionError):
         return {}
-    listed = as_texts(card).get("configs") if isinstance(card, dict) else None
+    listed = card.get("configs") if isinstance(card, dict) else None
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     return {str(entry.get("config_name", "default")): entry for entry in entries}
 
 
-def _only_or_default(described: dict[str, dict[str, Any]]) -> str:
+def _only_or_default(described: dict[str, dict[str, object]]) -> str:
     """The configuration that is taken where none is named, "" where one has to be."""
     marked = [name for name, entry in described.items() if entry.get("default") == "true"]
     if marked or "default" in described:
@@ -235,7 +238,7 @@ def _open_hub(
     """A data set on the Hub, downloaded into the cache."""
     import datasets
 
-    from hf_free.hub.snapshot import files_of_dataset
+    from hf_free.hub.dataset_files import files_of_dataset
 
     name, _, wanted = source.partition(":")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -277,26 +280,19 @@ def _is_picture_folder(files: Sequence[str]) -> bool:
 
 def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> list[str]:
     """The files of a data set that are in the cache, where the Hub must not be asked; otherwise none."""
-    from huggingface_hub import constants, snapshot_download
+    from hf_free.hub.dataset_files import cached_dataset
 
-    if not constants.HF_HUB_OFFLINE:
-        return []
-    try:
-        folder = snapshot_download(name, repo_type="dataset", revision=revision, cache_dir=cache_dir)
-    except (OSError, ValueError):  # nothing is there
-        return []
-    return [file.relative_to(folder).as_posix() for file in visible_files(Path(folder))]
+    folder = cached_dataset(name, revision=revision, cache_dir=cache_dir)
+    return [] if folder is None else [file.relative_to(folder).as_posix() for file in visible_files(folder)]
 
 
 def _open_hub_pictures(
     name: str, wanted: str, source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
 ) -> PictureFolder | Tables:
-    from huggingface_hub import snapshot_download
+    from hf_free.hub.dataset_files import fetch_dataset
 
-    def load() -> str:
-        return snapshot_download(name, repo_type="dataset", revision=revision, token=token, cache_dir=cache_dir)
-
-    folder = Path(read_or_explain(load, source))
+    fetch = partial(fetch_dataset, name, revision=revision, token=token, cache_dir=cache_dir)
+    folder = read_or_explain(fetch, source)
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
 
@@ -308,10 +304,11 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     """
     import datasets.exceptions
     import pyarrow
-    from huggingface_hub.errors import HfHubHTTPError
+
+    from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
 
     expected = (
-        *(datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException),
+        *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
         TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
     )
     try:

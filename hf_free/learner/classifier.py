@@ -1,230 +1,435 @@
-"""What adaptation leaves behind: a network and one linear layer on new classes."""
+"""What adaptation leaves behind: a network, one linear layer on new classes, and what it was shown.
+
+It stands on an embedder; the learner that it was adapted from is not needed to predict, to add classes or to publish.
+How it is saved is in `hf_free.learner.classifier_files`.
+"""
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hf_free.data.decoding import WHITE, Color
-from hf_free.data.images import Images
-from hf_free.errors import LearnerError
+from hf_free.data.images import Images, as_batch
+from hf_free.errors import LearnerError, PushError
+from hf_free.learner.adapting import as_before, fit, needs_pictures, support_rows
+from hf_free.learner.classifier_files import ClassifierParts, read_classifier, write_classifier
 from hf_free.learner.embedder import Embedder
-from hf_free.learner.format import (
-    CLASSIFIER_CONFIG,
-    CLASSIFIER_WEIGHTS,
-    FILES,
-    WEIGHT_FILES,
-    check_tensors,
-    plain_tensors,
-    read_json,
-    read_tensor_header,
-    read_tensors,
-    refuse_stranger,
-)
-from hf_free.learner.heads import LinearClassifier, scores
-from hf_free.learner.one_step import (
-    FINGERPRINTS,
-    find_file,
-    fingerprint,
-    fingerprints_of,
-    learners_part,
-    replaced_in_one_step,
-)
-from hf_free.learner.persistence import find_learner, rebuild, write_files
-
-Label = str | int
-
-CLASSIFIER_FORMAT = 1
+from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, FILES, SUPPORT
+from hf_free.learner.heads import LinearClassifier, get_head, scores
+from hf_free.learner.labels import Label, plain_label
+from hf_free.learner.persistence import Origin, fetch_files
+from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
+from hf_free.learner.support import SupportSet
+from hf_free.learner.transductive import get_transductive
 
 
-def index_labels(labels: Any, count: int) -> tuple[list[Label], Tensor]:
-    """Turn support labels of any values into classes and indices.
+class Answers(NamedTuple):
+    """What a classifier says of pictures, on the CPU."""
 
-    Args:
-        labels: str, int or bool labels, numpy's and torch's numbers among them, as a list, tensor, array, or a pandas
-            series or categorical.
-        count: Number of support pictures.
-
-    Returns:
-        The classes as plain str, int or bool, sorted (in order of appearance where types mix), and each picture's
-        index (count,).
-
-    Raises:
-        LearnerError: a wrong number of labels, labels of another type, or fewer than two classes.
-    """
-    if isinstance(labels, str | bytes):
-        raise LearnerError(f"the labels are one text, {labels[:50]!r}", allowed="one label per picture, as a list")
-    given = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    if not isinstance(given, list) or len(given) != count:
-        number = len(given) if isinstance(given, list) else 1
-        raise LearnerError(f"{count} support pictures and {number} labels", allowed="one label per picture")
-    values = [_plain_label(value) for value in given]
-    classes = list(dict.fromkeys(values))
-    kinds = {type(value) for value in values}
-    if {bool, int} <= kinds:  # True equals 1, so that two classes would become one
-        raise LearnerError("labels of the types bool and int", allowed="labels of one type", action="convert them")
-    if len(classes) < 2:
-        raise LearnerError(
-            f"all {count} support pictures have the label {classes[0]!r}" if classes else "no labels",
-            allowed="at least two classes",
-            action="add pictures of another class",
-        )
-    if len(kinds) == 1:
-        classes.sort()
-    positions = {value: index for index, value in enumerate(classes)}
-    return classes, torch.tensor([positions[value] for value in values])
-
-
-def _plain_label(value: Any) -> Label:
-    """A label as a plain str, int or bool; numpy's numbers and texts and tensors of one number give theirs.
-
-    Raises:
-        LearnerError: another type, a missing label, or several numbers.
-    """
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, str | int):
-        return str(value) if isinstance(value, str) else value
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
-        raise LearnerError("a picture has no label", allowed="one label per picture", action="leave that picture out")
-    raise LearnerError(
-        f"label {str(value)[:50]!r} of type {type(value).__name__}",
-        allowed="str, int or bool labels, one per picture",
-        action="convert them, e.g. [str(label) for label in labels]",
-    )
+    probabilities: Tensor
+    """(B, N) of each class; rows sum to 1."""
+    confidence: Tensor
+    """(B,) what the threshold is compared with."""
 
 
 class FewShotClassifier:
-    """A classifier of new classes: an embedder and one linear layer.
+    """A classifier of new classes, to keep: it can be changed, saved, loaded and published.
 
     Made by `MetaLearner.adapt`. It shares the learner's network unless adaptation changed it, so training the
-    learner further changes its answers; `save` keeps everything needed to predict.
+    learner further changes its answers; `save_pretrained` keeps everything needed.
 
     Attributes:
         embedder: The network.
         weight: (N, D) of the linear layer on the embedder's normalised features.
         bias: (N,) of it.
-        classes: The N labels, as given to `adapt`.
-        record: The learner's provenance, saved with it.
+        classes: The N labels, as given to `adapt`: numbers first, then texts, each sorted.
+        support: What it was shown; None where that is not known.
+        rejection: When `predict` says None; None: it always names a class.
+        transductive: Name of a head of `hf_free.learner.transductive` with which the pictures of one call help each
+            other; None answers each alone.
         background: What transparent pictures are laid on, as given to `adapt`.
+        origin: The learner's repository on the Hub, where it is one's.
+        record: The learner's provenance, saved with it.
+
+    Example:
+        >>> classifier = learner.adapt(pictures, ["cat", "cat", "dog"])  # doctest: +SKIP
+        >>> classifier.add_class("bird", more_pictures)  # doctest: +SKIP
+        >>> classifier.save_pretrained("pets")  # doctest: +SKIP
+        >>> FewShotClassifier.from_pretrained("pets").predict(new_pictures)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        weight: Tensor,
-        bias: Tensor,
-        classes: Sequence[Label],
+    def __init__(self, parts: ClassifierParts, start: Embedder | None = None) -> None:
+        """Put a classifier together.
+
+        Args:
+            parts: What it is made of.
+            start: The network before adaptation, to adapt anew from; None: the classifier cannot be changed.
+        """
+        self.embedder, self.weight, self.bias = parts.embedder, parts.weight, parts.bias
+        self.classes, self.support = list(parts.classes), parts.support
+        self.rejection, self.transductive = parts.rejection, parts.transductive
+        self.background, self.origin, self.record = parts.background, parts.origin, parts.record or {}
+        self._start, self._batchnorm = start, parts.batchnorm
+
+    @classmethod
+    def adapted(
+        cls,
+        network: Embedder,
+        images: Tensor,
+        labels: Sequence[Label],
         *,
-        record: Mapping[str, Any] | None = None,
         background: Color = WHITE,
-    ) -> None:
-        self.embedder, self.weight, self.bias, self.classes = embedder, weight, bias, list(classes)
-        self.record, self.background = {} if record is None else record, background
+        transductive: str | None = None,
+        record: Mapping[str, Any] | None = None,
+        origin: Origin | None = None,
+    ) -> FewShotClassifier:
+        """Adapt a network to prepared pictures; what `MetaLearner.adapt` calls.
+
+        Args:
+            network: It stays as it is, and is shared.
+            images: (S, C, H, W) in [0, 1], of its size.
+            labels: One a picture.
+            background: What transparent pictures were laid on.
+            transductive: Name of a transductive head.
+            record: The learner's provenance.
+            origin: The learner's repository.
+
+        Raises:
+            LearnerError: fewer than two classes, or an unknown transductive head.
+        """
+        if transductive is not None:
+            get_transductive(transductive)
+        support = SupportSet.of(support_rows(network, images), labels)
+        done = fit(network, support)
+        parts = ClassifierParts(
+            done.network,
+            done.weight,
+            done.bias,
+            support.classes,
+            support,
+            batchnorm=network.batchnorm,
+            background=background,
+            transductive=transductive,
+            origin=origin,
+            record=record,
+        )
+        return cls(parts, network)
+
+    def __repr__(self) -> str:
+        shown = "" if self.support is None else f", {len(self.support)} support pictures"
+        return f"FewShotClassifier({len(self.classes)} classes: {_some(self.classes)}{shown})"
+
+    def embed(self, images: Images, *, batch_size: int = 256) -> Tensor:
+        """Features (B, D) of pictures, for `answers`; a transductive network has to be given all at once."""
+        return self.embedder.embed(images, batch_size=batch_size, background=self.background)
+
+    def answers(self, features: Tensor) -> Answers:
+        """Probabilities and confidence of pictures whose features (B, D) `embed` gave, all of them at once.
+
+        Raises:
+            LearnerError: a transductive head, and a classifier whose support is not known.
+        """
+        logits = scores(LinearClassifier(self.weight[None], self.bias[None]), features[None])[0]
+        if self.transductive is None:
+            probabilities = logits.softmax(-1)
+        else:
+            shown = self._known_support()
+            support, query = self.embedder.embedding.weigh(self._support_features()[None], features[None])
+            labels = shown.labels.to(features.device)[None]
+            head = get_transductive(self.transductive)
+            name = self.embedder.config.head
+            fitted = get_head("nearest_mean" if name == "maml" else name)
+            probabilities = head(support, labels, query, len(self.classes), fitted)[0]
+        return Answers(probabilities.cpu(), confidence(logits).cpu())
 
     def predict_proba(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Probability of each class: pictures of any kind (see `MetaLearner.adapt`) -> (B, N) on the CPU.
 
         Args:
             images: The pictures.
-            batch_size: Pictures a pass; a learner with transductive BatchNorm sees all at once instead.
+            batch_size: Pictures per pass; a learner with transductive BatchNorm sees all at once instead.
         """
-        embeddings = self.embedder.embed(images, batch_size=batch_size, background=self.background)
-        classifier = LinearClassifier(self.weight[None], self.bias[None])
-        return scores(classifier, embeddings[None])[0].softmax(-1).cpu()
+        return self.answers(self.embed(images, batch_size=batch_size)).probabilities
 
-    def predict(self, images: Images, *, batch_size: int = 256) -> list[Label]:
-        """The likeliest class of each picture, as the label that was given to `adapt`."""
-        best = self.predict_proba(images, batch_size=batch_size).argmax(-1)
-        return [self.classes[index] for index in best.tolist()]
+    def predict(self, images: Images, *, batch_size: int = 256) -> list[Label | None]:
+        """The likeliest class of each picture, as the label that was given to `adapt`.
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the learner, the linear layer and the classes into a folder, readable by `load`.
+        After `calibrate_rejection` None for a picture that is of no known class.
+        """
+        return self.labels_of(self.answers(self.embed(images, batch_size=batch_size)))
+
+    def labels_of(self, answers: Answers) -> list[Label | None]:
+        """The label of each picture of some answers; None for those that are rejected."""
+        best: list[Label | None] = [self.classes[index] for index in answers.probabilities.argmax(-1).tolist()]
+        if self.rejection is None:
+            return best
+        known = (answers.confidence >= self.rejection.threshold).tolist()
+        return [label if is_known else None for label, is_known in zip(best, known, strict=True)]
+
+    def top_k(self, images: Images, k: int = 5, *, batch_size: int = 256) -> list[list[tuple[Label, float]]]:
+        """The k likeliest classes of each picture, likeliest first, with their probabilities.
+
+        Args:
+            images: The pictures.
+            k: How many; all where there are fewer.
+            batch_size: See `predict_proba`.
+
+        Raises:
+            LearnerError: k below 1.
+        """
+        if k < 1:
+            raise LearnerError(f"k={k}", allowed="a whole number from 1 on")
+        return self.likeliest(self.predict_proba(images, batch_size=batch_size), k)
+
+    def likeliest(self, probabilities: Tensor, k: int) -> list[list[tuple[Label, float]]]:
+        """`top_k` of probabilities (B, N)."""
+        values, places = probabilities.topk(min(k, len(self.classes)), sorted=True)
+        rows = zip(places.tolist(), values.tolist(), strict=True)
+        return [[(self.classes[i], value) for i, value in zip(*row, strict=True)] for row in rows]
+
+    def add_class(self, name: Label, images: Images) -> None:
+        """Learn one more class from its pictures; the answers are those of adapting to all pictures at once.
+
+        Raises:
+            LearnerError: a class that is there already, or a classifier that cannot be changed.
+        """
+        name = plain_label(name)
+        if self._holds(name):
+            raise LearnerError(
+                f"there is a class {name!r} already",
+                allowed="a new name",
+                action="add_examples gives it more pictures",
+            )
+        self._add(name, images)
+
+    def add_examples(self, name: Label, images: Images) -> None:
+        """Give a class more pictures.
+
+        Raises:
+            LearnerError: no such class, or a classifier that cannot be changed.
+        """
+        name = plain_label(name)
+        self._demand_class(name, "add_class learns a new one")
+        self._add(name, images)
+
+    def remove_class(self, name: Label) -> None:
+        """Forget a class with all its pictures.
+
+        Raises:
+            LearnerError: no such class, one class would be left, or a classifier that cannot be changed.
+        """
+        name = plain_label(name)
+        self._demand_class(name, "")
+        self._adapt_anew(self._changeable()[1].without(name))
+
+    def calibrate_rejection(self, false_rejections: float = FALSE_REJECTIONS) -> Rejection:
+        """Let `predict` say None for pictures of no known class, from a threshold that the support gives.
+
+        Each support picture is left out once and answered by a classifier of the others; the threshold lets the given
+        share of them fall below it. Later changes of the classes calibrate it anew. `rejection = None` names a class
+        always again; `rejection = Rejection(0.5)` sets a threshold by hand.
+
+        Args:
+            false_rejections: Share of pictures of known classes that may be rejected, above 0 and below 1. More means
+                fewer strangers that are taken for a known class.
+
+        Raises:
+            LearnerError: a share that is none, or no class with two pictures.
+        """
+        shown, network = self._known_support(), self.embedder
+        head = get_head("nearest_mean" if network.config.head == "maml" else network.config.head)
+        features, labels = self._support_features(), shown.labels.to(network.device)
+        threshold = threshold_for(network.embedding, head, features, labels, false_rejections)
+        self.rejection = Rejection(threshold, false_rejections)
+        return self.rejection
+
+    def save_pretrained(self, folder: str | Path, *, with_pictures: bool = False) -> Path:
+        """Write the learner, the linear layer, the classes and the support's features, readable by `from_pretrained`.
 
         Over an older classifier or learner this is one step: a process killed at any moment leaves the old one or
         the new one.
+
+        Args:
+            folder: Made where it is missing; its other files stay as they are.
+            with_pictures: Whether to keep support pictures where changing the classes takes them (BatchNorm
+                statistics of the support or the batch); else features are kept in their place, and the loaded
+                classifier answers, but cannot be changed.
         """
-        folder = Path(folder)
-        with replaced_in_one_step(folder, (CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS)) as fresh:
-            named = write_files(self.embedder, self.record, fresh)
-            tensors = plain_tensors({"weight": self.weight, "bias": self.bias})
-            save_file(tensors, fresh / CLASSIFIER_WEIGHTS)
-            named[CLASSIFIER_WEIGHTS] = fingerprint(fresh / CLASSIFIER_WEIGHTS)
-            content = {
-                "format_version": CLASSIFIER_FORMAT,
-                "classes": self.classes,
-                "background": list(self.background),
-                FINGERPRINTS: named,
-            }
-            text = json.dumps(content, indent=2, ensure_ascii=False)
-            (fresh / CLASSIFIER_CONFIG).write_text(text, encoding="utf-8")
-        return folder
+        write_classifier(self._parts(with_pictures), Path(folder))
+        return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> FewShotClassifier:
-        """Read what `save` wrote, as strictly as `MetaLearner.from_pretrained` reads a learner.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> FewShotClassifier:
+        """Load a classifier from the Hub or a folder, as strictly as `MetaLearner.from_pretrained` loads a learner.
+
+        Args:
+            name: Hub id `org/name`, or a local folder (an existing folder wins).
+            revision: Branch, tag or commit of the Hub repository.
+            token: Access token; by default the one that `hf auth login` stored.
+            cache_dir: Folder of the download cache.
+            local_files_only: Whether to use the cache alone.
+            device: Device to put the network on.
 
         Raises:
             LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
+            HubError: a repository that cannot be had.
         """
-        folder, source = Path(folder), str(folder)
-        if not (folder / CLASSIFIER_CONFIG).exists():
+        fetched = fetch_files(
+            str(name),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            required=(*FILES, CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS),
+            optional=(SUPPORT,),
+        )
+        parts = read_classifier(fetched.folder, str(name), device)
+        return cls(parts, as_before(parts.embedder, parts.batchnorm))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        commit_message: str = "Upload few-shot classifier with hf-free",
+        create_pr: bool = False,
+        revision: str | None = None,
+        replace_card: bool = False,
+        with_pictures: bool = False,
+    ) -> str:
+        """Publish the classifier in a repository of its own, with a card; features of the support are part of it.
+
+        A card that is there already stays, unless `replace_card` says otherwise: it may have been edited by hand.
+
+        Args:
+            repo_id: `org/name`, created if it does not exist.
+            token: Access token with the write role.
+            private: Whether to create it private.
+            commit_message: Title of the commit.
+            create_pr: Whether to open a pull request instead.
+            revision: Branch to commit to; None for main.
+            replace_card: See above.
+            with_pictures: See `save_pretrained`; the pictures are published then.
+
+        Returns:
+            The address of the repository, or of the pull request.
+
+        Raises:
+            HubError: an upload that fails.
+        """
+        from hf_free.hub.upload import push_folder
+        from hf_free.publishing.classifier_card import write_classifier_card
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.save_pretrained(scratch, with_pictures=with_pictures)
+            write_classifier_card(folder, repo_id=repo_id)
+            try:
+                return push_folder(
+                    folder,
+                    repo_id,
+                    token=token,
+                    private=private,
+                    commit_message=commit_message,
+                    create_pr=create_pr,
+                    revision=revision,
+                    replace_card=replace_card,
+                )
+            except PushError as error:  # without the folder, which is gone
+                raise error.cause from None
+
+    def _parts(self, with_pictures: bool) -> ClassifierParts:
+        support = self.support
+        if support is not None and support.holds_pictures and not with_pictures:
+            support = replace(support, rows=self._support_features().cpu())
+        return ClassifierParts(
+            self.embedder,
+            self.weight,
+            self.bias,
+            tuple(self.classes),
+            support,
+            batchnorm=self._batchnorm,
+            background=self.background,
+            rejection=self.rejection,
+            transductive=self.transductive,
+            origin=self.origin,
+            record=self.record,
+        )
+
+    def _support_features(self) -> Tensor:
+        """(S, D) on the network's device, in the support's order."""
+        rows = self._known_support().rows.to(self.embedder.device)
+        return self.embedder.embed(rows) if rows.ndim == 4 else rows
+
+    def _known_support(self) -> SupportSet:
+        if self.support is None:
             raise LearnerError(
-                f"{folder} holds no adapted classifier: it has no {CLASSIFIER_CONFIG}",
-                allowed=f"a folder written by FewShotClassifier.save, with {CLASSIFIER_CONFIG}, {CLASSIFIER_WEIGHTS}",
+                "this classifier was saved without its support, by an older version of hf-free",
+                allowed="classifiers that know what they were shown",
+                action="adapt the learner again",
             )
-        content = read_json(folder / CLASSIFIER_CONFIG, source)
-        classes, named = _checked_classifier(content, source)
-        background = _checked_background(content, source)
-        path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
-        header = read_tensor_header(path, source)
-        weights = None if named is None else learners_part(named)
-        embedder, record = rebuild(find_learner(folder, source, weights), Embedder)
-        shape = (len(classes), embedder.feature_dim)
-        blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
-        check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)
-        refuse_stranger(source, CLASSIFIER_WEIGHTS, is_named, CLASSIFIER_CONFIG)
-        tensors = read_tensors(path, source)
-        embedder = embedder.eval().to(device)
-        weight, bias = (tensors[name].to(device, torch.float32) for name in ("weight", "bias"))
-        return cls(embedder, weight, bias, classes, record=record, background=background)
+        return self.support
 
+    def _changeable(self) -> tuple[Embedder, SupportSet]:
+        """The network and the support to adapt anew from."""
+        support = self._known_support()
+        if self._start is None or (needs_pictures(self._start) and not support.holds_pictures):
+            is_maml = self.embedder.config.head == "maml"
+            raise LearnerError(
+                "this classifier cannot be changed: "
+                + ("its head maml changed the network" if is_maml else "its support pictures were not saved"),
+                allowed="a classifier that was not loaded" if is_maml else "save_pretrained(..., with_pictures=True)",
+                action="adapt the learner again, with all pictures",
+            )
+        return self._start, support
 
-def _checked_classifier(content: dict[str, Any], source: str) -> tuple[list[Label], dict[str, str] | None]:
-    """The classes and the files that a classifier.json names."""
-    version, classes = content.get("format_version"), content.get("classes")
-    if type(version) is not int or version != CLASSIFIER_FORMAT:
-        raise LearnerError(
-            f"{source} is in classifier format {version!r:.80}",
-            allowed=f"format {CLASSIFIER_FORMAT}",
-            action="install a newer hf-free",
+    def _add(self, name: Label, images: Images) -> None:
+        start, support = self._changeable()
+        batch = as_batch(images, start.preprocessing, background=self.background).to(start.device)
+        self._adapt_anew(support.with_rows(support_rows(start, batch), name))
+
+    def _adapt_anew(self, support: SupportSet) -> None:
+        """Fit everything to another support set; the threshold too, if it was calibrated."""
+        start, _ = self._changeable()
+        done = fit(start, support)
+        parts = replace(
+            self._parts(with_pictures=True),
+            embedder=done.network,
+            weight=done.weight,
+            bias=done.bias,
+            classes=support.classes,
+            support=support,
         )
-    known: list[Label] = classes if isinstance(classes, list) else []
-    if len(known) < 2 or not all(type(name) in (str, int) for name in known) or len(set(known)) < len(known):
-        raise LearnerError(
-            f"{source}: classes of {CLASSIFIER_CONFIG} is {classes!r:.80}",
-            allowed="two or more different texts or whole numbers",
-            action="save the classifier again",
-        )
-    try:
-        return known, fingerprints_of(content, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))
-    except ValueError as error:
-        raise LearnerError(f"{source}: {CLASSIFIER_CONFIG}: {error}", action="save the classifier again") from None
+        changed = FewShotClassifier(parts, start)
+        if self.rejection is not None and self.rejection.false_rejections is not None:
+            changed.calibrate_rejection(self.rejection.false_rejections)
+        self.embedder, self.weight, self.bias = changed.embedder, changed.weight, changed.bias
+        self.classes, self.support, self.rejection = changed.classes, support, changed.rejection
+
+    def _holds(self, name: Label) -> bool:
+        return any(known == name and type(known) is type(name) for known in self.classes)
+
+    def _demand_class(self, name: Label, action: str) -> None:
+        if not self._holds(name):
+            raise LearnerError(f"there is no class {name!r}", allowed=_some(self.classes), action=action)
 
 
-def _checked_background(content: dict[str, Any], source: str) -> Color:
-    """The background that a classifier.json names; files of older versions name none, and mean white."""
-    color = content.get("background", list(WHITE))
-    if isinstance(color, list) and len(color) == 3 and all(type(part) is int and 0 <= part <= 255 for part in color):
-        return color[0], color[1], color[2]
-    raise LearnerError(
-        f"{source}: background of {CLASSIFIER_CONFIG} is {color!r:.80}",
-        allowed="a list of three whole numbers from 0 to 255",
-        action="save the classifier again",
-    )
+def _some(labels: Sequence[Label]) -> str:
+    listed = ", ".join(str(label)[:50] for label in labels[:10])
+    return listed + (", ..." if len(labels) > 10 else "")

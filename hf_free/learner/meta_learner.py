@@ -20,16 +20,14 @@ from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
 from hf_free.errors import PushError
 from hf_free.learner.backbone import pretrained_timm
-from hf_free.learner.batchnorm import with_support_statistics
-from hf_free.learner.classifier import FewShotClassifier, index_labels
+from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.format import FILES, load_strictly
-from hf_free.learner.heads import get_head
 from hf_free.learner.inputs import InputSettings
-from hf_free.learner.maml import fine_tune
+from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_step import replaced_in_one_step
-from hf_free.learner.persistence import fetch_learner, find_learner, hf_free_block, rebuild, write_files
+from hf_free.learner.persistence import Origin, fetch_files, find_learner, hf_free_block, rebuild, write_files
 
 
 class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
@@ -62,6 +60,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
     ) -> None:
         super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args)
         self.record = dict(record or {})
+        self.origin: Origin | None = None
 
     @classmethod
     def create(
@@ -113,7 +112,12 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         return learner
 
     def adapt(
-        self, support_images: Images, support_labels: Any, *, background: Color | str = WHITE
+        self,
+        support_images: Images,
+        support_labels: Any,
+        *,
+        background: Color | str = WHITE,
+        transductive: str | None = None,
     ) -> FewShotClassifier:
         """Learn new classes from a few labelled pictures.
 
@@ -125,28 +129,28 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
                 a tensor (B, C, H, W), or an array with its channels first or last. Numbers are uint8, uint16, or
                 floats in [0, 1]. All are read as `hf-free predict` reads files: turned as EXIF says, transparency
                 laid on `background`, the first of several frames.
-            support_labels: One str or int label a picture, any values, any number of pictures a class.
+            support_labels: One str or int label per picture, any values, any number of pictures per class. Neither
+                their order nor that of the pictures matters.
             background: What transparent pictures are laid on, of the pictures to predict too: a colour's name,
                 `#rrggbb` or three numbers.
+            transductive: Name of a head with which the pictures of one call of `predict` help each other
+                (`hf_free.learner.transductive.TRANSDUCTIVE`); None answers each alone.
 
         Raises:
-            LearnerError: lengths that differ, no pictures, fewer than two classes; `PictureError` where something is
-                no picture or cannot be read.
+            LearnerError: lengths that differ, no pictures, fewer than two classes, an unknown transductive head;
+                `PictureError` where something is no picture or cannot be read.
         """
         ground = parse_color(background)
         images = as_batch(support_images, self.preprocessing, background=ground).to(self.device)
-        classes, labels = index_labels(support_labels, len(images))
-        labels = labels.to(self.device)
-        network: Embedder = self
-        if self.batchnorm == "support":
-            network = with_support_statistics(network, images)
-        if self.config.head == "maml":
-            network, classifier = fine_tune(network, images, labels, len(classes))
-        else:
-            head = get_head(self.config.head)
-            classifier = self.embedding.fit_head(head, network.embed(images)[None], labels[None], len(classes))
-        weight, bias = classifier.weight[0], classifier.bias[0]
-        return FewShotClassifier(network, weight, bias, classes, record=self.record, background=ground)
+        return FewShotClassifier.adapted(
+            self,
+            images,
+            plain_labels(support_labels, len(images)),
+            background=ground,
+            transductive=transductive,
+            record=self.record,
+            origin=self.origin,
+        )
 
     def hf_free_block(self) -> dict[str, Any]:
         """The `hf_free` block of config.json: the record and what rebuilds this learner."""
@@ -186,11 +190,11 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             HubError: a repository that cannot be had.
         """
         source = str(pretrained_model_name_or_path)
-        folder = fetch_learner(
+        fetched = fetch_files(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        learner, record = rebuild(find_learner(folder, source), cls)
-        learner.record = record
+        learner, record = rebuild(find_learner(fetched.folder, source), cls)
+        learner.record, learner.origin = record, fetched.origin
         return learner.eval().to(map_location)
 
     def push_to_hub(  # type: ignore[override]

@@ -22,6 +22,7 @@ from hf_free.learner.format import (
     CLASSIFIER_WEIGHTS,
     CONFIG,
     MAX_CONFIG_BYTES,
+    SUPPORT,
     WEIGHT_FILES,
 )
 from hf_free.runtime.files import give_usual_rights, why_unreadable
@@ -117,10 +118,11 @@ def finish_saving(folder: Path) -> None:
     if not left:
         return
     of_classifier = _named_in(folder / CLASSIFIER_CONFIG, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))
+    support = _support_named_in(folder / CLASSIFIER_CONFIG)
     config = find_config(folder, learners_part(of_classifier))
     if config != folder / CONFIG:
         os.replace(config, folder / CONFIG)
-    for name, wanted in {**of_classifier, **_named_in(folder / CONFIG)}.items():
+    for name, wanted in {**of_classifier, **support, **_named_in(folder / CONFIG)}.items():
         path, is_wanted = find_file(folder, name, wanted)
         if is_wanted and path != folder / name:
             os.replace(path, folder / name)
@@ -143,3 +145,14 @@ def _named_in(path: Path, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str]
         return fingerprints_of(read_strict_json(path, max_bytes=MAX_CONFIG_BYTES), files) or {}
     except (OSError, ValueError):
         return {}
+
+
+def _support_named_in(path: Path) -> dict[str, str]:
+    """The support that a classifier.json names, in a place that versions of before it pass over."""
+    try:
+        content = read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)
+    except (OSError, ValueError):
+        return {}
+    named = content.get("support") if isinstance(content, dict) else None
+    sha256 = named.get("sha256") if isinstance(named, dict) else None
+    return {SUPPORT: sha256} if isinstance(sha256, str) else {}

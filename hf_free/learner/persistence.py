@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,9 +42,14 @@ from hf_free.learner.format import (
     stored_names,
 )
 from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprint, fingerprints_of
+from hf_free.runtime.strict_json import why_too_large
+
+WIDENED = 2
+"""Times its file that a network takes in memory: weights of 16 bits become fp32."""
 
 MAX_COMPUTED_BYTES = 64 * 2**20
-"""Of the tables that a network computes for itself (relative positions, masks), beyond four times its file."""
+"""Of the tables that a network computes for itself (relative positions, masks), beyond that. While they are computed,
+up to five times as much is taken for a moment (Swin's relative positions)."""
 
 AnyEmbedder = TypeVar("AnyEmbedder", bound=Embedder)
 
@@ -73,13 +78,13 @@ def _config_text(embedder: Embedder, record: Mapping[str, Any], named: dict[str,
     content = {**timm_config(embedder, record), FINGERPRINTS: named}
     for key in ("label_descriptions", "label_names"):
         text = json.dumps(content, indent=2)
-        if len(text) <= MAX_CONFIG_BYTES:
+        if why_too_large(text.encode(), MAX_CONFIG_BYTES) is None:
             return text
         block = content["hf_free"]
         teachers = [{**teacher, key: None} for teacher in block.get("teachers") or []]
         content["hf_free"] = {**block, "teachers": teachers}
         logging.getLogger(__name__).warning(
-            "%s would be larger than %d MiB: the teachers' %s are left out", CONFIG, MAX_CONFIG_BYTES >> 20, key
+            "%s would be too large to be read again: the teachers' %s are left out", CONFIG, key
         )
     return json.dumps(content, indent=2)
 
@@ -110,7 +115,7 @@ def timm_config(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]
 def hf_free_block(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]:
     """The `hf_free` block of config.json: the record, and what `rebuild` reads."""
     described = {
-        **asdict(embedder.config),
+        **embedder.config.of_network(),
         "views": list(embedder.views),
         "batchnorm": embedder.batchnorm,
         "feature_dim": embedder.feature_dim,
@@ -119,10 +124,42 @@ def hf_free_block(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, An
     return {**record, "format_version": FORMAT_VERSION, "learner": described}
 
 
-def fetch_learner(
-    name: str, *, revision: str | None, token: str | None, cache_dir: str | Path | None, local_files_only: bool
-) -> Path:
-    """The folder of a learner's three files: `name` itself where it is one, else one commit from the Hub.
+@dataclass(frozen=True)
+class Origin:
+    """Where on the Hub a learner was read from."""
+
+    repo_id: str
+    commit: str
+    private: bool
+
+
+class Fetched(NamedTuple):
+    """A folder with the files that were asked for, and where it comes from; None for a local one."""
+
+    folder: Path
+    origin: Origin | None
+
+
+def fetch_files(
+    name: str,
+    *,
+    revision: str | None,
+    token: str | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    required: Sequence[str] = FILES,
+    optional: Sequence[str] = (),
+) -> Fetched:
+    """The folder of a learner's files: `name` itself where it is one, else one commit from the Hub.
+
+    Args:
+        name: A folder, `org/name` or `org/name@revision`.
+        revision: Branch, tag or commit; None for what the name says.
+        token: Access token of the Hub.
+        cache_dir: Folder of the download cache.
+        local_files_only: Whether to use the cache alone.
+        required: Files that have to be in a repository.
+        optional: Files that are fetched where they are there.
 
     Raises:
         LearnerError: a name that is neither a folder nor `org/name` or `org/name@revision`.
@@ -130,7 +167,7 @@ def fetch_learner(
     """
     folder = Path(name)
     if folder.is_dir():
-        return folder
+        return Fetched(folder, None)
     from hf_free.hub.snapshot import fetch_snapshot
 
     if revision is None:
@@ -140,7 +177,8 @@ def fetch_learner(
         snapshot = fetch_snapshot(
             name,
             revision=revision,
-            required=FILES,
+            required=required,
+            optional=optional,
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
@@ -151,7 +189,7 @@ def fetch_learner(
             allowed="a learner's Hub id, org/name or org/name@revision; its folder, or that of a run",
             action="check the name",
         ) from None
-    return snapshot.folder
+    return Fetched(snapshot.folder, Origin(name, snapshot.commit or "", snapshot.private or snapshot.gated))
 
 
 class StoredLearner(NamedTuple):
@@ -186,7 +224,7 @@ def find_learner(folder: Path, source: str, weights: Mapping[str, str] | None = 
     if weights is not None and weights != named:
         raise LearnerError(
             f"{source}: {CLASSIFIER_CONFIG} and {CONFIG} were not saved together",
-            allowed="the files of one FewShotClassifier.save",
+            allowed="the files of one FewShotClassifier.save_pretrained",
             action="adapt and save the classifier again",
         )
     found = {name: find_file(folder, name, named.get(name)) for name in WEIGHT_FILES}
@@ -234,6 +272,8 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
     embedding = spec.embedding.build(width, part_names(read_tensors(stored.extra, source)), source)
     embedder = make(config=spec.config, embedding=embedding, inputs=spec.inputs, model_args=spec.model_args)
     load_strictly(embedder.backbone, read_tensors(stored.weights, source, embedder.backbone), source)
+    if blank is not None:
+        embedder.backbone_dim = width  # measured without memory; else one picture would go through, of any size
     if embedder.feature_dim != spec.feature_dim:
         raise LearnerError(
             f"{source} has {embedder.feature_dim} features", allowed=f"{spec.feature_dim}, as {CONFIG} says"
@@ -244,10 +284,10 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
 def _check_hidden_buffers(blank: nn.Module, weights: Path, source: str) -> None:
     """Refuse tables that a network computes for itself and that are far larger than its weights."""
     needed = sum(tensor.nbytes for tensor in (*blank.parameters(), *blank.buffers()))
-    allowed = 4 * weights.stat().st_size + MAX_COMPUTED_BYTES
+    allowed = WIDENED * weights.stat().st_size + MAX_COMPUTED_BYTES
     if needed > allowed:
         raise LearnerError(
             f"{source}: its backbone would take {needed} bytes, and {WEIGHTS} has {weights.stat().st_size}",
-            allowed=f"at most {allowed}: four times the file and {MAX_COMPUTED_BYTES >> 20} MiB",
+            allowed=f"at most {allowed}: {WIDENED} times the file and {MAX_COMPUTED_BYTES >> 20} MiB",
             action="use another learner",
         )

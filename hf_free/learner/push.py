@@ -1,10 +1,12 @@
-"""A learner's folder to the Hub, also where its save was interrupted."""
+"""A learner's folder, or an adapted classifier's, to the Hub, also where its save was interrupted."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from hf_free.learner.format import CLASSIFIER_CONFIG
 from hf_free.learner.one_step import finish_saving
+from hf_free.publishing.classifier_card import write_classifier_card
 from hf_free.publishing.push import push_saved
 
 
@@ -18,7 +20,7 @@ def push_learner(
     create_pr: bool = False,
     revision: str | None = None,
 ) -> str:
-    """Upload a learner's folder with its card; see `hf_free.publishing.push.push_saved`.
+    """Upload a learner's or classifier's folder with its card; see `hf_free.publishing.push.push_saved`.
 
     Returns:
         The address of the repository, or of the pull request.
@@ -34,5 +36,12 @@ def push_learner(
         commit_message=commit_message,
         create_pr=create_pr,
         revision=revision,
-        complete=finish_saving,
+        complete=_complete,
     )
+
+
+def _complete(folder: Path) -> None:
+    """Finish a save that was killed, and give a classifier without a card its own, which is not a learner's."""
+    finish_saving(folder)
+    if (folder / CLASSIFIER_CONFIG).is_file() and not (folder / "README.md").is_file():
+        write_classifier_card(folder)

@@ -16,6 +16,7 @@ from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.asking import choose_asked, count_asked
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, label
@@ -61,6 +62,8 @@ class Filling:
     """Pictures that a teacher is asked about at once."""
     last_task_only: bool = False
     """Whether a step's other tasks are forgotten, a defect of the released code."""
+    streams: RandomStreams = UNSEEDED
+    """Where random numbers come from."""
 
 
 def fill(
@@ -77,7 +80,7 @@ def fill(
     memory, held_out = to.memory, to.held_out
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
     if to.drawn:
-        drawn = draw_beside(to.pool, to.drawn, to.size)
+        drawn = draw_beside(to.pool, to.drawn, to.size, to.streams.stream("drawn"))
     answers: list[LogitRows | None] = [None] * (len(stored) + 1)
     if memory.keeps_answers:
         pictures = torch.cat([*(task.images for task in stored), drawn])
@@ -101,9 +104,8 @@ def fill(
         memory.add_pictures(drawn, answers[-1])
 
 
-def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:
+def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int], stream: Stream = GLOBAL) -> Tensor:
     """Pictures that a program draws in the teachers' colours, as bytes; `size` is (channels, height and width)."""
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
     colours = [(record.mean, record.std) for record in pool.records]
     channels, side = size
-    return to_uint8(draw(colours, count, side, channels=channels, generator=generator, emblem_share=EMBLEMS))
+    return to_uint8(draw(colours, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from hf_free.data.augment import shift_and_flip
 from hf_free.data.class_matching import clashes_of_groups, find_clashes, group_by_name
 from hf_free.data.episodes import EpisodeBatch, sample_episodes
 from hf_free.data.logits import LogitLayout
-from hf_free.inversion.task import RecoveredTask
+from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import score_episodes
@@ -29,9 +28,14 @@ from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine
 from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 RELEASED_GAIN = 67.0
 """Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
+
+
+LEAST_SUPPORT = 2
+"""Support pictures of the smallest episode that is rehearsed: BatchNorm needs two."""
 
 
 class Aligner:
@@ -46,6 +50,7 @@ class Aligner:
         layout: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
         flip: Whether pictures are flipped at random, beside shifts.
         defects: Defects of the released code to reproduce; None for none.
+        streams: Where random numbers come from.
     """
 
     needs_new_tasks = True
@@ -60,12 +65,14 @@ class Aligner:
         layout: LogitLayout | None = None,
         flip: bool = True,
         defects: Defects | None = None,
+        streams: RandomStreams = UNSEEDED,
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
         self.class_names, self.flip, self.defects = class_names or {}, flip, defects or Defects()
-        self.layout, self.asks_teachers = layout, layout is not None
-        head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
-        self.network = nn.Sequential(learner, head)
+        self.layout, self.asks_teachers, self.streams = layout, layout is not None, streams
+        with streams.seeding("head"):
+            head = nn.Linear(learner.backbone_dim, config.n_way)
+        self.network = nn.Sequential(learner, head.to(learner.device))
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
             torch.optim.Adam(self.network.parameters(), lr=config.lr)
         )
@@ -89,21 +96,36 @@ class Aligner:
             return self.network(images)
 
     def rehearsal(self) -> Rehearsal:
-        """One episode of replay, by its query pictures; see `hf_free.metalearning.base.Objective`."""
+        """An episode of replay, by its query pictures; see `hf_free.metalearning.base.Objective`.
+
+        A smaller one has as many times fewer support pictures: those of the first ask little of the memory.
+        """
         network, config = copy.deepcopy(self.network).train(), self.config
         learner: MetaLearner = network[0]  # type: ignore[assignment]
-        support, size, channels = config.n_way * config.k_shot, learner.config.image_size, learner.config.channels
+        size, channels = learner.config.image_size, learner.config.channels
+        support, query = config.n_way * config.k_shot, config.n_way * config.n_query
+
+        def drawn(count: int) -> tuple[Tensor, Tensor]:
+            images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
+            return images, torch.arange(count) % config.n_way
 
         def replay(count: int) -> None:
-            labels = [torch.arange(n).to(learner.device) % config.n_way for n in (support, count)]
-            drawn = [torch.randint(256, (n, channels, size, size), dtype=torch.uint8) for n in (support, count)]
-            seen, asked = (images.to(learner.device).float() / 255 for images in drawn)
+            both = [drawn(max(LEAST_SUPPORT, round(count * support / query))), drawn(count)]
+            seen, labels, asked, wanted = (tensor.to(learner.device) for pair in both for tensor in pair)
             steps, lr = config.replay_inner_steps, config.replay_inner_lr
-            loss, _, _ = maml_query_loss(network, seen, labels[0], asked, labels[1], steps=steps, lr=lr)
+            seen, asked = seen.float() / 255, asked.float() / 255
+            loss, _, _ = maml_query_loss(network, seen, labels, asked, wanted, steps=steps, lr=lr)
             loss.backward()
 
-        most = config.n_way * config.n_query
-        return Rehearsal("an episode of replay", replay, config.n_way, most, learner)
+        def align(count: int) -> None:
+            images, labels = drawn(count)
+            answers = torch.randn(count, config.n_way).softmax(1)
+            classes = tuple(range(config.n_way))
+            task = RecoveredTask(images, labels, answers, classes, 0, "rehearsal", Health(1.0, 0.0, 0.0))
+            self._task_loss(task, network).backward()
+
+        least = min(query, math.ceil(LEAST_SUPPORT * query / support))
+        return Rehearsal("an episode of replay", replay, least, query, learner, align)
 
     def modules(self) -> dict[str, nn.Module]:
         """The shared head."""
@@ -148,7 +170,9 @@ class Aligner:
     def _task_loss(self, task: RecoveredTask, network: nn.Module, moment: Moment = BY_ITSELF) -> Tensor:
         moment.pause()
         device = self.learner.device
-        images = shift_and_flip(task.images.to(device).float() / 255, flip=self.flip)
+        images = shift_and_flip(
+            task.images.to(device).float() / 255, flip=self.flip, stream=self.streams.stream("alignment")
+        )
         with self.precision.autocast(device):
             logits = network(images)[:, : len(task.classes)].float()
         target = task.soft_labels.to(device)
@@ -161,12 +185,16 @@ class Aligner:
     def _align(self, tasks: Sequence[RecoveredTask], moment: Moment) -> dict[str, float]:
         if not tasks:
             return {}
-        order = torch.randperm(len(tasks)).tolist()  # the identity of align.py needs a random one
+        stream = self.streams.stream("alignment")
+        order = torch.randperm(len(tasks), generator=stream.on("cpu")).tolist()  # for the identity of align.py
         losses = [partial(self._task_loss, tasks[i], moment=moment) for i in order]
         terms: dict[str, float] = {}
         if moment.is_logged and len(tasks) > 1:
-            terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
-        make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
+            with stream.kept():
+                terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
+        make: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = partial(
+            torch.optim.Adam, lr=self.config.inner_lr
+        )
         moved, seen = sequential_steps(self.network, losses, make)
         if self.defects.reptile_gradient_through_adam:
             for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):
@@ -181,8 +209,8 @@ class Aligner:
     def _replay(self, memory: TaskMemory, moment: Moment) -> dict[str, float]:
         config = self.config
         classes, clash = self._classes(memory, config.k_shot + config.n_query)
-        ids = list(classes)
-        if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
+        ids, stream = list(classes), self.streams.stream("episodes")
+        if len(draw_classes(ids, clash, config.n_way, stream)) < config.n_way or not config.replay_tasks:
             return {}
         best, waited, accuracy, updates = 0.0, 0, 0.0, 0
         while waited < config.replay_patience and not (updates and moment.is_over()):
@@ -209,14 +237,14 @@ class Aligner:
     def _replay_update(
         self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor, moment: Moment
     ) -> float:
-        config, device = self.config, self.learner.device
+        config, device, stream = self.config, self.learner.device, self.streams.stream("episodes")
         self.optimizer.zero_grad(set_to_none=True)
         accuracies = []
         for _ in range(config.replay_tasks):
             moment.pause()
-            chosen = draw_classes(ids, clash, config.n_way)
+            chosen = draw_classes(ids, clash, config.n_way, stream)
             support, support_labels, query, query_labels = draw_episode(
-                memory, classes, chosen, config.k_shot, config.n_query
+                memory, classes, chosen, config.k_shot, config.n_query, stream
             )
             loss, accuracy, weights = maml_query_loss(
                 self.network,

@@ -25,7 +25,9 @@ from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
 from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 LEAST_SPREAD = 1e-6
 """Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
@@ -33,6 +35,10 @@ LEAST_SPREAD = 1e-6
 
 FIRST_IMAGES = 4
 """Pictures of the smallest update that is rehearsed."""
+
+
+SCORED_AT_ONCE = 256
+"""Held-out pictures whose answers are predicted in one pass, where nobody says how many."""
 
 
 def number_of_parts(count: int, most: int | None) -> int:
@@ -104,13 +110,23 @@ class Distiller:
         layout: Where whose answers stand.
         config: Rates and sizes.
         precision: Autocast type.
+        streams: Where random numbers come from.
     """
 
     asks_teachers = True
     needs_new_tasks = False
 
-    def __init__(self, learner: MetaLearner, layout: LogitLayout, config: BellConfig, precision: Precision) -> None:
+    def __init__(
+        self,
+        learner: MetaLearner,
+        layout: LogitLayout,
+        config: BellConfig,
+        precision: Precision,
+        *,
+        streams: RandomStreams = UNSEEDED,
+    ) -> None:
         self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
+        self.streams = streams
         self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
@@ -126,9 +142,9 @@ class Distiller:
         self.learner.train()
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * moment.rate
-        total = torch.zeros((), device=self.learner.device)
+        total, stream = torch.zeros((), device=self.learner.device), self.streams.stream("batches")
         for _ in range(self.config.updates_per_step):
-            total += self.update(memory.sample(self.config.batch_size), moment)
+            total += self.update(memory.sample(self.config.batch_size, stream), moment)
         return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
 
     def update(self, sample: Sample, moment: Moment = BY_ITSELF) -> Tensor:
@@ -158,7 +174,8 @@ class Distiller:
         count = len(held_out)
         if not count:
             return -math.inf
-        parts = held_out.images[:count].split(min(512, at_once or 512))
+        most = min(at_once or SCORED_AT_ONCE, pictures_at_once(held_out.images.shape[-1]))
+        parts = held_out.images[:count].split(most)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.said().to(self.learner.device, torch.float32)
         return -answer_loss(predicted, known, self.centre)["answers"].item()

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import yaml
@@ -22,11 +21,12 @@ from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord, LeftOut, RecordedTeacher
 from hf_free.provenance.reading import text_of, whole_of
 from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.provenance.run_record import Training
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
-from hf_free.runtime.text import count_text, format_classes, one_line
+from hf_free.runtime.text import count_text, format_classes, one_line, printable
 
 __all__ = ["public_record", "write_card"]
 
@@ -40,7 +40,7 @@ LONG_TABLE = 12
 _SPECIAL = re.compile(r"[\\`*\[\]{}<>|#~$!]|(?<!\w)_|_(?!\w)")
 
 
-def write_card(folder: Path, block: Mapping[str, Any], *, repo_id: str | None = None) -> Path:
+def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None = None) -> Path:
     """Write README.md anew into a learner's folder, and leave nothing else there that must not be published.
 
     The `hf_free` block of a config.json in the folder is redacted (`public_record`), and the picture of recovered
@@ -59,23 +59,21 @@ def write_card(folder: Path, block: Mapping[str, Any], *, repo_id: str | None = 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _redact_config(folder / "config.json")
+    write_public_config(folder / "config.json")
     record = LearnerRecord.from_dict(public_record(block))
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
-    body = (
-        _environment()
-        .get_template("card")
-        .render(
-            **_facts(record),
-            title=title,
-            repo_id=Markup(repo_id or PLACEHOLDER),
-            picture=_picture(folder, record),
-            license_text=choose_license(record)[1],
-            config_yaml=_code_block(record.config) if record.config else None,
-        )
+    body = render(
+        "model_card.md.jinja",
+        **_facts(record),
+        title=title,
+        repo_id=Markup(repo_id or PLACEHOLDER),
+        picture=_picture(folder, record),
+        license_text=choose_license(record)[1],
+        config_yaml=_code_block(record.config) if record.config else None,
     )
-    return write_text(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
+    text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
+    return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
 
 
 class Markup(str):
@@ -87,10 +85,10 @@ def escape(value: object) -> str:
     return _SPECIAL.sub(lambda match: f"\\{match.group()}", one_line(value))
 
 
-def _environment() -> jinja2.Environment:
-    """Templates in which every value is escaped unless it is `Markup`."""
-    text = files("hf_free.publishing.templates").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
-    return jinja2.Environment(
+def render(template: str, **values: object) -> str:
+    """Fill in one of this package's templates; every value is escaped unless it is `Markup`."""
+    text = files("hf_free.publishing.templates").joinpath(template).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
         loader=jinja2.DictLoader({"card": text}),
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else escape(value),
@@ -98,6 +96,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML: `finalize` escapes
     )
+    return environment.get_template("card").render(**values)
 
 
 def _facts(record: LearnerRecord) -> dict[str, object]:
@@ -122,8 +121,9 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "not_inverted": _reasons(entry for entry in record.skipped if entry.asked),
         "left_out": record.left_out,
         "recovered": record.recovered,
-        "training": record.training,
-        "recipe": record.config.get("recipe") or "–",
+        "training": None if record.training == Training() else record.training,
+        "method": record.config.get("method") or "–",
+        "system": record.method,
         "departures": [(Markup(f"`{key}`"), value) for key, value in departures(record.config).items()],
         "seed": record.config.get("seed"),
         "versions": record.versions,
@@ -189,7 +189,7 @@ def _classes(teacher: RecordedTeacher, repo_id: str | None) -> str:
 
 
 def _report(report: EvaluationReport) -> dict[str, object]:
-    """One data set's results: a row a method, a column a way and shot, notes, and the learner's own as a sentence."""
+    """One data set's results: rows of methods, columns of ways and shots, notes, the learner's own as a sentence."""
     rows = report.rows
     columns = sorted({(row.n_way, row.k_shot) for row in rows})
     methods = dict.fromkeys(row.method for row in rows)
@@ -257,8 +257,12 @@ def _code_block(values: Mapping[str, object]) -> Markup:
     return Markup(f"{fence}yaml\n{text}{fence}")
 
 
-def _redact_config(path: Path) -> None:
-    """Redact the `hf_free` block of a config.json, whole or not at all."""
+def write_public_config(path: Path) -> None:
+    """Redact the `hf_free` block of a config.json (`public_record`), whole or not at all.
+
+    Raises:
+        RunError: it is not JSON.
+    """
     if not path.is_file():
         return
     try:

@@ -54,16 +54,34 @@ def card_metadata(record: LearnerRecord, title: str) -> ModelCardData:
     if base := list(dict.fromkeys(filter(None, ids))):
         relation = record.publication.base_model_relation or HubConfig().base_model_relation
         fields |= {"base_model": base, "base_model_relation": relation}
-    license_id, _ = choose_license(record)
-    if license_id and license_id.lower() in HUB_LICENSES:
-        fields["license"] = license_id.lower()
-    elif license_id:
-        fields |= {"license": "other", "license_name": _slug(license_id)}
+    fields |= _license_fields(record)
     if results := eval_results(record):
         fields |= {"model_name": one_line(title), "eval_results": results, "metrics": ["accuracy"]}
     is_data_free = record.data_free or "data_free" not in record.block  # the first learners did not record it
     tags = [tag for tag in TAGS if tag != "data-free" or is_data_free]
     return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=tags, **fields)
+
+
+def classifier_metadata(record: LearnerRecord, learner_id: str | None) -> ModelCardData:
+    """The metadata of a classifier that was adapted from a learner.
+
+    Args:
+        record: The learner's, of what may be published.
+        learner_id: The learner's repository; None where there is none that may be named.
+    """
+    fields = _license_fields(record)
+    if learner_id:
+        fields |= {"base_model": [learner_id], "base_model_relation": "finetune"}
+    return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=list(TAGS[:1]), **fields)
+
+
+def _license_fields(record: LearnerRecord) -> Json:
+    license_id, _ = choose_license(record)
+    if not license_id:
+        return {}
+    if license_id.lower() in HUB_LICENSES:
+        return {"license": license_id.lower()}
+    return {"license": "other", "license_name": _slug(license_id)}
 
 
 def choose_license(record: LearnerRecord) -> tuple[str | None, str]:

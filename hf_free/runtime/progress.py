@@ -1,4 +1,4 @@
-"""A bar, or a line a minute.
+"""A bar, or one line per minute.
 
 On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is a line
 a minute.
@@ -12,7 +12,7 @@ from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console as Console
 
 
 LINE_SECONDS = 60.0

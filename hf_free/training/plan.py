@@ -6,10 +6,8 @@ Memory and time are measured: each part of a step is done once or twice with a c
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from rich.console import Console
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import LearnerConfig
@@ -22,6 +20,7 @@ from hf_free.runtime.device import Precision
 from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
+from hf_free.training.progress import Console
 from hf_free.training.run import Parts
 from hf_free.training.setup import assemble, budget_of, gather
 
@@ -30,7 +29,7 @@ from hf_free.training.setup import assemble, budget_of, gather
 class TrainingPlan:
     """The answer of `hf-free train --dry-run`."""
 
-    recipe: str
+    method: str
     teachers: tuple[TeacherRecord, ...]
     """Teachers that loaded and passed every check."""
     skipped: tuple[tuple[str, str], ...]
@@ -53,7 +52,7 @@ class TrainingPlan:
     notes: tuple[str, ...]
     """What to know before it starts."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The plan as plain JSON types."""
         return {
             **vars(self),
@@ -87,7 +86,7 @@ def plan(
     budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
-        recipe=config.recipe,
+        method=config.method,
         teachers=tuple(pool.records),
         skipped=tuple(pool.skipped),
         steps=steps,

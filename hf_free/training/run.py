@@ -17,6 +17,7 @@ from hf_free.metalearning.base import Objective
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
+from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.budgeting import Budget
 from hf_free.training.folder import RunFolder
@@ -35,6 +36,7 @@ class Gathered:
     """The whole configuration; where a learner is continued, with its settings."""
     device: torch.device
     precision: Precision
+    streams: RandomStreams
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
     validation: LabelledImages | None

@@ -18,8 +18,8 @@ from hf_free.runtime import measuring
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-from benchmark_five import main, make_digit_teachers  # noqa: E402
-from benchmark_five_report import goals, mean_of_learners, summarise  # noqa: E402
+from benchmark.inversion_report import goals, mean_of_learners, summarise  # noqa: E402
+from benchmark.inversion_speed import main, make_digit_teachers  # noqa: E402
 
 TINY = [
     *("tasks=3", "fresh_tasks=2", "pixel_tasks=2", "held_out=1", "meta_steps=2", "fresh_steps=6", "pixel_steps=8"),
@@ -118,33 +118,6 @@ def test_each_goal_is_judged_by_its_own_figure(change, met):
 # ---- measuring
 
 
-def test_works_take_turns_and_one_round_is_not_counted():
-    order = []
-    works = [lambda: order.append("a"), lambda: order.append("b")]
-    seconds = measuring.alternating_seconds(works, torch.device("cpu"), rounds=2)
-    assert order == ["a", "b"] * 3
-    assert len(seconds) == 2
-    assert all(value > 0 for value in seconds)
-
-
-def test_machine_and_memory_are_those_of_this_process():
-    device = torch.device("cpu")
-    before = measuring.peak_memory(device)["process"]
-    block = torch.ones(64 * 2**20, dtype=torch.uint8)
-    after = measuring.peak_memory(device)["process"]
-    assert 32 * 2**20 < before <= after < 2**40  # MiB, not KiB: importing torch alone takes more than 32
-    assert len(block) == 64 * 2**20
-    about = measuring.machine(device)
-    assert about["threads"] == torch.get_num_threads()
-    assert about["versions"]["torch"] == torch.__version__
-    assert about["processor"]
-
-
-def test_matmul_peak_is_of_a_computers_size():
-    peak = measuring.matmul_peak(torch.device("cpu"), torch.float32, seconds=0.01)
-    assert 1e8 < peak < 1e15
-
-
 # ---- the script
 
 
@@ -166,7 +139,7 @@ def tiny(tmp_path_factory):
 
 def _exit_message(monkeypatch, *arguments):
     """What the script says when it gives up, in this process: starting another takes seconds."""
-    monkeypatch.setattr(sys, "argv", ["benchmark_five.py", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["inversion", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     return str(stopped.value)
@@ -174,7 +147,7 @@ def _exit_message(monkeypatch, *arguments):
 
 def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, monkeypatch, capsys):
     given = ["--zoo", tiny / "zoo", "--data", tiny / "data", "--output", tiny / "out", "--set", *TINY]
-    arguments = [str(EXAMPLES / "benchmark_five.py"), "--json", tiny / "found.json", *given]
+    arguments = [str(EXAMPLES / "benchmark"), "inversion", "--json", tiny / "found.json", *given]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
         [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=240, env=environment
@@ -198,7 +171,7 @@ def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, mon
     parts = 3 + 7 + 1 + 8  # speed, meta, joint; tasks; one held-out teacher; two learners a method and of drawn ones
     assert len(list((tiny / "out" / "parts").glob("*.json"))) == parts
     (tiny / "out" / "parts" / "task-fresh-001.json").unlink()
-    monkeypatch.setattr(sys, "argv", ["benchmark_five.py", *map(str, given)])
+    monkeypatch.setattr(sys, "argv", ["inversion", *map(str, given)])
     main()
     printed = capsys.readouterr()
     assert printed.err == f"measuring task-fresh-001 ({parts} of {parts})\n"

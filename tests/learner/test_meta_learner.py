@@ -42,7 +42,7 @@ class TestAdapt:
             ([70, -3, 70, 5, 70, 5], [-3, 5, 70]),
             (torch.tensor([9, 2, 9, 2, 2, 9]), [2, 9]),
             (np.array(LABELS), ["ant", "bee", "cat"]),
-            (["b", 1, "b", 1, "b", 2], ["b", 1, 2]),
+            (["b", 1, "b", 1, "b", 2], [1, 2, "b"]),
             ([True, False] * 3, [False, True]),
             (np.array([True, False] * 3), [False, True]),
             (list(np.array([7, 3, 7, 3, 3, 5])), [3, 5, 7]),

@@ -37,7 +37,7 @@ def answers(folder: Path) -> Tensor:
 
 
 def probabilities(folder: Path) -> Tensor:
-    return FewShotClassifier.load(folder).predict_proba(IMAGES)
+    return FewShotClassifier.from_pretrained(folder).predict_proba(IMAGES)
 
 
 def save(learner: MetaLearner, folder: Path) -> None:
@@ -45,7 +45,7 @@ def save(learner: MetaLearner, folder: Path) -> None:
 
 
 def adapt_and_save(learner: MetaLearner, folder: Path) -> None:
-    CLASSIFIERS[id(learner)].save(folder)
+    CLASSIFIERS[id(learner)].save_pretrained(folder)
 
 
 def killed(work: Callable[[], object], *, at_call: int | None = None, after: float | None = None) -> bool:

@@ -116,7 +116,7 @@ def test_a_recipe_of_another_backbone_continues_the_old_one(runs, folders):
 
 def _continue(config):
     source = str(learner_of_run(Path(config.learner.init_from)))
-    return PreviousLearner.load(config.learner, source=source, recipe=config.recipe)
+    return PreviousLearner.load(config.learner, source=source, recipe=config.method)
 
 
 def _loaded(runs, models, **values):
@@ -245,12 +245,12 @@ from dataclasses import replace
 from pathlib import Path
 from hf_free.config.tree import FreeConfig
 from hf_free.evaluation.datasets import LabelledImages
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.training.trainer import train
 run = Path({str(tmp_path / "run")!r})
 learner = train(FreeConfig.from_yaml({str(tmp_path / "run.yaml")!r}), output=run)
 pictures = LabelledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
-rows = evaluate(learner, pictures, n_way=2, k_shots=(1,), n_query=2, episodes=2).rows
+rows = evaluate(learner, pictures, EpisodeSettings(n_way=2, k_shots=(1,), n_query=2, episodes=2)).rows
 card = (run / "learner" / "README.md").read_text()
 print(json.dumps([learner.record["data_free"], learner.mean.flatten().tolist(), card, rows[0].method]))
 """

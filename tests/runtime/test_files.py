@@ -19,7 +19,8 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HubError, LearnerError
 from hf_free.hub.snapshot import local_snapshot
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.runtime.files import remove_scraps, replace_folder, whole_folder, write_file, write_text
+from hf_free.runtime.files import new_folder, read_bounded, remove_folder, remove_scraps, write_file, write_text
+from hf_free.runtime.owners import owned_tag
 
 needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
 
@@ -58,7 +59,7 @@ def test_a_folder_has_the_modes_that_open_and_mkdir_give(tmp_path, umask):
         _save_weights(folder / "deep" / "weights")
         _save_privately(folder / "private")
 
-    folder = replace_folder(tmp_path / "some" / "folder", fill)
+    folder = new_folder(tmp_path / "some" / "folder", fill)
     assert {_mode(path) for path in (folder, folder / "deep")} == {0o777 & ~umask}
     assert {_mode(path) for path in (folder / "deep" / "weights", folder / "private")} == {0o666 & ~umask}
 
@@ -82,49 +83,51 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_fails_leaves_the_old_one_and_no_scraps(tmp_path):
-    folder = replace_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
-
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
     def fail(new):
         (new / "a").write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        replace_folder(folder, fail)
-    assert (folder / "a").read_text() == "old"
-    assert list(tmp_path.iterdir()) == [folder]
+        new_folder(tmp_path / "f", fail)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
-    folder = replace_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
-    replace_folder(folder, lambda new: (new / "b").write_text("new"))
-    assert [path.name for path in folder.iterdir()] == ["b"]
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_a_kill_between_the_two_renames_leaves_the_old_folder_where_it_is_found(tmp_path):
-    folder = tmp_path / "f"
-    assert whole_folder(folder) == folder  # none yet
-    replace_folder(folder, lambda new: (new / "a").write_text("old"))
-    old = folder.rename(tmp_path / "f.old")
-    assert whole_folder(folder) == old
-    replace_folder(folder, lambda new: (new / "a").write_text("new"))
-    assert whole_folder(folder) == folder
-    assert list(tmp_path.iterdir()) == [folder]
+def test_a_folder_is_removed_whole(tmp_path):
+    folder = new_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
+    remove_folder(folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scraps_of_a_killed_process_are_removed(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from hf_free.runtime.files import write_file\n"
+        "import os, sys; from pathlib import Path; from hf_free.runtime.files import read_bounded, write_file\n"
         "def write(path):\n    path.write_text('half')\n    os._exit(9)\n"
         "write_file(Path(sys.argv[1]), write)"
     )
     path = write_text(tmp_path / "a.txt", "old")
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
     assert path.read_text() == "old"
+    (scrap,) = (other for other in tmp_path.iterdir() if other != path)
+    scrap.rename(tmp_path / scrap.name.replace("a.txt", "b.txt"))
+    write_text(path, "new")  # of another file: stays
     assert len(list(tmp_path.iterdir())) == 2
     remove_scraps(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_next_write_sweeps_what_a_killed_one_left_and_spares_a_living_one(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "from hf_free.runtime.owners import owned_tag; print(owned_tag())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    scraps = [tmp_path / f".a.txt.{tag}.new" for tag in (dead, "1234", owned_tag())]
+    for scrap in scraps:
+        scrap.write_text("half")
+    path = write_text(tmp_path / "a.txt", "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, scraps[2]])
 
 
 def test_what_was_written_can_be_read(tmp_path):
@@ -178,3 +181,21 @@ def test_a_teachers_file_that_may_not_be_read_is_called_that(as_nobody, name):
 def test_a_teacher_that_is_saved_can_be_read_by_whom_the_umask_lets(tmp_path, umask):
     folder = pico_folder(tmp_path / "teacher")
     assert {_mode(path) for path in folder.iterdir()} == {0o666 & ~umask}
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path):
+    """A pipe that nobody writes to would be waited for, a device without an end would fill the memory."""
+    (tmp_path / "file").write_bytes(b"1234567890")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "circle").symlink_to("circle")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bounded(tmp_path / "link", max_bytes=10) == b"1234567890"
+    with pytest.raises(ValueError, match="more than 9 bytes"):
+        read_bounded(tmp_path / "file", max_bytes=9)
+    for name in ("zero", "pipe", "."):
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_bounded(tmp_path / name, max_bytes=9)
+    for name in ("circle", "none"):
+        with pytest.raises(OSError, match=name):
+            read_bounded(tmp_path / name, max_bytes=9)

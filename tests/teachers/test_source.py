@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
-from hf_free.errors import TeacherError, TeacherReferenceError
+from hf_free.errors import HfFreeError, TeacherError, TeacherReferenceError
 from hf_free.teachers.loader import load_teacher, read_record
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
+from hf_free.teachers.source import MAX_CONFIG_BYTES
 from hf_free.teachers.teacher import Teacher
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa\n"
@@ -53,20 +53,6 @@ def test_a_prefix_of_some_names_is_not(folder):
         _load(folder)
 
 
-def test_a_prefix_that_is_the_networks_own_stays(tmp_path):
-    from hf_free.backbones.weights import shared_prefix
-
-    class Wrapped(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = torch.nn.Linear(2, 2)
-
-    network = Wrapped()
-    assert shared_prefix({"model.weight": 0, "model.bias": 0}, network) == ""
-    assert shared_prefix({"module.model.weight": 0, "module.model.bias": 0}, network) == "module."
-    assert shared_prefix({}, network) == ""
-
-
 def test_prefixed_names_of_an_older_timm_are_converted_too(tmp_path):
     network = pico_network("vit")
     save_teacher(network, tmp_path, extra_cfg={"input_size": (3, 32, 32)})
@@ -93,21 +79,6 @@ def test_byte_order_marks_are_read_over(folder):
     assert teacher.record.license == "mit"
 
 
-@pytest.mark.parametrize("kind", ["conv4", "resnet", "convnext"])
-def test_a_network_channels_last_is_saved(kind, tmp_path):
-    network = pico_network(kind).to(memory_format=torch.channels_last)
-    assert any(not tensor.is_contiguous() for tensor in network.state_dict().values())
-    cfg = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}
-    save_teacher(network, tmp_path, extra_cfg=cfg)
-    _same_answers(_load(tmp_path), kind)
-    assert any(not tensor.is_contiguous() for tensor in network.state_dict().values()), "the network stays as it was"
-
-
-def test_a_loaded_teachers_network_can_be_saved_again(folder, tmp_path):
-    save_teacher(_load(folder).network, tmp_path / "again")
-    assert load_file(tmp_path / "again" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
-
-
 def test_a_path_or_a_text_names_a_teacher(folder, monkeypatch):
     for named in (str(folder), folder):
         _same_answers(load_teacher(named))
@@ -119,13 +90,33 @@ def test_a_path_or_a_text_names_a_teacher(folder, monkeypatch):
             load_teacher(wrong)
 
 
-@pytest.mark.parametrize("architecture", ["test_vit", "test_convnext", "test_resnet", "test_efficientnet"])
-def test_a_new_network_is_a_teacher_only_if_its_head_distinguishes(architecture, tmp_path):
-    torch.manual_seed(0)
-    network = timm.create_model(architecture, num_classes=5).eval()
-    torch.nn.init.zeros_(network.get_classifier().weight)  # as six of timm's families leave it
-    save_teacher(network, tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    with pytest.raises(TeacherError, match="has a constant output"):
-        _load(tmp_path)
-    assert config["num_classes"] == 5
+HOSTILE_FILES = {
+    "a pipe as config.json": ("config.json", os.mkfifo, "config.json is not a regular file"),
+    "a pipe as weights": ("model.safetensors", os.mkfifo, "model.safetensors is not a regular file"),
+    "an endless config.json": ("config.json", lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    "a folder as weights": ("model.safetensors", os.mkdir, "model.safetensors is not a regular file"),
+    "a circle": ("config.json", lambda path: path.symlink_to("config.json"), "has no config.json"),
+    "a large config.json": (
+        "config.json",
+        lambda path: path.write_bytes(b" " * (MAX_CONFIG_BYTES + 1)),
+        "config.json cannot be read: it has more than",
+    ),
+    "a deep config.json": ("config.json", lambda path: path.write_bytes(b"[" * 100_000), "is not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_only_regular_files_of_bounded_size_are_read(name, folder):
+    """Bytes that cannot hang or grow: pipes are opened without waiting, and what never ends is not begun."""
+    file, make, problem = HOSTILE_FILES[name]
+    (folder / file).unlink()
+    make(folder / file)
+    with pytest.raises(HfFreeError, match=problem):
+        _load(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+def test_a_card_that_is_no_file_is_passed_over(make, folder):
+    (folder / "README.md").unlink(missing_ok=True)
+    make(folder / "README.md")
+    assert _load(folder).record.license is None

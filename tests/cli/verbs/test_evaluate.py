@@ -18,9 +18,19 @@ from hf_free.teachers.reference import TeacherReference
 SMALL = ("--n-way", "3", "--n-query", "3", "--episodes", "20")
 
 
+def test_which_split_was_taken_is_said_where_there_are_several(capsys, tmp_path, learner_run, pictures):
+    for split in ("train", "validation"):
+        shutil.copytree(pictures / "train", tmp_path / "set" / split)
+    words = ["evaluate", str(learner_run), "--dataset", str(tmp_path / "set"), *SMALL, "--k-shot", "1"]
+    assert main(words) == 0
+    assert f"No --split given: using 'validation' of {tmp_path}/set, which also has train" in capsys.readouterr().err
+    assert main([*words, "--split", "train"]) == 0
+    assert "No --split" not in capsys.readouterr().err
+
+
 def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
     from hf_free.evaluation.datasets import load_labelled_images
-    from hf_free.evaluation.evaluate import evaluate
+    from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 
     output = tmp_path / "results.json"
     words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "2", "--seed", "3", "--device", "cpu"]
@@ -28,11 +38,11 @@ def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, le
     out, err = capsys.readouterr()
     results = json.loads(out)
     assert json.loads(output.read_text()) == results
-    assert "No --split given: using 'train'" in err
+    assert "split" not in err  # there is nothing to choose
     expected = evaluate(
         MetaLearner.from_pretrained(learner_run / "learner"),
         load_labelled_images(str(pictures / "train")),
-        n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3,
+        EpisodeSettings(n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3),
     )  # fmt: skip
     found = [(row["method"], row["k_shot"], row["accuracy"], row["interval"]) for row in results["rows"]]
     assert found == [(row.method, row.k_shot, row.accuracy, row.interval) for row in expected.rows]
