@@ -161,7 +161,7 @@ def floor_of(path: str) -> int | None:
 
 
 def not_down() -> list[str]:
-    """Imports that run up, or to a neighbour on the same floor."""
+    """Imports that run up, or to a neighbor on the same floor."""
     found = set()
     for edge in imports():
         above, below = floor_of(edge.importer), floor_of(edge.imported)

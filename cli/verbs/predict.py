@@ -106,7 +106,7 @@ def _predict(
     from hf_free.data.decoding import parse_color
     from hf_free.data.images import read_batch
     from hf_free.evaluation.dataset_columns import DataFlags
-    from hf_free.evaluation.datasets import load_folder_images, load_labelled_images
+    from hf_free.evaluation.datasets import load_folder_images, load_labeled_images
     from hf_free.learner.meta_learner import MetaLearner
 
     ground = parse_color(background)
@@ -114,7 +114,7 @@ def _predict(
         raise DatasetError(f"{support} is not a folder", action="give a folder of class folders with --support")
     # read as evaluate reads a data set, so that both see the same classes and pictures
     flags = DataFlags(split="--support DIR/NAME", image_column="", label_column="")
-    shots, new = load_labelled_images(support, splits=SUPPORT_SPLITS, flags=flags), load_folder_images(images)
+    shots, new = load_labeled_images(support, splits=SUPPORT_SPLITS, flags=flags), load_folder_images(images)
     learner = MetaLearner.from_pretrained(
         learner_location(model),
         revision=revision,

@@ -144,7 +144,7 @@ def train(
     private: options.Private = None,
     license_: Annotated[
         str | None,
-        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's licence."),
+        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's license."),
     ] = None,
     card_images: Annotated[
         bool | None,

@@ -89,10 +89,10 @@ class FiveConfig(_Section):
     """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
     recognition_first: bool = True
     """Whether that weight is multiplied by the (geometric mean) probability that the teacher gives the wanted classes:
-    statistics count once it recognises the pictures, which takes deeper teachers more of the few steps."""
+    statistics count once it recognizes the pictures, which takes deeper teachers more of the few steps."""
     canvas_distance: float = Field(default=5.0, ge=0)
     """Weight of the mean squared difference between a picture and its canvas, which keeps the generator from painting
-    over everything in glaring colours; 20 suits photographs, and costs other pictures more than it gains there."""
+    over everything in glaring colors; 20 suits photographs, and costs other pictures more than it gains there."""
     adversarial: float = Field(default=1.0, ge=0)
     """Weight of the disagreement with the meta-learner (FREE: 1)."""
     total_variation: float = Field(default=0.0, ge=0)
@@ -112,7 +112,7 @@ class FiveConfig(_Section):
     recover_share: float = Field(default=0.6, gt=0, le=1)
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
-    """A recovered task whose teacher recognises a smaller share of its images is left out."""
+    """A recovered task whose teacher recognizes a smaller share of its images is left out."""
     min_diversity: float = Field(default=0.01, ge=0, le=2)
     """A recovered task whose pictures of a class lie closer together in the teacher's features (mean cosine distance)
     is left out; collapsed tasks have down to 0.004, tasks over canvases 0.035 and more."""
@@ -154,7 +154,7 @@ class BellConfig(_Section):
     inner_lr: float = Field(default=1e-3, gt=0, lt=10)
     """Adam learning rate of the sequential inner steps (FREE: 1e-3)."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Decoupled weight decay of the outer optimiser."""
+    """Decoupled weight decay of the outer optimizer."""
     batch_size: int = Field(default=256, ge=2, le=65536)
     """Images per distillation step."""
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
@@ -281,7 +281,7 @@ class HubConfig(_Section):
     private: bool = False
     """Whether that repository is created private."""
     license: str | None = None
-    """Licence of the learner, chosen by the user; never invented."""
+    """License of the learner, chosen by the user; never invented."""
     card_images: bool | None = None
     """Whether the card shows recovered images; None: only if every teacher is public and ungated."""
     name_private_teachers: bool = False

@@ -33,7 +33,7 @@ deviation is 1 / sqrt(N)); more than 2,000 change nothing."""
 
 
 def clash_scores(answers: LogitRows) -> Tensor:
-    """Correlation over pictures of every two classes' logits, each teacher's logits centred within each picture.
+    """Correlation over pictures of every two classes' logits, each teacher's logits centered within each picture.
 
     Where teachers were asked about some pictures only, those count that both classes' teachers were asked about; with
     fewer than `MIN_CLASS_IMAGES` of them nothing is known.
@@ -50,9 +50,9 @@ def clash_scores(answers: LogitRows) -> Tensor:
         return scores.masked_fill((met < MIN_CLASS_IMAGES)[_owners(sizes)][:, _owners(sizes)], 0)
     dense = answers.values[:: -(-len(answers) // MAX_CLASS_IMAGES)]
     known = ~dense.isnan()
-    centred = CenterPerTeacher(sizes).to(dense.device)(dense.float().nan_to_num()) * known
-    centred = (centred - centred.sum(0) / known.sum(0).clamp_min(1)) * known
-    directions = F.normalize(centred, dim=0, eps=1e-6)
+    centered = CenterPerTeacher(sizes).to(dense.device)(dense.float().nan_to_num()) * known
+    centered = (centered - centered.sum(0) / known.sum(0).clamp_min(1)) * known
+    directions = F.normalize(centered, dim=0, eps=1e-6)
     scores = directions.T @ directions
     return (scores + scores.T) / 2  # a matrix product need not round symmetrically
 
@@ -118,9 +118,9 @@ def _column(key: ClassKey, layout: LogitLayout) -> int:
 
 
 def expected_scores(sizes: Sequence[int]) -> Tensor:
-    """Correlation to be expected between the logits of one class in two teachers, each centred in its own teacher.
+    """Correlation to be expected between the logits of one class in two teachers, each centered in its own teacher.
 
-    With true scores that are independent and vary alike, and no other class in common, centring n classes leaves a
+    With true scores that are independent and vary alike, and no other class in common, centering n classes leaves a
     class (1 - 1/n) of its variance, and what two teachers of n and m classes then have in common of it is
     (1 - 1/n) (1 - 1/m): a correlation of sqrt((1 - 1/n) (1 - 1/m)), 0.8 for five classes each and 0.5 for two.
 
@@ -171,7 +171,7 @@ def likeness(answers: LogitRows, teachers: Tensor) -> Tensor:
 def correlations_within(answers: Tensor, sizes: Sequence[int], teachers: Tensor) -> Tensor:
     """Correlation of every two classes' logits over the pictures recovered from their two teachers.
 
-    Each teacher's logits are centred within each picture, and over the pictures of each teacher: that two kinds of
+    Each teacher's logits are centered within each picture, and over the pictures of each teacher: that two kinds of
     pictures differ is no sign of a common class.
 
     Args:
@@ -182,12 +182,12 @@ def correlations_within(answers: Tensor, sizes: Sequence[int], teachers: Tensor)
     Returns:
         (A, A), symmetric, in [-1, 1]; 0 for a class whose logit never moves.
     """
-    width, centre = sum(sizes), CenterPerTeacher(sizes)
+    width, center = sum(sizes), CenterPerTeacher(sizes)
     owner = _owners(sizes)
     products = torch.zeros(width, width)  # [b, c] over the pictures of b's teacher
     squares = torch.zeros(len(sizes), width)
     for teacher, columns in enumerate(torch.arange(width).split(list(sizes))):
-        seen = centre(answers[teachers == teacher].float().nan_to_num())
+        seen = center(answers[teachers == teacher].float().nan_to_num())
         seen = seen - seen.sum(0) / max(1, len(seen))
         products[columns] = seen[:, columns].T @ seen
         squares[teacher] = seen.square().sum(0)
@@ -215,7 +215,7 @@ def correlations_of_asked(answers: LogitRows, teachers: Tensor) -> tuple[Tensor,
     of_others = torch.zeros(count, width)  # [t, c] squares of c, over t's images
     for teacher, columns in enumerate(torch.arange(width).split(list(sizes))):
         rows = (teachers == teacher).nonzero().flatten().to(device)
-        seen, asked = _centred_rows(answers[rows], torch.zeros(width, dtype=torch.double))
+        seen, asked = _centered_rows(answers[rows], torch.zeros(width, dtype=torch.double))
         seen = seen - seen.sum(0) / asked.sum(0).clamp_min(1)[owner] * asked[:, owner]
         own, by_own = seen[:, columns], asked[:, teacher]
         met[teacher] = asked.T @ by_own
@@ -236,7 +236,7 @@ def _correlations_of_pairs(answers: LogitRows) -> tuple[Tensor, Tensor]:
     met, products = (torch.zeros(n, n, dtype=torch.double) for n in (count, width))
     sums, squares = (torch.zeros(width, count, dtype=torch.double) for _ in range(2))  # over the other's images
     for first in range(0, len(answers), CHUNK):
-        seen, asked = _centred_rows(answers[first : first + CHUNK], shift)
+        seen, asked = _centered_rows(answers[first : first + CHUNK], shift)
         if first == 0:  # differences of large sums lose digits: numbers near 0 are summed
             shift = seen.sum(0) / asked.sum(0).clamp_min(1)[owner]
             seen = seen - shift * asked[:, owner]
@@ -251,14 +251,14 @@ def _correlations_of_pairs(answers: LogitRows) -> tuple[Tensor, Tensor]:
     return met, ((scores + scores.T) / 2).float()
 
 
-def _centred_rows(answers: LogitRows, shift: Tensor) -> tuple[Tensor, Tensor]:
+def _centered_rows(answers: LogitRows, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (N, A) less each teacher's mean in each image, and less a shift (A,); 0 where it is not known; and
     whether each teacher's are (N, T), as 0 and 1."""
     sizes = answers.sizes
     dense = answers.dense().double().cpu()
     known = ~dense[:, torch.tensor([0, *sizes[:-1]]).cumsum(0)].isnan()
-    centred = CenterPerTeacher(sizes).double()(dense.nan_to_num()) - shift
-    return centred * known[:, _owners(sizes)], known.double()
+    centered = CenterPerTeacher(sizes).double()(dense.nan_to_num()) - shift
+    return centered * known[:, _owners(sizes)], known.double()
 
 
 def _owners(sizes: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which columns of a row of logits are whose, and logits centred per teacher."""
+"""Which columns of a row of logits are whose, and logits centered per teacher."""
 
 from __future__ import annotations
 

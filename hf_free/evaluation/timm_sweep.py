@@ -258,7 +258,7 @@ def _write(candidate: Candidate, folder: str, input_size: tuple[int, int, int] |
 def _liven(network: Any, input_size: Sequence[int]) -> None:
     """Give a new network BatchNorm statistics of drawn pictures and a head that distinguishes, as a trained one has.
 
-    Signals fade or explode in a deep network whose statistics are still 0 and 1, or those of noise, whose neighbouring
+    Signals fade or explode in a deep network whose statistics are still 0 and 1, or those of noise, whose neighboring
     pixels have nothing in common; and many heads start at zero.
     """
     heads = network.get_classifier()
@@ -269,7 +269,7 @@ def _liven(network: Any, input_size: Sequence[int]) -> None:
     channels, height, width = input_size
     generator = torch.Generator().manual_seed(0)
     pictures = dead_leaves(4, max(height, width), generator=generator)[:, :channels, :height, :width]
-    pictures = (pictures - pictures.mean()) / pictures.std()  # as any teacher's own normalisation leaves them
+    pictures = (pictures - pictures.mean()) / pictures.std()  # as any teacher's own normalization leaves them
     layers: list[Any] = list(batchnorm_layers(network))
     kept = [layer.momentum for layer in layers]
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """The download cache, in huggingface_hub's own layout, so that both find each other's files.
 
 `models--org--name/` holds `refs/<revision>` (a commit), `blobs/<hash>` and `snapshots/<commit>/<file>`, links into
-the blobs. Beside them `hf_free/<commit>.json` remembers what the Hub said of the commit: visibility, licence, hashes.
+the blobs. Beside them `hf_free/<commit>.json` remembers what the Hub said of the commit: visibility, license, hashes.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class FewShotClassifier:
 
     Attributes:
         embedder: The network.
-        weight: (N, D) of the linear layer on the embedder's normalised features.
+        weight: (N, D) of the linear layer on the embedder's normalized features.
         bias: (N,) of it.
         classes: The N labels, as given to `adapt`: numbers first, then texts, each sorted.
         support: What it was shown; None where that is not known.

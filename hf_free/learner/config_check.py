@@ -27,7 +27,7 @@ from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, w
 from hf_free.provenance.reading import Json, JsonView
 
 MAX_VIEWS = 8
-MAX_COLOUR = 1000.0
+MAX_COLOR = 1000.0
 """Of mean and deviation of a channel, as for teachers."""
 MAX_TEXT = 1000
 
@@ -227,9 +227,9 @@ def _number(described: JsonView, key: str, low: int, high: int, source: str) -> 
 
 def _per_channel(cfg: JsonView, key: str, channels: int, source: str) -> tuple[float, ...]:
     values = cfg[key]
-    low = math.ulp(0.0) if key == "std" else -MAX_COLOUR
-    good = is_list_of(values, real(low, MAX_COLOUR)) and len(values) == channels
-    rule = f"{channels} number(s){' above 0' if key == 'std' else ''}, at most {MAX_COLOUR:g}"
+    low = math.ulp(0.0) if key == "std" else -MAX_COLOR
+    good = is_list_of(values, real(low, MAX_COLOR)) and len(values) == channels
+    rule = f"{channels} number(s){' above 0' if key == 'std' else ''}, at most {MAX_COLOR:g}"
     demand(good, source, f"pretrained_cfg.{key}", values, rule)
     return tuple(map(float, values))
 

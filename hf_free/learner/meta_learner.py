@@ -37,7 +37,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         config: Backbone, picture size and channels, head.
         record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
         embedding: What follows the backbone; None leaves its features as they are.
-        inputs: How it sees images: views, normalisation, BatchNorm mode.
+        inputs: How it sees images: views, normalization, BatchNorm mode.
         model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
 
     Raises:
@@ -119,7 +119,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         background: Color | str = WHITE,
         transductive: str | None = None,
     ) -> FewShotClassifier:
-        """Learn new classes from a few labelled pictures.
+        """Learn new classes from a few labeled pictures.
 
         Within a caller's autocast block only the embedding of pictures takes part in it: heads, BatchNorm statistics
         and the steps of `maml` are computed in fp32, as they are outside.
@@ -131,7 +131,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
                 laid on `background`, the first of several frames.
             support_labels: One str or int label per picture, any values, any number of pictures per class. Neither
                 their order nor that of the pictures matters.
-            background: What transparent pictures are laid on, of the pictures to predict too: a colour's name,
+            background: What transparent pictures are laid on, of the pictures to predict too: a color's name,
                 `#rrggbb` or three numbers.
             transductive: Name of a head with which the pictures of one call of `predict` help each other
                 (`hf_free.learner.transductive.TRANSDUCTIVE`); None answers each alone.

@@ -2,7 +2,7 @@
 
 `config.json` is in timm's own form with an extra `hf_free` block, `model.safetensors` has exactly the backbone's timm
 keys (so `timm.create_model("hf-hub:org/name")` loads it after `import hf_free`), and `hf_free.safetensors` holds
-projection, centre, relevance, damping and shared classes, none of which a learner must have. Under `hf_free_files`
+projection, center, relevance, damping and shared classes, none of which a learner must have. Under `hf_free_files`
 config.json names the SHA-256 of both files of weights; learners that were saved without are read all the same.
 """
 

@@ -105,7 +105,7 @@ def fill(
 
 
 def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int], stream: Stream = GLOBAL) -> Tensor:
-    """Pictures that a program draws in the teachers' colours, as bytes; `size` is (channels, height and width)."""
-    colours = [(record.mean, record.std) for record in pool.records]
+    """Pictures that a program draws in the teachers' colors, as bytes; `size` is (channels, height and width)."""
+    colors = [(record.mean, record.std) for record in pool.records]
     channels, side = size
-    return to_uint8(draw(colours, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))
+    return to_uint8(draw(colors, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))

@@ -52,7 +52,7 @@ def number_of_parts(count: int, most: int | None) -> int:
 
 
 def answer_loss(
-    predicted: Tensor, answers: LogitRows, centre: CenterPerTeacher, *, spread_of: LogitRows | None = None
+    predicted: Tensor, answers: LogitRows, center: CenterPerTeacher, *, spread_of: LogitRows | None = None
 ) -> dict[str, Tensor]:
     """Squared error of predicted logits, each teacher in units of its own answers' spread.
 
@@ -63,7 +63,7 @@ def answer_loss(
         predicted: (B, A).
         answers: B rows; an answer that is NaN, or of a teacher that was not asked, counts nothing, nor does a teacher
             that gives all its classes one and the same logit.
-        centre: The teachers' groups.
+        center: The teachers' groups.
         spread_of: Answers whose spread is the unit; None takes `answers`. With those of a whole batch, the losses of
             its parts add up to that of the batch.
 
@@ -71,35 +71,35 @@ def answer_loss(
         `answers`: the mean of squared error over mean square, over the teachers that say something; 1 is what
         predicting zero would give.
     """
-    error = _squares(answers, centre, predicted.float())
-    spread = _squares(answers if spread_of is None else spread_of, centre)
+    error = _squares(answers, center, predicted.float())
+    spread = _squares(answers if spread_of is None else spread_of, center)
     shares = error / spread.clamp_min(LEAST_SPREAD)
     says = spread > LEAST_SPREAD
     return {"answers": torch.where(says, shares, 0).sum() / says.sum().clamp_min(1)}
 
 
-def _squares(answers: LogitRows, centre: CenterPerTeacher, predicted: Tensor | None = None) -> Tensor:
-    """Sum of squares of each teacher's centred answers that are known -> (T,); of their difference to predicted ones
+def _squares(answers: LogitRows, center: CenterPerTeacher, predicted: Tensor | None = None) -> Tensor:
+    """Sum of squares of each teacher's centered answers that are known -> (T,); of their difference to predicted ones
     (B, A) where these are given. Of predictions, only the columns of those who were asked are read."""
     known = ~answers.values.isnan()
     if answers.blocks is None:
-        off = centre(answers.values.nan_to_num())
+        off = center(answers.values.nan_to_num())
         if predicted is not None:
-            off = centre(predicted) - off
-        squares, groups = (off.square() * known).sum(0), centre.groups
+            off = center(predicted) - off
+        squares, groups = (off.square() * known).sum(0), center.groups
     else:
         placed = answers.placed()
 
-        def centred(values: Tensor) -> Tensor:
+        def centered(values: Tensor) -> Tensor:
             sums = values.new_zeros(placed.counts.shape).scatter_add(1, placed.slots, values * placed.is_inside)
             return values - (sums / placed.counts.clamp_min(1)).gather(1, placed.slots)
 
-        off = centred(answers.values.nan_to_num())
+        off = centered(answers.values.nan_to_num())
         if predicted is not None:
-            off = centred(predicted.gather(1, placed.columns)) - off
+            off = centered(predicted.gather(1, placed.columns)) - off
         squares = (off.square() * (known & placed.is_inside)).flatten()
         groups = placed.owners.flatten()
-    return squares.new_zeros(len(centre.sizes)).index_add(0, groups, squares)
+    return squares.new_zeros(len(center.sizes)).index_add(0, groups, squares)
 
 
 class Distiller:
@@ -127,7 +127,7 @@ class Distiller:
     ) -> None:
         self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
         self.streams = streams
-        self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
+        self.center = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
@@ -151,7 +151,7 @@ class Distiller:
         """One update on a batch -> its loss.
 
         A batch larger than the moment's `at_once` is taken in nearly equal parts whose gradients add up to the whole
-        batch's, except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
+        batch's, except that BatchNorm normalizes each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
         """
         device = self.learner.device
         answers, total = sample.answers.to(device), torch.zeros((), device=device)
@@ -160,7 +160,7 @@ class Distiller:
         for images, said in zip(sample.images.tensor_split(count), answers.tensor_split(count), strict=True):
             moment.pause()
             predicted = self._predict(images.to(device).float() / 255)
-            terms = answer_loss(predicted, said, self.centre, spread_of=answers if count > 1 else None)
+            terms = answer_loss(predicted, said, self.center, spread_of=answers if count > 1 else None)
             loss = torch.stack(list(terms.values())).sum()
             loss.backward()
             total += loss.detach()
@@ -178,7 +178,7 @@ class Distiller:
         parts = held_out.images[:count].split(most)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.said().to(self.learner.device, torch.float32)
-        return -answer_loss(predicted, known, self.centre)["answers"].item()
+        return -answer_loss(predicted, known, self.center)["answers"].item()
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def choose_asked(owners: Tensor, counts: Sequence[int], asked: int | None, *, seed: int) -> Tensor | None:
-    """Draw the blocks of a layout that each image is labelled with.
+    """Draw the blocks of a layout that each image is labeled with.
 
     The image's own one comes first. The others are those that were asked least so far, ties drawn at random: so each
     is asked about equally many images (give or take one, but for those that more were recovered from), and any two

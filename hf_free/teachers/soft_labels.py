@@ -81,7 +81,7 @@ def label(
         images: What they are asked about.
         layout: Where whose logits stand.
         precision: How the sources compute.
-        asked: (N, K) blocks that each image is labelled with; None for all. See `hf_free.teachers.asking`.
+        asked: (N, K) blocks that each image is labeled with; None for all. See `hf_free.teachers.asking`.
         batch: Images that a source is asked about at once.
         pause: Called before each batch; what it raises ends the asking.
     """

@@ -1,4 +1,4 @@
-"""A teacher: a frozen classifier that knows its own input size, channels and normalisation."""
+"""A teacher: a frozen classifier that knows its own input size, channels and normalization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation
 from hf_free.teachers.folding import fold_batchnorm, own_bytes
 
 _LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey, ITU-R BT.601, as Pillow's `convert("L")`."""
+"""Weights of red, green and blue in gray, ITU-R BT.601, as Pillow's `convert("L")`."""
 
 
 MAX_FOLDING = 0.001
@@ -42,7 +42,7 @@ class Teacher(nn.Module):
     """A frozen classifier for images in [0, 1] of any size, with 1 or 3 channels.
 
     The network is not a registered submodule: whatever contains a teacher can be trained, put into training mode,
-    optimised or saved without touching the teacher's weights. It still follows `.to(device)`. Weights of less than
+    optimized or saved without touching the teacher's weights. It still follows `.to(device)`. Weights of less than
     32 bits stay as they are in memory and are computed with in 32 bits (or in autocast's type).
 
     Args:
@@ -73,7 +73,7 @@ class Teacher(nn.Module):
 
     @property
     def network(self) -> nn.Module:
-        """The frozen timm network; takes normalised images of `record.input_size`."""
+        """The frozen timm network; takes normalized images of `record.input_size`."""
         return self._unregistered[0]
 
     @property
@@ -97,7 +97,7 @@ class Teacher(nn.Module):
         return self
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Turn images in [0, 1] into the network's input: channels matched, resized, normalised; differentiable.
+        """Turn images in [0, 1] into the network's input: channels matched, resized, normalized; differentiable.
 
         Args:
             images: Float tensor (batch, 1 or 3, H, W).
@@ -275,7 +275,7 @@ def batchnorm_layers(network: nn.Module) -> list[nn.Module]:
 
 
 def normalization_census(network: nn.Module) -> dict[str, int]:
-    """Count a network's normalisation layers by type, e.g. `{"BatchNorm2d": 4}`.
+    """Count a network's normalization layers by type, e.g. `{"BatchNorm2d": 4}`.
 
     A layer counts if its type's name holds "Norm" (timm's variants, GroupNorm, EvoNorm among them) and it owns
     weights or statistics itself, or is one of PyTorch's weightless forms.

@@ -8,7 +8,7 @@ import torch
 
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.inversion.base import Inverter
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
@@ -39,7 +39,7 @@ class Gathered:
     streams: RandomStreams
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
-    validation: LabelledImages | None
+    validation: LabeledImages | None
     """The user's validation set, if any."""
     pool: TeacherPool
     state: RunState

@@ -23,7 +23,7 @@ from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.data.procedural.mixture import picture_colours
+from hf_free.data.procedural.mixture import picture_colors
 from hf_free.errors import ConfigError
 from hf_free.inversion.base import Inverter
 from hf_free.learner.backbone import build_backbone, check_takes_pictures, check_timm_start
@@ -339,7 +339,7 @@ def make_learner(
     Args:
         config: Backbone, size and what to start from.
         bell: How it will learn.
-        records: Its teachers, in whose colours it sees.
+        records: Its teachers, in whose colors it sees.
         layout: Where whose answers stand.
         previous: The learner that is continued, if any, which brings its projection.
         defects: Defects of the released code to reproduce; None for none.
@@ -353,7 +353,7 @@ def make_learner(
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
-        mean, std = _teachers_colours(records, config.channels)
+        mean, std = _teachers_colors(records, config.channels)
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
@@ -363,12 +363,12 @@ def make_learner(
     return learner
 
 
-def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
+def _teachers_colors(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
     """Mean and deviation per channel of the teachers' pictures, averaged over the teachers of that many channels."""
-    colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
-    if not colours:
+    colors = [picture_colors(record.mean, record.std) for record in records if record.input_size[0] == channels]
+    if not colors:
         return [0.5] * channels, [0.25] * channels
-    means, deviations = zip(*colours, strict=True)
+    means, deviations = zip(*colors, strict=True)
     return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
 
 

@@ -32,7 +32,7 @@ from hf_free.runtime.device import Precision
 
 
 def _by_loop(answers, sizes):
-    """Pearson's correlation of centred logits, from the textbook."""
+    """Pearson's correlation of centered logits, from the textbook."""
     columns, start = [], 0
     for size in sizes:
         rows = [[value - sum(row) / size for value in row] for row in answers[:, start : start + size].tolist()]
@@ -47,7 +47,7 @@ def _by_loop(answers, sizes):
     return torch.tensor([[correlation(x, y) for y in columns] for x in columns])
 
 
-def test_scores_are_correlations_of_centred_logits():
+def test_scores_are_correlations_of_centered_logits():
     torch.manual_seed(0)
     answers = torch.randn(40, 7) * torch.arange(1, 8) + torch.arange(7)
     found = clash_scores(LogitRows(answers, (3, 4)))
@@ -135,10 +135,10 @@ def test_replay_keeps_one_class_of_two_teachers_apart(asked):
     )
     aligner = Aligner(learner, config, Precision(), layout=layout if asked else None)
     memory = TaskMemory(1000, sizes=layout.sizes if aligner.asks_teachers else ())
-    colours = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
+    colors = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
     for teacher in (0, 1):
         labels = torch.arange(4).repeat(30)
-        images = colours[labels].view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone()
+        images = colors[labels].view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone()
         answers = (4.0 * (labels[:, None] == torch.arange(4))).repeat(1, 2) + 0.1 * torch.randn(120, 8)
         task = RecoveredTask(
             images, labels, answers[:, :4].softmax(1), (0, 1, 2, 3), teacher, "t", Health(1.0, 0.1, 0.1)
@@ -185,7 +185,7 @@ def _some_of(rows, asked, seed=0):
     return LogitRows(values, rows.sizes, blocks), known
 
 
-def _centred(rows):
+def _centered(rows):
     parts = rows.values.double().split(list(rows.sizes), 1)
     return np.concatenate([(part - part.mean(1, keepdim=True)).numpy() for part in parts], 1)
 
@@ -193,7 +193,7 @@ def _centred(rows):
 def test_clash_scores_are_the_correlations_over_the_images_both_were_asked_about():
     rows = _knowing(KNOWN, 900)
     some, known = _some_of(rows, 2)
-    seen, owner, found = _centred(rows), np.repeat(np.arange(3), [3, 4, 3]), clash_scores(some)
+    seen, owner, found = _centered(rows), np.repeat(np.arange(3), [3, 4, 3]), clash_scores(some)
     for i in range(10):
         for j in range(10):
             both = (known[:, owner[i]] & known[:, owner[j]]).numpy()
@@ -219,11 +219,11 @@ def test_likeness_within_own_images_against_a_loop():
     rows = _knowing(KNOWN, 1500)
     teachers = torch.randint(3, (1500,), generator=torch.Generator().manual_seed(1))
     some, known = _some_of(rows, 2)
-    seen, owner = _centred(rows), np.repeat(np.arange(3), [3, 4, 3])
+    seen, owner = _centered(rows), np.repeat(np.arange(3), [3, 4, 3])
     met, found = correlations_of_asked(some, teachers)
     for i, j in [(0, 6), (2, 3), (1, 9), (4, 8), (7, 0)]:
         parts = []
-        for own in (owner[i], owner[j]):  # each teacher's images are centred by themselves
+        for own in (owner[i], owner[j]):  # each teacher's images are centered by themselves
             both = ((teachers == int(own)) & known[:, owner[i]] & known[:, owner[j]]).numpy()
             parts.append(seen[both][:, [i, j]] - seen[both][:, [i, j]].mean(0))
         pairs = np.concatenate(parts)

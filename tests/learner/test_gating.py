@@ -249,8 +249,8 @@ def test_it_is_saved(tmp_path):
     assert MetaLearner.from_pretrained(tmp_path).embedding.gate is None
 
 
-def test_a_centre_beside_it_is_refused():
-    with pytest.raises(LearnerError, match="a centre and a relevance"):
+def test_a_center_beside_it_is_refused():
+    with pytest.raises(LearnerError, match="a center and a relevance"):
         Embedding(center=torch.zeros(4), gate=TeacherGate(SIZES, FEATURES))
 
 

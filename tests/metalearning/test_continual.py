@@ -68,7 +68,7 @@ def _pictures(count=128):
 
 
 def _error(predicted, wanted):
-    """Squared error of centred answers in units of their spread; 1 is what predicting nothing gives."""
+    """Squared error of centered answers in units of their spread; 1 is what predicting nothing gives."""
     predicted, wanted = (x - x.mean(1, keepdim=True) for x in (predicted, wanted))
     return ((predicted - wanted).square().sum() / wanted.square().sum()).item()
 
@@ -244,12 +244,12 @@ import json, torch; torch.set_num_threads(1)
 from dataclasses import replace
 from pathlib import Path
 from hf_free.config.tree import FreeConfig
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.training.trainer import train
 run = Path({str(tmp_path / "run")!r})
 learner = train(FreeConfig.from_yaml({str(tmp_path / "run.yaml")!r}), output=run)
-pictures = LabelledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
+pictures = LabeledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
 rows = evaluate(learner, pictures, EpisodeSettings(n_way=2, k_shots=(1,), n_query=2, episodes=2)).rows
 card = (run / "learner" / "README.md").read_text()
 print(json.dumps([learner.record["data_free"], learner.mean.flatten().tolist(), card, rows[0].method]))

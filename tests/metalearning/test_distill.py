@@ -70,11 +70,11 @@ def test_answers_that_are_no_numbers_count_as_not_given(value):
 # ---- the loss
 
 
-def _rows(answers, centre):
-    return LogitRows(answers, tuple(centre.sizes.int().tolist()))
+def _rows(answers, center):
+    return LogitRows(answers, tuple(center.sizes.int().tolist()))
 
 
-def _centred(row, sizes):
+def _centered(row, sizes):
     found, start = [], 0
     for size in sizes:
         part = row[start : start + size]
@@ -83,14 +83,14 @@ def _centred(row, sizes):
     return found
 
 
-def test_grouped_centre_against_a_loop():
+def test_grouped_center_against_a_loop():
     torch.manual_seed(0)
     sizes, answers = [3, 1, 4], torch.randn(5, 8)
-    expected = torch.tensor([_centred(row, sizes) for row in answers.tolist()])
-    centre = CenterPerTeacher(sizes)
-    assert torch.allclose(centre(answers), expected, atol=1e-6)
-    assert torch.allclose(centre(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
-    assert not list(centre.state_dict())
+    expected = torch.tensor([_centered(row, sizes) for row in answers.tolist()])
+    center = CenterPerTeacher(sizes)
+    assert torch.allclose(center(answers), expected, atol=1e-6)
+    assert torch.allclose(center(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
+    assert not list(center.state_dict())
 
 
 def _loss_by_loop(predicted, answers, sizes):
@@ -102,7 +102,7 @@ def _loss_by_loop(predicted, answers, sizes):
             p, a = p_row[start : start + size], a_row[start : start + size]
             if any(math.isnan(value) for value in a):
                 continue
-            p, a = _centred(p, [size]), _centred(a, [size])
+            p, a = _centered(p, [size]), _centered(a, [size])
             error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
             spread += sum(y**2 for y in a)
         shares += [error / spread] if spread > 1e-6 else []
@@ -115,12 +115,12 @@ def test_loss_against_a_loop_with_rows_nobody_answered():
     sizes = [3, 2, 5]
     predicted, answers = torch.randn(6, 10), 3 * torch.randn(6, 10)
     answers[1, :3] = answers[4, 3:5] = answers[2, 5:] = float("nan")
-    centre = CenterPerTeacher(sizes)
-    loss = answer_loss(predicted, _rows(answers, centre), centre)["answers"].item()
+    center = CenterPerTeacher(sizes)
+    loss = answer_loss(predicted, _rows(answers, center), center)["answers"].item()
     assert loss == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-5)
-    zero = answer_loss(torch.zeros(6, 10), _rows(answers, centre), centre)["answers"].item()
+    zero = answer_loss(torch.zeros(6, 10), _rows(answers, center), center)["answers"].item()
     assert zero == pytest.approx(1)
-    perfect = answer_loss(answers.nan_to_num() + 7, _rows(answers, centre), centre)["answers"].item()
+    perfect = answer_loss(answers.nan_to_num() + 7, _rows(answers, center), center)["answers"].item()
     assert perfect == pytest.approx(0, abs=1e-10)
 
 
@@ -149,10 +149,10 @@ def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
 
 def test_each_teacher_counts_in_units_of_its_own_spread():
     torch.manual_seed(0)
-    predicted, answers, centre = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
+    predicted, answers, center = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
     scale = torch.tensor([100.0] * 3 + [1.0] * 2)
-    loud = answer_loss(predicted * scale, _rows(answers * scale, centre), centre)["answers"].item()
-    assert loud == pytest.approx(answer_loss(predicted, _rows(answers, centre), centre)["answers"].item(), rel=1e-4)
+    loud = answer_loss(predicted * scale, _rows(answers * scale, center), center)["answers"].item()
+    assert loud == pytest.approx(answer_loss(predicted, _rows(answers, center), center)["answers"].item(), rel=1e-4)
 
 
 # ---- the embedding
@@ -297,11 +297,11 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
 
 
 def test_loss_is_the_mean_over_teachers_that_say_something():
-    centre = CenterPerTeacher([2, 3])
+    center = CenterPerTeacher([2, 3])
     answers, predicted = torch.randn(5, 5), torch.randn(5, 5)
     alone = answer_loss(predicted[:, :2], LogitRows(answers[:, :2].clone(), (2,)), CenterPerTeacher([2]))["answers"]
     answers[:, 2:] = torch.nan
-    assert torch.allclose(answer_loss(predicted, _rows(answers, centre), centre)["answers"], alone)
+    assert torch.allclose(answer_loss(predicted, _rows(answers, center), center)["answers"], alone)
 
 
 # ---- where few teachers were asked
@@ -324,13 +324,13 @@ def _asked_some(answers, sizes, asked, seed=0):
 def test_the_loss_of_few_answers_is_the_dense_loss(asked):
     torch.manual_seed(0)
     sizes = [3, 2, 5, 2]
-    answers, centre = 3 * torch.randn(9, 12), CenterPerTeacher(sizes)
+    answers, center = 3 * torch.randn(9, 12), CenterPerTeacher(sizes)
     answers[4] = torch.nan
     some, full = _asked_some(answers, sizes, asked)
     gradients, losses = [], []
     for said in (some, full):
         predicted = torch.linspace(-2, 2, 108).view(9, 12).sin().requires_grad_()
-        loss = answer_loss(predicted, said, centre)["answers"]
+        loss = answer_loss(predicted, said, center)["answers"]
         loss.backward()
         losses.append(loss.item())
         gradients.append(predicted.grad)
@@ -338,7 +338,7 @@ def test_the_loss_of_few_answers_is_the_dense_loss(asked):
     assert losses[0] == pytest.approx(_loss_by_loop(predicted.detach(), full.values, sizes), rel=1e-5)
     torch.testing.assert_close(gradients[0], gradients[1])
     assert (gradients[0][full.values.isnan()] == 0).all()  # columns of those who were not asked are left alone
-    halves = [answer_loss(predicted[p], some[p], centre, spread_of=some)["answers"] for p in (slice(5), slice(5, 9))]
+    halves = [answer_loss(predicted[p], some[p], center, spread_of=some)["answers"] for p in (slice(5), slice(5, 9))]
     assert sum(half.item() for half in halves) == pytest.approx(losses[0], rel=1e-5)
 
 
@@ -380,7 +380,7 @@ def test_a_batch_that_fits_is_one_part():
     whole, same, parts = (_one_update(n, backbone="conv4_32") for n in (None, 11, 4))
     assert torch.equal(whole[0], same[0])
     assert all(torch.equal(one, other) for one, other in zip(whole[1], same[1], strict=True))
-    assert torch.isfinite(parts[0])  # BatchNorm normalises each part by itself
+    assert torch.isfinite(parts[0])  # BatchNorm normalizes each part by itself
     assert not torch.equal(whole[0], parts[0])
 
 

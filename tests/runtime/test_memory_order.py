@@ -1,4 +1,4 @@
-"""Fused optimisers walk through memory: moments and gradients must lie as their parameters do."""
+"""Fused optimizers walk through memory: moments and gradients must lie as their parameters do."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def strided_otherwise(gradient: Tensor) -> Tensor:
     return gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
 
 
-def test_the_learners_optimiser_goes_on_in_another_memory_format() -> None:
+def test_the_learners_optimizer_goes_on_in_another_memory_format() -> None:
     """Two updates of `Distiller`, saved, then two more in the same format or in the other one."""
     torch.manual_seed(1)
     memory = TaskMemory(16, sizes=[3])
@@ -115,7 +115,7 @@ def distiller(config: BellConfig, *, channels_last: bool) -> Distiller:
     return Distiller(learner, LogitLayout.of([3]), config, Precision(None, channels_last))
 
 
-def test_the_meta_generators_optimiser_takes_moments_of_other_strides() -> None:
+def test_the_meta_generators_optimizer_takes_moments_of_other_strides() -> None:
     torch.manual_seed(0)
     five = Five(FiveConfig(latent_dim=8, width=4), image_size=16)
     for weight in five.generator.parameters():

@@ -22,7 +22,7 @@ from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, HfFreeError, RunError
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.inversion.inversion_loss import InversionLoss
@@ -487,7 +487,7 @@ def test_a_validation_set_chooses(tmp_path):
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "chosen on pictures, split validation" in card  # the last part of the path only
     state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text(encoding="utf-8"))
-    data = load_labelled_images(pictures, split="validation")
+    data = load_labeled_images(pictures, split="validation")
     learner.embedding = Embedding(learner.embedding.projection, learner.embedding.sizes)  # the rest is fitted last
     rows = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=(1,), n_query=3, episodes=5)).rows
     assert rows[0].accuracy == pytest.approx(state["best_score"])
@@ -590,7 +590,7 @@ def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path
     _break(pool[3], 0.0)
     learner = train(_config(**merge(LONG, {"five": {"min_teacher_accuracy": 0.2}})), output=tmp_path, pool=pool)
     reasons = [entry["reason"] for entry in learner.record["skipped"]]
-    reason = "the teacher recognises 12% of its recovered pictures (at least 20% are needed)"
+    reason = "the teacher recognizes 12% of its recovered pictures (at least 20% are needed)"
     assert f"not inverted any more: {reason}" in reasons
     rows = RunFolder(tmp_path).read_log()
     assert max(row.get("answers", 0) for row in rows) < 100
@@ -612,7 +612,7 @@ def test_broken_folders_are_named_with_their_reasons(tmp_path):
     assert "constant output" in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_repository(tmp_path, caplog, monkeypatch):
+def test_a_run_says_licenses_first_and_names_a_folder_that_reads_like_a_repository(tmp_path, caplog, monkeypatch):
     folders = [pico_folder(tmp_path / "lab" / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abc")]
     weights = load_file(folders[2] / "model.safetensors")
     weights["head.weight"].fill_(0.0)
@@ -622,8 +622,8 @@ def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_reposito
     train(FreeConfig.from_dict(merge(TINY, {"models": ["lab/a", "lab/b", "lab/c"]})), output=tmp_path / "run")
     said = [record.message for record in caplog.records if record.name == "hf_free.training.screening"]
     assert said[:3] == [
-        f"non-commercial licence: {folders[0]} (cc-by-nc-4.0); a learner made of them may be bound by it",
-        f"no licence stated: {folders[1]}; ask the authors before you publish a learner",
+        f"non-commercial license: {folders[0]} (cc-by-nc-4.0); a learner made of them may be bound by it",
+        f"no license stated: {folders[1]}; ask the authors before you publish a learner",
         f"left out: {folders[2]}: has a constant output",
     ]
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A card's metadata as a Hub reads it: licence, tags, base models, and the results of a model-index.
+"""A card's metadata as a Hub reads it: license, tags, base models, and the results of a model-index.
 
 PyYAML is imported when the first card is read: the server itself starts with the standard library alone.
 """
