@@ -87,7 +87,11 @@ REMAINING: dict[str, list[str]] = {
         "hf_free/demo/small_teachers.py: 1",
         "hf_free/evaluation/dataset_sources.py: 1",
     ],
-    "modules without a test file": [],
+    "modules without a test file": [
+        "hf_free/training/bookkeeping.py",
+        "hf_free/training/session.py",
+        "hf_free/training/step.py",
+    ],
     "private names": [],
 }
 # what remains: end

@@ -26,13 +26,14 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark import loss_curves
 from benchmark.inversion_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarize
 from hf_free import MetaLearner
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig, parse_assignments
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import draw
 from hf_free.demo.digits import CANVAS, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
@@ -182,7 +183,7 @@ class Benchmark:
         self.held_out = TeacherPool(folders[len(folders) - held_out :], device=self.device)
         sizes = [record.input_size for record in (*self.pool.records, *self.held_out.records)]
         self.image_size, self.channels = max(max(size[1:]) for size in sizes), max(size[0] for size in sizes)
-        self.answers: dict[str, Tensor] = {}
+        self.answers: dict[str, LogitRows] = {}
         """All teachers' answers to each method's pictures, asked once."""
 
     def _check_settings(self, options: argparse.Namespace, zoo: str) -> None:
@@ -381,7 +382,7 @@ class Benchmark:
             drawn = draw(colors, len(pictures), self.image_size, channels=self.channels, generator=generator)
             pictures = to_uint8(drawn)
         distiller = self.new_distiller(seed)
-        memory = TaskMemory(len(pictures), answers=distiller.layout.width, device=self.device)
+        memory = TaskMemory(len(pictures), sizes=distiller.layout.sizes, device=self.device)
         if method not in self.answers:  # the same for every learner
             self.answers[method] = label(
                 teacher_sources(self.pool, distiller.layout), pictures, distiller.layout, self.precision

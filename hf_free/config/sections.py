@@ -134,6 +134,9 @@ class MemoryConfig(_Section):
 
     max_images: int = Field(default=40_000, ge=1)
     """Images held at most; the oldest tasks make room."""
+    teachers_per_image: int | None = Field(default=25, ge=1)
+    """Teachers that are asked about an image: the one it was recovered from, and others in turn, so that each is asked
+    about equally many; null asks all. Time and memory hardly depend on the number of teachers above it."""
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
     """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are
     asked about them too."""
@@ -146,7 +149,8 @@ class BellConfig(_Section):
     """BELL, the meta-learner's training."""
 
     objective: Literal["distill", "align"] = "distill"
-    """`distill`: every teacher asked about every image; `align`: the paper's sequential steps and replay."""
+    """`distill`: `memory.teachers_per_image` teachers asked about every image; `align`: the paper's sequential steps
+    and replay."""
     lr: float = Field(default=1e-2, gt=0, lt=10)
     """Peak Adam learning rate of the meta-learner (outer step)."""
     matrix_lr: float = Field(default=0.03, ge=0, lt=10)

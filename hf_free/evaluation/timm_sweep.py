@@ -303,9 +303,9 @@ def _learn(teacher: Teacher, task: RecoveredTask) -> None:
     """One update of the default BELL on the recovered pictures."""
     pool = TeacherPool.from_teachers([teacher])
     layout = LogitLayout.of([CLASSES])
-    memory = TaskMemory(len(task.images), answers=layout.width)
+    memory = TaskMemory(len(task.images), sizes=layout.sizes)
     memory.add_task(task, label(teacher_sources(pool, layout), task.images, layout, Precision()))
-    if not memory.answers.isfinite().all():
+    if not memory.said().values.isfinite().all():
         raise TeacherError("its answers about recovered pictures are not finite in 16 bits")
     channels: Any = teacher.record.input_size[0]
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=_PICTURE, channels=channels))

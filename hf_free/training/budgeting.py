@@ -9,6 +9,7 @@ import torch
 
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.base import Inverter, TaskSize
+from hf_free.memory.logit_table import row_bytes
 from hf_free.metalearning.base import Objective
 from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.device import Precision
@@ -81,7 +82,7 @@ def make_budget(
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
     trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
     give_back_memory()
-    answers = layout.width if objective.asks_teachers else 0
+    answers = row_bytes(layout.sizes, work.memory.teachers_per_image) if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(work, pool, portions, total)

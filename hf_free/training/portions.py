@@ -103,8 +103,8 @@ class Forecast:
 
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
-    """Bytes of a picture in the memory, of its answers and of its class's number."""
-    return learner.channels * learner.image_size**2 + 2 * answers + 8
+    """Bytes of a picture in the memory, of its answers, which take so many, and of its class's number."""
+    return learner.channels * learner.image_size**2 + answers + 8
 
 
 def choose_portions(
@@ -122,7 +122,7 @@ def choose_portions(
         work: What the run does.
         records: Its teachers.
         trial: What the parts take.
-        answers: Answers kept with each picture.
+        answers: Bytes of the answers kept with each picture.
         room: Bytes beyond what is held already.
         apart: Room of the memory of pictures where it is not in that room: the CPU's in a run on a GPU.
 
@@ -193,7 +193,8 @@ def forecast(
         records: Its teachers.
         trial: What the parts take.
         portions: How they are cut.
-        answers: Answers kept with each picture; 0 where only the recovered task's own teacher speaks (`align`).
+        answers: Bytes of the answers kept with each picture; 0 where only the recovered task's own teacher speaks
+            (`align`).
         base: Bytes that the process holds before the first step, all teachers' weights included.
     """
     five, bell, memory = work.five, work.bell, work.memory
@@ -204,10 +205,10 @@ def forecast(
     recovered = sum(sizes) / max(len(sizes), 1) * teachers
     warm_up = teachers * inverting
     distils = work.distils
-    asked = recovered + memory.drawn_per_step
+    asked, share = recovered + memory.drawn_per_step, work.share_asked(len(records))
     asking = trial.drawing.seconds(memory.drawn_per_step)
     if answers:
-        asking += sum(_in_parts(load, asked, portions.asked) for load in trial.answers)
+        asking += sum(_in_parts(load, asked * share, portions.asked) for load in trial.answers)
     if distils:
         learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
     else:
@@ -220,7 +221,7 @@ def forecast(
     held = min(portions.memory + portions.held_out, made)
     activations = max(
         max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
-        max((load.bytes(min(asked, portions.asked)) for load in trial.answers), default=0) if answers else 0,
+        max((load.bytes(min(asked * share, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(memory.drawn_per_step),
         trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
         min(portions.finished, made) * trial.feature_bytes,

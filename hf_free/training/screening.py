@@ -137,10 +137,10 @@ def leave_out_silent(
 
     The first blocks, `earlier` of them, stay: those of a learner that is continued.
     """
-    if not memory.answer_width:
+    if not memory.keeps_answers:
         return []  # nobody was asked: the paper's way
     kept = {teacher for block in layout.blocks[:earlier] for teacher in block.teachers}
-    gone = [i for i in unanswered_teachers(layout, memory.answers[: len(memory)]) if i not in kept]
+    gone = [i for i in unanswered_teachers(layout, memory.said()) if i not in kept]
     drop_teachers(learner, layout, gone)
     named = {entry["reference"] for entry in state.skipped}
     for name in (pool.records[i].reference for i in gone):

@@ -276,8 +276,8 @@ def prepare(
     # ---- memory
     if config.trainer.compile:
         compile_networks(parts.inverter, learner, config.bell, parts.device)
-    answers = layout.width if objective.asks_teachers else 0
-    memory, held_out = (TaskMemory(size, answers=answers) for size in (portions.memory, portions.held_out))
+    sizes, asked = layout.sizes if objective.asks_teachers else [], config.memory.teachers_per_image
+    memory, held_out = (TaskMemory(size, sizes=sizes, asked=asked) for size in (portions.memory, portions.held_out))
     filling = Filling(
         memory,
         held_out,
@@ -286,6 +286,8 @@ def prepare(
         layout,
         parts.precision,
         size=(config.learner.channels, config.learner.image_size),
+        asked=asked,
+        seed=config.seed,
         drawn=config.memory.drawn_per_step,
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError
+from hf_free.errors import HfFreeError, StorageError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.distributed import LostRank
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
@@ -117,9 +117,9 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
             bookkeeping.save_if_due(run)
         screening.check_recovered(run.memory, run.pool, state, config.five, warm_up=config.trainer.warmup_steps)
         bookkeeping.take_best(run)
-    except LostRank:
-        raise  # in the midst of a step that the others did not end: the last checkpoint stays
-    except (RunError, Stopped):
+    except (LostRank, StorageError):
+        raise  # the last checkpoint stays: the others did not end this step, or nothing more can be written
+    except (HfFreeError, Stopped):
         if stop.inside_step:
             state.step -= 0 if worked == state.step or terms else 1  # nothing of it is done yet: it is done anew
             state.seconds = clock.seconds()

@@ -130,7 +130,7 @@ def _loaded(runs, models, **values):
 def test_the_old_learner_answers_for_those_who_are_not_there(runs, folders):
     elder, _, pool, layout = _loaded(runs, [folders["c"]])
     pictures = (_pictures(20) * 255).to(torch.uint8)
-    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision(), batch=7).float()
+    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision(), batch=7).values.float()
     with torch.no_grad():
         torch.testing.assert_close(
             answers[:, :7], elder.learner.raw_answers(pictures.float() / 255), atol=0.01, rtol=0.01
@@ -145,7 +145,7 @@ def test_an_old_teacher_listed_again_is_not_doubled_and_answers_itself(runs, fol
     assert (layout.sizes, layout.width) == ([3, 4, 5], 12)
     assert [layout.columns(teacher) for teacher in (0, 1)] == [slice(7, 12), slice(3, 7)]
     pictures = (_pictures(20) * 255).to(torch.uint8)
-    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision()).float()
+    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision()).values.float()
     with torch.no_grad():
         old = elder.learner.raw_answers(pictures.float() / 255)
         torch.testing.assert_close(answers[:, :3], old[:, :3], atol=0.01, rtol=0.01)

@@ -1,4 +1,4 @@
-"""Soft labels: every teacher's logits in its own columns, asked in batches that fit."""
+"""Soft labels of those who are asked, against asking everybody."""
 
 from __future__ import annotations
 
@@ -6,72 +6,91 @@ import pytest
 import torch
 from pico import CrampedNetwork, pico_teacher
 
-from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, LogitLayout
-from hf_free.metalearning.distill import answer_loss
+from hf_free.data.logits import LogitLayout
 from hf_free.runtime.device import Precision
+from hf_free.teachers.asking import choose_asked
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
 
-
-def _pictures(count, size=16, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+CLASSES = [3, 2, 70, 5]
 
 
-def test_answers_are_the_teachers_logits_column_by_column():
-    teachers = [
-        pico_teacher("conv4", num_classes=3, size=16),
-        pico_teacher("vit", num_classes=2, size=16),
-        pico_teacher("conv4", num_classes=100, size=16, seed=2),
-    ]
-    layout = LogitLayout.of([3, 2, 100])
-    pictures = _pictures(7)
-    answers = label(
-        teacher_sources(TeacherPool.from_teachers(teachers), layout), pictures, layout, Precision(), batch=3
-    )
-    assert answers.shape == (7, 3 + 2 + MAX_ANSWERS)
-    assert answers.dtype == torch.float16
-    for i, teacher in enumerate(teachers):
-        for picture, row in zip(pictures, answers, strict=True):
-            logits = teacher.logits(picture[None].float() / 255)[0]
-            if layout.blocks[i].chosen is not None:
-                logits = logits[list(layout.blocks[i].chosen)]
-            assert torch.allclose(row[layout.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
+def _pictures(count=13):
+    return torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_answers_that_are_no_numbers_count_as_not_given(value):
-    good, bad = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (0, 1))
-    pool = TeacherPool.from_teachers([good, bad])
+def _teachers():
+    return [pico_teacher("conv4", num_classes=count, size=16, seed=count) for count in CLASSES]
+
+
+def _asked(per_image, count=13):
+    owners = torch.arange(count) % 5 - 1
+    return choose_asked(owners, [0] * len(CLASSES), per_image, seed=0)
+
+
+class Seen:
+    """A source that remembers how many images it was shown."""
+
+    def __init__(self, source):
+        self.source, self.places, self.images = source, source.places, 0
+
+    def logits(self, images, precision):
+        self.images += len(images)
+        return self.source.logits(images, precision)
+
+
+@pytest.mark.parametrize("per_image", [1, 2, 3])
+@pytest.mark.parametrize("batch", [2, 512])
+def test_those_who_are_asked_answer_as_if_all_were(per_image, batch):
+    layout, asked = LogitLayout.of(CLASSES), _asked(per_image)
+    sources = [Seen(source) for source in teacher_sources(TeacherPool.from_teachers(_teachers()), layout)]
+    full = label(sources, _pictures(), layout, Precision()).dense().float()
+    for source in sources:
+        source.images = 0
+    found = label(sources, _pictures(), layout, Precision(), asked, batch=batch)
+    assert sum(source.images for source in sources) == 13 * per_image  # and nobody else was asked
+    known = torch.zeros(13, len(CLASSES), dtype=torch.bool).scatter_(1, asked, True)
+    columns = known.repeat_interleave(torch.tensor(layout.sizes), 1)
+    expected = torch.where(columns, full, torch.nan)
+    torch.testing.assert_close(found.dense().float(), expected, rtol=2e-3, atol=2e-3, equal_nan=True)
+
+
+def test_a_source_of_several_blocks_is_shown_an_image_once():
+    """A learner that is continued answers for all its teachers in one pass."""
+
+    class Several:
+        places = (1, 3)
+        images = 0
+
+        def logits(self, images, precision):
+            self.images += len(images)
+            return torch.arange(7.0).expand(len(images), 7) + images[:, 0, 0, 0, None]
+
+    layout, asked, several, pictures = LogitLayout.of(CLASSES), _asked(2), Several(), _pictures()
+    found = label([several], pictures, layout, Precision(), asked).dense().float()
+    wanted = (asked == 1) | (asked == 3)
+    assert several.images == int(wanted.any(1).sum())
+    for row in range(13):
+        for place, numbers in ((1, torch.arange(2.0)), (3, torch.arange(2.0, 7.0))):
+            said = found[row, layout.blocks[place].columns]
+            if place in asked[row].tolist():
+                torch.testing.assert_close(said, numbers + pictures[row, 0, 0, 0], rtol=2e-3, atol=2e-3)
+            else:
+                assert said.isnan().all()
+
+
+def test_answers_that_are_no_numbers_and_those_without_memory_are_nan():
+    teachers = _teachers()
     with torch.no_grad():
-        bad.network.get_classifier().bias[1] = value
-    layout = LogitLayout.of([3, 3])
-    answers = label(teacher_sources(pool, layout), _pictures(4), layout, Precision()).float()
-    assert torch.isfinite(answers[:, :3]).all()
-    assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
-    loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, CenterPerTeacher([3, 3]))["answers"]
-    assert torch.isfinite(loss)
-
-
-@pytest.mark.parametrize("room", [0, 1, 3])
-def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
-    easy, other = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (1, 2))
-    cramped = Teacher(CrampedNetwork(other.network, room), other.record)
-    images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
-    layout = LogitLayout.of([3, 3])
-    expected = label(teacher_sources(TeacherPool.from_teachers([easy, other]), layout), images, layout, Precision())
-    found = label(teacher_sources(TeacherPool.from_teachers([easy, cramped]), layout), images, layout, Precision())
-    if room == 0:
-        assert found[:, 3:].isnan().all()
-        found[:, 3:] = expected[:, 3:]
-    assert torch.allclose(found, expected, atol=1e-2)
-
-
-@pytest.mark.parametrize("batch", [1, 3, 7])
-def test_asking_in_batches_changes_nothing(batch):
-    pool = TeacherPool.from_teachers([pico_teacher(kind, num_classes=3, size=16) for kind in ("conv4", "resnet")])
-    layout, pictures = LogitLayout.of([3, 3]), _pictures(7)
-    whole = label(teacher_sources(pool, layout), pictures, layout, Precision())
-    parts = label(teacher_sources(pool, layout), pictures, layout, Precision(), batch=batch)
-    assert torch.allclose(parts, whole, rtol=2e-3, atol=2e-3)
+        teachers[0].network.get_classifier().bias[1] = torch.nan
+    teachers[3] = Teacher(CrampedNetwork(teachers[3].network, 0), teachers[3].record)
+    pool = TeacherPool.from_teachers(_teachers())
+    for index in (0, 3):
+        pool._loaded[index] = teachers[index]
+    layout, asked = LogitLayout.of(CLASSES), _asked(2)
+    found = label(teacher_sources(pool, layout), _pictures(), layout, Precision(), asked).dense()
+    for place, answers in ((0, False), (1, True), (2, True), (3, False)):
+        of = found[(asked == place).any(1)][:, layout.blocks[place].columns]
+        assert len(of)
+        assert of.isfinite().all() if answers else of.isnan().all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import signal
@@ -321,6 +322,61 @@ def test_resumed_after_the_end_nothing_changes(tmp_path):
     train(_config(), output=tmp_path, pool=_pool(), resume=True)
     assert _same(_weights(tmp_path), weights)
     assert _without_minutes(tmp_path) == log
+
+
+def _asking_two(**values):
+    return _config(**merge({"memory": {"teachers_per_image": 2}}, values))
+
+
+def _a_stop(at):
+    """What `watch` is told, until a Ctrl-C after so many steps."""
+    steps = itertools.count(1)
+
+    def watch(learner, minutes):
+        if next(steps) == at:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+def test_a_run_that_asks_two_of_three_teachers_resumes_to_the_bit(tmp_path):
+    """The learner, the memory, and whose turn it is to be asked."""
+    config = _asking_two(trainer={"checkpoint_every": 2})
+    train(config, output=tmp_path / "whole", pool=_pool())
+    with pytest.raises(KeyboardInterrupt):
+        train(config, output=tmp_path / "parts", pool=_pool(), watch=_a_stop(4))
+    train(config, output=tmp_path / "parts", pool=_pool(), resume=True)
+    whole, parts = (tmp_path / name / "checkpoint" for name in ("whole", "parts"))
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    for name in ("memory.safetensors", "held_out.safetensors"):
+        assert _same(
+            *({key: value.nan_to_num() for key, value in load_file(at / name).items()} for at in (whole, parts))
+        )
+    assert load_file(whole / "memory.safetensors")["blocks"].shape[1] == 2
+    states = [json.loads((folder / "state.json").read_text(encoding="utf-8")) for folder in (whole, parts)]
+    assert states[0]["asked"] == states[1]["asked"]
+    assert sum(states[0]["asked"]) > 0
+
+
+def test_a_run_with_a_memory_of_five_pictures_comes_to_its_end(tmp_path):
+    learner = train(_asking_two(memory={"max_images": 5}), output=tmp_path, pool=_pool())
+    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) <= 5
+    assert all(tensor.isfinite().all() for tensor in learner.state_dict().values() if tensor.is_floating_point())
+
+
+def test_a_folder_of_full_answers_is_resumed_by_a_run_that_asks_two(tmp_path):
+    """As versions left it that asked everybody."""
+    train(_config(memory={"teachers_per_image": None}), output=tmp_path, pool=_pool())
+    (tmp_path / "config.yaml").write_text(_asking_two().to_yaml(), encoding="utf-8")
+    state = tmp_path / "checkpoint" / "state.json"
+    values = json.loads(state.read_text(encoding="utf-8"))
+    values.pop("asked")
+    state.write_text(json.dumps(values), encoding="utf-8")
+    longer = _asking_two(trainer={"steps": 9})
+    train(longer, output=tmp_path, pool=_pool(), resume=True)
+    assert json.loads(state.read_text(encoding="utf-8"))["step"] == 9
+    held = load_file(tmp_path / "checkpoint" / "memory.safetensors")
+    assert "blocks" not in held
 
 
 def test_nothing_to_resume(tmp_path):
