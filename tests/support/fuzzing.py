@@ -52,7 +52,7 @@ _NUMBERS = (
 )
 _WIDE = [0] * 20_000
 _DEEP: list[Any] = []
-for _ in range(500):
+for _ in range(150):  # copying takes three frames a level
     _DEEP = [_DEEP]
 _OTHERS = (
     None,
@@ -87,7 +87,7 @@ def mutated(document: Any, chance: random.Random) -> Any:
     for _ in range(chance.randint(1, 4)):
         places = list(_places(document))
         if not places:
-            return chance.choice(HOSTILE)
+            return copy.deepcopy(chance.choice(HOSTILE))
         holder, key = chance.choice(places)
         change = chance.randrange(8)
         if change == 0:
@@ -95,7 +95,7 @@ def mutated(document: Any, chance: random.Random) -> Any:
         elif change == 1 and isinstance(holder, dict):
             holder[str(chance.choice(_TEXTS))] = holder[key]
         elif change == 2:
-            holder[key] = [holder[key]] * chance.choice((1, 2, 5))
+            holder[key] = [copy.deepcopy(holder[key]) for _ in range(chance.choice((1, 2, 5)))]
         elif change == 3:
             holder[key] = {str(chance.choice(_TEXTS)): holder[key]}
         elif change == 4:
@@ -104,7 +104,7 @@ def mutated(document: Any, chance: random.Random) -> Any:
                 other.get(name) if isinstance(other, dict) else other[name % max(len(other), 1)]
             )
         else:
-            holder[key] = chance.choice(HOSTILE)
+            holder[key] = copy.deepcopy(chance.choice(HOSTILE))  # later changes may reach into it
     return document
 
 
