@@ -10,7 +10,7 @@ import torch
 from pico import pico_folder, pico_teacher
 from torch import nn
 
-from hf_free.data.logits import CenterPerTeacher, LogitBlock, LogitLayout
+from hf_free.data.logits import CenterPerTeacher, LogitLayout
 from hf_free.errors import HfFreeError
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.memory.bank import TaskMemory
@@ -202,7 +202,7 @@ class Means:
 def filling():
     def make(*, drawn=0, held_out=0, **more):
         pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=2)])
-        layout = LogitLayout.side_by_side([LogitBlock((), 0, 2, None)])
+        layout = LogitLayout.of([2])
         memories = (TaskMemory(size, sizes=layout.sizes) for size in (200, held_out))
         return Filling(*memories, pool, [Means()], layout, Precision(), size=(3, 16), drawn=drawn, **more)
 
