@@ -85,7 +85,6 @@ REMAINING: dict[str, list[str]] = {
     ],
     "bare dictionaries": [
         "cli/verbs/evaluate.py: 2",
-        "cli/verbs/predict.py: 2",
         "hf_free/backbones/base.py: 1",
         "hf_free/backbones/model_args.py: 1",
         "hf_free/backbones/resnet_small.py: 1",

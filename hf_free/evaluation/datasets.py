@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 SPLIT_ORDER = ("test", "validation", "valid", "val", "dev", "train")
 """Split taken where none is named: the first of these that is there."""
 
+SUPPORT_SPLITS = ("train", "validation", "test")
+"""The same for a support folder."""
+
 IMAGE_NAMES = ("image", "img", "picture", "images", "pixels", "jpg", "png", "webp")
 LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "cls", "fine_label")
 
