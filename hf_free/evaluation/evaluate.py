@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from hf_free.data.episodes import EpisodeBatch, eligible_classes, sample_episodes
 from hf_free.data.images import Progress, to_float
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, LearnerError
 from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
 from hf_free.evaluation.datasets import LabelledImages
 from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
@@ -19,6 +20,7 @@ from hf_free.evaluation.scorer import Scorer
 from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
+from hf_free.learner.transductive import ASSUMES_EQUAL_CLASSES, IN_WORDS, TRANSDUCTIVE
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.results import fingerprint, is_local_source, is_own_row
 from hf_free.teachers.label_names import is_placeholder
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from hf_free.teachers.pool import TeacherPool
 
 Baselines = Literal["none", "untrained", "all"]
+
+BATCHNORM = "batchnorm"
+"""The transductive row whose BatchNorm normalises all queries of an episode together, as FREE published it."""
 
 
 def evaluate(
@@ -43,7 +48,7 @@ def evaluate(
     concatenations: Sequence[int] = (),
     compare: Mapping[str, MetaLearner] | None = None,
     off_the_shelf: Sequence[OffTheShelf] = (),
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -66,14 +71,17 @@ def evaluate(
         concatenations: Numbers of teachers, the first ones, whose features are concatenated, beside those of all.
         compare: Other learners by the name of their rows, moved to `device` too.
         off_the_shelf: Published backbones, whose features get the learner's head.
-        transductive: Whether to add rows that see all queries of an episode together, named so.
+        transductive: Names of heads that see all queries of an episode together, a row of its own for each
+            (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalises all queries together.
         seed: Seed of the episodes and of the untrained backbone.
         device: Where to compute.
         progress: Called with what is being done, how much is done, how much there is.
 
     Raises:
         DatasetError: too few classes, pictures or episodes, or an unknown set of baselines.
+        LearnerError: an unknown transductive head.
     """
+    _check_transductive(transductive)
     if baselines not in ("none", "untrained", "all"):
         raise DatasetError(f"baselines={baselines!r}", allowed="none, untrained, all")
     if episodes < 2 or not k_shots:
@@ -114,6 +122,18 @@ def evaluate(
     return report
 
 
+def _check_transductive(names: Sequence[str]) -> None:
+    """Refuse a transductive row that does not exist.
+
+    Raises:
+        LearnerError: with those there are.
+    """
+    known = (*TRANSDUCTIVE, BATCHNORM)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LearnerError(f"unknown transductive head {unknown[0]!r}", allowed=", ".join(known))
+
+
 def _report_on(data: LabelledImages, seed: int) -> EvaluationReport:
     """A report without rows yet."""
     report = EvaluationReport(
@@ -135,7 +155,7 @@ def _add_learner(
     scorer: Scorer,
     learner: MetaLearner,
     images: ImageSizes,
-    transductive: bool,
+    transductive: Sequence[str],
     progress: Progress | None,
     name: str = "learner",
 ) -> None:
@@ -146,12 +166,13 @@ def _add_learner(
         features = learner_features(learner, images, progress, name)
         found = FeatureSet(name, [features], time.perf_counter() - start, embedding=learner.embedding)
         scorer.add(found, head=_head(learner))
-        if transductive:
-            found.method = f"{name}, soft k-means on the queries (transductive)"
-            scorer.add(found, soft_kmeans=True)
+        for head in (head for head in TRANSDUCTIVE if head in transductive):
+            note = "assumes as many queries of each class" if head in ASSUMES_EQUAL_CLASSES else ""
+            method = f"{name}, {IN_WORDS[head]} (transductive)"
+            scorer.add(replace(found, method=method, note=note), head=_head(learner), transductive=head)
     else:
         _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
-    if transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
+    if BATCHNORM in transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
         _add_per_episode(scorer, learner, images, "transductive", name, progress)
 
 
