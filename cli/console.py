@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,5 +90,19 @@ def show_error(error: HfFreeError) -> None:
     progress_console().print(Text.assemble(("Error: ", "bold red"), plain(error)), soft_wrap=True)
 
 
+RESUME_CODE = 75
+"""Exit code of a run that was stopped and has a checkpoint: the same run goes on with --resume. It is EX_TEMPFAIL of
+sysexits.h, "try again later"."""
+
+
 class Interrupted(Exception):
-    """A run that was stopped by the user; the message says how to go on."""
+    """A run that was stopped by a signal; the message says how to go on.
+
+    Args:
+        message: That.
+        code: Exit code: `RESUME_CODE`, or 128 and the signal's number where there is nothing to resume.
+    """
+
+    def __init__(self, message: str, code: int = 128 + signal.SIGINT) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,6 +1,7 @@
 """`hf-free`: reads the command line, runs one verb, turns errors into one clear message and an exit code.
 
-Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 130 interrupted.
+Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 75 a training run that
+was stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hf_free.cli.verbs import (
     cost,
     demo,
     evaluate,
+    export,
     inspect,
     invert,
     methods,
@@ -30,6 +32,7 @@ from hf_free.cli.verbs import (
     train,
 )
 from hf_free.errors import HfFreeError
+from hf_free.runtime.storage import storage_problem
 from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
@@ -77,6 +80,7 @@ for _module, _panel in (
     (search, "Look at models"),
     (sweep, "Look at models"),
     (push, "Publish"),
+    (export, "Publish"),
     (demo, "Start"),
 ):
     _verb = _module.__name__.rpartition(".")[2]
@@ -124,13 +128,16 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
         progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
-        return 130
+        return interrupted.code
     except HfFreeError as error:
         if debug:
             progress_console().print_exception()
         show_error(error)
         return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
+        if (problem := storage_problem(error)) is not None:
+            show_error(problem)
+            return 1
         if debug:
             progress_console().print_exception(show_locals=False)
         _show_unexpected(error)

@@ -24,7 +24,7 @@ from rich.console import Console
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.errors import RunError
 from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
-from hf_free.evaluation.evaluate import Baselines, evaluate
+from hf_free.evaluation.evaluate import Baselines, Comparison, EpisodeSettings, evaluate
 from hf_free.runtime.device import choose_device
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.folder import RunFolder
@@ -112,10 +112,12 @@ def measure(
     report = evaluate(
         learner,
         pictures(where.data, where.split),
-        episodes=where.episodes,
-        baselines=baselines,
-        teachers=TeacherPool(teachers, device=choose_device(where.device)) if teachers else None,
-        concatenations=concatenations,
+        EpisodeSettings(episodes=where.episodes),
+        beside=Comparison(
+            baselines=baselines,
+            teachers=TeacherPool(teachers, device=choose_device(where.device)) if teachers else None,
+            concatenations=concatenations,
+        ),
         transductive=transductive,
         device=choose_device(where.device),
     )

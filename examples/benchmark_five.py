@@ -33,12 +33,13 @@ from torch import Tensor, nn
 from hf_free import MetaLearner
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig, parse_assignments
+from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import draw
 from hf_free.demo.digits import CANVAS, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
 from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.errors import HfFreeError
 from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.evaluation.flops import count
 from hf_free.inversion.five import Five
 from hf_free.inversion.per_teacher_generator import FRESH_STEPS, PerTeacherGenerator
@@ -51,7 +52,7 @@ from hf_free.metalearning.distill import Distiller
 from hf_free.runtime import measuring
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.training.folder import RunFolder
 
 ZOO, DATA = Path("../shared/zoo/cifar_fs_conv4"), "../shared/data/cifar_fs"
@@ -357,12 +358,12 @@ class Benchmark:
     def new_distiller(self, seed: int) -> Distiller:
         """The learner that every method's pictures teach, with the same weights at first for the same seed."""
         torch.manual_seed(seed)
-        sheet = SoftLabels([record.num_classes for record in self.pool.records], seed=self.seed)
+        layout = LogitLayout.of([record.num_classes for record in self.pool.records], seed=self.seed)
         learner = MetaLearner(LearnerConfig(image_size=self.image_size, channels=self.channels))
-        learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
+        learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
         learner.to(self.device).backbone.to(memory_format=torch.channels_last)
         config = BellConfig(batch_size=self.plan.batch_size, updates_per_step=1)
-        return Distiller(learner, sheet, config, self.precision)
+        return Distiller(learner, layout, config, self.precision)
 
     def learn_from(self, method: str, seed: int) -> dict[str, Any]:
         """Train a learner on a method's pictures alone, nothing drawn among them; measure it on new classes.
@@ -380,9 +381,11 @@ class Benchmark:
             drawn = draw(colours, len(pictures), self.image_size, channels=self.channels, generator=generator)
             pictures = to_uint8(drawn)
         distiller = self.new_distiller(seed)
-        memory = TaskMemory(len(pictures), answers=distiller.sheet.width, device=self.device)
+        memory = TaskMemory(len(pictures), answers=distiller.layout.width, device=self.device)
         if method not in self.answers:  # the same for every learner
-            self.answers[method] = distiller.sheet.ask(self.pool, pictures, self.precision)
+            self.answers[method] = label(
+                teacher_sources(self.pool, distiller.layout), pictures, distiller.layout, self.precision
+            )
         memory.add_pictures(pictures, self.answers[method])
         for update in range(self.plan.updates):  # the rate rises over a tenth, then falls as half a cosine
             done = (update + 1) / self.plan.updates
@@ -391,9 +394,7 @@ class Benchmark:
         report = evaluate(
             distiller.learner,
             self.data,
-            n_way=min(5, len(self.data.class_names)),
-            episodes=self.plan.episodes,
-            seed=self.seed,
+            EpisodeSettings(n_way=min(5, len(self.data.class_names)), episodes=self.plan.episodes, seed=self.seed),
             device=self.device,
         )
         rows = [{key: asdict(row)[key] for key in ("k_shot", "accuracy", "interval", "n_way")} for row in report.rows]

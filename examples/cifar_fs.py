@@ -77,7 +77,7 @@ def train_or_load(run: RunFolder, folders: list[str], options: argparse.Namespac
     if (run.learner / "config.json").is_file():
         print(f"{run.learner} is trained already")
         return MetaLearner.from_pretrained(run.learner)
-    resume = (run.checkpoint / "state.json").is_file()
+    resume = run.last_step() is not None
     if run.config.is_file() and not resume:
         shutil.rmtree(run.root)  # stopped before its first checkpoint
     return train(config, output=run.root, resume=resume, console=Console(stderr=True))

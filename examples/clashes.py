@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 
 from hf_free.data.class_matching import CLASH_SCORE, clash_scores
+from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.dead_leaves import dead_leaves
 from hf_free.inversion.task import to_uint8
 from hf_free.metalearning.replay import draw_classes
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 
 
 def main() -> None:
@@ -31,14 +32,16 @@ def main() -> None:
     torch.manual_seed(0)
 
     pool = TeacherPool(sorted(str(path.parent) for path in wanted.zoo.glob("*/config.json")))
-    sheet = SoftLabels([record.num_classes for record in pool.records])
+    layout = LogitLayout.of([record.num_classes for record in pool.records])
     pictures = dead_leaves(wanted.pictures, 32, generator=torch.Generator().manual_seed(0))
-    answers = sheet.ask(pool, to_uint8(pictures), Precision.choose("auto", torch.device("cpu")))
-    scores = clash_scores(answers, sheet.sizes)
+    answers = label(
+        teacher_sources(pool, layout), to_uint8(pictures), layout, Precision.choose("auto", torch.device("cpu"))
+    )
+    scores = clash_scores(answers, layout.sizes)
 
     names = [name for record in pool.records for name in record.label_names or ()]
     numbers = torch.tensor([sorted(set(names)).index(name) for name in names])
-    teachers = torch.arange(len(pool)).repeat_interleave(torch.tensor(sheet.sizes))
+    teachers = torch.arange(len(pool)).repeat_interleave(torch.tensor(layout.sizes))
     others = teachers[:, None] != teachers
     same = (numbers[:, None] == numbers) & others
 
@@ -52,8 +55,8 @@ def main() -> None:
             drawn = numbers[draw_classes(range(len(names)), clash, 5)]
             double += len(set(drawn.tolist())) < len(drawn)
         share, precision, recall = clash.sum() / others.sum(), right / clash.sum().clamp_min(1), right / same.sum()
-        label = "no word" if threshold > 1 else f"{threshold:.2f}"
-        print(f"{label:9}  {share:14.4f}  {precision:9.2f}  {recall:6.2f}  {double / wanted.episodes:.3f}")
+        shown = "no word" if threshold > 1 else f"{threshold:.2f}"
+        print(f"{shown:9}  {share:14.4f}  {precision:9.2f}  {recall:6.2f}  {double / wanted.episodes:.3f}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from hf_free.version import __version__
 if TYPE_CHECKING:
     from hf_free.config.tree import FreeConfig
     from hf_free.evaluation.datasets import load_labelled_images
-    from hf_free.evaluation.evaluate import evaluate
+    from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
     from hf_free.learner.classifier import FewShotClassifier
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.teachers.loader import load_teacher
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from hf_free.training.trainer import train
 
 __all__ = [
+    "Comparison",
     "ConfigError",
     "DatasetError",
+    "EpisodeSettings",
     "FewShotClassifier",
     "FreeConfig",
     "HfFreeError",
@@ -57,6 +59,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "hf_free.evaluation.evaluate",
+    "EpisodeSettings": "hf_free.evaluation.evaluate",
     "FewShotClassifier": "hf_free.learner.classifier",
     "FreeConfig": "hf_free.config.tree",
     "MetaLearner": "hf_free.learner.meta_learner",

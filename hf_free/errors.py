@@ -68,6 +68,10 @@ class UnfitTeacherError(TeacherError):
     """A whole checkpoint whose network is of no use as a teacher: a run leaves it out and goes on with the others."""
 
 
+class StorageError(HfFreeError):
+    """A file that cannot be written: a full disk, a quota, a file system that is read-only."""
+
+
 class DatasetError(HfFreeError):
     """A data set that cannot be read or cannot fill an episode."""
 

@@ -139,7 +139,8 @@ def adapt_to_folder(
 ) -> FewShotClassifier:
     """A learner adapted to a folder of class folders, read as evaluate reads a data set, so that both see the same."""
     from hf_free.data.decoding import parse_color
-    from hf_free.evaluation.datasets import SUPPORT_SPLITS, DataFlags, load_labelled_images
+    from hf_free.evaluation.dataset_columns import DataFlags
+    from hf_free.evaluation.datasets import SUPPORT_SPLITS, load_labelled_images
     from hf_free.learner.meta_learner import MetaLearner
 
     ground = parse_color(background)

@@ -157,6 +157,7 @@ def evaluate(
     from hf_free.backbones.custom import import_networks
     from hf_free.config.init_from import InitFrom
     from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
     from hf_free.evaluation.off_the_shelf import load_off_the_shelf
     from hf_free.learner.meta_learner import MetaLearner
@@ -199,16 +200,17 @@ def evaluate(
             report = run_evaluation(
                 learner,
                 data,
-                n_way=n_way,
-                k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
-                n_query=n_query,
-                episodes=episodes,
-                baselines=baselines.value,
-                teachers=teachers,
-                compare=others,
-                off_the_shelf=backbones,
+                EpisodeSettings(
+                    n_way=n_way,
+                    k_shots=tuple(dict.fromkeys(k_shot or (1, 5))),
+                    n_query=n_query,
+                    episodes=episodes,
+                    seed=seed,
+                ),
+                beside=Comparison(
+                    baselines=baselines.value, teachers=teachers, learners=others, off_the_shelf=backbones
+                ),
                 transductive=_transductive(transductive),
-                seed=seed,
                 device=where,
                 progress=progress,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,15 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files, given_values
-from hf_free.cli.console import Interrupted, output_console, progress_console, say, where_published, write_json
+from hf_free.cli.console import (
+    RESUME_CODE,
+    Interrupted,
+    output_console,
+    progress_console,
+    say,
+    where_published,
+    write_json,
+)
 from hf_free.cli.tables import plan_tables
 from hf_free.errors import ConfigError
 from hf_free.training.output import default_output
@@ -226,11 +235,13 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
         run_training(
             settings, output=output, token=token, resume=resume, overwrite=overwrite, console=progress_console()
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         run = RunFolder(output)
-        nothing = "Nothing was trained yet: type the same command again."
-        way = run.way_to_finish() if run.checkpoint_state() is not None else nothing
-        raise Interrupted(way[0].upper() + way[1:]) from None
+        if run.last_step() is None:
+            number = getattr(stopped, "number", None) or signal.SIGINT
+            raise Interrupted("Nothing was trained yet: type the same command again.", 128 + number) from None
+        way = run.way_to_finish()
+        raise Interrupted(way[0].upper() + way[1:], RESUME_CODE) from None
     learner = output / "learner"
     url = None
     if settings.hub.push_to_hub:

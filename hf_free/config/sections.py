@@ -238,6 +238,8 @@ class TrainerConfig(_Section):
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     """Minutes between two checkpoints to resume from, a quarter of max_minutes at most; the first comes after the
     first minute that recovered something."""
+    keep_checkpoints: int = Field(default=2, ge=1, le=1000)
+    """Checkpoints that are kept, the newest ones; a second one is there if the newest is damaged."""
     picture_every: int = Field(default=50, ge=1)
     """Steps between two grids of recovered images."""
     validation_episodes: int = Field(default=200, ge=1)

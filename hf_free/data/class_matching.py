@@ -53,7 +53,7 @@ def find_clashes(
     keys: Sequence[ClassKey],
     names: Sequence[str | None],
     answers: Tensor | None = None,
-    sheet: LogitLayout | None = None,
+    layout: LogitLayout | None = None,
 ) -> Tensor:
     """Which classes must not meet in an episode.
 
@@ -61,17 +61,17 @@ def find_clashes(
         keys: The classes.
         names: Name of each class, None where it has none or names are not to be trusted.
         answers: (N, A) the teachers' logits about any pictures, for the classes without a name; None asks nobody.
-        sheet: Where whose answers stand.
+        layout: Where whose answers stand.
 
     Returns:
         (C, C) bool, symmetric. Two classes of one teacher never clash; where both have names, the names decide.
     """
     count = len(keys)
     clash = torch.zeros(count, count, dtype=torch.bool)
-    if answers is not None and sheet is not None and len(answers) >= MIN_CLASS_IMAGES:
-        places = torch.tensor([_column(key, sheet) for key in keys])
+    if answers is not None and layout is not None and len(answers) >= MIN_CLASS_IMAGES:
+        places = torch.tensor([_column(key, layout) for key in keys])
         known = places >= 0
-        scores = clash_scores(answers[:: -(-len(answers) // MAX_CLASS_IMAGES)], sheet.sizes).cpu()
+        scores = clash_scores(answers[:: -(-len(answers) // MAX_CLASS_IMAGES)], layout.sizes).cpu()
         clash = (scores[places.clamp_min(0)][:, places.clamp_min(0)] >= CLASH_SCORE) & known[:, None] & known
     spelled = {name: number for number, name in enumerate(dict.fromkeys(names))}
     numbers = torch.tensor([-1 if name is None else spelled[name] for name in names])
@@ -98,13 +98,15 @@ def clashes_of_groups(clash: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
     return between & ~torch.eye(len(groups), dtype=torch.bool)
 
 
-def _column(key: ClassKey, sheet: LogitLayout) -> int:
+def _column(key: ClassKey, layout: LogitLayout) -> int:
     """Where a class's answer stands, -1 if it is not among those of a large head."""
-    chosen, start = sheet.chosen[key.teacher], sheet.starts[key.teacher]
-    if chosen is None:
-        return start + key.index
-    found = (chosen == key.index).nonzero()
-    return start + int(found[0, 0]) if len(found) else -1
+    place = layout.place(key.teacher)
+    if place is None:
+        return -1
+    block = layout.blocks[place]
+    if block.chosen is None:
+        return block.start + key.index
+    return block.start + block.chosen.index(key.index) if key.index in block.chosen else -1
 
 
 def expected_scores(sizes: Sequence[int]) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +14,101 @@ MAX_ANSWERS = 64
 """Outputs of one teacher that are learned at most; a larger head is represented by a random subset of its classes."""
 
 
+@dataclass(frozen=True)
+class LogitBlock:
+    """The columns of one teacher in a row of logits."""
+
+    teachers: tuple[int, ...]
+    """Number of the teacher in its run, several where it is listed more than once; none for a teacher that only the
+    learner which is continued still knows."""
+    start: int
+    size: int
+    chosen: tuple[int, ...] | None = None
+    """Which of the teacher's outputs the columns are; None for all."""
+
+    @property
+    def teacher(self) -> int | None:
+        """The teacher that is asked, if there is one."""
+        return self.teachers[-1] if self.teachers else None
+
+    @property
+    def columns(self) -> slice:
+        """Where they stand."""
+        return slice(self.start, self.start + self.size)
+
+
+@dataclass(frozen=True)
 class LogitLayout:
-    """Which outputs of which teacher stand where in a row of answers.
+    """Which outputs of which teacher stand where in a row of logits: blocks side by side."""
 
-    Args:
-        counts: Number of classes of each teacher.
-        seed: Seed of the subsets of large heads.
-    """
+    blocks: tuple[LogitBlock, ...]
 
-    def __init__(self, counts: Sequence[int], *, seed: int = 0) -> None:
+    @classmethod
+    def of(
+        cls,
+        counts: Sequence[int],
+        *,
+        seed: int = 0,
+        earlier: Sequence[LogitBlock] = (),
+        known: Sequence[int | None] | None = None,
+    ) -> LogitLayout:
+        """The layout of a run's teachers, behind the blocks of a learner that is continued.
+
+        Args:
+            counts: Number of classes of each teacher.
+            seed: Seed of the subsets of large heads.
+            earlier: Blocks that come first; who answers for them is not one of `counts`, unless `known` says so.
+            known: For each teacher which of the earlier blocks is its own, None where it gets a block.
+        """
         generator = torch.Generator().manual_seed(seed)
-        self.chosen: list[Tensor | None] = [
-            torch.randperm(count, generator=generator)[:MAX_ANSWERS].sort().values if count > MAX_ANSWERS else None
-            for count in counts
-        ]
-        self.sizes = [min(count, MAX_ANSWERS) for count in counts]
-        self.starts = [sum(self.sizes[:i]) for i in range(len(counts))]
-        self.width = sum(self.sizes)
+        blocks = list(earlier)
+        for teacher, count in enumerate(counts):
+            chosen = None
+            if count > MAX_ANSWERS:  # drawn for a known one as well, so that the others' subsets are the same
+                chosen = tuple(torch.randperm(count, generator=generator)[:MAX_ANSWERS].sort().values.tolist())
+            place = None if known is None else known[teacher]
+            if place is not None:
+                blocks[place] = replace(blocks[place], teachers=(*blocks[place].teachers, teacher))
+            else:
+                blocks.append(LogitBlock((teacher,), 0, min(count, MAX_ANSWERS), chosen))
+        return cls.side_by_side(blocks)
+
+    @classmethod
+    def side_by_side(cls, blocks: Iterable[LogitBlock]) -> LogitLayout:
+        """The layout of these blocks in this order, wherever they stood before."""
+        listed = list(blocks)
+        starts = accumulate([0, *(block.size for block in listed)])
+        return cls(tuple(replace(block, start=start) for block, start in zip(listed, starts, strict=False)))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of columns of each block."""
+        return [block.size for block in self.blocks]
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return sum(block.size for block in self.blocks)
+
+    def place(self, teacher: int) -> int | None:
+        """Which of the blocks is a teacher's."""
+        return self._places.get(teacher)
+
+    def places(self, teachers: Tensor) -> Tensor:
+        """Which of the blocks is each teacher's, (N,) -> (N,); -1 for teachers that have none."""
+        return torch.tensor([self._places.get(teacher, -1) for teacher in teachers.tolist()], dtype=torch.long)
 
     def columns(self, teacher: int) -> slice:
-        """Where a teacher's answers stand."""
-        return slice(self.starts[teacher], self.starts[teacher] + self.sizes[teacher])
+        """Where a teacher's logits stand."""
+        return self.blocks[self._places[teacher]].columns
+
+    def without(self, teachers: Collection[int]) -> LogitLayout:
+        """The layout that remains when these teachers' blocks are taken away and the others close up."""
+        return self.side_by_side(block for block in self.blocks if not set(block.teachers) & set(teachers))
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {teacher: place for place, block in enumerate(self.blocks) for teacher in block.teachers}
 
 
 class CenterPerTeacher(nn.Module):
@@ -57,21 +133,10 @@ class CenterPerTeacher(nn.Module):
         return answers - (sums / self.sizes)[:, self.groups]
 
 
-def places_without(sheet: LogitLayout, gone: Sequence[int]) -> Tensor:
-    """Where each of a run's teachers stands among those whose answers its learner has; -1 for those that are `gone`.
-
-    The first places of a learner that is continued are its old teachers'.
-    """
-    starts = [sum(sheet.sizes[:group]) for group in range(len(sheet.sizes))]
-    lost = {sheet.starts[teacher] for teacher in gone}
-    kept = {start: place for place, start in enumerate(start for start in starts if start not in lost)}
-    return torch.tensor([kept.get(start, -1) for start in sheet.starts])
-
-
-def unanswered_teachers(sheet: LogitLayout, answers: Tensor) -> list[int]:
-    """Teachers that answered none of the pictures (N, A): no memory for them, or no finite numbers."""
-    unknown = answers.isnan().all(0)
-    return [i for i in range(len(sheet.starts)) if bool(unknown[sheet.columns(i)].all())]
+def unanswered_teachers(layout: LogitLayout, logits: Tensor) -> list[int]:
+    """Teachers that answered none of the images (N, A): no memory for them, or no finite numbers."""
+    unknown = logits.isnan().all(0)
+    return sorted(i for block in layout.blocks if bool(unknown[block.columns].all()) for i in block.teachers)
 
 
 @dataclass(frozen=True)

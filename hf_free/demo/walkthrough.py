@@ -6,7 +6,6 @@ small Hub on 127.0.0.1 (`hf_free.hub.loopback.hub`). Nothing is downloaded and n
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 import shutil
@@ -30,7 +29,7 @@ from hf_free.runtime.files import write_text
 from hf_free.runtime.processes import in_parallel
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from hf_free.runtime.progress import Console
 
 USER = "demo"
 """Namespace on the loopback Hub."""
@@ -288,23 +287,12 @@ def _make_teacher(job: _TeacherJob) -> float:
 
 def _publish_new_digits(hub: LoopbackHub) -> None:
     """Put the digits 7, 8 and 9 into a data set repository, as Parquet."""
-    import datasets
-    import pyarrow
-    import pyarrow.parquet
-    from PIL import Image
+    from hf_free.evaluation.dataset_columns import parquet_of  # `datasets` is slow to import
 
     data = drawn_digits(NEW_DIGITS)
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=data.class_names)})
-    encoded = []
-    for picture in data.at_size(CANVAS):
-        png = io.BytesIO()
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(png, format="PNG")
-        encoded.append({"bytes": png.getvalue(), "path": None})
-    columns = {"image": encoded, "label": data.labels.tolist()}
-    parquet = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pydict(columns, schema=features.arrow_schema), parquet)
+    parquet = parquet_of(data.at_size(CANVAS), data.labels, data.class_names)
     card = f"---\nlicense: {LICENSE}\n---\n\n# scikit-learn's digits 7, 8 and 9, drawn in colour\n"
-    files = {"data/test-00000-of-00001.parquet": parquet.getvalue(), "README.md": card.encode()}
+    files = {"data/test-00000-of-00001.parquet": parquet, "README.md": card.encode()}
     hub.add_repo(DATASET, files, repo_type="dataset")
 
 

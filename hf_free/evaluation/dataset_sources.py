@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -235,7 +236,7 @@ def _open_hub(
     """A data set on the Hub, downloaded into the cache."""
     import datasets
 
-    from hf_free.hub.snapshot import files_of_dataset
+    from hf_free.hub.dataset_files import files_of_dataset
 
     name, _, wanted = source.partition(":")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -277,26 +278,19 @@ def _is_picture_folder(files: Sequence[str]) -> bool:
 
 def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> list[str]:
     """The files of a data set that are in the cache, where the Hub must not be asked; otherwise none."""
-    from huggingface_hub import constants, snapshot_download
+    from hf_free.hub.dataset_files import cached_dataset
 
-    if not constants.HF_HUB_OFFLINE:
-        return []
-    try:
-        folder = snapshot_download(name, repo_type="dataset", revision=revision, cache_dir=cache_dir)
-    except (OSError, ValueError):  # nothing is there
-        return []
-    return [file.relative_to(folder).as_posix() for file in visible_files(Path(folder))]
+    folder = cached_dataset(name, revision=revision, cache_dir=cache_dir)
+    return [] if folder is None else [file.relative_to(folder).as_posix() for file in visible_files(folder)]
 
 
 def _open_hub_pictures(
     name: str, wanted: str, source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
 ) -> PictureFolder | Tables:
-    from huggingface_hub import snapshot_download
+    from hf_free.hub.dataset_files import fetch_dataset
 
-    def load() -> str:
-        return snapshot_download(name, repo_type="dataset", revision=revision, token=token, cache_dir=cache_dir)
-
-    folder = Path(read_or_explain(load, source))
+    fetch = partial(fetch_dataset, name, revision=revision, token=token, cache_dir=cache_dir)
+    folder = read_or_explain(fetch, source)
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
 
@@ -308,10 +302,11 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     """
     import datasets.exceptions
     import pyarrow
-    from huggingface_hub.errors import HfHubHTTPError
+
+    from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
 
     expected = (
-        *(datasets.exceptions.DatasetsError, HfHubHTTPError, OSError, ValueError, pyarrow.ArrowException),
+        *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
         TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
     )
     try:

@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hf_free.data.decoding import PICTURE_SUFFIXES, WHITE, Color, PictureError, prepare, reduce
 from hf_free.data.images import LazyPictures, PictureBatch, Preprocessing, Progress, fit, read_batch
 from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_columns import FLAGS, DataFlags, find_column, index_classes, number_type, undecoded
 from hf_free.evaluation.dataset_sources import open_data, read_or_explain
 from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
 
 if TYPE_CHECKING:
-    import datasets
     from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
@@ -30,9 +29,6 @@ SPLIT_ORDER = ("test", "validation", "valid", "val", "dev", "train")
 
 SUPPORT_SPLITS = ("train", "validation", "test")
 """The same for a support folder."""
-
-IMAGE_NAMES = ("image", "img", "picture", "images", "pixels", "jpg", "png", "webp")
-LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "cls", "fine_label")
 
 
 @dataclass
@@ -124,15 +120,6 @@ class FolderImages:
     labels: list[str] | None
 
 
-@dataclass(frozen=True)
-class DataFlags:
-    """What a user is told to write in order to choose; "" where the verb that reads cannot be told."""
-
-    split: str = "--split NAME"
-    image_column: str = "--image-column NAME"
-    label_column: str = "--label-column NAME"
-
-
 def load_labelled_images(
     source: str | Path,
     *,
@@ -143,7 +130,7 @@ def load_labelled_images(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
-    flags: DataFlags = DataFlags(),
+    flags: DataFlags = FLAGS,
 ) -> LabelledImages:
     """Load pictures with labels.
 
@@ -164,8 +151,6 @@ def load_labelled_images(
     Raises:
         DatasetError: no such data set, split or column, or columns that cannot be told apart.
     """
-    import datasets
-
     text = str(source)
     with tempfile.TemporaryDirectory() as scratch:
         by_column = image_column is not None or label_column is not None
@@ -181,20 +166,18 @@ def load_labelled_images(
         features = data.features
         if features is None:
             raise DatasetError(f"{text} has no pictures in split {chosen}", action="check the folder's files")
-        image_column = _find_column(features, image_column, datasets.Image, IMAGE_NAMES, "image", text, flags)
-        label_column = _find_column(features, label_column, datasets.ClassLabel, LABEL_NAMES, "label", text, flags)
-        data = data.select_columns([image_column, label_column])
-        if isinstance(features[image_column], datasets.Image):
-            data = data.cast_column(image_column, datasets.Image(decode=False))
+        image_column = find_column(features, image_column, "image", text, flags)
+        label_column = find_column(features, label_column, "label", text, flags)
+        data = undecoded(data.select_columns([image_column, label_column]), image_column)
         if opened.is_streamed:
             rows = read_or_explain(lambda: list(data), text)
             encoded, values = [row[image_column] for row in rows], [row[label_column] for row in rows]
         else:
             encoded, values = data[image_column], list(data[label_column])
     where = f"{text}, split {chosen}, column {label_column}"
-    names, labels = _index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
+    names, labels = index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
     calls = [f"{text}, picture {index}" for index in range(len(labels))]
-    pictures = LazyPictures(encoded, calls, _number_type(features[image_column]))
+    pictures = LazyPictures(encoded, calls, number_type(features[image_column]))
     return LabelledImages(pictures, labels, names, source=text, split=chosen)
 
 
@@ -253,7 +236,7 @@ def _choose_split(
     wanted: str | None,
     source: str,
     order: Sequence[str] = SPLIT_ORDER,
-    flags: DataFlags = DataFlags(),
+    flags: DataFlags = FLAGS,
 ) -> str:
     """The split that was asked for, or the first in order, or the only one; `val` and `Val` are `validation`."""
     if wanted is not None:
@@ -282,75 +265,3 @@ def _choose_split(
 def _plain_split(name: str) -> str:
     """A split's name in lower case, and as `datasets` has it."""
     return SPLIT_WORDS.get(name.casefold(), name.casefold())
-
-
-def _find_column(
-    features: datasets.Features,
-    wanted: str | None,
-    kind: type,
-    names: Sequence[str],
-    role: str,
-    source: str,
-    flags: DataFlags,
-) -> str:
-    """The column of pictures or labels: the one named, else the only one of its type, else the one of a known name."""
-    found = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
-    action = (flags.image_column if role == "image" else flags.label_column) or f"call that column {role}"
-    if wanted is not None:
-        if wanted not in features:
-            raise DatasetError(f"{source} has no column {wanted!r}", allowed=f"one of {found}", action=action)
-        return wanted
-    typed = [name for name, feature in features.items() if isinstance(feature, kind)]
-    known = [name for name in (typed or features) if name.lower() in names]
-    candidates = known if len(typed) != 1 else typed
-    if len(candidates) == 1:
-        return candidates[0]
-    problem = "several columns that could be" if len(typed) > 1 or candidates else "no column that looks like"
-    raise DatasetError(f"{source} has {problem} the {role}: {found}", allowed="one column named", action=action)
-
-
-def _type_name(feature: Any) -> str:
-    """Short name of a column's type."""
-    kind = type(feature).__name__
-    return str(feature.dtype) if kind == "Value" else kind
-
-
-def _index_classes(
-    values: list[Any], feature: Any, where: str, flags: DataFlags, *, others: bool
-) -> tuple[list[str], Tensor]:
-    """Names of the classes that occur, in the order of their values, and (N,) positions among them.
-
-    Args:
-        values: A label for each picture: str, int or bool, as `datasets` gives them.
-        feature: The column's type, which may know the classes' names.
-        where: The column, for messages.
-        flags: What messages tell the user to write.
-        others: Whether there are other splits to choose.
-    """
-    missing = sum(value is None or (value == -1 and not isinstance(value, bool)) for value in values)
-    if missing or not values:
-        raise DatasetError(
-            f"{where}: {missing} of {len(values)} pictures have no label" if values else f"{where} holds no pictures",
-            allowed="a label for every picture",
-            action=f"choose another split with {flags.split}" if others else "choose another data set",
-        )
-    wrong = next((value for value in values if not isinstance(value, (str, int, np.integer, np.bool_))), None)
-    if wrong is not None:
-        raise DatasetError(
-            f"{where} holds {str(wrong)[:50]!r} of type {type(wrong).__name__}",
-            allowed="class, string, integer or true/false labels",
-            action=flags.label_column or "call the column of classes label",
-        )
-    distinct = sorted(set(values))
-    positions = {value: index for index, value in enumerate(distinct)}
-    named = hasattr(feature, "int2str") and isinstance(distinct[0], (int, np.integer))
-    names = [feature.int2str(int(value)) if named else str(value) for value in distinct]
-    return names, torch.tensor([positions[value] for value in values])
-
-
-def _number_type(feature: Any) -> str | None:
-    """Type of the numbers of a column of arrays or nested lists, as numpy names it; None for other columns."""
-    while getattr(feature, "feature", None) is not None or isinstance(feature, list):
-        feature = feature[0] if isinstance(feature, list) else feature.feature
-    kind = str(getattr(feature, "dtype", "")).replace("halffloat", "float16").replace("double", "float64")
-    return kind if kind.startswith(("uint", "int", "float", "bool")) else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from hf_free.data.episodes import EpisodeBatch, eligible_classes, sample_episode
 from hf_free.data.images import Progress, to_float
 from hf_free.errors import DatasetError, LearnerError
 from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
 from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
 from hf_free.evaluation.scorer import Scorer
 from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
@@ -35,21 +36,83 @@ BATCHNORM = "batchnorm"
 """The transductive row whose BatchNorm normalises all queries of an episode together, as FREE published it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSettings:
+    """The episodes that a learner is measured on.
+
+    Raises:
+        DatasetError: fewer than two episodes, or no number of shots.
+    """
+
+    n_way: int = 5
+    """Classes per episode."""
+    k_shots: Sequence[int] = (1, 5)
+    """Support pictures per class; each number is measured and makes a row."""
+    n_query: int = 15
+    """Query pictures per class."""
+    episodes: int = 600
+    """Number of episodes, at least 2."""
+    seed: int = 0
+    """Seed of the episodes and of the untrained backbone."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2 or not self.k_shots:
+            raise DatasetError(
+                f"{self.episodes} episodes, shots {list(self.k_shots)}",
+                allowed="at least 2 episodes and one number of shots",
+            )
+
+    def draw(self, labels: Tensor) -> dict[int, EpisodeBatch]:
+        """The episodes of each number of shots, drawn from the labels (N,) of a data set.
+
+        Raises:
+            DatasetError: too few classes or pictures.
+        """
+        drawn = {}
+        for k_shot in sorted(self.k_shots, reverse=True):  # what suits the most shots suits all
+            generator = torch.Generator().manual_seed(self.seed)
+            drawn[k_shot] = sample_episodes(
+                labels,
+                n_way=self.n_way,
+                k_shot=k_shot,
+                n_query=self.n_query,
+                episodes=self.episodes,
+                generator=generator,
+            )
+        return {k_shot: drawn[k_shot] for k_shot in self.k_shots}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a learner is measured beside, on the same episodes.
+
+    Raises:
+        DatasetError: an unknown set of baselines.
+    """
+
+    baselines: Baselines = "none"
+    """`none`; `untrained`, the same backbone freshly initialized; `all`, pixels and the teachers too."""
+    teachers: TeacherPool | None = None
+    """The teachers, for `baselines="all"`."""
+    concatenations: Sequence[int] = ()
+    """Numbers of teachers, the first ones, whose features are concatenated, beside those of all."""
+    learners: Mapping[str, MetaLearner] = field(default_factory=dict)
+    """Other learners by the name of their rows, each with its own head."""
+    off_the_shelf: Sequence[OffTheShelf] = ()
+    """Published backbones, whose features get the learner's head."""
+
+    def __post_init__(self) -> None:
+        if self.baselines not in get_args(Baselines):
+            raise DatasetError(f"baselines={self.baselines!r}", allowed=", ".join(get_args(Baselines)))
+
+
 def evaluate(
     learner: MetaLearner,
-    data: LabelledImages,
+    data: LabelledImages | str | Path,
+    episodes: EpisodeSettings = EpisodeSettings(),
     *,
-    n_way: int = 5,
-    k_shots: Sequence[int] = (1, 5),
-    n_query: int = 15,
-    episodes: int = 600,
-    baselines: Baselines = "none",
-    teachers: TeacherPool | None = None,
-    concatenations: Sequence[int] = (),
-    compare: Mapping[str, MetaLearner] | None = None,
-    off_the_shelf: Sequence[OffTheShelf] = (),
+    beside: Comparison = Comparison(),
     transductive: Sequence[str] = (),
-    seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -59,45 +122,31 @@ def evaluate(
     other learners with their own. Only pictures that occur in an episode are looked at.
 
     Args:
-        learner: The learner; it is moved to `device`.
-        data: Pictures of classes it has not been trained for.
-        n_way: Classes per episode.
-        k_shots: Support pictures per class, a row each.
-        n_query: Query pictures per class.
-        episodes: Number of episodes, at least 2.
-        baselines: `none`; `untrained`, the same backbone freshly initialised with `seed`; `all`, pixels and the
-            teachers too.
-        teachers: The teachers, for `baselines="all"`.
-        concatenations: Numbers of teachers, the first ones, whose features are concatenated, beside those of all.
-        compare: Other learners by the name of their rows, moved to `device` too.
-        off_the_shelf: Published backbones, whose features get the learner's head.
+        learner: The learner; it is moved to `device`, as are those it is compared with.
+        data: Pictures of classes it has not been trained for: what `load_labelled_images` gave, or what it is to
+            load.
+        episodes: How many classes, shots, queries and episodes.
+        beside: Baselines, teachers and other learners to measure too.
         transductive: Names of heads that see all queries of an episode together, a row of its own for each
             (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalises all queries together.
-        seed: Seed of the episodes and of the untrained backbone.
         device: Where to compute.
         progress: Called with what is being done, how much is done, how much there is.
 
     Raises:
-        DatasetError: too few classes, pictures or episodes, or an unknown set of baselines.
+        DatasetError: a data set that cannot be loaded, or one with too few classes or pictures.
         LearnerError: an unknown transductive head.
+
+    Example:
+        >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
+        >>> evaluate(learner, "./pictures", EpisodeSettings(k_shots=(1,))).rows[0].accuracy  # doctest: +SKIP
     """
     _check_transductive(transductive)
-    if baselines not in ("none", "untrained", "all"):
-        raise DatasetError(f"baselines={baselines!r}", allowed="none, untrained, all")
-    if episodes < 2 or not k_shots:
-        raise DatasetError(
-            f"{episodes} episodes, shots {list(k_shots)}", allowed="at least 2 episodes and one number of shots"
-        )
-    drawn = {}
-    for k_shot in sorted(k_shots, reverse=True):  # what suits the most shots suits all
-        generator = torch.Generator().manual_seed(seed)
-        drawn[k_shot] = sample_episodes(
-            data.labels, n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, generator=generator
-        )
-    drawn = {k_shot: drawn[k_shot] for k_shot in k_shots}
-    learner, others = learner.to(device), dict(compare or {})
-    report = _report_on(data, seed)
-    report.warnings += _warnings([learner, *others.values()], data, teachers, max(k_shots) + n_query)
+    if not isinstance(data, LabelledImages):
+        data = load_labelled_images(data)
+    drawn, teachers = episodes.draw(data.labels), beside.teachers
+    learner, others = learner.to(device), dict(beside.learners)
+    report = _report_on(data, episodes.seed)
+    report.warnings += _warnings([learner, *others.values()], data, teachers, max(episodes.k_shots) + episodes.n_query)
     used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
     images = ImageSizes(data, used, progress)
     scorer = Scorer({k_shot: batch.among(used) for k_shot, batch in drawn.items()}, _head(learner), report)
@@ -106,16 +155,16 @@ def evaluate(
     for name, other in others.items():
         name = f"compared {name}" if is_own_row(name) else name  # a folder called `learner` is not this learner
         _add_learner(scorer, other.to(device), images, transductive, progress, name)
-    for backbone in off_the_shelf:
+    for backbone in beside.off_the_shelf:
         scorer.add(backbone.embedding(images, progress))
-    if baselines != "none":
-        scorer.add(untrained(learner, images, seed))
-    if baselines == "all":
+    if beside.baselines != "none":
+        scorer.add(untrained(learner, images, episodes.seed))
+    if beside.baselines == "all":
         scorer.add(pixels(learner, images))
         if teachers is None or not (len(teachers) or teachers.skipped):
             scorer.add(FeatureSet("teachers", note="not available: no teachers were given"))
         else:
-            for embedding in teacher_embeddings(teachers, images, learner.device, progress, concatenations):
+            for embedding in teacher_embeddings(teachers, images, learner.device, progress, beside.concatenations):
                 scorer.add(embedding)
     if images.more_frames:
         report.warnings.append(f"{images.more_frames} files hold several frames: only the first of each is seen")

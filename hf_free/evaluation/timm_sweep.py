@@ -24,6 +24,7 @@ from torch import nn
 
 import hf_free.backbones.register  # noqa: F401  (registers Conv-4 and the small ResNets)
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.dead_leaves import dead_leaves
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.inversion.five import Five
@@ -38,7 +39,7 @@ from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher, batchnorm_layers, reduce_logits
 
 CLASSES = 2
@@ -289,15 +290,15 @@ def _invert(teacher: Teacher) -> RecoveredTask:
 def _learn(teacher: Teacher, task: RecoveredTask) -> None:
     """One update of the default BELL on the recovered pictures."""
     pool = TeacherPool.from_teachers([teacher])
-    sheet = SoftLabels([CLASSES])
-    memory = TaskMemory(len(task.images), answers=sheet.width)
-    memory.add_task(task, sheet.ask(pool, task.images, Precision()))
+    layout = LogitLayout.of([CLASSES])
+    memory = TaskMemory(len(task.images), answers=layout.width)
+    memory.add_task(task, label(teacher_sources(pool, layout), task.images, layout, Precision()))
     if not memory.answers.isfinite().all():
         raise TeacherError("its answers about recovered pictures are not finite in 16 bits")
     channels: Any = teacher.record.input_size[0]
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=_PICTURE, channels=channels))
-    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
-    bell = Distiller(learner, sheet, BellConfig(updates_per_step=1, batch_size=8), Precision())
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
+    bell = Distiller(learner, layout, BellConfig(updates_per_step=1, batch_size=8), Precision())
     loss = bell.step([task], memory, Moment())["answers"]
     if not 0 < loss < float("inf"):
         raise TeacherError(f"a learner's loss on its answers is {loss}")

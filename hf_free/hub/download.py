@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import hf_raise_for_status
 
 from hf_free.errors import HubError
-from hf_free.hub.session import ATTEMPTS, PATIENCE, READ_TIMEOUT, is_transient, logger, transport_error
+from hf_free.hub.session import (
+    ATTEMPTS,
+    PATIENCE,
+    READ_TIMEOUT,
+    StalledError,
+    is_transient,
+    logger,
+    transport_error,
+)
 
 MIN_PROGRESS_BYTES = 16 * 2**10
 """Bytes that a request has to bring to count as progress."""
@@ -51,7 +60,14 @@ class ExpectedFile:
 
 
 def download(
-    url: str, target: Path, expected: ExpectedFile, headers: dict[str, str], arrived: Arrived | None = None
+    url: str,
+    target: Path,
+    expected: ExpectedFile,
+    headers: dict[str, str],
+    arrived: Arrived | None = None,
+    *,
+    name: str | None = None,
+    patience: float = PATIENCE,
 ) -> None:
     """Fetch one file, resuming at the very byte where a connection ended, and compare it with its hash.
 
@@ -61,38 +77,53 @@ def download(
         expected: Size and hash from the Hub's metadata.
         headers: With the token, if any.
         arrived: Told of every piece.
+        name: What errors call the file; None for the path of its address.
+        patience: Seconds in which `MIN_PROGRESS_BYTES` have to arrive.
 
     Raises:
         HubError: the bytes have another hash, three times.
+        StalledError: next to nothing came for so long.
         Exception: the last failure of the connection or the server.
     """
+    name = name or urlsplit(url).path
+    source = _Source(url, name, headers, patience)
     try:
         for _ in range(3):
             target.unlink(missing_ok=True)
-            _fill(url, target, expected, headers, arrived)
+            _fill(source, target, expected, arrived)
             if expected.matches(target):
                 return
-            logger.warning("The bytes of %s do not have their hash, fetching them again", urlsplit(url).path)
+            logger.warning("The bytes of %s do not have their hash, fetching them again", name)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     target.unlink(missing_ok=True)
     raise HubError(
-        f"{urlsplit(url).path} arrived three times with other bytes than the Hub announces",
+        f"{name} arrived three times with other bytes than the Hub announces",
         allowed=f"{expected.algorithm} {expected.digest}",
         action="try again later or through another network; nothing was kept",
     )
 
 
-def _fill(url: str, target: Path, expected: ExpectedFile, headers: dict[str, str], arrived: Arrived | None) -> None:
+@dataclass(frozen=True)
+class _Source:
+    """Where a file comes from, what errors call it, and how long nothing may arrive."""
+
+    url: str
+    name: str
+    headers: dict[str, str]
+    patience: float
+
+
+def _fill(source: _Source, target: Path, expected: ExpectedFile, arrived: Arrived | None) -> None:
     """Write `expected.size` bytes to `target`, in as many requests as it takes while there is progress."""
     failures, last_progress, done = 0, time.monotonic(), 0
     target.touch()
     while done < expected.size:
         failure: Exception | None = None
         try:
-            _append(url, target, done, expected.size, headers, arrived)
-        except (HfHubHTTPError, transport_error()) as error:
+            _append(source, target, done, expected.size, arrived)
+        except (HfHubHTTPError, StalledError, transport_error()) as error:
             failure = error
         brought, done = target.stat().st_size - done, target.stat().st_size
         if brought >= MIN_PROGRESS_BYTES:
@@ -102,12 +133,12 @@ def _fill(url: str, target: Path, expected: ExpectedFile, headers: dict[str, str
         if done < expected.size:
             wait = 0.5 * 2 ** max(failures - 1, 0)
             failure = failure or HubError(
-                f"the Hub sends only {done} of {expected.size} bytes of {urlsplit(url).path}",
+                f"the Hub sends only {done} of {expected.size} bytes of {source.name}",
                 action="try again later",
             )
             silence = time.monotonic() - last_progress
-            if failures >= ATTEMPTS or silence + wait > PATIENCE or not _may_pass(failure):
-                raise failure
+            if failures >= ATTEMPTS or silence + wait > source.patience or not _may_pass(failure):
+                raise _stalled(source, silence) if isinstance(failure, _timed_out()) else failure
             time.sleep(wait)
 
 
@@ -115,15 +146,31 @@ def _may_pass(failure: Exception) -> bool:
     return isinstance(failure, HubError) or is_transient(failure)
 
 
-def _append(url: str, target: Path, start: int, size: int, headers: dict[str, str], arrived: Arrived | None) -> None:
-    """Append what one request gives."""
-    wanted = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
-    with get_session().stream("GET", url, headers=wanted, timeout=READ_TIMEOUT) as response:
+def _timed_out() -> type[Exception]:
+    """The HTTP library's error of a phase that took too long."""
+    kind: type[Exception] = getattr(sys.modules[transport_error().__module__], "TimeoutException", TimeoutError)
+    return kind
+
+
+def _stalled(source: _Source, silence: float) -> StalledError:
+    return StalledError(f"next to nothing for {silence:.0f} s of {source.name}")
+
+
+def _append(source: _Source, target: Path, start: int, size: int, arrived: Arrived | None) -> None:
+    """Append what one request gives.
+
+    Raises:
+        StalledError: it trickles: each byte is in time, and the file would take for ever.
+    """
+    wanted = {**source.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    timeout = min(READ_TIMEOUT, source.patience)
+    with get_session().stream("GET", source.url, headers=wanted, timeout=timeout) as response:
         hf_raise_for_status(response)
         with target.open("r+b") as file:
             file.seek(start if response.status_code == 206 else 0)
             file.truncate()
-            written = file.tell()
+            written = mark = file.tell()
+            since = time.monotonic()
             for chunk in response.iter_bytes():
                 file.write(chunk[: size - written])
                 written += len(chunk)
@@ -131,3 +178,8 @@ def _append(url: str, target: Path, start: int, size: int, headers: dict[str, st
                     arrived(min(written, size))
                 if written >= size:
                     return
+                now = time.monotonic()
+                if written - mark >= MIN_PROGRESS_BYTES:
+                    mark, since = written, now
+                elif now - since > source.patience:
+                    raise _stalled(source, now - since)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -13,9 +15,22 @@ from huggingface_hub.errors import (
 
 from hf_free.errors import HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
-from hf_free.hub.session import is_transient
+from hf_free.hub.session import (
+    MISREADINGS,
+    MalformedAnswerError,
+    StalledError,
+    WaitAskedError,
+    is_transient,
+    root_of,
+)
+from hf_free.runtime.text import without_secrets
 
 LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
+
+
+_NETWORK = "a working network, or files that are in the cache"
+_MAX_SAID = 300
+"""Characters of a server's own words in a message."""
 
 
 def check_names(repo_id: str, revision: str | None) -> None:
@@ -36,29 +51,86 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
     """Turn any failure of a call into the one message a user needs; it never holds a token or a signed address."""
     if isinstance(error, HubError):
         return error
+    cause = root_of(error)
+    if cause is not error:
+        return _explain_storage(cause, str(error), repo_id)
     if isinstance(error, OfflineModeIsEnabled):
-        return HubError(f"{repo_id} needs the Hub, and HF_HUB_OFFLINE is set", action="unset HF_HUB_OFFLINE")
+        return HubError(
+            f"{repo_id} needs the Hub, and HF_HUB_OFFLINE is set",
+            action="unset HF_HUB_OFFLINE, or leave --offline out",
+        )
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error, repo_id, revision, token)
-    if is_transient(error):
-        reason = str(error) or type(error).__name__
+    if isinstance(error, WaitAskedError):
         return HubError(
-            f"cannot reach the Hub at {constants.ENDPOINT} for {repo_id}: {reason}",
-            allowed="a working network, or files that are in the cache",
+            f"the Hub at {_endpoint()} asks to wait {_duration(error.seconds)} for {repo_id} ({error.status})",
+            action="try again then; with a token the limits are higher",
+        )
+    if isinstance(error, StalledError):
+        return HubError(
+            f"{error} from the Hub at {_endpoint()}", allowed=_NETWORK, action="try again, or through another network"
+        )
+    if is_transient(error):
+        return HubError(
+            f"cannot reach the Hub at {_endpoint()} for {repo_id}: {_reason(error)}",
+            allowed=_NETWORK,
             action="check the network, proxies and HF_ENDPOINT; with cached files HF_HUB_OFFLINE=1 works without",
         )
     if isinstance(error, OSError):
-        return HubError(f"cannot keep the files of {repo_id}: {error}", action="free some space or pass --cache-dir")
-    if isinstance(error, (ValueError, KeyError)):  # an answer that is no JSON, or lacks something
         return HubError(
-            f"the Hub at {constants.ENDPOINT} gives no usable answer for {repo_id}", action="check HF_ENDPOINT"
+            f"cannot keep the files of {repo_id}: {_reason(error)}", action="free some space or pass --cache-dir"
+        )
+    if isinstance(error, (MalformedAnswerError, ValueError, KeyError)):
+        detail = f": {_reason(error)}" if isinstance(error, MalformedAnswerError) else ""
+        return HubError(
+            f"the Hub at {_endpoint()} gives no usable answer for {repo_id}{detail}",
+            allowed="answers in the form of the Hub's",
+            action="check HF_ENDPOINT",
         )
     raise error
 
 
+def _explain_storage(error: Exception, said: str, repo_id: str) -> HubError:
+    """A file that did not reach the storage behind a Hub; huggingface_hub's text names it."""
+    named = re.search(r"'(.+)'", said)
+    what = f"{named[1] if named else 'a file'} did not reach the storage of the Hub at {_endpoint()} for {repo_id}"
+    if isinstance(error, WaitAskedError):
+        reason, action = f"it asks to wait {_duration(error.seconds)} ({error.status})", "try again then"
+    elif isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        reason, action = f"it answers {status}", "try again later"
+        if status in (401, 403):
+            reason, action = f"it refuses the upload ({status})", "try again: a permission to upload soon expires"
+    elif isinstance(error, (ValueError, *MISREADINGS)):
+        reason, action = "the Hub gives no usable answer", "check HF_ENDPOINT"
+    else:
+        reason, action = _reason(error), "check the network and try again"
+    return HubError(f"{what}: {reason}", action=action)
+
+
+def _endpoint() -> str:
+    """The Hub's address, without a password that was written into it."""
+    return without_secrets(constants.ENDPOINT)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(without_secrets(error).split())[:_MAX_SAID] or type(error).__name__
+
+
+def _duration(seconds: int) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            number = -(-seconds // size)
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return f"{seconds} s"
+
+
 def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, token: str | None) -> HubError:
-    page = f"{constants.ENDPOINT}/{repo_id}"
-    status, said = error.response.status_code, getattr(error, "server_message", None) or ""
+    page = f"{_endpoint()}/{repo_id}"
+    status, said = (
+        error.response.status_code,
+        without_secrets(getattr(error, "server_message", None) or "")[:_MAX_SAID],
+    )
     if isinstance(error, GatedRepoError):
         if token is None:
             return HubError(
@@ -78,11 +150,11 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
     if isinstance(error, RepositoryNotFoundError):
         if token is None:
             return HubError(
-                f"{repo_id} does not exist on {constants.ENDPOINT}, or is private and no token was given",
+                f"{repo_id} does not exist on {_endpoint()}, or is private and no token was given",
                 action=f"check the spelling; for a private repository {LOGIN}",
             )
         return HubError(
-            f"{repo_id} does not exist on {constants.ENDPOINT}, or is private and the token's user may not see it",
+            f"{repo_id} does not exist on {_endpoint()}, or is private and the token's user may not see it",
             action="check the spelling, and who the token belongs to with `hf auth whoami`",
         )
     if status in (401, 403):
@@ -92,6 +164,4 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
             f"the Hub limits the rate of requests (429) for {repo_id}", action="wait some minutes, or log in"
         )
     trouble = "has trouble" if status >= 500 else "refuses the request"
-    return HubError(
-        f"the Hub at {constants.ENDPOINT} {trouble} for {repo_id} ({status}): {said}", action="try again later"
-    )
+    return HubError(f"the Hub at {_endpoint()} {trouble} for {repo_id} ({status}): {said}", action="try again later")

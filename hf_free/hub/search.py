@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import ModelInfo, constants, get_session
+from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
 
 from hf_free.errors import HubError
+from hf_free.hub.answers import RepositoryInfo, read_collection, read_repository
+from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import explain
-from hf_free.hub.session import api_for, patiently, token_to_send
+from hf_free.hub.session import api_for, patiently
 
 _LISTED: list[Any] = ["downloads", "likes", "tags", "private", "gated", "library_name", "siblings", "safetensors"]
 """What one listing request is asked for, of each model."""
@@ -54,13 +56,13 @@ def search_models(
     token = token_to_send(token)
     tags = [text for text in (library, tag) if text]
 
-    def ask() -> list[ModelInfo]:
+    def ask() -> list[RepositoryInfo]:
         # the listing itself tries a Hub that does not answer for half a minute, with lines of its own
         get_session().head(constants.ENDPOINT, timeout=10)
         models = api_for(token).list_models(
             search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
         )
-        return list(models)
+        return [read_repository(model) for model in models]
 
     try:
         models = patiently(ask)
@@ -68,15 +70,15 @@ def search_models(
         raise explain(error, "the search", token=token) from None
     return [
         FoundModel(
-            repo_id=model.id,
-            downloads=model.downloads or 0,
-            likes=model.likes or 0,
-            license=next((text[8:] for text in model.tags or () if text.startswith("license:")), None),
-            private=bool(model.private),
-            gated=bool(model.gated),
-            tags=tuple(model.tags or ()),
-            parameters=model.safetensors.total if model.safetensors else None,
-            weight_bytes=weight_bytes_of(model.safetensors.parameters) if model.safetensors else None,
+            repo_id=model.repo_id,
+            downloads=model.downloads,
+            likes=model.likes,
+            license=next((text[8:] for text in model.tags if text.startswith("license:")), None),
+            private=model.private,
+            gated=model.gated,
+            tags=model.tags,
+            parameters=model.parameters_total,
+            weight_bytes=None if model.parameters is None else weight_bytes_of(model.parameters),
             looks_usable=_looks_usable(model),
         )
         for model in models
@@ -89,12 +91,12 @@ def weight_bytes_of(counts: Mapping[str, int]) -> int:
     return sum(count * (int(found[0]) if (found := bits[name]) else 8) for name, count in counts.items()) // 8
 
 
-def _looks_usable(model: ModelInfo) -> bool | None:
+def _looks_usable(model: RepositoryInfo) -> bool | None:
     """Whether a listed model is timm's and has config.json and model.safetensors; None where files are not listed."""
-    if model.siblings is None:
+    if model.files is None:
         return None
-    files = {sibling.rfilename for sibling in model.siblings}
-    return "timm" in (model.library_name, *(model.tags or ())) and {"config.json", "model.safetensors"} <= files
+    names = {file.name for file in model.files}
+    return "timm" in (model.library, *model.tags) and {"config.json", "model.safetensors"} <= names
 
 
 def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:
@@ -105,7 +107,7 @@ def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:
     """
     token = token_to_send(token)
     try:
-        collection = patiently(lambda: api_for(token).get_collection(slug))
+        return patiently(lambda: read_collection(api_for(token).get_collection(slug)))
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 404:
             raise HubError(
@@ -114,4 +116,3 @@ def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:
                 action="check the slug; for a private collection give a token",
             ) from None
         raise explain(error, f"the collection {slug}", token=token) from None
-    return [item.item_id for item in collection.items if item.item_type == "model"]

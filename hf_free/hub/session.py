@@ -1,4 +1,4 @@
-"""Tokens, timeouts and retries: how a Hub is talked to."""
+"""Timeouts, retries and bounds of every wait: how a Hub is talked to."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, constants, get_session, get_token
+from huggingface_hub import HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import _http, parse_ratelimit_headers
 
-from hf_free.errors import HubError
+from hf_free.hub.redaction import keep_secrets_out_of_logs
 
 PATIENCE = 14.0
 """Seconds without a good answer or a byte after which no new attempt begins; with the longest phase (a name server
@@ -31,14 +31,42 @@ ATTEMPTS = 5
 
 T = TypeVar("T")
 
-_HOOKS = threading.Lock()
-"""Held while the shared session's event hooks are exchanged."""
+MISREADINGS = (TypeError, AttributeError, LookupError, RecursionError)
+"""What huggingface_hub, which checks no answer, raises over one of another form than it expects."""
+
+_WATCHES: list[_Watch] = []
+"""Those of the calls under way."""
 
 logger = logging.getLogger(__name__)
 
 
+MAX_ANSWER_BYTES = 64 * 2**20
+"""Of one answer that is no file: a listing of a thousand models with all their file names takes a few MB."""
+
+
 class NoProgressError(Exception):
-    """Nothing has worked for `PATIENCE` seconds; raised instead of beginning another request."""
+    """Nothing has worked for `PATIENCE` seconds; raised instead of waiting on."""
+
+
+class WaitAskedError(NoProgressError):
+    """The Hub asks for a longer wait than anybody should sit through without a word.
+
+    Args:
+        status: HTTP status of the answer.
+        seconds: What it asks for.
+    """
+
+    def __init__(self, status: int, seconds: int) -> None:
+        self.status, self.seconds = status, seconds
+        super().__init__(f"it asks to wait {seconds} s ({status})")
+
+
+class StalledError(NoProgressError):
+    """A file of which next to nothing arrives any more."""
+
+
+class MalformedAnswerError(Exception):
+    """An answer that is no JSON, endless, or not of the form that the Hub's answers have."""
 
 
 class _Watch:
@@ -48,10 +76,11 @@ class _Watch:
         timeout: Seconds that a phase of a request may take.
         thread: Whose requests are watched, since other threads may fetch meanwhile; None for all, as uploads need,
             which huggingface_hub makes in threads of its own.
+        patience: Seconds without a good answer, or for one, after which it is over.
     """
 
-    def __init__(self, timeout: float, thread: int | None) -> None:
-        self.timeout, self.thread = timeout, thread
+    def __init__(self, timeout: float, thread: int | None, patience: float) -> None:
+        self.timeout, self.thread, self.patience = timeout, thread, patience
         self.last_good, self.last_status = time.monotonic(), 0
 
     def silence(self) -> float:
@@ -62,7 +91,7 @@ class _Watch:
         """Shorten the timeouts of a request, or refuse it."""
         if not self._is_concerned():
             return
-        if self.silence() > PATIENCE:
+        if self.silence() > self.patience:
             raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
         limits = dict(request.extensions.get("timeout") or {})
         for phase in ("connect", "read", "write", "pool"):
@@ -74,31 +103,99 @@ class _Watch:
         if not self._is_concerned():
             return
         self.last_status = response.status_code
-        if not _is_transient_status(response.status_code):
-            self.last_good = time.monotonic()
+        asked = seconds_asked(response.headers)
+        if _is_transient_status(response.status_code) and asked is not None and self.silence() + asked > self.patience:
+            raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told
+        if not _is_transient_status(response.status_code) and response.status_code != 409:
+            self.last_good = time.monotonic()  # a conflict is tried again by huggingface_hub, for ever
+        response.stream = _bounded(response.stream, self.patience)
 
     def _is_concerned(self) -> bool:
         return self.thread in (None, threading.get_ident())
 
 
+def _bounded(stream: Any, seconds: float) -> Any:
+    """A stream of bytes that ends with an error where it is endless, or trickles for ever.
+
+    The timeouts of a phase begin anew with each byte, and the whole of such an answer is kept in memory.
+    """
+    kind: Any = _library().SyncByteStream
+
+    class Bounded(kind):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            size, end = 0, time.monotonic() + seconds
+            for chunk in stream:
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
+                    raise MalformedAnswerError(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+                if time.monotonic() > end:
+                    raise NoProgressError(f"an answer that is not whole after {seconds:.0f} s")
+                yield chunk
+
+        def close(self) -> None:
+            stream.close()
+
+    return Bounded()
+
+
+def seconds_asked(headers: Mapping[str, str]) -> int | None:
+    """How long an answer asks to wait, in `Retry-After` or a rate limit that is used up; None where it does not."""
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return int(limit.reset_in_seconds)
+    text = str(headers.get("retry-after", "")).strip()
+    return int(text[:10]) if text.isascii() and text.isdigit() else None
+
+
 @contextlib.contextmanager
-def _watched(timeout: float, *, every_thread: bool) -> Iterator[_Watch]:
-    session, watch = get_session(), _Watch(timeout, None if every_thread else threading.get_ident())
-    ours = {"request": watch.before_request, "response": watch.after_response}
-    with _HOOKS:
-        session.event_hooks = {kind: [*hooks, ours[kind]] for kind, hooks in session.event_hooks.items()}
+def _watched(timeout: float, patience: float, *, every_thread: bool) -> Iterator[_Watch]:
+    watch = _Watch(timeout, None if every_thread else threading.get_ident(), patience)
+    _WATCHES.append(watch)
     try:
         yield watch
     finally:
-        with _HOOKS:  # the others' hooks stay, whoever came and went meanwhile
-            session.event_hooks = {
-                kind: [hook for hook in hooks if hook != ours[kind]] for kind, hooks in session.event_hooks.items()
-            }
+        _WATCHES.remove(watch)
+
+
+def _watch_sessions() -> None:
+    """Let every session of huggingface_hub, those that follow a refused connection too, ask the watches.
+
+    It closes its session after a connection error and makes another in the middle of a call; hooks that were put
+    on the first one would be lost, and with them all timeouts.
+    """
+    make = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)  # the user's own, if there is one
+
+    def client() -> Any:
+        session = make()
+        hooks = session.event_hooks
+        session.event_hooks = {
+            "request": [*hooks["request"], _before_request],
+            "response": [*hooks["response"], _after_response],
+        }
+        return session
+
+    set_client_factory(client)
+
+
+def _before_request(request: Any) -> None:
+    for watch in tuple(_WATCHES):
+        watch.before_request(request)
+
+
+def _after_response(response: Any) -> None:
+    for watch in tuple(_WATCHES):
+        watch.after_response(response)
 
 
 def transport_error() -> type[Exception]:
-    """The transport errors of the HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
-    return sys.modules[type(get_session()).__module__.partition(".")[0]].TransportError
+    """The transport errors of the HTTP library that huggingface_hub uses."""
+    found: type[Exception] = _library().TransportError
+    return found
+
+
+def _library() -> Any:
+    """The HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
+    return sys.modules[type(get_session()).__module__.partition(".")[0]]
 
 
 def _is_transient_status(status: int) -> bool:
@@ -107,13 +204,26 @@ def _is_transient_status(status: int) -> bool:
 
 def is_transient(error: Exception) -> bool:
     """Whether a failure may pass by itself: the connection, or a server's trouble."""
+    error = root_of(error)
     if isinstance(error, HfHubHTTPError):
         return _is_transient_status(error.response.status_code)
     return isinstance(error, (transport_error(), NoProgressError))
 
 
+def root_of(error: Exception) -> Exception:
+    """What made an upload fail: huggingface_hub wraps it in a RuntimeError that names the file."""
+    while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
 def patiently(
-    call: Callable[[], T], *, timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS, every_thread: bool = False
+    call: Callable[[], T],
+    *,
+    timeout: float = READ_TIMEOUT,
+    attempts: int = ATTEMPTS,
+    every_thread: bool = False,
+    patience: float = PATIENCE,
 ) -> T:
     """Make an idempotent call to the Hub, again after failures that may pass.
 
@@ -122,45 +232,32 @@ def patiently(
         timeout: Seconds that one phase of a request may take.
         attempts: Attempts without any progress.
         every_thread: Whether requests of other threads belong to it, as those of an upload do.
+        patience: Seconds without a good answer after which no new attempt begins, and for one answer to be whole.
 
     Raises:
+        MalformedAnswerError: the call stumbled over what the Hub answered.
         Exception: the last failure of the call, to be turned into a `HubError` by `explain`.
     """
-    with _watched(timeout, every_thread=every_thread) as watch:
+    with _watched(timeout, patience, every_thread=every_thread) as watch:
         for attempt in range(attempts):
             try:
                 return call()
+            except MISREADINGS as error:
+                raise MalformedAnswerError(f"{type(error).__name__} while it was read") from error
             except Exception as error:
                 wait = 0.5 * 2**attempt
-                hopeless = isinstance(error, NoProgressError) or attempt + 1 == attempts
-                if hopeless or not is_transient(error) or watch.silence() + wait > PATIENCE:
+                hopeless = isinstance(root_of(error), NoProgressError) or attempt + 1 == attempts
+                if hopeless or not is_transient(error) or watch.silence() + wait > patience:
                     raise
                 logger.info("The Hub failed (%s), trying again in %.1f s", type(error).__name__, wait)
                 time.sleep(wait)
     raise AssertionError("unreachable")
 
 
-def token_to_send(token: str | None) -> str | None:
-    """The token given, or the user's own from `HF_TOKEN` or `hf auth login`.
-
-    Raises:
-        HubError: it would travel unencrypted to another machine.
-    """
-    if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
-        token = get_token()
-    if not token:
-        return None
-    parts = urlsplit(constants.ENDPOINT)
-    local = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
-    if parts.scheme != "https" and not local:
-        raise HubError(
-            f"the token would be sent unencrypted to {parts.scheme}://{parts.hostname}",
-            allowed="https, or a Hub on this machine",
-            action="set HF_ENDPOINT to an https address, or unset HF_TOKEN (and hf auth logout)",
-        )
-    return token
-
-
 def api_for(token: str | None) -> HfApi:
     """huggingface_hub's client with exactly this token, or none at all."""
     return HfApi(token=token or False, library_name="hf-free")
+
+
+_watch_sessions()
+keep_secrets_out_of_logs()

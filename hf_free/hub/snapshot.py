@@ -15,16 +15,17 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
 from hf_free.errors import HubError, MissingFilesError
+from hf_free.hub.answers import RepositoryFile, read_repository
 from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
 from hf_free.hub.download import ExpectedFile, download
+from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import check_names, explain
 from hf_free.hub.licences import stated_license
 from hf_free.hub.search import FoundModel, models_of_collection, search_models
-from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently, token_to_send
+from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import why_unreadable
 
@@ -33,7 +34,6 @@ __all__ = [
     "Snapshot",
     "check_can_push",
     "fetch_snapshot",
-    "files_of_dataset",
     "local_snapshot",
     "models_of_collection",
     "push_folder",
@@ -161,26 +161,6 @@ def local_snapshot(
     )
 
 
-def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
-    """The names of a data set's files; none where the Hub has no such data set, which is not judged here.
-
-    A Hub that cannot be reached is found out within seconds.
-
-    Raises:
-        HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
-    """
-    if constants.HF_HUB_OFFLINE:
-        return []
-    token = token_to_send(token)
-    try:
-        info = patiently(lambda: api_for(token).dataset_info(repo_id, revision=revision, timeout=10), attempts=2)
-        return [sibling.rfilename for sibling in info.siblings or ()]
-    except Exception as error:
-        if is_transient(error) and not isinstance(error, HfHubHTTPError):
-            raise explain(error, repo_id, revision=revision, token=token) from None
-        return []
-
-
 def _from_hub(
     cache: RepositoryCache,
     repo_id: str,
@@ -194,19 +174,19 @@ def _from_hub(
     api = api_for(token)
     cached = _from_cache(cache, repo_id, revision, required, optional) is not None
     info = patiently(
-        lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=READ_TIMEOUT),
+        lambda: read_repository(api.model_info(repo_id, revision=revision, files_metadata=True, timeout=READ_TIMEOUT)),
         attempts=2 if cached else ATTEMPTS,  # nobody has to wait long where the cache can serve
     )
-    commit = info.sha or ""
+    commit = info.commit or ""
     if not is_commit(commit):  # it becomes the name of a folder
         raise HubError(
             f"the Hub answers with the impossible commit {commit!r} for {repo_id}", action="check HF_ENDPOINT"
         )
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    kind = f" (a model of {info.library_name})" if info.library_name not in (None, "timm") else ""
-    _check_present(f"{repo_id}@{revision}{kind}", siblings, required)
-    names = [*required, *(name for name in optional if name in siblings)]
-    files = {name: _expected(siblings[name], repo_id) for name in names}
+    listed = {file.name: file for file in info.files or ()}
+    kind = f" (a model of {info.library})" if info.library not in (None, "timm") else ""
+    _check_present(f"{repo_id}@{revision}{kind}", listed, required)
+    names = [*required, *(name for name in optional if name in listed)]
+    files = {name: _expected(listed[name], repo_id) for name in names}
     headers = build_hf_headers(token=token or False, library_name="hf-free")
     for name, expected in files.items():
         path = cache.snapshot(commit) / name
@@ -214,10 +194,9 @@ def _from_hub(
             partial = cache.partial_file()
             url = hf_hub_url(repo_id, name, revision=commit, endpoint=api.endpoint)
             told = None if arrived is None else _for_file(arrived, name, expected.size)
-            download(url, partial, expected, headers, told)
+            download(url, partial, expected, headers, told, name=f"{name} of {repo_id}")
             cache.keep(partial, commit, name, expected)
-    license_id = stated_license(info.card_data.to_dict()) if info.card_data else None
-    record = CommitRecord(commit, bool(info.private), bool(info.gated), license_id, files)
+    record = CommitRecord(commit, info.private, info.gated, info.license, files)
     cache.write_record(record)
     cache.remember_ref(revision, commit)
     return _snapshot(cache, repo_id, record, names)
@@ -273,17 +252,12 @@ def _check_present(place: str, present: Collection[str], required: Sequence[str]
     )
 
 
-def _expected(sibling: object, repo_id: str) -> ExpectedFile:
+def _expected(file: RepositoryFile, repo_id: str) -> ExpectedFile:
     """Size and hash of a file out of the Hub's metadata."""
-    lfs, size, blob_id = (getattr(sibling, name, None) for name in ("lfs", "size", "blob_id"))
-    algorithm, digest = ("sha256", lfs.sha256) if lfs else ("git-sha1", blob_id)
-    if lfs and size is None:
-        size = lfs.size
-    pattern = r"[0-9a-f]{64}" if lfs else r"[0-9a-f]{40}"
-    if not isinstance(size, int) or not isinstance(digest, str) or not re.fullmatch(pattern, digest):
-        name = getattr(sibling, "rfilename", "?")
-        raise HubError(f"the Hub gives no size and hash of {name} in {repo_id}", action="check HF_ENDPOINT")
-    return ExpectedFile(size, algorithm, digest)
+    digest = file.sha256 or file.git_hash
+    if file.size is None or digest is None:
+        raise HubError(f"the Hub gives no size and hash of {file.name} in {repo_id}", action="check HF_ENDPOINT")
+    return ExpectedFile(file.size, "sha256" if file.sha256 else "git-sha1", digest)
 
 
 def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: RepositoryCache, reason: str) -> HubError:

@@ -6,12 +6,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from hf_free.errors import HubError, PushError
+from hf_free.hub.answers import Account, read_account, read_repository
+from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import LOGIN, check_names, explain
-from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently, token_to_send
-from hf_free.provenance.reading import Json
+from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently
+from hf_free.runtime.text import without_secrets
 
 
 def push_folder(
@@ -93,10 +95,10 @@ def check_can_push(repo_id: str, token: str | None, *, private: bool = False, cr
         raise HubError(f"pushing to {repo_id} needs a token", allowed="one with the write role", action=LOGIN)
     api = api_for(token)
     try:
-        account = patiently(api.whoami)
+        account = patiently(lambda: read_account(api.whoami()))
         _check_account(account, repo_id.split("/")[0], repo_id, create_pr=create_pr)
         try:
-            info = patiently(lambda: api.model_info(repo_id, timeout=READ_TIMEOUT))
+            info = patiently(lambda: read_repository(api.model_info(repo_id, timeout=READ_TIMEOUT)))
             if not create_pr:
                 patiently(lambda: api.auth_check(repo_id, write=True))
         except RepositoryNotFoundError:
@@ -110,19 +112,17 @@ def check_can_push(repo_id: str, token: str | None, *, private: bool = False, cr
         )
 
 
-def _check_account(account: Json, namespace: str, repo_id: str, *, create_pr: bool) -> None:
-    role = ((account.get("auth") or {}).get("accessToken") or {}).get("role")
-    if role == "read":
+def _check_account(account: Account, namespace: str, repo_id: str, *, create_pr: bool) -> None:
+    if account.role == "read":
         raise HubError(
-            f"the token of {account.get('name')} may only read, so {repo_id} cannot be pushed to",
+            f"the token of {account.name} may only read, so {repo_id} cannot be pushed to",
             allowed="a token with the write role",
             action="make one at https://huggingface.co/settings/tokens, then " + LOGIN,
         )
-    organizations = {entry.get("name"): entry.get("roleInOrg") for entry in account.get("orgs") or ()}
-    writable = [account.get("name"), *(name for name, its_role in organizations.items() if its_role != "read")]
+    writable = [account.name, *(name for name, role in account.organizations.items() if role != "read")]
     if namespace not in writable and not create_pr:
         raise HubError(
-            f"the token of {account.get('name')} may not write to {repo_id}",
+            f"the token of {account.name} may not write to {repo_id}",
             allowed=", ".join(f"{name}/..." for name in writable),
             action="choose a repository there, log in as someone else, or open a pull request with --create-pr",
         )
@@ -136,6 +136,8 @@ def _explain_push(error: Exception, repo_id: str) -> HubError | None:
             allowed="uploads through git-lfs on such a Hub",
             action="set HF_HUB_DISABLE_XET=1 before starting Python",
         )
-    if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):
-        return HubError(f"the Hub refuses to take the files for {repo_id}: {error}", action="mend README.md")
+    if type(error) is ValueError and "README.md" in str(error):  # how huggingface_hub passes on what is wrong with it
+        return HubError(
+            f"the Hub refuses to take the files for {repo_id}: {without_secrets(error)}", action="mend README.md"
+        )
     return None

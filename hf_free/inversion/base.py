@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
 from hf_free.runtime.device import is_out_of_memory
+from hf_free.runtime.random_streams import GLOBAL, Stream
 from hf_free.teachers.teacher import Teacher
 
 Student = Callable[[Tensor, int], Tensor]
@@ -106,12 +107,16 @@ class Inverter(Protocol):
         """Optimisers of these modules."""
 
 
-def targets_for(teacher: Teacher, size: TaskSize, device: torch.device) -> InversionTarget:
+INVERSION = "inversion"
+"""Purpose of all random numbers of an inversion, by the teacher's index: classes, latents, canvases, shifts."""
+
+
+def targets_for(teacher: Teacher, size: TaskSize, device: torch.device, stream: Stream = GLOBAL) -> InversionTarget:
     """Labels of an inversion's pictures: all classes, or a random subset of a large head's."""
     count = teacher.record.num_classes
     chosen = list(range(count))
     if count > size.classes:
-        chosen = sorted(torch.randperm(count)[: size.classes].tolist())
+        chosen = sorted(torch.randperm(count, generator=stream.on("cpu"))[: size.classes].tolist())
     labels = torch.arange(len(chosen), device=device).repeat(size.images_per_class)
     return InversionTarget(labels, tuple(chosen))
 

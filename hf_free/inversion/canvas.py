@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hf_free.data.procedural.mixture import draw
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import GLOBAL, Stream
 from hf_free.teachers.teacher import Teacher
 
 AT_ONCE = 1024
@@ -22,11 +23,12 @@ LEAST_LOG_PROBABILITY = -20.0
 """Below it two answers count as alike, so that a teacher that is sure of itself does not decide by rounding errors."""
 
 
-def draw_canvases(teacher: Teacher, count: int, *, size: int, channels: int, device: torch.device) -> Tensor:
+def draw_canvases(
+    teacher: Teacher, count: int, *, size: int, channels: int, device: torch.device, stream: Stream = GLOBAL
+) -> Tensor:
     """Pictures of the teacher's kind and colours -> (count, channels, size, size) in [0, 1]."""
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the random state
     colours = [(teacher.record.mean, teacher.record.std)]
-    return draw(colours, count, size, channels=channels, generator=generator).to(device)
+    return draw(colours, count, size, channels=channels, generator=stream.fresh()).to(device)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
+    INVERSION,
     InversionTarget,
     Student,
     TaskSize,
@@ -36,6 +37,7 @@ from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Five:
         device: Where it computes.
         precision: Autocast type and memory format.
         defects: Defects of the released code to reproduce; None for none.
+        streams: Where random numbers come from.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class Five:
         device: torch.device | str = "cpu",
         precision: Precision | None = None,
         defects: Defects | None = None,
+        streams: RandomStreams = UNSEEDED,
     ) -> None:
         self.config, self.defects = config, defects or Defects()
         self.device, self.precision = torch.device(device), precision or Precision()
-        self.image_size, self.channels = image_size, channels
+        self.image_size, self.channels, self.streams = image_size, channels, streams
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=self.defects)
         self.generator = self._new_generator().to(self.device)
         self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -98,9 +102,9 @@ class Five:
         """Have torch.compile compile the generator of the inner loop; its first steps take a minute then."""
         self._fast.compile()
 
-    def renew(self) -> None:
-        """Give the generator new random weights, from torch's random state."""
-        self.generator.load_state_dict(self._new_generator().state_dict())
+    def renew(self, index: int = 0) -> None:
+        """Give the generator new random weights, for the teacher of that index."""
+        self.generator.load_state_dict(self._new_generator(index).state_dict())
 
     def step(
         self,
@@ -216,21 +220,25 @@ class Five:
             Pictures (N, C, H, W) in [0, 1], what they were made for, and the last step's loss terms.
         """
         steps = steps or self.config.inner_steps
-        wanted = targets_for(teacher, self.task_size(teacher), self.device)
-        latents = torch.randn(len(wanted.labels), self.config.latent_dim, device=self.device, requires_grad=True)
+        stream = self.streams.stream(INVERSION, index)
+        wanted = targets_for(teacher, self.task_size(teacher), self.device, stream)
+        drawn = torch.randn(
+            len(wanted.labels), self.config.latent_dim, device=self.device, generator=stream.on(self.device)
+        )
+        latents = drawn.requires_grad_()
         with torch.no_grad():
             torch._foreach_copy_(list(self._fast.parameters()), list(self.generator.parameters()))
         weights = list(self._fast.parameters())
         groups: list[dict[str, Any]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
         optimizer = torch.optim.Adam(groups, lr=self.config.inner_lr, betas=BETAS, fused=True)
-        canvas = self._canvas(teacher, wanted) if self.config.canvas else None
+        canvas = self._canvas(teacher, wanted, stream) if self.config.canvas else None
         pictures, terms = torch.empty(0), {}
         for step in range(steps):
             self.pause()
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
-            terms = self.loss.terms(pictures, wanted, teacher, index, student, lender, canvas)
+            terms = self.loss.terms(pictures, wanted, teacher, index, student, lender, canvas, stream)
             loss = self.loss.total(terms)
             loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
             is_counted = step == steps - 1 or not self.defects.last_step_gradient_only
@@ -251,16 +259,18 @@ class Five:
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _canvas(self, teacher: Teacher, wanted: InversionTarget) -> Tensor:
+    def _canvas(self, teacher: Teacher, wanted: InversionTarget, stream: Stream) -> Tensor:
         """Pictures to paint over, one for each label."""
         size, channels = self.generator.image_size, self.generator.to_picture.out_channels
-        drawn = draw_canvases(teacher, len(wanted.labels), size=size, channels=channels, device=self.device)
+        count = len(wanted.labels)
+        drawn = draw_canvases(teacher, count, size=size, channels=channels, device=self.device, stream=stream)
         return give_to_classes(drawn, *wanted, teacher, self.precision) if self.config.match_canvas else drawn
 
-    def _new_generator(self) -> MetaGenerator:
+    def _new_generator(self, index: int = 0) -> MetaGenerator:
         config = self.config
         slots = config.max_classes if config.conditional else 0
-        return MetaGenerator(self.image_size, self.channels, config.latent_dim, config.width, slots)
+        with self.streams.seeding("generator", index):
+            return MetaGenerator(self.image_size, self.channels, config.latent_dim, config.width, slots)
 
     def _outer_optimizer(self) -> torch.optim.Optimizer:
         rate = self.config.outer_lr
@@ -295,7 +305,6 @@ def invert_teacher(
         seed: Seed of generator and latents.
         config: Rates and loss weights; None takes those of the generator's run, or the defaults.
     """
-    torch.manual_seed(seed)
     image_size, channels = max(teacher.record.input_size[1:]), teacher.record.input_size[0]
     if generator is not None:
         config = config or generator.config
@@ -307,6 +316,7 @@ def invert_teacher(
         channels=channels,
         device=teacher.device,
         precision=Precision.choose("auto", teacher.device),
+        streams=RandomStreams(seed),
     )
     if generator is not None:
         five.generator.load_state_dict(dict(generator.weights))

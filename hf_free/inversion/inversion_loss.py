@@ -20,6 +20,7 @@ from hf_free.inversion.losses import (
     weighted_sum,
 )
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import GLOBAL, Stream
 from hf_free.teachers.teacher import Teacher
 
 
@@ -53,6 +54,7 @@ class InversionLoss:
         student: Student | None = None,
         lender: Teacher | None = None,
         canvas: Tensor | None = None,
+        stream: Stream = GLOBAL,
     ) -> Terms:
         """The named terms for pictures (N, C, H, W) in [0, 1]; all fp32 scalars.
 
@@ -64,10 +66,11 @@ class InversionLoss:
             student: See `hf_free.inversion.base.Inverter.step`, as for the lender.
             lender: Lends BatchNorm statistics to a teacher without.
             canvas: (N, C, H, W) that the pictures are painted over, if any.
+            stream: By which numbers they are shifted and flipped.
         """
         config, seen = self.config, pictures
         if config.augment:
-            seen = shift_and_flip(pictures, flip=config.flip)
+            seen = shift_and_flip(pictures, flip=config.flip, stream=stream)
         terms: Terms = {}
         layers = teacher.batchnorm_layers() if config.batchnorm else []
         with self.precision.autocast(self.device), collected_distances(layers) as distances:

@@ -13,6 +13,7 @@ from hf_free.inversion.base import InversionTarget, Student, TaskSize, Terms, re
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.teacher import Teacher
 
 FRESH_STEPS = 200
@@ -30,6 +31,7 @@ class PerTeacherGenerator:
         precision: Autocast type and memory format.
         defects: Defects of the released FREE code to reproduce in the inner loop; None for none.
         steps: Steps of each generator.
+        streams: Where random numbers come from.
     """
 
     def __init__(
@@ -42,9 +44,16 @@ class PerTeacherGenerator:
         precision: Precision | None = None,
         defects: Defects | None = None,
         steps: int = FRESH_STEPS,
+        streams: RandomStreams = UNSEEDED,
     ) -> None:
         self.five = Five(
-            config, image_size=image_size, channels=channels, device=device, precision=precision, defects=defects
+            config,
+            image_size=image_size,
+            channels=channels,
+            device=device,
+            precision=precision,
+            defects=defects,
+            streams=streams,
         )
         self.steps, self.device = steps, self.five.device
         self.most_images: int | None = None
@@ -90,6 +99,6 @@ class PerTeacherGenerator:
     def _train(
         self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
     ) -> tuple[torch.Tensor, InversionTarget, Terms]:
-        self.five.renew()
+        self.five.renew(index)
         self.five.most_images, self.five.pause = self.most_images, self.pause
         return self.five.adapt(teacher, index, student, steps=steps, lender=lender)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
+    INVERSION,
     InversionTarget,
     Student,
     TaskSize,
@@ -24,6 +25,7 @@ from hf_free.inversion.base import (
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.teacher import Teacher
 
 PIXEL_STEPS = 1000
@@ -48,6 +50,7 @@ class PixelInverter:
         defects: Defects of the released FREE code to reproduce in the loss; None for none.
         steps: Steps of Adam.
         lr: Its rate.
+        streams: Where random numbers come from.
     """
 
     def __init__(
@@ -61,9 +64,10 @@ class PixelInverter:
         defects: Defects | None = None,
         steps: int = PIXEL_STEPS,
         lr: float = PIXEL_LR,
+        streams: RandomStreams = UNSEEDED,
     ) -> None:
         self.config, self.image_size, self.channels, self.steps, self.lr = config, image_size, channels, steps, lr
-        self.device, self.precision = torch.device(device), precision or Precision()
+        self.device, self.precision, self.streams = torch.device(device), precision or Precision(), streams
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=defects)
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
@@ -107,9 +111,11 @@ class PixelInverter:
     def _optimise(
         self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
     ) -> tuple[Tensor, InversionTarget, Terms]:
-        target = targets_for(teacher, self.task_size(teacher), self.device)
+        stream = self.streams.stream(INVERSION, index)
+        target = targets_for(teacher, self.task_size(teacher), self.device, stream)
         mean, std = _colours(teacher, self.channels)
-        values = torch.randn(len(target.labels), self.channels, self.image_size, self.image_size, device=self.device)
+        shape = (len(target.labels), self.channels, self.image_size, self.image_size)
+        values = torch.randn(shape, device=self.device, generator=stream.on(self.device))
         values = self.precision.layout(values).requires_grad_()
         optimizer = torch.optim.Adam([values], lr=self.lr, fused=True)
         with torch.no_grad():
@@ -118,7 +124,7 @@ class PixelInverter:
         for _ in range(steps):
             self.pause()
             optimizer.zero_grad(set_to_none=True)
-            terms = self.loss.terms(values * std + mean, target, teacher, index, student, lender)
+            terms = self.loss.terms(values * std + mean, target, teacher, index, student, lender, stream=stream)
             self.loss.total(terms).backward(inputs=[values])  # a student's weights want no gradients here
             optimizer.step()
             with torch.no_grad():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_free.data.logits import ClassKey
 from hf_free.inversion.task import RecoveredTask
+from hf_free.runtime.random_streams import GLOBAL, Stream
 
 NO_CLASS = -1
 """Class of a picture that was drawn rather than recovered."""
@@ -67,9 +68,9 @@ class TaskMemory:
         """Keep pictures (N, C, H, W) uint8 that belong to no class."""
         self._add(images, torch.full((len(images),), NO_CLASS), answers)
 
-    def sample(self, count: int) -> Sample:
+    def sample(self, count: int, stream: Stream = GLOBAL) -> Sample:
         """Draw pictures uniformly, with replacement."""
-        chosen = torch.randint(len(self), (count,), device=self.device)
+        chosen = torch.randint(len(self), (count,), device=self.device, generator=stream.on(self.device))
         return Sample(self.images[chosen], self.answers[chosen].float())
 
     def pictures_by_class(self, least: int) -> dict[int, Tensor]:

@@ -9,12 +9,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import ASKED_AT_ONCE, SoftLabels
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, label
 
 
 class TaskCounts(Protocol):
@@ -38,7 +40,9 @@ class Filling:
     held_out: TaskMemory
     """Pictures kept aside."""
     pool: TeacherPool
-    layout: SoftLabels
+    sources: Sequence[LabelSource]
+    """Who is asked."""
+    layout: LogitLayout
     """Where whose answers stand."""
     precision: Precision
     size: tuple[int, int]
@@ -49,6 +53,8 @@ class Filling:
     """Pictures that a teacher is asked about at once."""
     last_task_only: bool = False
     """Whether a step's other tasks are forgotten, a defect of the released code."""
+    streams: RandomStreams = UNSEEDED
+    """Where random numbers come from."""
 
 
 def fill(
@@ -65,11 +71,11 @@ def fill(
     memory, held_out = to.memory, to.held_out
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
     if to.drawn:
-        drawn = draw_beside(to.pool, to.drawn, to.size)
+        drawn = draw_beside(to.pool, to.drawn, to.size, to.streams.stream("drawn"))
     answers: list[Tensor | None] = [None] * (len(stored) + 1)
     if memory.answer_width:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = to.layout.ask(to.pool, pictures, to.precision, batch=to.at_once, pause=pause)
+        rows = label(to.sources, pictures, to.layout, to.precision, batch=to.at_once, pause=pause)
         answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
     for task, rows_of_task in zip(stored, answers, strict=False):
         is_aside = len(held_out) < min(held_out.max_images, HELD_OUT_SHARE * memory.seen)
@@ -82,9 +88,8 @@ def fill(
         memory.add_pictures(drawn, answers[-1])
 
 
-def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:
+def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int], stream: Stream = GLOBAL) -> Tensor:
     """Pictures that a program draws in the teachers' colours, as bytes; `size` is (channels, height and width)."""
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()).item()))  # part of the run's random state
     colours = [(record.mean, record.std) for record in pool.records]
     channels, side = size
-    return to_uint8(draw(colours, count, side, channels=channels, generator=generator, emblem_share=EMBLEMS))
+    return to_uint8(draw(colours, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))

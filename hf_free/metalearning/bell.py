@@ -29,6 +29,7 @@ from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine
 from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 RELEASED_GAIN = 67.0
 """Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
@@ -43,9 +44,10 @@ class Aligner:
         precision: Autocast type of the first-order part.
         class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary; classes of one
             name are one class of the cross-task episodes.
-        sheet: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
+        layout: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
         flip: Whether pictures are flipped at random, beside shifts.
         defects: Defects of the released code to reproduce; None for none.
+        streams: Where random numbers come from.
     """
 
     needs_new_tasks = True
@@ -57,15 +59,17 @@ class Aligner:
         precision: Precision,
         *,
         class_names: dict[tuple[int, int], str] | None = None,
-        sheet: LogitLayout | None = None,
+        layout: LogitLayout | None = None,
         flip: bool = True,
         defects: Defects | None = None,
+        streams: RandomStreams = UNSEEDED,
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
         self.class_names, self.flip, self.defects = class_names or {}, flip, defects or Defects()
-        self.sheet, self.asks_teachers = sheet, sheet is not None
-        head = nn.Linear(learner.backbone_dim, config.n_way).to(learner.device)
-        self.network = nn.Sequential(learner, head)
+        self.layout, self.asks_teachers, self.streams = layout, layout is not None, streams
+        with streams.seeding("head"):
+            head = nn.Linear(learner.backbone_dim, config.n_way)
+        self.network = nn.Sequential(learner, head.to(learner.device))
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
             torch.optim.Adam(self.network.parameters(), lr=config.lr)
         )
@@ -148,7 +152,9 @@ class Aligner:
     def _task_loss(self, task: RecoveredTask, network: nn.Module, moment: Moment = BY_ITSELF) -> Tensor:
         moment.pause()
         device = self.learner.device
-        images = shift_and_flip(task.images.to(device).float() / 255, flip=self.flip)
+        images = shift_and_flip(
+            task.images.to(device).float() / 255, flip=self.flip, stream=self.streams.stream("alignment")
+        )
         with self.precision.autocast(device):
             logits = network(images)[:, : len(task.classes)].float()
         target = task.soft_labels.to(device)
@@ -161,11 +167,13 @@ class Aligner:
     def _align(self, tasks: Sequence[RecoveredTask], moment: Moment) -> dict[str, float]:
         if not tasks:
             return {}
-        order = torch.randperm(len(tasks)).tolist()  # the identity of align.py needs a random one
+        stream = self.streams.stream("alignment")
+        order = torch.randperm(len(tasks), generator=stream.on("cpu")).tolist()  # for the identity of align.py
         losses = [partial(self._task_loss, tasks[i], moment=moment) for i in order]
         terms: dict[str, float] = {}
         if moment.is_logged and len(tasks) > 1:
-            terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
+            with stream.kept():
+                terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
         make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
         moved, seen = sequential_steps(self.network, losses, make)
         if self.defects.reptile_gradient_through_adam:
@@ -181,8 +189,8 @@ class Aligner:
     def _replay(self, memory: TaskMemory, moment: Moment) -> dict[str, float]:
         config = self.config
         classes, clash = self._classes(memory, config.k_shot + config.n_query)
-        ids = list(classes)
-        if len(draw_classes(ids, clash, config.n_way)) < config.n_way or not config.replay_tasks:
+        ids, stream = list(classes), self.streams.stream("episodes")
+        if len(draw_classes(ids, clash, config.n_way, stream)) < config.n_way or not config.replay_tasks:
             return {}
         best, waited, accuracy, updates = 0.0, 0, 0.0, 0
         while waited < config.replay_patience and not (updates and moment.is_over()):
@@ -200,7 +208,7 @@ class Aligner:
         held = memory.pictures_by_class(1)
         keys = [memory.classes[i] for i in held]
         names = [self.class_names.get((key.teacher, key.index)) for key in keys]
-        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.sheet else None, self.sheet)
+        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.layout else None, self.layout)
         groups, pictures = group_by_name(names), list(held.values())
         merged = [torch.cat([pictures[place] for place in places]) for places in groups]
         kept = [number for number, places in enumerate(merged) if len(places) >= least]
@@ -209,14 +217,14 @@ class Aligner:
     def _replay_update(
         self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor, moment: Moment
     ) -> float:
-        config, device = self.config, self.learner.device
+        config, device, stream = self.config, self.learner.device, self.streams.stream("episodes")
         self.optimizer.zero_grad(set_to_none=True)
         accuracies = []
         for _ in range(config.replay_tasks):
             moment.pause()
-            chosen = draw_classes(ids, clash, config.n_way)
+            chosen = draw_classes(ids, clash, config.n_way, stream)
             support, support_labels, query, query_labels = draw_episode(
-                memory, classes, chosen, config.k_shot, config.n_query
+                memory, classes, chosen, config.k_shot, config.n_query, stream
             )
             loss, accuracy, weights = maml_query_loss(
                 self.network,

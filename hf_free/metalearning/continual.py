@@ -8,8 +8,9 @@ an old network's outputs on new pictures are the target that keeps its knowledge
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 
 from hf_free.config.recipes import recipe_values
 from hf_free.config.sections import LearnerConfig
-from hf_free.data.logit_storage import store_logits
+from hf_free.data.logits import LogitBlock, LogitLayout
 from hf_free.errors import ConfigError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import ASKED_AT_ONCE, SoftLabels
+from hf_free.teachers.soft_labels import LabelSource, teacher_sources
 
 _SHAPE = ("backbone", "image_size", "channels")
 """What cannot change when a learner is continued."""
@@ -42,9 +43,12 @@ class PreviousLearner:
     def __init__(self, learner: MetaLearner, teachers: Sequence[Mapping[str, Any]]) -> None:
         self.learner = learner.eval().requires_grad_(False)
         self.teachers = [dict(teacher) for teacher in teachers]
-        self.sizes = learner.embedding.sizes or ()
-        outputs = learner.record.get("answer_outputs") or [None] * len(self.sizes)
-        self.outputs = [None if chosen is None else torch.tensor(chosen) for chosen in outputs]
+        sizes = learner.embedding.sizes or ()
+        outputs = learner.record.get("answer_outputs") or [None] * len(sizes)
+        pairs = zip(sizes, outputs, strict=True)
+        found = [LogitBlock((), 0, size, None if chosen is None else tuple(chosen)) for size, chosen in pairs]
+        self.blocks = LogitLayout.side_by_side(found).blocks
+        """The columns of what it predicts."""
         self.keys = [_key(teacher) for teacher in self.teachers]
 
     @classmethod
@@ -77,11 +81,24 @@ class PreviousLearner:
         return cls(learner, _recorded_teachers(source, learner)), settings
 
     def place_of(self, record: TeacherRecord) -> int | None:
-        """Which of the old teachers a new one is, by the hash of its weights; None if it is none of them."""
+        """Which block a teacher has already, by the hash of its weights; None if it has none, or one that does not
+        say which of its outputs it is."""
         key = _key(record.to_dict())
-        if key is None or key not in self.keys or len(self.keys) != len(self.sizes):
+        if key is None or key not in self.keys or len(self.keys) != len(self.blocks):
             return None
-        return self.keys.index(key)
+        place = self.keys.index(key)
+        block = self.blocks[place]
+        return place if block.size == record.num_classes or block.chosen is not None else None
+
+    def grow(self, projection: nn.Linear) -> nn.Linear:
+        """Put its projection into the first rows of a wider one."""
+        old = self.learner.embedding.projection
+        if old is not None and self.blocks:
+            width = sum(block.size for block in self.blocks)
+            with torch.no_grad():
+                projection.weight[:width] = old.weight
+                projection.bias[:width] = old.bias if old.bias is not None else 0.0
+        return projection
 
     def records(self, new: Sequence[TeacherRecord]) -> list[dict[str, Any]]:
         """Records of all teachers, old and new, each once."""
@@ -94,77 +111,56 @@ class PreviousLearner:
         return key is None or key not in self.keys
 
 
-class ContinuedLayout(SoftLabels):
-    """An answer sheet whose first columns are an old learner's; see `SoftLabels`.
+@dataclass(frozen=True)
+class PreviousSource:
+    """The learner that is continued answers for those of its teachers that are not in the pool."""
 
-    An old teacher that is listed again is asked itself, for its old columns.
+    learner: MetaLearner
+    places: tuple[int, ...]
+    columns: tuple[int, ...]
+    """Where the logits of these blocks stand among all that it predicts."""
+
+    def logits(self, images: Tensor, precision: Precision) -> Tensor:
+        """See `hf_free.teachers.soft_labels.LabelSource`."""
+        precision, device = fitting_precision(self.learner, precision), self.learner.device
+        with precision.autocast(device):
+            predicted = self.learner.raw_answers(precision.layout(images.to(device).float() / 255))
+        return predicted[:, list(self.columns)]
+
+
+def lay_out(
+    records: Sequence[TeacherRecord], previous: PreviousLearner | None = None, *, seed: int = 0
+) -> LogitLayout:
+    """The layout of a run's teachers; the first blocks are those of a learner that is continued.
+
+    An old teacher that is listed again keeps its block, and is asked itself.
 
     Args:
-        elder: The old learner.
         records: The teachers of the pool.
+        previous: The learner that is continued, if any.
         seed: Seed of the subsets of large heads.
     """
+    counts = [record.num_classes for record in records]
+    if previous is None:
+        return LogitLayout.of(counts, seed=seed)
+    known = [previous.place_of(record) for record in records]
+    return LogitLayout.of(counts, seed=seed, earlier=previous.blocks, known=known)
 
-    def __init__(self, elder: PreviousLearner, records: Sequence[TeacherRecord], *, seed: int = 0) -> None:
-        super().__init__([record.num_classes for record in records], seed=seed)
-        self.elder, self._own_sizes = elder, self.sizes
-        old = list(elder.sizes)
-        self.sizes, self.width = old, sum(old)
-        self.elder_width = self.width
-        is_elders = torch.ones(self.width, dtype=torch.bool)
-        for teacher, record in enumerate(records):
-            place = elder.place_of(record)
-            if place is not None and (old[place] == record.num_classes or elder.outputs[place] is not None):
-                self.starts[teacher], self.chosen[teacher] = sum(old[:place]), elder.outputs[place]
-                is_elders[self.columns(teacher)] = False
-            else:
-                self.starts[teacher] = self.width
-                self.sizes = [*self.sizes, self._own_sizes[teacher]]
-                self.width += self._own_sizes[teacher]
-        self._elders_columns = is_elders.nonzero().flatten()
 
-    def columns(self, teacher: int) -> slice:
-        """Where a teacher's answers stand."""
-        return slice(self.starts[teacher], self.starts[teacher] + self._own_sizes[teacher])
-
-    @torch.no_grad()
-    def ask(
-        self,
-        pool: TeacherPool,
-        images: Tensor,
-        precision: Precision,
-        *,
-        batch: int = ASKED_AT_ONCE,
-        pause: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Show pictures to every teacher of the pool, and to the old learner for those that are not in it."""
-        sheet = super().ask(pool, images, precision, batch=batch, pause=pause)
-        learner = self.elder.learner
-        if not self.elder_width:
-            return sheet
-        precision = fitting_precision(learner, precision)
-        for first in range(0, len(images), batch):
-            pause()
-            part = images[first : first + batch].to(learner.device).float() / 255
-            with precision.autocast(learner.device):
-                answers = learner.raw_answers(precision.layout(part))
-            groups = answers.float().cpu().split(list(self.elder.sizes), 1)
-            stored = torch.cat([store_logits(group) for group in groups], 1)
-            sheet[first : first + batch, self._elders_columns] = stored[:, self._elders_columns]
-        return sheet
-
-    def grow(self, projection: nn.Linear) -> nn.Linear:
-        """Put the old learner's projection into the first rows of a new one of this sheet's width."""
-        old = self.elder.learner.embedding.projection
-        if old is not None and self.elder_width:
-            with torch.no_grad():
-                projection.weight[: self.elder_width] = old.weight
-                projection.bias[: self.elder_width] = old.bias if old.bias is not None else 0.0
-        return projection
+def label_sources(
+    pool: TeacherPool, layout: LogitLayout, previous: PreviousLearner | None = None
+) -> list[LabelSource]:
+    """Who answers for which block of a layout: the teachers of the pool, and the previous learner for the others."""
+    sources: list[LabelSource] = list(teacher_sources(pool, layout))
+    places = tuple(place for place, block in enumerate(layout.blocks) if block.teacher is None)
+    if previous is not None and places:
+        columns = chain.from_iterable(range(layout.width)[layout.blocks[place].columns] for place in places)
+        sources.append(PreviousSource(previous.learner, places, tuple(columns)))
+    return sources
 
 
 def known_teachers(
-    elder: PreviousLearner | None, new: Sequence[TeacherRecord], sheet: SoftLabels, *, without: Sequence[int] = ()
+    previous: PreviousLearner | None, new: Sequence[TeacherRecord], layout: LogitLayout, *, without: Sequence[int] = ()
 ) -> dict[str, Any]:
     """For a learner's record: `teachers`, old and new, and `answer_outputs`, in the order of its answers.
 
@@ -172,16 +168,11 @@ def known_teachers(
     in `without` are left out of both. Of a learner that is continued, `teachers_before` says how many of `teachers`,
     the first ones, it had.
     """
-    outputs: dict[int, Tensor | None] = {}
-    if elder is not None:
-        outputs = {sum(elder.sizes[:place]): chosen for place, chosen in enumerate(elder.outputs)}
-    outputs |= dict(zip(sheet.starts, sheet.chosen, strict=True))
-    outputs = {start: chosen for start, chosen in outputs.items() if start not in {sheet.starts[i] for i in without}}
+    blocks = layout.without(without).blocks
     new = [record for index, record in enumerate(new) if index not in without]
-    ordered = [outputs[start] for start in sorted(outputs)]
-    listed = [None if chosen is None else chosen.tolist() for chosen in ordered]
-    teachers = [record.to_dict() for record in new] if elder is None else elder.records(new)
-    before = {} if elder is None else {"teachers_before": len(elder.teachers)}
+    listed = [None if block.chosen is None else list(block.chosen) for block in blocks]
+    teachers = [record.to_dict() for record in new] if previous is None else previous.records(new)
+    before = {} if previous is None else {"teachers_before": len(previous.teachers)}
     return {"teachers": teachers, "answer_outputs": listed, **before}
 
 

@@ -25,6 +25,7 @@ from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 LEAST_SPREAD = 1e-6
 """Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
@@ -85,17 +86,27 @@ class Distiller:
 
     Args:
         learner: Its projection predicts the answers.
-        sheet: Where whose answers stand.
+        layout: Where whose answers stand.
         config: Rates and sizes.
         precision: Autocast type.
+        streams: Where random numbers come from.
     """
 
     asks_teachers = True
     needs_new_tasks = False
 
-    def __init__(self, learner: MetaLearner, sheet: LogitLayout, config: BellConfig, precision: Precision) -> None:
-        self.learner, self.sheet, self.config, self.precision = learner, sheet, config, precision
-        self.centre = CenterPerTeacher(sheet.sizes).to(learner.device)
+    def __init__(
+        self,
+        learner: MetaLearner,
+        layout: LogitLayout,
+        config: BellConfig,
+        precision: Precision,
+        *,
+        streams: RandomStreams = UNSEEDED,
+    ) -> None:
+        self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
+        self.streams = streams
+        self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
@@ -110,9 +121,9 @@ class Distiller:
         self.learner.train()
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * moment.rate
-        total = torch.zeros((), device=self.learner.device)
+        total, stream = torch.zeros((), device=self.learner.device), self.streams.stream("batches")
         for _ in range(self.config.updates_per_step):
-            total += self.update(memory.sample(self.config.batch_size), moment)
+            total += self.update(memory.sample(self.config.batch_size, stream), moment)
         return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
 
     def update(self, sample: Sample, moment: Moment = BY_ITSELF) -> Tensor:
@@ -151,18 +162,18 @@ class Distiller:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
         self.learner.train()
         with batch_statistics(self.learner), frozen(self.learner):
-            return self._predict(images)[:, self.sheet.columns(teacher)]
+            return self._predict(images)[:, self.layout.columns(teacher)]
 
     def rehearsal(self) -> Rehearsal:
         """One update of a copy; see `hf_free.metalearning.base.Objective`."""
         learner = copy.deepcopy(self.learner)
-        copied = Distiller(learner, self.sheet, self.config, self.precision)
+        copied = Distiller(learner, self.layout, self.config, self.precision)
         size, channels = learner.config.image_size, learner.config.channels
 
         def learn(count: int) -> None:
             learner.train()
             images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
-            copied.update(Sample(images, torch.randn(count, self.sheet.width)))
+            copied.update(Sample(images, torch.randn(count, self.layout.width)))
 
         most = self.config.batch_size
         return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig
 from hf_free.data.class_matching import MIN_CLASS_IMAGES, group_classes, likeness
-from hf_free.data.logits import LogitLayout, places_without
+from hf_free.data.logits import LogitLayout
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.shared_classes import MAX_SHARED_LOGITS, SharedClasses
@@ -25,7 +25,7 @@ MAX_IMAGES = 2048
 
 def fit_embedding(
     learner: Embedder,
-    sheet: LogitLayout,
+    layout: LogitLayout,
     memory: TaskMemory,
     config: BellConfig,
     *,
@@ -39,7 +39,7 @@ def fit_embedding(
 
     Args:
         learner: Trained.
-        sheet: Which columns of the memory's answers are whose.
+        layout: Which columns of the memory's answers are whose.
         memory: Recovered pictures with all teachers' answers.
         config: Which parts.
         without: Teachers whose answers the learner has lost.
@@ -47,20 +47,20 @@ def fit_embedding(
         at_once: Pictures that are embedded together.
     """
     embedding = learner.embedding
-    embedding.shared_classes = fit_shared_classes(learner, sheet, memory, without) if config.shared_classes else None
+    embedding.shared_classes = fit_shared_classes(learner, layout, memory, without) if config.shared_classes else None
     recovered = embed_recovered(learner, memory, most=most, at_once=at_once)
-    embedding.gate = fit_gate(learner, sheet, recovered, without) if config.relevance else None
+    embedding.gate = fit_gate(learner, layout, recovered, without) if config.relevance else None
     embedding.whitening = fit_whitening(recovered[0], config.damping) if config.damping else None
     learner.to(learner.device)
 
 
-def drop_teachers(learner: Embedder, sheet: LogitLayout, gone: Sequence[int]) -> None:
+def drop_teachers(learner: Embedder, layout: LogitLayout, gone: Sequence[int]) -> None:
     """Take away the learner's predictions of teachers that never answered: they are noise it was never taught."""
-    starts, embedding = {sheet.starts[teacher] for teacher in gone}, learner.embedding
-    if not starts or embedding.projection is None:
+    embedding = learner.embedding
+    if not gone or embedding.projection is None:
         return
-    groups = torch.arange(sheet.width).split(sheet.sizes)
-    kept = [group for group in groups if int(group[0]) not in starts]
+    columns = torch.arange(layout.width)
+    kept = [columns[block.columns] for block in layout.blocks if not set(block.teachers) & set(gone)]
     old, rows = embedding.projection, torch.cat(kept)
     projection = nn.Linear(old.in_features, len(rows), device=old.weight.device)
     with torch.no_grad():
@@ -71,13 +71,13 @@ def drop_teachers(learner: Embedder, sheet: LogitLayout, gone: Sequence[int]) ->
 
 @torch.no_grad()
 def fit_shared_classes(
-    learner: Embedder, sheet: LogitLayout, memory: TaskMemory, without: Sequence[int] = ()
+    learner: Embedder, layout: LogitLayout, memory: TaskMemory, without: Sequence[int] = ()
 ) -> SharedClasses | None:
     """Find the classes that teachers share by their answers in the memory.
 
     Args:
         learner: Trained to predict the answers.
-        sheet: Which columns of the memory's answers are whose.
+        layout: Which columns of the memory's answers are whose.
         memory: Pictures with all teachers' answers.
         without: Teachers whose answers the learner has lost.
 
@@ -87,25 +87,24 @@ def fit_shared_classes(
     sizes = learner.embedding.sizes
     if sizes is None or len(memory) < MIN_CLASS_IMAGES or sum(sizes) > MAX_SHARED_LOGITS:
         return None
-    gone = {sheet.starts[teacher] for teacher in without}
-    columns = torch.arange(sum(sheet.sizes)).split(list(sheet.sizes))
-    kept = torch.cat([part for part in columns if int(part[0]) not in gone])
+    columns = torch.arange(layout.width)
+    kept = torch.cat([columns[block.columns] for block in layout.blocks if not set(block.teachers) & set(without)])
     pictures, recovered_from = memory.recovered()
     teachers = torch.full((len(memory),), -1)
-    teachers[pictures] = places_without(sheet, without)[recovered_from]
+    teachers[pictures] = layout.without(without).places(recovered_from)
     groups = group_classes(likeness(memory.answers[: len(memory)].cpu()[:, kept], sizes, teachers))
     is_shared = int(groups.max()) + 1 < len(groups)
     return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
 
 
 def fit_gate(
-    learner: Embedder, sheet: LogitLayout, recovered: tuple[Tensor, Tensor], without: Sequence[int] = ()
+    learner: Embedder, layout: LogitLayout, recovered: tuple[Tensor, Tensor], without: Sequence[int] = ()
 ) -> TeacherGate | None:
     """Learn from recovered pictures which teachers they came from.
 
     Args:
         learner: Trained; it has embedded the pictures.
-        sheet: Which columns of its answers are whose.
+        layout: Which columns of its answers are whose.
         recovered: What `embed_recovered` gives.
         without: Teachers whose answers the learner has lost.
 
@@ -115,7 +114,7 @@ def fit_gate(
     embedding = learner.embedding
     if embedding.sizes is None:
         return None
-    embeddings, teachers = recovered[0], places_without(sheet, without)[recovered[1]]
+    embeddings, teachers = recovered[0], layout.without(without).places(recovered[1])
     embeddings, teachers = embeddings[teachers >= 0], teachers[teachers >= 0]
     if len(teachers.unique()) < 2:
         return None

@@ -11,21 +11,23 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hf_free.memory.bank import TaskMemory
+from hf_free.runtime.random_streams import GLOBAL, Stream
 
 
-def draw_classes(ids: Sequence[int], clash: Tensor, n_way: int) -> list[int]:
+def draw_classes(ids: Sequence[int], clash: Tensor, n_way: int, stream: Stream = GLOBAL) -> list[int]:
     """Draw n_way class ids at random, no two that clash (one class under two labels cannot be told apart).
 
     Args:
         ids: Class ids to draw from, C of them.
         clash: (C, C) bool, which of them must not meet (`hf_free.data.class_matching`).
         n_way: Number of classes.
+        stream: By which numbers.
 
     Returns:
         The ids, or fewer than n_way where the clashes leave no more.
     """
     chosen: list[int] = []
-    for place in torch.randperm(len(ids)).tolist():
+    for place in torch.randperm(len(ids), generator=stream.on("cpu")).tolist():
         if not clash[place, chosen].any():
             chosen.append(place)
         if len(chosen) == n_way:
@@ -34,13 +36,18 @@ def draw_classes(ids: Sequence[int], clash: Tensor, n_way: int) -> list[int]:
 
 
 def draw_episode(
-    memory: TaskMemory, classes: dict[int, Tensor], chosen: Sequence[int], k_shot: int, n_query: int
+    memory: TaskMemory,
+    classes: dict[int, Tensor],
+    chosen: Sequence[int],
+    k_shot: int,
+    n_query: int,
+    stream: Stream = GLOBAL,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Support pictures, support labels, query pictures, query labels of one episode, in class order; uint8."""
     places = []
     for label in chosen:
         held = classes[label]
-        places.append(held[torch.randperm(len(held))[: k_shot + n_query]])
+        places.append(held[torch.randperm(len(held), generator=stream.on("cpu"))[: k_shot + n_query]])
     table = torch.stack(places)  # (n_way, k_shot + n_query)
     labels = torch.arange(len(chosen), device=memory.device)
     support, query = table[:, :k_shot].flatten(), table[:, k_shot:].flatten()

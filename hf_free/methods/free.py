@@ -20,6 +20,7 @@ from hf_free.metalearning.distill import Distiller
 from hf_free.methods.base import Method
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.label_names import is_placeholder
 
 _PAPER = "Wei, Hu, Wang, Shen, Yuan, Tao: FREE: Faster and Better Data-Free Meta-Learning, CVPR 2024"
@@ -27,7 +28,9 @@ _URL = "https://arxiv.org/abs/2405.00984"
 _NEEDS = "gradients; its BatchNorm statistics are used where it has some"
 
 
-def make_five(config: FreeConfig, device: torch.device, precision: Precision) -> Five:
+def make_five(
+    config: FreeConfig, device: torch.device, precision: Precision, streams: RandomStreams = UNSEEDED
+) -> Five:
     """FIVE with a fresh meta-generator, for pictures of the learner's size."""
     return Five(
         config.five,
@@ -36,6 +39,7 @@ def make_five(config: FreeConfig, device: torch.device, precision: Precision) ->
         device=device,
         precision=precision,
         defects=Defects.named(config.defects),
+        streams=streams,
     )
 
 
@@ -45,10 +49,11 @@ def make_bell(
     layout: LogitLayout,
     records: Sequence[TeacherRecord],
     precision: Precision,
+    streams: RandomStreams = UNSEEDED,
 ) -> Objective:
     """BELL, or distillation of all teachers' answers: as `bell.objective` says."""
     if config.bell.objective == "distill":
-        return Distiller(learner, layout, config.bell, precision)
+        return Distiller(learner, layout, config.bell, precision, streams=streams)
     names = {
         (teacher, index): name
         for teacher, record in enumerate(records)
@@ -61,9 +66,10 @@ def make_bell(
         config.bell,
         precision,
         class_names=names,
-        sheet=asked,
+        layout=asked,
         flip=config.five.flip,
         defects=Defects.named(config.defects),
+        streams=streams,
     )
 
 

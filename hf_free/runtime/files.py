@@ -6,22 +6,27 @@ written through here has the rights that `open` and `mkdir` would have given it.
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from hf_free.runtime.owners import is_abandoned, owned_tag
+from hf_free.runtime.storage import storage_explained
+
 SCRATCH_SUFFIX = ".new"
 """Ending of what is not whole yet. A killed process leaves it behind, see `remove_scraps`."""
 
 OLD_SUFFIX = ".old"
-"""Ending of a folder that is being replaced, see `replace_folder`."""
+"""Ending of a folder that is being removed, see `remove_folder`."""
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     """Write a file whole or not at all: what was there stays until the new one is complete.
+
+    What killed processes have left of earlier tries at the same file goes.
 
     Args:
         path: The file. Folders above it are made where they are missing.
@@ -29,16 +34,21 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
 
     Returns:
         The path.
+
+    Raises:
+        StorageError: it cannot be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _scratch_beside(path)
-    mode = _make_empty(scratch)
-    try:
-        write(scratch)
-        scratch.chmod(mode)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with storage_explained(path, safe="the file that was there before is unchanged" if path.exists() else ""):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_scraps(path.parent, f".{path.name}.")
+        scratch = _scratch_beside(path)
+        try:
+            mode = _make_empty(scratch)
+            write(scratch)
+            scratch.chmod(mode)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
     return path
 
 
@@ -47,40 +57,41 @@ def write_text(path: Path, text: str) -> Path:
     return write_file(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
 
 
-def replace_folder(folder: Path, fill: Callable[[Path], object]) -> Path:
-    """Replace a folder by a new one whole or not at all: the old one stays until the new one is complete.
-
-    Two renames do that. A process that is killed between them leaves the old folder under `OLD_SUFFIX`;
-    `whole_folder` finds it there.
+def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | None = None) -> Path:
+    """Make a folder that appears whole or not at all, also where the machine loses power.
 
     Args:
-        folder: The folder. Folders above it are made where they are missing.
+        folder: Not there yet. Folders above it are made where they are missing.
         fill: Writes the content into the empty folder it is given; what it raises is raised.
+        needed: Bytes that it takes, for the message where there is no space.
 
     Returns:
         The folder.
+
+    Raises:
+        StorageError: it cannot be written there.
     """
-    fresh, old = _with_suffix(folder, SCRATCH_SUFFIX), _with_suffix(folder, OLD_SUFFIX)
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        fill(fresh)
-        give_usual_rights(fresh)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    if folder.exists():  # else a kill between the renames left only the old one, which stays until the end
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with storage_explained(folder, needed=needed):
+        scratch = _scratch_beside(folder)
+        scratch.mkdir(parents=True)
+        try:
+            fill(scratch)
+            give_usual_rights(scratch)
+            for path in (*scratch.rglob("*"), scratch):
+                _sync(path)
+            scratch.rename(folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        _sync(folder.parent)
     return folder
 
 
-def whole_folder(folder: Path) -> Path:
-    """Where a folder that `replace_folder` writes lies: itself, or what a kill between the two renames left of it."""
-    old = _with_suffix(folder, OLD_SUFFIX)
-    return old if old.is_dir() and not folder.exists() else folder
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a process which is killed meanwhile leaves it whole, or as a scrap."""
+    old = folder.with_name(f".{folder.name}.{owned_tag()}{OLD_SUFFIX}")
+    folder.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def why_unreadable(path: Path) -> str | None:
@@ -110,14 +121,23 @@ def give_usual_rights(folder: Path) -> None:
 
 
 def remove_scraps(folder: Path) -> None:
-    """Remove the unfinished files that killed processes left in a folder. Only for a folder nobody else writes to."""
-    for scrap in folder.glob(f".*{SCRATCH_SUFFIX}"):
-        scrap.unlink(missing_ok=True)
+    """Remove what killed processes left unfinished in a folder; what a living one writes stays."""
+    _remove_scraps(folder, ".")
+
+
+def _remove_scraps(folder: Path, prefix: str) -> None:
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if name.startswith(prefix) and name.endswith((SCRATCH_SUFFIX, OLD_SUFFIX)) and is_abandoned(folder / name):
+            scrap = folder / name
+            if scrap.is_dir() and not scrap.is_symlink():
+                shutil.rmtree(scrap, ignore_errors=True)
+            else:
+                scrap.unlink(missing_ok=True)
 
 
 def _scratch_beside(path: Path) -> Path:
-    """A hidden name that nobody else uses, on the same file system."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{SCRATCH_SUFFIX}")
+    """A hidden name that nobody else uses and that names this process, on the same file system."""
+    return path.with_name(f".{path.name}.{owned_tag()}{SCRATCH_SUFFIX}")
 
 
 def _make_empty(path: Path) -> int:
@@ -126,5 +146,19 @@ def _make_empty(path: Path) -> int:
         return os.fstat(file.fileno()).st_mode & 0o777
 
 
-def _with_suffix(folder: Path, suffix: str) -> Path:
-    return folder.with_name(folder.name + suffix)
+def _sync(path: Path) -> None:
+    """Have a file or folder written to the disk itself; a system that cannot (folders on Windows) is left to its way.
+
+    Raises:
+        OSError: there is no space for it, which some file systems notice only now.
+    """
+    if os.name == "nt" and path.is_dir():
+        return
+    file = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system without it
+            raise
+    finally:
+        os.close(file)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a run: it stops within seconds, with a checkpoint of whole updates."""
+"""Signals in a run: Ctrl-C and what schedulers and terminals send stop it within seconds, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,42 +15,64 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 class HasCheckpoint(Protocol):
-    """Where a run keeps its checkpoint."""
+    """Where a run keeps its checkpoints."""
 
-    def checkpoint_state(self) -> dict[str, Any] | None:
-        """The checkpoint to go on from; a RunError where there is none."""
+    def last_step(self) -> int | None:
+        """The step of the checkpoint to go on from; None where there is none."""
 
 
 GRACE_SECONDS = 2.0
 """Seconds that a step under way is given to end before it is stopped inside."""
 
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1")
+    if hasattr(signal, name)  # Windows has the first two
+)
+"""Ctrl-C; a scheduler's end; a closed terminal; used-up CPU time; the warning that a scheduler can send before the
+end."""
+
+_AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+"""A second one of these stops at once. The others come again by themselves: SIGXCPU each second (setrlimit(2)), and a
+closed terminal may send SIGHUP twice."""
+
 
 class Stopped(KeyboardInterrupt):
-    """A run that was stopped by Ctrl-C or SIGTERM."""
+    """A run that was stopped by a signal.
+
+    Args:
+        number: The signal's; None where it is not known.
+    """
+
+    def __init__(self, number: int | None = None) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """Within the block SIGTERM, which schedulers and containers send, ends a run as Ctrl-C does: by an exception.
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Within the block all `STOP_SIGNALS` end a run as Ctrl-C does: by an exception, so that it can clean up.
 
-    Where somebody else sees to the signal, or in another thread than the main one, nothing changes.
+    Where somebody else sees to a signal or it is ignored (SIGHUP under nohup), or in another thread than the main
+    one, nothing changes. At the end of the block the handlers are as they were.
     """
-    is_ours = _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if is_ours:
-        signal.signal(signal.SIGTERM, _stop_now)
+    ours = [number for number in STOP_SIGNALS if _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _stop_now)
     try:
         yield
     finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class StopBetweenSteps:
-    """Turns the first Ctrl-C or SIGTERM inside the block into a wish, which the loop grants when its step is done.
+    """Turns the first signal to stop inside the block into a wish, which the loop grants when its step is done.
 
     A step that is not done within `GRACE_SECONDS` is stopped before the next forward pass of any network: there no
-    weight is half updated, so that a checkpoint can be written. A second signal stops at once, without a checkpoint;
-    the first says so. Where a signal cannot be caught (another thread) or somebody else sees to it, nothing changes.
+    weight is half updated, so that a checkpoint can be written. A second Ctrl-C or SIGTERM stops at once, without a
+    checkpoint; the first says so. Where a signal cannot be caught (another thread), is ignored, or somebody else sees
+    to it, nothing changes.
 
     Args:
         run: The run's folder, to say of which step its last checkpoint is; None says nothing of it.
@@ -60,6 +82,8 @@ class StopBetweenSteps:
     """Whether a stop was asked for."""
     inside_step = False
     """Whether it was granted inside a step."""
+    number: int | None = None
+    """The signal that asked for it."""
 
     def __init__(self, run: HasCheckpoint | None = None) -> None:
         self._run = run
@@ -68,7 +92,7 @@ class StopBetweenSteps:
 
     def __enter__(self) -> StopBetweenSteps:
         ours = (signal.default_int_handler, _stop_now)
-        for number in (signal.SIGINT, signal.SIGTERM) if _in_main_thread() else ():
+        for number in STOP_SIGNALS if _in_main_thread() else ():
             if signal.getsignal(number) in ours:
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -76,7 +100,7 @@ class StopBetweenSteps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._give_back()
+        self._give_back(*self._before)
         self._remove_hook()
 
     def grant(self) -> None:
@@ -87,11 +111,13 @@ class StopBetweenSteps:
         """
         if self.wanted:
             self._remove_hook()
-            raise Stopped
+            raise Stopped(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.wanted = True
-        self._give_back()
+        if self.wanted:
+            return
+        self.wanted, self.number = True, number
+        self._give_back(*(other for other in _AT_ONCE if other in self._before))
         asked_at = time.monotonic()
 
         def grant_inside(*_: object) -> None:
@@ -100,28 +126,28 @@ class StopBetweenSteps:
                 self.grant()
 
         self._hook = register_module_forward_pre_hook(grant_inside)
-        logging.getLogger(__name__).warning("%s", self._warning())
+        logging.getLogger(__name__).warning("%s", self._warning(number))
 
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+    def _give_back(self, *numbers: int) -> None:
+        for number in numbers:
+            signal.signal(number, self._before.pop(number))
 
     def _remove_hook(self) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
-    def _warning(self) -> str:
-        now = "stopping with a checkpoint, within seconds; Ctrl-C once more stops now, without one"
+    def _warning(self, number: int) -> str:
+        why = "" if number == signal.SIGINT else f"{signal.Signals(number).name}: "
+        now = f"{why}stopping with a checkpoint, within seconds; Ctrl-C once more stops now, without one"
         if self._run is None:
             return now
-        state = self._run.checkpoint_state()
-        return f"{now} (there is none yet)" if state is None else f"{now} (the last is of step {state['step']})"
+        step = self._run.last_step()
+        return f"{now} (there is none yet)" if step is None else f"{now} (the last is of step {step})"
 
 
 def _stop_now(number: int, frame: FrameType | None) -> None:
-    raise Stopped
+    raise Stopped(number)
 
 
 def _in_main_thread() -> bool:

@@ -12,7 +12,7 @@ from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console as Console
 
 
 LINE_SECONDS = 60.0

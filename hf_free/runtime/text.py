@@ -7,6 +7,12 @@ from collections.abc import Sequence
 
 from hf_free.errors import ConfigError
 
+_ADDRESS = re.compile(r"([A-Za-z][\w+.-]*://)(?:[^\s/?#'\"<>@]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.ASCII)
+"""An address: what stands before an @ is a password, what follows a ? may be a signature."""
+
+_TOKEN = re.compile(r"\b(hf_)[A-Za-z0-9]{16,}|\b(bearer )\S+", re.IGNORECASE)
+"""An access token of the Hub (`hf_` and 34 letters or so), or whatever a header calls one."""
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -84,3 +90,9 @@ def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT C
 def one_line(value: object) -> str:
     """A text on one line without control characters; blanks in a row become one."""
     return " ".join(printable(value, instead=" ").split())
+
+
+def without_secrets(text: object) -> str:
+    """A text without what opens doors: the query of an address (signed ones are permissions), passwords, tokens."""
+    kept = _ADDRESS.sub(lambda found: f"{found[1]}{found[2]}{'?...' if found[3] else ''}", str(text))
+    return _TOKEN.sub(lambda found: f"{found[1] or found[2]}...", kept)

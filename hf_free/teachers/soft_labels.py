@@ -1,8 +1,10 @@
-"""What teachers say of images: their logits, side by side in one row."""
+"""Soft labels: what teachers, and a learner that is continued, say of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,70 +13,99 @@ from hf_free.data.logit_storage import store_logits
 from hf_free.data.logits import LogitLayout
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.teacher import Teacher
 
 ASKED_AT_ONCE = 512
-"""Pictures that a teacher is asked about in one pass at most."""
+"""Images that a teacher is asked about in one pass at most."""
 
 
-class SoftLabels(LogitLayout):
-    """A layout whose columns are filled by asking teachers; see `LogitLayout`."""
+class LabelSource(Protocol):
+    """Who answers for some blocks of a layout."""
 
-    @torch.no_grad()
-    def ask(
-        self,
-        pool: TeacherPool,
-        images: Tensor,
-        precision: Precision,
-        *,
-        batch: int = ASKED_AT_ONCE,
-        pause: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Show pictures (N, C, H, W) uint8 to every teacher -> logits (N, width) in fp16, on the CPU.
+    @property
+    def places(self) -> Sequence[int]:
+        """Which blocks, by their place in the layout."""
 
-        Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN.
-        Teachers come one after the other, so that a pool larger than its budget is loaded once a call. `pause` is
-        called before each batch; what it raises ends the asking.
-        """
-        sheet = torch.empty(len(images), self.width, dtype=torch.float16)
-        for index in range(len(pool)):
-            sheet[:, self.columns(index)] = self._ask_in_memory(pool[index], index, images, precision, batch, pause)
-        return sheet
+    def logits(self, images: Tensor, precision: Precision) -> Tensor:
+        """Images (N, C, H, W) uint8 -> the blocks' logits (N, sum of their sizes), side by side in that order."""
 
-    def _ask_in_memory(
-        self,
-        teacher: Teacher,
-        index: int,
-        images: Tensor,
-        precision: Precision,
-        batch: int,
-        pause: Callable[[], None],
-    ) -> Tensor | float:
-        """`_ask_one` in batches as large as memory allows; NaN, no answer, where not even one picture fits."""
-        while batch:
-            try:
-                return self._ask_one(teacher, index, images, precision, batch, pause)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            batch //= 2
-        return torch.nan
 
-    def _ask_one(
-        self,
-        teacher: Teacher,
-        index: int,
-        images: Tensor,
-        precision: Precision,
-        batch: int,
-        pause: Callable[[], None],
-    ) -> Tensor:
-        rows = []
-        for part in images.split(batch):
-            pause()
-            seen = precision.layout(part.to(teacher.device).float() / 255)
-            with precision.autocast(teacher.device):
-                logits = teacher.logits(seen)
-            chosen = self.chosen[index]
-            rows.append(logits if chosen is None else logits[:, chosen.to(logits.device)])
-        return store_logits(torch.cat(rows).float().cpu())
+@dataclass(frozen=True)
+class TeacherSource:
+    """A teacher of a pool, which loads it when it is asked."""
+
+    pool: TeacherPool
+    teacher: int
+    """Its number in the pool."""
+    places: tuple[int]
+    chosen: tuple[int, ...] | None
+    """Which of its outputs are wanted; None for all."""
+
+    def logits(self, images: Tensor, precision: Precision) -> Tensor:
+        """See `LabelSource`."""
+        teacher = self.pool[self.teacher]
+        seen = precision.layout(images.to(teacher.device).float() / 255)
+        with precision.autocast(teacher.device):
+            logits = teacher.logits(seen)
+        return logits if self.chosen is None else logits[:, list(self.chosen)]
+
+
+def teacher_sources(pool: TeacherPool, layout: LogitLayout) -> list[TeacherSource]:
+    """The teachers of a pool, each for its block of a layout."""
+    return [
+        TeacherSource(pool, block.teacher, (place,), block.chosen)
+        for place, block in enumerate(layout.blocks)
+        if block.teacher is not None
+    ]
+
+
+@torch.no_grad()
+def label(
+    sources: Sequence[LabelSource],
+    images: Tensor,
+    layout: LogitLayout,
+    precision: Precision,
+    *,
+    batch: int = ASKED_AT_ONCE,
+    pause: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Show images (N, C, H, W) uint8 to every source -> logits (N, width) in fp16, on the CPU.
+
+    Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN, and so
+    is a block that nobody answers for. Sources come one after the other, so that a pool larger than its budget is
+    loaded once a call.
+
+    Args:
+        sources: Who answers.
+        images: What they are asked about.
+        layout: Where whose logits stand.
+        precision: How the sources compute.
+        batch: Images that a source is asked about at once.
+        pause: Called before each batch; what it raises ends the asking.
+    """
+    rows = torch.full((len(images), layout.width), torch.nan, dtype=torch.float16)
+    for source in sources:
+        blocks = [layout.blocks[place] for place in source.places]
+        logits = _ask_within_memory(source, images, precision, batch, pause)
+        if logits is None:
+            continue
+        for block, part in zip(blocks, logits.split([block.size for block in blocks], 1), strict=True):
+            rows[:, block.columns] = store_logits(part)
+    return rows
+
+
+def _ask_within_memory(
+    source: LabelSource, images: Tensor, precision: Precision, batch: int, pause: Callable[[], None]
+) -> Tensor | None:
+    """A source's logits in fp32, in batches as large as memory allows; None where not even one image fits."""
+    while batch:
+        parts = []
+        try:
+            for part in images.split(batch):
+                pause()
+                parts.append(source.logits(part, precision).float().cpu())
+            return torch.cat(parts)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        batch //= 2
+    return None

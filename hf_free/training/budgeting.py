@@ -38,7 +38,7 @@ def make_budget(
     work: Workload,
     inverter: Inverter,
     pool: TeacherPool,
-    sheet: LogitLayout,
+    layout: LogitLayout,
     objective: Objective,
     precision: Precision,
     *,
@@ -51,7 +51,7 @@ def make_budget(
         work: What the run does.
         inverter: See `hf_free.training.trial.try_parts`, as for the others.
         pool: The teachers.
-        sheet: Which of their answers are wanted.
+        layout: Which of their answers are wanted.
         objective: How the learner learns.
         precision: How everything computes.
         timed: Whether time is measured too; it is taken for 0 otherwise.
@@ -70,7 +70,7 @@ def make_budget(
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
     trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    answers = sheet.width if objective.asks_teachers else 0
+    answers = layout.width if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(work, pool, portions, total)

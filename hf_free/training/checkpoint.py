@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hf_free.errors import RunError
 from hf_free.learner.format import plain_tensors
+from hf_free.provenance.reading import Json
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.files import write_file
 from hf_free.training.absolute_paths import absolute_texts
+from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.folder import RunFolder
+from hf_free.training.manifest import Manifest, Topology
+from hf_free.training.resuming import check_configuration, check_topology
 from hf_free.training.run import Run
 from hf_free.training.state import RunState
+
+logger = logging.getLogger(__name__)
 
 
 def write_teachers(folder: RunFolder, models: Sequence[str], records: Sequence[TeacherRecord]) -> None:
@@ -43,8 +54,22 @@ def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[Teacher
     return [TeacherRecord.from_dict(record) for record in begun["teachers"]]
 
 
-def save_checkpoint(run: Run) -> None:
-    """Write everything that a run needs to go on as if it had never stopped."""
+BEST = "best.safetensors"
+"""The best learner so far, as it lies in a checkpoint."""
+
+COMPANIONS = ("config.yaml", "teachers.json", "log.jsonl")
+"""Files of a run that its checkpoints have copies of, so that a run can go on from one alone."""
+
+
+def save_checkpoint(run: Run) -> Path:
+    """Write everything that a run needs to go on as if it had never stopped.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        StorageError: it cannot be written; the one before is as it was.
+    """
 
     def write(folder: Path) -> None:
         # tied weights are written twice: Accelerate would drop one of each, and list them all in a warning
@@ -57,8 +82,33 @@ def save_checkpoint(run: Run) -> None:
         run.held_out.save(folder / "held_out.safetensors")
         save_file(plain_tensors(run.objective.tensors()), folder / "bell.safetensors")
         (folder / "state.json").write_text(json.dumps(vars(run.state), indent=2), encoding="utf-8")
+        if run.folder.best.is_file():
+            _link(run.folder.best, folder / BEST)
+        (folder / "run").mkdir()
+        for name in COMPANIONS:
+            if (run.folder.root / name).is_file():
+                shutil.copyfile(run.folder.root / name, folder / "run" / name)
 
-    run.folder.write_checkpoint(write)
+    about = Manifest(run.state.step, run.config.to_dict(), Topology.here(run.device))
+    return run.folder.write_checkpoint(write, about, keep=run.config.trainer.keep_checkpoints, needed=_bytes_of(run))
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file that is only ever replaced whole; a copy where there are no such links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _bytes_of(run: Run) -> int:
+    """About how much space a checkpoint takes."""
+    networks = (run.learner, *run.inverter.modules().values(), *run.objective.modules().values())
+    tensors = [tensor for network in networks for tensor in network.state_dict().values()]
+    for optimizer in (*run.inverter.optimizers(), *run.objective.optimizers()):
+        tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    tensors += run.objective.tensors().values()
+    return run.memory.nbytes + run.held_out.nbytes + sum(tensor.nbytes for tensor in tensors)
 
 
 def _untie(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
@@ -74,19 +124,47 @@ def _load_weights(models: list[nn.Module], folder: str) -> None:
     models.clear()  # nothing is left for Accelerate
 
 
-def load_checkpoint(run: Run) -> RunState:
-    """Read what `save_checkpoint` wrote into the run's networks and memory; its state is given back.
+def choose_checkpoint(folder: RunFolder, config: Json) -> WholeCheckpoint:
+    """The newest whole checkpoint of a run, checked before anything of it is loaded.
+
+    Args:
+        folder: The run's.
+        config: The run's configuration, as `FreeConfig.to_dict` gives it, with absolute paths.
 
     Raises:
-        RunError: there is no checkpoint.
+        RunError: there is none, or it is of another configuration or of a later hf-free.
     """
-    folder = run.folder.checkpoint_to_resume()
+    chosen = folder.whole_checkpoint(contents=True)
+    for line in (*chosen.passed_over, *check_configuration(chosen, config)):
+        logger.warning("%s", line)
+    return chosen
+
+
+def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
+    """Read a checkpoint into the run's networks and memory; its state is given back.
+
+    Raises:
+        RunError: it was written by another number of processes, or does not fit the run.
+    """
+    folder = chosen.folder
+    for line in check_topology(chosen, Topology.here(run.device)):
+        logger.warning("%s", line)
     loaded = run.accelerator.register_load_state_pre_hook(_load_weights)
     try:
         run.accelerator.load_state(str(folder / "accelerate"))
+        run.memory.load(folder / "memory.safetensors")
+        run.held_out.load(folder / "held_out.safetensors")
+        run.objective.load_tensors(load_file(folder / "bell.safetensors"))
+        state = RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    except Exception as error:  # the files are those that were written: they are another run's, or an older hf-free's
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise RunError(
+            f"the checkpoint {folder}, of hf-free {chosen.manifest.version}, does not fit this run: {reason}",
+            allowed="a checkpoint of this very run",
+            action="go on with that version, or start again with --overwrite",
+        ) from error
     finally:
         loaded.remove()
-    run.memory.load(folder / "memory.safetensors")
-    run.held_out.load(folder / "held_out.safetensors")
-    run.objective.load_tensors(load_file(folder / "bell.safetensors"))
-    return RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    if (folder / BEST).is_file():
+        write_file(run.folder.best, lambda scratch: shutil.copyfile(folder / BEST, scratch))
+    return state

@@ -8,12 +8,11 @@ from torch import nn
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig
-from hf_free.data.logits import LogitLayout
 from hf_free.evaluation.flops import Cost, count
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
-from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.continual import PreviousLearner, lay_out
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.workload import Workload
@@ -64,7 +63,7 @@ def estimate(
     five, memory, size, channels = work.five, work.memory, work.learner.image_size, work.learner.channels
     teachers = _teacher_costs(pool)
     asks_all = work.distils
-    answers = _sheet(pool, elder).width if asks_all else 0
+    answers = lay_out(pool.records, elder).width if asks_all else 0
     outputs = answers or work.bell.n_way
     learner, student = _learner_cost(work.learner, outputs), _student_cost(work.learner, outputs, defects or Defects())
     slots = five.max_classes if five.conditional else 0
@@ -88,7 +87,7 @@ def estimate(
     five_images = round(sum(recovered) * share)
     one_answer = sum(teacher.forward_flops for teacher in teachers)
     if elder is not None and asks_all:
-        one_answer += _learner_cost(work.learner, sum(elder.sizes)).forward_flops
+        one_answer += _learner_cost(work.learner, sum(block.size for block in elder.blocks)).forward_flops
     asked = five_images + memory.drawn_per_step if asks_all else 0
     picture_bytes = channels * size * size + 2 * answers + 8  # uint8, answers in fp16, number of the class
     all_weights = sum(record.weight_bytes for record in pool.records)
@@ -119,12 +118,6 @@ def _teacher_costs(pool: TeacherPool) -> list[Cost]:
 def kind_of(record: TeacherRecord) -> tuple[object, ...]:
     """What teachers that are built alike, and so cost alike, have in common."""
     return record.architecture, record.input_size, record.parameters, tuple(record.normalization.items())
-
-
-def _sheet(pool: TeacherPool, elder: PreviousLearner | None) -> LogitLayout:
-    if elder is not None:
-        return ContinuedLayout(elder, pool.records)
-    return LogitLayout([record.num_classes for record in pool.records])
 
 
 def _learner_cost(config: LearnerConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:

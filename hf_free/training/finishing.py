@@ -41,7 +41,8 @@ def finish(run: Run) -> MetaLearner:
     note_if_hardly_trained(run.folder)
 
     # ---- the embedding
-    gone = leave_out_silent(learner, run.layout, memory, run.pool, run.state)
+    earlier = 0 if run.previous is None else len(run.previous.blocks)
+    gone = leave_out_silent(learner, run.layout, memory, run.pool, run.state, earlier=earlier)
     most, at_once = portions.finished, portions.embedded
     fit_embedding(learner, run.layout, memory, config, without=gone, most=most, at_once=at_once)
 

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError
-from hf_free.runtime.files import remove_scraps, replace_folder, whole_folder, write_text
+from hf_free.errors import RunError, StorageError
+from hf_free.runtime.files import remove_scraps, write_text
+from hf_free.runtime.storage import storage_explained
+from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
+from hf_free.training.log_reading import read_rows
+from hf_free.training.manifest import Manifest
 from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ class RunFolder:
         self.teachers = root / "teachers.json"
         self.record = root / "record.json"
         self.log = root / "log.jsonl"
-        self.checkpoint = root / "checkpoint"
+        self.checkpoints = CheckpointStore(root / "checkpoints")
         self.pictures = root / "pictures"
         self.learner = root / "learner"
         self.best = root / "best.safetensors"
@@ -67,7 +71,7 @@ class RunFolder:
         if self.root.exists() and not self.root.is_dir():
             raise RunError(f"the output {self.root} is a file", allowed="a folder", action="give another --output")
         if resume:
-            self.checkpoint_to_resume()
+            self.whole_checkpoint()
         if resume or not self.is_in_use():
             return
         if overwrite and not is_run:
@@ -97,8 +101,8 @@ class RunFolder:
         """
         self.check_usable(overwrite=overwrite, resume=resume)
         with self.set_aside(overwrite=overwrite), RunLock(self.root):
-            if resume:
-                remove_scraps(self.root)
+            remove_scraps(self.root)
+            self.checkpoints.sweep()
             yield
 
     @contextmanager
@@ -119,7 +123,7 @@ class RunFolder:
         try:
             yield
         except BaseException:
-            if any(path.exists() for path in (self.checkpoint, self.learner)):
+            if self.checkpoints.folders() or self.learner.exists():
                 logger.warning("the run before is kept in %s", aside)
             else:
                 if self.root.exists():
@@ -180,36 +184,50 @@ class RunFolder:
 
     def append_log(self, row: dict[str, Any]) -> None:
         """Add a line to the log."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with storage_explained(self.log):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
     def read_log(self, before_step: int | None = None) -> list[dict[str, Any]]:
-        """The log's rows; those of later steps are dropped from the file when a run goes on from an earlier one."""
+        """The log's rows; those of later steps are dropped from the file when a run goes on from an earlier one.
+
+        Damaged lines are left out, and it is said how many.
+        """
         if not self.log.is_file():
             return []
-        *whole, _ = self.log.read_text(encoding="utf-8").split("\n")  # a kill may cut the last line short
-        rows = [json.loads(line) for line in whole]
+        rows, damaged = read_rows(self.log)
+        if damaged:
+            logger.warning("%s: %d damaged line%s left out", self.log, damaged, "" if damaged == 1 else "s")
         if before_step is not None:
             rows = [row for row in rows if row.get("step", 0) <= before_step]
             self.write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
-    def write_checkpoint(self, save: Callable[[Path], None]) -> None:
-        """Replace the checkpoint by what `save` writes into an empty folder; the old one stays until it is whole."""
-        replace_folder(self.checkpoint, save)
+    def write_checkpoint(
+        self, save: Callable[[Path], None], about: Manifest, *, keep: int = 1, needed: int | None = None
+    ) -> Path:
+        """Write what `save` writes into an empty folder as a checkpoint, see `CheckpointStore.write`."""
+        return self.checkpoints.write(save, about, keep=keep, needed=needed)
 
-    def checkpoint_to_resume(self) -> Path:
-        """The checkpoint to go on from.
+    def whole_checkpoint(self, *, contents: bool = False) -> WholeCheckpoint:
+        """The newest whole checkpoint.
+
+        Args:
+            contents: Whether the hashes of its files are compared, and not only their sizes.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it is of a later hf-free.
         """
-        folder = whole_folder(self.checkpoint)
-        if (folder / "state.json").is_file():
-            return folder
+        found = self.checkpoints.newest(contents=contents)
+        if found is not None:
+            return found
+        there = [folder.name for folder in self.checkpoints.folders()]
+        what = f"no whole checkpoint to resume; damaged: {', '.join(there)}" if there else "no checkpoint to resume"
+        if not there and (self.root / "checkpoint").is_dir():
+            what = "a checkpoint of an hf-free that wrote no manifest, and none that can be checked"
         raise RunError(
-            f"{self.root} holds no checkpoint to resume",
+            f"{self.root} holds {what}",
             allowed="a run that wrote at least one checkpoint",
             action="start it again with --overwrite",
         )
@@ -217,10 +235,24 @@ class RunFolder:
     def checkpoint_state(self) -> dict[str, Any] | None:
         """What the run had counted at its checkpoint; None where there is none that can be read."""
         try:
-            state = json.loads((self.checkpoint_to_resume() / "state.json").read_text(encoding="utf-8"))
+            folder = self.whole_checkpoint().folder
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             return state if isinstance(state, dict) and isinstance(state.get("step"), int) else None
-        except (RunError, OSError, ValueError):
+        except (RunError, OSError, ValueError, RecursionError):
             return None
+
+    def last_step(self) -> int | None:
+        """The step of the checkpoint to go on from; None where there is none."""
+        state = self.checkpoint_state()
+        return None if state is None else int(state["step"])
+
+    def with_what_is_safe(self, error: StorageError) -> StorageError:
+        """A failed write of a run, with what of the run is kept and how it goes on."""
+        step, output = self.last_step(), shlex.quote(str(self.root))
+        kept = "nothing was trained yet: then type the same command again"
+        if step is not None:
+            kept = f"the checkpoint of step {step} is whole: then go on with hf-free train --resume --output {output}"
+        return StorageError(error.given, allowed=error.allowed, action=f"{error.action}\n           {kept}")
 
     def way_to_finish(self) -> str:
         """The commands that bring a run which has no learner yet to its end."""

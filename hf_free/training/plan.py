@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import LearnerConfig
@@ -22,6 +21,7 @@ from hf_free.runtime.device import Precision
 from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
+from hf_free.training.progress import Console
 from hf_free.training.run import Parts
 from hf_free.training.setup import assemble, budget_of, gather
 

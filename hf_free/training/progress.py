@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hf_free.hub.prefetch import Fetched
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.teacher_record import TeacherRecord
+    from hf_free.training.checkpoint_store import WholeCheckpoint
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +183,11 @@ def console_for(progress: bool | None, console: Console | None) -> Console | Non
     return own if progress or own.is_terminal or own.is_jupyter else None
 
 
+def say_resumed(console: Console | None, chosen: WholeCheckpoint) -> None:
+    """Say which checkpoint a run goes on from."""
+    _say(console, f"Going on from {chosen.folder}, the newest whole checkpoint: step {chosen.manifest.step}")
+
+
 def say_start(console: Console | None, learner: MetaLearner, records: Sequence[TeacherRecord]) -> None:
     """Say what a run begins with: its learner and its teachers, on the console and in the log of the program."""
     size, channels = learner.config.image_size, learner.config.channels
@@ -191,6 +197,10 @@ def say_start(console: Console | None, learner: MetaLearner, records: Sequence[T
         f"Training {learner.config.backbone} ({parameters:,} parameters, pictures of {channels}x{size}x{size}) "
         f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
     )
+    _say(console, line)
+
+
+def _say(console: Console | None, line: str) -> None:
     logger.info("%s", line)
     if console is not None:
         console.print(Text(line), soft_wrap=True)

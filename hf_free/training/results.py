@@ -6,9 +6,9 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
-import accelerate
 import torch
 
 from hf_free.learner.meta_learner import MetaLearner
@@ -73,7 +73,7 @@ def run_record(
             "hf_free": __version__,
             "torch": torch.__version__,
             "timm": timm.__version__,
-            "accelerate": accelerate.__version__,
+            "accelerate": version("accelerate"),
             "python": platform.python_version(),
         },
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.evaluation.datasets import LabelledImages
 from hf_free.inversion.base import Inverter
 from hf_free.learner.meta_learner import MetaLearner
@@ -16,8 +17,8 @@ from hf_free.metalearning.base import Objective
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
+from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.budgeting import Budget
 from hf_free.training.folder import RunFolder
 from hf_free.training.schedule import CheckpointSchedule, Clock
@@ -35,6 +36,7 @@ class Gathered:
     """The whole configuration; where a learner is continued, with its settings."""
     device: torch.device
     precision: Precision
+    streams: RandomStreams
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
     validation: LabelledImages | None
@@ -58,7 +60,7 @@ class Parts(Gathered):
 
     learner_precision: Precision
     """The learner's, see `hf_free.learner.precision`."""
-    layout: SoftLabels
+    layout: LogitLayout
     """Where whose answers stand."""
     learner: MetaLearner
     inverter: Inverter

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hf_free.errors import RunError
+from hf_free.runtime.storage import storage_explained
 
 LOCK_FILE = "run.lock"
 """The lock's file in a run's folder, there while a process holds it."""
@@ -83,9 +84,10 @@ class RunLock:
         """
         folder = self.path.parent
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            with storage_explained(self.path):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             is_locked = _try_lock(file)
             if is_locked is not False and not _is_at(file, self.path):  # its holder removed it in between
                 os.close(file)
@@ -97,8 +99,13 @@ class RunLock:
             os.close(file)
             raise self._refusal(holder, maybe_over=is_locked is not False and alive is None)
         self._file = file
-        os.ftruncate(file, 0)
-        os.write(file, json.dumps(asdict(LockHolder.this_process())).encode())
+        try:
+            with storage_explained(self.path):
+                os.ftruncate(file, 0)
+                os.write(file, json.dumps(asdict(LockHolder.this_process())).encode())
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Give the lock back and remove its file; twice is once."""

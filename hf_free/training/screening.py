@@ -12,7 +12,7 @@ from hf_free.errors import RunError
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
-from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.continual import PreviousLearner
 from hf_free.metalearning.embedding_fit import drop_teachers
 from hf_free.publishing.results import is_path
 from hf_free.teachers.pool import TeacherPool
@@ -125,14 +125,23 @@ def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
 
 
 def leave_out_silent(
-    learner: MetaLearner, sheet: LogitLayout, memory: TaskMemory, pool: TeacherPool, state: RunState
+    learner: MetaLearner,
+    layout: LogitLayout,
+    memory: TaskMemory,
+    pool: TeacherPool,
+    state: RunState,
+    *,
+    earlier: int = 0,
 ) -> list[int]:
-    """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers."""
+    """Teachers that answered nothing teach nothing: named, and taken out of the learner's answers.
+
+    The first blocks, `earlier` of them, stay: those of a learner that is continued.
+    """
     if not memory.answer_width:
         return []  # nobody was asked: the paper's way
-    firsts = sheet.elder_width if isinstance(sheet, ContinuedLayout) else 0  # an old learner's columns stay
-    gone = [i for i in unanswered_teachers(sheet, memory.answers[: len(memory)]) if sheet.starts[i] >= firsts]
-    drop_teachers(learner, sheet, gone)
+    kept = {teacher for block in layout.blocks[:earlier] for teacher in block.teachers}
+    gone = [i for i in unanswered_teachers(layout, memory.answers[: len(memory)]) if i not in kept]
+    drop_teachers(learner, layout, gone)
     named = {entry["reference"] for entry in state.skipped}
     for name in (pool.records[i].reference for i in gone):
         if name not in named:

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.data.episodes import EpisodeFlags, sample_episodes
 from hf_free.errors import ConfigError, RunError
-from hf_free.evaluation.datasets import DataFlags, LabelledImages, load_labelled_images
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.dataset_columns import DataFlags
+from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.format import plain_tensors
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
@@ -133,21 +134,15 @@ def make_selector(
             lambda: held_out.seen,
         )
 
+    asked = EpisodeSettings(
+        n_way=setting.n_way, k_shots=(setting.k_shot,), n_query=setting.n_query, episodes=max(2, episodes)
+    )
+
     def on_validation() -> float:
         judged = copy.copy(learner)  # shares the weights; relevance, damping and shared classes come at the end
         if judged.batchnorm == "transductive":
             judged.batchnorm = "support"
-        n_way, k_shots, n_query = setting.n_way, (setting.k_shot,), setting.n_query
-        report = evaluate(
-            judged,
-            validation,
-            n_way=n_way,
-            k_shots=k_shots,
-            n_query=n_query,
-            episodes=max(2, episodes),
-            device=learner.device,
-        )
-        accuracy = report.rows[0].accuracy
+        accuracy = evaluate(judged, validation, asked, device=learner.device).rows[0].accuracy
         return math.nan if accuracy is None else accuracy
 
     shots = f"{episodes} {setting.n_way}-way {setting.k_shot}-shot episodes, inductive"

@@ -3,7 +3,7 @@
 First its parts: checks, device, previous learner, teachers, layout, learner, method. Then the run: budget, folder,
 memory, state.
 
-The order is part of a run: random numbers are drawn in it, and every refusal comes before anything is written.
+The order is part of a run: every refusal comes before anything is written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from hf_free.backbones.custom import import_networks
 from hf_free.config.init_from import InitFrom
 from hf_free.config.recipes import Defects
-from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colours
@@ -34,19 +34,19 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
-from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
 from hf_free.methods.registry import METHODS
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import make_accelerator, seed_everything
+from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.budgeting import Budget, make_budget
-from hf_free.training.checkpoint import load_checkpoint, teachers_to_resume, write_teachers
+from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
-from hf_free.training.progress import Console, FetchProgress
+from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
@@ -89,7 +89,8 @@ def gather(
     check_backbone(config)
 
     # ---- random numbers, device
-    seed_everything(config.seed)
+    seed_everything(config.seed)  # for code that is not ours
+    streams = RandomStreams(config.seed)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     keep_freed_memory()
@@ -110,9 +111,9 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState()
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.recipe].inverter, config, device, precision)
+        make = partial(METHODS[config.recipe].inverter, config, device, precision, streams)
         size = config.learner.image_size
-        warm_up = WarmUp(make, config.five, config.trainer, state, fetching.show_step, image_size=size)
+        warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
             config.models if models is None else models,
             budget=config.hub.teacher_memory,
@@ -133,6 +134,7 @@ def gather(
         config=config,
         device=device,
         precision=precision,
+        streams=streams,
         previous=previous,
         validation=validation,
         pool=pool,
@@ -155,28 +157,30 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     precision, defects = gathered.precision, Defects.named(config.defects)
 
     # ---- layout of the answers
-    if previous is None:
-        layout = SoftLabels([record.num_classes for record in pool.records], seed=config.seed)
-    else:
+    layout = lay_out(pool.records, previous, seed=config.seed)
+    if previous is not None:
         previous.learner.to(device)
-        layout = ContinuedLayout(previous, pool.records, seed=config.seed)
 
     # ---- learner
-    learner = make_learner(
-        config.learner,
-        config.bell,
-        pool.records,
-        layout,
-        defects=defects,
-        token=token,
-        cache_dir=config.hub.cache_dir,
-    ).to(device)
+    with gathered.streams.seeding("learner"):
+        learner = make_learner(
+            config.learner,
+            config.bell,
+            pool.records,
+            layout,
+            previous=previous,
+            defects=defects,
+            token=token,
+            cache_dir=config.hub.cache_dir,
+        ).to(device)
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
 
     # ---- method
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.recipe].objective(config, learner, layout, pool.records, learner_precision)
+    objective = METHODS[config.recipe].objective(
+        config, learner, layout, pool.records, learner_precision, gathered.streams
+    )
     return Parts(
         **vars(gathered),
         learner_precision=learner_precision,
@@ -210,7 +214,11 @@ def prepare(
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
-    models = teachers_to_resume(folder, config.models) if resume else None
+    models, chosen = None, None
+    if resume:
+        chosen = choose_checkpoint(folder, config.to_dict())
+        models = teachers_to_resume(folder, config.models)
+        say_resumed(console, chosen)
     gathered = gather(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
@@ -237,12 +245,14 @@ def prepare(
         memory,
         held_out,
         parts.pool,
+        label_sources(parts.pool, layout, parts.previous),
         layout,
         parts.precision,
         size=(config.learner.channels, config.learner.image_size),
         drawn=config.memory.drawn_per_step,
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
+        streams=parts.streams,
     )
     selector = make_selector(
         config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
@@ -264,8 +274,8 @@ def prepare(
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
-    if resume:
-        run.go_on_from(load_checkpoint(run))
+    if chosen is not None:
+        run.go_on_from(load_checkpoint(run, chosen))
         folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
     return run
@@ -317,6 +327,7 @@ def make_learner(
     records: Sequence[TeacherRecord],
     layout: LogitLayout,
     *,
+    previous: PreviousLearner | None = None,
     defects: Defects | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -327,7 +338,8 @@ def make_learner(
         config: Backbone, size and what to start from.
         bell: How it will learn.
         records: Its teachers, in whose colours it sees.
-        layout: Where whose answers stand; a layout that continues an earlier one brings that learner's projection.
+        layout: Where whose answers stand.
+        previous: The learner that is continued, if any, which brings its projection.
         defects: Defects of the released code to reproduce; None for none.
         token: Hub token.
         cache_dir: Folder of the download cache.
@@ -345,8 +357,7 @@ def make_learner(
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
     if bell.objective == "distill":
         projection = nn.Linear(learner.backbone_dim, layout.width)
-        grown = layout.grow(projection) if isinstance(layout, ContinuedLayout) else projection
-        learner.embedding = Embedding(grown, layout.sizes)
+        learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
 
 
@@ -367,13 +378,13 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
         learner.backbone.compile()
 
 
-def check_has_end(config: FreeConfig) -> None:
+def check_has_end(config: TrainerConfig) -> None:
     """Refuse a run that neither steps nor minutes end.
 
     Raises:
         ConfigError: both are unset.
     """
-    if config.trainer.steps is None and config.trainer.max_minutes is None:
+    if config.steps is None and config.max_minutes is None:
         raise ConfigError(
             "a run without an end: trainer.steps and trainer.max_minutes are both unset",
             allowed="at least one of the two",

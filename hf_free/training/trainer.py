@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError
+from hf_free.errors import RunError, StorageError
+from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
 from hf_free.reporting.recovered import draw_pictures
-from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, terminated_like_ctrl_c
+from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, ended_like_ctrl_c
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import checkpoint, finishing, folder, run_lock, schedule, screening, selection, setup, trackers
 from hf_free.training.progress import Console, RunProgress, console_for, say_start
@@ -58,20 +59,25 @@ def train(
         LearnerError: a backbone that does not exist, or does not take pictures of the learner's size.
         RunError: a folder in use, fewer than two usable teachers, nothing to resume, nothing recovered, or a learner
             that broke.
-        Stopped: Ctrl-C or SIGTERM, once the step under way is done or two seconds have passed, and a checkpoint is
-            written; `hf_free.training.folder.RunFolder.way_to_finish` says how to go on.
+        Stopped: Ctrl-C, SIGTERM, SIGHUP, SIGXCPU or SIGUSR1, once the step under way is done or two seconds have
+            passed, and a checkpoint is written; `hf_free.training.folder.RunFolder.way_to_finish` says how to go on.
+            Handlers of these signals are as before when `train` returns.
+        StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    setup.check_has_end(config)
+    setup.check_has_end(config.trainer)
     run_lock.check_one_process()
     place, shown = folder.RunFolder(Path(output).expanduser().absolute()), console_for(progress, console)
-    with terminated_like_ctrl_c(), place.claimed(overwrite=overwrite, resume=resume):
-        run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown)
-        say_start(shown, run.learner, run.pool.records)
-        with RunProgress(shown, total_steps=config.trainer.steps) as bar, StopBetweenSteps(place) as stop:
-            _learn(run, stop, bar, watch)
-        checkpoint.save_checkpoint(run)
-        stop.grant()
-        return finishing.finish(run)
+    try:
+        with ended_like_ctrl_c(), place.claimed(overwrite=overwrite, resume=resume):
+            run = setup.prepare(config, place, token=token, resume=resume, pool=pool, console=shown)
+            say_start(shown, run.learner, run.pool.records)
+            with RunProgress(shown, total_steps=config.trainer.steps) as bar, StopBetweenSteps(place) as stop:
+                _learn(run, stop, bar, watch)
+            checkpoint.save_checkpoint(run)
+            stop.grant()
+            return finishing.finish(run)
+    except StorageError as error:
+        raise place.with_what_is_safe(error) from error
 
 
 def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | None) -> None:
@@ -83,6 +89,7 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
         while not clock.is_over(state.step):
             stop.grant()
             state.step += 1
+            run.streams.begin(state.step)
             terms = {}
             try:
                 _step(run, terms)
@@ -127,7 +134,9 @@ def _step(run: Run, terms: dict[str, float]) -> None:
     recovers, warms_up = clock.progress(state.step - 1) < five.recover_share, clock.is_warm_up(state.step)
     student = None if warms_up else objective.student
     is_inverting = recovers or not len(run.memory)
-    tasks, moved = invert_some(run.inverter, run.pool, five, state, student) if is_inverting else ([], {})
+    tasks, moved = list[RecoveredTask](), dict[str, float]()
+    if is_inverting:
+        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams)
     terms |= moved
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]

@@ -20,6 +20,7 @@ from hf_free.inversion.base import Inverter, Student
 from hf_free.inversion.task import RecoveredTask
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.runtime.random_streams import RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.schedule import Clock
@@ -30,11 +31,17 @@ logger = logging.getLogger(__name__)
 
 
 def invert_some(
-    inverter: Inverter, pool: TeacherPool, config: FiveConfig, state: RunState, student: Student | None
+    inverter: Inverter,
+    pool: TeacherPool,
+    config: FiveConfig,
+    state: RunState,
+    student: Student | None,
+    streams: RandomStreams,
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
     """One step of an inverter on teachers drawn at random: the tasks, and the mean loss terms."""
-    chosen = _draw_teachers(pool, config.teachers_per_step, state)
-    lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen])
+    stream = streams.stream("teachers")
+    chosen = _draw_teachers(pool, config.teachers_per_step, state, stream)
+    lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen], stream)
     return inverter.step(chosen, student, lender)
 
 
@@ -54,6 +61,7 @@ class WarmUp:
         five: How it is asked to work.
         trainer: Length of the run and of its warm-up.
         state: The run's state; steps are counted there.
+        streams: Where random numbers come from.
         show: Told each step and its loss terms.
         image_size: Height and width of recovered pictures.
     """
@@ -64,18 +72,19 @@ class WarmUp:
         five: FiveConfig,
         trainer: TrainerConfig,
         state: RunState,
+        streams: RandomStreams,
         show: Callable[[int, Mapping[str, float]], None],
         *,
         image_size: int,
     ) -> None:
         self._make, self._five, self._trainer, self._image_size = make, five, trainer, image_size
-        self._state, self._show = state, show
+        self._state, self._streams, self._show = state, streams, show
         self.log: list[LogRow] = []
         """Lines of the log, kept until the run's folder is begun."""
 
     @cached_property
     def inverter(self) -> Inverter:
-        """The method's, made when it is first asked for: random numbers are drawn in that order.
+        """The method's, made when it is first asked for.
 
         Until a run's memory is measured, which takes all teachers, its inversions are of few pictures where these are
         large.
@@ -94,8 +103,9 @@ class WarmUp:
         start = time.monotonic()
         state.step += 1
         state.early_steps += 1
+        self._streams.begin(state.step)
         # A task with a problem comes to nothing here; its teacher is judged in the steps that follow.
-        _, terms = invert_some(self.inverter, pool, self._five, state, student=None)
+        _, terms = invert_some(self.inverter, pool, self._five, state, None, self._streams)
         state.seconds += time.monotonic() - start
         logger.info("warm-up step %d with the %d teachers that are there", state.step, len(pool))
         self._show(state.step, terms)
@@ -104,18 +114,18 @@ class WarmUp:
         return True
 
 
-def _draw_teachers(pool: TeacherPool, count: int, state: RunState) -> list[tuple[int, Any]]:
+def _draw_teachers(pool: TeacherPool, count: int, state: RunState, stream: Stream) -> list[tuple[int, Any]]:
     """Teachers drawn uniformly without replacement, as far as there are enough."""
     usable = [index for index in range(len(pool)) if index not in state.excluded]
-    places = torch.randperm(len(usable))[: min(count, len(usable))].tolist()
+    places = torch.randperm(len(usable), generator=stream.on("cpu"))[: min(count, len(usable))].tolist()
     return [(usable[place], pool[usable[place]]) for place in places]
 
 
 def _draw_lender(
-    pool: TeacherPool, config: FiveConfig, state: RunState, records: Sequence[TeacherRecord]
+    pool: TeacherPool, config: FiveConfig, state: RunState, records: Sequence[TeacherRecord], stream: Stream
 ) -> Teacher | None:
     """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
     if not config.borrowed_batchnorm or all(record.has_batchnorm for record in records):
         return None
     lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in state.excluded]
-    return pool[lenders[int(torch.randint(len(lenders), ()))]] if lenders else None
+    return pool[lenders[int(torch.randint(len(lenders), (), generator=stream.on("cpu")))]] if lenders else None

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
@@ -16,12 +14,11 @@ from program import MODELS, refused, run
 from hf_free import __version__
 from hf_free.cli.arguments import rewrite
 from hf_free.cli.main import app, grammars, main
-from hf_free.cli.verbs import adapt, cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
-from hf_free.config.reference import configuration_markdown
+from hf_free.cli.verbs import adapt, cost, demo, evaluate, export, inspect, invert, predict, push, search, sweep, train
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (train, evaluate, adapt, predict, inspect, invert, search, sweep, cost, push, demo)
+    for module in (train, evaluate, adapt, predict, export, inspect, invert, search, sweep, cost, push, demo)
 }
 
 
@@ -161,16 +158,3 @@ def test_other_verbs_refuse_before_they_work(capsys, tmp_path):
     assert "there is no folder" in refused(capsys, "push", str(tmp_path / "none"), "org/name")
     for output in (tmp_path, tmp_path / "none" / "r.json"):
         assert "--output" in refused(capsys, "evaluate", "org/m", "--dataset", "d", "--output", str(output))
-
-
-def test_the_configuration_page_is_up_to_date():
-    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
-    assert page.read_text(encoding="utf-8") == configuration_markdown(), "run python -m hf_free.config.reference"
-
-
-def test_the_configuration_page_names_every_key():
-    from hf_free.config.tree import known_keys
-
-    rows = re.findall(r"^\| `([a-z_.]+)` \|", configuration_markdown(), flags=re.MULTILINE)
-    assert rows == sorted(known_keys(), key=rows.index)
-    assert len(rows) == len(set(rows)) == len(known_keys())

@@ -76,55 +76,55 @@ KNOWN = [[0, 1, 2], [2, 3, 4, 0], [5, 6, 7]]
 
 
 def test_teachers_that_know_the_same_class_are_found_without_names():
-    sheet = LogitLayout([3, 4, 3])
+    layout = LogitLayout.of([3, 4, 3])
     keys = [ClassKey(teacher, index) for teacher, known in enumerate(KNOWN) for index in range(len(known))]
-    clash = find_clashes(keys, [None] * 10, _knowing(KNOWN), sheet)
+    clash = find_clashes(keys, [None] * 10, _knowing(KNOWN), layout)
     world = [label for known in KNOWN for label in known]
     for i in range(10):
         for j in range(10):
             assert clash[i, j] == (world[i] == world[j] and keys[i].teacher != keys[j].teacher)
     some = [keys[8], keys[3], keys[2]]  # any order, any selection
-    assert find_clashes(some, [None] * 3, _knowing(KNOWN), sheet).nonzero().tolist() == [[1, 2], [2, 1]]
+    assert find_clashes(some, [None] * 3, _knowing(KNOWN), layout).nonzero().tolist() == [[1, 2], [2, 1]]
 
 
 def test_names_decide_where_both_are_known():
-    sheet, keys = LogitLayout([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0), ClassKey(2, 0), ClassKey(0, 0)]
+    layout, keys = LogitLayout.of([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0), ClassKey(2, 0), ClassKey(0, 0)]
     answers = _knowing(KNOWN)
     alike = [[0, 1], [1, 0]]
-    assert find_clashes(keys, [None] * 4, answers, sheet).nonzero().tolist() == alike
-    assert find_clashes(keys, ["dog", None, "cat", "dog"], answers, sheet).nonzero().tolist() == alike
-    assert not find_clashes(keys, ["dog", "cat", None, None], answers, sheet).any()
+    assert find_clashes(keys, [None] * 4, answers, layout).nonzero().tolist() == alike
+    assert find_clashes(keys, ["dog", None, "cat", "dog"], answers, layout).nonzero().tolist() == alike
+    assert not find_clashes(keys, ["dog", "cat", None, None], answers, layout).any()
     assert find_clashes(keys, ["owl", "cat", "owl", "owl"]).nonzero().tolist() == [[0, 2], [2, 0], [2, 3], [3, 2]]
 
 
 def test_too_few_pictures_say_nothing():
-    sheet, keys = LogitLayout([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0)]
+    layout, keys = LogitLayout.of([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0)]
     for count in (MIN_CLASS_IMAGES - 1, MIN_CLASS_IMAGES):
-        found = find_clashes(keys, [None, None], _knowing(KNOWN, count), sheet)
+        found = find_clashes(keys, [None, None], _knowing(KNOWN, count), layout)
         assert found.any() == (count == MIN_CLASS_IMAGES)
 
 
 def test_classes_of_a_large_head_that_are_not_asked_about_clash_with_none():
-    sheet = LogitLayout([100, 3])
-    chosen = sheet.chosen[0].tolist()
+    layout = LogitLayout.of([100, 3])
+    chosen = list(layout.blocks[0].chosen)
     answers = torch.randn(200, 67, generator=torch.Generator().manual_seed(0))
     answers[:, 64] = answers[:, 5]
     left_out = next(index for index in range(100) if index not in chosen)
     keys = [ClassKey(0, chosen[5]), ClassKey(0, left_out), ClassKey(1, 0)]
-    assert find_clashes(keys, [None] * 3, answers, sheet).nonzero().tolist() == [[0, 2], [2, 0]]
+    assert find_clashes(keys, [None] * 3, answers, layout).nonzero().tolist() == [[0, 2], [2, 0]]
 
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_replay_keeps_one_class_of_two_teachers_apart(asked):
     """Two teachers that know the same four classes: without a word of theirs an episode may hold one class twice."""
     torch.manual_seed(0)
-    sheet = LogitLayout([4, 4])
+    layout = LogitLayout.of([4, 4])
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=InputSettings(batchnorm="support"))
     config = BellConfig(
         objective="align", n_way=4, n_query=2, replay_tasks=20, replay_patience=1, replay_inner_steps=1
     )
-    aligner = Aligner(learner, config, Precision(), sheet=sheet if asked else None)
-    memory = TaskMemory(1000, answers=sheet.width if aligner.asks_teachers else 0)
+    aligner = Aligner(learner, config, Precision(), layout=layout if asked else None)
+    memory = TaskMemory(1000, answers=layout.width if aligner.asks_teachers else 0)
     colours = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
     for teacher in (0, 1):
         labels = torch.arange(4).repeat(30)

@@ -7,11 +7,11 @@ import torch
 from pico import pico_teacher
 
 from hf_free.data.logit_storage import store_logits
-from hf_free.data.logits import CenterPerTeacher, unanswered_teachers
+from hf_free.data.logits import CenterPerTeacher, LogitLayout, unanswered_teachers
 from hf_free.metalearning.distill import answer_loss
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 
 
 def _centred(rows: torch.Tensor) -> torch.Tensor:
@@ -61,11 +61,14 @@ def test_a_teacher_of_huge_logits_answers_and_teaches_what_it_teaches_in_small_o
     with torch.no_grad():
         large.network.get_classifier().weight.mul_(2**14)
         large.network.get_classifier().bias.mul_(2**14).add_(2**17)
-    sheet, centre = SoftLabels([3]), CenterPerTeacher([3])
-    expected, answers = (sheet.ask(TeacherPool.from_teachers([t]), pictures, Precision()) for t in (small, large))
+    layout, centre = LogitLayout.of([3]), CenterPerTeacher([3])
+    expected, answers = (
+        label(teacher_sources(TeacherPool.from_teachers([t]), layout), pictures, layout, Precision())
+        for t in (small, large)
+    )
     with torch.no_grad():
         assert (large.logits(pictures.float() / 255).abs().amax(1) > 65504).all()
-    assert not unanswered_teachers(sheet, answers)
+    assert not unanswered_teachers(layout, answers)
     direction = torch.cosine_similarity(centre(expected.float()), centre(answers.float()))
     assert direction.min() > 0.999
     assert answer_loss(2**14 * expected.float(), answers.float(), centre)["answers"] < 0.2

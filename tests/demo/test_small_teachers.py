@@ -18,10 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hf_free.demo.small_teachers import ClassifierRecipe, small_image_args, train_classifier
-from hf_free.demo.teacher_card import teacher_card
 from hf_free.errors import ConfigError
-from hf_free.hub.loopback.card_rules import card_errors
-from hf_free.runtime.processes import in_parallel
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 
@@ -117,15 +114,6 @@ def test_what_cannot_be_trained_is_refused():
         ClassifierRecipe(architecture="conv4_32", epochs=0)
 
 
-@pytest.mark.slow
-def test_jobs_run_in_processes_of_one_thread_each():
-    found = dict(in_parallel(square_and_place, [-3, 2], workers=2))
-    assert {job: square for job, (square, _, _) in found.items()} == {-3: 9, 2: 4}
-    assert {threads for _, threads, _ in found.values()} == {1}
-    assert os.getpid() not in {process for _, _, process in found.values()}
-    assert dict(in_parallel(square_and_place, [5], workers=2))[5][2] == os.getpid()  # one job needs no process
-
-
 INTERRUPTED = """
 import signal
 import time
@@ -167,23 +155,6 @@ def test_ctrl_c_ends_all_processes_at_once_and_without_tracebacks(tmp_path):
     assert said == "stopped\n", complaints
     assert "Traceback" not in complaints
     assert not (tmp_path / "3.started").exists()
-
-
-def square_and_place(number: int) -> tuple[int, int, int]:
-    """A job: its result, the threads it had and the process it ran in."""
-    return number * number, torch.get_num_threads(), os.getpid()
-
-
-def test_the_card_is_one_the_hub_takes_and_claims_no_licence():
-    trained = train_classifier(QUICK, *coloured_pictures(12), held_out=coloured_pictures(6, seed=1))
-    card = teacher_card(trained, ["a<b>", "[c](d)", "e\n# f"], data="some digits")
-    assert card_errors(card) == []
-    assert "license" not in card.split("---")[1]
-    assert "Licence of the data: not stated" in card
-    assert f"{100 * trained.accuracy:.1f} %" in card
-    assert "\n# f" not in card
-    assert "<b>" not in card
-    assert "cc0-1.0" in teacher_card(trained, ["a"], data="some digits", data_license="cc0-1.0")
 
 
 # ---- examples/make_zoo.py

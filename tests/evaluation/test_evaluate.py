@@ -8,49 +8,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from measured import SETTING, episodes_of, everything, make
 from pico import pico_folder, pico_teacher
 from PIL import Image
 
-from hf_free.config.sections import LearnerConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.errors import DatasetError, LearnerError
-from hf_free.evaluation.baselines import teacher_embeddings
-from hf_free.evaluation.datasets import LabelledImages
-from hf_free.evaluation.evaluate import evaluate
-from hf_free.evaluation.features import ImageSizes
-from hf_free.learner.inputs import InputSettings
-from hf_free.learner.meta_learner import MetaLearner
+from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
 from hf_free.learner.scoring import mean_and_interval, score_episodes
 from hf_free.learner.transductive import TRANSDUCTIVE
 from hf_free.teachers.pool import TeacherPool
-
-SETTING = {"n_way": 3, "n_query": 5, "episodes": 12, "k_shots": (1, 4)}
-
-
-@pytest.fixture(scope="module")
-def data():
-    """Five classes of coloured noise, 12 pictures each; so much noise that no method is right every time."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(5).repeat_interleave(12)[torch.randperm(60, generator=generator)]
-    colors = torch.tensor([[135, 110, 110], [110, 135, 110], [115, 125, 115], [110, 110, 135], [120, 120, 120]])
-    noise = torch.randint(-110, 110, (60, 3, 16, 16), generator=generator)
-    noise += torch.randint(-40, 40, (60, 3, 1, 1), generator=generator)
-    images = (colors[labels].view(60, 3, 1, 1) + noise).clamp(0, 255).to(torch.uint8)
-    return LabelledImages(images, labels, ["red", "lime", "Dark_Green", "blue", "grey"], "noise", "test")
-
-
-def make(head="nearest_mean", batchnorm="running", record=None):
-    torch.manual_seed(0)
-    config = LearnerConfig(backbone="conv4_32", image_size=16, head=head)
-    learner = MetaLearner(config, record, inputs=InputSettings(batchnorm=batchnorm)).train()
-    with torch.no_grad():
-        learner.features(torch.rand(16, 3, 16, 16))
-    return learner.eval()
-
-
-def episodes_of(data, k_shot, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return sample_episodes(data.labels, n_way=3, k_shot=k_shot, n_query=5, episodes=12, generator=generator)
 
 
 def loop_accuracy(learner, data, k_shot):
@@ -71,7 +39,7 @@ def loop_accuracy(learner, data, k_shot):
 @pytest.mark.parametrize("batchnorm", ["running", "support"])
 def test_rows_equal_a_loop_over_adapt_and_predict(data, head, batchnorm):
     learner = make(head, batchnorm)
-    report = evaluate(learner, data, **SETTING)
+    report = evaluate(learner, data, SETTING)
     assert [row.k_shot for row in report.rows] == [1, 4]
     for row in report.rows:
         assert (row.accuracy, row.interval) == loop_accuracy(learner, data, row.k_shot)
@@ -79,7 +47,7 @@ def test_rows_equal_a_loop_over_adapt_and_predict(data, head, batchnorm):
 
 
 def test_transductive_rows_are_named_so(data):
-    report = evaluate(make(), data, transductive=[*TRANSDUCTIVE, "batchnorm"], **SETTING)
+    report = evaluate(make(), data, SETTING, transductive=[*TRANSDUCTIVE, "batchnorm"])
     named = {row.method: row.inductive for row in report.rows}
     assert named == {
         "learner": True,
@@ -98,13 +66,13 @@ def test_transductive_rows_are_named_so(data):
 
 
 def test_a_transductive_row_is_the_accuracy_of_the_classifier_of_that_name(data):
-    learner, setting = make(), {**SETTING, "episodes": 5}
-    report = evaluate(learner, data, transductive=["transport"], **setting)
+    learner, setting = make(), replace(SETTING, episodes=5)
+    report = evaluate(learner, data, setting, transductive=["transport"])
     drawn = sample_episodes(
         data.labels,
-        n_way=setting["n_way"],
+        n_way=setting.n_way,
         k_shot=report.rows[0].k_shot,
-        n_query=setting["n_query"],
+        n_query=setting.n_query,
         episodes=5,
         generator=torch.Generator().manual_seed(0),
     )
@@ -118,18 +86,18 @@ def test_a_transductive_row_is_the_accuracy_of_the_classifier_of_that_name(data)
 
 def test_an_unknown_transductive_row_is_refused(data):
     with pytest.raises(LearnerError, match=r"unknown transductive head 'kmeans'[\s\S]*soft-kmeans, .*batchnorm"):
-        evaluate(make(), data, transductive=["kmeans"], **SETTING)
+        evaluate(make(), data, SETTING, transductive=["kmeans"])
 
 
 def test_without_asking_no_row_is_transductive_unless_the_learner_is(data):
-    assert all(row.inductive for row in evaluate(make(), data, **SETTING).rows)
-    report = evaluate(make(batchnorm="transductive"), data, **SETTING)
+    assert all(row.inductive for row in evaluate(make(), data, SETTING).rows)
+    report = evaluate(make(batchnorm="transductive"), data, SETTING)
     assert {(row.method, row.inductive) for row in report.rows} == {("learner, transductive BatchNorm", False)}
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(data):
     def figures(seed):
-        report = evaluate(make(), data, baselines="untrained", seed=seed, **SETTING)
+        report = evaluate(make(), data, replace(SETTING, seed=seed), beside=Comparison(baselines="untrained"))
         return [row.accuracy for row in report.rows]
 
     torch.manual_seed(1)
@@ -139,64 +107,11 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(data):
     assert figures(1) != first
 
 
-@pytest.fixture(scope="module")
-def teachers():
-    """Two Conv-4 and a ViT that take 16x16 pictures."""
-    kinds = [("conv4", 1), ("conv4", 2), ("vit", 3)]
-    return [pico_teacher(kind, seed=seed, size=16, label_names=list("vwxyz")) for kind, seed in kinds]
-
-
-def test_the_baselines_are_what_they_say(data, teachers):
-    report = evaluate(make(), data, baselines="all", teachers=TeacherPool.from_teachers(teachers), **SETTING)
-    rows = {(row.method, row.k_shot): row for row in report.rows}
-    images = data.images.float() / 255
-    drawn = episodes_of(data, 4)
-
-    def expected(features):
-        return pytest.approx(100 * score_episodes(features, drawn).mean().item(), abs=1e-3)
-
-    pooled = images.unflatten(2, (8, 2)).unflatten(4, (8, 2)).mean((3, 5)).flatten(1)
-    assert rows["pixels (8x8)", 4].accuracy == expected((pooled - 0.5) / 0.25)
-
-    torch.manual_seed(0)
-    fresh = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).eval()
-    assert rows["untrained conv4_32", 4].accuracy == expected(fresh.embed(images))
-
-    with torch.no_grad():
-        features = [torch.nn.functional.normalize(t.features(images)) for t in teachers]
-        logits = [torch.nn.functional.normalize(t.logits(images)) for t in teachers]
-    singles = [score_episodes(part, drawn).mean().item() for part in features]
-    assert rows["one teacher's features (mean over 3)", 4].accuracy == pytest.approx(100 * sum(singles) / 3, abs=1e-3)
-    best = "best single teacher (chosen on these very episodes: an upper bound)"
-    assert rows[best, 4].accuracy == pytest.approx(100 * max(singles), abs=1e-3)
-    assert rows["all 3 teachers' features, concatenated", 4].accuracy == expected(torch.cat(features, 1))
-    assert rows["all 3 teachers' logits, concatenated", 4].accuracy == expected(torch.cat(logits, 1))
-    assert ("teachers' parameters averaged (2 conv4_32)", 1) in rows
-    assert all(row.inductive for row in report.rows)
-    assert json.loads(json.dumps(report.to_dict()))["rows"][0]["method"] == "learner"
-
-
-def test_averaged_parameters_are_the_mean_of_weights_and_statistics(data, teachers):
-    pool = TeacherPool.from_teachers([teachers[0], teachers[2], teachers[0], teachers[1]])
-    before = {name: value.clone() for name, value in teachers[0].network.state_dict().items()}
-    found = {e.method: e for e in teacher_embeddings(pool, ImageSizes(data), torch.device("cpu"))}
-    averaged = found["teachers' parameters averaged (3 conv4_32)"]
-    states = [teacher.network.state_dict() for teacher in (teachers[0], teachers[0], teachers[1])]
-    mean = {name: torch.stack([s[name].double() for s in states]).mean(0).to(v.dtype) for name, v in states[0].items()}
-    with torch.no_grad():
-        images = teachers[0].prepare(data.images.float() / 255)
-        network = teachers[0].network
-        features = torch.func.functional_call(network, mean, (images,))
-        logits = torch.nn.functional.linear(averaged.features[0], mean["head.weight"], mean["head.bias"])
-    torch.testing.assert_close(logits, features)
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
 def test_a_teacher_that_cannot_be_loaded_is_a_row_that_says_why(data, tmp_path):
     pico_folder(tmp_path / "good", "conv4", size=16)
     pool = TeacherPool([str(tmp_path / "good"), str(tmp_path / "good@nowhere"), "./gone"])
     assert len(pool) == 1
-    report = evaluate(make(), data, baselines="all", teachers=pool, **SETTING)
+    report = evaluate(make(), data, SETTING, beside=everything(pool))
     broken = [row for row in report.rows if row.accuracy is None]
     assert [(row.method, row.k_shot) for row in broken if "gone" in row.method] == [
         ("teacher ./gone", 1),
@@ -206,7 +121,7 @@ def test_a_teacher_that_cannot_be_loaded_is_a_row_that_says_why(data, tmp_path):
 
 
 def test_no_teachers_is_a_row_too(data):
-    report = evaluate(make(), data, baselines="all", teachers=None, **SETTING)
+    report = evaluate(make(), data, SETTING, beside=everything(None))
     assert [row.note for row in report.rows if row.method == "teachers"] == [
         "not available: no teachers were given"
     ] * 2
@@ -215,28 +130,28 @@ def test_no_teachers_is_a_row_too(data):
 def test_classes_that_the_teachers_know_are_named(data, teachers):
     knowing = pico_teacher("conv4", size=16, label_names=["RED", "dark-green", "x", "y", "z"])
     recorded = make(record={"teachers": [{"label_names": ["blue"]}, {"label_names": None}]})
-    report = evaluate(recorded, data, teachers=TeacherPool.from_teachers([knowing]), **SETTING)
+    report = evaluate(recorded, data, SETTING, beside=Comparison(teachers=TeacherPool.from_teachers([knowing])))
     assert len(report.warnings) == 1
     assert "3 of 5 classes" in report.warnings[0]
     assert "(red, Dark_Green, blue)" in report.warnings[0]
-    assert evaluate(make(), data, teachers=TeacherPool.from_teachers(teachers), **SETTING).warnings == []
+    others = Comparison(teachers=TeacherPool.from_teachers(teachers))
+    assert evaluate(make(), data, SETTING, beside=others).warnings == []
 
 
 def test_classes_left_out_are_counted(data):
     few = LabelledImages(data.images[:-1], data.labels[:-1], data.class_names)
-    report = evaluate(make(), few, n_way=3, n_query=8, episodes=5, k_shots=(4,))
+    report = evaluate(make(), few, EpisodeSettings(n_way=3, n_query=8, episodes=5, k_shots=(4,)))
     assert "1 of 5 classes have fewer than 12 pictures" in report.warnings[0]
 
 
 def test_weights_from_elsewhere_are_named_not_data_free(data):
-    report = evaluate(make(record={"data_free": False}), data, **SETTING)
+    report = evaluate(make(record={"data_free": False}), data, SETTING)
     assert {row.method for row in report.rows} == {"learner (not data-free)"}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"baselines": "some"}, r"baselines='some'[\s\S]*none, untrained, all"),
         ({"episodes": 1}, "at least 2 episodes"),
         ({"k_shots": ()}, "one number of shots"),
         ({"n_way": 6}, "6-way episodes out of 5 classes"),
@@ -245,7 +160,23 @@ def test_weights_from_elsewhere_are_named_not_data_free(data):
 )
 def test_what_cannot_be_measured_is_refused(data, change, message):
     with pytest.raises(DatasetError, match=message):
-        evaluate(make(), data, **{**SETTING, **change})
+        evaluate(make(), data, replace(SETTING, **change))
+
+
+def test_an_unknown_set_of_baselines_is_refused():
+    with pytest.raises(DatasetError, match=r"baselines='some'[\s\S]*none, untrained, all"):
+        Comparison(baselines="some")
+
+
+def test_a_data_set_is_loaded_by_its_name(data, tmp_path):
+    for index, (picture, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
+        path = tmp_path / data.class_names[label] / f"{index:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+    report = evaluate(make(), tmp_path, SETTING)
+    loaded = evaluate(make(), load_labelled_images(tmp_path), SETTING)
+    assert [row.accuracy for row in report.rows] == [row.accuracy for row in loaded.rows]
+    assert (report.dataset, report.pictures) == (str(tmp_path), 60)
 
 
 def test_progress_is_told(data, teachers):
@@ -253,10 +184,9 @@ def test_progress_is_told(data, teachers):
     evaluate(
         make(),
         data,
-        baselines="all",
-        teachers=TeacherPool.from_teachers(teachers),
+        SETTING,
+        beside=everything(TeacherPool.from_teachers(teachers)),
         progress=lambda what, done, total: told.append((what, done, total)),
-        **SETTING,
     )
     assert ("features of the learner", 1, 1) in told
     assert ("features of the teachers", 3, 3) in told
@@ -264,8 +194,8 @@ def test_progress_is_told(data, teachers):
 
 def test_other_learners_are_rows_on_the_same_episodes_with_their_own_heads(data):
     others = {"org/ridge": make("ridge"), "runs/paper": make("maml", "support", record={"data_free": False})}
-    report = evaluate(make(), data, compare=others, **SETTING)
-    alone = {row.k_shot: row.accuracy for row in evaluate(make(), data, **SETTING).rows}
+    report = evaluate(make(), data, SETTING, beside=Comparison(learners=others))
+    alone = {row.k_shot: row.accuracy for row in evaluate(make(), data, SETTING).rows}
     found = {(row.method, row.k_shot): (row.accuracy, row.interval) for row in report.rows}
     for k_shot in (1, 4):
         assert found["learner", k_shot][0] == alone[k_shot]
@@ -288,9 +218,10 @@ class CountedPictures(list):
 
 
 def test_only_pictures_of_the_episodes_are_looked_at(data):
-    setting = {"n_way": 3, "n_query": 2, "episodes": 2, "k_shots": (1,)}
+    setting = EpisodeSettings(n_way=3, n_query=2, episodes=2, k_shots=(1,))
     pictures = CountedPictures(data.images)
-    few = evaluate(make(), LabelledImages(pictures, data.labels, data.class_names), baselines="untrained", **setting)
+    counted = LabelledImages(pictures, data.labels, data.class_names)
+    few = evaluate(make(), counted, setting, beside=Comparison(baselines="untrained"))
     drawn = sample_episodes(
         data.labels, n_way=3, k_shot=1, n_query=2, episodes=2, generator=torch.Generator().manual_seed(0)
     )
@@ -304,7 +235,7 @@ def test_only_pictures_of_the_episodes_are_looked_at(data):
 
 def test_the_first_teachers_concatenated_are_a_row(data, teachers):
     pool = TeacherPool.from_teachers(teachers)
-    report = evaluate(make(), data, baselines="all", teachers=pool, concatenations=(2, 3, 5), **SETTING)
+    report = evaluate(make(), data, SETTING, beside=everything(pool, concatenations=(2, 3, 5)))
     rows = {(row.method, row.k_shot): row.accuracy for row in report.rows}
     with torch.no_grad():
         features = [torch.nn.functional.normalize(t.features(data.images.float() / 255)) for t in teachers[:2]]
@@ -316,19 +247,19 @@ def test_the_first_teachers_concatenated_are_a_row(data, teachers):
 
 
 def test_a_report_says_which_pictures_it_was_measured_on(data, tmp_path):
-    report = evaluate(make(), data, **SETTING)
+    report = evaluate(make(), data, SETTING)
     assert (report.local, report.fingerprint) == (False, "")
     (tmp_path / "noise").mkdir()
     folders = [replace(data, source=str(tmp_path / "noise")), replace(data, source=str(tmp_path / "noise"))]
     folders[1].labels = folders[1].labels.clone()
     folders[1].labels[0] = (folders[1].labels[0] + 1) % 5
-    found = [evaluate(make(), folder, **SETTING) for folder in folders]
+    found = [evaluate(make(), folder, SETTING) for folder in folders]
     assert [report.local for report in found] == [True, True]
     assert len({report.fingerprint for report in found}) == 2
 
 
 def test_a_compared_learner_of_the_same_name_is_another_row(data):
-    report = evaluate(make(), data, compare={"learner": make("ridge")}, **SETTING)
+    report = evaluate(make(), data, SETTING, beside=Comparison(learners={"learner": make("ridge")}))
     assert {row.method for row in report.rows} == {"learner", "compared learner"}
 
 

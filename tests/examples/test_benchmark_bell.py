@@ -14,7 +14,7 @@ from PIL import Image
 
 from hf_free import FreeConfig, MetaLearner
 from hf_free.evaluation.datasets import load_labelled_images
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.inputs import InputSettings
@@ -109,7 +109,9 @@ def test_the_parts_make_tables_and_are_skipped_the_second_time(benchmark, data, 
     assert (output / "time_to_accuracy.png").stat().st_size > 10_000
 
     run = next((output / "runs").glob("headline-seed-1-*"))
-    rows = evaluate(MetaLearner.from_pretrained(run / "learner"), load_labelled_images(data), episodes=10).rows
+    rows = evaluate(
+        MetaLearner.from_pretrained(run / "learner"), load_labelled_images(data), EpisodeSettings(episodes=10)
+    ).rows
     assert second == {str(row.k_shot): pytest.approx(row.accuracy, abs=1e-3) for row in rows}
 
     before = {path: path.stat().st_mtime_ns for path in (output / "results").glob("*.json")}

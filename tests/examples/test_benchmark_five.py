@@ -118,33 +118,6 @@ def test_each_goal_is_judged_by_its_own_figure(change, met):
 # ---- measuring
 
 
-def test_works_take_turns_and_one_round_is_not_counted():
-    order = []
-    works = [lambda: order.append("a"), lambda: order.append("b")]
-    seconds = measuring.alternating_seconds(works, torch.device("cpu"), rounds=2)
-    assert order == ["a", "b"] * 3
-    assert len(seconds) == 2
-    assert all(value > 0 for value in seconds)
-
-
-def test_machine_and_memory_are_those_of_this_process():
-    device = torch.device("cpu")
-    before = measuring.peak_memory(device)["process"]
-    block = torch.ones(64 * 2**20, dtype=torch.uint8)
-    after = measuring.peak_memory(device)["process"]
-    assert 32 * 2**20 < before <= after < 2**40  # MiB, not KiB: importing torch alone takes more than 32
-    assert len(block) == 64 * 2**20
-    about = measuring.machine(device)
-    assert about["threads"] == torch.get_num_threads()
-    assert about["versions"]["torch"] == torch.__version__
-    assert about["processor"]
-
-
-def test_matmul_peak_is_of_a_computers_size():
-    peak = measuring.matmul_peak(torch.device("cpu"), torch.float32, seconds=0.01)
-    assert 1e8 < peak < 1e15
-
-
 # ---- the script
 
 

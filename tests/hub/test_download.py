@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hub_calls import FILES, WEIGHTS, partial_files, place
 
+from hf_free.hub.loopback.server import HubHandler
+
 PASSING_FAULTS = [
     ("status", "info", {"status": 503, "times": 2}),
     ("status", "body", {"status": 500, "times": 2}),
@@ -59,3 +61,48 @@ def test_old_partial_downloads_are_swept(hub, ask, tmp_path):
     ask("fetch_snapshot, 'fetch/sweep'")
     assert [path.name for path in partial_files(tmp_path)] == ["young.incomplete"]
     assert json.loads(next(blobs.parent.glob("hf_free/*.json")).read_text())["license"] == "mit"
+
+
+def test_a_download_that_trickles_or_stalls_is_left_and_named(hub, run_client):
+    """Each byte is in time; the limit is handed in."""
+    hub.add_repo("fault/drip", FILES)
+    code = f"""
+import json, time
+from pathlib import Path
+from hf_free.hub.download import ExpectedFile, download
+from hf_free.hub.session import StalledError
+begin = time.monotonic()
+try:
+    expected = ExpectedFile({len(WEIGHTS)}, "sha256", "0" * 64)
+    address = "{hub.endpoint}/fault/drip/resolve/main/model.safetensors"
+    download(address, Path("partial"), expected, {{}}, name="model.safetensors of fault/drip", patience=0.6)
+except StalledError as error:
+    print(json.dumps([str(error), time.monotonic() - begin, Path("partial").exists()]))
+"""
+    for kind, details in (("trickle", {"seconds": 0.1}), ("stall", {"after": 1000})):
+        with hub.fault(kind, "/fault/drip/resolve/.*safetensors", times=None, **details) as fault:
+            message, seconds, kept = run_client(code).json
+        assert fault.hits, kind
+        assert message.startswith("next to nothing for "), kind
+        assert message.endswith(" s of model.safetensors of fault/drip"), kind
+        assert seconds < 5, kind
+        assert not kept, kind
+
+
+def test_a_server_that_ignores_the_range_begins_anew_and_gives_the_right_bytes(hub, ask, monkeypatch):
+    hub.add_repo("fault/no-range", FILES)
+    monkeypatch.setattr(HubHandler, "_ranged", lambda self, answer, data: (answer.status, data))
+    with hub.fault("close", "/fault/no-range/resolve/.*safetensors", after=500_000, times=2) as fault:
+        answer = ask("fetch_snapshot, 'fault/no-range'")
+    assert fault.hits == 2
+    assert answer["error"] is None
+    assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_body_that_is_cut_after_its_last_byte_is_whole(hub, ask):
+    hub.add_repo("fault/last-byte", FILES)
+    with hub.fault("reset", "/fault/last-byte/resolve/.*safetensors", after=len(WEIGHTS)) as fault:
+        answer = ask("fetch_snapshot, 'fault/last-byte'")
+    assert fault.hits == 1
+    assert answer["error"] is None
+    assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS

@@ -15,6 +15,7 @@ LASTING_PUSH_FAULTS = [
     ("stall", "/api/models/{}/preupload/", {}, "cannot reach the Hub"),
     ("stall", "/api/models/{}$", {}, "cannot reach the Hub"),
     ("status", "/api/models/{}/preupload/", {"status": 503}, "last answer: 503"),
+    ("trickle", "/api/models/{}/commit/main", {"seconds": 0.5}, "not whole after 14 s"),
 ]
 
 
@@ -64,7 +65,12 @@ LASTING_FAULTS = [
     ("reset", "info", {}, CANNOT),
     ("reset", "body", {"after": 0}, CANNOT),
     ("stall", "info", {}, TIMED_OUT),
-    ("stall", "body", {"after": 1000}, TIMED_OUT),
+    (
+        "stall",
+        "body",
+        {"after": 1000},
+        r"next to nothing for \d+ s of model.safetensors of fault/last-\d from the Hub",
+    ),
     ("corrupt", "body", {}, "arrived three times with other bytes"),
 ]
 

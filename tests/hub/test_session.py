@@ -16,3 +16,55 @@ def test_a_token_is_neither_logged_nor_sent_unencrypted(hub, tokens, ask):
         assert "would be sent unencrypted to http://hub.example" in answer["error"]
         assert tokens["alice"] not in answer["error"] + answer["log"]
         assert answer["seconds"] < 1
+
+
+def test_a_wait_that_the_hub_asks_for_is_bounded_and_said(hub, tokens, ask):
+    asked = {"a day": ({"Retry-After": "86400"}, "1 day"), "used up": ({"ratelimit": '"api";r=0;t=5400'}, "2 hours")}
+    for index, (headers, words) in enumerate(asked.values()):
+        name = f"fault/wait-{index}"
+        hub.add_repo(name, FILES)
+        with hub.fault("status", f"/api/models/{name}/", status=429, headers=headers, times=None) as fault:
+            answer = ask(f"fetch_snapshot, '{name}'")
+        assert fault.hits == 1, "no second request before the time that was asked for"
+        assert f"asks to wait {words} for {name} (429)" in answer["error"]
+        assert answer["seconds"] < 5
+
+
+def test_an_answer_that_trickles_or_never_ends_is_left(hub, run_client):
+    hub.add_repo("fault/trickle", FILES)
+    code = """
+import json
+from hf_free.hub import session
+def failure(**options):
+    try:
+        session.patiently(lambda: session.api_for(None).model_info("fault/trickle"), **options)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+trickled = failure(patience=0.5)
+session.MAX_ANSWER_BYTES = 100
+print(json.dumps([trickled, failure()]))
+"""
+    with hub.fault("trickle", "/api/models/fault/trickle", seconds=0.1) as fault:
+        trickled, endless = run_client(code).json
+    assert fault.hits == 1
+    assert trickled == "NoProgressError: an answer that is not whole after 0 s"
+    assert endless.startswith("MalformedAnswerError: an answer of more than")
+
+
+def test_a_session_after_a_refused_connection_is_watched_too(run_client):
+    """huggingface_hub closes its session then and makes another, in the middle of a call."""
+    code = """
+import json
+from huggingface_hub import close_session, get_session
+from huggingface_hub.utils import hf_raise_for_status
+from hf_free.hub import session
+def call():
+    get_session()
+    close_session()
+    return get_session().head("http://127.0.0.1:9")
+try:
+    session.patiently(call, patience=-1)
+except Exception as error:
+    print(json.dumps(type(error).__name__))
+"""
+    assert run_client(code).json == "NoProgressError"

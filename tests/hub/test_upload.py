@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 
 from hub_calls import FILES, WEIGHTS
 
@@ -79,6 +81,36 @@ def test_a_push_survives_passing_faults_with_one_commit(hub, tokens, ask_all, tm
         assert answer["error"] is None, case
         assert len(hub.history(f"alice/push-{index}")) == 2, "one commit beside the initial one"
         assert hub.read_repo(f"alice/push-{index}")["model.safetensors"] == weights[index]
+
+
+STORAGE_FAULTS = {
+    "refused": ("status", {"status": 403}, r"it refuses the upload \(403\)"),
+    "asked to wait": ("status", {"status": 503, "headers": {"Retry-After": "86400"}}, r"asks to wait 1 day \(503\)"),
+    "gone": ("status", {"status": 404}, "it answers 404"),
+}
+
+
+def test_a_storage_that_fails_is_one_message_without_its_signed_addresses(hub, tokens, ask_all, tmp_path):
+    """At every level of logging, in the message, and in the traceback."""
+    with contextlib.ExitStack() as stack:
+        faults, calls = [], []
+        for index, (kind, details, _) in enumerate(STORAGE_FAULTS.values()):
+            folder = tmp_path / f"stored-{index}"
+            folder.mkdir()
+            weights = os.urandom(1000)
+            (folder / "model.safetensors").write_bytes(weights)
+            path = f"/lfs/{hashlib.sha256(weights).hexdigest()}"
+            faults.append(stack.enter_context(hub.fault(kind, path, method="PUT", times=None, **details)))
+            call = f"push_folder, Path({str(folder)!r}), 'alice/stored-{index}'"
+            calls.append((call, {"token": tokens["alice"], "env": {"HF_DEBUG": "1"}}))
+        answers = ask_all(calls)
+    for (_, _, problem), fault, answer in zip(STORAGE_FAULTS.values(), faults, answers, strict=True):
+        assert fault.hits
+        assert re.search(rf"model.safetensors did not reach the storage of the Hub.*: .*{problem}", answer["error"])
+        assert "is unchanged; try again with: hf-free push" in answer["error"]
+        assert answer["seconds"] < 30
+        assert "signature=" not in answer["error"] + answer["log"]
+        assert f"{hub.endpoint}/lfs/" in answer["log"], "the address itself is logged, or nothing would be shown here"
 
 
 def test_a_refused_card_is_named(hub, tokens, ask, learner):

@@ -6,11 +6,9 @@ import math
 
 import pytest
 import torch
-from pico import pico_teacher
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import INVERSION_TERMS, FiveConfig
-from hf_free.inversion.base import TaskSize, targets_for
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.runtime.device import Precision
 
@@ -35,18 +33,3 @@ def test_statistics_count_as_far_as_pictures_are_recognised(first, share):
     assert total.item() == pytest.approx(2.0 + share * 10.0 * 0.5)
     total.backward()
     assert terms["cross_entropy"].grad == 1  # the factor is no way to lower the loss
-
-
-@pytest.mark.parametrize(("count", "classes", "images"), [(5, 5, 10), (9, 4, 8)])
-def test_targets_are_all_classes_or_a_subset(count, classes, images):
-    teacher = pico_teacher("conv4", size=16, num_classes=count)
-    config = FiveConfig(images_per_class=2, max_classes=min(count, classes))
-    target = targets_for(teacher, TaskSize.of(config, count), CPU)
-    assert len(set(target.classes)) == classes
-    assert set(target.classes) <= set(range(count))
-    assert list(target.classes) == sorted(target.classes)
-    assert torch.bincount(target.labels).tolist() == [2] * classes
-    assert len(target.labels) == images
-    terms = _loss().terms(torch.rand(images, 3, 16, 16), target, teacher)
-    assert set(terms) == {"cross_entropy", "batchnorm"}
-    assert all(torch.isfinite(term) for term in terms.values())

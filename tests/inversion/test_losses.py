@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hf_free.data.augment import shift_and_flip
 from hf_free.inversion.losses import (
     canvas_distance,
     cross_entropy,
@@ -122,47 +121,6 @@ def test_pairwise_distance_at_its_ends():
 def test_weighted_sum_leaves_out_terms_of_weight_zero():
     terms = {"a": torch.tensor(2.0), "b": torch.tensor(float("nan")), "c": torch.tensor(5.0)}
     assert weighted_sum(terms, {"a": 3.0, "b": 0.0, "c": 0.1, "unused": 1.0}).item() == pytest.approx(6.5)
-
-
-def test_shift_and_flip_moves_whole_pictures_within_an_eighth():
-    torch.manual_seed(0)
-    images = torch.rand(30, 1, 8, 8)  # an eighth is one pixel
-    seen = []
-    for before, after in zip(images, shift_and_flip(images), strict=True):
-        found = [
-            (is_flipped, dy, dx)
-            for is_flipped in (False, True)
-            for dy in (-1, 0, 1)
-            for dx in (-1, 0, 1)
-            if torch.equal(_moved(before.flip(-1) if is_flipped else before, dy, dx), after)
-        ]
-        assert len(found) == 1, "a picture that is neither a shift nor a mirrored shift of the one given"
-        seen += found
-    for place, values in enumerate(({False, True}, {-1, 0, 1}, {-1, 0, 1})):
-        assert {move[place] for move in seen} == values
-
-
-def test_shifts_without_flips():
-    torch.manual_seed(0)
-    images = torch.rand(30, 1, 8, 8)
-    for before, after in zip(images, shift_and_flip(images, flip=False), strict=True):
-        assert any(torch.equal(_moved(before, dy, dx), after) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-
-
-def _moved(picture: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
-    """The picture shifted pixel by pixel, its edges repeated."""
-    _, height, width = picture.shape
-    moved = torch.empty_like(picture)
-    for y in range(height):
-        for x in range(width):
-            moved[:, y, x] = picture[:, min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
-    return moved
-
-
-def test_shift_and_flip_lets_gradients_through():
-    images = torch.rand(4, 1, 8, 8, requires_grad=True)
-    shift_and_flip(images).sum().backward()
-    assert images.grad.sum().item() == pytest.approx(images.numel())  # each pixel shown was taken from one given
 
 
 def test_feature_norm_is_minus_the_mean_magnitude():

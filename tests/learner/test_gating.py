@@ -13,7 +13,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.data.logits import LogitLayout
 from hf_free.errors import LearnerError
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.embedding import Embedding, joint_embedding
 from hf_free.learner.gating import TEMPERATURE, TeacherGate, shrunk_covariance
@@ -168,13 +168,13 @@ def _memory(sizes=SIZES, teachers=(0, 1, 2), each=20):
     return memory
 
 
-def _learn(learner, sheet, memory, **options):
-    return fit_gate(learner, sheet, embed_recovered(learner, memory), **options)
+def _learn(learner, layout, memory, **options):
+    return fit_gate(learner, layout, embed_recovered(learner, memory), **options)
 
 
 def test_it_is_learned_from_the_recovered_pictures_alone():
     learner, memory = _learner(), _memory()
-    relevance = _learn(learner, LogitLayout(SIZES), memory)
+    relevance = _learn(learner, LogitLayout.of(SIZES), memory)
     images = torch.cat([memory.images[27 * t : 27 * t + 20] for t in range(3)])
     expected = TeacherGate(SIZES, learner.backbone_dim)
     expected.fit(learner.embed(images), torch.arange(3).repeat_interleave(20))
@@ -185,9 +185,9 @@ def test_it_is_learned_from_the_recovered_pictures_alone():
 
 
 def test_teachers_that_the_learner_has_lost_are_left_out():
-    learner, sheet, memory = _learner(), LogitLayout(SIZES), _memory()
-    drop_teachers(learner, sheet, [1])
-    relevance = _learn(learner, sheet, memory, without=[1])
+    learner, layout, memory = _learner(), LogitLayout.of(SIZES), _memory()
+    drop_teachers(learner, layout, [1])
+    relevance = _learn(learner, layout, memory, without=[1])
     assert relevance.sizes == (3, 4)
     images = torch.cat([memory.images[:20], memory.images[54:74]])
     expected = TeacherGate((3, 4), learner.backbone_dim)
@@ -197,12 +197,12 @@ def test_teachers_that_the_learner_has_lost_are_left_out():
 
 @pytest.mark.parametrize("teachers", [(), (1,)])
 def test_nothing_to_tell_apart(teachers):
-    assert _learn(_learner(), LogitLayout(SIZES), _memory(teachers=teachers)) is None
+    assert _learn(_learner(), LogitLayout.of(SIZES), _memory(teachers=teachers)) is None
 
 
 def test_a_learner_without_answers_has_none():
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).eval()
-    assert _learn(learner, LogitLayout(SIZES), _memory()) is None
+    assert _learn(learner, LogitLayout.of(SIZES), _memory()) is None
 
 
 def _decisive_learner():
@@ -243,7 +243,9 @@ def test_adapting_and_evaluating_use_it_alike():
     expected = 100 * torch.stack(right).mean().item()
 
     def rows():
-        report = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=TOGETHER)
+        report = evaluate(
+            learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=TOGETHER
+        )
         return {row.method: row.accuracy for row in report.rows}
 
     with_it = rows()

@@ -211,16 +211,16 @@ def _memory(answers):
 
 def test_they_are_learned_from_the_memory():
     answers = _world(800, noise=0.1)[1]
-    shared = fit_shared_classes(_learner(), LogitLayout(SIZES), _memory(answers))
+    shared = fit_shared_classes(_learner(), LogitLayout.of(SIZES), _memory(answers))
     assert torch.equal(_together(shared.groups), _together(_groups(answers)))
     assert len(shared) < len(TRUE)
 
 
 def test_teachers_that_the_learner_has_lost_are_left_out():
-    learner, sheet, answers = _learner(), LogitLayout(SIZES), _world(800, noise=0.1)[1]
-    drop_teachers(learner, sheet, [1])
-    answers[:, sheet.columns(1)] = torch.nan
-    shared = fit_shared_classes(learner, sheet, _memory(answers), without=[1])
+    learner, layout, answers = _learner(), LogitLayout.of(SIZES), _world(800, noise=0.1)[1]
+    drop_teachers(learner, layout, [1])
+    answers[:, layout.columns(1)] = torch.nan
+    shared = fit_shared_classes(learner, layout, _memory(answers), without=[1])
     kept = [i for i in range(len(TRUE)) if i not in (3, 4)]
     expected = _groups(answers[:, kept], [3, 3, 2, 3])
     assert torch.equal(_together(shared.groups), _together(expected))
@@ -229,13 +229,13 @@ def test_teachers_that_the_learner_has_lost_are_left_out():
 def test_nothing_is_shared_where_it_cannot_be_told(monkeypatch):
     answers = _world(800, noise=0.1)[1]
     few = _memory(answers[:50])
-    assert fit_shared_classes(_learner(), LogitLayout(SIZES), few) is None
+    assert fit_shared_classes(_learner(), LogitLayout.of(SIZES), few) is None
     unrelated = _memory(torch.randn(800, sum(SIZES), generator=torch.Generator().manual_seed(0)))
-    assert fit_shared_classes(_learner((3, 2, 3, 2, 3)), LogitLayout(SIZES), unrelated) is None
+    assert fit_shared_classes(_learner((3, 2, 3, 2, 3)), LogitLayout.of(SIZES), unrelated) is None
     plain = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).eval()
-    assert fit_shared_classes(plain, LogitLayout(SIZES), _memory(answers)) is None
+    assert fit_shared_classes(plain, LogitLayout.of(SIZES), _memory(answers)) is None
     monkeypatch.setattr("hf_free.metalearning.embedding_fit.MAX_SHARED_LOGITS", 12)
-    assert fit_shared_classes(_learner(), LogitLayout(SIZES), _memory(answers)) is None
+    assert fit_shared_classes(_learner(), LogitLayout.of(SIZES), _memory(answers)) is None
 
 
 def test_the_embedding_holds_answers_shared_classes_and_features():

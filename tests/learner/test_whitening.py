@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pico import brightness_classes, pico_run, pico_teacher
+from runs import last_checkpoint
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -15,7 +16,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.episodes import sample_episodes
 from hf_free.errors import ConfigError, LearnerError
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import (
@@ -168,7 +169,9 @@ def test_adapting_and_evaluating_use_it_alike():
         classifier = learner.adapt(data.images[support], names)
         probabilities.append(classifier.predict_proba(data.images[query]))
         right.append((torch.tensor(classifier.predict(data.images[query])) == drawn.labels("query")).float().mean())
-    report = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=TOGETHER)
+    report = evaluate(
+        learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=TOGETHER
+    )
     rows = {row.method: row.accuracy for row in report.rows}
     assert rows["learner"] == pytest.approx(100 * torch.stack(right).mean().item())
     refined = score_episodes(
@@ -183,7 +186,9 @@ def test_adapting_and_evaluating_use_it_alike():
     undamped = adapt_and_score(learner, support, torch.tensor(names), query, 3).softmax(-1)
     assert (side_by_side - undamped).abs().max() > 0.01
     learner.embedding.gate = None  # both are of features with running statistics, so this row does without anyway
-    plain = evaluate(learner, data, n_way=3, k_shots=[2], n_query=4, episodes=8, transductive=TOGETHER).rows
+    plain = evaluate(
+        learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=TOGETHER
+    ).rows
     (transductive,) = (row for row in plain if "transductive BatchNorm" in row.method)
     assert rows[transductive.method] == transductive.accuracy
 
@@ -237,7 +242,7 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
     learner = MetaLearner.from_pretrained(tmp_path / "with" / "learner")
-    memory = load_file(tmp_path / "with" / "checkpoint" / "memory.safetensors")
+    memory = load_file(last_checkpoint(tmp_path / "with") / "memory.safetensors")
     recovered = memory["images"][memory["class_ids"] >= 0]
     expected = fit_whitening(learner.embed(recovered), 2.0)
     card = (tmp_path / "with" / "learner" / "README.md").read_text(encoding="utf-8")

@@ -17,9 +17,10 @@ from hf_free.config.tree import FreeConfig
 from hf_free.data.procedural.dead_leaves import dead_leaves
 from hf_free.errors import ConfigError, HubError, RunError
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.metalearning.continual import ContinuedLayout, PreviousLearner
+from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.soft_labels import label
 from hf_free.training.folder import learner_of_run
 from hf_free.training.plan import plan
 from hf_free.training.trainer import train
@@ -123,28 +124,28 @@ def _loaded(runs, models, **values):
     elder, learner = _continue(config)
     config = replace(config, learner=learner)
     pool = TeacherPool(models)
-    return elder, config, pool, ContinuedLayout(elder, pool.records)
+    return elder, config, pool, lay_out(pool.records, elder)
 
 
-def test_the_sheet_asks_the_old_learner_for_those_who_are_not_there(runs, folders):
-    elder, _, pool, sheet = _loaded(runs, [folders["c"]])
+def test_the_old_learner_answers_for_those_who_are_not_there(runs, folders):
+    elder, _, pool, layout = _loaded(runs, [folders["c"]])
     pictures = (_pictures(20) * 255).to(torch.uint8)
-    answers = sheet.ask(pool, pictures, Precision(), batch=7).float()
+    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision(), batch=7).float()
     with torch.no_grad():
         torch.testing.assert_close(
             answers[:, :7], elder.learner.raw_answers(pictures.float() / 255), atol=0.01, rtol=0.01
         )
         torch.testing.assert_close(answers[:, 7:], pool[0].logits(pictures.float() / 255), atol=0.01, rtol=0.01)
-    assert sheet.columns(0) == slice(7, 12)
-    assert (sheet.sizes, sheet.width) == ([3, 4, 5], 12)
+    assert layout.columns(0) == slice(7, 12)
+    assert (layout.sizes, layout.width) == ([3, 4, 5], 12)
 
 
 def test_an_old_teacher_listed_again_is_not_doubled_and_answers_itself(runs, folders):
-    elder, _, pool, sheet = _loaded(runs, [folders["c"], folders["b"]])
-    assert (sheet.sizes, sheet.width) == ([3, 4, 5], 12)
-    assert [sheet.columns(teacher) for teacher in (0, 1)] == [slice(7, 12), slice(3, 7)]
+    elder, _, pool, layout = _loaded(runs, [folders["c"], folders["b"]])
+    assert (layout.sizes, layout.width) == ([3, 4, 5], 12)
+    assert [layout.columns(teacher) for teacher in (0, 1)] == [slice(7, 12), slice(3, 7)]
     pictures = (_pictures(20) * 255).to(torch.uint8)
-    answers = sheet.ask(pool, pictures, Precision()).float()
+    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision()).float()
     with torch.no_grad():
         old = elder.learner.raw_answers(pictures.float() / 255)
         torch.testing.assert_close(answers[:, :3], old[:, :3], atol=0.01, rtol=0.01)
@@ -167,8 +168,8 @@ def test_nothing_is_lost_before_the_first_step(runs, folders):
     """The new learner starts with the old one's answers to the bit."""
     from hf_free.training.setup import make_learner
 
-    elder, config, pool, sheet = _loaded(runs, [folders["c"]])
-    grown = make_learner(config.learner, config.bell, pool.records, sheet).eval()
+    elder, config, pool, layout = _loaded(runs, [folders["c"]])
+    grown = make_learner(config.learner, config.bell, pool.records, layout, previous=elder).eval()
     pictures = _pictures(10)
     with torch.no_grad():
         torch.testing.assert_close(grown.raw_answers(pictures)[:, :7], elder.learner.raw_answers(pictures))
@@ -244,12 +245,12 @@ from dataclasses import replace
 from pathlib import Path
 from hf_free.config.tree import FreeConfig
 from hf_free.evaluation.datasets import LabelledImages
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.training.trainer import train
 run = Path({str(tmp_path / "run")!r})
 learner = train(FreeConfig.from_yaml({str(tmp_path / "run.yaml")!r}), output=run)
 pictures = LabelledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
-rows = evaluate(learner, pictures, n_way=2, k_shots=(1,), n_query=2, episodes=2).rows
+rows = evaluate(learner, pictures, EpisodeSettings(n_way=2, k_shots=(1,), n_query=2, episodes=2)).rows
 card = (run / "learner" / "README.md").read_text()
 print(json.dumps([learner.record["data_free"], learner.mean.flatten().tolist(), card, rows[0].method]))
 """

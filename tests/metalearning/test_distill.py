@@ -1,4 +1,4 @@
-"""The default learner: who stands where on the answer sheet, the loss by a loop, and that it learns the answers."""
+"""The default learner: what teachers answer, the loss by a loop, and that it learns the answers."""
 
 from __future__ import annotations
 
@@ -10,42 +10,23 @@ from pico import CrampedNetwork, pico_teacher
 from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
-from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, unanswered_teachers
+from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, LogitLayout
 from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller, answer_loss, number_of_parts
-from hf_free.metalearning.embedding_fit import drop_teachers
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
 
-# ---- the answer sheet
+# ---- labels
 
 
 def _pictures(count, size=16, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
-
-
-def test_every_teacher_has_its_own_columns():
-    counts = [5, 2, 64, 65, 1000]
-    sheet = SoftLabels(counts, seed=3)
-    assert sheet.sizes == [5, 2, 64, 64, 64]
-    assert sheet.width == 5 + 2 + 3 * 64
-    covered = [column for i in range(5) for column in range(sheet.width)[sheet.columns(i)]]
-    assert covered == list(range(sheet.width))
-    for chosen, count in zip(sheet.chosen, counts, strict=True):
-        assert (chosen is None) == (count <= MAX_ANSWERS)
-        if chosen is not None:
-            assert chosen.tolist() == sorted(set(chosen.tolist()))
-            assert len(chosen) == MAX_ANSWERS
-            assert 0 <= chosen.min() <= chosen.max() < count
-    again, other = SoftLabels(counts, seed=3), SoftLabels(counts, seed=4)
-    assert torch.equal(again.chosen[4], sheet.chosen[4])  # a resumed run asks for the same classes
-    assert not torch.equal(other.chosen[4], sheet.chosen[4])
 
 
 def test_answers_are_the_teachers_logits_column_by_column():
@@ -54,17 +35,19 @@ def test_answers_are_the_teachers_logits_column_by_column():
         pico_teacher("vit", num_classes=2, size=16),
         pico_teacher("conv4", num_classes=100, size=16, seed=2),
     ]
-    sheet = SoftLabels([3, 2, 100])
+    layout = LogitLayout.of([3, 2, 100])
     pictures = _pictures(7)
-    answers = sheet.ask(TeacherPool.from_teachers(teachers), pictures, Precision(), batch=3)
+    answers = label(
+        teacher_sources(TeacherPool.from_teachers(teachers), layout), pictures, layout, Precision(), batch=3
+    )
     assert answers.shape == (7, 3 + 2 + MAX_ANSWERS)
     assert answers.dtype == torch.float16
     for i, teacher in enumerate(teachers):
         for picture, row in zip(pictures, answers, strict=True):
             logits = teacher.logits(picture[None].float() / 255)[0]
-            if sheet.chosen[i] is not None:
-                logits = logits[sheet.chosen[i]]
-            assert torch.allclose(row[sheet.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
+            if layout.blocks[i].chosen is not None:
+                logits = logits[list(layout.blocks[i].chosen)]
+            assert torch.allclose(row[layout.columns(i)].float(), logits, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -73,8 +56,8 @@ def test_answers_that_are_no_numbers_count_as_not_given(value):
     pool = TeacherPool.from_teachers([good, bad])
     with torch.no_grad():
         bad.network.get_classifier().bias[1] = value
-    sheet = SoftLabels([3, 3])
-    answers = sheet.ask(pool, _pictures(4), Precision()).float()
+    layout = LogitLayout.of([3, 3])
+    answers = label(teacher_sources(pool, layout), _pictures(4), layout, Precision()).float()
     assert torch.isfinite(answers[:, :3]).all()
     assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
     loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, CenterPerTeacher([3, 3]))["answers"]
@@ -201,28 +184,28 @@ def test_joint_embedding_gives_every_dimension_the_same_say():
 # ---- learning
 
 
-def _distiller(sheet, **values):
+def _distiller(layout, **values):
     torch.manual_seed(0)
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
-    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
     config = BellConfig(**{"batch_size": 32, "updates_per_step": 5, "lr": 3e-3, **values})
-    return Distiller(learner, sheet, config, Precision())
+    return Distiller(learner, layout, config, Precision())
 
 
-def _memory(sheet, pool, count=96, seed=0):
-    memory = TaskMemory(1000, answers=sheet.width)
+def _memory(layout, pool, count=96, seed=0):
+    memory = TaskMemory(1000, answers=layout.width)
     pictures = _pictures(count, seed=seed)
     pictures = (pictures.float() * torch.rand(count, 3, 1, 1)).to(torch.uint8)
-    memory.add_pictures(pictures, sheet.ask(pool, pictures, Precision()))
+    memory.add_pictures(pictures, label(teacher_sources(pool, layout), pictures, layout, Precision()))
     return memory
 
 
 def test_it_learns_the_teachers_answers_to_pictures_it_never_saw():
     pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=n, size=16, seed=n) for n in (3, 4)])
-    sheet = SoftLabels([3, 4])
-    distiller = _distiller(sheet)
+    layout = LogitLayout.of([3, 4])
+    distiller = _distiller(layout)
     torch.manual_seed(1)
-    memory, held_out = _memory(sheet, pool), _memory(sheet, pool, 48, seed=1)
+    memory, held_out = _memory(layout, pool), _memory(layout, pool, 48, seed=1)
     before, first = distiller.score(held_out, 10), distiller.step([], memory, Moment())["answers"]
     for _ in range(12):
         last = distiller.step([], memory, Moment())["answers"]
@@ -232,9 +215,9 @@ def test_it_learns_the_teachers_answers_to_pictures_it_never_saw():
 
 def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
     pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
-    sheet = SoftLabels([3])
-    distiller = _distiller(sheet)
-    memory = _memory(sheet, pool, 20)
+    layout = LogitLayout.of([3])
+    distiller = _distiller(layout)
+    memory = _memory(layout, pool, 20)
     before = {name: value.clone() for name, value in distiller.learner.state_dict().items()}
     score = distiller.score(memory, 10)
     distiller.learner.eval()
@@ -246,11 +229,11 @@ def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
 
 def test_rate_scales_the_learning_rate():
     pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
-    sheet = SoftLabels([3])
-    memory = _memory(sheet, pool, 40)
+    layout = LogitLayout.of([3])
+    memory = _memory(layout, pool, 40)
     moved = {}
     for rate in (0.0, 0.01, 1.0):
-        distiller = _distiller(sheet, updates_per_step=1)
+        distiller = _distiller(layout, updates_per_step=1)
         before = distiller.learner.embedding.projection.weight.detach().clone()
         distiller.step([], memory, Moment(rate))
         moved[rate] = (distiller.learner.embedding.projection.weight - before).abs().max().item()
@@ -259,7 +242,7 @@ def test_rate_scales_the_learning_rate():
 
 
 def test_student_answers_for_the_teacher_asked():
-    distiller = _distiller(SoftLabels([3, 4]))
+    distiller = _distiller(LogitLayout.of([3, 4]))
     images = torch.rand(5, 3, 16, 16)
     everything = distiller.learner.raw_answers(images)  # in training mode: the batch's statistics
     before = {name: value.clone() for name, value in distiller.learner.state_dict().items()}
@@ -272,7 +255,7 @@ def test_student_answers_for_the_teacher_asked():
 
 
 def test_student_leads_to_the_pictures_and_not_into_its_own_weights():
-    distiller = _distiller(SoftLabels([3, 4]))
+    distiller = _distiller(LogitLayout.of([3, 4]))
     images = torch.rand(5, 3, 16, 16, requires_grad=True)
     expected = torch.autograd.grad(distiller.learner.raw_answers(images)[:, :3].square().sum(), images)[0]
     distiller.student(images, 0).square().sum().backward()
@@ -285,27 +268,13 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
     easy, other = (pico_teacher("conv4", num_classes=3, size=16, seed=seed) for seed in (1, 2))
     cramped = Teacher(CrampedNetwork(other.network, room), other.record)
     images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
-    sheet = SoftLabels([3, 3])
-    expected = sheet.ask(TeacherPool.from_teachers([easy, other]), images, Precision())
-    found = sheet.ask(TeacherPool.from_teachers([easy, cramped]), images, Precision())
+    layout = LogitLayout.of([3, 3])
+    expected = label(teacher_sources(TeacherPool.from_teachers([easy, other]), layout), images, layout, Precision())
+    found = label(teacher_sources(TeacherPool.from_teachers([easy, cramped]), layout), images, layout, Precision())
     if room == 0:
         assert found[:, 3:].isnan().all()
         found[:, 3:] = expected[:, 3:]
     assert torch.allclose(found, expected, atol=1e-2)
-
-
-def test_teachers_that_never_answered_leave_the_learner():
-    sheet = SoftLabels([3, 2, 4])
-    learner = _distiller(sheet).learner
-    answers = torch.randn(6, 9)
-    answers[:, 3:5] = torch.nan
-    answers[0] = torch.nan  # one picture without any answer takes nobody out
-    assert unanswered_teachers(sheet, answers) == [1]
-    images = torch.rand(2, 3, 16, 16)
-    before = learner.raw_answers(images)
-    drop_teachers(learner, sheet, [1])
-    assert learner.embedding.sizes == (3, 4)
-    assert torch.allclose(learner.raw_answers(images), before[:, [0, 1, 2, 5, 6, 7, 8]], atol=1e-6)
 
 
 def test_loss_is_the_mean_over_teachers_that_say_something():
@@ -322,12 +291,12 @@ def test_loss_is_the_mean_over_teachers_that_say_something():
 def _one_update(at_once, backbone="test_vit"):
     """The gradients of one update on 11 pictures, and its loss."""
     torch.manual_seed(0)
-    sheet = SoftLabels([3, 4])
+    layout = LogitLayout.of([3, 4])
     learner = MetaLearner(LearnerConfig(backbone=backbone, image_size=32))
-    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, sheet.width), sheet.sizes)
-    distiller = Distiller(learner, sheet, BellConfig(batch_size=11), Precision())
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
+    distiller = Distiller(learner, layout, BellConfig(batch_size=11), Precision())
     learner.train()
-    answers = torch.randn(11, sheet.width)
+    answers = torch.randn(11, layout.width)
     answers[2, :3] = torch.nan
     answers[:, 3:] *= 10
     loss = distiller.update(Sample(_pictures(11, 32), answers), Moment(at_once=at_once))
@@ -359,8 +328,8 @@ def test_parts_are_nearly_equal_and_nobody_is_alone(count, most, sizes):
 
 
 def test_what_stops_an_update_leaves_the_weights_as_they_were():
-    sheet = SoftLabels([3])
-    distiller = _distiller(sheet)
+    layout = LogitLayout.of([3])
+    distiller = _distiller(layout)
     distiller.learner.train()
     before = [p.clone() for p in distiller.learner.parameters()]
     calls = []
@@ -378,6 +347,7 @@ def test_what_stops_an_update_leaves_the_weights_as_they_were():
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_asking_in_batches_changes_nothing(batch):
     pool = TeacherPool.from_teachers([pico_teacher(kind, num_classes=3, size=16) for kind in ("conv4", "resnet")])
-    sheet, pictures = SoftLabels([3, 3]), _pictures(7)
-    whole = sheet.ask(pool, pictures, Precision())
-    assert torch.allclose(sheet.ask(pool, pictures, Precision(), batch=batch), whole, rtol=2e-3, atol=2e-3)
+    layout, pictures = LogitLayout.of([3, 3]), _pictures(7)
+    whole = label(teacher_sources(pool, layout), pictures, layout, Precision())
+    parts = label(teacher_sources(pool, layout), pictures, layout, Precision(), batch=batch)
+    assert torch.allclose(parts, whole, rtol=2e-3, atol=2e-3)

@@ -11,6 +11,7 @@ from pico import pico_teacher
 from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
@@ -21,7 +22,7 @@ from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.distill import Distiller
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 
 CONFIG = BellConfig(
     **{"batch_size": 8, "updates_per_step": 2, "n_way": 3, "k_shot": 1, "n_query": 2},
@@ -32,13 +33,13 @@ CLASSES = (3, 3)
 
 def make(name: str, *, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
-    layout = SoftLabels(CLASSES)
+    layout = LogitLayout.of(CLASSES)
     inputs = InputSettings(batchnorm=MODES[name])
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=inputs)
     if name == "distill":
         learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
         return Distiller(learner, layout, CONFIG, Precision())
-    return Aligner(learner, CONFIG, Precision(), sheet=layout)
+    return Aligner(learner, CONFIG, Precision(), layout=layout)
 
 
 MODES = {"distill": "running", "align": "support"}
@@ -66,9 +67,9 @@ def tasks_of(pool: TeacherPool, each: int = 6) -> list[RecoveredTask]:
 
 
 def memory_of(pool: TeacherPool, tasks: list[RecoveredTask]) -> TaskMemory:
-    layout, memory = SoftLabels(CLASSES), TaskMemory(100, answers=sum(CLASSES))
+    layout, memory = LogitLayout.of(CLASSES), TaskMemory(100, answers=sum(CLASSES))
     for task in tasks:
-        memory.add_task(task, layout.ask(pool, task.images, Precision()))
+        memory.add_task(task, label(teacher_sources(pool, layout), task.images, layout, Precision()))
     return memory
 
 

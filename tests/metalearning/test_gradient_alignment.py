@@ -252,18 +252,3 @@ def test_temperature_softens_both_sides():
 
     for temperature in (1.0, 4.0):
         assert _aligner(temperature=temperature)._task_loss(task, Echo()).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_cosine_is_measured_only_when_asked():
-    aligner, tasks = _aligner(), [_task(0), _task(1, seed=1)]
-    assert "gradient_cosine" not in aligner.step(tasks, TaskMemory(10), Moment())
-    logged = Moment(is_logged=True)
-    assert -1 <= aligner.step(tasks, TaskMemory(10), logged)["gradient_cosine"] <= 1
-    assert "gradient_cosine" not in aligner.step(tasks[:1], TaskMemory(10), logged)
-
-
-def test_tasks_with_more_classes_than_the_shared_head_are_not_aligned():
-    aligner = _aligner()
-    before = _weights(aligner)
-    assert aligner.step([_task(classes=7)], TaskMemory(10), Moment()) == {}
-    assert torch.equal(_weights(aligner), before)

@@ -13,12 +13,15 @@ from hf_free.config.tree import FreeConfig
 from hf_free.inversion.pixels import PixelInverter
 from hf_free.methods.registry import METHODS
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.folder import RunFolder
 from hf_free.training.trainer import train
 
 
-def make_pixels(config: FreeConfig, device: torch.device, precision: Precision) -> PixelInverter:
+def make_pixels(
+    config: FreeConfig, device: torch.device, precision: Precision, streams: RandomStreams
+) -> PixelInverter:
     size, channels = config.learner.image_size, config.learner.channels
     return PixelInverter(
         config.five,
@@ -27,6 +30,7 @@ def make_pixels(config: FreeConfig, device: torch.device, precision: Precision) 
         device=device,
         precision=precision,
         steps=config.five.inner_steps,
+        streams=streams,
     )
 
 

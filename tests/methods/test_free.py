@@ -10,12 +10,12 @@ from pico import pico_teacher
 
 from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.distill import Distiller
 from hf_free.methods.free import make_bell, make_five
 from hf_free.runtime.device import Precision
-from hf_free.teachers.soft_labels import SoftLabels
 
 SMALL = {"five": {"latent_dim": 8, "width": 4}, "learner": {"backbone": "conv4_32", "image_size": 16}}
 RECORDS = [pico_teacher("conv4", size=16, num_classes=3, seed=seed).record for seed in (0, 1)]
@@ -24,7 +24,7 @@ NAMED = [replace(record, label_names=tuple(f"{place} {i}" for i in range(3))) fo
 
 def bell(records: list, **values: object) -> Aligner | Distiller:
     config = FreeConfig.from_dict({**SMALL, **values})
-    layout = SoftLabels([record.num_classes for record in records])
+    layout = LogitLayout.of([record.num_classes for record in records])
     learner = MetaLearner(config.learner)
     learner.projection = torch.nn.Linear(learner.backbone_dim, layout.width)
     return make_bell(config, learner, layout, records, Precision())

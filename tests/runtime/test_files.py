@@ -19,7 +19,8 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HubError, LearnerError
 from hf_free.hub.snapshot import local_snapshot
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.runtime.files import remove_scraps, replace_folder, whole_folder, write_file, write_text
+from hf_free.runtime.files import new_folder, remove_folder, remove_scraps, write_file, write_text
+from hf_free.runtime.owners import owned_tag
 
 needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
 
@@ -58,7 +59,7 @@ def test_a_folder_has_the_modes_that_open_and_mkdir_give(tmp_path, umask):
         _save_weights(folder / "deep" / "weights")
         _save_privately(folder / "private")
 
-    folder = replace_folder(tmp_path / "some" / "folder", fill)
+    folder = new_folder(tmp_path / "some" / "folder", fill)
     assert {_mode(path) for path in (folder, folder / "deep")} == {0o777 & ~umask}
     assert {_mode(path) for path in (folder / "deep" / "weights", folder / "private")} == {0o666 & ~umask}
 
@@ -82,35 +83,20 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_fails_leaves_the_old_one_and_no_scraps(tmp_path):
-    folder = replace_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
-
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
     def fail(new):
         (new / "a").write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        replace_folder(folder, fail)
-    assert (folder / "a").read_text() == "old"
-    assert list(tmp_path.iterdir()) == [folder]
+        new_folder(tmp_path / "f", fail)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
-    folder = replace_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
-    replace_folder(folder, lambda new: (new / "b").write_text("new"))
-    assert [path.name for path in folder.iterdir()] == ["b"]
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_a_kill_between_the_two_renames_leaves_the_old_folder_where_it_is_found(tmp_path):
-    folder = tmp_path / "f"
-    assert whole_folder(folder) == folder  # none yet
-    replace_folder(folder, lambda new: (new / "a").write_text("old"))
-    old = folder.rename(tmp_path / "f.old")
-    assert whole_folder(folder) == old
-    replace_folder(folder, lambda new: (new / "a").write_text("new"))
-    assert whole_folder(folder) == folder
-    assert list(tmp_path.iterdir()) == [folder]
+def test_a_folder_is_removed_whole(tmp_path):
+    folder = new_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
+    remove_folder(folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scraps_of_a_killed_process_are_removed(tmp_path):
@@ -122,9 +108,26 @@ def test_scraps_of_a_killed_process_are_removed(tmp_path):
     path = write_text(tmp_path / "a.txt", "old")
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
     assert path.read_text() == "old"
+    (scrap,) = (other for other in tmp_path.iterdir() if other != path)
+    scrap.rename(tmp_path / scrap.name.replace("a.txt", "b.txt"))
+    write_text(path, "new")  # of another file: stays
     assert len(list(tmp_path.iterdir())) == 2
     remove_scraps(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_next_write_sweeps_what_a_killed_one_left_and_spares_a_living_one(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "from hf_free.runtime.owners import owned_tag; print(owned_tag())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    scraps = [tmp_path / f".a.txt.{tag}.new" for tag in (dead, "1234", owned_tag())]
+    for scrap in scraps:
+        scrap.write_text("half")
+    path = write_text(tmp_path / "a.txt", "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, scraps[2]])
 
 
 def test_what_was_written_can_be_read(tmp_path):

@@ -9,16 +9,20 @@ import threading
 import pytest
 import torch
 
-from hf_free.runtime.interrupts import StopBetweenSteps, Stopped, terminated_like_ctrl_c
+from hf_free.runtime.interrupts import STOP_SIGNALS, StopBetweenSteps, Stopped, ended_like_ctrl_c
 from hf_free.training.folder import RunFolder
+from hf_free.training.manifest import Manifest
+
+OTHERS = [number for number in STOP_SIGNALS if number not in (signal.SIGINT, signal.SIGTERM)]
 
 
 @pytest.fixture(autouse=True)
 def _handlers_as_in_a_terminal():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    usual = dict.fromkeys(STOP_SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before[0])
-    signal.signal(signal.SIGTERM, before[1])
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _said(caplog, run):
@@ -32,7 +36,7 @@ def _said(caplog, run):
 
 def test_the_first_ctrl_c_says_what_a_second_would_lose(caplog, tmp_path):
     run = RunFolder(tmp_path)
-    run.write_checkpoint(lambda folder: (folder / "state.json").write_text('{"step": 40}'))
+    run.write_checkpoint(lambda folder: (folder / "state.json").write_text('{"step": 40}'), Manifest(40))
     (message,) = _said(caplog, run)
     assert message == (
         "stopping with a checkpoint, within seconds; Ctrl-C once more stops now, without one (the last is of step 40)"
@@ -46,7 +50,7 @@ def test_before_the_first_checkpoint_it_says_so(caplog, tmp_path):
 
 def test_a_checkpoint_that_cannot_be_read_does_not_keep_a_run_from_stopping(caplog, tmp_path):
     run = RunFolder(tmp_path)
-    run.write_checkpoint(lambda folder: (folder / "state.json").write_text("{"))
+    run.write_checkpoint(lambda folder: (folder / "state.json").write_text("{"), Manifest(40))
     (message,) = _said(caplog, run)
     assert message.endswith("(there is none yet)")
 
@@ -55,7 +59,7 @@ def test_a_checkpoint_that_cannot_be_read_does_not_keep_a_run_from_stopping(capl
 
 
 def test_sigterm_stops_between_steps_like_ctrl_c():
-    with terminated_like_ctrl_c():
+    with ended_like_ctrl_c():
         with pytest.raises(Stopped), StopBetweenSteps() as stop:  # noqa: PT012
             signal.raise_signal(signal.SIGTERM)
             assert stop.wanted
@@ -66,15 +70,47 @@ def test_sigterm_stops_between_steps_like_ctrl_c():
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_of_either_kind_stops_at_once(second):
-    with terminated_like_ctrl_c(), pytest.raises(KeyboardInterrupt), StopBetweenSteps() as stop:  # noqa: PT012
+    with ended_like_ctrl_c(), pytest.raises(KeyboardInterrupt), StopBetweenSteps() as stop:  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         assert stop.wanted
         signal.raise_signal(second)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", OTHERS)
+def test_what_schedulers_and_terminals_send_stops_between_steps_and_its_repetition_changes_nothing(number, caplog):
+    with ended_like_ctrl_c():
+        with pytest.raises(Stopped) as stopped, StopBetweenSteps() as stop:  # noqa: PT012
+            signal.raise_signal(number)
+            signal.raise_signal(number)  # SIGXCPU comes each second
+            stop.grant()
+        assert stopped.value.number == number
+        assert [message.split(":")[0] for message in caplog.messages] == [signal.Signals(number).name]
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_after_another_signal_stops_at_once(second):
+    if not OTHERS:
+        pytest.skip("no such signal here")
+    with ended_like_ctrl_c(), pytest.raises(KeyboardInterrupt), StopBetweenSteps():  # noqa: PT012
+        signal.raise_signal(OTHERS[0])
+        signal.raise_signal(second)
+        pytest.fail("went on")
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_an_ignored_signal_stays_ignored(number):
+    """SIGINT of a shell's background job, SIGHUP under nohup."""
+    signal.signal(number, signal.SIG_IGN)
+    with ended_like_ctrl_c(), StopBetweenSteps() as stop:
+        signal.raise_signal(number)
+        assert not stop.wanted
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
 def test_outside_the_steps_sigterm_is_an_exception_that_cleans_up():
-    with pytest.raises(Stopped), terminated_like_ctrl_c():
+    with pytest.raises(Stopped), ended_like_ctrl_c():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -82,7 +118,7 @@ def test_outside_the_steps_sigterm_is_an_exception_that_cleans_up():
 def test_who_sees_to_sigterm_himself_goes_on_doing_so():
     seen = []
     signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
-    with terminated_like_ctrl_c(), StopBetweenSteps() as stop:
+    with ended_like_ctrl_c(), StopBetweenSteps() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert not stop.wanted
     assert seen == ["mine"]

@@ -111,7 +111,7 @@ def distiller(config: BellConfig, *, channels_last: bool) -> Distiller:
     learner.embedding.projection = nn.Linear(learner.backbone_dim, 3)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     learner.backbone.to(memory_format=layout)  # type: ignore[call-overload]
-    return Distiller(learner, LogitLayout([3]), config, Precision(None, channels_last))
+    return Distiller(learner, LogitLayout.of([3]), config, Precision(None, channels_last))
 
 
 def test_the_meta_generators_optimiser_takes_moments_of_other_strides() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from hf_free.training.folder import RunFolder
+
 TINY = {
     "five": {
         "latent_dim": 8,
@@ -29,3 +33,8 @@ TINY = {
     },
 }
 """A run of a second; recovers in steps 1 to 5 (the first is warm-up), learns from step 3 on."""
+
+
+def last_checkpoint(run: Path) -> Path:
+    """The folder of a run's newest whole checkpoint."""
+    return RunFolder(run).whole_checkpoint().folder

@@ -22,15 +22,10 @@ from runs import TINY
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.cli.main import main
 from hf_free.config.reading import merge
-from hf_free.config.sections import TrainerConfig
 from hf_free.errors import RunError
 from hf_free.runtime.interrupts import Stopped
-from hf_free.training.absolute_paths import absolute_config
-from hf_free.training.checkpoint import teachers_to_resume
 from hf_free.training.folder import RunFolder
-from hf_free.training.progress import console_for
 from hf_free.training.run_lock import LOCK_FILE, read_holder
-from hf_free.training.schedule import CheckpointSchedule
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +57,7 @@ def _config(teachers, **values):
 
 
 def _state(run):
-    return json.loads((run / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    return RunFolder(run).checkpoint_state()
 
 
 class SteppingClock:
@@ -98,35 +93,6 @@ def test_a_kill_in_the_middle_of_a_short_run_loses_less_than_a_minute(tmp_path, 
         1.8
     )  # its clock stands still from the last step on
     MetaLearner.from_pretrained(tmp_path / "run" / "learner")
-
-
-@pytest.mark.parametrize(
-    ("minutes", "between", "expected"),
-    [
-        (None, 5, [60, 360, 660, 960]),  # a minute, then every five
-        (30, 5, [60, 360, 660, 960]),
-        (2, 5, [30, 60, 90]),  # a quarter of a short run
-        (None, 0.5, [30, 60, 90]),
-    ],
-)
-def test_when_the_clock_writes_checkpoints(minutes, between, expected):
-    config = FreeConfig.from_dict({"trainer": {"max_minutes": minutes, "steps": 10**6, "checkpoint_minutes": between}})
-    schedule, written = CheckpointSchedule(config.trainer, 0.0), []
-    for second in range(1, expected[-1] + 1):
-        if schedule.is_due(1, float(second), has_recovered=True):
-            schedule.written(float(second))
-            written.append(second)
-    assert written == expected
-
-
-def test_the_clocks_first_checkpoint_waits_for_a_picture_and_slow_ones_are_seldom():
-    schedule = CheckpointSchedule(TrainerConfig(checkpoint_every=100), 0.0)
-    assert not schedule.is_due(1, 100.0, has_recovered=False)
-    assert schedule.is_due(100, 101.0, has_recovered=False)  # by steps
-    assert schedule.is_due(2, 120.0, has_recovered=True)
-    schedule.written(150.0)  # took half a minute: nine more would be a tenth of the run
-    assert not schedule.is_due(3, 150.0 + 20 * 30 - 1, has_recovered=True)
-    assert schedule.is_due(3, 150.0 + 20 * 30, has_recovered=True)
 
 
 # ---- Ctrl-C and SIGTERM
@@ -318,44 +284,6 @@ def test_a_run_of_relative_paths_is_resumed_from_another_folder(tmp_path, teache
     assert str(tmp_path) not in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
 
 
-def test_paths_are_absolute_and_names_of_the_hub_are_not(tmp_path, monkeypatch):
-    for path in ("local/set/cat", "lab/one", "runs/first"):
-        (tmp_path / path).mkdir(parents=True)
-    (tmp_path / "list.yaml").write_text("teachers: []\n")
-    monkeypatch.chdir(tmp_path)
-    config = absolute_config(
-        FreeConfig.from_dict(
-            {
-                "models": ["lab/one", "lab/two@v1:0-4", "list.yaml", "list.yaml#a", "collection:lab/all", "./gone"],
-                "imports": ["nets.py", "~/nets.py"],
-                "learner": {"init_from": "runs/first"},
-                "trainer": {"validation_dataset": "./local/set:small"},
-                "hub": {"cache_dir": "cache"},
-            }
-        )
-    )
-    here = str(tmp_path)
-    assert config.models == [
-        *(f"{here}/lab/one", "lab/two@v1:0-4", f"{here}/list.yaml", f"{here}/list.yaml#a", "collection:lab/all"),
-        "./gone",
-    ]
-    assert config.imports == [f"{here}/nets.py", os.path.expanduser("~/nets.py")]
-    assert config.learner.init_from == f"{here}/runs/first"
-    assert config.trainer.validation_dataset == f"{here}/local/set:small"
-    assert config.hub.cache_dir == f"{here}/cache"
-    other = FreeConfig.from_dict({"learner": {"init_from": "timm:resnet18"}, "trainer": {"validation_dataset": "a/b"}})
-    assert absolute_config(other) == other
-
-
-def test_a_note_of_teachers_by_relative_paths_is_still_read(tmp_path, teachers, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = RunFolder(tmp_path / "run")
-    run.write_json(run.teachers, {"models": ["teachers/t0"], "teachers": []})
-    assert teachers_to_resume(run, [teachers[0]]) == []
-    with pytest.raises(RunError, match="begun with other teachers"):
-        teachers_to_resume(run, [teachers[1]])
-
-
 # ---- what is shown
 
 
@@ -374,21 +302,3 @@ def test_a_run_says_what_it_begins_with_and_names_its_losses(tmp_path, teachers,
     assert line in caplog.messages
     assert "unexplained variance" in shown
     assert " nats (lower is better)" in shown
-
-
-@pytest.mark.parametrize(
-    ("progress", "is_terminal", "shows"),
-    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
-)
-def test_progress_shows_by_default_where_somebody_looks(monkeypatch, progress, is_terminal, shows):
-    monkeypatch.setattr(Console, "is_terminal", is_terminal)
-    assert (console_for(progress, None) is not None) is shows
-    monkeypatch.setattr(Console, "is_terminal", False)
-    given = Console(file=io.StringIO())
-    assert (console_for(progress, given) is given) is (progress is not False)
-
-
-def test_progress_shows_in_a_notebook(monkeypatch):
-    monkeypatch.setattr(Console, "is_terminal", False)
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    assert console_for(None, None).is_jupyter

@@ -13,18 +13,18 @@ from pico import KINDS, pico_folder, pico_network, pico_run, pico_teacher
 from torch import Tensor, nn
 
 from hf_free.backbones.conv4 import Conv4
-from hf_free.config.sections import FiveConfig, LearnerConfig
+from hf_free.config.sections import FiveConfig
 from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.precision import fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation
 from hf_free.teachers.loader import try_out
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.plan import plan
 from hf_free.training.trainer import train
@@ -104,7 +104,7 @@ def test_a_pool_asks_and_inverts_it_in_fp32(caplog):
     pool = TeacherPool.from_teachers([try_out(_altered(wrong_in_bf16), BF16)])
     pictures = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
     expected = pico_teacher("conv4").logits(pictures.float() / 255)
-    answers = SoftLabels([5]).ask(pool, pictures, BF16).float()
+    answers = label(teacher_sources(pool, LogitLayout.of([5])), pictures, LogitLayout.of([5]), BF16).float()
     torch.testing.assert_close(answers, expected, rtol=2e-3, atol=2e-3)
     found = []
     for teacher in (pool[0], pico_teacher("conv4")):
@@ -168,24 +168,6 @@ def test_sound_teachers_pass(kind):
 
 
 # ---- the learner
-
-
-def _learner(alter=None) -> MetaLearner:
-    torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
-    if alter is not None:
-        learner.backbone.register_forward_pre_hook(lambda _, inputs: (alter(inputs[0]), *inputs[1:]))
-    return learner
-
-
-def test_a_learner_that_is_wrong_in_bf16_is_computed_in_fp32():
-    assert fitting_precision(_learner(), BF16) == BF16
-    sick, state = _learner(wrong_in_bf16).train(), torch.random.get_rng_state()
-    before = {name: tensor.clone() for name, tensor in sick.state_dict().items()}
-    assert fitting_precision(sick, BF16) == Precision(None)
-    assert sick.training
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(before[name], tensor) for name, tensor in sick.state_dict().items())
 
 
 def test_fp32_inside_another_autocast_block_stays_fp32():

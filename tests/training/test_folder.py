@@ -10,6 +10,7 @@ import pytest
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.training.folder import RunFolder, learner_of_run
+from hf_free.training.manifest import Manifest
 
 
 @pytest.fixture
@@ -23,6 +24,10 @@ def _save(value):
         (folder / "state.json").write_text(json.dumps(value), encoding="utf-8")
 
     return save
+
+
+def _write(run, value, step=0, **options):
+    return run.write_checkpoint(_save(value), Manifest(step), **options)
 
 
 def _value(folder):
@@ -72,44 +77,49 @@ def test_a_line_that_a_kill_cut_short_is_dropped(run):
     assert [row["step"] for row in run.read_log()] == [1, 3]
 
 
-def test_checkpoint_is_replaced_whole(run):
-    run.write_checkpoint(_save(1))
-    run.write_checkpoint(_save(2))
-    assert _value(run.checkpoint_to_resume()) == 2
-    assert sorted(path.name for path in run.root.iterdir()) == ["checkpoint"]
+def test_damaged_lines_are_left_out_and_counted(run, caplog):
+    run.append_log({"step": 1})
+    with run.log.open("ab") as file:
+        file.write(b"half a li\n\n")
+    run.append_log({"step": 2})
+    assert [row["step"] for row in run.read_log(before_step=9)] == [1, 2]
+    assert caplog.messages == [f"{run.log}: 2 damaged lines left out"]
+    assert [row["step"] for row in run.read_log()] == [1, 2]
+    assert len(caplog.messages) == 1  # gone from the file
+
+
+def test_the_newest_checkpoint_is_the_one_to_resume(run):
+    _write(run, 1)
+    _write(run, 2)
+    assert _value(run.whole_checkpoint().folder) == 2
+    assert sorted(path.name for path in run.root.iterdir()) == ["checkpoints"]
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(run):
-    run.write_checkpoint(_save(1))
+    _write(run, 1)
 
     def fail(folder):
         (folder / "memory.safetensors").write_bytes(b"half")
-        raise OSError("disk full")
+        raise ZeroDivisionError
 
-    with pytest.raises(OSError, match="disk full"):
-        run.write_checkpoint(fail)
-    assert _value(run.checkpoint_to_resume()) == 1
-    run.write_checkpoint(_save(2))  # scraps of the failure are in nobody's way
-    assert _value(run.checkpoint_to_resume()) == 2
-
-
-def test_a_stop_between_the_two_renames(run):
-    run.write_checkpoint(_save(1))
-    run.checkpoint.rename(run.root / "checkpoint.old")
-    assert _value(run.checkpoint_to_resume()) == 1
     with pytest.raises(ZeroDivisionError):
-        run.write_checkpoint(lambda folder: 1 / 0)
-    assert _value(run.checkpoint_to_resume()) == 1  # still the only one there is
-    run.write_checkpoint(_save(2))
-    assert _value(run.checkpoint_to_resume()) == 2
+        run.write_checkpoint(fail, Manifest(2))
+    assert _value(run.whole_checkpoint().folder) == 1
+    assert [path.name for path in run.checkpoints.root.iterdir()] == ["00001-step-0"]  # no scraps either
+
+
+def test_a_checkpoint_of_before_there_were_manifests_is_called_that(run):
+    (run.root / "checkpoint").mkdir(parents=True)
+    with pytest.raises(RunError, match="wrote no manifest"):
+        run.whole_checkpoint()
 
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_nothing_to_resume(run, exists):
     if exists:
-        run.checkpoint.mkdir(parents=True)
+        run.checkpoints.root.mkdir(parents=True)
     with pytest.raises(RunError, match="holds no checkpoint to resume"):
-        run.checkpoint_to_resume()
+        run.whole_checkpoint()
 
 
 # ---- an earlier run is never lost
@@ -123,7 +133,7 @@ def _snapshot(folder):
 def earlier(run):
     """A folder as a finished run left it."""
     run.write_text(run.config, "seed: 7\n")
-    run.write_checkpoint(_save({"step": 9, "kept_tasks": 3, "seconds": 400.0}))
+    _write(run, {"step": 9, "kept_tasks": 3, "seconds": 400.0})
     run.write_text(run.learner / "config.json", "{}")
     return run
 
@@ -180,9 +190,9 @@ def test_overwriting_puts_the_earlier_run_back_after_an_early_failure(earlier, c
 def test_overwriting_keeps_both_where_the_new_run_got_somewhere(earlier, caplog):
     before = _snapshot(earlier.root)
     with pytest.raises(KeyboardInterrupt), earlier.claimed(overwrite=True, resume=False):  # noqa: PT012
-        earlier.write_checkpoint(_save({"step": 1}))
+        _write(earlier, {"step": 1})
         raise KeyboardInterrupt
-    assert _value(earlier.checkpoint_to_resume()) == {"step": 1}
+    assert _value(earlier.whole_checkpoint().folder) == {"step": 1}
     aside = earlier.root.with_name("first.previous")
     assert _snapshot(aside) == before
     assert caplog.messages == [f"the run before is kept in {aside}"]
@@ -226,7 +236,7 @@ def test_a_finished_run_is_its_learner_and_other_folders_are_themselves(earlier,
 def test_an_interrupted_run_names_the_commands_that_finish_it(run, state, ways):
     run.write_text(run.config, "seed: 7\n")
     if state is not None:
-        run.write_checkpoint(_save(state))
+        _write(run, state)
     with pytest.raises(RunError, match="is not finished and has no learner yet") as refused:
         learner_of_run(run.root)
     resume = f"hf-free train --resume --output {run.root}"
@@ -236,7 +246,7 @@ def test_an_interrupted_run_names_the_commands_that_finish_it(run, state, ways):
 
 def test_a_run_under_way_says_who_is_at_it(run):
     run.write_text(run.config, "seed: 7\n")
-    run.write_checkpoint(_save({"step": 3}))
+    _write(run, {"step": 3})
     with run.claimed(overwrite=False, resume=True), pytest.raises(RunError, match="no learner yet") as refused:
         learner_of_run(run.root)
     assert f"wait: it is being trained by process {os.getpid()}" in refused.value.action

@@ -14,17 +14,15 @@ from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from replacing import replace_everywhere
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from runs import TINY
+from runs import TINY, last_checkpoint
 from safetensors.torch import load_file, save_file
 
 from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
-from hf_free.config.sections import INVERSION_TERMS, LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.evaluation.datasets import load_labelled_images
-from hf_free.evaluation.evaluate import evaluate
+from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.learner.embedding import Embedding
@@ -33,19 +31,13 @@ from hf_free.memory.bank import NO_CLASS
 from hf_free.metalearning.distill import Distiller
 from hf_free.publishing.redaction import public_record
 from hf_free.runtime.interrupts import StopBetweenSteps
-from hf_free.runtime.progress import BarOrLines
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import SoftLabels
+from hf_free.teachers.soft_labels import TeacherSource
 from hf_free.teachers.teacher import Teacher
-from hf_free.training.budgeting import Budget, make_budget
+from hf_free.training.budgeting import make_budget
 from hf_free.training.folder import RunFolder
-from hf_free.training.portions import Forecast, Portions
-from hf_free.training.progress import MEASURES, RunProgress
-from hf_free.training.schedule import Clock
+from hf_free.training.progress import RunProgress
 from hf_free.training.screening import MAX_FAILURES
-from hf_free.training.selection import Selector, keep_best, restore_best
-from hf_free.training.state import RunState
-from hf_free.training.trackers import is_logged
 from hf_free.training.trainer import train
 from hf_free.training.trial import Load, Trial
 
@@ -135,9 +127,8 @@ def test_a_run_leaves_its_folder(finished):
         "generator.safetensors",
         "pictures/recovered.png",
         "pictures/losses.png",
-        "checkpoint/state.json",
-        "checkpoint/memory.safetensors",
-        "checkpoint/held_out.safetensors",
+        *(f"checkpoints/00003-step-6/{name}" for name in ("manifest.json", "state.json", "memory.safetensors")),
+        "checkpoints/00002-step-6/held_out.safetensors",
         "learner/config.json",
         "learner/model.safetensors",
         "learner/hf_free.safetensors",
@@ -200,35 +191,6 @@ def test_the_best_checkpoint_is_the_one_published(finished):
     best, published = load_file(output / "best.safetensors"), _weights(output)
     for name, value in best.items():
         assert torch.equal(value, published[name.removeprefix("backbone.").removeprefix("embedding.")])
-
-
-def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
-    learner, state, run = (
-        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
-        RunState(),
-        RunFolder(tmp_path),
-    )
-    scores = iter([-math.inf, 0.1, 0.5, 0.2])
-    judge = Selector(lambda: next(scores), lambda: "a list")
-    for state.step in (1, 2, 3, 4):
-        torch.nn.init.constant_(learner.backbone.get_parameter("blocks.0.conv.weight"), state.step)
-        keep_best(judge, learner, state, run)
-    restore_best(learner, state, run)
-    assert (state.best_step, state.best_score) == (3, 0.5)
-    assert (learner.backbone.get_parameter("blocks.0.conv.weight") == 3).all()
-
-
-def test_scores_on_other_pictures_are_not_compared(tmp_path):
-    learner, state, run = (
-        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
-        RunState(),
-        RunFolder(tmp_path),
-    )
-    scores, pictures_now = iter([0.9, 0.1, 0.3, 0.2, math.nan]), [10]
-    judge = Selector(lambda: next(scores), lambda: "pictures", lambda: pictures_now[0])
-    for state.step, pictures_now[0] in zip((1, 2, 3, 4, 5), (10, 20, 20, 20, 30), strict=True):
-        keep_best(judge, learner, state, run)
-    assert (state.best_step, state.best_score, state.best_on) == (3, 0.3, 20)  # 0.9 was a score on others, NaN is none
 
 
 def test_the_generator_can_be_used_afterwards(finished):
@@ -326,7 +288,7 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, eve
     calls = _calls_until_after(config, every)
     with pytest.raises(SystemError if event is _power_cut else KeyboardInterrupt):
         train(config, output=tmp_path, pool=_stopping_pool(calls, event))
-    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))
     assert state["step"] == every + (event is _ctrl_c)  # Ctrl-C waits for the step under way
     assert not (tmp_path / "learner").exists()
     train(config, output=tmp_path, pool=_pool(), resume=True)
@@ -391,13 +353,6 @@ def test_without_ctrl_c_nothing_changes():
         signal.signal(signal.SIGINT, before)
 
 
-def test_the_first_ten_steps_and_every_nth_are_logged():
-    """A short run has curves; how often the later ones are logged is not how many first ones are."""
-    for log_every, expected in ((1, range(1, 41)), (25, [*range(1, 11), 25]), (1000, range(1, 11))):
-        config = _config(trainer={"log_every": log_every})
-        assert [step for step in range(1, 41) if is_logged(step, config.trainer.log_every)] == list(expected)
-
-
 def test_how_often_is_logged_changes_nothing(tmp_path, uninterrupted, monkeypatch):
     """The gradients' cosine is measured in logged steps only."""
     monkeypatch.setattr("hf_free.training.trackers.FIRST_LINES", 1)
@@ -427,7 +382,7 @@ def test_held_out_pictures_choose_among_states_since_they_are_complete(tmp_path)
 def test_held_out_pictures_that_stay_few_choose_all_the_same(tmp_path):
     values = {"memory": {"held_out_images": 6000}, "five": {"recover_share": 0.5}}
     train(_config(**values, trainer={"steps": 8, "checkpoint_every": 1}), output=tmp_path, pool=_pool())
-    chosen, aside = _choice(tmp_path), load_file(tmp_path / "checkpoint" / "held_out.safetensors")["images"]
+    chosen, aside = _choice(tmp_path), load_file(last_checkpoint(tmp_path) / "held_out.safetensors")["images"]
     assert chosen["chosen_on"] == f"{len(aside)} recovered pictures kept aside"
     assert chosen["best_step"] >= 4  # the last in which a task was recovered
 
@@ -435,7 +390,7 @@ def test_held_out_pictures_that_stay_few_choose_all_the_same(tmp_path):
 def test_only_recovered_pictures_are_held_out_and_a_short_run_learns_from_the_others(tmp_path):
     config = _config(memory={"held_out_images": 60, "drawn_per_step": 64}, trainer={"steps": 4})
     train(config, output=tmp_path, pool=_pool())
-    aside, kept = (load_file(tmp_path / "checkpoint" / f"{name}.safetensors") for name in ("held_out", "memory"))
+    aside, kept = (load_file(last_checkpoint(tmp_path) / f"{name}.safetensors") for name in ("held_out", "memory"))
     assert len(aside["images"]) > 0
     assert (aside["class_ids"] != NO_CLASS).all()
     assert len(aside["images"]) <= 0.25 * len(kept["images"]) + 16  # one task of 4 pictures of up to 4 classes
@@ -447,7 +402,7 @@ def test_a_learner_that_breaks_is_an_error_and_what_there_is_stays(tmp_path):
     with pytest.raises(RunError, match="score is not a number at step 6") as caught:
         train(config, output=tmp_path, pool=_pool())
     assert "bell.lr" in str(caught.value)
-    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) > 0
+    assert len(load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"]) > 0
     assert not (tmp_path / "learner").exists()
 
 
@@ -475,10 +430,10 @@ def test_a_validation_set_chooses(tmp_path):
     assert chosen["chosen_on"] == said
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "chosen on pictures, split validation" in card  # the last part of the path only
-    state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text(encoding="utf-8"))
     data = load_labelled_images(pictures, split="validation")
     learner.embedding = Embedding(learner.embedding.projection, learner.embedding.sizes)  # the rest is fitted last
-    rows = evaluate(learner, data, n_way=3, k_shots=(1,), n_query=3, episodes=5).rows
+    rows = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=(1,), n_query=3, episodes=5)).rows
     assert rows[0].accuracy == pytest.approx(state["best_score"])
 
 
@@ -543,32 +498,6 @@ def test_minutes_end_a_run(tmp_path, monkeypatch):
     assert [row["minutes"] for row in RunFolder(tmp_path).read_log()] == [0, 10, 20, 30, 40]
 
 
-def test_clock_by_steps_and_minutes():
-    clock = Clock(_config(trainer={"steps": 40}).trainer, 0.0)
-    assert [clock.progress(step) for step in (0, 10, 40, 50)] == [0, 0.25, 1, 1]
-    assert not clock.is_over(39)
-    assert clock.is_over(40)
-    both = Clock(_config(trainer={"steps": 40, "max_minutes": 1.0}).trainer, 45.0)  # resumed after 45 seconds
-    assert both.progress(4) == pytest.approx(0.75, abs=0.01)  # whichever is further
-    assert both.progress(36) == pytest.approx(0.9)
-
-
-def test_warm_up_is_over_after_its_steps_or_a_fifth_of_the_minutes():
-    by_steps = Clock(_config(trainer={"steps": 40, "warmup_steps": 30}).trainer, 1e6)
-    assert [by_steps.is_warm_up(step) for step in (1, 30, 31)] == [True, True, False]
-    for seconds, expected in ((5.0, True), (11.0, True), (13.0, False)):
-        clock = Clock(_config(trainer={"steps": 40, "warmup_steps": 30, "max_minutes": 1.0}).trainer, seconds)
-        assert clock.is_warm_up(30) is expected
-        assert not clock.is_warm_up(31)
-
-
-def test_learning_rate_climbs_then_falls_by_half_a_cosine():
-    clock = Clock(_config(trainer={"steps": 1000}).trainer, 0.0)
-    found = [clock.learning_rate(step) for step in (0, 50, 100, 325, 550, 775, 1000)]
-    expected = [0.01, 0.5, 1.0, *(0.5 + 0.5 * math.cos(math.pi * x) for x in (0.25, 0.5, 0.75)), 0.0]
-    assert found == pytest.approx(expected)
-
-
 # ---- bad teachers
 
 
@@ -596,7 +525,7 @@ def test_a_teacher_of_nan_is_skipped_and_the_others_go_on(tmp_path):
     assert all(math.isfinite(value) for row in rows for value in row.values())
     answers = [row["answers"] for row in rows if "answers" in row]
     assert answers[-1] < 10  # the loss of the others, not a division by nothing
-    classes = load_file(tmp_path / "checkpoint" / "memory.safetensors")["classes"]
+    classes = load_file(last_checkpoint(tmp_path) / "memory.safetensors")["classes"]
     assert set(classes[:, 0].tolist()) <= {0, 1, 2}  # none of its pictures was kept
 
 
@@ -687,7 +616,7 @@ def test_fewer_than_two_tasks_on_the_way(tmp_path):
     with pytest.raises(RunError, match=r"fewer than two tasks: 1 usable teacher\(s\)") as caught:
         train(config, output=tmp_path, pool=pool)
     assert "not finite" in str(caught.value)
-    kept = load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]
+    kept = load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"]
     assert len(kept) > 0  # what there was is kept
     with pytest.raises(RunError, match="fewer than two tasks"):
         train(config, output=tmp_path, pool=pool, resume=True)
@@ -762,7 +691,7 @@ def test_a_learner_of_one_channel_or_three(tmp_path, channels):
     learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
     shared = len(learner.embedding.shared_classes or ())
     assert learner.embed(torch.rand(2, channels, 16, 16)).shape == (2, 11 + shared + 32)
-    assert load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
+    assert load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"].shape[1:] == (channels, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -810,14 +739,6 @@ def _shown(total_steps, *updates, width=160):
     return console.file.getvalue().rpartition("step ")[2]
 
 
-def test_progress_shows_all_on_a_narrow_terminal():
-    terms = dict.fromkeys(INVERSION_TERMS, 0.12345)
-    last = _shown(1000, (999, 0.999, terms, 12345.6), width=80)
-    assert "12346 recovered images/s" in last
-    for name in terms:
-        assert f"{MEASURES[name].name} 0.123" in last
-
-
 def test_progress_shows_steps_losses_speed_and_time_left():
     last = _shown(40, (1, 0.025, {"answers": 9.0}, 1.0), (10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4))
     assert "unexplained variance 9" not in last
@@ -838,41 +759,6 @@ def test_progress_of_a_run_that_only_the_clock_ends():
 @pytest.mark.parametrize(("step", "progress", "says"), [(9, 0.9, False), (9, 1.0, True), (40, 1.0, False)])
 def test_progress_says_when_the_clock_and_not_the_steps_ended_a_run(step, progress, says):
     assert ("time is up" in _shown(40, (step, progress, {}, 1.0))) is says
-
-
-def _lines(bar, *states):
-    """What is written to a file by a bar told (second, completed of 40) each."""
-    for second, completed in states:
-        bar.get_time = lambda second=second: second
-        bar.update(bar.task_ids[0], completed=completed, description=f"module-{completed}")
-    bar.stop()
-    return bar.console.file.getvalue().splitlines()
-
-
-@pytest.mark.parametrize(("transient", "last"), [(False, ["module-30 30/40"]), (True, [])])
-def test_a_file_gets_a_line_a_minute_in_the_place_of_a_bar(transient, last):
-    console = Console(file=io.StringIO(), width=20)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = BarOrLines(*columns, console=console, transient=transient, get_time=lambda: 0.0)
-    bar.add_task("", total=40)
-    seen = _lines(bar, (1, 1), (59, 5), (60, 10), (61, 11), (119, 19), (125, 20), (126, 30))
-    assert seen == ["module-10 10/40", "module-20 20/40", *last]
-
-
-def test_the_last_line_of_a_run_in_a_file_says_steps_time_and_terms():
-    console = Console(file=io.StringIO(), width=40)
-    with RunProgress(console, total_steps=40) as progress:
-        progress.show(1, 0.025, {"answers": 9.0}, 1.0)
-        progress.show(10, 0.25, {"answers": 0.51234, "cross_entropy": 2.0}, 123.4)
-    (line,) = console.file.getvalue().splitlines()
-    assert line.startswith("step 10/40  25% 0:00:00 left ")
-    assert line.endswith("/s  unexplained variance 0.512 (lower is better)  cross-entropy 2 nats (lower is better)")
-
-
-def test_no_console_shows_nothing(capsys):
-    with RunProgress(None, total_steps=3) as progress:
-        progress.show(1, 0.3, {"a": 1.0}, 2.0)
-    assert capsys.readouterr().out == ""
 
 
 def test_a_run_draws_on_the_console_it_is_given(tmp_path):
@@ -948,7 +834,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
         made = budget(*args, **options)
         kind, name, at = {
             "inversion": (InversionLoss, "terms", 9),  # 4 of the first step, 4 of the second, in the third
-            "asking": (SoftLabels, "_ask_one", 5),
+            "asking": (TeacherSource, "logits", 5),
             "learning": (Distiller, "_predict", 5),
         }[where]
         counted(kind, name, at)
@@ -958,7 +844,7 @@ def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where
     replace_everywhere(monkeypatch, "hf_free.training.selection.keep_best", lambda *args: None)
     replace_everywhere(monkeypatch, "hf_free.training.selection.restore_best", lambda *args: None)
     train(config, output=tmp_path, pool=_pool())
-    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))
     assert 1 <= state["step"] < 6
     assert (tmp_path / "learner" / "config.json").is_file()
 
@@ -1000,30 +886,3 @@ def test_a_memory_that_is_too_small_is_refused_before_it_begins(tmp_path):
     with pytest.raises(ConfigError, match="'much' is no amount of memory") as caught:
         train(_config(trainer={"memory": "much"}), output=tmp_path / "run", pool=_pool())
     assert "--memory 4GiB" in str(caught.value)
-
-
-def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
-    """A run that measures time and memory is, number by number, one that measures nothing."""
-    train(
-        _config(trainer={"max_minutes": 1000.0, "steps": 6, "warmup_steps": 1}),
-        output=tmp_path / "timed",
-        pool=_pool(),
-    )
-    portions = Portions(task=None, asked=512, learned=None, embedded=256, memory=100, held_out=16, finished=2048)
-    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ())
-    replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", lambda *args, **options: made)
-    train(_config(), output=tmp_path / "plain", pool=_pool())
-    # the schedule follows steps, whichever is further
-    assert _same(_weights(tmp_path / "timed"), _weights(tmp_path / "plain"))
-
-
-def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
-    portions = Portions(task=8, asked=3, learned=4, embedded=5, memory=40, held_out=8, finished=20)
-    made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ("to fit",))
-    replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", lambda *args, **options: made)
-    train(_config(), output=tmp_path, pool=_pool())
-    assert "to fit" in caplog.text
-    memory = load_file(tmp_path / "checkpoint" / "memory.safetensors")
-    assert len(memory["images"]) == 40
-    rows = RunFolder(tmp_path).read_log()
-    assert all(math.isfinite(row["answers"]) for row in rows if "answers" in row)

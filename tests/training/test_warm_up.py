@@ -5,13 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from pico import pico_files, pico_folder
-
-from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError
-from hf_free.teachers.pool import TeacherPool
-from hf_free.training.checkpoint import teachers_to_resume, write_teachers
-from hf_free.training.folder import RunFolder
+from pico import pico_files
 
 SMALL = {
     "five": {"latent_dim": 8, "width": 4, "images_per_class": 4, "inner_steps": 2, "teachers_per_step": 2,
@@ -157,35 +151,3 @@ def test_a_resumed_run_has_the_teachers_that_it_began_with(hub, tokens, run_clie
     assert [teacher["classes"] for teacher in after] == [[0, 2], [0, 2]]
     assert training["steps"] == 5
     assert logged == [1, 2, 3, 4, 5]
-
-
-@pytest.fixture
-def begun(tmp_path):
-    """A run over a YAML list, as far as its note of teachers goes."""
-    for seed in range(2):
-        pico_folder(tmp_path / f"t{seed}", "conv4", seed=seed)
-    entries = "- {name: one, path: t0, mean: [0.5, 0.5, 0.5]}\n- {name: two, path: t1}\n"
-    (tmp_path / "list.yaml").write_text(entries)
-    config = FreeConfig.from_dict({"models": [str(tmp_path / "list.yaml")]})
-    run, pool = RunFolder(tmp_path / "run"), TeacherPool(config.models, strict=True)
-    write_teachers(run, config.models, pool.records)
-    return run, config, pool.records
-
-
-def test_a_list_that_says_something_else_is_noticed(begun, tmp_path):
-    run, config, records = begun
-    assert TeacherPool(teachers_to_resume(run, config.models), strict=True).records == records
-    text = (tmp_path / "list.yaml").read_text()
-    (tmp_path / "list.yaml").write_text(text.replace("0.5, 0.5, 0.5", "0.5, 0.5, 0.4") + "- {name: three, path: t0}\n")
-    left_out = dict(TeacherPool(teachers_to_resume(run, config.models)).skipped)
-    (reason,) = left_out.values()
-    assert "has mean (0.5, 0.5, 0.4), and had (0.5, 0.5, 0.5) when it was first read" in reason
-
-
-def test_other_teachers_than_the_runs_own_are_refused(begun):
-    run, config, _ = begun
-    other = FreeConfig.from_dict({"models": [*config.models, "alice/another"]})
-    with pytest.raises(RunError, match=r"was begun with other teachers: .*list.yaml\n"):
-        teachers_to_resume(run, other.models)
-    run.teachers.unlink()
-    assert teachers_to_resume(run, other.models) == other.models  # a run of an earlier version has no such note

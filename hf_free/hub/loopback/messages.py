@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hf_free.hub.loopback.store import StoreError, User
 from hf_free.provenance.reading import Json
 
-FaultKind = Literal["status", "close", "reset", "corrupt", "truncate", "stall", "lose"]
+FaultKind = Literal["status", "close", "reset", "corrupt", "truncate", "stall", "lose", "trickle"]
 
 
 @dataclass
@@ -18,15 +18,18 @@ class Fault:
     """Something that goes wrong with the requests it matches.
 
     Args:
-        kind: `status` answers with `status`; `close` and `reset` end the connection (FIN or RST) after `after` bytes
-            of the body, or before any answer where `after` is None; `corrupt` sends wrong bytes of the right length;
+        kind: `status` answers with `status` and `body`; `close` and `reset` end the connection (FIN or RST)
+            after `after` bytes of the body, or before any answer where `after` is None; `corrupt` sends wrong bytes
+            of the right length;
             `truncate` sends a shorter body that ends cleanly; `stall` waits `seconds` before the answer, or after
-            `after` bytes of the body; `lose` does what was asked and then closes without an answer.
+            `after` bytes of the body; `lose` does what was asked and then closes without an answer; `trickle` sends
+            the body byte by byte, every `seconds` one.
         method: HTTP method, or None for any.
         path: Regular expression searched in the raw path.
         times: How many requests it hits; None for all.
         status: HTTP status of `status`.
         headers: Extra headers of `status`.
+        body: Body of `status`, as it is; None for an error message in JSON.
         after: Bytes of the body that still get through.
         seconds: How long `stall` waits at most.
         until: Regular expression; `stall` ends with the first request, from then on, in whose raw path it is found.
@@ -38,6 +41,7 @@ class Fault:
     times: int | None = 1
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
     after: int | None = None
     seconds: float = 60.0
     until: str | None = None

@@ -123,6 +123,12 @@ class HubHandler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if fault is not None and fault.kind == "trickle":
+            for byte in data:
+                if self.server.closing.wait(fault.seconds):
+                    break
+                self.wfile.write(bytes([byte]))
+            return
         if fault is None or fault.after is None or fault.kind not in ("close", "reset", "stall"):
             self.wfile.write(data)
             return
@@ -153,7 +159,10 @@ class HubHandler(BaseHTTPRequestHandler):
         """Show a fault that comes before the answer; True if there is to be no answer any more."""
         if fault.kind == "status":
             headers = {"X-Error-Message": f"injected {fault.status}", **fault.headers}
-            self._send(Answer({"error": f"injected {fault.status}"}, fault.status, headers), None)
+            if fault.body is not None:
+                headers = {"Content-Type": "application/json; charset=utf-8", **fault.headers}
+            body = {"error": f"injected {fault.status}"} if fault.body is None else fault.body
+            self._send(Answer(body, fault.status, headers), None)
             return True
         if fault.kind in ("close", "reset") and fault.after is None:
             self._cut(reset=fault.kind == "reset")

@@ -20,7 +20,7 @@ SMALL = ("--n-way", "3", "--n-query", "3", "--episodes", "20")
 
 def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
     from hf_free.evaluation.datasets import load_labelled_images
-    from hf_free.evaluation.evaluate import evaluate
+    from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 
     output = tmp_path / "results.json"
     words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "2", "--seed", "3", "--device", "cpu"]
@@ -32,7 +32,7 @@ def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, le
     expected = evaluate(
         MetaLearner.from_pretrained(learner_run / "learner"),
         load_labelled_images(str(pictures / "train")),
-        n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3,
+        EpisodeSettings(n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3),
     )  # fmt: skip
     found = [(row["method"], row["k_shot"], row["accuracy"], row["interval"]) for row in results["rows"]]
     assert found == [(row.method, row.k_shot, row.accuracy, row.interval) for row in expected.rows]

@@ -1,0 +1,59 @@
+"""The files of a data set repository: their names, and all of them in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+
+from hf_free.hub.answers import read_repository
+from hf_free.hub.endpoint import token_to_send
+from hf_free.hub.failures import explain
+from hf_free.hub.session import api_for, is_transient, patiently
+
+DOWNLOAD_ERRORS = (HfHubHTTPError, OSError, ValueError)
+"""What `fetch_dataset` and libraries that download for themselves raise."""
+
+
+def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
+    """The names of a data set's files; none where the Hub has no such data set, which is not judged here.
+
+    A Hub that cannot be reached is found out within seconds.
+
+    Raises:
+        HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return []
+    token = token_to_send(token)
+    try:
+        info = patiently(
+            lambda: read_repository(api_for(token).dataset_info(repo_id, revision=revision, timeout=10)), attempts=2
+        )
+        return [file.name for file in info.files or ()]
+    except Exception as error:
+        if is_transient(error) and not isinstance(error, HfHubHTTPError):
+            raise explain(error, repo_id, revision=revision, token=token) from None
+        return []
+
+
+def cached_dataset(repo_id: str, *, revision: str | None = None, cache_dir: str | None = None) -> Path | None:
+    """The folder of a data set in the cache, where the Hub must not be asked (HF_HUB_OFFLINE); None otherwise."""
+    if not constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        return fetch_dataset(repo_id, revision=revision, cache_dir=cache_dir)
+    except DOWNLOAD_ERRORS:  # nothing is there
+        return None
+
+
+def fetch_dataset(
+    repo_id: str, *, revision: str | None = None, token: str | None = None, cache_dir: str | None = None
+) -> Path:
+    """Download all files of a data set into huggingface_hub's cache; returns their folder.
+
+    Raises:
+        HfHubHTTPError, OSError, ValueError: as huggingface_hub does; see `DOWNLOAD_ERRORS`.
+    """
+    return Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, token=token, cache_dir=cache_dir))

@@ -1,0 +1,95 @@
+"""Where a Hub is: whether a token that is sent to it stays on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from huggingface_hub import constants, get_session, get_token
+
+from hf_free.errors import HubError
+
+
+def token_to_send(token: str | None) -> str | None:
+    """The token given, or the user's own from `HF_TOKEN` or `hf auth login`.
+
+    Raises:
+        HubError: it would travel unencrypted to another machine.
+    """
+    if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        token = get_token()
+    if not token:
+        return None
+    problem = why_unsafe_for_tokens(constants.ENDPOINT)
+    if problem:
+        raise HubError(
+            f"the token would be sent unencrypted to {problem}",
+            allowed="https, or a Hub on this machine",
+            action="set HF_ENDPOINT to an https address, or unset HF_TOKEN (and hf auth logout)",
+        )
+    return token
+
+
+def why_unsafe_for_tokens(endpoint: str) -> str | None:
+    """Where a token sent to an endpoint could be read on its way; None for https, and for http that stays here."""
+    try:
+        parts = urlsplit(endpoint)
+        written, called = parts.hostname or "", _host_called(endpoint)
+    except ValueError:
+        return "an endpoint that is no address"
+    if parts.scheme == "https" and written == called:
+        return None
+    shown = f"{parts.scheme or 'no scheme'}://{called}"
+    if parts.scheme != "http" or written != called or not is_this_machine(called):
+        return shown
+    proxies = getproxies()
+    if (proxies.get("http") or proxies.get("all")) and not proxy_bypass(called):
+        return f"the proxy that is set for {shown}"
+    return None
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether every address that a host name or a spelling of an address stands for is loopback.
+
+    The system's resolver decides, which is what a connection asks too: `127.1`, `0x7f000001` and `2130706433` are
+    127.0.0.1 to it, `127.example.org` is a name like any other. A name of the whole net that leads here today may
+    lead elsewhere at the next question, so of names only `localhost` and those below it count (RFC 6761, 6.3).
+    """
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return False
+    if not found or not all(_is_loopback(str(address)) for address in found):
+        return False
+    name = host.rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost") or _is_numeric(host)
+
+
+def _is_numeric(host: str) -> bool:
+    """Whether a host is an address in some spelling, for which no name server is asked."""
+    try:
+        return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except (OSError, UnicodeError):
+        return False
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
+def _host_called(endpoint: str) -> str:
+    """The host that the HTTP library connects to, which may read an address otherwise than we do.
+
+    Raises:
+        ValueError: no address.
+    """
+    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
+    try:
+        return str(library.URL(endpoint).host).lower()
+    except library.InvalidURL as error:
+        raise ValueError(str(error)) from None

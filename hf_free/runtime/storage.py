@@ -1,0 +1,103 @@
+"""A disk that is full, a used-up quota, a file system that cannot be written to: one message instead of many.
+
+Each writer has an error of its own for them: Python an `OSError`, safetensors a text with the system's number,
+torch a `RuntimeError` without.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hf_free.errors import StorageError
+from hf_free.runtime.text import size_text
+
+_FULL = "no space is left on its file system"
+_REASONS = {
+    "ENOSPC": _FULL,
+    "EDQUOT": "the quota of this user is used up there",
+    "EROFS": "its file system is read-only",
+    "EACCES": "this user may not write there",
+    "EPERM": "this user may not write there",
+    "EFBIG": "a limit on the size of files is reached (ulimit -f)",
+    "EIO": "the disk fails",
+}
+_BY_NUMBER = {getattr(errno, name): text for name, text in _REASONS.items() if hasattr(errno, name)}
+_SPACE = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+
+
+@contextmanager
+def storage_explained(path: Path, *, needed: int | None = None, safe: str = "") -> Iterator[None]:
+    """Within the block a file that cannot be written is a `StorageError`; other errors pass.
+
+    Args:
+        path: What is written.
+        needed: Bytes that it takes, where they are known.
+        safe: What is kept all the same, for the message.
+
+    Raises:
+        StorageError: names the file, its folder, the space and what is safe.
+    """
+    try:
+        yield
+    except Exception as error:
+        problem = storage_problem(error, path, needed=needed, safe=safe)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def storage_problem(
+    error: BaseException, path: Path | None = None, *, needed: int | None = None, safe: str = ""
+) -> StorageError | None:
+    """The message for a failed write; None where an error is of another kind.
+
+    Args:
+        error: What was raised.
+        path: What was written; None takes the file that the error names.
+        needed: Bytes that it takes, where they are known.
+        safe: What is kept all the same.
+    """
+    if isinstance(error, StorageError):
+        return None
+    number = _number_of(error)
+    if number is None:
+        return None
+    named, what = getattr(error, "filename", None), "write" if path else "read or write"
+    path = path or (Path(str(named)) if named else Path.cwd())
+    is_space = number in _SPACE
+    free = _free(path)
+    facts = [f"{size_text(needed)} are needed" if is_space and needed else ""]
+    facts += [f"{size_text(free)} are free" if is_space and free is not None else ""]
+    shown = "; ".join(fact for fact in facts if fact)
+    action = "free some space there, or write to another folder" if is_space else "write to another folder"
+    return StorageError(
+        f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),
+        allowed="a folder that this user may write to, with space for the file",
+        action=action + (f"; {safe}" if safe else ""),
+    )
+
+
+def _number_of(error: BaseException) -> int | None:
+    """The system's number of a failed write; None for anything else."""
+    if isinstance(error, OSError):
+        return error.errno if error.errno in _BY_NUMBER else None
+    text = str(error)
+    if found := re.search(r"\(os error (\d+)\)", text):  # Rust's words, safetensors'
+        return int(found[1]) if int(found[1]) in _BY_NUMBER else None
+    if isinstance(error, RuntimeError) and ("PytorchStreamWriter" in text or "inline_container" in text):
+        return errno.ENOSPC  # torch.save keeps the reason to itself; it writes files that were opened already
+    return None
+
+
+def _free(path: Path) -> int | None:
+    for folder in path.absolute().parents:
+        try:
+            return shutil.disk_usage(folder).free
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,52 @@
+"""The lines of a run's log, also where a kill, a disk or an editor has damaged some."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from hf_free.provenance.reading import Json
+
+LONGEST_LINE = 2**20
+"""Bytes of a line; a step's terms take less than a thousand."""
+
+
+class LogRows(NamedTuple):
+    """What is in a log."""
+
+    rows: list[Json]
+    """In the order of the file."""
+    damaged: int
+    """Lines that are no row: no JSON object, or one with a value that is no number."""
+
+
+def read_rows(path: Path) -> LogRows:
+    """Read a log line by line; a last line without an end, which a kill cuts short, counts as nothing."""
+    rows, damaged = [], 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            row = _row(line)
+            damaged += row is None
+            rows += [] if row is None else [row]
+    return LogRows(rows, damaged)
+
+
+def _row(line: bytes) -> Json | None:
+    if len(line) > LONGEST_LINE:
+        return None
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, a number of thousands of digits, thousands of brackets
+        return None
+    return row if isinstance(row, dict) and all(map(_is_number, row.values())) else None
+
+
+def _is_number(value: object) -> bool:
+    """NaN is one: losses can be."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or math.log2(abs(value) + 1) < 64

@@ -1,0 +1,121 @@
+"""Whether a run can go on from a checkpoint: what must be as it was, what may differ and is said."""
+
+from __future__ import annotations
+
+from hf_free.config.init_from import InitFrom
+from hf_free.errors import RunError
+from hf_free.provenance.reading import Json, object_of
+from hf_free.training.checkpoint_store import WholeCheckpoint
+from hf_free.training.manifest import Topology
+from hf_free.version import __version__
+
+FIXED = (
+    "recipe",
+    "seed",  # the places of the teachers' answers are drawn with it
+    "defects",
+    "five.latent_dim",
+    "five.width",
+    "five.conditional",
+    "five.canvas",
+    "five.max_classes",
+    "bell.objective",
+    "learner.backbone",
+    "learner.image_size",
+    "learner.channels",
+    "learner.init_from",
+)
+"""Settings that the files of a checkpoint are made for."""
+
+_ELSEWHERE = frozenset({"models", "imports"})
+"""Teachers are compared with the run's note of them; files of the user's own may lie elsewhere."""
+
+_FREE = frozenset(
+    {
+        "trainer.steps",
+        "trainer.max_minutes",
+        "trainer.device",
+        "trainer.threads",
+        "trainer.memory",
+        "trainer.min_steps",
+        "trainer.log_every",
+        "trainer.log_with",
+        "trainer.picture_every",
+        "trainer.checkpoint_minutes",
+        "trainer.keep_checkpoints",
+    }
+)
+"""How long a run goes on, where, and what it keeps: a user changes them on purpose. So is the section `hub`."""
+
+
+def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
+    """Compare a run's configuration with that of its checkpoint.
+
+    Args:
+        chosen: The checkpoint.
+        config: The configuration, as `FreeConfig.to_dict` gives it, with absolute paths.
+
+    Returns:
+        What differs and may, a line for all together; nothing where all is as it was.
+
+    Raises:
+        RunError: a setting of `FIXED` differs.
+    """
+    before, now = _flat(chosen.manifest.config), _flat(config)
+    start = now.get("learner.init_from")
+    if start is not None and InitFrom.parse(start).is_learner:  # which brings its own settings
+        now = {
+            key: value for key, value in now.items() if key == "learner.init_from" or not key.startswith("learner.")
+        }
+    differing = [key for key in now if key in before and before[key] != now[key]]
+    refused = [key for key in differing if key in FIXED]
+    matrix = "bell.matrix_lr"
+    if matrix in differing and not (before[matrix] and now[matrix]):  # there are two optimisers or one
+        refused.append(matrix)
+    if refused:
+        shown = "; ".join(f"{key} was {before[key]!r}, now {now[key]!r}" for key in refused)
+        raise RunError(
+            f"the checkpoint {chosen.folder} is of another configuration: {shown}",
+            allowed="the same network, method and seed while a run goes on",
+            action="leave these settings out of the command, or train a new run with another --output",
+        )
+    noted = [key for key in differing if key not in _FREE | _ELSEWHERE and not key.startswith("hub.")]
+    if not noted:
+        return []
+    return ["goes on with other settings: " + "; ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in noted)]
+
+
+def check_topology(chosen: WholeCheckpoint, here: Topology) -> list[str]:
+    """Compare where a run computes with where its checkpoint was written.
+
+    Returns:
+        What differs and keeps the run from being the same to the bit, in one line; nothing where nothing does.
+
+    Raises:
+        RunError: another number of processes.
+    """
+    before = chosen.manifest.topology
+    if before.ranks != here.ranks:
+        raise RunError(
+            f"the checkpoint {chosen.folder} was written by {before.ranks} processes, and this run has {here.ranks}",
+            allowed="as many processes as before: each has files of its own in the checkpoint",
+            action=f"start it with {before.ranks} processes",
+        )
+    pairs = [
+        ("hf-free", chosen.manifest.version, __version__),
+        ("torch", before.torch_version, here.torch_version),
+        ("device", before.device, here.device),
+        ("threads", before.threads, here.threads),
+    ]
+    changed = [f"{name} {was} -> {is_now}" for name, was, is_now in pairs if was != is_now]
+    return [f"goes on elsewhere ({', '.join(changed)}): not the same to the bit"] if changed else []
+
+
+def _flat(config: Json) -> Json:
+    """A configuration as `section.key` -> value."""
+    found: Json = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": inner for key, inner in object_of(value).items()}
+        else:
+            found[name] = value
+    return found

@@ -1,0 +1,145 @@
+"""Data sets wherever they lie: Parquet, configurations, a Hub."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from drawn import picture
+
+from hf_free.errors import DatasetError
+from hf_free.evaluation.datasets import load_labelled_images
+
+datasets = pytest.importorskip("datasets")
+
+
+def test_a_card_without_metadata_is_not_remarked_on(parquet, caplog):
+    (parquet / "README.md").write_text("only words")
+    logger = logging.getLogger("huggingface_hub.repocard")
+    before = logger.level
+    logger.addHandler(caplog.handler)  # huggingface_hub's loggers do not pass their records on
+    try:
+        load_labelled_images(parquet)
+        logger.warning("seen")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert {record.message for record in caplog.records} == {"seen"}
+    assert logger.level == before
+
+
+def test_paths_without_data_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(DatasetError, match="holds no data"):
+        load_labelled_images(tmp_path)
+    with pytest.raises(DatasetError, match="is no Parquet file"):
+        load_labelled_images(tmp_path / "notes.txt")
+    with pytest.raises(DatasetError, match="there is no file or folder"):
+        load_labelled_images(tmp_path / "gone" / "set")
+
+
+def test_a_private_data_set_without_a_token_is_not_to_be_had(hub, run_client, parquet):
+    hub.add_repo("lab/secret", parquet, repo_type="dataset", private=True)
+    result = run_client(
+        "from hf_free.evaluation.datasets import load_labelled_images as load; load('lab/secret')", check=False
+    )
+    assert result.returncode != 0
+    assert "DatasetError: data set 'lab/secret' is not to be had" in result.stderr
+    assert "hf auth login" in result.stderr
+
+
+def parquet_set(folder, split, names, value):
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"image": [picture(value + i) for i in range(4)], "label": [names[i % 2] for i in range(4)]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    datasets.Dataset.from_dict(content, features=features).to_parquet(folder / f"{split}.parquet")
+
+
+CONFIGURATIONS = """---
+configs:
+- config_name: flying
+  data_files: birds/*.parquet
+- config_name: '1.10'
+  data_files: [{split: train, path: cars/train.parquet}, {split: test, path: cars/test.parquet}]
+---
+# Two sets
+"""
+
+
+def test_configurations_are_folders_or_what_a_card_lists_and_can_be_named(tmp_path, hub, run_client):
+    root = tmp_path / "two"
+    parquet_set(root / "birds", "train", ("owl", "wren"), 10)
+    parquet_set(root / "cars", "train", ("bus", "van"), 20)
+    parquet_set(root / "cars", "test", ("bus", "van"), 30)
+    with pytest.raises(DatasetError, match=r"2 data sets[\s\S]*one of birds, cars\n[\s\S]*two:birds"):
+        load_labelled_images(root)
+    assert load_labelled_images(f"{root}:birds").class_names == ["owl", "wren"]
+    cars = load_labelled_images(f"{root}:cars")
+    assert (cars.class_names, cars.split) == (["bus", "van"], "test")
+    with pytest.raises(DatasetError, match=r"no configuration 'fish'\n  allowed: birds, cars\n"):
+        load_labelled_images(f"{root}:fish")
+
+    (root / "README.md").write_text(CONFIGURATIONS)
+    with pytest.raises(DatasetError, match=r"one of flying, 1\.10\n[\s\S]*two:flying"):
+        load_labelled_images(root)
+    assert load_labelled_images(f"{root}:flying").class_names == ["owl", "wren"]
+    assert load_labelled_images(f"{root}:1.10").class_names == ["bus", "van"]
+
+    (root / "README.md").write_text(CONFIGURATIONS.replace("flying", "birds").replace("'1.10'", "cars"))
+    hub.add_repo("lab/two-sets", root, repo_type="dataset")
+    code = """
+from hf_free.evaluation.datasets import load_labelled_images as load
+from hf_free.errors import DatasetError
+for name in ("lab/two-sets", "lab/two-sets:fish", "lab/two-sets:birds"):
+    try:
+        print(load(name).class_names)
+    except DatasetError as error:
+        print(error.given, "|", error.allowed, "|", error.action)
+"""
+    several, unknown, birds = run_client(code).stdout.splitlines()[-3:]
+    assert "2 data sets" in several
+    assert "| one of birds, cars |" in several
+    assert several.endswith("lab/two-sets:birds")
+    assert "no configuration 'fish'" in unknown
+    assert "| one of birds, cars |" in unknown
+    assert birds == "['owl', 'wren']"
+
+
+def test_parquet_files_that_name_no_split_are_all_read_or_said(tmp_path, caplog):
+    for name in ("north", "south"):
+        parquet_set(tmp_path / "all", name, ("a", "b"), 10)
+    (tmp_path / "all" / "notes.csv").write_text("a,b")
+    (tmp_path / "all" / "._south.parquet").write_bytes(b"left by a Mac")
+    assert len(load_labelled_images(tmp_path / "all")) == 8
+    assert not caplog.messages
+    parquet_set(tmp_path / "all", "birds-test", ("a", "b"), 10)
+    assert (len(load_labelled_images(tmp_path / "all")), len(caplog.messages)) == (4, 1)
+    assert "passed over 2 Parquet files that name no split (north.parquet, south.parquet)" in caplog.messages[0]
+
+
+def test_a_table_beside_flat_pictures_gives_their_classes_and_no_picture_is_lost(tmp_path):
+    names = ["train_1.png", "test_2.png", "dev_3.png", "4.png"]
+    for index, name in enumerate(names):
+        picture(10 * index).save(tmp_path / name)
+    lines = "".join(f"{name},{'ape' if index % 2 else 'bee'}\n" for index, name in enumerate(names))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{lines}")
+    data = load_labelled_images(tmp_path)
+    assert (len(data), data.class_names, data.labels.bincount().tolist()) == (4, ["ape", "bee"], [2, 2])
+
+
+def test_image_folders_on_a_hub_are_read_as_local_ones_are(hub, run_client, tmp_path):
+    for label in ("train", "bus", "test-tube"):
+        for name in ("1.png", "photo_test_2.png"):
+            (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
+            picture(len(label)).save(tmp_path / "set" / label / name)
+    (tmp_path / "set" / "README.md").write_text("# Pictures")
+    hub.add_repo("lab/image-folder", tmp_path / "set", repo_type="dataset")
+    code = (
+        "import json; from hf_free.evaluation.datasets import load_labelled_images as load;"
+        "data = load('lab/image-folder');"
+        "print(json.dumps([data.split, data.class_names, data.labels.tolist(), list(data.at_size(4).shape)]))"
+    )
+    expected = ["train", ["bus", "test-tube", "train"], [0, 0, 1, 1, 2, 2], [6, 3, 4, 4]]
+    assert run_client(code).json == expected
+    before = len(hub.requests)
+    assert run_client(code, env={"HF_HUB_OFFLINE": "1"}).json == expected
+    assert len(hub.requests) == before

@@ -1,0 +1,24 @@
+"""Jobs in processes of one thread each."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from hf_free.runtime.processes import in_parallel
+
+
+@pytest.mark.slow
+def test_jobs_run_in_processes_of_one_thread_each():
+    found = dict(in_parallel(square_and_place, [-3, 2], workers=2))
+    assert {job: square for job, (square, _, _) in found.items()} == {-3: 9, 2: 4}
+    assert {threads for _, threads, _ in found.values()} == {1}
+    assert os.getpid() not in {process for _, _, process in found.values()}
+    assert dict(in_parallel(square_and_place, [5], workers=2))[5][2] == os.getpid()  # one job needs no process
+
+
+def square_and_place(number: int) -> tuple[int, int, int]:
+    """A job: its result, the threads it had and the process it ran in."""
+    return number * number, torch.get_num_threads(), os.getpid()

@@ -1,0 +1,30 @@
+"""A bar in a terminal, a line a minute in a file."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+from hf_free.runtime.progress import BarOrLines
+
+
+def _lines(bar, *states):
+    """What is written to a file by a bar told (second, completed of 40) each."""
+    for second, completed in states:
+        bar.get_time = lambda second=second: second
+        bar.update(bar.task_ids[0], completed=completed, description=f"module-{completed}")
+    bar.stop()
+    return bar.console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("transient", "last"), [(False, ["module-30 30/40"]), (True, [])])
+def test_a_file_gets_a_line_a_minute_in_the_place_of_a_bar(transient, last):
+    console = Console(file=io.StringIO(), width=20)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = BarOrLines(*columns, console=console, transient=transient, get_time=lambda: 0.0)
+    bar.add_task("", total=40)
+    seen = _lines(bar, (1, 1), (59, 5), (60, 10), (61, 11), (119, 19), (125, 20), (126, 30))
+    assert seen == ["module-10 10/40", "module-20 20/40", *last]

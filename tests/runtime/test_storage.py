@@ -1,0 +1,98 @@
+"""A write that fails for want of space or rights: one message, whichever library failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_free.errors import StorageError
+from hf_free.runtime.files import write_file, write_text
+from hf_free.runtime.storage import storage_explained, storage_problem
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "asks_for_space"),
+    [
+        (errno.ENOSPC, "no space is left", True),
+        (errno.EDQUOT, "quota of this user is used up", True),
+        (errno.EFBIG, "limit on the size of files", True),
+        (errno.EROFS, "file system is read-only", False),
+        (errno.EACCES, "this user may not write there", False),
+        (errno.EIO, "the disk fails", False),
+    ],
+)
+def test_the_message_names_file_folder_space_and_what_is_safe(tmp_path, number, reason, asks_for_space):
+    path = tmp_path / "weights.bin"
+    path.write_text("old")
+
+    def fail(scratch):
+        scratch.write_text("half")
+        raise OSError(number, os.strerror(number), str(scratch))
+
+    with pytest.raises(StorageError) as refused:
+        write_file(path, fail)
+    text = str(refused.value)
+    assert f"cannot write weights.bin in {tmp_path}: " in text
+    assert reason in text
+    assert ("are free" in text and "free some space" in text) is asks_for_space
+    assert "the file that was there before is unchanged" in text
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_space_that_is_needed_is_said(tmp_path):
+    said = storage_problem(OSError(errno.ENOSPC, "full"), tmp_path / "a", needed=2 * 2**20)
+    assert "(2 MiB are needed; " in str(said)
+    assert " are free)" in str(said)
+
+
+def test_other_errors_pass(tmp_path):
+    for error in (OSError(errno.ENOENT, "gone"), ValueError("x"), RuntimeError("shapes")):
+        assert storage_problem(error) is None
+        with pytest.raises(type(error)), storage_explained(tmp_path / "a"):
+            raise error
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from hf_free.errors import StorageError
+from hf_free.runtime.files import write_file, write_text
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+tensor, folder = torch.zeros(100_000), Path(sys.argv[1])
+for name, write in {
+    "python": lambda path: path.write_bytes(bytes(400_000)),
+    "safetensors": lambda path: save_file({"a": tensor}, path),
+    "torch": lambda path: torch.save({"a": tensor}, path),
+}.items():
+    try:
+        write_file(folder / name, write)
+    except StorageError as error:
+        print(name, str(error).splitlines()[0])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limits of that kind on Windows")
+def test_every_library_that_writes_is_understood(tmp_path):
+    """Real writers against a real limit: each has an error of its own for it."""
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["python", "safetensors", "torch"]
+    assert all(" cannot write " in line and str(tmp_path) in line for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_below_a_file_is_not_taken_for_a_full_disk(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file") as refused:
+        write_text(tmp_path / "file" / "a", "x")
+    assert not isinstance(refused.value, StorageError)
+    assert Path(tmp_path / "file").is_file()

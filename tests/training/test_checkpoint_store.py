@@ -1,0 +1,89 @@
+"""Checkpoints: the last few kept, the newest whole one found, nothing half ever taken for one."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from hf_free.errors import RunError
+from hf_free.training.checkpoint_store import CheckpointStore
+from hf_free.training.manifest import FORMAT, MANIFEST, Manifest
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CheckpointStore(tmp_path / "checkpoints")
+
+
+def _write(store, step, keep=3, content="x" * 100):
+    return store.write(lambda folder: (folder / "state").write_text(content), Manifest(step), keep=keep)
+
+
+def test_the_last_ones_are_kept_in_the_order_of_writing(store):
+    for step in (10, 20, 15, 15, 30):  # a run that went on from an older one, and one saved twice at a step
+        _write(store, step)
+    assert [path.name for path in store.folders()] == ["00005-step-30", "00004-step-15", "00003-step-15"]
+    assert sorted(path.name for path in store.root.iterdir()) == sorted(path.name for path in store.folders())
+    assert store.newest(contents=True).manifest.step == 30
+
+
+def test_nothing_there_is_none(store):
+    assert store.newest() is None
+    store.sweep()
+
+
+def _cut(folder):
+    (folder / "state").write_text("x")
+
+
+def _change(folder):
+    (folder / "state").write_text("y" * 100)
+
+
+def _lose(folder):
+    (folder / "state").unlink()
+
+
+def _scramble(folder):
+    (folder / MANIFEST).write_text("{" * 10_000)
+
+
+def _lose_manifest(folder):
+    (folder / MANIFEST).unlink()
+
+
+@pytest.mark.parametrize("damage", [_cut, _change, _lose, _scramble, _lose_manifest])
+def test_a_damaged_one_is_passed_over_and_named(store, damage):
+    _write(store, 1)
+    damage(_write(store, 2))
+    found = store.newest(contents=True)
+    assert found.folder.name == "00001-step-1"
+    assert [text.partition(" ")[0] for text in found.passed_over] == ["00002-step-2"]
+    _write(store, 2)  # the run goes on: newer than the damaged one
+    assert store.newest(contents=True).folder.name == "00003-step-2"
+
+
+def test_one_of_a_later_version_is_refused_not_passed_over(store):
+    _write(store, 1)
+    store.write(lambda folder: (folder / "a").touch(), Manifest(2, version="9.0", format=FORMAT + 1), keep=2)
+    with pytest.raises(RunError, match=r"written by hf-free 9\.0"):
+        store.newest()
+
+
+def test_older_ones_go_only_when_the_new_one_is_whole(store):
+    _write(store, 1, keep=1)
+    with pytest.raises(ZeroDivisionError):
+        store.write(lambda folder: 1 / 0, Manifest(2), keep=1)
+    assert [path.name for path in store.folders()] == ["00001-step-1"]
+
+
+def test_scraps_of_dead_processes_are_swept(store):
+    kept = _write(store, 1)
+    for name in (".00002-step-2.p1t0h00000000-ab.new", ".00000-step-0.old"):
+        shutil.copytree(kept, store.root / name)
+    (store.root / ".00003-step-3.new").mkdir()
+    store.sweep()
+    assert not (store.root / ".00003-step-3.new").exists()
+    assert not (store.root / ".00000-step-0.old").exists()
+    assert kept.is_dir()

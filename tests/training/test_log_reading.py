@@ -1,0 +1,54 @@
+"""Logs with damaged lines are read: what is no row is left out and counted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hf_free.training.log_reading import LONGEST_LINE, read_rows
+
+GOOD = {"step": 3, "answers": 0.5, "minutes": 0.1}
+
+
+def _read(path, *lines, end=b"\n"):
+    path.write_bytes(b"\n".join(lines) + end)
+    return read_rows(path)
+
+
+def test_all_rows_of_a_whole_log_are_read(tmp_path):
+    line = json.dumps({**GOOD, "distillation": float("nan")}).encode()
+    found = _read(tmp_path / "log", line, line)
+    assert [row["step"] for row in found.rows] == [3, 3]
+    assert found.damaged == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b'{"step": 2, "answ',
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b"null",
+        b'{"step": "two"}',
+        b'{"step": 2, "answers": {"a": 1}}',
+        b'{"step": null}',
+        b'{"step": ' + b"9" * 5000 + b"}",
+        b'{"step": ' + b"9" * 400 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b" " * LONGEST_LINE + b"{}",
+    ],
+    ids=lambda line: f"{line[:12]!r}x{len(line)}",
+)
+def test_a_damaged_line_is_left_out_and_counted(tmp_path, line):
+    good = json.dumps(GOOD).encode()
+    found = _read(tmp_path / "log", good, line, good)
+    assert found.rows == [GOOD, GOOD]
+    assert found.damaged == 1
+
+
+def test_a_last_line_that_a_kill_cut_short_is_nothing(tmp_path):
+    found = _read(tmp_path / "log", json.dumps(GOOD).encode(), b'{"step": 4', end=b"")
+    assert found == ([GOOD], 0)

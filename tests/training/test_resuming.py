@@ -1,0 +1,76 @@
+"""What a run that goes on must share with its checkpoint, and what it may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.training.checkpoint_store import WholeCheckpoint
+from hf_free.training.manifest import Manifest, Topology
+from hf_free.training.resuming import FIXED, check_configuration, check_topology
+from hf_free.version import __version__
+
+CONFIG = FreeConfig(seed=1).to_dict()
+
+
+def _checkpoint(**about):
+    return WholeCheckpoint(Path("run/checkpoints/00001-step-5"), Manifest(5, CONFIG, **about))
+
+
+def _with(key, value):
+    section, _, name = key.rpartition(".")
+    changed = {**CONFIG[section], name: value} if section else value
+    return {**CONFIG, section or name: changed}
+
+
+def test_the_same_settings_pass_in_silence():
+    assert check_configuration(_checkpoint(), CONFIG) == []
+
+
+@pytest.mark.parametrize("key", FIXED)
+def test_a_setting_that_the_files_depend_on_is_refused_by_name(key):
+    with pytest.raises(RunError, match=f"of another configuration: {key} was "):
+        check_configuration(_checkpoint(), _with(key, "other"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("trainer.steps", 3), ("trainer.max_minutes", 1.0), ("trainer.device", "cuda"), ("hub.push_to_hub", "a/b")],
+)
+def test_how_long_and_where_a_run_goes_on_is_free(key, value):
+    assert check_configuration(_checkpoint(), _with(key, value)) == []
+
+
+def test_other_settings_are_said_once_with_both_values():
+    assert check_configuration(_checkpoint(), _with("bell.lr", 0.5)) == [
+        "goes on with other settings: bell.lr 0.01 -> 0.5"
+    ]
+
+
+def test_muon_cannot_come_or_go():
+    check_configuration(_checkpoint(), _with("bell.matrix_lr", 0.01))
+    with pytest.raises(RunError, match=r"bell\.matrix_lr was 0\.03, now 0"):
+        check_configuration(_checkpoint(), _with("bell.matrix_lr", 0))
+
+
+def test_a_learner_that_is_continued_brings_its_own_settings():
+    before = {**CONFIG, "learner": {**CONFIG["learner"], "init_from": "me/few-shot", "backbone": "resnet10_small"}}
+    chosen = WholeCheckpoint(Path("x"), Manifest(5, before))
+    now = {**before, "learner": {**before["learner"], "backbone": "conv4_64"}}
+    assert check_configuration(chosen, now) == []
+
+
+def test_another_number_of_processes_is_refused():
+    with pytest.raises(RunError, match="written by 2 processes, and this run has 1"):
+        check_topology(_checkpoint(topology=Topology(ranks=2)), Topology())
+
+
+def test_another_place_is_said_once():
+    here = Topology(1, "cuda", 1, "2.0")
+    assert check_topology(_checkpoint(topology=here), here) == []
+    (line,) = check_topology(_checkpoint(topology=Topology(1, "cpu", 2, "2.0"), version="0.0"), here)
+    changed = f"hf-free 0.0 -> {__version__}, device cpu -> cuda, threads 2 -> 1"
+    assert line == f"goes on elsewhere ({changed}): not the same to the bit"

@@ -1,0 +1,42 @@
+"""Which state of a run is the one published."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from hf_free.config.sections import LearnerConfig
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.training.folder import RunFolder
+from hf_free.training.selection import Selector, keep_best, restore_best
+from hf_free.training.state import RunState
+
+
+def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
+    learner, state, run = (
+        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
+        RunState(),
+        RunFolder(tmp_path),
+    )
+    scores = iter([-math.inf, 0.1, 0.5, 0.2])
+    judge = Selector(lambda: next(scores), lambda: "a list")
+    for state.step in (1, 2, 3, 4):
+        torch.nn.init.constant_(learner.backbone.get_parameter("blocks.0.conv.weight"), state.step)
+        keep_best(judge, learner, state, run)
+    restore_best(learner, state, run)
+    assert (state.best_step, state.best_score) == (3, 0.5)
+    assert (learner.backbone.get_parameter("blocks.0.conv.weight") == 3).all()
+
+
+def test_scores_on_other_pictures_are_not_compared(tmp_path):
+    learner, state, run = (
+        MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)),
+        RunState(),
+        RunFolder(tmp_path),
+    )
+    scores, pictures_now = iter([0.9, 0.1, 0.3, 0.2, math.nan]), [10]
+    judge = Selector(lambda: next(scores), lambda: "pictures", lambda: pictures_now[0])
+    for state.step, pictures_now[0] in zip((1, 2, 3, 4, 5), (10, 20, 20, 20, 30), strict=True):
+        keep_best(judge, learner, state, run)
+    assert (state.best_step, state.best_score, state.best_on) == (3, 0.3, 20)  # 0.9 was a score on others, NaN is none
