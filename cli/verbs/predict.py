@@ -25,7 +25,7 @@ EXAMPLES = options.examples(
     "hf-free predict pets --images ./new --top-k 3",
     "hf-free predict me/few-shot --support ./shots --images ./new --output labels.csv",
     "hf-free predict me/pets --images './new/*.jpg' ./more --sheet sheet.png",
-    "find . -name '*.jpg' | hf-free predict pets --images - --reject 0.1 --json",
+    "hf-free predict pets --images - --reject 0.1 --json",
 )
 
 
