@@ -1,5 +1,8 @@
 # make demo    the whole path on a loopback Hub, in at most 3 minutes after the install
 # make test    the tests
+# make faults  every operation against every fault of a Hub, as a table (about 5 minutes)
+# make fuzz    100,000 tampered inputs of each kind, as a table (about an hour)
+# make audit   known vulnerabilities of the pinned packages, asked of the package index
 # make lint    ruff and mypy
 # make docs    the documentation as a site in site/; a warning is an error
 # make wheel   a pure-Python wheel in dist/
@@ -17,7 +20,7 @@ PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo "$$name" && break; done)
 
-.PHONY: demo test lint docs wheel clean
+.PHONY: demo test faults fuzz audit lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -26,6 +29,18 @@ demo: $(STAMP)
 # Each worker computes on one thread: two processes of one thread beat one of two, and results repeat.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/support/fault_matrix.py
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/support/fuzzing.py
+
+# pip-audit lives in an environment of its own: it is no dependency of hf-free.
+audit: $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

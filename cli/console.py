@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import typer
@@ -62,9 +61,10 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def write_json(value: Any) -> None:
-    """Write one JSON document to stdout, without colours or wrapping."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def write_json(value: object) -> None:
+    """Write one JSON document to stdout, without colours or wrapping; what a terminal would obey is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 def say(message: str) -> None:

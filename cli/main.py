@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -33,6 +34,7 @@ from hf_free.cli.verbs import (
 )
 from hf_free.errors import HfFreeError
 from hf_free.runtime.storage import storage_problem
+from hf_free.runtime.text import without_secrets
 from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
@@ -64,8 +66,11 @@ def _global_flags(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an unexpected error (or set HF_FREE_DEBUG=1).")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no Hub: cached files or a refusal (or set HF_HUB_OFFLINE=1).")
+    ] = False,
 ) -> None:
-    """Flags before the verb; `main` has acted on --debug already, wherever it stood."""
+    """Flags before the verb; `main` has acted on --debug and --offline already, wherever they stood."""
 
 
 for _module, _panel in (
@@ -119,7 +124,11 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    words, debug = _take_debug(words)
+    words, debug = _take(words, "--debug")
+    debug = debug or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
+    words, offline = _take(words, "--offline")
+    if offline:  # read when the Hub's client is imported, which no verb has done yet
+        os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         if _COMPLETION_VARIABLE not in os.environ:
             words = rewrite(words, grammars(program))
@@ -131,7 +140,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         return interrupted.code
     except HfFreeError as error:
         if debug:
-            progress_console().print_exception()
+            _show_traceback()
         show_error(error)
         return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
@@ -139,22 +148,26 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
             show_error(problem)
             return 1
         if debug:
-            progress_console().print_exception(show_locals=False)
+            _show_traceback()
         _show_unexpected(error)
         return 1
     return 0
 
 
-def _take_debug(words: list[str]) -> tuple[list[str], bool]:
-    """Take `--debug` out of the words before `--`, wherever it stands."""
+def _take(words: list[str], switch: str) -> tuple[list[str], bool]:
+    """Take a switch out of the words before `--`, wherever it stands; the others, and whether it was there."""
     end = words.index("--") if "--" in words else len(words)
-    kept = [word for word in words[:end] if word != "--debug"]
-    wanted = len(kept) < end or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
-    return kept + words[end:], wanted
+    kept = [word for word in words[:end] if word != switch]
+    return kept + words[end:], len(kept) < end
+
+
+def _show_traceback() -> None:
+    """The traceback of the error at hand, without signed addresses and tokens: people paste it into issues."""
+    progress_console().print(plain(without_secrets(traceback.format_exc())), soft_wrap=True)
 
 
 def _show_unexpected(error: Exception) -> None:
-    detail = " ".join(str(error).split())
+    detail = " ".join(without_secrets(error).split())
     message = Text.assemble(("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}"))
     message.append(
         "\n  to do:   run again with --debug and report the traceback, with `pip list`, on the project's issue tracker"

@@ -58,7 +58,7 @@ def plan_tables(planned: TrainingPlan) -> Group:
 def _teachers_table(planned: TrainingPlan) -> Table:
     """One teacher per row; fits 80 columns, so that nobody's licence is cut off."""
     count = f"{len(planned.teachers)} teacher{'' if len(planned.teachers) == 1 else 's'}"
-    table = Table(title=f"{count}, recipe {planned.recipe}", title_justify="left")
+    table = Table(title=f"{count}, method {planned.method}", title_justify="left")
     table.add_column("Teacher", overflow="fold")
     table.add_column("Commit", no_wrap=True)
     table.add_column("Network", overflow="fold")

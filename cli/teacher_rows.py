@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -45,7 +45,7 @@ def at_revision(reference: TeacherReference, revision: str | None) -> TeacherRef
 
 def teacher_rows(
     models: Sequence[str],
-    describe: Callable[[Teacher], Mapping[str, Any]],
+    describe: Callable[[Teacher], Mapping[str, object]],
     *,
     own_networks: Path | None,
     revision: str | None,
@@ -63,7 +63,7 @@ def teacher_rows(
         cache_dir: Folder of the download cache.
 
     Returns:
-        A row a model: `reference`, `usable`, `reason` (None where it can be used), and what `describe` says.
+        One row per model: `reference`, `usable`, `reason` (None where it can be used), and what `describe` says.
     """
     from hf_free.teachers.loader import load_teacher
 
@@ -86,14 +86,14 @@ def teacher_rows(
     return rows
 
 
-def say_unusable(rows: Sequence[Mapping[str, Any]]) -> None:
+def say_unusable(rows: Sequence[Mapping[str, object]]) -> None:
     """Say of each model that cannot be used why not."""
     for row in rows:
         if not row["usable"]:
             say(f"{row['reference']} cannot be used: {row['reason']}")
 
 
-def fail_if_none_is_usable(rows: Sequence[Mapping[str, Any]]) -> None:
+def fail_if_none_is_usable(rows: Sequence[Mapping[str, object]]) -> None:
     """End the program with 1 unless at least one model can be used."""
     if not any(row["usable"] for row in rows):
         raise typer.Exit(1)

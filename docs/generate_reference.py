@@ -20,6 +20,7 @@ from typer.main import get_command
 import hf_free
 from hf_free.cli.main import app
 from hf_free.config.reference import configuration_markdown
+from hf_free.methods.registry import list_methods
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by `python docs/generate_reference.py`; change the code instead. -->"
@@ -74,7 +75,31 @@ def python_markdown() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"configuration.md": configuration_markdown, "cli.md": command_line_markdown, "api.md": python_markdown}
+def methods_markdown() -> str:
+    """One row per method, and where each departs from what its authors released."""
+    rows = [
+        f"| `{one.name}` | {_cell(one.title)} | [{_cell(one.paper)}]({one.url}) | {_cell(one.needs)} |"
+        for one in list_methods()
+    ]
+    parts = ["# Methods", NOTE, "`hf-free train --method NAME` chooses one; `hf-free methods` prints this list."]
+    parts += ["| method | what it is | paper | what it needs of a teacher |\n|---|---|---|---|\n" + "\n".join(rows)]
+    for one in list_methods():
+        if one.departures:
+            listed = "\n".join(f"- {departure}" for departure in one.departures)
+            parts += [f"## Where `{one.name}` departs from its authors' code", listed]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", text)
+
+
+PAGES = {
+    "configuration.md": configuration_markdown,
+    "cli.md": command_line_markdown,
+    "api.md": python_markdown,
+    "methods.md": methods_markdown,
+}
 """The pages and what writes them."""
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     features = torch.cat([learner.embed(part) for part in data.at_size(learner.config.image_size).split(256)])
     head, embedding = get_head(learner.config.head), learner.embedding
     print(
-        "| shots | asked for | false rejections | false acceptances | right, of known ones kept | all known | AUROC |"
+        "| shots | asked for | false rejections | false acceptances | right, of those kept | right, of all | AUROC |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for k_shot in options.shots:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -148,6 +148,7 @@ def evaluate(
     if output is not None:
         options.check_output_file(output, (".json",))
     from hf_free.data.decoding import PictureError, parse_color
+    from hf_free.data.episodes import can_do_without
 
     where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
@@ -187,8 +188,8 @@ def evaluate(
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
     data.background = ground
-    if split is None:
-        say(f"No --split given: using {data.split!r} of {dataset}.")
+    if split is None and data.others:
+        say(f"No --split given: using {data.split!r} of {dataset}, which also has {', '.join(data.others)}.")
     if skip_unreadable:
         data = _readable(data)
     teachers = None
@@ -215,7 +216,9 @@ def evaluate(
                 progress=progress,
             )
     except PictureError as error:
-        error.action = f"{error.action}; or leave them out with --skip-unreadable"
+        is_enough = can_do_without(data.labels, error.places, n_way=n_way, pictures=max(k_shot or (1, 5)) + n_query)
+        skips, lacks = "or leave them out with --skip-unreadable", "without them too few are left for an episode"
+        error.action = f"{error.action}; {skips if is_enough else lacks}"
         raise
     report.revision = dataset_revision
     results = report.to_dict()
@@ -281,7 +284,7 @@ def _readable(data: LabelledImages) -> LabelledImages:
     return readable
 
 
-def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
+def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, object]]:
     """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
     for folder in (Path(model), Path(model).parent):
         run = folder / "record.json"
@@ -291,7 +294,7 @@ def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, Any]]:
 
 
 def teacher_pool(
-    teachers: list[dict[str, Any]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+    teachers: list[dict[str, object]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
 ) -> TeacherPool:
     """The teachers of a record, each at the commit it was trained from.
 

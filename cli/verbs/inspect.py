@@ -14,6 +14,7 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, say, write_json
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.provenance.reading import Json
+from hf_free.runtime.text import figure_text
 
 if TYPE_CHECKING:
     from hf_free.provenance.teacher_record import TeacherRecord
@@ -109,12 +110,12 @@ def _inversion_table(rows: Sequence[Json]) -> Table:
         found = row.get("inversion")
         if found is None:
             continue
-        loss = "not finite" if found["loss"] is None else f"{found['loss']:.2f}"
+        loss = "not finite" if found["loss"] is None else figure_text(found["loss"])
         facts = {
             "Recognised": f"{found['recognised']:.0%}",
             "Loss (chance)": f"{loss} ({found['chance']:.2f})",
             "Diversity": "-" if found["diversity"] is None else f"{found['diversity']:.2f}",
-            "BatchNorm distance": "-" if found["statistics"] is None else f"{found['statistics']:.2f}",
+            "BatchNorm distance": "-" if found["statistics"] is None else figure_text(found["statistics"]),
             "Steps": found["steps"],
             "Pictures": found["images"],
         }

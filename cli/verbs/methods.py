@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = options.examples("hf-free methods", "hf-free methods --json", "hf-free train --method paper --models ID ID")
 
-HALVES = ("inverter", "objective")
-"""What makes a method's two halves; it is code, and no fact to show."""
-
 
 def methods(as_json: options.Json = False) -> None:
     """List the methods: what each is, its paper, what it needs of a teacher, and where it departs from the paper."""
@@ -26,8 +22,7 @@ def methods(as_json: options.Json = False) -> None:
 
     known = list_methods()
     if as_json:
-        facts = [asdict(method) for method in known]
-        write_json([{key: value for key, value in one.items() if key not in HALVES} for one in facts])
+        write_json([{**method.facts.to_dict(), "needs": method.needs} for method in known])
         return
     output_console().print(Group(*(_table(method) for method in known)))
     say("Choose one with hf-free train --method NAME; docs/methods/constants.md has the constants of each.")

@@ -1,4 +1,4 @@
-"""`hf-free predict`: pictures in, a label a picture out."""
+"""`hf-free predict`: pictures in, one label per picture out."""
 
 from __future__ import annotations
 

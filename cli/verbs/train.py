@@ -53,11 +53,11 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE...", help="Any other setting; see docs/reference/configuration.md."),
     ] = None,
-    recipe: Annotated[
+    method: Annotated[
         str | None,
         typer.Option(
-            "--recipe",
             "--method",
+            "--recipe",
             metavar="NAME",
             help="Base settings: default (the best we found), paper (FREE), or released (FREE's code, bugs included).",
         ),
@@ -162,11 +162,11 @@ def train(
 ) -> None:
     """Train a few-shot learner from teachers, without any data.
 
-    Settings come from the recipe, then the YAML file, then flags, then --set; the last one wins.
+    Settings come from the method, then the YAML file, then flags, then --set; the last one wins.
     """
     # Numbers stay texts here: the configuration reads them, and its refusal names key, value and rule.
     flags = {
-        "recipe": recipe,
+        "method": method,
         "models": expand_list_files(models) if models else None,
         "imports": [str(own_networks.expanduser().resolve())] if own_networks else None,  # --resume may run elsewhere
         "seed": seed,
@@ -205,7 +205,7 @@ def train(
     if dry_run:
         _show_plan(settings, token=token, as_json=as_json)
         return
-    _run(settings, output or default_output(settings.recipe), token, overwrite=overwrite, resume=resume, json=as_json)
+    _run(settings, output or default_output(settings.method), token, overwrite=overwrite, resume=resume, json=as_json)
 
 
 def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:

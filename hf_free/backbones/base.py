@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -19,7 +17,7 @@ def as_size(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def default_cfg(classifier: str, first_conv: str, *, fixed_input_size: bool) -> dict[str, Any]:
+def default_cfg(classifier: str, first_conv: str, *, fixed_input_size: bool) -> dict[str, object]:
     """timm's default configuration of a network for 32x32 RGB pictures, without published weights.
 
     Mean and std are those of CIFAR-100's training pictures, as FREE and the few-shot literature use them.

@@ -22,7 +22,7 @@ class Conv4(SmallClassifier):
     """Four blocks of 3x3 convolution (padding 1, bias), BatchNorm, ReLU and 2x2 max-pool; flatten; linear `head`.
 
     Weights are named `blocks.<i>.conv`, `blocks.<i>.bn` and `head`; PyTorch's own initialisation. At 32x32 with
-    32 filters: 128 features and 4.0 million multiply-accumulates an image.
+    32 filters: 128 features and 4.0 million multiply-accumulates per image.
 
     Args:
         width: Filters of every block.
@@ -81,11 +81,11 @@ default_cfgs = generate_default_cfgs({"conv4_32.untrained": _CFG, "conv4_64.untr
 
 @register_model
 def conv4_32(pretrained: bool = False, **kwargs: Any) -> Conv4:
-    """Conv-4 with 32 filters a block."""
+    """Conv-4 with 32 filters per block."""
     return build_model_with_cfg(Conv4, "conv4_32", pretrained, **dict({"width": 32}, **kwargs))
 
 
 @register_model
 def conv4_64(pretrained: bool = False, **kwargs: Any) -> Conv4:
-    """Conv-4 with 64 filters a block."""
+    """Conv-4 with 64 filters per block."""
     return build_model_with_cfg(Conv4, "conv4_64", pretrained, **dict({"width": 64}, **kwargs))

@@ -13,6 +13,9 @@ from typing import Any
 
 from hf_free.errors import TeacherError
 
+ModelArgs = Mapping[str, Any]
+"""Further arguments of `timm.create_model`, which takes them as `**kwargs: Any`; JSON values."""
+
 _MAX_ITEMS = 256
 """Numbers in one (nested) list."""
 
@@ -370,7 +373,7 @@ _WITHOUT_EFFECT = frozenset(["use_checkpoint", "memory_efficient"])
 """How a network saves memory while it trains, which a teacher never does."""
 
 
-def check_model_args(arguments: Any, name: str) -> dict[str, Any]:
+def check_model_args(arguments: object, name: str) -> dict[str, object]:
     """Check the `model_args` of the teacher `name`; lists become tuples.
 
     Nulls, dropout rates and other arguments that only matter in training are dropped.
@@ -398,12 +401,12 @@ def check_model_args(arguments: Any, name: str) -> dict[str, Any]:
     return checked
 
 
-def _is_dropout(key: Any) -> bool:
+def _is_dropout(key: object) -> bool:
     """Dropout does nothing in a teacher, which never trains."""
     return isinstance(key, str) and re.fullmatch(r"(\w+_)?drop(_\w+)?_rate|drop_rate|drop_block_size", key) is not None
 
 
-def _rule(key: Any) -> str | None:
+def _rule(key: object) -> str | None:
     """What may stand under a name, in words; None: nothing."""
     if key in _WHOLE:
         return f"whole numbers from 0 to {_WHOLE[key]}, at most {_MAX_ITEMS} of them"
@@ -414,7 +417,7 @@ def _rule(key: Any) -> str | None:
     return f"a name of letters, digits and _, at most {_MAX_ITEMS} of them" if key in _WORDS else None
 
 
-def _fits(key: str, value: Any) -> bool:
+def _fits(key: str, value: object) -> bool:
     items = _flatten(value)
     if not 0 < len(items) <= _MAX_ITEMS:
         return False
@@ -430,16 +433,16 @@ def _fits(key: str, value: Any) -> bool:
     return all(_is_number(n) and 0 <= n <= _REAL[key] for n in items)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _flatten(value: Any, levels: int = 2) -> list[Any]:
+def _flatten(value: object, levels: int = 2) -> list[Any]:
     """The items of lists nested at most `levels` deep; deeper ones stay lists and fit no rule."""
     if not isinstance(value, list | tuple) or levels == 0:
         return [value]
     return [item for inner in value[: _MAX_ITEMS + 1] for item in _flatten(inner, levels - 1)]
 
 
-def _as_tuple(value: Any) -> Any:
+def _as_tuple(value: object) -> object:
     return tuple(_as_tuple(item) for item in value) if isinstance(value, list | tuple) else value

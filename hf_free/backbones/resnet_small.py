@@ -106,7 +106,7 @@ def _resnet(name: str, pretrained: bool, block: type[nn.Module], layers: tuple[i
 
 
 @register_model
-def resnet10_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
+def resnet10_small(pretrained: bool = False, **kwargs: object) -> ResNet:
     """ResNet-10 for small pictures: one basic block a stage."""
     return _resnet("resnet10_small", pretrained, BasicBlock, (1, 1, 1, 1), **kwargs)
 
@@ -118,12 +118,12 @@ def resnet12_small(pretrained: bool = False, **kwargs: Any) -> ResNet12:
 
 
 @register_model
-def resnet18_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
+def resnet18_small(pretrained: bool = False, **kwargs: object) -> ResNet:
     """ResNet-18 for small pictures: two basic blocks a stage."""
     return _resnet("resnet18_small", pretrained, BasicBlock, (2, 2, 2, 2), **kwargs)
 
 
 @register_model
-def resnet50_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
+def resnet50_small(pretrained: bool = False, **kwargs: object) -> ResNet:
     """ResNet-50 for small pictures: bottleneck blocks."""
     return _resnet("resnet50_small", pretrained, Bottleneck, (3, 4, 6, 3), **kwargs)

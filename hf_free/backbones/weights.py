@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -150,7 +149,7 @@ def check_finite(tensors: Mapping[str, Tensor], name: str, network: nn.Module | 
             )
 
 
-def shared_prefix(header: Mapping[str, Any], network: nn.Module) -> str:
+def shared_prefix(header: Mapping[str, object], network: nn.Module) -> str:
     """What wrappers put before all names of a file, and the network's own do not begin with: `_orig_mod.` or so."""
     prefix, wanted = "", tuple(network.state_dict())
     while True:
@@ -165,7 +164,7 @@ def _all_begin(names: Iterable[str], prefix: str) -> bool:
     return bool(names) and all(name.startswith(prefix) for name in names)
 
 
-def has_other_names(header: Mapping[str, Any], network: nn.Module) -> bool:
+def has_other_names(header: Mapping[str, object], network: nn.Module) -> bool:
     """Whether the tensors of a file have other names than the network's, as those of an older timm may."""
     return not network.state_dict().keys() <= header.keys()
 

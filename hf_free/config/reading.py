@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 
-def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]:
     """Merge two nested mappings; the second wins, lists are replaced whole."""
     merged = dict(base)
     for key, value in override.items():

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-RecipeName = Literal["default", "paper", "released"]
+from hf_free.provenance.reading import Json
+
 Defect = Literal[
     "store_last_teacher_only",
     "divergence_of_probabilities",
@@ -52,7 +53,7 @@ class Defects:
         return cls(**dict.fromkeys(names, True))
 
 
-_PAPER: dict[str, Any] = {
+_PAPER: Json = {
     "five": {
         "inner_steps": 5,  # [code] generate_iterations; "in just five steps" in the abstract
         "inner_lr": 1e-3,  # [code] lr_g
@@ -97,27 +98,30 @@ _PAPER: dict[str, Any] = {
 RELEASED_DEFECTS: tuple[Defect, ...] = get_args(Defect)
 """What the released code does other than the method says, all at once."""
 
-_DEFAULT: dict[str, Any] = {
+_DEFAULT: Json = {
     "trainer": {"max_minutes": 30.0},
 }
 """The best we found is what the sections of `hf_free.config.sections` have as defaults; this adds the length of a
 run."""
 
 
-def recipe_values(name: str) -> dict[str, Any]:
-    """The settings in which a recipe differs from the defaults of each section, as nested mappings.
+RECIPES: dict[str, Json] = {
+    "default": _DEFAULT,
+    "paper": _PAPER,
+    "released": {**_PAPER, "defects": list(RELEASED_DEFECTS)},
+}
+"""Method -> the settings in which it differs from the defaults; `hf_free.methods.registry.register` adds more."""
+
+
+def recipe_values(name: str) -> Json:
+    """The settings in which a method differs from the defaults of each section, as nested mappings.
 
     `FreeConfig` lays them below whatever is given, so there is hardly a reason to call this.
 
     Args:
-        name: `default`, `paper` or `released`.
+        name: `default`, `paper`, `released`, or a method that was registered.
 
     Raises:
         KeyError: any other name.
     """
-    recipes: dict[str, dict[str, Any]] = {
-        "default": _DEFAULT,
-        "paper": _PAPER,
-        "released": {**_PAPER, "defects": list(RELEASED_DEFECTS)},
-    }
-    return {"recipe": name, **copy.deepcopy(recipes[name])}
+    return {"method": name, **copy.deepcopy(RECIPES[name])}

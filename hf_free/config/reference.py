@@ -9,11 +9,11 @@ import ast
 import inspect
 import sys
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from hf_free.config import sections as section_types
 from hf_free.config import tree
-from hf_free.config.recipes import Defect, RecipeName
+from hf_free.config.recipes import RECIPES, Defect
 from hf_free.config.tree import FreeConfig
 
 _HEADER = """\
@@ -24,8 +24,8 @@ _HEADER = """\
 Every key that a training run has. The same tree is `hf_free.FreeConfig` in Python, `--config file.yaml` and
 `--set section.key=value` on the command line; the common keys have a flag of their own (`hf-free train --help`).
 What is given later wins: recipe, YAML file, flags, `--set`; in Python `FreeConfig.load("file.yaml", values={...},
-assignments=[...])` does the same. The defaults below are those of the recipe `default`. `FreeConfig(recipe="paper")`
-and a YAML file with `recipe: paper` have the paper's values wherever nothing else is given. Each run writes all its
+assignments=[...])` does the same. The defaults below are those of the recipe `default`. `FreeConfig(method="paper")`
+and a YAML file with `method: paper` have the paper's values wherever nothing else is given. Each run writes all its
 values to `config.yaml` in its folder, paths among them as absolute ones; a relative path in a YAML file is relative to
 the folder that the command is run in.
 """
@@ -47,8 +47,8 @@ def configuration_markdown() -> str:
     return "\n".join(parts)
 
 
-def _table(node: ast.ClassDef, values: Any, *, prefix: str = "", skip: list[str] | None = None) -> str:
-    """One row a field of a configuration class: key, type and rule, default, text."""
+def _table(node: ast.ClassDef, values: object, *, prefix: str = "", skip: list[str] | None = None) -> str:
+    """One row per field of a configuration class: key, type and rule, default, text."""
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for entry, below in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(entry, ast.AnnAssign) or not isinstance(entry.target, ast.Name):
@@ -68,7 +68,7 @@ def _rule(entry: ast.AnnAssign) -> str:
     if words := _words(annotation):
         return words
     named = {
-        "RecipeName": ", ".join(f"`{name}`" for name in get_args(RecipeName)),
+        "Annotated[str, BeforeValidator(_known_method)]": ", ".join(f"`{name}`" for name in RECIPES),
         "Annotated[list[Defect], BeforeValidator(as_list)]": "list, below",
     }
     kind = ast.unparse(annotation)
@@ -94,7 +94,7 @@ def _elements(node: ast.expr) -> list[ast.expr]:
     return node.elts if isinstance(node, ast.Tuple) else [node]
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     """A default as YAML would have it."""
     if value is None:
         return "null"

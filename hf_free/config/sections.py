@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, is_dataclass
+from dataclasses import asdict, field, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -15,12 +15,12 @@ from hf_free.config.yaml_reading import as_texts, is_null, meant
 STRICT = ConfigDict(extra="forbid", validate_assignment=False)
 
 
-def _no(value: Any) -> Any:
+def _no(value: object) -> object:
     """YAML 1.1 reads an unquoted `no` as False."""
     return "no" if value is False else value
 
 
-def as_list(value: Any) -> Any:
+def as_list(value: object) -> object:
     """A single name stands for a list of it."""
     return [value] if isinstance(value, str) else value
 
@@ -39,11 +39,11 @@ INVERSION_TERMS = (
 
 
 class _Section:
-    """A section that remembers which of its keys were given explicitly, so that a recipe can be laid below them."""
+    """A section that remembers which keys were given, so that a method's constants replace only the others."""
 
     @model_validator(mode="wrap")
     @classmethod
-    def _remember_given(cls, values: Any, build: Callable[[Any], Any]) -> Any:
+    def _remember_given(cls, values: object, build: Callable[[object], object]) -> Any:
         section = build(values)
         given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
         if isinstance(given, Mapping):  # else a section that is there already, which knows
@@ -60,7 +60,7 @@ class FiveConfig(_Section):
     """FIVE, the inversion: a meta-generator that adapts to any teacher in a few inner steps."""
 
     inner_steps: int = Field(default=5, ge=1, le=10_000)
-    """Inner steps k a teacher (FREE: 5)."""
+    """Inner steps k per teacher (FREE: 5)."""
     inner_lr: float = Field(default=3e-3, gt=0, lt=10)
     """Adam learning rate of the generator in the inner loop."""
     latent_lr: float = Field(default=1e-2, ge=0, lt=10)
@@ -68,11 +68,11 @@ class FiveConfig(_Section):
     outer_lr: float = Field(default=3e-3, gt=0, lt=10)
     """Adam learning rate of the meta-generator."""
     teachers_per_step: int = Field(default=4, ge=1, le=1024)
-    """Teachers an outer step (FREE: 4)."""
+    """Teachers per outer step (FREE: 4)."""
     images_per_class: int = Field(default=20, ge=2, le=4096)
-    """Images recovered a class (FREE: 20)."""
+    """Images recovered per class (FREE: 20)."""
     max_classes: int = Field(default=20, ge=2, le=1024)
-    """Classes a task at most; heads with more classes are sampled by subsets."""
+    """Classes per task at most; heads with more classes are sampled by subsets."""
     latent_dim: int = Field(default=256, ge=1, le=8192)
     """Width of the latent z (FREE: 256)."""
     width: int = Field(default=32, ge=4, le=1024)
@@ -82,7 +82,7 @@ class FiveConfig(_Section):
     canvas: bool = True
     """Whether the generator paints over a drawn picture, which keeps the pictures of a class apart."""
     match_canvas: bool = True
-    """Whether each of these goes to the class that the teacher takes it for, so that little has to be painted."""
+    """Whether each canvas is given to the class that the teacher already predicts for it."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy to the target label (FREE: 1)."""
     batchnorm: float = Field(default=100.0, ge=0)
@@ -152,28 +152,15 @@ class BellConfig(_Section):
     weight_decay: float = Field(default=1e-4, ge=0)
     """Decoupled weight decay of the outer optimiser."""
     batch_size: int = Field(default=256, ge=2, le=65536)
-    """Images a distillation step."""
+    """Images per distillation step."""
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
-    """Distillation updates a step."""
+    """Distillation updates per step."""
     interpolation: float = Field(default=1.0, ge=0)
     """Outer step of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of the distillation divergences."""
-    relevance: bool = True
-    """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
-    pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
-    the defect `transductive_batchnorm` do without."""
-    damping: float | None = Field(default=60.0, gt=0)
-    """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
-    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
-    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
-    `transductive_batchnorm` do without."""
-    shared_classes: bool = True
-    """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
-    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
-    left out."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
-    """Cross-task episodes an update (FREE: 10)."""
+    """Cross-task episodes per update (FREE: 10)."""
     replay_patience: int = Field(default=10, ge=1)
     """Replay updates without a better query accuracy before the next epoch (FREE: 10)."""
     replay_inner_steps: int = Field(default=5, ge=1, le=100)
@@ -183,9 +170,9 @@ class BellConfig(_Section):
     n_way: int = Field(default=5, ge=2, le=1024)
     """Classes of a cross-task episode."""
     k_shot: int = Field(default=1, ge=1, le=1024)
-    """Support images a class of a cross-task episode."""
+    """Support images per class of a cross-task episode."""
     n_query: int = Field(default=15, ge=1, le=1024)
-    """Query images a class of a cross-task episode."""
+    """Query images per class of a cross-task episode."""
     match_label_names: bool = False
     """Whether classes of one name are one class of the cross-task episodes, with the pictures of all their teachers;
     otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""
@@ -209,6 +196,27 @@ class LearnerConfig(_Section):
     """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
     head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
     """How the learner adapts to a support set."""
+    gating: bool = True
+    """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
+    pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
+    the defect `transductive_batchnorm` do without."""
+    whitening: float | None = Field(default=60.0, gt=0)
+    """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
+    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
+    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
+    `transductive_batchnorm` do without."""
+    shared_classes: bool = True
+    """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
+    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
+    left out."""
+
+    def of_network(self) -> dict[str, object]:
+        """The settings that a saved network is rebuilt from: all but those of what a run fits at its end."""
+        return {key: value for key, value in asdict(self).items() if key not in FITTED}
+
+
+FITTED = ("gating", "whitening", "shared_classes")
+"""Settings of `learner` that a run reads when it ends; of a saved learner its weights say what was fitted."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -288,13 +296,13 @@ class HubConfig(_Section):
     """Budget for teachers' weights in memory, as 500MB or 4GiB."""
 
 
-def as_wanted(values: Mapping[Any, Any], section: type) -> dict[str, Any]:
+def as_wanted(values: Mapping[Any, object], section: type) -> dict[str, object]:
     """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
     wanted = get_type_hints(section, include_extras=True)
     return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}
 
 
-def _value_for(hint: Any, value: Any) -> Any:
+def _value_for(hint: object, value: object) -> object:
     if is_dataclass(hint) and isinstance(value, Mapping):
         return as_wanted(value, hint)  # type: ignore[arg-type]
     if not _takes_text(hint) or (is_null(value) and _takes_nothing(hint)):
@@ -302,11 +310,11 @@ def _value_for(hint: Any, value: Any) -> Any:
     return as_texts(value)
 
 
-def _takes_text(hint: Any) -> bool:
+def _takes_text(hint: object) -> bool:
     """Whether a type is a text, a choice of texts, or a list or union with one."""
     return hint is str or isinstance(hint, str) or any(map(_takes_text, get_args(hint)))
 
 
-def _takes_nothing(hint: Any) -> bool:
+def _takes_nothing(hint: object) -> bool:
     """Whether None is a value of a type, or it is a list, for which no text can stand."""
     return type(None) in get_args(hint) or list in (get_origin(hint), *map(get_origin, get_args(hint)))

@@ -7,19 +7,21 @@ and the way out. `FreeConfig.from_dict` and `from_yaml` read it, `to_yaml` write
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs
+from pydantic_core import ArgsKwargs, PydanticCustomError
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.reading import merge
-from hf_free.config.recipes import Defect, RecipeName, recipe_values
+from hf_free.config.recipes import RECIPES, Defect, recipe_values
 from hf_free.config.sections import (
     GIVEN,
     STRICT,
@@ -34,23 +36,34 @@ from hf_free.config.sections import (
 )
 from hf_free.config.yaml_reading import Written, is_null, meant, read_written
 from hf_free.errors import ConfigError
+from hf_free.provenance.reading import Json
+from hf_free.provenance.renamed import with_new_names
+
+logger = logging.getLogger(__name__)
 
 _FLAGS = frozenset(
-    {"recipe", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
+    {"method", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
     | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
 )
 """Keys that `hf-free train` has a flag for, of the same name."""
+
+
+def _known_method(name: object) -> object:
+    if not isinstance(name, str) or name not in RECIPES:
+        *names, last = (f"'{known}'" for known in RECIPES)
+        raise PydanticCustomError("literal_error", "{rule}", {"rule": f"{', '.join(names)} or {last}"})
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FreeConfig:
     """Everything a training run is made of.
 
-    `FreeConfig(recipe="paper", five=FiveConfig(inner_steps=10))` is the paper's recipe with ten inner steps: what is
+    `FreeConfig(method="paper", five=FiveConfig(inner_steps=10))` is the paper's recipe with ten inner steps: what is
     given explicitly wins over the recipe, a section's defaults do not.
     """
 
-    recipe: RecipeName = "default"
+    method: Annotated[str, BeforeValidator(_known_method)] = "default"
     """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
     models: list[str] = field(default_factory=list)
     """Teachers: Hub ids `org/name[@revision]` or local folders."""
@@ -69,14 +82,14 @@ class FreeConfig:
 
     @model_validator(mode="before")
     @classmethod
-    def _over_recipe(cls, values: Any) -> Any:
+    def _over_recipe(cls, values: object) -> object:
         """Lay what is given over the values of the recipe."""
         given = (values.kwargs or {}) if isinstance(values, ArgsKwargs) else values
         if not isinstance(given, Mapping):
             return values
-        given = {key: _given_values(value) for key, value in given.items()}
-        name = given.get("recipe", "default")
-        if name not in get_args(RecipeName):
+        given = _with_new_names({key: _given_values(value) for key, value in given.items()})
+        name = given.get("method", "default")
+        if not isinstance(name, str) or name not in RECIPES:
             return given  # refused later, with the rule
         return merge(recipe_values(name), given)
 
@@ -92,7 +105,7 @@ class FreeConfig:
         return 1 if self.continues_learner else 2
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FreeConfig:
+    def from_dict(cls, values: Mapping[str, object]) -> FreeConfig:
         """Build the tree from nested mappings, laid over the values of their recipe.
 
         Raises:
@@ -113,7 +126,7 @@ class FreeConfig:
         cls,
         path: str | Path | None = None,
         *,
-        values: Mapping[str, Any] | None = None,
+        values: Mapping[str, object] | None = None,
         assignments: Iterable[str] = (),
     ) -> FreeConfig:
         """Lay a YAML file, values and assignments over each other and over their recipe, as `hf-free train` does.
@@ -127,7 +140,8 @@ class FreeConfig:
             ConfigError: an unknown key, an impossible value, a file that cannot be read.
         """
         given = read_yaml_mapping(path) if path is not None else {}
-        return cls.from_dict(merge(merge(given, values or {}), parse_assignments(assignments)))
+        layers = map(_with_new_names, (given, values or {}, parse_assignments(assignments)))
+        return cls.from_dict(reduce(merge, layers))
 
     def to_dict(self) -> dict[str, Any]:
         """The tree as nested plain dictionaries, every key present; `from_dict` gives back exactly this tree."""
@@ -136,6 +150,15 @@ class FreeConfig:
     def to_yaml(self) -> str:
         """The tree as YAML, every key present."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _with_new_names(values: Mapping[str, object]) -> Json:
+    """Settings under the names of today; which had an old one is said."""
+    renamed, old = with_new_names(values)
+    if old:
+        names = ", ".join(f"{was} is now {now}" for was, now in old.items())
+        logger.warning("settings were renamed, the old names are still read: %s", names)
+    return renamed
 
 
 def known_keys() -> list[str]:
@@ -151,7 +174,7 @@ def known_keys() -> list[str]:
 
 
 def _explain(error: ValidationError) -> ConfigError:
-    """Rewrite pydantic's errors: one line a wrong key, with the value, the rule and the way out."""
+    """Rewrite pydantic's errors: one line per wrong key, with the value, the rule and the way out."""
     given, allowed, action = [], [], ""
     for item in error.errors():
         key = ".".join(part for part in item["loc"] if isinstance(part, str))  # an entry of a list: the list's key
@@ -165,7 +188,7 @@ def _explain(error: ValidationError) -> ConfigError:
             allowed.append(item["msg"].removeprefix("Value error, "))
             action = action or f"see docs/reference/configuration.md, section {key}"
         else:
-            is_entry = isinstance(item["loc"][-1], int)
+            is_entry = bool(item["loc"]) and isinstance(item["loc"][-1], int)
             holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
             given.append(f"{holds} cannot be used")
             allowed.append(_rule(item["type"], item["msg"]))
@@ -182,12 +205,12 @@ def _rule(kind: str, message: str) -> str:
     return f"a value {rule}" if rule.startswith(("greater", "less")) else rule
 
 
-def _given_values(section: Any) -> Any:
+def _given_values(section: object) -> Any:
     """What was given of a section explicitly, as a mapping; anything that is no section stays as it is."""
     return {name: getattr(section, name) for name in getattr(section, GIVEN)} if hasattr(section, GIVEN) else section
 
 
-def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
+def read_yaml_mapping(path: str | Path) -> dict[str, object]:
     """Read a YAML file that holds a mapping; where the tree wants a text, it is the text that was written.
 
     Raises:
@@ -211,7 +234,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     return as_wanted(values, FreeConfig)
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
     """Turn `section.key=value` texts into nested mappings; values are read as YAML, texts stay as they were written.
 
     Raises:
@@ -236,7 +259,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return as_wanted(nested, FreeConfig)
 
 
-def departures(config: Mapping[str, Any]) -> dict[str, Any]:
+def departures(config: Mapping[str, Any]) -> dict[str, object]:
     """Settings of the method, by `section.key`, that are not as the recipe of that name has them.
 
     The length of a run, its device and what is published are nobody's method and not among them.
@@ -244,9 +267,10 @@ def departures(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: A tree as `FreeConfig.to_dict` gives it, perhaps of an older hf-free; unknown keys are passed over.
     """
-    if config.get("recipe") not in get_args(RecipeName):
+    config, _ = with_new_names(config)
+    if config.get("method") not in RECIPES:
         return {}
-    recipe = FreeConfig(recipe=config["recipe"]).to_dict()
+    recipe = FreeConfig(method=config["method"]).to_dict()
     found = {"defects": config["defects"]} if config.get("defects", recipe["defects"]) != recipe["defects"] else {}
     for section in ("five", "memory", "bell", "learner"):
         given = config.get(section)

@@ -9,7 +9,7 @@ user wrote. So every unquoted scalar is read as `Written`; `meant` gives its val
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -50,7 +50,7 @@ class Written(str):
 class _Loader(_LOADER):
     """A safe loader that leaves unquoted scalars alone; `<<` still merges, and explicit tags are obeyed."""
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+    def resolve(self, kind: object, value: object, implicit: Any) -> object:
         """The tag of a node that has none."""
         if kind is yaml.ScalarNode and implicit[0] and value != "<<":
             return _WRITTEN
@@ -60,12 +60,12 @@ class _Loader(_LOADER):
 _Loader.add_constructor(_WRITTEN, lambda loader, node: Written(node.value))
 
 
-def is_null(value: Any) -> bool:
+def is_null(value: object) -> bool:
     """Whether a value of such a tree is nothing: `null`, `~`, or no word at all, unquoted."""
     return value is None or (isinstance(value, Written) and str(value) in _NULLS)
 
 
-def read_written(text: str) -> Any:
+def read_written(text: str) -> object:
     """Read one YAML document; unquoted scalars, keys among them, are `Written`.
 
     Raises:
@@ -74,19 +74,37 @@ def read_written(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
 
 
-def meant(value: Any) -> Any:
+def meant(value: object) -> object:
     """A tree with the values of YAML 1.2 in place of what was written; keys become texts."""
-    if isinstance(value, Written):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key) if isinstance(key, Written) else key: meant(item) for key, item in value.items()}
-    return [meant(item) for item in value] if isinstance(value, list) else value
+    return _rebuilt(value, lambda written: written.value, lambda key: str(key) if isinstance(key, Written) else key)
 
 
-def as_texts(value: Any) -> Any:
+def as_texts(value: object) -> Any:
     """A tree with the texts that were written, `null` and `yes` among them."""
-    if isinstance(value, Written):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {as_texts(key): as_texts(item) for key, item in value.items()}
-    return [as_texts(item) for item in value] if isinstance(value, list) else value
+    return _rebuilt(value, str, as_texts)
+
+
+def _rebuilt(value: Any, scalar: Callable[[Written], Any], of_key: Callable[[Any], Any]) -> Any:
+    """A tree with other scalars. What anchors share stays shared: written out, a page of them fills any memory.
+
+    Raises:
+        yaml.YAMLError: a tree that holds itself, or is nested too deeply.
+    """
+    done: dict[int, Any] = {}  # by the identity of what the whole call keeps alive
+
+    def rebuild(part: Any) -> Any:
+        if isinstance(part, Written):
+            return scalar(part)
+        if not isinstance(part, Mapping | list):
+            return part
+        if id(part) not in done:
+            if isinstance(part, Mapping):
+                done[id(part)] = {of_key(key): rebuild(item) for key, item in part.items()}
+            else:
+                done[id(part)] = [rebuild(item) for item in part]
+        return done[id(part)]
+
+    try:
+        return rebuild(value)
+    except RecursionError:
+        raise yaml.YAMLError("its values are nested too deeply, or hold themselves") from None

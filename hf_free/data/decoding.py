@@ -25,7 +25,7 @@ from hf_free.errors import DatasetError, LearnerError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-PictureLike = Union["Picture", Tensor, "np.ndarray[Any, Any]", str, Path, bytes, Mapping[str, Any]]
+PictureLike = Union["Picture", Tensor, "np.ndarray[Any, Any]", str, Path, bytes, Mapping[str, object]]
 """A PIL picture, a path, a file's bytes, a row `{"bytes": ..., "path": ...}` of `datasets`, an array (H, W),
 (H, W, C) or (C, H, W), or a tensor (H, W) or (C, H, W)."""
 
@@ -80,6 +80,9 @@ class PictureError(LearnerError, DatasetError):
     """Something that is no picture, or one that cannot be read; whether it was shown to a learner or lies in a data
     set.
     """
+
+    places: tuple[int, ...] = ()
+    """Where in their list the pictures stand that cannot be read; nothing where it is not about a list."""
 
 
 class Decoded(NamedTuple):
@@ -336,7 +339,7 @@ def _heif_plugin() -> bool:
     return True
 
 
-def _of_row(row: Mapping[str, Any], name: str) -> tuple[Any, str]:
+def _of_row(row: Mapping[str, object], name: str) -> tuple[Any, str]:
     """The bytes of a row of `datasets`, or its path where it has no bytes, and its name."""
     if "bytes" not in row and "path" not in row:
         raise _no_picture(f"{name} with the keys {', '.join(map(str, row)) or '(none)'}")
@@ -346,7 +349,7 @@ def _of_row(row: Mapping[str, Any], name: str) -> tuple[Any, str]:
     return (path if content is None else content), (f"{name} ({path})" if path else name)
 
 
-def _read(read: Callable[[], Any], name: str, source: str | io.BytesIO | None = None) -> Any:
+def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None = None) -> Any:
     """Call Pillow; damaged files make it raise nearly anything.
 
     Raises:
@@ -491,7 +494,7 @@ def prepare(pictures: Tensor, name: str = "pictures", background: Color = WHITE)
     return lay_on_ground(to_unit(pictures, name), background)
 
 
-def _from_array(picture: Any, name: str, background: Color) -> Tensor:
+def _from_array(picture: object, name: str, background: Color) -> Tensor:
     """An array, or nested lists of numbers, as (1 or 3, H, W), uint8 or float32 in [0, 1].
 
     Raises:
@@ -500,7 +503,7 @@ def _from_array(picture: Any, name: str, background: Color) -> Tensor:
     return prepare(channels_first(to_array(picture, name), name)[None], name, background)[0]
 
 
-def to_array(picture: Any, name: str) -> Tensor:
+def to_array(picture: object, name: str) -> Tensor:
     """An array or nested lists of numbers as a tensor of the same shape.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class EpisodeBatch:
 
     @property
     def n_way(self) -> int:
-        """Classes an episode."""
+        """Classes per episode."""
         return self.support.shape[1]
 
     def pictures_used(self) -> Tensor:
@@ -71,6 +72,13 @@ def eligible_classes(labels: Tensor, pictures: int) -> Tensor:
     return (torch.bincount(labels) >= pictures).nonzero().flatten()
 
 
+def can_do_without(labels: Tensor, places: Sequence[int], *, n_way: int, pictures: int) -> bool:
+    """Whether n_way classes still have at least that many pictures each once those at some positions are left out."""
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    kept[list(places)] = False
+    return len(eligible_classes(labels[kept], pictures)) >= n_way
+
+
 def sample_episodes(
     labels: Tensor,
     *,
@@ -85,9 +93,9 @@ def sample_episodes(
 
     Args:
         labels: (N,) class of each picture, 0..C-1. Classes with fewer than k_shot + n_query pictures are left out.
-        n_way: Classes an episode.
-        k_shot: Support pictures a class.
-        n_query: Query pictures a class.
+        n_way: Classes per episode.
+        k_shot: Support pictures per class.
+        n_query: Query pictures per class.
         episodes: Number of episodes E.
         generator: CPU generator; the episodes depend on nothing else random.
         flags: What a message tells the user to write.

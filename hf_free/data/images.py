@@ -156,7 +156,7 @@ class LazyPictures(Sequence["Image"]):
             the lists hold.
     """
 
-    def __init__(self, encoded: Sequence[Any], names: Sequence[str], number_type: str | None = None) -> None:
+    def __init__(self, encoded: Sequence[object], names: Sequence[str], number_type: str | None = None) -> None:
         self._encoded, self._names, self._number_type = encoded, names, number_type
 
     def __len__(self) -> int:
@@ -206,7 +206,7 @@ class PictureBatch:
 
 
 def read_batch(
-    pictures: Sequence[Any],
+    pictures: Sequence[object],
     preprocessing: Preprocessing,
     *,
     background: Color = WHITE,
@@ -247,7 +247,9 @@ def read_batch(
         if progress is not None and ((place + 1) % 32 == 0 or place + 1 == len(pictures)):
             progress("pictures read", place + 1, len(pictures))
     if batch.errors and not keep_going:
-        raise joint_error(list(batch.errors.values()), len(pictures))
+        error = joint_error(list(batch.errors.values()), len(pictures))
+        error.places = tuple(batch.errors)
+        raise error
     if done:
         if any(part.dtype != torch.uint8 for part in done):
             done = [to_float(part) for part in done]
@@ -293,7 +295,7 @@ def as_batch(images: Images, preprocessing: Preprocessing, *, background: Color 
     return to_float(read_batch(given, preprocessing, background=ground).images)
 
 
-def _batch_or_list(images: Any) -> Any:
+def _batch_or_list(images: object) -> Any:
     """A batch as a tensor (B, C, H, W), or a sequence of pictures; one picture is a sequence of one."""
     if isinstance(images, Tensor):
         return images if images.ndim == 4 else [images]
@@ -315,7 +317,7 @@ def _array_batch(images: np.ndarray[Any, Any]) -> Tensor:
     return values if is_first else values.permute(0, 3, 1, 2)
 
 
-def _items(pictures: Sequence[Any]) -> Iterator[tuple[Any, str]]:
+def _items(pictures: Sequence[object]) -> Iterator[tuple[object, str]]:
     """Each picture as it is held, and its name."""
     for place in range(len(pictures)):
         if isinstance(pictures, LazyPictures):
@@ -324,7 +326,7 @@ def _items(pictures: Sequence[Any]) -> Iterator[tuple[Any, str]]:
             yield pictures[place], "the picture" if len(pictures) == 1 else f"picture {place}"
 
 
-def _workers(pictures: Sequence[Any]) -> int:
+def _workers(pictures: Sequence[object]) -> int:
     """How many threads may read them. Pillow's pictures are loaded by one: a list may hold the same one twice."""
     is_files = isinstance(pictures, LazyPictures) or (
         isinstance(pictures, (list, tuple)) and not any(hasattr(picture, "convert") for picture in pictures)
@@ -332,7 +334,7 @@ def _workers(pictures: Sequence[Any]) -> int:
     return min(torch.get_num_threads(), len(pictures)) if is_files else 1
 
 
-def _in_threads(read: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
+def _in_threads(read: Callable[[Any], object], items: Iterator[object], workers: int) -> Iterator[Any]:
     """What `read` gives for each item, in order; items are fetched by the caller's thread."""
     if workers < 2:
         yield from map(read, items)

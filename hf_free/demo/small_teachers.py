@@ -17,7 +17,7 @@ _STEMS = {"test_vit": 8, "test_vit2": 8, "test_convnext": 16, "test_convnext2": 
 """Patches a side that timm's own small models see best; as they are, their stems leave 2 or 8 of a 32x32 picture."""
 
 
-def small_image_args(architecture: str, size: int) -> dict[str, Any]:
+def small_image_args(architecture: str, size: int) -> dict[str, object]:
     """Arguments of `timm.create_model` with which an architecture sees small pictures finely enough.
 
     Args:
@@ -33,7 +33,7 @@ def small_image_args(architecture: str, size: int) -> dict[str, Any]:
 
     if not timm.is_model(architecture):
         raise ConfigError(f"architecture {architecture!r}", allowed="names of timm.list_models() and hf-free's own")
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     cfg = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
     if cfg is not None and cfg.fixed_input_size:
         arguments["img_size"] = size
@@ -53,7 +53,7 @@ class ClassifierRecipe:
     epochs: int = 20
     """Passes over the pictures."""
     batch_size: int = 128
-    """Pictures an update."""
+    """Pictures per update."""
     lr: float = 2e-3
     """Peak learning rate."""
     weight_decay: float = 0.05
@@ -74,7 +74,7 @@ class ClassifierRecipe:
                 allowed="at least 1 epoch, 2 pictures a batch, a positive rate, no negative shift",
             )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The recipe as plain JSON types."""
         return {**asdict(self), "optimizer": "AdamW, one-cycle learning rate"}
 
@@ -90,7 +90,7 @@ class TrainedClassifier:
     recipe: ClassifierRecipe
     """How it was trained."""
     mean: tuple[float, ...]
-    """Mean a channel it normalises pictures in [0, 1] with."""
+    """Mean per channel that pictures in [0, 1] are normalized with."""
     std: tuple[float, ...]
     """Deviation a channel."""
     input_size: tuple[int, int, int]
@@ -154,7 +154,7 @@ class _Normaliser:
 
 
 def _colours(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation a channel of at most 4096 of the pictures, in [0, 1], to three places."""
+    """Mean and deviation per channel of at most 4096 of the pictures, in [0, 1], to three places."""
     sample = images[:: max(1, len(images) // 4096)].float() / 255
     mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-2)
     return tuple(round(m, 3) for m in mean.tolist()), tuple(round(s, 3) for s in std.tolist())
@@ -178,7 +178,7 @@ def _fit(network: nn.Module, recipe: ClassifierRecipe, images: Tensor, labels: T
     batches = max(1, len(images) // recipe.batch_size)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups: list[Mapping[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[Mapping[str, object]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         [dict(group) for group in groups if group["params"]],
         lr=recipe.lr,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -101,7 +101,7 @@ class DemoLength:
 
 def run_demo(
     output: Path, seed: int = 0, console: Console | None = None, *, length: DemoLength | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Train teachers on digits 0 to 6, learn from them without data, measure on digits 7, 8 and 9.
 
     Args:

@@ -28,12 +28,14 @@ from hf_free.evaluation.picture_folder import (
     read_picture_folder,
     visible_files,
 )
+from hf_free.runtime.files import read_bounded
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*", re.DOTALL)  # as `datasets` names the parts of a split
+_MAX_CARD_BYTES = 2**20
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # columns of pictures by `file_name`
 _TABLES = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".lance", ".h5", ".py")
 """Endings of files in which a Hub's data set may hold its pictures; among them loose ones only illustrate it."""
@@ -186,7 +188,7 @@ def _refuse_sets_as_classes(pictures: PictureFolder, source: str) -> None:
 def _tables(source: str, builder: str, scratch: str, **options: Any) -> Tables:
     import datasets
 
-    def load() -> dict[str, Any]:
+    def load() -> dict[str, object]:
         return dict(datasets.load_dataset(builder, streaming=True, cache_dir=scratch, **options))
 
     return Tables(read_or_explain(load, source), is_streamed=True)
@@ -197,23 +199,23 @@ def _exactly(path: Path) -> str:
     return glob.escape(str(path.absolute()))
 
 
-def _configurations_of_card(path: Path) -> dict[str, dict[str, Any]]:
+def _configurations_of_card(path: Path) -> dict[str, dict[str, object]]:
     """The configurations that a folder's README.md lists in its YAML block, by name."""
     try:
-        text = (path / "README.md").read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        text = read_bounded(path / "README.md", max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError):
         return {}
     block = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
     try:
-        card = read_written(block[1]) if block else None
-    except yaml.YAMLError:
+        card = as_texts(read_written(block[1])) if block else None
+    except (yaml.YAMLError, RecursionError):
         return {}
-    listed = as_texts(card).get("configs") if isinstance(card, dict) else None
+    listed = card.get("configs") if isinstance(card, dict) else None
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     return {str(entry.get("config_name", "default")): entry for entry in entries}
 
 
-def _only_or_default(described: dict[str, dict[str, Any]]) -> str:
+def _only_or_default(described: dict[str, dict[str, object]]) -> str:
     """The configuration that is taken where none is named, "" where one has to be."""
     marked = [name for name, entry in described.items() if entry.get("default") == "true"]
     if marked or "default" in described:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class LabelledImages:
         source: Where they come from.
         split: Which part of it.
         background: What transparent pictures are laid on.
+        others: Further splits that there are.
     """
 
     images: Sequence[Image | Tensor] | Tensor
@@ -50,6 +51,7 @@ class LabelledImages:
     source: str = ""
     split: str = ""
     background: Color = WHITE
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.labels = torch.as_tensor(self.labels)
@@ -88,7 +90,7 @@ class LabelledImages:
     def select(self, places: Tensor) -> LabelledImages:
         """The pictures at some positions (M,), with the names of the classes that occur among them."""
         if isinstance(self.images, Tensor):
-            images: Any = self.images[places]
+            images: Sequence[Image | Tensor] | Tensor = self.images[places]
         elif isinstance(self.images, LazyPictures):
             images = self.images.chosen(places.tolist())
         else:
@@ -178,7 +180,8 @@ def load_labelled_images(
     names, labels = index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
     calls = [f"{text}, picture {index}" for index in range(len(labels))]
     pictures = LazyPictures(encoded, calls, number_type(features[image_column]))
-    return LabelledImages(pictures, labels, names, source=text, split=chosen)
+    rest = _others(opened.splits, chosen)
+    return LabelledImages(pictures, labels, names, source=text, split=chosen, others=rest)
 
 
 def load_folder_images(folder: str | Path) -> FolderImages:
@@ -222,7 +225,12 @@ def _images_of_folder(
     names = sorted({file.label for file in files})
     positions = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([positions[file.label] for file in files])
-    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen)
+    rest = _others(by_name, chosen)
+    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen, others=rest)
+
+
+def _others(splits: Iterable[str], chosen: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name in splits if name != chosen))
 
 
 def _files(paths: Sequence[Path]) -> LazyPictures:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hf_free.data.images import Preprocessing, Progress
+from hf_free.data.decoding import PictureError
+from hf_free.data.images import PictureBatch, Preprocessing, Progress
 from hf_free.evaluation.datasets import LabelledImages
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
 
 BATCH = 256
-"""Pictures a pass when extracting features."""
+"""Images per pass when extracting features."""
 
 
 @dataclass
@@ -48,13 +49,12 @@ class ImageSizes:
     """
 
     def __init__(self, data: LabelledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
-        if places is not None:
-            data = data.select(places)
-        self._data, self._progress, self.more_frames = data, progress, 0
+        self._data, self._places = data, torch.arange(len(data)) if places is None else places
+        self._progress, self.more_frames = progress, 0
         self._made = dict[Preprocessing, Tensor]()
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._places)
 
     def batches(self, preprocessing: Preprocessing, count: int) -> Iterator[Tensor]:
         """`at` in parts of `count` pictures, which are not kept unless they are there already."""
@@ -62,8 +62,8 @@ class ImageSizes:
             yield from self._made[preprocessing].split(count)
             return
         more_frames = 0
-        for places in torch.arange(len(self)).split(count):
-            part = self._data.select(places).read(preprocessing)
+        for places in self._places.split(count):
+            part = self._read(places, preprocessing)
             more_frames += part.more_frames
             yield part.images
         self.more_frames = more_frames
@@ -71,9 +71,17 @@ class ImageSizes:
     def at(self, preprocessing: Preprocessing) -> Tensor:
         """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabelledImages.read`."""
         if preprocessing not in self._made:
-            batch = self._data.read(preprocessing, self._progress)
+            batch = self._read(self._places, preprocessing, self._progress)
             self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
         return self._made[preprocessing]
+
+    def _read(self, places: Tensor, preprocessing: Preprocessing, progress: Progress | None = None) -> PictureBatch:
+        """The pictures at these positions; an error names positions in the whole data set."""
+        try:
+            return self._data.select(places).read(preprocessing, progress)
+        except PictureError as error:
+            error.places = tuple(places[list(error.places)].tolist())
+            raise
 
 
 def learner_features(

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hf_free.backbones.model_args import ModelArgs
+from hf_free.provenance.reading import Json
 from hf_free.runtime.text import with_prefix
 from hf_free.teachers.teacher import Teacher
 
@@ -83,7 +85,7 @@ def count(
         return _count(copy.deepcopy(network).to("cpu"), shape, "cpu", input_gradient_only)
 
 
-def published_rows() -> list[dict[str, Any]]:
+def published_rows() -> list[Json]:
     """The published table beside our count, a row a network and image size; GFLOPs of the backward pass."""
     import timm
 
@@ -92,7 +94,7 @@ def published_rows() -> list[dict[str, Any]]:
     rows = []
     for name, (architecture, published) in PUBLISHED.items():
         for size, gigaflops in published.items():
-            sized: dict[str, Any] = {"img_size": size} if architecture.startswith("conv4") else {}
+            sized: ModelArgs = {"img_size": size} if architecture.startswith("conv4") else {}
             with torch.device("meta"):
                 network = timm.create_model(architecture, num_classes=5, **sized)
             cost = count(network, (3, size, size), input_gradient_only=True)
@@ -125,7 +127,7 @@ def _convolution_backward(
     x_shape: Sequence[int],
     w_shape: Sequence[int],
     *rest: Any,
-    out_shape: Any = None,
+    out_shape: object = None,
     **options: Any,
 ) -> int:
     """Operations of a convolution's backward pass: each gradient asked for costs what the forward pass costs.

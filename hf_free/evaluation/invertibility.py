@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import finish_task
+from hf_free.provenance.reading import Json
 from hf_free.runtime.device import Precision
 from hf_free.teachers.teacher import Teacher
 
@@ -74,7 +75,7 @@ class Invertibility:
         is_good = self.recognised >= GOOD and self.loss <= self.chance and distance <= NEAR
         return "good" if is_good else "fair"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The measurement and its verdict as plain JSON types; numbers that are not finite are None."""
         values = {**asdict(self), "verdict": self.verdict}
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
@@ -91,7 +92,7 @@ def measure_invertibility(
     Args:
         teacher: Whom to invert.
         steps: Inner steps; FREE's k is 5.
-        images_per_class: Pictures a class.
+        images_per_class: Images per class.
         max_classes: Classes at most; of a larger head a random subset is taken.
         seed: Seed of generator, latents, canvases and that subset.
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hf_free.hub.snapshot import Snapshot
 
 BATCH = 32
-"""Pictures a pass: 224x224 through a ResNet-50 takes some 20 MB each."""
+"""Images per pass: 224x224 through a ResNet-50 takes some 20 MB each."""
 
 WEIGHTS = "model.safetensors"
 

@@ -16,12 +16,10 @@ from hf_free.evaluation.picture_sources import NamedPicture
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.labels import Label
 from hf_free.provenance.reading import Json
+from hf_free.runtime.text import spreadsheet_cell
 
 PICTURES_AT_ONCE = 256
 """Pictures that are decoded and embedded at a time; only their features are kept."""
-
-_FORMULA = ("=", "+", "-", "@", "\t")
-"""How a cell begins that a spreadsheet program takes for a formula (OWASP, "CSV Injection")."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,7 @@ def predict_files(
 def as_csv(rows: Sequence[Prediction], top_k: int = 1) -> str:
     """Rows as CSV with a header: image, label, probability, further likeliest classes, rejected if asked, and error.
 
-    What a spreadsheet program would take for a formula gets an apostrophe in front, and a carriage return becomes a
-    blank.
+    Names that a spreadsheet would run as formulas begin with an apostrophe; the JSON form has them as they are.
 
     Args:
         rows: The predictions.
@@ -155,21 +152,14 @@ def as_csv(rows: Sequence[Prediction], top_k: int = 1) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*header, *(["rejected"] if asked else []), "error"])
     for row in rows:
-        cells = ["" if row.label is None else _cell(row.label), _number(row.probability)]
+        cells = ["" if row.label is None else spreadsheet_cell(row.label), _number(row.probability)]
         for place in further:
             named = row.top[place - 1 : place]
-            cells += [_cell(named[0][0]), _number(named[0][1])] if named else ["", ""]
+            cells += [spreadsheet_cell(named[0][0]), _number(named[0][1])] if named else ["", ""]
         cells += [{True: "yes", False: "no", None: ""}[row.rejected]] if asked else []
-        writer.writerow([_cell(row.image), *cells, _cell(row.error or "")])
+        writer.writerow([spreadsheet_cell(row.image), *cells, spreadsheet_cell(row.error or "")])
     return buffer.getvalue()
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _cell(value: Label) -> str:
-    if not isinstance(value, str):
-        return str(value)
-    value = value.replace("\r", " ")  # which begins a new row for some programs
-    return f"'{value}" if value.startswith(_FORMULA) else value

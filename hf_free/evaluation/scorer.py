@@ -17,14 +17,14 @@ from hf_free.provenance.results import EvaluationReport, ResultRow
 
 @dataclass
 class Scorer:
-    """Turns features into rows over the same episodes, one batch of episodes a shot."""
+    """Turns features into rows over the same episodes, one batch of episodes per number of shots."""
 
     episodes: dict[int, EpisodeBatch]
     head: str
     report: EvaluationReport
 
     def add(self, found: FeatureSet, *, head: str | None = None, transductive: str | None = None) -> None:
-        """Append the rows of one set of features, a row a shot; then those of the best of its features, if it asks.
+        """Append a row per number of shots for a set of features; then, on request, for its best features.
 
         Args:
             found: What to score.

@@ -1,4 +1,4 @@
-"""A sweep over timm: one small model a module, taken through everything that a run asks of a teacher.
+"""A sweep over timm: one small model per module, taken through everything that a run asks of a teacher.
 
 A module is a file of `timm.models`, a family of architectures. Of each, the smallest classifier is built with random
 weights, written in Hub layout, and loaded as a stranger's repository would be; then it answers, is inverted for one
@@ -11,7 +11,7 @@ import gc
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 import hf_free.backbones.register  # noqa: F401  (registers Conv-4 and the small ResNets)
+from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.dead_leaves import dead_leaves
@@ -34,6 +35,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
+from hf_free.provenance.reading import Json
 from hf_free.runtime.device import Precision
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
@@ -56,7 +58,7 @@ CHOOSING = "choose"
 STEPS = ("build", "load", "logits", "features", "census", "five", "bell")
 """What each model is taken through, in order."""
 
-REDUCTIONS: tuple[dict[str, Any], ...] = (
+REDUCTIONS: tuple[ModelArgs, ...] = (
     {"depth": 2},
     {"depth": 2, "embed_dim": 192, "num_heads": 3},
     {"channel_multiplier": 0.5},
@@ -87,18 +89,18 @@ class SweepRow:
     """Why it did not pass, with the step."""
     parameters: int = 0
     input_size: tuple[int, ...] = ()
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: ModelArgs = field(default_factory=dict)
     """What reduces a model that is too large."""
     normalization: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds of each step of `STEPS` that was reached; in a sweep of `CHOOSING` too."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The row as plain JSON types."""
         return {**asdict(self), "input_size": list(self.input_size)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SweepRow:
+    def from_dict(cls, values: Json) -> SweepRow:
         """Read `to_dict`'s form back."""
         return cls(**{**values, "input_size": tuple(values["input_size"])})
 
@@ -109,7 +111,15 @@ class Candidate:
 
     model: str
     parameters: int
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: ModelArgs = field(default_factory=dict)
+
+
+@dataclass
+class _Seen:
+    """What is known of a model so far."""
+
+    input_size: tuple[int, ...] = ()
+    normalization: dict[str, int] = field(default_factory=dict)
 
 
 def sweep(
@@ -168,17 +178,17 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
     """Take one model through `STEPS`.
 
     Args:
-        candidate: Whom.
+        candidate: The model to try.
         module: Its module, for the row.
         input_size: (channels, height, width) to build it for; None takes timm's own.
     """
     seconds: dict[str, float] = {}
-    known: dict[str, Any] = {}
+    seen = _Seen()
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")  # timm's deprecations are no matter of the sweep
             torch.manual_seed(0)
-            _take_through(candidate, folder, input_size, seconds, known)
+            _take_through(candidate, folder, input_size, seconds, seen)
     except (HfFreeError, *_BUILD_ERRORS) as error:
         step = STEPS[min(len(seconds), len(STEPS)) - 1]
         reason = error.given if isinstance(error, HfFreeError) else f"{type(error).__name__}: {error}"
@@ -190,7 +200,8 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
             candidate.parameters,
             model_args=candidate.model_args,
             seconds=seconds,
-            **known,
+            input_size=seen.input_size,
+            normalization=seen.normalization,
         )
     return SweepRow(
         module,
@@ -199,7 +210,8 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
         parameters=candidate.parameters,
         model_args=candidate.model_args,
         seconds=seconds,
-        **known,
+        input_size=seen.input_size,
+        normalization=seen.normalization,
     )
 
 
@@ -208,14 +220,14 @@ def _take_through(
     folder: str,
     input_size: tuple[int, int, int] | None,
     seconds: dict[str, float],
-    known: dict[str, Any],
+    seen: _Seen,
 ) -> None:
-    """Do all steps; `seconds` and `known` are filled on the way, so that a failure leaves what came before it."""
+    """Do all steps; `seconds` and `seen` are filled on the way, so that a failure leaves what came before it."""
     with _timed("build", seconds):
         _write(candidate, folder, input_size)
     with _timed("load", seconds):
         teacher = load_teacher(TeacherReference(folder, is_local=True))
-        known["input_size"] = teacher.record.input_size
+        seen.input_size = teacher.record.input_size
     images = torch.rand(3, *teacher.record.input_size)
     with torch.no_grad():
         with _timed("logits", seconds):
@@ -223,7 +235,7 @@ def _take_through(
         with _timed("features", seconds):
             _expect(teacher.features(images), (3, teacher.record.num_features), "features")
     with _timed("census", seconds):
-        known["normalization"] = teacher.record.normalization
+        seen.normalization = dict(teacher.record.normalization)
         _check_census(teacher)
     with _timed("five", seconds):
         task = _invert(teacher)
@@ -328,7 +340,7 @@ def _default(name: str, key: str) -> Any:
     return (timm.get_pretrained_cfg(name) or PretrainedCfg()).to_dict().get(key)
 
 
-def _count(name: str, arguments: Mapping[str, Any] | None = None) -> int | None:
+def _count(name: str, arguments: ModelArgs | None = None) -> int | None:
     """Parameters of a classifier; None for a network without a classifier, or one that timm cannot build so."""
     try:
         with warnings.catch_warnings(), torch.device("meta"), torch.no_grad():

@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hf_free.hub.download import ExpectedFile
-from hf_free.runtime.files import write_text
+from hf_free.runtime.files import read_bounded, write_text
 
 _STALE = 24 * 3600.0  # seconds after which a partial download is nobody's any more
+_MAX_RECORD_BYTES = 2**20
 
 
 @dataclass
@@ -56,8 +57,8 @@ class RepositoryCache:
         """The commit that a branch or tag stood for when it was last fetched."""
         if is_commit(revision):
             return revision
-        with contextlib.suppress(OSError):
-            commit = (self.folder / "refs" / revision).read_text().strip()
+        with contextlib.suppress(OSError, ValueError):
+            commit = read_bounded(self.folder / "refs" / revision, max_bytes=100).decode().strip()
             return commit if is_commit(commit) else None
         return None
 
@@ -69,10 +70,11 @@ class RepositoryCache:
     def read_record(self, commit: str) -> CommitRecord | None:
         """What the Hub said of a commit, if it was asked before."""
         try:
-            values = json.loads((self.folder / "hf_free" / f"{commit}.json").read_text(encoding="utf-8"))
+            path = self.folder / "hf_free" / f"{commit}.json"
+            values = json.loads(read_bounded(path, max_bytes=_MAX_RECORD_BYTES))
             files = {name: ExpectedFile(**entry) for name, entry in values.pop("files").items()}
             return CommitRecord(**values, files=files)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def write_record(self, record: CommitRecord) -> None:

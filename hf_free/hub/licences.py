@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research|(^|[^a-z])amlr([^a-z]|$)")
 """`cc-by-nc-4.0`, `h-research`, `intel-research`, and `apple-amlr`: Apple's "Machine Learning Research" licence, for
 research only (https://huggingface.co/docs/hub/repositories-licenses lists the identifiers)."""
 
 _MAX_LENGTH = 80
+_MAX_TEXT = 300
 
 
 def is_non_commercial(license_id: str | None) -> bool:
@@ -23,7 +23,7 @@ def is_unclear(license_id: str | None) -> bool:
     return license_id is not None and re.match(r"(unknown|other)\b", license_id.strip().lower()) is not None
 
 
-def stated_license(metadata: Mapping[str, Any]) -> str | None:
+def stated_license(metadata: Mapping[str, object]) -> str | None:
     """The licence in a card's metadata, None where there is none; `other` is given its name, as `other (name)`.
 
     Args:
@@ -31,10 +31,10 @@ def stated_license(metadata: Mapping[str, Any]) -> str | None:
     """
     value = metadata.get("license")
     if isinstance(value, list):
-        value = ", ".join(map(str, value))
+        value = ", ".join(entry for entry in value if isinstance(entry, str))  # anchors make others grow without end
     if not isinstance(value, str) or not value.strip():
         return None
     name = metadata.get("license_name")
     if value.strip().lower() != "other" or not isinstance(name, str) or not name.strip():
-        return value
+        return value[:_MAX_TEXT]
     return f"{value.strip()} ({' '.join(name.split())[:_MAX_LENGTH]})"

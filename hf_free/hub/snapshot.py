@@ -27,7 +27,7 @@ from hf_free.hub.licences import stated_license
 from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
-from hf_free.runtime.files import why_unreadable
+from hf_free.runtime.files import read_bounded, why_unreadable
 
 __all__ = [
     "FoundModel",
@@ -42,6 +42,9 @@ __all__ = [
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar", ".npz")
 """Endings of weight files that can run code when they are loaded; they are never fetched."""
+_MAX_CARD_BYTES = 2**20
+"""Of a README.md that is read; the Hub's largest cards have some hundred kB."""
+
 Arrived = Callable[[str, int, int], None]
 """Told a file's name, how many of its bytes are there, and its size; what it raises ends the fetching."""
 logger = logging.getLogger(__name__)
@@ -147,6 +150,13 @@ def local_snapshot(
     for path in (folder, *(folder / name for name in required)):
         if problem := why_unreadable(path):
             raise HubError(f"{folder}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {folder}")
+    for path in (folder / name for name in required):
+        if path.exists() and not path.is_file():
+            raise HubError(
+                f"{folder}: {path.name} is not a regular file",
+                allowed="files of bounded size, or links to them",
+                action="use another folder",
+            )
     present = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     _check_present(str(folder), present, required)
     names = [*required, *(name for name in optional if name in present)]
@@ -197,8 +207,11 @@ def _from_hub(
             download(url, partial, expected, headers, told, name=f"{name} of {repo_id}")
             cache.keep(partial, commit, name, expected)
     record = CommitRecord(commit, info.private, info.gated, info.license, files)
-    cache.write_record(record)
-    cache.remember_ref(revision, commit)
+    try:
+        cache.write_record(record)
+        cache.remember_ref(revision, commit)
+    except OSError as error:  # a cache that others keep for us, with every file in place
+        logger.warning("cannot note in the cache what the Hub says of %s: %s", repo_id, error)
     return _snapshot(cache, repo_id, record, names)
 
 
@@ -220,7 +233,10 @@ def _from_cache(
             names.append(name)
         elif name in required:
             return None
-    return _snapshot(cache, repo_id, cache.read_record(commit) or CommitRecord(commit), names, from_cache=True)
+    record = cache.read_record(commit)
+    if record is None:  # another client fetched it: the card beside it may say the licence, nobody the visibility
+        record = CommitRecord(commit, license=_license_of_card(cache.snapshot(commit) / "README.md"))
+    return _snapshot(cache, repo_id, record, names, from_cache=True)
 
 
 def _snapshot(
@@ -273,9 +289,10 @@ def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: Rep
 def _license_of_card(path: Path) -> str | None:
     """The licence in the metadata of a card on disk."""
     try:
-        match = re.match(r"\s*---\s*\n(.*?)\n---", path.read_text(encoding="utf-8-sig"), re.DOTALL)
+        text = read_bounded(path, max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
+        match = re.match(r"\s*---\s*\n(.*?)\n---", text, re.DOTALL)
         metadata = yaml.safe_load(match.group(1)) if match else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return stated_license(metadata) if isinstance(metadata, dict) else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -13,6 +12,7 @@ from hf_free.hub.answers import Account, read_account, read_repository
 from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import LOGIN, check_names, explain
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently
+from hf_free.provenance.reading import Json
 from hf_free.runtime.text import without_secrets
 
 
@@ -50,7 +50,7 @@ def push_folder(
     check_names(repo_id, revision)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{folder} is no folder with files to push", action="give the folder of a trained learner")
-    options: dict[str, Any] = {"repo_id": repo_id, "repo_type": "model"}
+    options: Json = {"repo_id": repo_id, "repo_type": "model"}
     try:
         check_can_push(repo_id, token, private=private, create_pr=create_pr)
         token = token_to_send(token)

@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -229,7 +228,7 @@ class Five:
         with torch.no_grad():
             torch._foreach_copy_(list(self._fast.parameters()), list(self.generator.parameters()))
         weights = list(self._fast.parameters())
-        groups: list[dict[str, Any]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
+        groups: list[dict[str, object]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
         optimizer = torch.optim.Adam(groups, lr=self.config.inner_lr, betas=BETAS, fused=True)
         canvas = self._canvas(teacher, wanted, stream) if self.config.canvas else None
         pictures, terms = torch.empty(0), {}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
 import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
+from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
@@ -25,7 +25,7 @@ SIZES = (32, 48, 64, 80, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 299, 3
 
 
 def build_backbone(
-    config: LearnerConfig, model_args: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
+    config: LearnerConfig, model_args: ModelArgs, mean: Sequence[float], std: Sequence[float]
 ) -> nn.Module:
     """An untrained timm network without classifier for pictures of the learner's size."""
     size = (config.channels, config.image_size, config.image_size)
@@ -43,7 +43,7 @@ def build_backbone(
         ) from None
 
 
-def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: Mapping[str, Any]) -> int:
+def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: ModelArgs) -> int:
     """Run one black picture of the learner's size through its backbone.
 
     Args:
@@ -78,7 +78,7 @@ def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: 
 
 
 def blank_backbone(
-    config: LearnerConfig, model_args: Mapping[str, Any], mean: Sequence[float], std: Sequence[float], source: str
+    config: LearnerConfig, model_args: ModelArgs, mean: Sequence[float], std: Sequence[float], source: str
 ) -> nn.Module | None:
     """`build_backbone` without memory (torch's meta device); None for a network of the user's own that needs some.
 
@@ -108,7 +108,7 @@ def blank_width(network: nn.Module, config: LearnerConfig, source: str) -> int |
         raise LearnerError(f"{source}: {error.given}", allowed=error.allowed, action="use another learner") from None
 
 
-def sizes_that_fit(config: LearnerConfig, model_args: Mapping[str, Any]) -> list[int]:
+def sizes_that_fit(config: LearnerConfig, model_args: ModelArgs) -> list[int]:
     """Picture sizes that a backbone takes, tried without memory: its own, and the next larger one of `SIZES`."""
     cfg = timm.get_pretrained_cfg(config.backbone)
     own = cfg.input_size[-1] if cfg is not None else 224
@@ -120,7 +120,7 @@ def sizes_that_fit(config: LearnerConfig, model_args: Mapping[str, Any]) -> list
     return sorted(set(found))
 
 
-def _takes(config: LearnerConfig, size: int, model_args: Mapping[str, Any]) -> bool:
+def _takes(config: LearnerConfig, size: int, model_args: ModelArgs) -> bool:
     shape = (config.channels, size, size)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
@@ -180,7 +180,7 @@ def pretrained_timm(source: str, config: LearnerConfig, cache_dir: str | None) -
     name = source.removeprefix(TIMM)
     try:
         cfg = timm.get_pretrained_cfg(name)
-        sized: dict[str, Any] = {"img_size": config.image_size} if cfg is not None and cfg.fixed_input_size else {}
+        sized: ModelArgs = {"img_size": config.image_size} if cfg is not None and cfg.fixed_input_size else {}
         return timm.create_model(
             name, pretrained=True, num_classes=0, in_chans=config.channels, cache_dir=cache_dir, **sized
         )

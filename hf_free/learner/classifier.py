@@ -154,7 +154,7 @@ class FewShotClassifier:
 
         Args:
             images: The pictures.
-            batch_size: Pictures a pass; a learner with transductive BatchNorm sees all at once instead.
+            batch_size: Pictures per pass; a learner with transductive BatchNorm sees all at once instead.
         """
         return self.answers(self.embed(images, batch_size=batch_size)).probabilities
 

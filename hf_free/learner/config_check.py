@@ -24,6 +24,7 @@ from hf_free.learner.embedding import EmbeddingSpec
 from hf_free.learner.format import CONFIG, FORMAT_VERSION
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, whole
+from hf_free.provenance.reading import Json, JsonView
 
 MAX_VIEWS = 8
 MAX_COLOUR = 1000.0
@@ -40,16 +41,16 @@ class LearnerSpec:
     """The checked contents of a learner's config.json; see `Embedder` for the meaning of the fields."""
 
     config: LearnerConfig
-    record: dict[str, Any]
+    record: Json
     inputs: InputSettings
     mean: tuple[float, ...]
     std: tuple[float, ...]
     feature_dim: int
     embedding: EmbeddingSpec
-    model_args: dict[str, Any]
+    model_args: Json
 
 
-def check_learner_config(content: Mapping[str, Any], source: str) -> LearnerSpec:
+def check_learner_config(content: JsonView, source: str) -> LearnerSpec:
     """Check a parsed config.json.
 
     Args:
@@ -78,7 +79,7 @@ def check_learner_config(content: Mapping[str, Any], source: str) -> LearnerSpec
     )
 
 
-def _block(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _block(content: JsonView, source: str) -> Json:
     """The `hf_free` block, with all that has to be there."""
     block = content.get("hf_free")
     if not isinstance(block, dict):
@@ -105,7 +106,7 @@ def _block(content: Mapping[str, Any], source: str) -> dict[str, Any]:
             f"{source}: {CONFIG} is incomplete, missing {', '.join(sorted(missing))}",
             action="save or push the learner again",
         )
-    unknown = sorted(cast("dict[str, Any]", described).keys() - {*_REQUIRED, *_OPTIONAL})
+    unknown = sorted(cast("Json", described).keys() - {*_REQUIRED, *_OPTIONAL})
     if unknown:
         names = ", ".join(key[:60] for key in unknown[:4])
         raise LearnerError(
@@ -116,7 +117,7 @@ def _block(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     return block
 
 
-def _learner_config(described: Mapping[str, Any], source: str) -> LearnerConfig:
+def _learner_config(described: JsonView, source: str) -> LearnerConfig:
     """Backbone, picture size, channels, head; `init_from` says where it once came from, and is never followed."""
     values = {key: described[key] for key in _CONFIG_KEYS}
     for key in ("image_size", "channels"):
@@ -164,7 +165,7 @@ def is_own_network(backbone: str) -> bool:
     return module.split(".")[0] not in ("timm", "hf_free")
 
 
-def learner_model_args(arguments: Any, backbone: str, source: str) -> dict[str, Any]:
+def learner_model_args(arguments: Any, backbone: str, source: str) -> Json:
     """Check `model_args`: what a teacher's may be, and for a network of the user's own also numbers and words.
 
     Raises:
@@ -174,7 +175,7 @@ def learner_model_args(arguments: Any, backbone: str, source: str) -> dict[str, 
         return {}
     if not isinstance(arguments, Mapping):
         raise LearnerError(f"{source}: model_args is {shown(arguments)}", allowed="a JSON object")
-    checked: dict[str, Any] = {}
+    checked: Json = {}
     for key, value in arguments.items():
         try:
             checked |= check_model_args({key: value}, source)
@@ -198,7 +199,7 @@ def _steering() -> set[str]:
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return len(value) <= 256 and all(real(0, MAX_WIDTH)(item) for item in value)
     if isinstance(value, str):
@@ -218,13 +219,13 @@ def _batchnorm(mode: Any, source: str) -> BatchNormMode:
     return cast("BatchNormMode", mode)
 
 
-def _number(described: Mapping[str, Any], key: str, low: int, high: int, source: str) -> int:
+def _number(described: JsonView, key: str, low: int, high: int, source: str) -> int:
     value = described[key]
     demand(whole(low, high)(value), source, key, value, f"a whole number from {low} to {high}")
     return cast("int", value)
 
 
-def _per_channel(cfg: Mapping[str, Any], key: str, channels: int, source: str) -> tuple[float, ...]:
+def _per_channel(cfg: JsonView, key: str, channels: int, source: str) -> tuple[float, ...]:
     values = cfg[key]
     low = math.ulp(0.0) if key == "std" else -MAX_COLOUR
     good = is_list_of(values, real(low, MAX_COLOUR)) and len(values) == channels
@@ -266,6 +267,7 @@ _RECORD_KINDS: dict[str, tuple[type, ...]] = {
     "config": (dict,),
     "recovered": (dict,),
     "training": (dict,),
+    "method": (dict,),
     "versions": (dict,),
     "answer_outputs": (list,),
     "teachers_before": (int,),
@@ -276,7 +278,7 @@ _RECORD_KINDS: dict[str, tuple[type, ...]] = {
 """What the record holds under these names, or null; other names hold what they like and are only shown."""
 
 
-def _record(block: Mapping[str, Any], sizes: Sequence[int] | None, source: str) -> dict[str, Any]:
+def _record(block: JsonView, sizes: Sequence[int] | None, source: str) -> Json:
     """The record: what cards, evaluation and runs that continue the learner read of it has the right kind."""
     record = {key: value for key, value in block.items() if key not in ("format_version", "learner")}
     _check_kinds(record, _RECORD_KINDS, "", source)
@@ -305,7 +307,7 @@ def _record(block: Mapping[str, Any], sizes: Sequence[int] | None, source: str) 
     return record
 
 
-def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]], where: str, source: str) -> None:
+def _check_kinds(values: JsonView, kinds: Mapping[str, tuple[type, ...]], where: str, source: str) -> None:
     for key, allowed in kinds.items():
         value = values.get(key)
         good = value is None or (isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool)))
@@ -313,5 +315,5 @@ def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]
         demand(good, source, f"{where}{key}", value, " or ".join(names[kind] for kind in allowed))
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()

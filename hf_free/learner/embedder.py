@@ -7,14 +7,14 @@ where it comes from, and can be published.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
@@ -49,7 +49,7 @@ class Embedder(nn.Module):
         *,
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
-        model_args: Mapping[str, Any] | None = None,
+        model_args: ModelArgs | None = None,
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()

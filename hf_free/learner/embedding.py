@@ -8,7 +8,7 @@ evaluation, adaptation and copies side by side follow from these. A run that is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from hf_free.learner.heads import Head, LinearClassifier, fit_weighted, normaliz
 from hf_free.learner.shared_classes import SharedClasses, rebuild_shared_classes
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, whole
 from hf_free.learner.whitening import Whitening, rebuild_whitening
+from hf_free.provenance.reading import JsonView
 
 
 def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float = 1.0) -> Tensor:
@@ -191,7 +192,7 @@ class EmbeddingSpec:
     OPTIONAL_KEYS: ClassVar = ("answer_sizes", "relevance", "damping", "shared_classes")
 
     @classmethod
-    def read(cls, described: Mapping[str, Any], source: str) -> EmbeddingSpec:
+    def read(cls, described: JsonView, source: str) -> EmbeddingSpec:
         """Check what a learner's config.json says of its embedding.
 
         Args:

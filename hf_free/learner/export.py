@@ -76,6 +76,8 @@ class PixelsToProbabilities(nn.Module):
         LearnerError: a transductive head, which is no layer.
     """
 
+    mean: Tensor
+    std: Tensor
     weight: Tensor
     bias: Tensor
 
@@ -121,7 +123,7 @@ class BatchStatistics(nn.Module):
         super().__init__()
         norm: Any = layer
         zero = torch.zeros(norm.num_features)
-        self.eps, self.after = norm.eps, nn.Identity()
+        self.eps, self.after = norm.eps, nn.Sequential()
         self.register_buffer("weight", zero + 1 if norm.weight is None else norm.weight.detach())
         self.register_buffer("bias", zero if norm.bias is None else norm.bias.detach())
         if isinstance(layer, BatchNormAct2d):

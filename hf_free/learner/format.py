@@ -24,8 +24,9 @@ SUPPORT = "support.safetensors"
 FORMAT_VERSION = 1
 
 MAX_CONFIG_BYTES = 8 * 2**20
-"""Of config.json and classifier.json. A hundred teachers of five classes take 0.15 MB, one of 1,000 described classes
-0.1 MB; what is larger leaves class descriptions and names out (`hf_free.learner.persistence`)."""
+"""Of config.json and classifier.json: room for eighty teachers of ImageNet's 1,000 described classes, 0.1 MB each. A
+hundred teachers of five classes take 0.15 MB. What is larger leaves class descriptions and names out
+(`hf_free.learner.persistence`); see also `hf_free.runtime.strict_json.MAX_VALUES`."""
 
 _STORED_PARTS = {"gate": "relevance", "whitening": "damping"}
 """Parts of an embedding, and what their tensors are called in hf_free.safetensors of format 1."""

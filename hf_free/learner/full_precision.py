@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 LOW_PRECISION = (torch.float16, torch.bfloat16)
 
@@ -38,7 +38,7 @@ def in_full_precision(function: Function) -> Function:
     return cast("Function", run)
 
 
-def _flat(values: list[Any]) -> list[Any]:
+def _flat(values: list[object]) -> list[object]:
     return [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
 
 

@@ -129,8 +129,8 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
                 a tensor (B, C, H, W), or an array with its channels first or last. Numbers are uint8, uint16, or
                 floats in [0, 1]. All are read as `hf-free predict` reads files: turned as EXIF says, transparency
                 laid on `background`, the first of several frames.
-            support_labels: One str or int label a picture, any values, any number of pictures a class. Neither their
-                order nor that of the pictures matters.
+            support_labels: One str or int label per picture, any values, any number of pictures per class. Neither
+                their order nor that of the pictures matters.
             background: What transparent pictures are laid on, of the pictures to predict too: a colour's name,
                 `#rrggbb` or three numbers.
             transductive: Name of a head with which the pictures of one call of `predict` help each other

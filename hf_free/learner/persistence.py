@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,9 +42,14 @@ from hf_free.learner.format import (
     stored_names,
 )
 from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprint, fingerprints_of
+from hf_free.runtime.strict_json import why_too_large
+
+WIDENED = 2
+"""Times its file that a network takes in memory: weights of 16 bits become fp32."""
 
 MAX_COMPUTED_BYTES = 64 * 2**20
-"""Of the tables that a network computes for itself (relative positions, masks), beyond four times its file."""
+"""Of the tables that a network computes for itself (relative positions, masks), beyond that. While they are computed,
+up to five times as much is taken for a moment (Swin's relative positions)."""
 
 AnyEmbedder = TypeVar("AnyEmbedder", bound=Embedder)
 
@@ -73,13 +78,13 @@ def _config_text(embedder: Embedder, record: Mapping[str, Any], named: dict[str,
     content = {**timm_config(embedder, record), FINGERPRINTS: named}
     for key in ("label_descriptions", "label_names"):
         text = json.dumps(content, indent=2)
-        if len(text) <= MAX_CONFIG_BYTES:
+        if why_too_large(text.encode(), MAX_CONFIG_BYTES) is None:
             return text
         block = content["hf_free"]
         teachers = [{**teacher, key: None} for teacher in block.get("teachers") or []]
         content["hf_free"] = {**block, "teachers": teachers}
         logging.getLogger(__name__).warning(
-            "%s would be larger than %d MiB: the teachers' %s are left out", CONFIG, MAX_CONFIG_BYTES >> 20, key
+            "%s would be too large to be read again: the teachers' %s are left out", CONFIG, key
         )
     return json.dumps(content, indent=2)
 
@@ -110,7 +115,7 @@ def timm_config(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]
 def hf_free_block(embedder: Embedder, record: Mapping[str, Any]) -> dict[str, Any]:
     """The `hf_free` block of config.json: the record, and what `rebuild` reads."""
     described = {
-        **asdict(embedder.config),
+        **embedder.config.of_network(),
         "views": list(embedder.views),
         "batchnorm": embedder.batchnorm,
         "feature_dim": embedder.feature_dim,
@@ -267,6 +272,8 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
     embedding = spec.embedding.build(width, part_names(read_tensors(stored.extra, source)), source)
     embedder = make(config=spec.config, embedding=embedding, inputs=spec.inputs, model_args=spec.model_args)
     load_strictly(embedder.backbone, read_tensors(stored.weights, source, embedder.backbone), source)
+    if blank is not None:
+        embedder.backbone_dim = width  # measured without memory; else one picture would go through, of any size
     if embedder.feature_dim != spec.feature_dim:
         raise LearnerError(
             f"{source} has {embedder.feature_dim} features", allowed=f"{spec.feature_dim}, as {CONFIG} says"
@@ -277,10 +284,10 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
 def _check_hidden_buffers(blank: nn.Module, weights: Path, source: str) -> None:
     """Refuse tables that a network computes for itself and that are far larger than its weights."""
     needed = sum(tensor.nbytes for tensor in (*blank.parameters(), *blank.buffers()))
-    allowed = 4 * weights.stat().st_size + MAX_COMPUTED_BYTES
+    allowed = WIDENED * weights.stat().st_size + MAX_COMPUTED_BYTES
     if needed > allowed:
         raise LearnerError(
             f"{source}: its backbone would take {needed} bytes, and {WEIGHTS} has {weights.stat().st_size}",
-            allowed=f"at most {allowed}: four times the file and {MAX_COMPUTED_BYTES >> 20} MiB",
+            allowed=f"at most {allowed}: {WIDENED} times the file and {MAX_COMPUTED_BYTES >> 20} MiB",
             action="use another learner",
         )

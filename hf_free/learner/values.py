@@ -6,7 +6,6 @@ A repository is written by a stranger: no value goes on unchecked, and each refu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from hf_free.errors import LearnerError
 from hf_free.learner.format import CONFIG
@@ -15,7 +14,7 @@ MAX_WIDTH = 1_000_000
 """Features, answers, and numbers of them."""
 
 
-def demand(good: object, source: str, key: str, value: Any, rule: str) -> None:
+def demand(good: object, source: str, key: str, value: object, rule: str) -> None:
     """Refuse a value that breaks its rule.
 
     Args:
@@ -34,23 +33,23 @@ def demand(good: object, source: str, key: str, value: Any, rule: str) -> None:
         )
 
 
-def whole(low: int, high: int) -> Callable[[Any], bool]:
+def whole(low: int, high: int) -> Callable[[object], bool]:
     """The rule of a whole number in this range."""
     return lambda value: type(value) is int and low <= value <= high
 
 
-def real(low: float, high: float) -> Callable[[Any], bool]:
+def real(low: float, high: float) -> Callable[[object], bool]:
     """The rule of a number in this range."""
     # compared, never converted: a whole number of 400 digits has no float
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def is_list_of(values: Any, rule: Callable[[Any], bool]) -> bool:
+def is_list_of(values: object, rule: Callable[[object], bool]) -> bool:
     """Whether it is a list, not too long, of values that keep a rule."""
     return isinstance(values, list | tuple) and len(values) <= MAX_WIDTH and all(map(rule, values))
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A stranger's value for a message, cut short."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."

@@ -48,6 +48,8 @@ class Rehearsal:
     """Pictures of an update in full."""
     learner: MetaLearner
     """The copy."""
+    align: Callable[[int], object] | None = None
+    """A step on a recovered task of so many pictures, where whole tasks are learned from."""
 
 
 class Objective(Protocol):

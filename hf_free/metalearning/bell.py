@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from hf_free.data.augment import shift_and_flip
 from hf_free.data.class_matching import clashes_of_groups, find_clashes, group_by_name
 from hf_free.data.episodes import EpisodeBatch, sample_episodes
 from hf_free.data.logits import LogitLayout
-from hf_free.inversion.task import RecoveredTask
+from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import score_episodes
@@ -33,6 +32,10 @@ from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 RELEASED_GAIN = 67.0
 """Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
+
+
+LEAST_SUPPORT = 2
+"""Support pictures of the smallest episode that is rehearsed: BatchNorm needs two."""
 
 
 class Aligner:
@@ -93,21 +96,36 @@ class Aligner:
             return self.network(images)
 
     def rehearsal(self) -> Rehearsal:
-        """One episode of replay, by its query pictures; see `hf_free.metalearning.base.Objective`."""
+        """An episode of replay, by its query pictures; see `hf_free.metalearning.base.Objective`.
+
+        A smaller one has as many times fewer support pictures: those of the first ask little of the memory.
+        """
         network, config = copy.deepcopy(self.network).train(), self.config
         learner: MetaLearner = network[0]  # type: ignore[assignment]
-        support, size, channels = config.n_way * config.k_shot, learner.config.image_size, learner.config.channels
+        size, channels = learner.config.image_size, learner.config.channels
+        support, query = config.n_way * config.k_shot, config.n_way * config.n_query
+
+        def drawn(count: int) -> tuple[Tensor, Tensor]:
+            images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
+            return images, torch.arange(count) % config.n_way
 
         def replay(count: int) -> None:
-            labels = [torch.arange(n).to(learner.device) % config.n_way for n in (support, count)]
-            drawn = [torch.randint(256, (n, channels, size, size), dtype=torch.uint8) for n in (support, count)]
-            seen, asked = (images.to(learner.device).float() / 255 for images in drawn)
+            both = [drawn(max(LEAST_SUPPORT, round(count * support / query))), drawn(count)]
+            seen, labels, asked, wanted = (tensor.to(learner.device) for pair in both for tensor in pair)
             steps, lr = config.replay_inner_steps, config.replay_inner_lr
-            loss, _, _ = maml_query_loss(network, seen, labels[0], asked, labels[1], steps=steps, lr=lr)
+            seen, asked = seen.float() / 255, asked.float() / 255
+            loss, _, _ = maml_query_loss(network, seen, labels, asked, wanted, steps=steps, lr=lr)
             loss.backward()
 
-        most = config.n_way * config.n_query
-        return Rehearsal("an episode of replay", replay, config.n_way, most, learner)
+        def align(count: int) -> None:
+            images, labels = drawn(count)
+            answers = torch.randn(count, config.n_way).softmax(1)
+            classes = tuple(range(config.n_way))
+            task = RecoveredTask(images, labels, answers, classes, 0, "rehearsal", Health(1.0, 0.0, 0.0))
+            self._task_loss(task, network).backward()
+
+        least = min(query, math.ceil(LEAST_SUPPORT * query / support))
+        return Rehearsal("an episode of replay", replay, least, query, learner, align)
 
     def modules(self) -> dict[str, nn.Module]:
         """The shared head."""
@@ -174,7 +192,9 @@ class Aligner:
         if moment.is_logged and len(tasks) > 1:
             with stream.kept():
                 terms["gradient_cosine"] = pairwise_cosine(self.network, losses).item()
-        make: Any = partial(torch.optim.Adam, lr=self.config.inner_lr)
+        make: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = partial(
+            torch.optim.Adam, lr=self.config.inner_lr
+        )
         moved, seen = sequential_steps(self.network, losses, make)
         if self.defects.reptile_gradient_through_adam:
             for parameter, other in zip(self.network.parameters(), moved.parameters(), strict=True):

@@ -8,11 +8,10 @@ an old network's outputs on new pictures are the target that keeps its knowledge
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,8 @@ from hf_free.data.logits import LogitBlock, LogitLayout
 from hf_free.errors import ConfigError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
+from hf_free.provenance.reading import Json, JsonView
+from hf_free.provenance.run_record import KnownTeachers
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
@@ -40,7 +41,7 @@ class PreviousLearner:
         teachers: Records of its teachers, in the order of its answers.
     """
 
-    def __init__(self, learner: MetaLearner, teachers: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, learner: MetaLearner, teachers: Sequence[JsonView]) -> None:
         self.learner = learner.eval().requires_grad_(False)
         self.teachers = [dict(teacher) for teacher in teachers]
         sizes = learner.embedding.sizes or ()
@@ -100,7 +101,7 @@ class PreviousLearner:
                 projection.bias[:width] = old.bias if old.bias is not None else 0.0
         return projection
 
-    def records(self, new: Sequence[TeacherRecord]) -> list[dict[str, Any]]:
+    def records(self, new: Sequence[TeacherRecord]) -> list[Json]:
         """Records of all teachers, old and new, each once."""
         listed = {_key(record.to_dict()): record.to_dict() for record in new}
         old = [listed.get(key) or teacher for key, teacher in zip(self.keys, self.teachers, strict=True)]
@@ -161,19 +162,15 @@ def label_sources(
 
 def known_teachers(
     previous: PreviousLearner | None, new: Sequence[TeacherRecord], layout: LogitLayout, *, without: Sequence[int] = ()
-) -> dict[str, Any]:
-    """For a learner's record: `teachers`, old and new, and `answer_outputs`, in the order of its answers.
-
-    `answer_outputs` says which outputs of each teacher the learner predicts; None: all of them. Teachers of the pool
-    in `without` are left out of both. Of a learner that is continued, `teachers_before` says how many of `teachers`,
-    the first ones, it had.
-    """
-    blocks = layout.without(without).blocks
-    new = [record for index, record in enumerate(new) if index not in without]
-    listed = [None if block.chosen is None else list(block.chosen) for block in blocks]
-    teachers = [record.to_dict() for record in new] if previous is None else previous.records(new)
-    before = {} if previous is None else {"teachers_before": len(previous.teachers)}
-    return {"teachers": teachers, "answer_outputs": listed, **before}
+) -> KnownTeachers:
+    """The teachers of a learner, old and new, for its record; those of the pool in `without` are left out."""
+    new_ones = [record for index, record in enumerate(new) if index not in without]
+    teachers = [record.to_dict() for record in new_ones] if previous is None else previous.records(new_ones)
+    return KnownTeachers(
+        teachers=tuple(teachers),
+        answer_outputs=tuple(block.chosen for block in layout.without(without).blocks),
+        teachers_before=None if previous is None else len(previous.teachers),
+    )
 
 
 def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> LearnerConfig:
@@ -195,7 +192,7 @@ def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> Lear
     return replace(wanted, **kept)
 
 
-def _recorded_teachers(source: str, learner: MetaLearner) -> list[dict[str, Any]]:
+def _recorded_teachers(source: str, learner: MetaLearner) -> list[Json]:
     """The old teachers; a run on this machine has a record of its own, which hides nothing."""
     own = Path(source).parent / "record.json"
     if Path(source).is_dir() and own.is_file():
@@ -203,7 +200,7 @@ def _recorded_teachers(source: str, learner: MetaLearner) -> list[dict[str, Any]
     return learner.record.get("teachers") or []
 
 
-def _key(teacher: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
+def _key(teacher: JsonView) -> tuple[str, tuple[int, ...]] | None:
     """What makes a teacher the same: its weights and the classes chosen of them; None where that is not recorded."""
     weights = (teacher.get("sha256") or {}).get("model.safetensors")
     return None if weights is None else (weights, tuple(teacher.get("classes") or ()))

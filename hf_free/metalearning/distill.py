@@ -24,6 +24,7 @@ from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
 from hf_free.runtime.device import Precision
+from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
@@ -33,6 +34,10 @@ LEAST_SPREAD = 1e-6
 
 FIRST_IMAGES = 4
 """Pictures of the smallest update that is rehearsed."""
+
+
+SCORED_AT_ONCE = 256
+"""Held-out pictures whose answers are predicted in one pass, where nobody says how many."""
 
 
 def number_of_parts(count: int, most: int | None) -> int:
@@ -153,7 +158,8 @@ class Distiller:
         count = len(held_out)
         if not count:
             return -math.inf
-        parts = held_out.images[:count].split(min(512, at_once or 512))
+        most = min(at_once or SCORED_AT_ONCE, pictures_at_once(held_out.images.shape[-1]))
+        parts = held_out.images[:count].split(most)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
         known = held_out.answers[:count].to(self.learner.device).float()
         return -answer_loss(predicted, known, self.centre)["answers"].item()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hf_free.config.sections import BellConfig
+from hf_free.config.sections import LearnerConfig
 from hf_free.data.class_matching import MIN_CLASS_IMAGES, group_classes, likeness
 from hf_free.data.logits import LogitLayout
 from hf_free.learner.embedder import Embedder
@@ -27,7 +27,7 @@ def fit_embedding(
     learner: Embedder,
     layout: LogitLayout,
     memory: TaskMemory,
-    config: BellConfig,
+    config: LearnerConfig,
     *,
     without: Sequence[int] = (),
     most: int = MAX_IMAGES,
@@ -49,8 +49,8 @@ def fit_embedding(
     embedding = learner.embedding
     embedding.shared_classes = fit_shared_classes(learner, layout, memory, without) if config.shared_classes else None
     recovered = embed_recovered(learner, memory, most=most, at_once=at_once)
-    embedding.gate = fit_gate(learner, layout, recovered, without) if config.relevance else None
-    embedding.whitening = fit_whitening(recovered[0], config.damping) if config.damping else None
+    embedding.gate = fit_gate(learner, layout, recovered, without) if config.gating else None
+    embedding.whitening = fit_whitening(recovered[0], config.whitening) if config.whitening else None
     learner.to(learner.device)
 
 

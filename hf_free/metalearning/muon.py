@@ -9,7 +9,6 @@ norms, embeddings) is AdamW's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +61,7 @@ class Muon(torch.optim.AdamW):
         fused: bool | None = None,
     ) -> None:
         every = list(parameters)
-        groups: list[dict[str, Any]] = [
+        groups: list[dict[str, object]] = [
             {"params": [p for p in every if is_matrix(p)], "lr": matrix_lr, "orthogonal": True},
             {"params": [p for p in every if not is_matrix(p)], "lr": lr, "orthogonal": False},
         ]

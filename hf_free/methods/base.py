@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,6 +12,7 @@ from hf_free.data.logits import LogitLayout
 from hf_free.inversion.base import Inverter
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.base import Objective
+from hf_free.provenance.run_record import MethodFacts
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import RandomStreams
@@ -43,3 +44,13 @@ class Method:
     objective: MakeObjective
     departures: tuple[str, ...] = ()
     """In what it is not as its authors released it, and why."""
+    constants: Mapping[str, object] = field(default_factory=dict)
+    """Settings in which it differs from the defaults, as nested mappings; those that are in
+    `hf_free.config.recipes` already win."""
+
+    @property
+    def facts(self) -> MethodFacts:
+        """What a learner's record says of it, and its card."""
+        return MethodFacts(
+            name=self.name, title=self.title, paper=self.paper, url=self.url, departures=self.departures
+        )

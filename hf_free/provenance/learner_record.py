@@ -1,7 +1,7 @@
 """What a learner is made of: the `hf_free` block of its config.json, read into fields.
 
-Cards, their metadata and what may be published are made from these fields. A record of an older hf-free lacks some,
-one of a later hf-free holds others: the first read as their defaults, the second stay in the block (`to_dict`).
+Cards, their metadata and redaction read these fields. An older record lacks some of them: they take their defaults.
+A newer one has keys that are unknown here: they stay in the block (`to_dict`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from hf_free.provenance.reading import Json, flag_of, list_of, number_of, object_of, text_of, texts_of, whole_of
+from hf_free.provenance.renamed import with_new_names
 from hf_free.provenance.results import EvaluationReport
+from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, Training
 
 FIRST_VERSION = 1
 """Format of a block that does not name one."""
@@ -39,7 +40,7 @@ class RecordedTeacher:
     label_descriptions: tuple[str, ...] = ()
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RecordedTeacher:
+    def from_dict(cls, values: Mapping[str, object]) -> RecordedTeacher:
         """Read an entry of `teachers`."""
         classes = list_of(values.get("classes"))
         is_chosen = values.get("classes") is not None and all(isinstance(index, int) for index in classes)
@@ -90,7 +91,7 @@ class LeftOut:
     """Whether the entry says that it is neither private nor gated; most cannot say."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LeftOut:
+    def from_dict(cls, values: Mapping[str, object]) -> LeftOut:
         """Read an entry of `skipped`."""
         is_known_public = values.get("private") is False and values.get("gated") is False
         reference, reason = str(values.get("reference", "")), str(values.get("reason", ""))
@@ -116,7 +117,7 @@ class RecordedLearner:
     """Classes that are left once those that several teachers know count as one."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RecordedLearner:
+    def from_dict(cls, values: Mapping[str, object]) -> RecordedLearner:
         """Read the `learner` block, laid over the configuration's section of that name."""
         head = text_of(values.get("head")) or None
         has_head = head != "maml"  # which adapts the network, so that the features' parts are not used
@@ -135,7 +136,7 @@ class RecordedLearner:
 
 @dataclass(frozen=True)
 class Publication:
-    """What the run's configuration says of publishing; None where it says nothing."""
+    """The publishing settings of the run's configuration; None where it has none."""
 
     push_to_hub: str | None = None
     license: str | None = None
@@ -144,7 +145,7 @@ class Publication:
     base_model_relation: str | None = None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Publication:
+    def from_dict(cls, values: Mapping[str, object]) -> Publication:
         """Read the configuration's section `hub`."""
         return cls(
             push_to_hub=text_of(values.get("push_to_hub")) or None,
@@ -164,7 +165,7 @@ class LearnerRecord:
     version: int = FIRST_VERSION
     """Format of the block."""
     config: Json = field(default_factory=dict)
-    """The configuration of the run, as `FreeConfig.to_dict` gave it."""
+    """The configuration of the run, as `FreeConfig.to_dict` gives it; settings under the names of today."""
     publication: Publication = Publication()
     learner: RecordedLearner = RecordedLearner()
     teachers: tuple[RecordedTeacher, ...] = ()
@@ -177,18 +178,19 @@ class LearnerRecord:
     data_free: bool | None = None
     """Whether no real image was used; None where that is not recorded."""
     results: tuple[EvaluationReport, ...] = ()
-    recovered: Json = field(default_factory=dict)
-    """Numbers of tasks and images, and how good they are."""
-    training: Json = field(default_factory=dict)
-    """Minutes, steps, device, precision."""
+    answer_outputs: tuple[tuple[int, ...] | None, ...] = ()
+    """Which outputs of each teacher the learner predicts, None for all of them; empty where that is not recorded."""
+    method: MethodFacts = field(default_factory=MethodFacts)
+    recovered: Recovered = field(default_factory=Recovered)
+    training: Training = field(default_factory=Training)
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library -> version."""
     repo_id: str | None = None
 
     @classmethod
-    def from_dict(cls, block: Mapping[str, Any]) -> LearnerRecord:
+    def from_dict(cls, block: Mapping[str, object]) -> LearnerRecord:
         """Read an `hf_free` block; every key may be missing."""
-        config = object_of(block.get("config"))
+        config, _ = with_new_names(object_of(block.get("config")))
         return cls(
             block=dict(block),
             version=whole_of(block.get("format_version")) or FIRST_VERSION,
@@ -201,8 +203,10 @@ class LearnerRecord:
             left_out=object_of(block.get("left_out")),
             data_free=flag_of(block.get("data_free")),
             results=tuple(map(EvaluationReport.from_dict, map(object_of, list_of(block.get("results"))))),
-            recovered=object_of(block.get("recovered")),
-            training=object_of(block.get("training")),
+            answer_outputs=KnownTeachers.from_dict(block).answer_outputs,
+            method=MethodFacts.from_dict(object_of(block.get("method"))),
+            recovered=Recovered.from_dict(object_of(block.get("recovered"))),
+            training=Training.from_dict(object_of(block.get("training"))),
             versions=object_of(block.get("versions")),
             repo_id=text_of(block.get("repo_id")) or None,
         )
@@ -211,6 +215,6 @@ class LearnerRecord:
         """The block as it was read."""
         return dict(self.block)
 
-    def setting(self, section: str, key: str) -> Any:
+    def setting(self, section: str, key: str) -> object:
         """A setting of the run's configuration; None where it is not recorded."""
         return object_of(self.config.get(section)).get(key)

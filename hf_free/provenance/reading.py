@@ -1,7 +1,7 @@
-"""Values of a record that an older or a strange program may have written: what is missing or of another kind is none.
+"""Lenient reading of records, which an older or a foreign program may have written: a wrong kind counts as missing.
 
-What a learner is rebuilt from is read strictly elsewhere (`hf_free.learner.config_check`); what is only shown is not
-worth refusing a learner for.
+A learner is rebuilt from values that `hf_free.learner.config_check` reads strictly. What is only shown to people is no
+reason to refuse a learner.
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ from typing import Any
 Json = dict[str, Any]
 """A JSON object."""
 
+JsonView = Mapping[str, Any]
+"""A JSON object that is only read."""
 
-def text_of(value: Any) -> str:
+
+def text_of(value: object) -> str:
     """A text; empty where there is none."""
     return str(value) if value else ""
 
 
-def object_of(value: Any) -> Json:
+def object_of(value: object) -> Json:
     """A JSON object; empty where there is none."""
     return {str(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
 
 
-def list_of(value: Any) -> list[Any]:
+def list_of(value: object) -> list[Any]:
     """A list; empty where there is none."""
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def texts_of(value: Any) -> tuple[str, ...]:
+def texts_of(value: object) -> tuple[str, ...]:
     """A list of texts; empty where there is none."""
     return tuple(map(str, list_of(value)))
 
 
-def number_of(value: Any) -> float | None:
+def number_of(value: object) -> float | None:
     """A number as it was written, not larger than a float can be; None where there is none."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
@@ -44,11 +47,11 @@ def number_of(value: Any) -> float | None:
     return number if -largest <= number <= largest else None
 
 
-def whole_of(value: Any) -> int | None:
+def whole_of(value: object) -> int | None:
     """A whole number; None where there is none."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
-def flag_of(value: Any) -> bool | None:
+def flag_of(value: object) -> bool | None:
     """True or False; None where neither is said."""
     return value if isinstance(value, bool) else None

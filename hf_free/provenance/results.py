@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from hf_free.provenance.reading import Json, flag_of, list_of, number_of, object_of, text_of, texts_of, whole_of
 
@@ -37,7 +36,7 @@ class ResultRow:
     """What a reader should know."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ResultRow:
+    def from_dict(cls, values: Mapping[str, object]) -> ResultRow:
         """Read a row of a record; numbers that are not finite are none."""
         return cls(
             method=text_of(values.get("method")),
@@ -77,7 +76,7 @@ class EvaluationReport:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationReport:
+    def from_dict(cls, values: Mapping[str, object]) -> EvaluationReport:
         """Read a report of a record; what an old one lacks is not known."""
         return cls(
             rows=[ResultRow.from_dict(object_of(row)) for row in list_of(values.get("rows"))],

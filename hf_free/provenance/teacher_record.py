@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
 
-from hf_free.provenance.reading import Json
+from hf_free.provenance.reading import Json, JsonView
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class TeacherRecord:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TeacherRecord:
+    def from_dict(cls, values: JsonView) -> TeacherRecord:
         """Read `to_dict`'s form back; keys of later versions are left out."""
         known = {entry.name for entry in fields(cls)}
         read: Json = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import yaml
@@ -22,11 +21,12 @@ from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord, LeftOut, RecordedTeacher
 from hf_free.provenance.reading import text_of, whole_of
 from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.provenance.run_record import Training
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
-from hf_free.runtime.text import count_text, format_classes, one_line
+from hf_free.runtime.text import count_text, format_classes, one_line, printable
 
 __all__ = ["public_record", "write_card"]
 
@@ -40,7 +40,7 @@ LONG_TABLE = 12
 _SPECIAL = re.compile(r"[\\`*\[\]{}<>|#~$!]|(?<!\w)_|_(?!\w)")
 
 
-def write_card(folder: Path, block: Mapping[str, Any], *, repo_id: str | None = None) -> Path:
+def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None = None) -> Path:
     """Write README.md anew into a learner's folder, and leave nothing else there that must not be published.
 
     The `hf_free` block of a config.json in the folder is redacted (`public_record`), and the picture of recovered
@@ -72,7 +72,8 @@ def write_card(folder: Path, block: Mapping[str, Any], *, repo_id: str | None = 
         license_text=choose_license(record)[1],
         config_yaml=_code_block(record.config) if record.config else None,
     )
-    return write_text(folder / "README.md", f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n")
+    text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
+    return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
 
 
 class Markup(str):
@@ -120,8 +121,9 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "not_inverted": _reasons(entry for entry in record.skipped if entry.asked),
         "left_out": record.left_out,
         "recovered": record.recovered,
-        "training": record.training,
-        "recipe": record.config.get("recipe") or "–",
+        "training": None if record.training == Training() else record.training,
+        "method": record.config.get("method") or "–",
+        "system": record.method,
         "departures": [(Markup(f"`{key}`"), value) for key, value in departures(record.config).items()],
         "seed": record.config.get("seed"),
         "versions": record.versions,
@@ -187,7 +189,7 @@ def _classes(teacher: RecordedTeacher, repo_id: str | None) -> str:
 
 
 def _report(report: EvaluationReport) -> dict[str, object]:
-    """One data set's results: a row a method, a column a way and shot, notes, and the learner's own as a sentence."""
+    """One data set's results: rows of methods, columns of ways and shots, notes, the learner's own as a sentence."""
     rows = report.rows
     columns = sorted({(row.n_way, row.k_shot) for row in rows})
     methods = dict.fromkeys(row.method for row in rows)

@@ -31,7 +31,7 @@ _AS_THEY_ARE = frozenset({"label_names", "label_descriptions"})
 """Keys whose texts look like paths at times (`/m/01g317`) and are none."""
 
 
-def public_record(block: Mapping[str, Any]) -> Json:
+def public_record(block: Mapping[str, object]) -> Json:
     """A learner's record as it may be published; a record that already is stays as it is.
 
     Private and gated teachers lose name, commit, label names, hashes and notes, wherever the record holds them,

@@ -46,7 +46,7 @@ def folder_name(path: str) -> str:
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip(".~") or "a local folder"
 
 
-def valid_id(repo_id: Any) -> str | None:
+def valid_id(repo_id: object) -> str | None:
     """A Hub id `org/name`, or None."""
     try:
         return check_repo_id(str(repo_id)) if repo_id else None

@@ -12,6 +12,7 @@ from hf_free.memory.bank import TaskMemory
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.reporting.naming import class_names, teacher_names
 from hf_free.reporting.tsne import feature_map
+from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.teachers.pool import TeacherPool
 
 MAX_TEACHERS = 6
@@ -82,4 +83,5 @@ def choose_classes(owners: Sequence[int], shown: Sequence[int]) -> list[int]:
 @torch.no_grad()
 def _features(pool: TeacherPool, index: int, pictures: Tensor) -> Tensor:
     teacher = pool[index]
-    return teacher.features(pictures.to(teacher.device).float() / 255).float().cpu()
+    parts = pictures.split(pictures_at_once(max(pictures.shape[-1], *teacher.record.input_size[1:])))
+    return torch.cat([teacher.features(part.to(teacher.device).float() / 255).float().cpu() for part in parts])

@@ -1,4 +1,4 @@
-"""The grid of recovered images: a row a class, framed in the colour of the teacher's confidence."""
+"""The grid of recovered images: one row per class, framed in the colour of the teacher's confidence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def recovered_grid(
     per_class: int = 10,
     max_classes: int = 40,
 ) -> Path:
-    """Draw recovered images, a row a class, most confident first, framed in the colour of the confidence.
+    """Draw recovered images, one row per class, most confident first, framed in the colour of the confidence.
 
     Args:
         images: uint8 of shape (N, C, H, W), C 1 or 3.
@@ -45,7 +45,7 @@ def recovered_grid(
         confidence: The teacher's probability of the label for each image, shape (N,), in [0, 1]; printed in percent.
         path: File to write (PNG).
         title: Line above the grid.
-        per_class: Images a row at most.
+        per_class: Images per row at most.
         max_classes: Rows at most; the title says how many are left out.
 
     Returns:

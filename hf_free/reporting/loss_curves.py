@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -45,7 +45,7 @@ TITLES = {
 _NOT_CURVES = frozenset({"memory", "step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
 
 
-def loss_curves(log_rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "Training") -> Path:
+def loss_curves(log_rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "Training") -> Path:
     """Draw one panel for each number of the log against the step: the values, and their running mean on top.
 
     Args:
@@ -77,7 +77,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     return save_figure(figure, path)
 
 
-def _curves(log_rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _curves(log_rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Finite numbers of the log by name: steps and values. Texts, flags, clocks and nested values are no curves."""
     points: dict[str, list[tuple[float, float]]] = {}
     for position, row in enumerate(log_rows):

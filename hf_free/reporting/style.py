@@ -7,6 +7,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hf_free.runtime.text import one_line
+
 INK, MUTED, RULE = "#1f2430", "#6b7280", "#e5e7eb"
 ACCENT, ACCENT_LIGHT = "#0f766e", "#99d5cf"
 DPI = 150
@@ -36,7 +38,7 @@ def plain_text(text: str, length: int | None = None) -> str:
 
     What is too long loses its middle, since names differ at either end.
     """
-    text = " ".join(str(text).split())
+    text = one_line(text)
     if length is not None and len(text) > length:
         text = f"{text[: length // 2]}…{text[length // 2 + 1 - length :]}"
     return text.replace("$", r"\$")

@@ -94,6 +94,30 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def read_bounded(path: Path, *, max_bytes: int) -> bytes:
+    """Read a file that a stranger may have put there: a regular one of bounded size, or a link to one.
+
+    A pipe is not waited for, and a device that never ends is not read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: one that may not be read, or a link to itself.
+        ValueError: something else than a regular file, or one that is too large.
+    """
+    # Not blocking, or opening a pipe would wait. Judged once it is open: nobody can exchange it between the two.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is not a regular file")
+        with open(handle, "rb", closefd=False) as file:
+            data = file.read(max_bytes + 1)
+    finally:
+        os.close(handle)
+    if len(data) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes} bytes")
+    return data
+
+
 def why_unreadable(path: Path) -> str | None:
     """Why a file or folder that is there may not be read by this user, in words; None where it may, or is not there.
 

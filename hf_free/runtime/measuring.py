@@ -10,7 +10,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Wall-clock time of a piece of work, with what it left for the device to do."""
     synchronize(device)
     start = time.perf_counter()
@@ -41,7 +40,7 @@ def clock_of(device: torch.device) -> Callable[[], float]:
     return time.process_time if device.type == "cpu" else time.perf_counter
 
 
-def busy_seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+def busy_seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Time of a piece of work by its device's clock, with what it left for the device to do."""
     clock = clock_of(device)
     synchronize(device)
@@ -51,7 +50,7 @@ def busy_seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return clock() - start
 
 
-def alternating_seconds(works: Sequence[Callable[[], Any]], device: torch.device, *, rounds: int) -> list[float]:
+def alternating_seconds(works: Sequence[Callable[[], object]], device: torch.device, *, rounds: int) -> list[float]:
     """Median time of each piece of work; they take turns, so that other load on the machine meets all alike.
 
     One round before the first is not counted.
@@ -102,7 +101,7 @@ def break_even(meta_seconds: float, task_seconds: float, rival_seconds: float) -
     return None if saved <= 0 else max(1, math.ceil(meta_seconds / saved))
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, object]:
     """What figures depend on besides the code: processor, threads, versions, load."""
     import timm
 

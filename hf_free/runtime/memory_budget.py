@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -98,7 +97,7 @@ def resident_memory() -> int:
     return psutil.Process().memory_info().rss
 
 
-def peak_memory(work: Callable[[], Any], device: torch.device) -> int:
+def peak_memory(work: Callable[[], object], device: torch.device) -> int:
     """Bytes that a piece of work takes at its peak, beyond what is held before it.
 
     On a GPU torch's allocator counts. On Linux the kernel keeps the peak of a process; elsewhere the memory is looked

@@ -1,4 +1,4 @@
-"""A bar, or a line a minute.
+"""A bar, or one line per minute.
 
 On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is a line
 a minute.

@@ -16,6 +16,11 @@ _TOKEN = re.compile(r"\b(hf_)[A-Za-z0-9]{16,}|\b(bearer )\S+", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
+def figure_text(value: float) -> str:
+    """Two decimals, as 0.34; from 100,000 on a power of ten, as 2.3e+10."""
+    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.1e}"
+
+
 def format_classes(classes: tuple[int, ...]) -> str:
     """Print class indices so that `parse_classes` reads the same tuple; runs of three or more become ranges."""
     runs: list[list[int]] = []
@@ -90,6 +95,17 @@ def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT C
 def one_line(value: object) -> str:
     """A text on one line without control characters; blanks in a row become one."""
     return " ".join(printable(value, instead=" ").split())
+
+
+def spreadsheet_cell(value: object) -> str:
+    """A stranger's text as a cell of a CSV file: on one line, and no formula to a spreadsheet.
+
+    Spreadsheets run what begins with one of = + - @ (OWASP, "CSV Injection"); an apostrophe before it makes it a
+    text again. Numbers stay numbers.
+    """
+    text = one_line(value)
+    is_formula = text[:1] in tuple("=+-@") and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text)
+    return f"'{text}" if is_formula else text
 
 
 def without_secrets(text: object) -> str:

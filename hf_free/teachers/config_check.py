@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_free.backbones.model_args import check_model_args
+from hf_free.backbones.model_args import ModelArgs, check_model_args
 from hf_free.errors import TeacherError, UnfitTeacherError
+from hf_free.provenance.reading import Json, JsonView
 from hf_free.runtime.text import printable
 
 _MAX_CLASSES = 1_000_000
@@ -32,7 +33,7 @@ class TeacherSpec:
 
     architecture: str
     num_classes: int
-    model_args: dict[str, Any]
+    model_args: ModelArgs
     input_size: tuple[int, int, int]
     fixed_input_size: bool
     mean: tuple[float, ...]
@@ -43,7 +44,7 @@ class TeacherSpec:
     label_descriptions: tuple[str, ...] | None
     notes: tuple[str, ...]
 
-    def pretrained_cfg(self) -> dict[str, Any]:
+    def pretrained_cfg(self) -> Json:
         """The part that timm reads while it builds the network; nothing of the repository's own is passed on."""
         return {
             "architecture": self.architecture,
@@ -56,7 +57,7 @@ class TeacherSpec:
         }
 
 
-def check_config(config: Any, name: str) -> TeacherSpec:
+def check_config(config: object, name: str) -> TeacherSpec:
     """Check the parsed `config.json` of the teacher `name`.
 
     Raises:
@@ -113,14 +114,14 @@ def check_config(config: Any, name: str) -> TeacherSpec:
     )
 
 
-def center_crop(mode: Any, share: Any) -> float | None:
+def center_crop(mode: object, share: object) -> float | None:
     """timm's `crop_pct` where its `crop_mode` is to crop the centre; None where the whole picture is shown."""
     if mode not in (None, "center"):
         return None
     return float(share) if isinstance(share, (int, float)) and 0.1 <= share <= 1 else DEFAULT_CROP_PCT
 
 
-def _architecture(config: Mapping[str, Any], name: str) -> str:
+def _architecture(config: JsonView, name: str) -> str:
     """The timm name of the network, without a tag."""
     architecture = config.get("architecture")
     if architecture is None:
@@ -154,7 +155,7 @@ def _architecture(config: Mapping[str, Any], name: str) -> str:
     return base
 
 
-def _timm_defaults(architecture: str) -> dict[str, Any]:
+def _timm_defaults(architecture: str) -> Json:
     """timm's own configuration of an architecture, for fields the repository leaves out."""
     import timm
 
@@ -168,7 +169,7 @@ def _timm_defaults(architecture: str) -> dict[str, Any]:
     }
 
 
-def _num_classes(config: Mapping[str, Any], cfg: Mapping[str, Any], name: str) -> int:
+def _num_classes(config: JsonView, cfg: JsonView, name: str) -> int:
     number = config.get("num_classes", cfg.get("num_classes"))
     if not _is_whole(number) or number < 0 or number > _MAX_CLASSES:
         raise TeacherError(f"{name}: num_classes is {number!r}", allowed=f"a whole number from 2 to {_MAX_CLASSES}")
@@ -183,7 +184,7 @@ def _num_classes(config: Mapping[str, Any], cfg: Mapping[str, Any], name: str) -
     return number
 
 
-def _input_size(value: Any, model_args: Mapping[str, Any], name: str) -> tuple[int, int, int]:
+def _input_size(value: Any, model_args: ModelArgs, name: str) -> tuple[int, int, int]:
     allowed = f"(1 or 3 channels, height, width), sides from {_SIDES.start} to {_SIDES.stop - 1}"
     if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_whole, value)):
         raise TeacherError(f"{name}: input_size is {value!r}", allowed=allowed)
@@ -220,7 +221,7 @@ def _per_channel(value: Any, channels: int, key: str, name: str, notes: list[str
 
 
 def _labels(
-    config: Mapping[str, Any], cfg: Mapping[str, Any], num_classes: int, notes: list[str]
+    config: JsonView, cfg: JsonView, num_classes: int, notes: list[str]
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """Names and descriptions of the classes; timm writes them at the top level, others into pretrained_cfg."""
     names = config.get("label_names") or cfg.get("label_names") or config.get("labels")
@@ -245,13 +246,13 @@ def _clean(label: str) -> str:
     return printable(label, instead=" ")[:_MAX_LABEL_LENGTH]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A stranger's value for a message, cut short."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _agrees(value: Any, expected: int, key: str, name: str) -> None:
+def _agrees(value: object, expected: int, key: str, name: str) -> None:
     if value != expected:
         raise TeacherError(
             f"{name}: model_args.{key} is {value!r} where the rest of config.json says {expected}",
@@ -259,5 +260,5 @@ def _agrees(value: Any, expected: int, key: str, name: str) -> None:
         )
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)

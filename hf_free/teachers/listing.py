@@ -26,13 +26,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from hf_free.config.yaml_reading import as_texts, is_null, meant, read_written
 from hf_free.errors import ConfigError, HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
+from hf_free.runtime.files import read_bounded
 from hf_free.teachers.reference import TeacherReference, existing_path, is_list_entry, parse_classes
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Resolver:
 
     def __init__(self, *, token: str | None = None, asks_hub: bool = True) -> None:
         self._token, self._asks_hub = token, asks_hub
-        self._files: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, dict[str, object]] = {}
 
     def references(self, text: str) -> list[TeacherReference]:
         """The teachers that one text stands for; see `resolve` for what it may be and what is raised."""
@@ -132,7 +132,7 @@ class Resolver:
             )
         return _reference(path, name, entries[name])
 
-    def _entries(self, path: str) -> dict[str, Any]:
+    def _entries(self, path: str) -> dict[str, object]:
         if path not in self._files:
             self._files[path] = _read_entries(path)
         return self._files[path]
@@ -144,24 +144,25 @@ def is_teacher_list(text: str) -> bool:
     return path is not None and path.is_file()
 
 
-def _read_entries(path: str | Path) -> dict[str, Any]:
+def _read_entries(path: str | Path) -> dict[str, object]:
     """The entries by name, or by place (from 1) where they have none."""
     rule = "a YAML file with a list of teachers, by itself or under `teachers:`"
     file = existing_path(str(path))
     if file is None:
         raise TeacherReferenceError(f"cannot read {path}: no such file", allowed=rule)
     try:
-        size = file.stat().st_size
-        values = read_written(file.read_text(encoding="utf-8-sig")) if size <= _MAX_BYTES else None
+        values = read_written(read_bounded(file, max_bytes=_MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise TeacherReferenceError(f"cannot read {path}: {error.strerror}", allowed=rule) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise TeacherReferenceError(f"{path} is not valid YAML: {_where(error)}", allowed=rule) from None
+    except ValueError as error:  # of read_bounded
+        raise TeacherReferenceError(f"cannot read {path}: {error}", allowed=rule) from None
     if isinstance(values, Mapping) and list(values) == ["teachers"]:
         values = values["teachers"]
     if not isinstance(values, list) or not values:
         raise TeacherReferenceError(f"{path} holds no list of teachers", allowed=rule)
-    entries: dict[str, Any] = {}
+    entries: dict[str, object] = {}
     for place, entry in enumerate(values, start=1):
         name = str(entry.get("name") or place) if isinstance(entry, Mapping) else str(place)
         if not re.fullmatch(r"[\w.-]{1,80}", name) or name in entries:
@@ -170,7 +171,7 @@ def _read_entries(path: str | Path) -> dict[str, Any]:
     return entries
 
 
-def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
+def _reference(path: str | Path, name: str, entry: object) -> TeacherReference:
     """One entry as a reference.
 
     Raises:
@@ -199,7 +200,7 @@ def _reference(path: str | Path, name: str, entry: Any) -> TeacherReference:
     return TeacherReference(str(_local(path, name, given)), True, None, classes, None, text, config)
 
 
-def _config(path: str | Path, name: str, given: Mapping[str, Any]) -> str | None:
+def _config(path: str | Path, name: str, given: Mapping[str, object]) -> str | None:
     """The fields of `config.json` that an entry gives, as JSON; None for none."""
     fields = {
         key: as_texts(given[key]) if key in _TEXT_KEYS else meant(given[key]) for key in CONFIG_KEYS if key in given
@@ -229,7 +230,7 @@ def _beside(path: str | Path, text: str) -> str:
     return joined if joined.startswith((".", "/", "~")) else f"./{joined}"
 
 
-def _local(path: str | Path, name: str, given: Mapping[str, Any]) -> Path:
+def _local(path: str | Path, name: str, given: Mapping[str, object]) -> Path:
     """The folder or file of an entry; relative paths begin at the list's own folder."""
     target = Path(path).expanduser().parent / Path(str(given["path"])).expanduser()
     if "revision" in given:
@@ -245,7 +246,7 @@ def _local(path: str | Path, name: str, given: Mapping[str, Any]) -> Path:
     return target
 
 
-def _classes(path: str | Path, name: str, value: Any) -> tuple[int, ...] | None:
+def _classes(path: str | Path, name: str, value: object) -> tuple[int, ...] | None:
     if value is None:
         return None
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from hf_free.backbones.model_args import ModelArgs
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.files import write_file
 from hf_free.teachers.config_check import check_config
@@ -22,8 +24,8 @@ def save_teacher(
     folder: str | Path,
     *,
     label_names: list[str] | tuple[str, ...] | None = None,
-    extra_cfg: dict[str, Any] | None = None,
-    model_args: dict[str, Any] | None = None,
+    extra_cfg: Mapping[str, object] | None = None,
+    model_args: ModelArgs | None = None,
 ) -> None:
     """Write a timm network in timm's Hub layout: `config.json` and `model.safetensors`, no pickle.
 
@@ -37,11 +39,16 @@ def save_teacher(
     from timm.models._hub import save_config_for_hf
 
     extra_cfg = extra_cfg or {}
-    config: dict[str, Any] = {"pretrained_cfg": dict(extra_cfg)}
+    config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
         config["label_names"] = list(label_names)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    save_config_for_hf(network, str(Path(folder) / "config.json"), model_config=config, model_args=model_args)
+    save_config_for_hf(
+        network,
+        str(Path(folder) / "config.json"),
+        model_config=config,
+        model_args=None if model_args is None else dict(model_args),
+    )
     # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
     # saving refuses both.
     tensors = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
-from hf_free.runtime.files import why_unreadable
+from hf_free.runtime.files import read_bounded, why_unreadable
 from hf_free.teachers.reference import TeacherReference
 
 FILES = ("config.json", "model.safetensors")
@@ -19,7 +19,10 @@ FILES = ("config.json", "model.safetensors")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 """How every git-lfs pointer begins (github.com/git-lfs/git-lfs, docs/spec.md)."""
 
-_MAX_CONFIG_BYTES = 16 * 2**20
+MAX_CONFIG_BYTES = 4 * 2**20
+"""Of config.json: the 21,841 classes of ImageNet-22k with names and descriptions take 2 MB, and parsing takes many
+times as much memory."""
+
 _TOP_LEVEL = ("architecture", "num_classes", "model_args", "label_names", "label_descriptions")
 
 
@@ -85,9 +88,13 @@ def read_config(reference: TeacherReference, folder: Path) -> Any:
 
 
 def _read_json(path: Path, name: str) -> Any:
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise TeacherError(f"{name}: config.json has {path.stat().st_size} bytes", allowed=f"{_MAX_CONFIG_BYTES}")
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows write a byte order mark
-    except (ValueError, RecursionError) as error:
-        raise TeacherError(f"{name}: config.json is not valid JSON ({error})", action="upload it again") from None
+        text = read_bounded(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8-sig")  # editors of Windows write a mark
+        return json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        bounded = str(error).startswith("it ")
+        raise TeacherError(
+            f"{name}: config.json {'cannot be read: ' if bounded else 'is not valid JSON: '}{str(error)[:200]}",
+            allowed=f"a JSON object of at most {MAX_CONFIG_BYTES} bytes",
+            action="upload it again",
+        ) from None

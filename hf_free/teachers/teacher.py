@@ -164,7 +164,7 @@ class Answers(nn.Module):
         return features if what == "features" else (features, reduce_logits(self.network.forward_head(maps)))
 
 
-def reduce_logits(output: Any) -> Tensor:
+def reduce_logits(output: object) -> Tensor:
     """Reduce a network's output to one tensor of logits: several heads (distilled models) are averaged.
 
     Args:
@@ -183,7 +183,7 @@ def reduce_logits(output: Any) -> Tensor:
     return logits
 
 
-def _mean_of(outputs: Any) -> Tensor:
+def _mean_of(outputs: object) -> Tensor:
     if isinstance(outputs, Mapping):  # as transformers name them, else a head a key
         outputs = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
     if not isinstance(outputs, Sequence) or not outputs or not all(isinstance(t, Tensor) for t in outputs):

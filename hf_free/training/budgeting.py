@@ -22,6 +22,11 @@ TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
 """What the trial may take, about, and which share of a run's minutes."""
 
 
+FIGURES = 150 * 10**6
+"""What drawing the figures adds to the process, most of it scikit-learn's for t-SNE: 148 MB measured. It comes on top
+of what the work took, since freed memory is kept (`hf_free.runtime.allocator`)."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a run is cut, and what it will take."""
@@ -65,7 +70,7 @@ def make_budget(
     device, minutes = inverter.device, work.trainer.max_minutes
     total, held = memory_limit(work.trainer.memory, device), _held(device)
     unloaded = min(sum(record.weight_bytes for record in pool.records), pool.budget) - pool.loaded_bytes
-    base = held + max(0, unloaded)
+    base = held + max(0, unloaded) + (FIGURES if device.type == "cpu" else 0)
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)

@@ -37,7 +37,7 @@ class CostEstimate:
     bell_update: int
     """One update of the learner: a batch of answers; or one replay (align, its pass over new tasks left out)."""
     bell_updates: int
-    """Updates an outer step, at least."""
+    """Updates per outer step, at least."""
     teachers_bytes: int
     """Teachers' weights held at once at most."""
     memory_bytes: int

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.continual import known_teachers
 from hf_free.metalearning.embedding_fit import fit_embedding
+from hf_free.methods.registry import METHODS
 from hf_free.reporting.heterogeneity import draw_heterogeneity
 from hf_free.reporting.recovered import draw_pictures
 from hf_free.runtime.files import write_file
@@ -28,7 +29,7 @@ HARDLY_TRAINED = 0.7
 
 def finish(run: Run) -> MetaLearner:
     """Make the finished learner of a trained one; it is also saved to `learner/` of the run's folder."""
-    learner, memory, config, portions = run.learner.eval(), run.memory, run.config.bell, run.budget.portions
+    learner, memory, config, portions = run.learner.eval(), run.memory, run.config.learner, run.budget.portions
 
     # ---- what was recovered
     generator = run.inverter.modules().get("generator")
@@ -55,9 +56,10 @@ def finish(run: Run) -> MetaLearner:
         run.device,
         run.precision,
         chosen_on(run.selector, run.state),
+        method=METHODS[run.config.method].facts,
         learner_precision=run.learner_precision,
     )
-    learner.record = record | learner.record
+    learner.record = record.to_dict() | learner.record
     write_learner(run.folder, learner, with_generator=run.config.hub.push_generator and generator is not None)
     return learner
 

@@ -7,13 +7,14 @@ import logging
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
+from hf_free.provenance.reading import Json, number_of
 from hf_free.runtime.files import remove_scraps, write_text
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
@@ -159,7 +160,7 @@ class RunFolder:
         size, channels = config.learner.image_size, config.learner.channels
         return TrainedGenerator(load_file(self.generator), config.five, size, channels)
 
-    def begin(self, config: str, *, resume: bool, log: Iterable[dict[str, Any]] = ()) -> None:
+    def begin(self, config: str, *, resume: bool, log: Iterable[Mapping[str, float]] = ()) -> None:
         """Write the configuration; what an earlier run logged and found best goes unless it is resumed.
 
         Args:
@@ -178,18 +179,18 @@ class RunFolder:
         """Write a text file whole or not at all."""
         write_text(path, text)
 
-    def write_json(self, path: Path, values: Any) -> None:
+    def write_json(self, path: Path, values: object) -> None:
         """Write a JSON file whole or not at all."""
         self.write_text(path, json.dumps(values, indent=2, ensure_ascii=False))
 
-    def append_log(self, row: dict[str, Any]) -> None:
+    def append_log(self, row: Mapping[str, float]) -> None:
         """Add a line to the log."""
         with storage_explained(self.log):
             self.root.mkdir(parents=True, exist_ok=True)
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
-    def read_log(self, before_step: int | None = None) -> list[dict[str, Any]]:
+    def read_log(self, before_step: int | None = None) -> list[dict[str, float]]:
         """The log's rows; those of later steps are dropped from the file when a run goes on from an earlier one.
 
         Damaged lines are left out, and it is said how many.
@@ -232,7 +233,7 @@ class RunFolder:
             action="start it again with --overwrite",
         )
 
-    def checkpoint_state(self) -> dict[str, Any] | None:
+    def checkpoint_state(self) -> Json | None:
         """What the run had counted at its checkpoint; None where there is none that can be read."""
         try:
             folder = self.whole_checkpoint().folder
@@ -266,7 +267,9 @@ class RunFolder:
         resume = f"hf-free train --resume --output {output}"
         if not state.get("kept_tasks"):
             return f"go on with it: {resume}"
-        spent = max(0.01, math.floor(state.get("seconds", 0.0) / 0.6) / 100)  # minutes, never more than were spent
+        spent = max(
+            0.01, math.floor((number_of(state.get("seconds")) or 0.0) / 0.6) / 100
+        )  # minutes, never more than were spent
         now = f"{resume} --max-minutes {spent:g}"
         return f"go on with it: {resume}\n           or make a learner of what it has: {now}"
 

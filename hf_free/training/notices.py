@@ -62,7 +62,7 @@ def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[Teac
         return []
     way_out = (
         f"their pictures are replayed only (--set five.max_classes={n_way} distils tasks of so many classes; "
-        "--recipe default has no such limit)"
+        "--method default has no such limit)"
     )
     if len(large) == len(records):
         return [f"nothing is distilled at all: every teacher has more than bell.n_way={n_way} classes; {way_out}"]

@@ -6,6 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 
-def default_output(recipe: str) -> Path:
-    """A new folder's name from the recipe and the local time."""
-    return Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+def default_output(method: str) -> Path:
+    """A new folder's name from the method and the local time."""
+    return Path("runs") / f"{method}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -6,7 +6,6 @@ Memory and time are measured: each part of a step is done once or twice with a c
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -30,7 +29,7 @@ from hf_free.training.setup import assemble, budget_of, gather
 class TrainingPlan:
     """The answer of `hf-free train --dry-run`."""
 
-    recipe: str
+    method: str
     teachers: tuple[TeacherRecord, ...]
     """Teachers that loaded and passed every check."""
     skipped: tuple[tuple[str, str], ...]
@@ -53,7 +52,7 @@ class TrainingPlan:
     notes: tuple[str, ...]
     """What to know before it starts."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The plan as plain JSON types."""
         return {
             **vars(self),
@@ -87,7 +86,7 @@ def plan(
     budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
-        recipe=config.recipe,
+        method=config.method,
         teachers=tuple(pool.records),
         skipped=tuple(pool.skipped),
         steps=steps,

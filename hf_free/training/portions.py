@@ -1,4 +1,4 @@
-"""How a run's work is cut so that it fits into memory, and what it will take: peak memory, seconds a step, steps.
+"""How a run's work is cut so that it fits into memory, and what it will take: peak memory, seconds per step, steps.
 
 Where everything fits whole, nothing is cut. Asking and embedding in smaller pieces give the same answers up to
 rounding; an inversion of fewer pictures and a learner's batch in parts are another run (`Five.most_images`,
@@ -111,14 +111,14 @@ def choose_portions(
     left_over = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
     largest = max((TaskSize.of(work.five, record.num_classes).images for record in records), default=0)
     least = min((TaskSize.of(work.five, record.num_classes).classes for record in records), default=2)
-    task = _most(trial.inversions, largest, left_over)
+    batch, distils = work.bell.batch_size, work.distils
+    whole_tasks = trial.inversions if distils else (*trial.inversions, trial.alignment)
+    task = _most(whole_tasks, largest, left_over)
     asked = _most(trial.answers, ASKED_AT_ONCE, left_over)
-    batch = work.bell.batch_size
-    distils = work.distils
     learned = _most([trial.update], batch if distils else work.bell.n_way * work.bell.n_query, left_over)
     embedded = _most([trial.embedding], 256, left_over)
     needs = [
-        ("an inversion of two classes with two pictures each", task, min(4, 2 * least), trial.inversions),
+        ("an inversion of two classes with two pictures each", task, min(4, 2 * least), whole_tasks),
         ("asking a teacher", asked, 1, trial.answers),
         (
             "a batch of two" if distils else "an episode of replay",
@@ -149,7 +149,7 @@ def choose_portions(
         embedded=embedded,
         memory=min(memory.max_images, max(1, held - held_out)),
         held_out=held_out,
-        finished=int(min(MAX_IMAGES, limit)),
+        finished=int(min(MAX_IMAGES, limit, max(LEAST_FINISH, left_over / max(trial.feature_bytes, 1)))),
     )
 
 
@@ -188,6 +188,7 @@ def forecast(
         learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
     else:
         learning = (bell.replay_patience + 1) * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
+        learning += teachers * trial.alignment.seconds(recovered / teachers)
     step = warm_up + asking + learning
     reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)
     steps = _steps(work, warm_up, step, learning if distils else step, reserve)
@@ -198,7 +199,9 @@ def forecast(
         max((load.bytes(min(asked, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(memory.drawn_per_step),
         trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
-        trial.embedding.bytes(min(portions.embedded, portions.finished)),
+        min(portions.finished, made) * trial.feature_bytes,
+        0 if distils else trial.alignment.bytes(max(sizes, default=0)),
+        trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),
     )
     peak = base + activations + COPIES * held * picture_bytes(work.learner, answers)
     return Forecast(round(peak), step, learning, steps, reserve)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.reading import Json, object_of, text_of
+from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, RunRecord, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision
 from hf_free.training.folder import RunFolder
@@ -20,15 +20,16 @@ from hf_free.version import __version__
 
 
 def run_record(
-    config: Mapping[str, Any],
-    known: dict[str, Any],
+    config: Json,
+    known: KnownTeachers,
     state: RunState,
     device: torch.device,
     precision: Precision,
     chosen: str,
     *,
+    method: MethodFacts,
     learner_precision: Precision | None = None,
-) -> dict[str, Any]:
+) -> RunRecord:
     """The learner's provenance: what goes into the `hf_free` block of config.json and into the card.
 
     Args:
@@ -38,50 +39,49 @@ def run_record(
         device: Where it ran.
         precision: Autocast type.
         chosen: What the published state was chosen on.
+        method: What it was trained with.
         learner_precision: The learner's, see `hf_free.learner.precision`; None: the same.
     """
     import timm
 
     tasks = max(state.kept_tasks, 1)
-    licences = Counter(teacher.get("license") or "none stated" for teacher in known["teachers"])
-    return {
-        "config": dict(config),
-        **known,
-        "skipped": _skipped(state, known["teachers"], asks_all=config["bell"]["objective"] == "distill"),
-        "left_out": state.left_out,
-        "licenses": dict(licences),
-        "data_free": True,  # the learner's own record says otherwise where it started from timm's weights
-        "results": [],
-        "recovered": {
-            "tasks": state.kept_tasks,
-            "images": state.pictures,
-            "teacher_accuracy": round(state.accuracy_sum / tasks, 4),
-            "diversity": round(state.diversity_sum / tasks, 4),
-        },
-        "training": {
-            "minutes": round(state.seconds / 60, 2),
-            "steps": state.step,
-            "steps_while_downloading": state.early_steps,
-            "best_step": state.best_step,
-            "chosen_on": chosen,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "threads": torch.get_num_threads(),
-            "mixed_precision": precision.name,
-            "learner_precision": (learner_precision or precision).name,
-        },
-        "versions": {
+    return RunRecord(
+        config=config,
+        known=known,
+        skipped=_skipped(state, known, asks_all=object_of(config.get("bell")).get("objective") == "distill"),
+        left_out=state.left_out,
+        licenses=Counter(text_of(teacher.get("license")) or "none stated" for teacher in known.teachers),
+        method=method,
+        recovered=Recovered(
+            tasks=state.kept_tasks,
+            images=state.pictures,
+            teacher_accuracy=round(state.accuracy_sum / tasks, 4),
+            diversity=round(state.diversity_sum / tasks, 4),
+        ),
+        training=Training(
+            minutes=round(state.seconds / 60, 2),
+            steps=state.step,
+            steps_while_downloading=state.early_steps,
+            best_step=state.best_step,
+            chosen_on=chosen,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            threads=torch.get_num_threads(),
+            mixed_precision=precision.name,
+            learner_precision=(learner_precision or precision).name,
+        ),
+        versions={
             "hf_free": __version__,
             "torch": torch.__version__,
             "timm": timm.__version__,
             "accelerate": version("accelerate"),
             "python": platform.python_version(),
         },
-    }
+    )
 
 
-def _skipped(state: RunState, teachers: list[dict[str, Any]], *, asks_all: bool) -> list[dict[str, Any]]:
+def _skipped(state: RunState, known: KnownTeachers, *, asks_all: bool) -> list[Json]:
     """Teachers left out; `asked` are those whose answers the learner has learned all the same."""
-    answers = {teacher["reference"] for teacher in teachers if asks_all}
+    answers = {teacher["reference"] for teacher in known.teachers if asks_all}
     return [entry | ({"asked": True} if entry["reference"] in answers else {}) for entry in state.skipped]
 
 

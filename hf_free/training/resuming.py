@@ -5,12 +5,13 @@ from __future__ import annotations
 from hf_free.config.init_from import InitFrom
 from hf_free.errors import RunError
 from hf_free.provenance.reading import Json, object_of
+from hf_free.provenance.renamed import with_new_names
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.manifest import Topology
 from hf_free.version import __version__
 
 FIXED = (
-    "recipe",
+    "method",
     "seed",  # the places of the teachers' answers are drawn with it
     "defects",
     "five.latent_dim",
@@ -60,7 +61,7 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
     Raises:
         RunError: a setting of `FIXED` differs.
     """
-    before, now = _flat(chosen.manifest.config), _flat(config)
+    before, now = _flat(with_new_names(chosen.manifest.config)[0]), _flat(config)
     start = now.get("learner.init_from")
     if start is not None and InitFrom.parse(start).is_learner:  # which brings its own settings
         now = {

@@ -103,7 +103,7 @@ def gather(
         start = config.learner.init_from
         source = str(learner_of_run(Path(start))) if Path(start).is_dir() else start
         previous, learner_config = PreviousLearner.load(
-            config.learner, source=source, recipe=config.recipe, token=token, cache_dir=cache_dir
+            config.learner, source=source, recipe=config.method, token=token, cache_dir=cache_dir
         )
         config = replace(config, learner=learner_config)
     validation = load_validation(config.trainer, config.bell, config.learner, token=token, cache_dir=cache_dir)
@@ -111,7 +111,7 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState()
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.recipe].inverter, config, device, precision, streams)
+        make = partial(METHODS[config.method].inverter, config, device, precision, streams)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -178,7 +178,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     # ---- method
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.recipe].objective(
+    objective = METHODS[config.method].objective(
         config, learner, layout, pool.records, learner_precision, gathered.streams
     )
     return Parts(
@@ -255,7 +255,7 @@ def prepare(
         streams=parts.streams,
     )
     selector = make_selector(
-        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.learned
+        config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.embedded
     )
 
     # ---- state
@@ -362,7 +362,7 @@ def make_learner(
 
 
 def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation a channel of the teachers' pictures, averaged over the teachers of that many channels."""
+    """Mean and deviation per channel of the teachers' pictures, averaged over the teachers of that many channels."""
     colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
     if not colours:
         return [0.5] * channels, [0.25] * channels

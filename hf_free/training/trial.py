@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypedDict
 
 import torch
 
 from hf_free.config.sections import FiveConfig
 from hf_free.errors import RunError
-from hf_free.inversion.base import Inverter
+from hf_free.inversion.base import Inverter, TaskSize
 from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.base import Objective
 from hf_free.runtime.device import Precision, is_out_of_memory
@@ -44,6 +45,9 @@ LONG = 0.5
 
 ONCE_IS_ENOUGH = 1.5
 """Seconds from which on a part is not done again to be timed."""
+
+FITTED_COPIES = 5
+"""Copies of all features, in fp64, while gate and damping are fitted (`hf_free.metalearning.embedding_fit`)."""
 
 Work = Callable[[int], object]
 """A part of a run, done with so many pictures."""
@@ -77,6 +81,10 @@ class Load:
     def slowed(self, factor: float) -> Load:
         """The same part with its time multiplied."""
         return Load(self.fixed_bytes, self.image_bytes, factor * self.fixed_seconds, factor * self.image_seconds)
+
+
+NOTHING = Load(0.0, 0.0, 0.0, 0.0)
+"""What is not done."""
 
 
 def line_through(points: Sequence[tuple[int, float, float]]) -> Load:
@@ -142,6 +150,10 @@ class Trial:
     """The trained learner's look at pictures, all views."""
     seconds: float
     """What the trial itself took."""
+    alignment: Load = NOTHING
+    """`align`: a step on a whole recovered task."""
+    feature_bytes: int = 0
+    """Of one picture's features while the embedding is fitted in the end: fp64, several times."""
 
     def slowed(self, factor: float) -> Trial:
         """The same with all times multiplied."""
@@ -152,6 +164,7 @@ class Trial:
             drawing=self.drawing.slowed(factor),
             update=self.update.slowed(factor),
             embedding=self.embedding.slowed(factor),
+            alignment=self.alignment.slowed(factor),
         )
 
     def at_area(self, factor: float) -> Trial:
@@ -162,6 +175,7 @@ class Trial:
             drawing=self.drawing.scaled(factor),
             update=self.update.scaled(factor),
             embedding=self.embedding.scaled(factor),
+            alignment=self.alignment.scaled(factor),
         )
 
 
@@ -223,16 +237,17 @@ def try_parts(
                 )
             except RunError:  # of one teacher: the run leaves it out by itself
                 continue
-        nothing = Load(0.0, 0.0, 0.0, 0.0)
         drawn = work.memory.drawn_per_step
-        drawing = nothing
+        drawing = NOTHING
         if drawn:
             drawing = part(lambda n: draw_beside(pool, n, (channels, size)), "drawing", least=FIRST_IMAGES, most=drawn)
-        update, embedding = _learning(objective, part)
+        most = max((TaskSize.of(work.five, record.num_classes).images for record in pool.records), default=0)
+        learning = _learning(objective, part, most)
     longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
     found = [both.get(kind_of(record), longest) for record in pool.records]
     inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
-    trial = Trial(inversions, answers, drawing, update, embedding, time.monotonic() - start)
+    took = time.monotonic() - start
+    trial = Trial(inversions, answers, drawing, seconds=took, **learning)
     if device.type != "cpu":
         return trial
     return trial.slowed(trial.seconds / max(time.process_time() - busy, 1e-3))
@@ -285,14 +300,28 @@ def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: 
     return ask
 
 
-def _learning(bell: Objective, part: Callable[..., Load]) -> tuple[Load, Load]:
-    """An update of a copy of the learner, and the copy's look at pictures."""
+class _Learning(TypedDict):
+    update: Load
+    embedding: Load
+    alignment: Load
+    feature_bytes: int
+
+
+def _learning(bell: Objective, part: Callable[..., Load], largest_task: int) -> _Learning:
+    """An update of a copy of the learner, its step on a whole task, the copy's look at pictures, and its features."""
     rehearsal = bell.rehearsal()
-    learner = rehearsal.learner
+    learner, alignment = rehearsal.learner, NOTHING
     size, channels = learner.config.image_size, learner.config.channels
     update = part(rehearsal.update, rehearsal.name, least=rehearsal.least, most=rehearsal.most)
+    if rehearsal.align is not None:
+        alignment = part(rehearsal.align, "a step on a task", least=FIRST_IMAGES, most=largest_task)
 
     def embed(count: int) -> object:
         return learner.embed(torch.randint(256, (count, channels, size, size), dtype=torch.uint8), batch_size=count)
 
-    return update, part(embed, "the learner", least=FIRST_IMAGES, most=256)
+    return {
+        "update": update,
+        "embedding": part(embed, "the learner", least=FIRST_IMAGES, most=256),
+        "alignment": alignment,
+        "feature_bytes": FITTED_COPIES * 8 * learner.feature_dim,
+    }

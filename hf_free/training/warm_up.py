@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 
@@ -114,7 +113,7 @@ class WarmUp:
         return True
 
 
-def _draw_teachers(pool: TeacherPool, count: int, state: RunState, stream: Stream) -> list[tuple[int, Any]]:
+def _draw_teachers(pool: TeacherPool, count: int, state: RunState, stream: Stream) -> list[tuple[int, Teacher]]:
     """Teachers drawn uniformly without replacement, as far as there are enough."""
     usable = [index for index in range(len(pool)) if index not in state.excluded]
     places = torch.randperm(len(usable), generator=stream.on("cpu"))[: min(count, len(usable))].tolist()

@@ -54,7 +54,7 @@ def test_the_examples_can_be_typed(verb):
 
 
 def test_help_loads_nothing_heavy_and_not_much_else():
-    """What takes its time: `python examples/benchmark_help.py` measures it, 0.7 s is the promise."""
+    """What takes its time: `python examples/benchmark help-time` measures it, 0.7 s is the promise."""
     code = (
         "import sys; from hf_free.cli.main import main\n"
         f"code = main(['train', '--help']); heavy = {HEAVY!r} & set(sys.modules)\n"

@@ -19,7 +19,7 @@ COST = CostEstimate(**{name: 1000 * (place + 1) for place, name in enumerate(Cos
 
 def plan_of(**changes) -> TrainingPlan:
     values = {
-        "recipe": "default", "teachers": (pico_teacher("conv4").record,), "skipped": (("lab/x", "gone\x1b[2J"),),
+        "method": "default", "teachers": (pico_teacher("conv4").record,), "skipped": (("lab/x", "gone\x1b[2J"),),
         "steps": None, "max_minutes": 30.0, "device": "cpu", "mixed_precision": "no", "cost": COST,
         "total_flops": None, "peak_memory": None, "step_seconds": None, "predicted_steps": None,
         "notes": ("[bold]mind[/bold]",),
@@ -55,7 +55,7 @@ def test_a_plan_is_shown_as_text_with_what_was_measured():
     assert "about 500 MB at its peak, measured here" in text
     assert "1.25 s an outer step, measured here" in text
     assert "all steps together: 1 TFLOP" in text
-    assert "1 teacher, recipe default" in text
+    assert "1 teacher, method default" in text
     assert "activations come on top" in shown(plan_tables(plan_of()))
 
 

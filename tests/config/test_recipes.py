@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from hf_free.config.reading import merge
-from hf_free.config.recipes import RELEASED_DEFECTS, Defect, Defects, RecipeName, recipe_values
+from hf_free.config.recipes import RECIPES, RELEASED_DEFECTS, Defect, Defects, recipe_values
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig, departures, parse_assignments
 from hf_free.errors import ConfigError
@@ -27,13 +27,13 @@ def _flat(config):
 
 @pytest.fixture(scope="module")
 def recipes():
-    return {name: FreeConfig.from_dict(recipe_values(name)) for name in get_args(RecipeName)}
+    return {name: FreeConfig.from_dict(recipe_values(name)) for name in RECIPES}
 
 
-@pytest.mark.parametrize("name", get_args(RecipeName))
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_a_valid_configuration_with_an_end(recipes, name):
     config = recipes[name]
-    assert config.recipe == name
+    assert config.method == name
     assert config.trainer.steps is not None or config.trainer.max_minutes is not None
     assert FreeConfig.from_dict(config.to_dict()) == config
 
@@ -125,15 +125,15 @@ def test_a_single_name_stands_for_a_list_of_it():
 
 
 def _as_typed(recipe, *assignments):
-    """The configuration of `hf-free train --recipe NAME --set ...`."""
-    return FreeConfig.load(values={"recipe": recipe}, assignments=assignments)
+    """The configuration of `hf-free train --method NAME --set ...`."""
+    return FreeConfig.load(values={"method": recipe}, assignments=assignments)
 
 
-@pytest.mark.parametrize("name", get_args(RecipeName))
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_applied_in_every_way_to_name_it(tmp_path, recipes, name):
     path = tmp_path / "run.yaml"
-    path.write_text(f"recipe: {name}\n", encoding="utf-8")
-    ways = [FreeConfig(recipe=name), FreeConfig.from_dict({"recipe": name}), FreeConfig.from_yaml(path)]
+    path.write_text(f"method: {name}\n", encoding="utf-8")
+    ways = [FreeConfig(method=name), FreeConfig.from_dict({"method": name}), FreeConfig.from_yaml(path)]
     assert ways == [recipes[name]] * 3
     assert ways == [_as_typed(name)] * 3
 
@@ -141,7 +141,7 @@ def test_a_recipe_is_applied_in_every_way_to_name_it(tmp_path, recipes, name):
 def test_what_is_given_wins_over_the_recipe_and_defaults_do_not():
     typed = _as_typed("paper", "five.inner_steps=9", "five.canvas=true", "learner.head=ridge", "trainer.steps=50")
     built = FreeConfig(
-        recipe="paper",
+        method="paper",
         five=FiveConfig(inner_steps=9, canvas=True),  # true is the default too, and not the paper's
         learner=LearnerConfig(head="ridge"),
         trainer=TrainerConfig(steps=50),
@@ -153,11 +153,11 @@ def test_what_is_given_wins_over_the_recipe_and_defaults_do_not():
 
 
 def test_null_is_a_value_too():
-    config = FreeConfig.from_dict({"recipe": "paper", "trainer": {"steps": None, "max_minutes": 3}})
+    config = FreeConfig.from_dict({"method": "paper", "trainer": {"steps": None, "max_minutes": 3}})
     assert (config.trainer.steps, config.trainer.max_minutes) == (None, 3)
 
 
-@pytest.mark.parametrize("name", get_args(RecipeName))
+@pytest.mark.parametrize("name", RECIPES)
 def test_what_was_written_whole_is_read_back_exactly(tmp_path, name):
     path = tmp_path / "config.yaml"
     for config in (_as_typed(name), _as_typed(name, "five.inner_steps=5", "five.width=32", "trainer.steps=null")):
@@ -170,13 +170,13 @@ def test_what_was_written_whole_is_read_back_exactly(tmp_path, name):
 
 def test_layers_come_in_the_order_of_the_command_line(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text("recipe: paper\nseed: 1\ntrainer: {steps: 10, log_every: 7}\n", encoding="utf-8")
+    path.write_text("method: paper\nseed: 1\ntrainer: {steps: 10, log_every: 7}\n", encoding="utf-8")
     config = FreeConfig.load(path, values={"seed": 2, "trainer": {"steps": 20}}, assignments=["trainer.steps=30"])
     assert (config.seed, config.trainer.steps, config.trainer.log_every) == (2, 30, 7)
     assert config.bell.objective == "align"
 
 
-@pytest.mark.parametrize("bad", [{"recipe": "papers"}, {"recipe": ["paper"]}, {"recipe": None}])
+@pytest.mark.parametrize("bad", [{"method": "papers"}, {"method": ["paper"]}, {"method": None}])
 def test_an_unknown_recipe_is_refused_with_the_rule(bad):
     with pytest.raises(ConfigError, match="allowed: 'default', 'paper' or 'released'"):
         FreeConfig.from_dict(bad)
@@ -193,11 +193,11 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("changes", CHANGES)
-@pytest.mark.parametrize("name", get_args(RecipeName))
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe_and_departures_are_the_configuration_that_ran(name, changes):
     """A reader who takes the recipe's name and the departures listed has every setting of the method."""
-    config = FreeConfig.from_dict({"recipe": name, **changes})
-    rebuilt: dict = {"recipe": name}
+    config = FreeConfig.from_dict({"method": name, **changes})
+    rebuilt: dict = {"method": name}
     for key, value in departures(config.to_dict()).items():
         rebuilt = merge(rebuilt, parse_assignments([f"{key}={json.dumps(value)}"]))
     for section in ("five", "memory", "bell", "learner", "defects"):
@@ -206,14 +206,14 @@ def test_recipe_and_departures_are_the_configuration_that_ran(name, changes):
 
 def test_a_label_that_does_not_fit_its_settings_is_shown_up():
     """What a recipe once set counts as given when another's name is put on it: the name alone changes nothing."""
-    mislabelled = replace(FreeConfig(recipe="paper"), recipe="default")
+    mislabelled = replace(FreeConfig(method="paper"), method="default")
     assert mislabelled.bell.objective == "align"
     found = departures(mislabelled.to_dict())
     assert found["bell.objective"] == "align"
     assert found["five.batchnorm"] == 0.0
-    assert replace(FreeConfig(), recipe="paper").bell.objective == "align"  # of defaults none was given
+    assert replace(FreeConfig(), method="paper").bell.objective == "align"  # of defaults none was given
 
 
 def test_departures_of_an_older_or_broken_record():
-    assert departures({}) == departures({"recipe": "gone", "five": {"width": 1}}) == {}
-    assert departures({"recipe": "paper", "five": {"width": 8, "of_old": 1}, "bell": None}) == {"five.width": 8}
+    assert departures({}) == departures({"method": "gone", "five": {"width": 1}}) == {}
+    assert departures({"method": "paper", "five": {"width": 8, "of_old": 1}, "bell": None}) == {"five.width": 8}

@@ -21,15 +21,15 @@ def test_settings_given_later_win(tmp_path):
 
 @pytest.mark.parametrize("recipe", ["default", "paper", "released"])
 def test_a_recipe_is_the_ground_layer(recipe):
-    settings = FreeConfig.load(values={"recipe": recipe})
-    assert settings == FreeConfig.from_dict({**recipe_values(recipe), "recipe": recipe})
+    settings = FreeConfig.load(values={"method": recipe})
+    assert settings == FreeConfig.from_dict({**recipe_values(recipe), "method": recipe})
 
 
 def test_the_recipe_may_come_from_the_file_or_an_assignment(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text("recipe: paper\n")
-    assert FreeConfig.load(path).recipe == "paper"
-    assert FreeConfig.load(path, values={"recipe": "default"}, assignments=["recipe=released"]).recipe == "released"
+    path.write_text("method: paper\n")
+    assert FreeConfig.load(path).method == "paper"
+    assert FreeConfig.load(path, values={"method": "default"}, assignments=["method=released"]).method == "released"
 
 
 def test_false_and_zero_are_values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import yaml
 
 from hf_free.config.tree import FreeConfig, parse_assignments
 from hf_free.config.yaml_reading import as_texts, meant, read_written
@@ -40,10 +41,9 @@ def test_keys_merges_and_empty_documents():
 WRITTEN = """
 seed: 0012
 models: [1.10, 0012345, yes, null]
-learner: {init_from: ~, backbone: 1.0, views: identity}
+learner: {init_from: ~, backbone: 1.0, views: identity, whitening: null}
 trainer: {mixed_precision: no, validation_split: on, max_minutes: 1e-1, channels_last: off, steps: 010}
 hub: {commit_message: null, license: 2.0}
-bell: {damping: null}
 """
 
 
@@ -55,14 +55,14 @@ def test_a_configuration_has_texts_where_texts_are_meant_in_a_file_and_on_the_co
     trainer = config.trainer
     assert (trainer.mixed_precision, trainer.validation_split, trainer.steps) == ("no", "on", 10)
     assert (trainer.max_minutes, trainer.channels_last) == (0.1, False)
-    assert (config.hub.commit_message, config.hub.license, config.bell.damping) == ("null", "2.0", None)
+    assert (config.hub.commit_message, config.hub.license, config.learner.whitening) == ("null", "2.0", None)
     (tmp_path / "again.yaml").write_text(config.to_yaml())
     assert FreeConfig.from_yaml(tmp_path / "again.yaml") == config
     assignments = [
         *("seed=0012", "models=[1.10, 0012345, yes, null]", "learner.init_from=~", "learner.backbone=1.0"),
         *("learner.views=identity", "trainer.mixed_precision=no", "trainer.validation_split=on"),
         *("trainer.max_minutes=1e-1", "trainer.channels_last=off", "trainer.steps=010", "hub.commit_message=null"),
-        *("hub.license=2.0", "bell.damping=null"),
+        *("hub.license=2.0", "learner.whitening=null"),
     ]
     assert FreeConfig.from_dict(parse_assignments(assignments)) == config
 
@@ -70,3 +70,11 @@ def test_a_configuration_has_texts_where_texts_are_meant_in_a_file_and_on_the_co
 def test_an_assignment_into_a_value_is_refused():
     with pytest.raises(ConfigError, match=r"--set 'five\.inner_steps=3'"):
         parse_assignments(["five=1", "five.inner_steps=3"])
+
+
+def test_anchors_that_multiply_or_hold_themselves_take_no_memory():
+    page = "a0: &a0 [x]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
+    for read in (as_texts, meant):  # written out, that would be 2 to the power of 60 texts
+        assert read(read_written(page))["a1"] == [["x"], ["x"]]
+        with pytest.raises(yaml.YAMLError, match="hold themselves"):
+            read(read_written("&a [*a]"))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -286,3 +289,49 @@ def test_a_reduced_photo_is_within_two_grey_levels_of_the_whole_one():
             for part in (pixels(content), pixels(content, size=size))
         )
         assert (whole - reduced).abs().max() < 2
+
+
+def _png(width: int, height: int) -> bytes:
+    """A PNG that announces a size and holds next to nothing."""
+    whole = encoded(Image.new("RGB", (8, 8)))
+    head = b"IHDR" + struct.pack(">II", width, height) + whole[24:29]
+    return whole[:8] + whole[8:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
+
+
+def _floats(value: float) -> bytes:
+    return encoded(Image.fromarray(np.full((8, 8), value, np.float32)), "TIFF")
+
+
+BAD_FILES = {
+    **{"empty.png": b"", "text.jpg": b"hello", "page.jpg": b"<html>", "zip.png": b"PK\3\4", "svg.png": b"<svg/>"},
+    **{"pdf.png": b"%PDF-1.4", "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n", "gz.png": b"\x1f\x8b\x08\0"},
+    **{"pointer.png": b"version https://git-lfs.github.com/spec/v1\n", "gif.png": b"GIF89a" + bytes(10)},
+    **{"bmp.png": b"BM" + bytes(30), "webp.png": b"RIFF\x10\0\0\0WEBPVP8 ", "ico.png": b"\0\0\1\0\1\0"},
+    **{"jp2.png": b"\0\0\0\x0cjP  \r\n\x87\n", "avif.png": b"\0\0\0\x1cftypavif" + bytes(40), "qoi.png": b"qoif"},
+    **{"zero.png": _png(0, 0), "bomb.png": _png(60_000, 60_000), "ppm.png": b"P6 99999999 99999999 255\n"},
+    **{"float.tif": _floats(7.5), "nan.tif": _floats(float("nan")), "minus.tif": _floats(-3.0)},
+    "int.tif": encoded(Image.fromarray(np.full((8, 8), 70_000, np.int32)), "TIFF"),
+}
+"""Name -> content of files that are no picture, a damaged one, or one whose range is not clear."""
+
+BAD_PLACES = {
+    "folder.png": lambda path: path.mkdir(),
+    "pipe.png": os.mkfifo,
+    "circle.png": lambda path: path.symlink_to(path),
+    "nowhere.png": lambda path: path.symlink_to("none"),
+    "endless.png": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("name", [*BAD_FILES, *BAD_PLACES, "missing.png"])
+@pytest.mark.parametrize("kind", ["path", "text", "row"])
+def test_every_refusal_names_the_file(name, kind, tmp_path):
+    path = tmp_path / name
+    if name in BAD_FILES:
+        path.write_bytes(BAD_FILES[name])
+    elif name in BAD_PLACES:
+        BAD_PLACES[name](path)
+    content = BAD_FILES.get(name) if kind == "row" else None
+    with pytest.raises(PictureError) as caught:
+        decode({"path": path, "text": str(path), "row": {"bytes": content, "path": str(path)}}[kind])
+    assert str(path) in caught.value.given

@@ -20,13 +20,11 @@ from hf_free.data.decoding import PictureError
 from hf_free.data.episodes import sample_episodes
 from hf_free.data.images import Preprocessing, as_batch, fit, match_channels, read_batch, resize
 from hf_free.errors import DatasetError
-from hf_free.evaluation.baselines import teacher_answers
 from hf_free.evaluation.datasets import LabelledImages, load_folder_images, load_labelled_images
 from hf_free.evaluation.features import ImageSizes
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import mean_and_interval
-from hf_free.teachers.saving import build_teacher, record_for
 
 SIZE = 16
 OWN = Preprocessing(SIZE)
@@ -202,6 +200,31 @@ def test_evaluate_refuses_unreadable_pictures_or_leaves_them_out(capsys, tmp_pat
     assert accuracies[0] == accuracies[1]
 
 
+def test_leaving_pictures_out_is_advised_only_where_enough_are_left(capsys, learner, damaged):
+    shutil.rmtree(damaged / "whole")
+    shutil.copytree(damaged / "set", damaged / "whole")
+    for path in (damaged / "whole").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    words = ["--n-way", "2", "--n-query", "4", "--episodes", "20"]
+    for folder, shots, counted in (("whole", "1", "12 of 12"), ("set", "2", "2 of 12")):  # four and two of six
+        assert main(["evaluate", str(learner), "--dataset", str(damaged / folder), *words, "--k-shot", shots]) == 1
+        err = capsys.readouterr().err
+        assert f"{counted} pictures cannot be read" in err
+        assert "--skip-unreadable" not in err
+        assert "too few are left for an episode" in err
+
+
+def test_unreadable_pictures_are_found_by_their_places_in_the_whole_set(damaged):
+    good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
+    data = LabelledImages([good, bad, good, bad, bad], torch.zeros(5, dtype=torch.long), ["a"])
+    with pytest.raises(PictureError) as caught:
+        ImageSizes(data, torch.tensor([0, 3, 4])).at(OWN)
+    assert caught.value.places == (3, 4)
+    with pytest.raises(PictureError) as caught:
+        list(ImageSizes(data, torch.tensor([0, 2, 4])).batches(OWN, 2))
+    assert caught.value.places == (4,)
+
+
 def test_a_class_without_readable_pictures_is_left_out_and_a_set_of_none_is_refused(damaged):
     good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
     data = LabelledImages([good, bad, good], torch.tensor([0, 1, 2]), ["a", "b", "c"])
@@ -320,25 +343,6 @@ def test_the_crop_is_timms_own(height, width, crop):
     difference = 255 * way(picture) - ours
     assert difference.abs().mean() < 1.5, "bicubic in floats and in Pillow's integers"
     assert difference.mean().abs() < 0.1
-
-
-def test_teachers_are_shown_pictures_as_their_configuration_says():
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=4)
-    pictures = [Image.fromarray(color(seed, 90, 60)) for seed in range(3)]
-    data = LabelledImages(pictures, torch.tensor([0, 1, 1]), ["a", "b"])
-    for interpolation in ("bicubic", "bilinear"):
-        known = {"input_size": (3, 32, 32), "interpolation": interpolation, "crop_pct": 0.875}
-        teacher = build_teacher(network, record_for(network, **known))
-        features, _ = teacher_answers(teacher, ImageSizes(data), torch.device("cpu"))
-        batch = torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float()
-        shown = torch.nn.functional.interpolate(
-            batch, size=(54, 36), mode=interpolation, antialias=True, align_corners=False
-        )[..., 11:43, 2:34]
-        expected = teacher.features(shown.clamp(0, 255).round() / 255)
-        torch.testing.assert_close(features, expected)
-    squashed = record_for(network, input_size=(3, 32, 32), crop_mode="squash", crop_pct=0.9)
-    assert squashed.crop is None
 
 
 def test_channels_and_sizes_are_matched():

@@ -22,7 +22,7 @@ from hf_free.errors import ConfigError
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 
-MAKE_ZOO = Path(__file__).parents[2] / "examples" / "make_zoo.py"
+MAKE_ZOO = Path(__file__).parents[2] / "examples" / "zoo" / "make_zoo.py"
 COLOURS = ((220, 30, 30), (30, 200, 40), (20, 40, 220), (230, 220, 30))
 TINY = {"width": 8}
 QUICK = ClassifierRecipe(architecture="conv4_32", model_args=TINY, epochs=6, batch_size=16, lr=1e-2, shift=2)
@@ -157,7 +157,7 @@ def test_ctrl_c_ends_all_processes_at_once_and_without_tracebacks(tmp_path):
     assert not (tmp_path / "3.started").exists()
 
 
-# ---- examples/make_zoo.py
+# ---- examples/zoo/make_zoo.py
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_constants_are_those_of_the_recipes():
     rows = re.findall(r"^\| `(\w+)\.(\w+)` \| ([^|]+) \|[^|]*\| ([^|]+) \|", text, re.MULTILINE)
     assert len(rows) > 30
     for position, name in ((2, "paper"), (3, "default")):
-        values = FreeConfig(recipe=name).to_dict()
+        values = FreeConfig(method=name).to_dict()
         written = {f"{row[0]}.{row[1]}": yaml.safe_load(row[position]) for row in rows}
         assert written == {key: values[key.partition(".")[0]][key.partition(".")[2]] for key in written}
     stated = {f"{row[0]}.{row[1]}" for row in rows}
@@ -110,7 +110,7 @@ def _run(script, *arguments):
 
 
 def test_example_says_what_is_missing(tmp_path):
-    done = _run("cifar_fs.py", "--zoo", str(tmp_path / "nowhere"))
+    done = _run("benchmark", "single", "--zoo", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert f"{tmp_path / 'nowhere'} holds 0 teacher(s), 2 are wanted: give their folder with --zoo" in done.stderr
 
@@ -119,3 +119,10 @@ def test_quickstart_explains_itself():
     done = _run("quickstart.py", "--help")
     assert done.returncode == 0
     assert "From a few classifiers to a learner of new classes" in done.stdout
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) > 20
+    for file, function in named:
+        assert f"def {function}" in (ROOT / file).read_text(), f"{file}::{function}"

@@ -1,4 +1,4 @@
-"""examples/benchmark_bell.py: whole on pico teachers, and its store, goals and switches."""
+"""examples/benchmark: whole on pico teachers, and its store, goals and switches."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from hf_free.metalearning.embedding_fit import fit_whitening
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
-import bell_runs
-import benchmark_bell
-from bell_ablation import SWITCHES, USES, switched
-from bell_runs import Episodes, Store, measured_run
-from bell_tables import Line, Table, goal, lines_of, mean_over_seeds
+import benchmark.store as store_module
+from benchmark import run as benchmark_run
+from benchmark.ablation import SWITCHES, USES, switched
+from benchmark.store import Episodes, Store, measured_run
+from benchmark.tables import Line, Table, goal, lines_of, mean_over_seeds
 
 TINY = {
     "learner": {"backbone": "conv4_32", "image_size": 16},
@@ -73,7 +73,7 @@ def benchmark(zoo, data, capsys):
         command += ["--data", str(data), "--output", str(output), "--device", "cpu", "--minutes", "5"]
         command += ["--set", "learner.backbone=conv4_32", "learner.image_size=16", "five.inner_steps=1"]
         try:
-            benchmark_bell.main(command)
+            benchmark_run.main(command)
         except SystemExit as end:
             return end.code, *capsys.readouterr()
         return 0, *capsys.readouterr()
@@ -152,7 +152,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(zoo, data, tmp_path, monkeypa
         return watch
 
     with monkeypatch.context() as patch:
-        patch.setattr(bell_runs, "_snapshots", dying)
+        patch.setattr(store_module, "_snapshots", dying)
         with pytest.raises(Killed):
             measured_run(store, "row", config, where)
     assert not list(tmp_path.glob("results/*.json"))
@@ -191,12 +191,12 @@ def test_nothing_is_left_of_a_result_that_failed(tmp_path):
 
 def test_learners_are_kept_on_the_way_once_a_stretch_of_time(tmp_path):
     learner = MetaLearner(FreeConfig.from_dict(TINY).learner)
-    watch = bell_runs._snapshots(tmp_path, 3.0)
+    watch = store_module._snapshots(tmp_path, 3.0)
     for minutes in (0.5, 2.9, 3.1, 4.0, 5.9, 9.2):
         with torch.no_grad():
             next(learner.backbone.parameters()).fill_(minutes)
         watch(learner, minutes)
-    bell_runs._snapshots(tmp_path, 3.0)(learner, 9.3)  # gone on: that stretch has its learner
+    store_module._snapshots(tmp_path, 3.0)(learner, 9.3)  # gone on: that stretch has its learner
     folders = sorted(path for path in tmp_path.iterdir())
     assert [float(path.name) for path in folders] == [3.1, 9.2]
     weights = next(MetaLearner.from_pretrained(folders[0]).backbone.parameters())

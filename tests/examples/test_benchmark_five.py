@@ -18,8 +18,8 @@ from hf_free.runtime import measuring
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-from benchmark_five import main, make_digit_teachers  # noqa: E402
-from benchmark_five_report import goals, mean_of_learners, summarise  # noqa: E402
+from benchmark.inversion_report import goals, mean_of_learners, summarise  # noqa: E402
+from benchmark.inversion_speed import main, make_digit_teachers  # noqa: E402
 
 TINY = [
     *("tasks=3", "fresh_tasks=2", "pixel_tasks=2", "held_out=1", "meta_steps=2", "fresh_steps=6", "pixel_steps=8"),
@@ -139,7 +139,7 @@ def tiny(tmp_path_factory):
 
 def _exit_message(monkeypatch, *arguments):
     """What the script says when it gives up, in this process: starting another takes seconds."""
-    monkeypatch.setattr(sys, "argv", ["benchmark_five.py", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["inversion", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     return str(stopped.value)
@@ -147,7 +147,7 @@ def _exit_message(monkeypatch, *arguments):
 
 def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, monkeypatch, capsys):
     given = ["--zoo", tiny / "zoo", "--data", tiny / "data", "--output", tiny / "out", "--set", *TINY]
-    arguments = [str(EXAMPLES / "benchmark_five.py"), "--json", tiny / "found.json", *given]
+    arguments = [str(EXAMPLES / "benchmark"), "inversion", "--json", tiny / "found.json", *given]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
         [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=240, env=environment
@@ -171,7 +171,7 @@ def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, mon
     parts = 3 + 7 + 1 + 8  # speed, meta, joint; tasks; one held-out teacher; two learners a method and of drawn ones
     assert len(list((tiny / "out" / "parts").glob("*.json"))) == parts
     (tiny / "out" / "parts" / "task-fresh-001.json").unlink()
-    monkeypatch.setattr(sys, "argv", ["benchmark_five.py", *map(str, given)])
+    monkeypatch.setattr(sys, "argv", ["inversion", *map(str, given)])
     main()
     printed = capsys.readouterr()
     assert printed.err == f"measuring task-fresh-001 ({parts} of {parts})\n"

@@ -83,7 +83,7 @@ def digits(tmp_path) -> Path:
 def test_a_public_checkpoint_becomes_a_teacher_and_is_measured(monkeypatch, capsys, checkpoints, digits, tmp_path):
     output = tmp_path / "zoo"
     run_example(
-        monkeypatch, "real_teachers.py", "--checkpoints", str(checkpoints), "--output", str(output),
+        monkeypatch, "zoo/real_teachers.py", "--checkpoints", str(checkpoints), "--output", str(output),
         "--data", str(digits),
     )  # fmt: skip
     folder = output / "mnist-conv-small28"
@@ -110,17 +110,22 @@ def test_a_folder_without_checkpoints_ends_the_script(monkeypatch, checkpoints, 
         (checkpoints / missing).unlink()
         with pytest.raises(SystemExit, match=rf"Error: .* has no .*{missing[-9:]}"):
             run_example(
-                monkeypatch, "real_teachers.py", "--checkpoints", str(checkpoints), "--output", str(tmp_path / "zoo")
+                monkeypatch,
+                "zoo/real_teachers.py",
+                "--checkpoints",
+                str(checkpoints),
+                "--output",
+                str(tmp_path / "zoo"),
             )
     assert not (tmp_path / "zoo").exists()
 
 
 def test_weights_of_another_network_end_the_script(monkeypatch, checkpoints, tmp_path):
-    shutil.copyfile(EXAMPLES / "real_networks.py", tmp_path / "networks.py")
+    shutil.copyfile(EXAMPLES / "zoo" / "real_networks.py", tmp_path / "networks.py")
     shutil.copyfile(checkpoints / "models.py", tmp_path / "models.py")
     import_networks([tmp_path / "networks.py"])
     path = checkpoints / "somebody" / "small.safetensors"
-    script = runpy.run_path(str(EXAMPLES / "real_teachers.py"))
+    script = runpy.run_path(str(EXAMPLES / "zoo" / "real_teachers.py"))
     checkpoint = script["read_checkpoint"](path)
     assert checkpoint.name == "mnist-conv-small28"
     weights = load_file(path)
@@ -131,11 +136,11 @@ def test_weights_of_another_network_end_the_script(monkeypatch, checkpoints, tmp
     assert not (tmp_path / "refused").exists()
 
 
-# ---- benchmark_pool.py
+# ---- benchmark/pool.py
 
 
 def test_the_pools_benchmark_keeps_the_budget():
-    command = [sys.executable, str(EXAMPLES / "benchmark_pool.py"), "--teachers", "20", "--width", "8", "--times", "4"]
+    command = [sys.executable, str(EXAMPLES / "benchmark"), "pool", "--teachers", "20", "--width", "8", "--times", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     few, many = (line for line in done.stdout.splitlines() if " teachers: peak" in line)
     held = [int(line.partition(" held")[0].split()[-1]) for line in (few, many)]
@@ -150,7 +155,7 @@ def test_the_pools_benchmark_keeps_the_budget():
 @pytest.fixture(scope="module")
 def zoo():
     """The names in the example."""
-    return runpy.run_path(str(EXAMPLES / "make_zoo.py"))
+    return runpy.run_path(str(EXAMPLES / "zoo" / "make_zoo.py"))
 
 
 def plan(zoo, monkeypatch, *words: str):

@@ -39,3 +39,11 @@ def test_unclear(text):
 )
 def test_what_a_card_states(metadata, stated):
     assert stated_license(metadata) == stated
+
+
+def test_a_card_whose_anchors_multiply_stays_small():
+    value: object = "mit"
+    for _ in range(40):  # 2 to the power of 40 texts, if anybody wrote them out
+        value = [value, value]
+    assert stated_license({"license": value}) is None
+    assert len(stated_license({"license": "x" * 10_000}) or "") == 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,46 @@ def test_offline_serves_the_cache_and_says_so(hub, tokens, ask):
     assert paths(hub, start) == []
     local = ask("fetch_snapshot, 'alice/offline', local_files_only=True")
     assert local["value"]["commit"] == commit
+
+
+def test_a_file_cached_by_another_client_has_the_licence_of_its_card(hub, ask, run_client):
+    hub.add_repo("fetch/other-client", FILES)
+    run_client("from huggingface_hub import snapshot_download as get; get('fetch/other-client')")
+    answer = ask("fetch_snapshot, 'fetch/other-client'", env={"HF_HUB_OFFLINE": "1"})
+    assert answer["value"]["license"] == "mit"
+    assert answer["value"]["private"], "nobody knows, so its name is not published"
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_has(hub, ask, tmp_path):
+    """With files in the way, which stop an administrator too; access rights do not."""
+    hub.add_repo("fetch/read-only", FILES)
+    assert ask("fetch_snapshot, 'fetch/read-only'")["error"] is None
+    folder = tmp_path / "home" / "hub" / "models--fetch--read-only"
+    shutil.rmtree(folder / "hf_free")
+    (folder / "hf_free").write_text("in the way")
+    answer = ask("fetch_snapshot, 'fetch/read-only'")
+    assert answer["error"] is None
+    assert "cannot note in the cache what the Hub says of fetch/read-only" in answer["log"]
+    shutil.rmtree(folder / "blobs")
+    (folder / "blobs").write_text("in the way")
+    refused = ask("fetch_snapshot, 'fetch/read-only'")
+    assert "cannot keep the files of fetch/read-only" in refused["error"]
+    assert "--cache-dir" in refused["error"]
+
+
+def test_a_cache_without_links_holds_copies(hub, ask, monkeypatch, tmp_path):
+    hub.add_repo("fetch/copies", FILES)
+    (tmp_path / "no_links").mkdir()
+    refuse = "import os\n\ndef refuse(*a, **k):\n    raise OSError('no links here')\n\nos.symlink = refuse\n"
+    (tmp_path / "no_links" / "sitecustomize.py").write_text(refuse)
+    env = {"PYTHONPATH": str(tmp_path / "no_links")}
+    first, second = (ask("fetch_snapshot, 'fetch/copies'", env=env) for _ in range(2))
+    path = Path(first["value"]["folder"]) / "model.safetensors"
+    assert not path.is_symlink()
+    assert path.read_bytes() == FILES["model.safetensors"]
+    assert second["error"] is None
+    offline = ask("fetch_snapshot, 'fetch/copies'", env={"HF_HUB_OFFLINE": "1"})
+    assert offline["value"]["sha256"] == first["value"]["sha256"]
 
 
 def test_local_snapshot(tmp_path):

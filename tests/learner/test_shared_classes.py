@@ -350,12 +350,12 @@ def test_a_run_finds_them_and_the_configuration_can_say_no(tmp_path):
     assert (
         f"It predicts 9 of its teachers' classes and treats them as {len(learner.embedding.shared_classes)}:" in card
     )
-    values["bell"]["shared_classes"] = False
+    values["learner"]["shared_classes"] = False
     assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).embedding.shared_classes is None
 
     # a learner that is continued: found anew, those of its old teachers by what it remembers of them
     more = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in (7, 7)]
-    values["bell"]["shared_classes"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
+    values["learner"]["shared_classes"], values["learner"]["init_from"] = True, str(tmp_path / "with" / "learner")
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
     assert grown.embedding.shared_classes.groups.shape == (15,)
     assert torch.equal(grown.embedding.shared_classes.groups[9:12], grown.embedding.shared_classes.groups[12:])

@@ -237,7 +237,7 @@ def test_damping_that_does_not_fit_is_refused(tmp_path, broken):
 
 def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     values = pico_run()
-    values["bell"]["damping"] = 2.0
+    values["learner"]["whitening"] = 2.0
     values["five"]["images_per_class"], values["memory"]["max_images"] = 24, 600
     pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
     train(FreeConfig.from_dict(values), output=tmp_path / "with", pool=pool)
@@ -254,7 +254,7 @@ def test_a_run_learns_it_and_the_configuration_can_say_no(tmp_path):
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=more)
     assert grown.embedding.whitening.directions.shape[1] == grown.feature_dim > learner.feature_dim
 
-    values["learner"]["init_from"], values["bell"]["damping"] = None, None
+    values["learner"]["init_from"], values["learner"]["whitening"] = None, None
     assert train(FreeConfig.from_dict(values), output=tmp_path / "without", pool=pool).embedding.whitening is None
-    with pytest.raises(ConfigError, match="damping"):
-        FreeConfig.from_dict({"bell": {"damping": 0}})
+    with pytest.raises(ConfigError, match="whitening"):
+        FreeConfig.from_dict({"learner": {"whitening": 0}})

@@ -116,7 +116,7 @@ def test_a_recipe_of_another_backbone_continues_the_old_one(runs, folders):
 
 def _continue(config):
     source = str(learner_of_run(Path(config.learner.init_from)))
-    return PreviousLearner.load(config.learner, source=source, recipe=config.recipe)
+    return PreviousLearner.load(config.learner, source=source, recipe=config.method)
 
 
 def _loaded(runs, models, **values):

@@ -227,6 +227,14 @@ def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
     assert distiller.score(TaskMemory(5, answers=3), 10) == -math.inf  # whatever comes later is better
 
 
+def test_large_held_out_pictures_are_scored_few_at_a_time():
+    distiller, memory, seen = _distiller(LogitLayout.of([3])), TaskMemory(100, answers=3), []
+    memory.add_pictures(torch.zeros(100, 3, 224, 224, dtype=torch.uint8), torch.randn(100, 3))
+    distiller.learner.raw_answers = lambda images: seen.append(len(images)) or torch.zeros(len(images), 3)
+    distiller.score(memory, 10)
+    assert seen == [41, 41, 18]  # 2.7 GB of a Conv-4 (64 channels) in fp32 where all go at once
+
+
 def test_rate_scales_the_learning_rate():
     pool = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=3, size=16)])
     layout = LogitLayout.of([3])

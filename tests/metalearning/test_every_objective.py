@@ -116,6 +116,14 @@ def test_a_score_is_the_same_twice_and_unknown_without_pictures(name, pool):
     assert objective.score(TaskMemory(10, answers=sum(CLASSES)), 10) == -math.inf
 
 
+def test_scoring_looks_at_no_more_pictures_at_once_than_it_may(name, pool):
+    objective, held_out, seen = make(name), memory_of(pool, tasks_of(pool)), []
+    objective.learner.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    objective.score(held_out, 10, at_once=7)
+    assert sum(seen) == len(held_out)
+    assert max(seen) == 7
+
+
 def test_a_rehearsal_changes_nothing_that_a_run_goes_on_with(name):
     objective = make(name)
     before = weights_of(objective)
@@ -123,6 +131,9 @@ def test_a_rehearsal_changes_nothing_that_a_run_goes_on_with(name):
     assert 1 <= rehearsal.least <= rehearsal.most
     rehearsal.update(rehearsal.least)
     rehearsal.update(rehearsal.most)
+    assert (rehearsal.align is not None) == objective.needs_new_tasks  # what is new is learned from whole
+    if rehearsal.align is not None:
+        rehearsal.align(6)
     assert rehearsal.learner is not objective.learner
     assert all(torch.equal(one, other) for one, other in zip(before, weights_of(objective), strict=True))
 

@@ -263,3 +263,14 @@ def test_classes_of_one_name_are_one_class_with_the_pictures_of_all_their_teache
         mixed += sum(len(found) == 2 for found in teachers)
         assert all(len(found) == 1 for found, name in zip(teachers, drawn, strict=True) if name != {"dog"})
     assert mixed > 10  # dogs of both teachers in one episode
+
+
+def test_the_smallest_rehearsed_episode_has_few_support_pictures_too():
+    """Five steps on 25 support pictures of 224 pixels, differentiated twice, are no first try in unknown memory."""
+    rehearsal, seen = _aligner(n_way=5, k_shot=5, n_query=15).rehearsal(), []
+    rehearsal.learner.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    rehearsal.update(rehearsal.least)
+    assert (set(seen), rehearsal.least) == ({2, 6}, 6)
+    seen.clear()
+    rehearsal.update(rehearsal.most)
+    assert (set(seen), rehearsal.most) == ({25, 75}, 75)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from runs import TINY
 from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
-from hf_free.config.recipes import RecipeName
+from hf_free.config.recipes import RECIPES
 from hf_free.config.tree import FreeConfig
 from hf_free.methods.registry import METHODS, list_methods
 from hf_free.teachers.pool import TeacherPool
@@ -34,7 +33,7 @@ def name(request) -> str:
 
 
 def config_of(name: str, **trainer: object) -> FreeConfig:
-    return FreeConfig.from_dict({"recipe": name, **merge(TINY, merge(SMALL, {"trainer": trainer}))})
+    return FreeConfig.from_dict({"method": name, **merge(TINY, merge(SMALL, {"trainer": trainer}))})
 
 
 def pool() -> TeacherPool:
@@ -42,7 +41,7 @@ def pool() -> TeacherPool:
 
 
 def test_every_recipe_has_its_method():
-    assert set(METHODS) == set(get_args(RecipeName))
+    assert set(METHODS) == set(RECIPES)
     assert [method.name for method in list_methods()] == list(METHODS)
 
 
@@ -79,7 +78,7 @@ def test_steps_log_finite_named_terms_and_a_stop_changes_nothing(name, tmp_path)
     assert {"cross_entropy", "recognised", "variety"} <= learned
     assert all(math.isfinite(value) for row in rows for value in row.values())
     record = json.loads((tmp_path / "whole" / "record.json").read_text())
-    assert record["config"]["recipe"] == name
+    assert record["config"]["method"] == name
 
     def cut(learner: object, minutes: float) -> None:
         if len(RunFolder(tmp_path / "cut").read_log()) == 2:

@@ -34,11 +34,11 @@ PICTURE = "](pictures/recovered.png)"
 
 def test_a_card_says_where_a_run_left_its_recipe(card):
     source = record(results=[])
-    assert "not those of the recipe" not in card(source)
+    assert "not those of the method" not in card(source)
     source["config"] = FreeConfig.from_dict(
-        {"recipe": "paper", "five": {"inner_steps": 9}, "learner": {"backbone": "resnet[12]"}}
+        {"method": "paper", "five": {"inner_steps": 9}, "learner": {"backbone": "resnet[12]"}}
     ).to_dict()
-    said = "Settings that are not those of the recipe paper: `five.inner_steps` 9, `learner.backbone` resnet\\[12\\]."
+    said = "Settings that are not those of the method paper: `five.inner_steps` 9, `learner.backbone` resnet\\[12\\]."
     text = card(source)
     assert said in text
 
@@ -92,12 +92,12 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
 def test_the_recipe_is_named_as_it_was_run(card, name, changes, said, others):
     """The name alone proves nothing: a configuration may hold `paper` and other values than the recipe's."""
     source = record()
-    source["config"] = {**merge(source["config"], changes), "recipe": name}
+    source["config"] = {**merge(source["config"], changes), "method": name}
     text = card(source)
     line = next(line for line in text.splitlines() if line.startswith("| 1.5 | 100 |"))
     assert line.replace("\\", "").endswith(f"| {said} |")
     sentence = next((line for line in text.splitlines() if line.startswith("Settings that are not those")), "")
-    assert sentence.startswith(f"Settings that are not those of the recipe {name}: ") == bool(others)
+    assert sentence.startswith(f"Settings that are not those of the method {name}: ") == bool(others)
     named = re.findall(r"`([a-z_.]+)` ", sentence)
     assert named[: len(others)] == others
     assert len(named) == len(others) or name == "paper"

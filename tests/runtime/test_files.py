@@ -19,7 +19,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HubError, LearnerError
 from hf_free.hub.snapshot import local_snapshot
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.runtime.files import new_folder, remove_folder, remove_scraps, write_file, write_text
+from hf_free.runtime.files import new_folder, read_bounded, remove_folder, remove_scraps, write_file, write_text
 from hf_free.runtime.owners import owned_tag
 
 needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
@@ -101,7 +101,7 @@ def test_a_folder_is_removed_whole(tmp_path):
 
 def test_scraps_of_a_killed_process_are_removed(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from hf_free.runtime.files import write_file\n"
+        "import os, sys; from pathlib import Path; from hf_free.runtime.files import read_bounded, write_file\n"
         "def write(path):\n    path.write_text('half')\n    os._exit(9)\n"
         "write_file(Path(sys.argv[1]), write)"
     )
@@ -181,3 +181,21 @@ def test_a_teachers_file_that_may_not_be_read_is_called_that(as_nobody, name):
 def test_a_teacher_that_is_saved_can_be_read_by_whom_the_umask_lets(tmp_path, umask):
     folder = pico_folder(tmp_path / "teacher")
     assert {_mode(path) for path in folder.iterdir()} == {0o666 & ~umask}
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path):
+    """A pipe that nobody writes to would be waited for, a device without an end would fill the memory."""
+    (tmp_path / "file").write_bytes(b"1234567890")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "circle").symlink_to("circle")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bounded(tmp_path / "link", max_bytes=10) == b"1234567890"
+    with pytest.raises(ValueError, match="more than 9 bytes"):
+        read_bounded(tmp_path / "file", max_bytes=9)
+    for name in ("zero", "pipe", "."):
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_bounded(tmp_path / name, max_bytes=9)
+    for name in ("circle", "none"):
+        with pytest.raises(OSError, match=name):
+            read_bounded(tmp_path / name, max_bytes=9)

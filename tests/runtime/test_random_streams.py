@@ -86,7 +86,7 @@ def test_a_run_draws_nothing_from_the_global_generator(tmp_path, recipe, monkeyp
     monkeypatch.setattr("hf_free.training.finishing.draw_pictures", lambda *args: None)
     monkeypatch.setattr("hf_free.training.finishing.draw_heterogeneity", lambda *args, **options: None)
     small = {"n_way": 3, "n_query": 2, "replay_tasks": 1, "replay_patience": 1, "replay_inner_steps": 1}
-    values = {"recipe": recipe, "bell": small, "memory": {"max_images": 400}, "trainer": {"steps": 4}}
+    values = {"method": recipe, "bell": small, "memory": {"max_images": 400}, "trainer": {"steps": 4}}
     teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=0), pico_teacher("vit", size=16, num_classes=25)]
     seeds = []
 

@@ -8,6 +8,7 @@ from hf_free.errors import ConfigError
 from hf_free.runtime.text import (
     count_text,
     decimal_size_text,
+    figure_text,
     format_classes,
     listed,
     one_line,
@@ -78,3 +79,11 @@ def test_a_strangers_text_does_nothing_to_a_terminal():
     assert printable(dangerous, instead="") == "cat[31mdogbird"
     assert one_line("  cat \t\x1b dog\r\n ") == "cat dog"
     assert one_line(7) == "7"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.342, "0.34"), (-12.0, "-12.00"), (99_999, "99999.00"), (2.31e10, "2.3e+10"), (-6.6e19, "-6.6e+19")],
+)
+def test_figures_of_sick_teachers_can_be_read(value, text):
+    assert figure_text(value) == text

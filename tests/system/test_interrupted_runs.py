@@ -46,7 +46,8 @@ def teachers(tmp_path):
 
 SHORT = {
     "five": {"inner_steps": 1, "images_per_class": 2},
-    "bell": {"updates_per_step": 2, "relevance": False, "damping": None, "shared_classes": False},
+    "bell": {"updates_per_step": 2},
+    "learner": {"gating": False, "whitening": None, "shared_classes": False},
     "trainer": {"steps": 3, "validation_episodes": 2},
 }
 """Three steps: a warm-up, one that recovers and learns, one that learns."""

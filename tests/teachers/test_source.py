@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
-from hf_free.errors import TeacherError, TeacherReferenceError
+from hf_free.errors import HfFreeError, TeacherError, TeacherReferenceError
 from hf_free.teachers.loader import load_teacher, read_record
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
+from hf_free.teachers.source import MAX_CONFIG_BYTES
 from hf_free.teachers.teacher import Teacher
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa\n"
@@ -86,3 +88,35 @@ def test_a_path_or_a_text_names_a_teacher(folder, monkeypatch):
     for wrong, message in (("no teacher", "without an organisation"), (folder / "gone", "does not exist")):
         with pytest.raises(TeacherReferenceError, match=message):
             load_teacher(wrong)
+
+
+HOSTILE_FILES = {
+    "a pipe as config.json": ("config.json", os.mkfifo, "config.json is not a regular file"),
+    "a pipe as weights": ("model.safetensors", os.mkfifo, "model.safetensors is not a regular file"),
+    "an endless config.json": ("config.json", lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    "a folder as weights": ("model.safetensors", os.mkdir, "model.safetensors is not a regular file"),
+    "a circle": ("config.json", lambda path: path.symlink_to("config.json"), "has no config.json"),
+    "a large config.json": (
+        "config.json",
+        lambda path: path.write_bytes(b" " * (MAX_CONFIG_BYTES + 1)),
+        "config.json cannot be read: it has more than",
+    ),
+    "a deep config.json": ("config.json", lambda path: path.write_bytes(b"[" * 100_000), "is not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_only_regular_files_of_bounded_size_are_read(name, folder):
+    """Bytes that cannot hang or grow: pipes are opened without waiting, and what never ends is not begun."""
+    file, make, problem = HOSTILE_FILES[name]
+    (folder / file).unlink()
+    make(folder / file)
+    with pytest.raises(HfFreeError, match=problem):
+        _load(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+def test_a_card_that_is_no_file_is_passed_over(make, folder):
+    (folder / "README.md").unlink(missing_ok=True)
+    make(folder / "README.md")
+    assert _load(folder).record.license is None

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
+from hf_free.metalearning.distill import Distiller
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.budgeting import Budget
 from hf_free.training.folder import RunFolder
@@ -59,7 +60,15 @@ def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
     portions = Portions(task=8, asked=3, learned=4, embedded=5, memory=40, held_out=8, finished=20)
     made = Budget(1, portions, Forecast(1, 0.0, 0.0, 6, 0.0), ("to fit",))
     replace_everywhere(monkeypatch, "hf_free.training.budgeting.make_budget", lambda *args, **options: made)
+    scored, score = [], Distiller.score
+
+    def noted(self, held_out, episodes, *, at_once=None):
+        scored.append(at_once)
+        return score(self, held_out, episodes, at_once=at_once)
+
+    monkeypatch.setattr(Distiller, "score", noted)
     train(_config(), output=tmp_path, pool=_pool())
+    assert set(scored) == {5}
     assert "to fit" in caplog.text
     memory = load_file(last_checkpoint(tmp_path) / "memory.safetensors")
     assert len(memory["images"]) == 40

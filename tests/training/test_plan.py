@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 from pico import constant_folder, pico_files, pico_folder
@@ -78,43 +76,6 @@ def test_plan_of_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("card", "note"),
-    [
-        ("license: apple-amlr", r"non-commercial licence: \S+ \(apple-amlr\)"),
-        ("license: other\nlicense_name: apple-amlr", r"non-commercial licence: \S+ \(other \(apple-amlr\)\)"),
-        ("license: other\nlicense_name: deep mind", r"licence unclear: \S+ \(other \(deep mind\)\)"),
-        ("license: other", r"licence unclear: \S+ \(other\)"),
-        ("license: unknown", r"licence unclear: \S+ \(unknown\)"),
-        ("license: [mit, cc-by-nc-4.0]", r"non-commercial licence: \S+ \(mit, cc-by-nc-4.0\)"),
-        ("tags: [timm]", "no licence stated"),
-        ("license: bsl-1.0\nlicense_name: research", None),
-    ],
-)
-def test_risky_licences_are_named_before_training(tmp_path, card, note):
-    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
-    for model, text in zip(models, (card, "license: mit"), strict=True):
-        (Path(model) / "README.md").write_text(f"---\n{text}\n---\n")
-    notes = [note for note in plan(_config(models=models, trainer={"max_minutes": 1})).notes if "licence" in note]
-    assert len(notes) == (note is not None)
-    assert note is None or re.match(note, notes[0])
-
-
-def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
-    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
-    endless = plan(_config(models=models, trainer={"steps": None, "max_minutes": None}))
-    assert "nothing ends this run" in " ".join(endless.notes)
-    assert "no end" in _shown(endless)
-    warm = plan(_config(models=models, trainer={"steps": 20, "max_minutes": 1.5}))
-    assert "all 20 steps are warm-up" in " ".join(warm.notes)
-    assert "20 outer steps or 1.5 min, whichever ends first" in _shown(warm)
-    start = {"backbone": "test_resnet", "init_from": "timm:test_resnet"}
-    real = plan(_config(models=models, learner=start, trainer={"max_minutes": 1}))
-    assert any(note.startswith("not data-free: the learner starts from timm:test_resnet") for note in real.notes)
-    assert real.total_flops is None
-    assert "1 min, as many outer steps as fit in" in _shown(real)
-
-
-@pytest.mark.parametrize(
     ("start", "way_out"),
     [
         ("timm:test_resne", "did you mean timm:test_resnet"),
@@ -138,18 +99,6 @@ def test_a_validation_set_is_looked_at_before_the_run(tmp_path):
     values = {"models": ["org/a", "org/b"], "trainer": {"validation_dataset": "org/c", "validation_split": "test"}}
     with pytest.raises(ConfigError, match="it is named test"):
         plan(_config(**values))
-
-
-def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
-    models = [str(pico_folder(tmp_path / f"classes{n}", num_classes=n)) for n in (5, 6)]
-    values = {"models": models, "bell": {"objective": "align"}, "trainer": {"max_minutes": 1}}
-    (note,) = (note for note in plan(_config(**values)).notes if "n_way" in note)
-    assert note.startswith(f"more than bell.n_way=5 classes: {models[1]}; nothing is distilled from them")
-    wide = [str(pico_folder(tmp_path / f"wide{n}", num_classes=n)) for n in (6, 7)]
-    (note,) = (note for note in plan(_config(**merge(values, {"models": wide}))).notes if "n_way" in note)
-    assert note.startswith("nothing is distilled at all: every teacher has more than bell.n_way=5 classes")
-    for other in ({"five": {"max_classes": 5}}, {"bell": {"n_way": 6}}, {"bell": {"objective": "distill"}}):
-        assert not any("n_way" in note for note in plan(_config(**merge(values, other))).notes)
 
 
 def test_fewer_than_two_usable_teachers(tmp_path):

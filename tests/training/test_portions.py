@@ -123,6 +123,33 @@ def test_a_gpu_keeps_the_pictures_elsewhere():
     assert (alone.task, alone.learned) == (None, None)
 
 
+@pytest.mark.parametrize("objective", ["distill", "align"])
+def test_where_whole_tasks_are_aligned_they_are_cut_and_counted_for_it(objective):
+    settings = {"bell": {"objective": objective}, "five": {"images_per_class": 40, "max_classes": 10}}
+    config, records = _config(**settings), _records(10)
+    update = Load(500 * MB, 5 * MB, 0.5, 0.1)
+    trial = _trial(Load(0, MB, 0, 0), update=update, alignment=Load(0, 10 * MB, 0, 0.1))
+    portions = choose_portions(config, records, trial, answers=0, room=3000 * MB)
+    predicted = forecast(config, records, trial, portions, answers=0, base=0)
+    if objective == "distill":
+        assert portions.task is None  # 400 pictures
+    else:
+        assert portions.task == 128
+        assert predicted.peak_bytes > 128 * 10 * MB
+        replayed = (config.bell.replay_patience + 1) * config.bell.replay_tasks * update.seconds(5 * 15)
+        assert predicted.learning_seconds == pytest.approx(replayed + 120 * 0.1)  # 12 pictures of ten classes
+
+
+def test_features_held_while_the_embedding_is_fitted_are_counted():
+    config, records, trial = _config(), _records(5, 5), _trial(feature_bytes=int(MB))  # 26,000 features
+    portions = choose_portions(config, records, trial, answers=10, room=2000 * MB)
+    assert portions.finished == int(0.85 * (2000 * MB - 1.5 * (portions.memory + portions.held_out) * 150_556) / MB)
+    predicted = forecast(config, records, trial, portions, answers=10, base=0)
+    assert predicted.peak_bytes > portions.finished * MB
+    roomy = choose_portions(config, records, trial, answers=10, room=1e12)
+    assert roomy.finished == 2048
+
+
 # ---- time
 
 

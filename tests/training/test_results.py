@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hf_free.config.tree import FreeConfig
+from hf_free.provenance.run_record import KnownTeachers, MethodFacts
 from hf_free.runtime.device import Precision
 from hf_free.training.results import run_record
 from hf_free.training.state import RunState
@@ -15,9 +16,11 @@ from hf_free.training.state import RunState
 def test_teachers_that_answer_but_are_not_inverted_are_told_apart(objective, asked):
     config = FreeConfig.from_dict({"bell": {"objective": objective}})
     entries = [{"reference": name, "reason": "not inverted any more: why"} for name in ("lab/asked", "lab/silent")]
-    known = {"teachers": [{"reference": "lab/asked"}, {"reference": "lab/other"}], "answer_outputs": [None, None]}
+    teachers = ({"reference": "lab/asked"}, {"reference": "lab/other"})
+    known = KnownTeachers(teachers=teachers, answer_outputs=(None, None))
     state = RunState(skipped=entries)
-    record = run_record(config.to_dict(), known, state, torch.device("cpu"), Precision(), "held-out pictures")
+    run = (config.to_dict(), known, state, torch.device("cpu"), Precision(), "held-out pictures")
+    record = run_record(*run, method=MethodFacts(name="default")).to_dict()
     assert [entry.get("asked") for entry in record["skipped"]] == asked
     assert [{**entry, "asked": None} for entry in record["skipped"]] == [{**e, "asked": None} for e in entries]
     assert all("asked" not in entry for entry in state.skipped)  # the state goes into the checkpoint as it was

@@ -657,7 +657,7 @@ def test_recipes_of_the_paper_run(recipes, name):
     assert loaded.embedding.projection is None
     classifier = loaded.adapt(torch.rand(4, 3, 16, 16), [0, 1, 0, 1])
     assert len(classifier.predict(torch.rand(3, 3, 16, 16))) == 3
-    assert learner.record["config"]["recipe"] == name
+    assert learner.record["config"]["method"] == name
 
 
 def test_the_defects_show(recipes):

@@ -80,7 +80,7 @@ def dead_leaves(
 
 
 def recoloured(pictures: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
-    """Give a batch (N, 3, H, W) a mean and a deviation a channel, (3,) or a number each; clipped to [0, 1]."""
+    """Give a batch (N, 3, H, W) a mean and a deviation per channel, (3,) or one number each; clipped to [0, 1]."""
     pictures = pictures - pictures.mean((0, 2, 3), keepdim=True)
     pictures = pictures / pictures.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
     per_channel = [torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1) for value in (std, mean)]

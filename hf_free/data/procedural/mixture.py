@@ -28,11 +28,11 @@ EMBLEMS = 1 / 3
 a point or two on road signs, and nothing lost on photographs (docs/experiments)."""
 
 Colours = tuple[Sequence[float], Sequence[float]]
-"""Mean and deviation a channel."""
+"""Mean and deviation per channel."""
 
 
 def picture_colours(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Mean and deviation of a teacher's pictures a channel, as far as what it normalises with can be that.
+    """Mean and deviation per channel of a teacher's pictures, as far as what it normalises with can be that.
 
     Networks for values of 0 to 255 have a mean of 0 and a deviation of 1/255, many others 0.5 and 0.5: not what their
     pictures look like. A middle grey of common contrast stands in.

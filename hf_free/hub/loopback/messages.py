@@ -18,12 +18,11 @@ class Fault:
     """Something that goes wrong with the requests it matches.
 
     Args:
-        kind: `status` answers with `status` and `body`; `close` and `reset` end the connection (FIN or RST)
-            after `after` bytes of the body, or before any answer where `after` is None; `corrupt` sends wrong bytes
-            of the right length;
-            `truncate` sends a shorter body that ends cleanly; `stall` waits `seconds` before the answer, or after
-            `after` bytes of the body; `lose` does what was asked and then closes without an answer; `trickle` sends
-            the body byte by byte, every `seconds` one.
+        kind: `status` answers with `status` and `body`; `close` and `reset` end the connection (FIN or RST) after
+            `after` bytes of the body, or before any answer where it is None; `corrupt` sends wrong bytes of the right
+            length; `truncate` sends a shorter body that ends cleanly; `stall` waits `seconds` before the answer, or
+            after `after` bytes of the body; `lose` does what was asked and then closes without an answer; `trickle`
+            sends the body byte by byte, every `seconds` one.
         method: HTTP method, or None for any.
         path: Regular expression searched in the raw path.
         times: How many requests it hits; None for all.

@@ -18,6 +18,16 @@ from hf_free.teachers.reference import TeacherReference
 SMALL = ("--n-way", "3", "--n-query", "3", "--episodes", "20")
 
 
+def test_which_split_was_taken_is_said_where_there_are_several(capsys, tmp_path, learner_run, pictures):
+    for split in ("train", "validation"):
+        shutil.copytree(pictures / "train", tmp_path / "set" / split)
+    words = ["evaluate", str(learner_run), "--dataset", str(tmp_path / "set"), *SMALL, "--k-shot", "1"]
+    assert main(words) == 0
+    assert f"No --split given: using 'validation' of {tmp_path}/set, which also has train" in capsys.readouterr().err
+    assert main([*words, "--split", "train"]) == 0
+    assert "No --split" not in capsys.readouterr().err
+
+
 def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
     from hf_free.evaluation.datasets import load_labelled_images
     from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
@@ -28,7 +38,7 @@ def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, le
     out, err = capsys.readouterr()
     results = json.loads(out)
     assert json.loads(output.read_text()) == results
-    assert "No --split given: using 'train'" in err
+    assert "split" not in err  # there is nothing to choose
     expected = evaluate(
         MetaLearner.from_pretrained(learner_run / "learner"),
         load_labelled_images(str(pictures / "train")),

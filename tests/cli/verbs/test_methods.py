@@ -1,4 +1,4 @@
-"""`hf-free methods`, and `--method` as another word for `--recipe`."""
+"""`hf-free methods`, and `--recipe` as an older word for `--method`."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ def test_method_is_another_word_for_recipe(capsys, tmp_path):
     words = ["train", "--models", "a/b", "c/d", "--output", str(tmp_path / "run")]
     for flag in ("--method", "--recipe"):
         assert main([*words, flag, "best"]) == 1
-        assert "recipe = 'best'" in capsys.readouterr().err
+        assert "method = 'best'" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""One entry to all that is measured: `python examples/benchmark WHAT ...`, or `python -m examples.benchmark WHAT ...`.
+
+WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one of these by itself:
+
+    headline paper ablation defects mixed domains heads plot all    the matrix: learners on classes nobody knew
+    single        one run, its table beside the baselines
+    inversion     how fast and how well FIVE and its peers recover
+    priors        which drawn pictures suit which teachers
+    clashes       classes that several teachers know, found without names
+    resizing      filters that bring pictures to a network's size
+    memory, pool  memory of a run; memory and time of many teachers
+    listing       time to name the teachers of a long list
+    help-time     time of `hf-free --help`
+    picture       the picture at the top of the README
+    readme        the README's table, written from the results of headline and paper
+
+Each has a --help of its own.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PROGRAMS = {
+    "single": "single",
+    "inversion": "inversion_speed",
+    "priors": "priors",
+    "clashes": "clashes",
+    "resizing": "resizing",
+    "memory": "memory",
+    "pool": "pool",
+    "listing": "listing",
+    "help-time": "help_time",
+    "picture": "picture",
+    "readme": "readme_table",
+}
+"""Word on the command line -> module; any other word is a part of the matrix."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run what the first word names."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.strip())
+    elif arguments[0] in PROGRAMS:
+        sys.argv = [f"benchmark {arguments[0]}", *arguments[1:]]
+        runpy.run_module(f"benchmark.{PROGRAMS[arguments[0]]}", run_name="__main__")
+    else:
+        runpy.run_module("benchmark.run", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,162 @@
+"""What a run says of itself in its learner's record: written by the run, read by cards and whoever continues it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from hf_free.provenance.reading import Json, list_of, number_of, object_of, text_of, texts_of, whole_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodFacts:
+    """What a learner was trained with: a published system."""
+
+    name: str = ""
+    title: str = ""
+    """What it is, in a line."""
+    paper: str = ""
+    """Authors, title, venue and year."""
+    url: str = ""
+    """Where the paper lies."""
+    departures: tuple[str, ...] = ()
+    """In what it is not as its authors released it, and why."""
+
+    def to_dict(self) -> Json:
+        """The facts as plain JSON types."""
+        return {**asdict(self), "departures": list(self.departures)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> MethodFacts:
+        """Read the facts of a record; an old one has none."""
+        texts = {key: text_of(values.get(key)) for key in ("name", "title", "paper", "url")}
+        return cls(**texts, departures=texts_of(values.get("departures")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """How much was recovered, and how good it is; None where that is not recorded."""
+
+    tasks: int | None = None
+    images: int | None = None
+    teacher_accuracy: float | None = None
+    """Share of the images that their teacher recognizes, mean over tasks."""
+    diversity: float | None = None
+    """How much the images of a class differ, mean over tasks; see `hf_free.inversion.task.Health`."""
+
+    def to_dict(self) -> Json:
+        """The numbers as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Recovered:
+        """Read the numbers of a record."""
+        return cls(
+            tasks=whole_of(values.get("tasks")),
+            images=whole_of(values.get("images")),
+            teacher_accuracy=number_of(values.get("teacher_accuracy")),
+            diversity=number_of(values.get("diversity")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long a run took, and on what; None or empty where that is not recorded."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    steps_while_downloading: int | None = None
+    best_step: int | None = None
+    chosen_on: str = ""
+    """What the published state was chosen on."""
+    device: str = ""
+    threads: int | None = None
+    mixed_precision: str = ""
+    """Autocast type of the run."""
+    learner_precision: str = ""
+    """That of the learner, where it is another one."""
+
+    def to_dict(self) -> Json:
+        """The facts as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Training:
+        """Read the facts of a record."""
+        return cls(
+            minutes=number_of(values.get("minutes")),
+            steps=whole_of(values.get("steps")),
+            steps_while_downloading=whole_of(values.get("steps_while_downloading")),
+            best_step=whole_of(values.get("best_step")),
+            chosen_on=text_of(values.get("chosen_on")),
+            device=text_of(values.get("device")),
+            threads=whole_of(values.get("threads")),
+            mixed_precision=text_of(values.get("mixed_precision")),
+            learner_precision=text_of(values.get("learner_precision")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTeachers:
+    """The teachers of a learner, old and new, in the order of its answers."""
+
+    teachers: tuple[Json, ...]
+    """Their records, see `TeacherRecord.to_dict`; those of an earlier learner with every key they came with."""
+    answer_outputs: tuple[tuple[int, ...] | None, ...]
+    """Which outputs of each teacher the learner predicts; None: all of them."""
+    teachers_before: int | None = None
+    """Of a learner that was continued, how many of `teachers`, the first ones, it had."""
+
+    def to_dict(self) -> Json:
+        """The keys of a record."""
+        outputs = [None if chosen is None else list(chosen) for chosen in self.answer_outputs]
+        before = {} if self.teachers_before is None else {"teachers_before": self.teachers_before}
+        return {"teachers": list(self.teachers), "answer_outputs": outputs, **before}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> KnownTeachers:
+        """Read the keys of a record."""
+        chosen = list_of(values.get("answer_outputs"))
+        return cls(
+            teachers=tuple(map(object_of, list_of(values.get("teachers")))),
+            answer_outputs=tuple(None if outputs is None else tuple(map(int, list_of(outputs))) for outputs in chosen),
+            teachers_before=whole_of(values.get("teachers_before")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The record that a run leaves, before its learner adds how it is rebuilt (`hf_free.learner.persistence`)."""
+
+    config: Json
+    """The run's configuration, as `FreeConfig.to_dict` gives it."""
+    known: KnownTeachers
+    skipped: Sequence[Json] = ()
+    """Teachers left out of something, each with the reason; see `hf_free.provenance.learner_record.LeftOut`."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> number of tasks."""
+    licenses: Mapping[str, int] = field(default_factory=dict)
+    """Licence -> number of teachers."""
+    data_free: bool = True
+    """Whether no real image was used; the learner's own record says otherwise where it started from timm's weights."""
+    method: MethodFacts = field(default_factory=MethodFacts)
+    recovered: Recovered = field(default_factory=Recovered)
+    training: Training = field(default_factory=Training)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Library -> version."""
+
+    def to_dict(self) -> Json:
+        """The keys of an `hf_free` block, in the order in which they are written."""
+        return {
+            "config": dict(self.config),
+            **self.known.to_dict(),
+            "skipped": list(self.skipped),
+            "left_out": self.left_out,
+            "licenses": dict(self.licenses),
+            "data_free": self.data_free,
+            "method": self.method.to_dict(),
+            "results": [],
+            "recovered": self.recovered.to_dict(),
+            "training": self.training.to_dict(),
+            "versions": dict(self.versions),
+        }

@@ -1,0 +1,56 @@
+"""Conv-4 against plain convolutions and the names of published weights."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch.nn import functional as F
+
+from hf_free.errors import ConfigError
+
+
+def _plain_conv4(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    for i in range(4):
+        x = F.conv2d(x, state[f"blocks.{i}.conv.weight"], state[f"blocks.{i}.conv.bias"], padding=1)
+        mean, var = state[f"blocks.{i}.bn.running_mean"], state[f"blocks.{i}.bn.running_var"]
+        x = (x - mean.view(1, -1, 1, 1)) / (var.view(1, -1, 1, 1) + 1e-5).sqrt()
+        x = x * state[f"blocks.{i}.bn.weight"].view(1, -1, 1, 1) + state[f"blocks.{i}.bn.bias"].view(1, -1, 1, 1)
+        x = F.max_pool2d(x.clamp(min=0), 2)
+    return x.flatten(1) @ state["head.weight"].T + state["head.bias"]
+
+
+def test_conv4_computes_what_its_weights_say():
+    network = timm.create_model("conv4_32", num_classes=7)
+    network.train()(torch.randn(16, 3, 32, 32))  # statistics that are not 0 and 1
+    network.eval()
+    x = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(network(x), _plain_conv4(network.state_dict(), x), rtol=1e-4, atol=1e-5)
+    assert network.forward_head(network.forward_features(x), pre_logits=True).shape == (5, 128)
+
+
+def test_conv4_weight_names_are_those_of_published_teachers():
+    names = [f"blocks.{i}.{part}" for i in range(4) for part in ("conv.weight", "conv.bias", "bn.weight", "bn.bias")]
+    names += [f"blocks.{i}.bn.{x}" for i in range(4) for x in ("running_mean", "running_var", "num_batches_tracked")]
+    assert set(timm.create_model("conv4_64").state_dict()) == {*names, "head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "features"),
+    [
+        ({}, 32, 128),
+        ({"img_size": 84}, 84, 800),
+        ({"img_size": (32, 64)}, (32, 64), 256),
+        ({"global_pool": "avg"}, 50, 32),
+    ],
+)
+def test_conv4_features_follow_size_and_pooling(options, size, features):
+    network = timm.create_model("conv4_32", num_classes=0, in_chans=1, **options)
+    height, width = (size, size) if isinstance(size, int) else size
+    assert network(torch.rand(2, 1, height, width)).shape == (2, features)
+    assert network.num_features == features
+
+
+def test_conv4_refuses_images_too_small():
+    with pytest.raises(ConfigError, match="at least 16x16"):
+        timm.create_model("conv4_32", img_size=12)

@@ -1,0 +1,45 @@
+"""Our networks are timm's as soon as timm is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def _run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+_INSTALL = "import hf_free; from hf_free.backbones import timm_hook as _timm_hook; _timm_hook.install(); "
+
+
+def test_hook_registers_when_timm_is_imported_afterwards():
+    assert (
+        _run(
+            "import sys; before = list(sys.meta_path); "
+            + _INSTALL
+            + "_timm_hook.install(); assert not {'torch', 'timm'} & set(sys.modules); "
+            "import importlib.util; assert importlib.util.find_spec('timm') is not None; "  # asked, not imported
+            "import timm.layers; "
+            "print(timm.create_model('conv4_32', num_classes=3).num_classes, sys.meta_path == before, "
+            "'exec_module' in vars(timm.__spec__.loader), timm.__spec__.loader is timm.__loader__)"
+        )
+        == "3 True False True"
+    )
+
+
+def test_hook_registers_when_timm_was_imported_before():
+    assert (
+        _run(
+            "import sys, timm; before = list(sys.meta_path); "
+            + _INSTALL
+            + "print(timm.create_model('resnet10_small').num_classes, sys.meta_path == before)"
+        )
+        == "5 True"
+    )
+
+
+def test_backbones_can_be_imported_first_with_the_hook_installed():
+    assert _run(_INSTALL + "import hf_free.backbones.register, timm; print(timm.is_model('conv4_64'))") == "True"

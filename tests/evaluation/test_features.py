@@ -1,0 +1,33 @@
+"""Features of images, each size made once."""
+
+from __future__ import annotations
+
+import numpy as np
+import timm
+import torch
+from odd_pictures import color
+from PIL import Image
+
+from hf_free.evaluation.baselines import teacher_answers
+from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.features import ImageSizes
+from hf_free.teachers.saving import build_teacher, record_for
+
+
+def test_teachers_are_shown_pictures_as_their_configuration_says():
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=4)
+    pictures = [Image.fromarray(color(seed, 90, 60)) for seed in range(3)]
+    data = LabelledImages(pictures, torch.tensor([0, 1, 1]), ["a", "b"])
+    for interpolation in ("bicubic", "bilinear"):
+        known = {"input_size": (3, 32, 32), "interpolation": interpolation, "crop_pct": 0.875}
+        teacher = build_teacher(network, record_for(network, **known))
+        features, _ = teacher_answers(teacher, ImageSizes(data), torch.device("cpu"))
+        batch = torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float()
+        shown = torch.nn.functional.interpolate(
+            batch, size=(54, 36), mode=interpolation, antialias=True, align_corners=False
+        )[..., 11:43, 2:34]
+        expected = teacher.features(shown.clamp(0, 255).round() / 255)
+        torch.testing.assert_close(features, expected)
+    squashed = record_for(network, input_size=(3, 32, 32), crop_mode="squash", crop_pct=0.9)
+    assert squashed.crop is None

@@ -1,0 +1,49 @@
+"""What a run says of itself, written and read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, RunRecord, Training
+
+RECORD = RunRecord(
+    config={"method": "paper", "seed": 3},
+    known=KnownTeachers(teachers=({"reference": "lab/a"}, {"reference": "lab/b"}), answer_outputs=(None, (0, 2))),
+    skipped=[{"reference": "lab/c", "reason": "gone"}],
+    left_out={"dull": 2},
+    licenses={"mit": 2},
+    method=MethodFacts(name="paper", title="FREE", paper="Wei et al.", url="https://x.org", departures=("mended",)),
+    recovered=Recovered(tasks=4, images=80, teacher_accuracy=0.925, diversity=0.31),
+    training=Training(minutes=1.5, steps=100, best_step=90, chosen_on="held-out", device="cpu", threads=2),
+    versions={"hf_free": "0.1.0"},
+)
+
+
+def test_a_record_is_read_back_as_it_was_written():
+    block = json.loads(json.dumps(RECORD.to_dict()))
+    read = LearnerRecord.from_dict(block)
+    assert (read.method, read.recovered, read.training) == (RECORD.method, RECORD.recovered, RECORD.training)
+    assert read.answer_outputs == (None, (0, 2))
+    assert [teacher.reference for teacher in read.teachers] == ["lab/a", "lab/b"]
+    assert (read.config, read.left_out, read.versions) == (RECORD.config, RECORD.left_out, RECORD.versions)
+    assert KnownTeachers.from_dict(block) == RECORD.known
+    assert read.to_dict() == block
+
+
+def test_the_order_of_the_keys_is_that_of_the_files_written_so_far():
+    keys = ["config", "teachers", "answer_outputs", "skipped", "left_out", "licenses", "data_free", "method"]
+    assert list(RECORD.to_dict()) == [*keys, "results", "recovered", "training", "versions"]
+    continued = KnownTeachers(teachers=(), answer_outputs=(), teachers_before=2)
+    assert list(continued.to_dict()) == ["teachers", "answer_outputs", "teachers_before"]
+
+
+@pytest.mark.parametrize("kind", [MethodFacts, Recovered, Training])
+def test_a_record_without_them_or_with_nonsense_has_none(kind):
+    assert kind.from_dict({}) == kind()
+    assert kind.from_dict({"tasks": "many", "minutes": [], "departures": 3, "of_a_later_version": 1}) == kind()
+    with pytest.raises(FrozenInstanceError):
+        kind().name = "other"
