@@ -118,13 +118,14 @@ def evaluate(
         ),
     ] = None,
     transductive: Annotated[
-        bool,
+        list[str] | None,
         typer.Option(
-            "--transductive",
+            metavar="NAME...",
             rich_help_panel=options.EPISODES,
-            help="Add rows that see all queries of an episode at once.",
+            help="Add rows that see all queries of an episode at once: centered, soft-kmeans, centered-soft-kmeans, "
+            "transport, balanced-transport (as many queries of each class), batchnorm; or all.",
         ),
-    ] = False,
+    ] = None,
     device: options.Device = None,
     teacher_memory: options.TeacherMemory = None,
     output: Annotated[
@@ -210,7 +211,7 @@ def evaluate(
                 beside=Comparison(
                     baselines=baselines.value, teachers=teachers, learners=others, off_the_shelf=backbones
                 ),
-                transductive=transductive,
+                transductive=_transductive(transductive),
                 device=where,
                 progress=progress,
             )
@@ -233,6 +234,14 @@ def evaluate(
         say(f"Results: {output}")
     if push:
         _publish(learner_location(model), report, revision, token, cache_dir, commit_message, bool(create_pr))
+
+
+def _transductive(names: list[str] | None) -> list[str]:
+    """The transductive rows that are asked for."""
+    from hf_free.evaluation.evaluate import BATCHNORM
+    from hf_free.learner.transductive import TRANSDUCTIVE
+
+    return [*TRANSDUCTIVE, BATCHNORM] if "all" in (names or ()) else list(names or ())
 
 
 def _publish(

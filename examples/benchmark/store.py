@@ -106,7 +106,7 @@ def measure(
     baselines: Baselines = "none",
     teachers: Sequence[str] = (),
     concatenations: Sequence[int] = (),
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Rows of `hf_free.evaluation.evaluate.evaluate` as plain dictionaries, 1 and 5 shots."""
     report = evaluate(
@@ -132,7 +132,7 @@ def measured_run(
     *,
     use: str = "",
     change: Callable[[MetaLearner], None] | None = None,
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One row of a table: a learner trained, then measured on new classes.
 
@@ -143,7 +143,7 @@ def measured_run(
         where: What it is measured on.
         use: Name of `change`, what is done to the trained learner first; "" uses it as it is.
         change: Does it.
-        transductive: Whether rows that see all queries of an episode are added.
+        transductive: Names of the rows that see all queries of an episode.
     """
 
     def make() -> dict[str, Any]:
@@ -154,7 +154,7 @@ def measured_run(
         rows = measure(learner, where, transductive=transductive)
         return {"rows": rows, **{part: record[part] for part in ("training", "recovered", "versions")}}
 
-    settings = {"config": config.to_dict(), "where": asdict(where), "use": use, "transductive": transductive}
+    settings = {"config": config.to_dict(), "where": asdict(where), "use": use, "transductive": list(transductive)}
     return store.result(f"{name} {use}".strip(), settings, make)
 
 

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 SPLIT_ORDER = ("test", "validation", "valid", "val", "dev", "train")
 """Split taken where none is named: the first of these that is there."""
 
+SUPPORT_SPLITS = ("train", "validation", "test")
+"""The same for a support folder."""
+
 
 @dataclass
 class LabeledImages:

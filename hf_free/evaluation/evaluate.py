@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hf_free.data.episodes import EpisodeBatch, eligible_classes, sample_episodes
 from hf_free.data.images import Progress, to_float
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, LearnerError
 from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
 from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
@@ -21,6 +21,7 @@ from hf_free.evaluation.scorer import Scorer
 from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
+from hf_free.learner.transductive import ASSUMES_EQUAL_CLASSES, IN_WORDS, TRANSDUCTIVE
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.results import fingerprint, is_local_source, is_own_row
 from hf_free.teachers.label_names import is_placeholder
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from hf_free.teachers.pool import TeacherPool
 
 Baselines = Literal["none", "untrained", "all"]
+
+BATCHNORM = "batchnorm"
+"""The transductive row whose BatchNorm normalizes all queries of an episode together, as FREE published it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ def evaluate(
     episodes: EpisodeSettings = EpisodeSettings(),
     *,
     beside: Comparison = Comparison(),
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -123,17 +127,20 @@ def evaluate(
             load.
         episodes: How many classes, shots, queries and episodes.
         beside: Baselines, teachers and other learners to measure too.
-        transductive: Whether to add rows that see all queries of an episode together, named so.
+        transductive: Names of heads that see all queries of an episode together, a row of its own for each
+            (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalizes all queries together.
         device: Where to compute.
         progress: Called with what is being done, how much is done, how much there is.
 
     Raises:
         DatasetError: a data set that cannot be loaded, or one with too few classes or pictures.
+        LearnerError: an unknown transductive head.
 
     Example:
         >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
         >>> evaluate(learner, "./pictures", EpisodeSettings(k_shots=(1,))).rows[0].accuracy  # doctest: +SKIP
     """
+    _check_transductive(transductive)
     if not isinstance(data, LabeledImages):
         data = load_labeled_images(data)
     drawn, teachers = episodes.draw(data.labels), beside.teachers
@@ -164,6 +171,18 @@ def evaluate(
     return report
 
 
+def _check_transductive(names: Sequence[str]) -> None:
+    """Refuse a transductive row that does not exist.
+
+    Raises:
+        LearnerError: with those there are.
+    """
+    known = (*TRANSDUCTIVE, BATCHNORM)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LearnerError(f"unknown transductive head {unknown[0]!r}", allowed=", ".join(known))
+
+
 def _report_on(data: LabeledImages, seed: int) -> EvaluationReport:
     """A report without rows yet."""
     report = EvaluationReport(
@@ -185,7 +204,7 @@ def _add_learner(
     scorer: Scorer,
     learner: MetaLearner,
     images: ImageSizes,
-    transductive: bool,
+    transductive: Sequence[str],
     progress: Progress | None,
     name: str = "learner",
 ) -> None:
@@ -196,12 +215,13 @@ def _add_learner(
         features = learner_features(learner, images, progress, name)
         found = FeatureSet(name, [features], time.perf_counter() - start, embedding=learner.embedding)
         scorer.add(found, head=_head(learner))
-        if transductive:
-            found.method = f"{name}, soft k-means on the queries (transductive)"
-            scorer.add(found, soft_kmeans=True)
+        for head in (head for head in TRANSDUCTIVE if head in transductive):
+            note = "assumes as many queries of each class" if head in ASSUMES_EQUAL_CLASSES else ""
+            method = f"{name}, {IN_WORDS[head]} (transductive)"
+            scorer.add(replace(found, method=method, note=note), head=_head(learner), transductive=head)
     else:
         _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
-    if transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
+    if BATCHNORM in transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
         _add_per_episode(scorer, learner, images, "transductive", name, progress)
 
 

@@ -38,10 +38,6 @@ ANIL_STEPS, ANIL_LR = 5, 0.5
 MAML). The rate is high because the inputs have length 1."""
 
 
-SOFT_KMEANS_STEPS = 5
-"""Rounds of the transductive refinement; the means have settled by then."""
-
-
 class LinearClassifier(NamedTuple):
     """Linear classifiers on normalized features, one an episode: weight (E, N, D), bias (E, N)."""
 
@@ -157,31 +153,6 @@ def fit_anil(
         weight = weight - lr * error.transpose(1, 2) @ inputs
         bias = bias - lr * error.sum(1)
     return LinearClassifier(weight, bias)
-
-
-@in_full_precision
-def refine_on_queries(
-    features: Tensor, labels: Tensor, queries: Tensor, n_way: int, steps: int = SOFT_KMEANS_STEPS
-) -> LinearClassifier:
-    """Nearest class mean whose means also take in the queries, softly assigned (transductive).
-
-    Ren et al., "Meta-Learning for Semi-Supervised Few-Shot Classification", 2018 (soft k-means), by cosine.
-
-    Args:
-        features: Support features (E, S, D).
-        labels: (E, S) in 0..n_way-1.
-        queries: Unlabeled features (E, Q, D).
-        n_way: Number of classes N.
-        steps: Rounds of assignment.
-    """
-    support, queries = normalize_features(features), normalize_features(queries)
-    one_hot = F.one_hot(labels, n_way).to(support.dtype)  # (E, S, N)
-    classifier = fit_nearest_mean(support, labels, n_way)
-    for _ in range(steps):
-        shares = scores_of_normalized(classifier, queries).softmax(-1)  # (E, Q, N)
-        totals = one_hot.transpose(1, 2) @ support + shares.transpose(1, 2) @ queries  # (E, N, D)
-        classifier = LinearClassifier(COSINE_SCALE * normalize_features(totals), classifier.bias)
-    return classifier
 
 
 @in_full_precision

@@ -19,7 +19,6 @@ from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
 from hf_free.learner.heads import (
     COSINE_SCALE,
-    SOFT_KMEANS_STEPS,
     Head,
     LinearClassifier,
     class_means,
@@ -29,6 +28,9 @@ from hf_free.learner.heads import (
     scores,
     scores_of_normalized,
 )
+
+SOFT_KMEANS_STEPS = 5
+"""Rounds of soft k-means; the means have settled by then."""
 
 TRANSPORT_SHARPNESS = 10.0
 """Factor on the squared distances before they become shares: PT-MAP's lambda (Hu et al., "Leveraging the Feature
@@ -150,6 +152,15 @@ TRANSDUCTIVE: dict[str, TransductiveHead] = {
     "balanced-transport": balanced_transport,
 }
 """Transductive heads by name."""
+
+IN_WORDS = {
+    "centered": "centered by support and queries",
+    "soft-kmeans": "soft k-means on the queries",
+    "centered-soft-kmeans": "centered soft k-means on the queries",
+    "transport": "optimal-transport means",
+    "balanced-transport": "balanced optimal-transport means",
+}
+"""How a row of a table calls them."""
 
 ASSUMES_EQUAL_CLASSES = frozenset({"balanced-transport"})
 """Those that are right only where each class has equally many queries, as in an episode."""

@@ -14,11 +14,11 @@ from program import MODELS, refused, run
 from hf_free import __version__
 from hf_free.cli.arguments import rewrite
 from hf_free.cli.main import app, grammars, main
-from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
+from hf_free.cli.verbs import adapt, cost, demo, evaluate, export, inspect, invert, predict, push, search, sweep, train
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (train, evaluate, predict, inspect, invert, search, sweep, cost, push, demo)
+    for module in (train, evaluate, adapt, predict, export, inspect, invert, search, sweep, cost, push, demo)
 }
 
 

@@ -29,6 +29,8 @@ from hf_free.training.trainer import train
 SIZES, FEATURES = (3, 2, 4), 5
 WIDTH = sum(SIZES) + FEATURES
 
+TOGETHER = ("soft-kmeans", "batchnorm")
+
 
 def _embeddings(count, seed=0):
     """Embeddings as the learner makes them, of length 1."""
@@ -267,14 +269,14 @@ def test_adapting_and_evaluating_use_it_alike():
 
     def rows():
         report = evaluate(
-            learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=True
+            learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=TOGETHER
         )
         return {row.method: row.accuracy for row in report.rows}
 
     with_it = rows()
     assert with_it.pop("learner") == pytest.approx(expected)
     features = learner.embed(data.images)
-    refined = score_episodes(features, drawn, soft_kmeans=True, embedding=learner.embedding).mean()
+    refined = score_episodes(features, drawn, transductive="soft-kmeans", embedding=learner.embedding).mean()
     assert with_it.pop("learner, soft k-means on the queries (transductive)") == pytest.approx(100 * refined.item())
     learner.embedding.gate = None
     without = rows()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import pytest
 import torch
 
 from hf_free.errors import LearnerError
-from hf_free.learner.heads import fit_ridge, normalize_features, refine_on_queries, scores
+from hf_free.learner.heads import fit_ridge, normalize_features, scores
 from hf_free.learner.transductive import (
     ASSUMES_EQUAL_CLASSES,
     SINKHORN_ROUNDS,
@@ -81,11 +82,20 @@ def test_transport_is_the_plain_computation(name, balanced):
     torch.testing.assert_close(found, plain_transport(support, labels, query, balanced), rtol=1e-3, atol=1e-4)
 
 
-def test_soft_kmeans_is_the_refined_nearest_mean():
+def test_soft_kmeans_is_a_plain_loop():
     support, labels, query, _ = episode()
-    classifier = refine_on_queries(support[None], labels[None], query[None], N_WAY)
-    expected = scores(classifier, query[None])[0].softmax(-1)
-    torch.testing.assert_close(transductive_probabilities("soft-kmeans", support, labels, query), expected)
+    means = [unit(mean_of(support[labels == c].tolist(), [1] * int((labels == c).sum()))) for c in range(N_WAY)]
+
+    def shares():
+        rows = [[math.exp(10 * sum(map(operator.mul, row, mean))) for mean in means] for row in query.tolist()]
+        return [[value / sum(row) for value in row] for row in rows]
+
+    for _ in range(5):
+        rows, likely = [*support.tolist(), *query.tolist()], shares()
+        own = [[float(label == c) for label in labels.tolist()] + [row[c] for row in likely] for c in range(N_WAY)]
+        means = [unit(mean_of(rows, weights)) for weights in own]
+    found = transductive_probabilities("soft-kmeans", support, labels, query)
+    torch.testing.assert_close(found, torch.tensor(shares()), rtol=1e-4, atol=1e-5)
 
 
 def test_the_centered_head_is_the_head_on_features_without_their_common_mean():
