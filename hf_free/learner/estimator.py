@@ -38,7 +38,7 @@ class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.learner, self.head = learner, head
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Adapt to labelled pictures or features; what was learned before is forgotten.
+        """Adapt to labeled pictures or features; what was learned before is forgotten.
 
         Raises:
             ValueError: lengths that differ, no rows, one class, or labels that name no classes.

@@ -1,6 +1,6 @@
 """A classifier out of Python: an ONNX file or a `torch.export` program, compared with the learner before it is kept.
 
-uint8 pictures (B, 3, H, W) of any size and number go in; probabilities and confidence come out. Resize, normalisation,
+uint8 pictures (B, 3, H, W) of any size and number go in; probabilities and confidence come out. Resize, normalization,
 network and head are all in the file. What export assumed about its example silently holds for ever in an ONNX file, so
 every file is run, in its own runtime, on pictures of other shapes than the example's.
 """
@@ -34,7 +34,7 @@ OPSET, IR_VERSION = 20, 10
 """The first opset with an antialiased Resize, and the IR that goes with it; onnxruntime-web takes both."""
 
 MAX_DIFFERENCE = 0.01
-"""Of a probability, between the file and Python. Pictures are rounded to whole grey levels after the resize, and a
+"""Of a probability, between the file and Python. Pictures are rounded to whole gray levels after the resize, and a
 level may fall to either side: 5e-4 was measured on noise."""
 
 COMPARED = ((2, 48, 36), (1, 36, 48), (3, 40, 40), (2, 5, 3), (1, 700, 500))
@@ -53,7 +53,7 @@ class Exported:
 
     Attributes:
         path: The file.
-        labels: The file beside it, with labels, sizes, threshold and licence.
+        labels: The file beside it, with labels, sizes, threshold and license.
         bytes: Size of the file.
         difference: Largest difference of a probability between the file and Python, of all pictures compared.
         milliseconds: For one picture of the learner's size, in the file's runtime on this machine.
@@ -104,7 +104,7 @@ class PixelsToProbabilities(nn.Module):
         pixels = match_channels(images.float(), self.channels)
         size = (self.size, self.size)
         pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-        pixels = pixels.round().clamp(0, 255) / 255  # to grey levels, as pictures are in Python
+        pixels = pixels.round().clamp(0, 255) / 255  # to gray levels, as pictures are in Python
         stacked = torch.cat([VIEWS[name](pixels) for name in self.views])
         features = self.backbone((stacked - self.mean) / self.std)
         embedded = self.embedding(features.unflatten(0, (len(self.views), -1)).float().mean(0))
@@ -175,7 +175,7 @@ def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
 
 
 def _about(classifier: FewShotClassifier) -> dict[str, object]:
-    """What a user of the file has to know: labels in the order of the probabilities, sizes, threshold, licence."""
+    """What a user of the file has to know: labels in the order of the probabilities, sizes, threshold, license."""
     from hf_free.provenance.learner_record import LearnerRecord
     from hf_free.publishing.metadata import choose_license
     from hf_free.publishing.redaction import public_record

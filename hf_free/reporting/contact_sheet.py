@@ -38,7 +38,7 @@ class Shown:
         path: The file.
         label: What it was called; "" where it has no class.
         note: A second line: a probability, or why there is no class.
-        sure: Probability of the label, for the colour of the frame; None draws a grey one.
+        sure: Probability of the label, for the color of the frame; None draws a gray one.
     """
 
     path: Path

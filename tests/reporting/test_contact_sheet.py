@@ -8,7 +8,7 @@ from PIL import Image
 from hf_free.reporting.contact_sheet import Shown, contact_sheet
 
 
-def test_pictures_stand_in_a_grid_with_their_colours_and_shapes(tmp_path):
+def test_pictures_stand_in_a_grid_with_their_colors_and_shapes(tmp_path):
     colors = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
     for name, color in colors.items():
         Image.new("RGB", (60, 20) if name == "red" else (20, 20), color).save(tmp_path / f"{name}.png")

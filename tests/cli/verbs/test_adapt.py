@@ -56,19 +56,19 @@ def test_what_cannot_be_kept_is_refused(capsys, tmp_path, learner_run, pictures,
 
 def test_it_is_published_and_predicts_from_the_hub(hub, tokens, run_client, learner_run, pictures):
     done = run_client(
-        [*PROGRAM, "adapt", str(learner_run), "--support", str(pictures / "train"), "--push-to-hub", "alice/colours"],
+        [*PROGRAM, "adapt", str(learner_run), "--support", str(pictures / "train"), "--push-to-hub", "alice/colors"],
         token=tokens["alice"],
     )
-    assert "hf-free predict alice/colours" in done.stdout
-    files = hub.read_repo("alice/colours")
+    assert "hf-free predict alice/colors" in done.stdout
+    files = hub.read_repo("alice/colors")
     assert yaml.safe_load(files["README.md"].decode().split("---")[1])["pipeline_tag"] == "image-classification"
-    again = run_client([*PROGRAM, "predict", "alice/colours", "--images", str(pictures / "new"), "--json"])
+    again = run_client([*PROGRAM, "predict", "alice/colors", "--images", str(pictures / "new"), "--json"])
     assert len(json.loads(again.stdout)) == 6
 
 
 def test_a_kept_classifier_is_pushed_with_its_own_card(hub, tokens, run_client, tmp_path, learner_run, pictures):
     words = ["--support", str(pictures / "train"), "--output", str(tmp_path / "kept")]
     assert main(["adapt", str(learner_run), *words]) == 0
-    push = [*PROGRAM, "push", str(tmp_path / "kept"), "alice/kept-colours"]
+    push = [*PROGRAM, "push", str(tmp_path / "kept"), "alice/kept-colors"]
     run_client(push, token=tokens["alice"])
-    assert "FewShotClassifier.from_pretrained" in hub.read_repo("alice/kept-colours")["README.md"].decode()
+    assert "FewShotClassifier.from_pretrained" in hub.read_repo("alice/kept-colors")["README.md"].decode()

@@ -11,7 +11,7 @@ from hf_free.learner.classifier import FewShotClassifier
 
 
 def test_a_kept_classifier_becomes_a_program_of_the_same_answers(capsys, tmp_path, learner_run, pictures):
-    kept, output = tmp_path / "kept", tmp_path / "colours.pt2"
+    kept, output = tmp_path / "kept", tmp_path / "colors.pt2"
     assert main(["adapt", str(learner_run), "--support", str(pictures / "train"), "--output", str(kept)]) == 0
     capsys.readouterr()
     assert main(["export", str(kept), "--output", str(output), "--json"]) == 0
@@ -19,7 +19,7 @@ def test_a_kept_classifier_becomes_a_program_of_the_same_answers(capsys, tmp_pat
     assert said["path"] == str(output)
     assert said["bytes"] == output.stat().st_size
     assert said["difference"] < 5e-3
-    assert json.loads((tmp_path / "colours.json").read_text())["labels"] == ["blue", "green", "red"]
+    assert json.loads((tmp_path / "colors.json").read_text())["labels"] == ["blue", "green", "red"]
     images = torch.randint(0, 256, (3, 3, 40, 30), dtype=torch.uint8)
     found, _ = torch.export.load(output).module()(images)
     expected = FewShotClassifier.from_pretrained(kept).predict_proba(images)
