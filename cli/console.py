@@ -62,7 +62,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document to stdout, without colours or wrapping; what a terminal would obey is escaped."""
+    """Write one JSON document to stdout, without colors or wrapping; what a terminal would obey is escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     typer.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 

@@ -17,7 +17,21 @@ from rich.text import Text
 
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
-from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, methods, predict, push, search, sweep, train
+from hf_free.cli.verbs import (
+    adapt,
+    cost,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    invert,
+    methods,
+    predict,
+    push,
+    search,
+    sweep,
+    train,
+)
 from hf_free.errors import FailedElsewhere, HfFreeError
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.storage import storage_problem
@@ -63,6 +77,7 @@ def _global_flags(
 for _module, _panel in (
     (train, "Learn"),
     (evaluate, "Learn"),
+    (adapt, "Learn"),
     (predict, "Learn"),
     (inspect, "Look at models"),
     (invert, "Look at models"),
@@ -71,6 +86,7 @@ for _module, _panel in (
     (search, "Look at models"),
     (sweep, "Look at models"),
     (push, "Publish"),
+    (export, "Publish"),
     (demo, "Start"),
 ):
     _verb = _module.__name__.rpartition(".")[2]

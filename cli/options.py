@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,17 @@ def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def share(text: str) -> float:
+    """A reader of numbers above 0 and below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"{text!r} is not a number above 0 and below 1")
+    return value
 
 
 Token = Annotated[
@@ -78,6 +90,26 @@ Background = Annotated[
         metavar="COLOR", rich_help_panel=DATA, help="What transparent images are laid on: a name, or '#rrggbb'."
     ),
 ]
+Reject = Annotated[
+    float | None,
+    typer.Option(
+        parser=share,
+        metavar="SHARE",
+        rich_help_panel=OUTPUT,
+        help="Give no class to images of none: a threshold that rejects this share of the example images when each is "
+        "left out, as 0.1.",
+    ),
+]
+TransductiveHead = Annotated[
+    str | None,
+    typer.Option(
+        "--transductive",
+        metavar="NAME",
+        rich_help_panel=OUTPUT,
+        help="Let the images that are classified together help each other: centered, soft-kmeans, centered-soft-kmeans, "
+        "transport, balanced-transport (as many images of each class).",
+    ),
+]
 Import = Annotated[
     Path | None,
     typer.Option(
@@ -109,18 +141,18 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
 
 
-def check_output_file(path: Path, suffixes: tuple[str, ...]) -> None:
+def check_output_file(path: Path, suffixes: tuple[str, ...], flag: str = "--output") -> None:
     """Refuse an output file that cannot be written, before minutes of work.
 
     Raises:
         ConfigError: another suffix, a folder, or a folder that does not exist.
     """
-    example = f"e.g. --output results{suffixes[0]}"
+    example = f"e.g. {flag} results{suffixes[0]}"
     if path.suffix.lower() not in suffixes:
-        raise ConfigError(f"--output {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=example)
+        raise ConfigError(f"{flag} {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=example)
     if path.is_dir() or not path.resolve().parent.is_dir():
         problem = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-        raise ConfigError(f"--output {path} {problem}", allowed="a file in an existing folder", action=example)
+        raise ConfigError(f"{flag} {path} {problem}", allowed="a file in an existing folder", action=example)
 
 
 def torch_device(text: str | None) -> str:

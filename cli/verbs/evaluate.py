@@ -16,7 +16,7 @@ from hf_free.runtime.files import write_text
 from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
-    from hf_free.evaluation.datasets import LabelledImages
+    from hf_free.evaluation.datasets import LabeledImages
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.results import EvaluationReport
     from hf_free.teachers.pool import TeacherPool
@@ -118,13 +118,14 @@ def evaluate(
         ),
     ] = None,
     transductive: Annotated[
-        bool,
+        list[str] | None,
         typer.Option(
-            "--transductive",
+            metavar="NAME...",
             rich_help_panel=options.EPISODES,
-            help="Add rows that see all queries of an episode at once.",
+            help="Add rows that see all queries of an episode at once: centered, soft-kmeans, centered-soft-kmeans, "
+            "transport, balanced-transport (as many queries of each class), batchnorm; or all.",
         ),
-    ] = False,
+    ] = None,
     device: options.Device = None,
     teacher_memory: options.TeacherMemory = None,
     output: Annotated[
@@ -156,7 +157,7 @@ def evaluate(
         check_can_push(model, token, create_pr=bool(create_pr))
     from hf_free.backbones.custom import import_networks
     from hf_free.config.init_from import InitFrom
-    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
     from hf_free.evaluation.off_the_shelf import load_off_the_shelf
@@ -177,7 +178,7 @@ def evaluate(
         for name in names
         if not InitFrom.parse(name).is_learner
     ]
-    data = load_labelled_images(
+    data = load_labeled_images(
         dataset,
         split=split,
         image_column=image_column,
@@ -210,7 +211,7 @@ def evaluate(
                 beside=Comparison(
                     baselines=baselines.value, teachers=teachers, learners=others, off_the_shelf=backbones
                 ),
-                transductive=transductive,
+                transductive=_transductive(transductive),
                 device=where,
                 progress=progress,
             )
@@ -233,6 +234,14 @@ def evaluate(
         say(f"Results: {output}")
     if push:
         _publish(learner_location(model), report, revision, token, cache_dir, commit_message, bool(create_pr))
+
+
+def _transductive(names: list[str] | None) -> list[str]:
+    """The transductive rows that are asked for."""
+    from hf_free.evaluation.evaluate import BATCHNORM
+    from hf_free.learner.transductive import TRANSDUCTIVE
+
+    return [*TRANSDUCTIVE, BATCHNORM] if "all" in (names or ()) else list(names or ())
 
 
 def _publish(
@@ -264,7 +273,7 @@ def _publish(
     say(f"Card with these results: {where_published(address, location)}")
 
 
-def _readable(data: LabelledImages) -> LabelledImages:
+def _readable(data: LabeledImages) -> LabeledImages:
     """The pictures that can be read; how many cannot is said once, with the first of them."""
     from hf_free.data.images import joint_error
 

@@ -1,49 +1,53 @@
-"""`hf-free predict`: one folder per class in, one label per picture out."""
+"""`hf-free predict`: pictures in, one label per picture out."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hf_free.backbones.custom import import_networks
 from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json
-from hf_free.errors import DatasetError
+from hf_free.cli.verbs.adapt import adapt_to_folder
 from hf_free.runtime.files import write_text
-from hf_free.runtime.text import spreadsheet_cell
-from hf_free.training.location import learner_location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_free.evaluation.predictions import Prediction
+    from hf_free.learner.classifier import FewShotClassifier
 
 EXAMPLES = options.examples(
-    "hf-free predict me/few-shot --support ./shots --images ./new",
-    "hf-free predict runs/first --support ./shots --images ./new --output labels.csv",
-    "hf-free predict me/few-shot --support ./shots --images ./new --json",
+    "hf-free predict pets --images ./new --top-k 3",
+    "hf-free predict me/few-shot --support ./shots --images ./new --output labels.csv",
+    "hf-free predict me/pets --images './new/*.jpg' ./more --sheet sheet.png",
+    "hf-free predict pets --images - --reject 0.1 --json",
 )
-
-SUPPORT_SPLITS = ("train", "validation", "test")
-"""Split of a support folder that has splits: the first of these."""
 
 
 def predict(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="The learner: a Hub id, a run folder or a saved learner.")
+        str,
+        typer.Argument(metavar="MODEL", help="A classifier of `hf-free adapt`; or a learner, with --support."),
+    ],
+    images: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DIR_OR_FILE...",
+            rich_help_panel=options.DATA,
+            help="Images to classify: folders with their sub-folders, files, patterns, or - for a list on stdin.",
+        ),
     ],
     support: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="DIR", rich_help_panel=options.DATA, help="Example images: one folder per class, named after it."
         ),
-    ],
-    images: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", rich_help_panel=options.DATA, help="Images to classify, in the folder or its sub-folders."
-        ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +56,29 @@ def predict(
             help="A .csv or .json file. Default: CSV on stdout.",
         ),
     ] = None,
-    background: options.Background = "white",
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="INTEGER",
+            rich_help_panel=options.OUTPUT,
+            help="Also name the further likeliest classes, this many in all.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", rich_help_panel=options.OUTPUT, help="Draw the images with their labels."),
+    ] = None,
+    reject: options.Reject = None,
+    transductive: options.TransductiveHead = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOR",
+            rich_help_panel=options.DATA,
+            help="What transparent images are laid on: a name, or '#rrggbb'. Default: the classifier's own, or white.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     device: options.Device = None,
     own_networks: options.Import = None,
@@ -60,103 +86,100 @@ def predict(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
 ) -> None:
-    """Classify images from a few example images per class; nothing is trained.
+    """Classify images with a kept classifier, or from a few example images per class; nothing is trained.
 
     An image that cannot be read has a row without a label that says why; the exit code is 1 then.
     """
     if output is not None:
         options.check_output_file(output, (".csv", ".json"))
+    if sheet is not None:
+        options.check_output_file(sheet, (".png",), flag="--sheet")
     import_networks([own_networks] if own_networks else [])
-    rows = _predict(
-        model,
-        support,
-        images,
-        background=background,
-        device=device,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-    )
+    from hf_free.evaluation.picture_sources import LIST, find_pictures
+    from hf_free.evaluation.predictions import as_csv, predict_files
+
+    pictures = find_pictures(images, sys.stdin if LIST in images else ())
+    if support is not None:
+        classifier = adapt_to_folder(
+            model,
+            support,
+            background=background or "white",
+            transductive=transductive,
+            reject=reject,
+            device=device,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+        )
+    else:
+        classifier = _kept(model, device, revision, token, cache_dir)
+        _set(classifier, background, transductive, reject)
+    with progress_bar() as progress:
+        found = predict_files(classifier, pictures, progress=progress)
+    rows = found.rows
+    if found.more_frames:
+        warn(f"{found.more_frames} files hold several frames: only the first of each is seen")
+    listed = [row.to_dict(top_k) for row in rows]
     if output is not None:
-        text = json.dumps(rows, indent=2, ensure_ascii=False) if output.suffix.lower() == ".json" else as_csv(rows)
-        write_text(output, text)
-        say(f"{sum(row['label'] is not None for row in rows)} labels: {output}")
+        is_json = output.suffix.lower() == ".json"
+        write_text(output, json.dumps(listed, indent=2, ensure_ascii=False) if is_json else as_csv(rows, top_k or 1))
+        say(f"{sum(row.label is not None for row in rows)} labels: {output}")
+    if sheet is not None:
+        _draw(rows, sheet, f"{Path(model).name}: {len(classifier.classes)} classes")
+        say(f"Sheet: {sheet}")
     if as_json:
-        write_json(rows)
+        write_json(listed)
     elif output is None:
-        typer.echo(as_csv(rows), nl=False)
-    unread = [row for row in rows if row["error"]]
-    if unread:
-        warn(f"{len(unread)} of {len(rows)} pictures could not be read and have no label; {unread[0]['error']}")
+        typer.echo(as_csv(rows, top_k or 1), nl=False)
+    if found.unread:
+        first = found.unread[0].error
+        warn(f"{len(found.unread)} of {len(rows)} pictures could not be read and have no label; {first}")
         raise typer.Exit(1)
 
 
-def _predict(
-    model: str,
-    support: Path,
-    images: Path,
-    *,
-    background: str,
-    device: str | None,
-    revision: str | None,
-    token: str | None,
-    cache_dir: Path | None,
-) -> list[dict[str, object]]:
-    """One row per picture: its path below the folder, label, and probability of each class, or what is wrong."""
-    from hf_free.data.decoding import parse_color
-    from hf_free.data.images import read_batch
-    from hf_free.evaluation.dataset_columns import DataFlags
-    from hf_free.evaluation.datasets import load_folder_images, load_labelled_images
-    from hf_free.learner.meta_learner import MetaLearner
+def _kept(
+    model: str, device: str | None, revision: str | None, token: str | None, cache_dir: Path | None
+) -> FewShotClassifier:
+    """A classifier that was adapted before."""
+    from hf_free.errors import LearnerError, MissingFilesError
+    from hf_free.learner.classifier import FewShotClassifier
 
-    ground = parse_color(background)
-    if not support.exists() and not Path(str(support).rpartition(":")[0] or "?").is_dir():
-        raise DatasetError(f"{support} is not a folder", action="give a folder of class folders with --support")
-    # read as evaluate reads a data set, so that both see the same classes and pictures
-    flags = DataFlags(split="--support DIR/NAME", image_column="", label_column="")
-    shots, new = load_labelled_images(support, splits=SUPPORT_SPLITS, flags=flags), load_folder_images(images)
-    learner = MetaLearner.from_pretrained(
-        learner_location(model),
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        map_location=options.torch_device(device),
-    )
-    labels = [shots.class_names[i] for i in shots.labels.tolist()]
-    classifier = learner.adapt(shots.images, labels, background=ground)
-    with progress_bar() as progress:
-        read = read_batch(new.images, learner.preprocessing, background=ground, progress=progress, keep_going=True)
-    if read.more_frames:
-        warn(f"{read.more_frames} files hold several frames: only the first of each is seen")
-    probabilities = classifier.predict_proba(read.images).tolist() if len(read.images) else []
-    answers = dict(zip(read.places.tolist(), probabilities, strict=True))
-    rows = []
-    for place, path in enumerate(new.paths):
-        error = read.errors.get(place)
-        by_class = None if error else dict(zip(classifier.classes, answers[place], strict=True))
-        label = None if by_class is None else max(by_class, key=by_class.__getitem__)
-        rows.append(
-            {
-                "image": path.relative_to(images).as_posix(),
-                "label": label,
-                "probability": None if by_class is None or label is None else by_class[label],
-                "probabilities": by_class,
-                "error": None if error is None else error.given,
-            }
+    where = options.torch_device(device)
+    try:
+        return FewShotClassifier.from_pretrained(
+            model, revision=revision, token=token, cache_dir=cache_dir, device=where
         )
-    return rows
+    except (LearnerError, MissingFilesError) as error:
+        if "classifier.json" in error.given:
+            error.action = "give --support DIR with example images of your classes, or hf-free adapt the learner first"
+        raise
 
 
-def as_csv(rows: list[dict[str, object]]) -> str:
-    """The columns image, label, probability and error as CSV with a header; a picture has a label or an error.
+def _set(
+    classifier: FewShotClassifier, background: str | None, transductive: str | None, reject: float | None
+) -> None:
+    """What the flags say in place of what the classifier was saved with."""
+    from hf_free.data.decoding import parse_color
+    from hf_free.learner.transductive import get_transductive
 
-    Names that a spreadsheet would run as formulas begin with an apostrophe; the JSON form has them as they are.
-    """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image", "label", "probability", "error"])
+    if background is not None:
+        classifier.background = parse_color(background)
+    if transductive is not None:
+        get_transductive(transductive)
+        classifier.transductive = transductive
+    if reject is not None:
+        classifier.calibrate_rejection(reject)
+
+
+def _draw(rows: Sequence[Prediction], sheet: Path, title: str) -> None:
+    from hf_free.reporting.contact_sheet import Shown, contact_sheet
+
+    shown = []
     for row in rows:
-        probability = "" if row["probability"] is None else f"{row['probability']:.4f}"
-        texts = [spreadsheet_cell(row[key] or "") for key in ("image", "label", "error")]
-        writer.writerow([*texts[:2], probability, texts[2]])
-    return buffer.getvalue()
+        if row.error is not None:
+            shown.append(Shown(row.path, "cannot be read"))
+        elif row.label is None:
+            shown.append(Shown(row.path, "none of these", f"nearest: {row.top[0][0]}"))
+        else:
+            shown.append(Shown(row.path, str(row.label), f"{100 * row.top[0][1]:.0f} %", row.top[0][1]))
+    contact_sheet(shown, sheet, title=title)

@@ -136,8 +136,24 @@ def train(
             help="Parts that a step's work is cut into, a multiple of the processes. Default: one per process.",
         ),
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(
+            "--deterministic/--no-deterministic",
+            rich_help_panel=options.LENGTH,
+            help="Take algorithms that give the same numbers each time, on a GPU too. Default: not.",
+        ),
+    ] = None,
     memory: options.Memory = None,
     teacher_memory: options.TeacherMemory = None,
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            rich_help_panel=options.OUTPUT,
+            help="Trackers beside log.jsonl: tensorboard, trackio, wandb, mlflow, ...",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Run folder. Default: a new one in runs/."),
@@ -161,10 +177,18 @@ def train(
             metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner to this repository."
         ),
     ] = None,
+    push_checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME",
+            rich_help_panel=options.PUBLISH,
+            help="Push each checkpoint to this private repository; with --resume, go on from there if DIR is gone.",
+        ),
+    ] = None,
     private: options.Private = None,
     license_: Annotated[
         str | None,
-        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's licence."),
+        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's license."),
     ] = None,
     card_images: Annotated[
         bool | None,
@@ -196,13 +220,16 @@ def train(
             "max_minutes": max_minutes,
             "device": device,
             "mixed_precision": mixed_precision,
+            "deterministic": deterministic,
             "memory": memory,
             "chains": chains,
+            "log_with": log_with or None,
             "validation_dataset": validation_dataset,
             "validation_split": validation_split,
         },
         "hub": {
             "push_to_hub": push_to_hub,
+            "push_checkpoints": push_checkpoints,
             "private": private,
             "license": license_,
             "card_images": card_images,
@@ -225,6 +252,10 @@ def train(
             allowed="one of the two, or the same number",
             action="leave out --num-processes",
         )
+    if resume and push_checkpoints and here.is_first and output is not None and not RunFolder(output).config.is_file():
+        from hf_free.training.remote_checkpoints import restore_run
+
+        restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
     if output is not None and not dry_run and here.is_first:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
     saved = RunFolder(output).config if resume and output is not None and config is None else config

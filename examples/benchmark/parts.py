@@ -154,7 +154,7 @@ class Benchmark:
         return table
 
     def _paper_row(self) -> dict[str, Any] | None:
-        return self.row(f"paper seed {self.options.seeds[0]}", self.paper_config(), transductive=True)
+        return self.row(f"paper seed {self.options.seeds[0]}", self.paper_config(), transductive=("batchnorm",))
 
     def _paper_lines(self, table: Table) -> list[Line]:
         """Lines of the part `paper`, on the same episodes, if its run is finished; else a remark."""
@@ -271,7 +271,7 @@ class Benchmark:
                 if head in HEADS:
                     score_episodes(features, drawn, head)
                 else:
-                    score_episodes(features, drawn, soft_kmeans=True)
+                    score_episodes(features, drawn, transductive="soft-kmeans")
                 seconds.append(time.perf_counter() - start)
             table.remarks.append(f"| {head} | {' | '.join(f'{value:.2f}' for value in seconds)} |")
         return table

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.errors import RunError
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import Baselines, Comparison, EpisodeSettings, evaluate
 from hf_free.runtime.device import choose_device
 from hf_free.teachers.pool import TeacherPool
@@ -106,7 +106,7 @@ def measure(
     baselines: Baselines = "none",
     teachers: Sequence[str] = (),
     concatenations: Sequence[int] = (),
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Rows of `hf_free.evaluation.evaluate.evaluate` as plain dictionaries, 1 and 5 shots."""
     report = evaluate(
@@ -132,7 +132,7 @@ def measured_run(
     *,
     use: str = "",
     change: Callable[[MetaLearner], None] | None = None,
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One row of a table: a learner trained, then measured on new classes.
 
@@ -143,7 +143,7 @@ def measured_run(
         where: What it is measured on.
         use: Name of `change`, what is done to the trained learner first; "" uses it as it is.
         change: Does it.
-        transductive: Whether rows that see all queries of an episode are added.
+        transductive: Names of the rows that see all queries of an episode.
     """
 
     def make() -> dict[str, Any]:
@@ -154,7 +154,7 @@ def measured_run(
         rows = measure(learner, where, transductive=transductive)
         return {"rows": rows, **{part: record[part] for part in ("training", "recovered", "versions")}}
 
-    settings = {"config": config.to_dict(), "where": asdict(where), "use": use, "transductive": transductive}
+    settings = {"config": config.to_dict(), "where": asdict(where), "use": use, "transductive": list(transductive)}
     return store.result(f"{name} {use}".strip(), settings, make)
 
 
@@ -197,9 +197,9 @@ def teacher_folders(zoo: Path, count: int | None = None) -> list[str]:
 
 
 @cache
-def pictures(data: str, split: str) -> LabelledImages:
+def pictures(data: str, split: str) -> LabeledImages:
     """A data set, read once a process."""
-    return load_labelled_images(data, split=split)
+    return load_labeled_images(data, split=split)
 
 
 @cache

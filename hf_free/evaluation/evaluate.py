@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -13,14 +13,15 @@ from torch import Tensor
 
 from hf_free.data.episodes import EpisodeBatch, eligible_classes, sample_episodes
 from hf_free.data.images import Progress, to_float
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, LearnerError
 from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
 from hf_free.evaluation.scorer import Scorer
 from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
+from hf_free.learner.transductive import ASSUMES_EQUAL_CLASSES, IN_WORDS, TRANSDUCTIVE
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.results import fingerprint, is_local_source, is_own_row
 from hf_free.teachers.label_names import is_placeholder
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from hf_free.teachers.pool import TeacherPool
 
 Baselines = Literal["none", "untrained", "all"]
+
+BATCHNORM = "batchnorm"
+"""The transductive row whose BatchNorm normalizes all queries of an episode together, as FREE published it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +108,11 @@ class Comparison:
 
 def evaluate(
     learner: MetaLearner,
-    data: LabelledImages | str | Path,
+    data: LabeledImages | str | Path,
     episodes: EpisodeSettings = EpisodeSettings(),
     *,
     beside: Comparison = Comparison(),
-    transductive: bool = False,
+    transductive: Sequence[str] = (),
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -119,23 +123,26 @@ def evaluate(
 
     Args:
         learner: The learner; it is moved to `device`, as are those it is compared with.
-        data: Pictures of classes it has not been trained for: what `load_labelled_images` gave, or what it is to
+        data: Pictures of classes it has not been trained for: what `load_labeled_images` gave, or what it is to
             load.
         episodes: How many classes, shots, queries and episodes.
         beside: Baselines, teachers and other learners to measure too.
-        transductive: Whether to add rows that see all queries of an episode together, named so.
+        transductive: Names of heads that see all queries of an episode together, a row of its own for each
+            (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalizes all queries together.
         device: Where to compute.
         progress: Called with what is being done, how much is done, how much there is.
 
     Raises:
         DatasetError: a data set that cannot be loaded, or one with too few classes or pictures.
+        LearnerError: an unknown transductive head.
 
     Example:
         >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
         >>> evaluate(learner, "./pictures", EpisodeSettings(k_shots=(1,))).rows[0].accuracy  # doctest: +SKIP
     """
-    if not isinstance(data, LabelledImages):
-        data = load_labelled_images(data)
+    _check_transductive(transductive)
+    if not isinstance(data, LabeledImages):
+        data = load_labeled_images(data)
     drawn, teachers = episodes.draw(data.labels), beside.teachers
     learner, others = learner.to(device), dict(beside.learners)
     report = _report_on(data, episodes.seed)
@@ -164,7 +171,19 @@ def evaluate(
     return report
 
 
-def _report_on(data: LabelledImages, seed: int) -> EvaluationReport:
+def _check_transductive(names: Sequence[str]) -> None:
+    """Refuse a transductive row that does not exist.
+
+    Raises:
+        LearnerError: with those there are.
+    """
+    known = (*TRANSDUCTIVE, BATCHNORM)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LearnerError(f"unknown transductive head {unknown[0]!r}", allowed=", ".join(known))
+
+
+def _report_on(data: LabeledImages, seed: int) -> EvaluationReport:
     """A report without rows yet."""
     report = EvaluationReport(
         [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
@@ -185,7 +204,7 @@ def _add_learner(
     scorer: Scorer,
     learner: MetaLearner,
     images: ImageSizes,
-    transductive: bool,
+    transductive: Sequence[str],
     progress: Progress | None,
     name: str = "learner",
 ) -> None:
@@ -196,12 +215,13 @@ def _add_learner(
         features = learner_features(learner, images, progress, name)
         found = FeatureSet(name, [features], time.perf_counter() - start, embedding=learner.embedding)
         scorer.add(found, head=_head(learner))
-        if transductive:
-            found.method = f"{name}, soft k-means on the queries (transductive)"
-            scorer.add(found, soft_kmeans=True)
+        for head in (head for head in TRANSDUCTIVE if head in transductive):
+            note = "assumes as many queries of each class" if head in ASSUMES_EQUAL_CLASSES else ""
+            method = f"{name}, {IN_WORDS[head]} (transductive)"
+            scorer.add(replace(found, method=method, note=note), head=_head(learner), transductive=head)
     else:
         _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
-    if transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
+    if BATCHNORM in transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):
         _add_per_episode(scorer, learner, images, "transductive", name, progress)
 
 
@@ -244,7 +264,7 @@ def _adapted_accuracies(learner: MetaLearner, pictures: Tensor, episodes: Episod
 
 
 def _warnings(
-    learners: Sequence[MetaLearner], data: LabelledImages, teachers: TeacherPool | None, needed: int
+    learners: Sequence[MetaLearner], data: LabeledImages, teachers: TeacherPool | None, needed: int
 ) -> list[str]:
     """What makes the figures doubtful: classes that the teachers know, classes left out."""
     warnings = []

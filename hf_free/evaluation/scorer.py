@@ -23,28 +23,28 @@ class Scorer:
     head: str
     report: EvaluationReport
 
-    def add(self, found: FeatureSet, *, head: str | None = None, soft_kmeans: bool = False) -> None:
+    def add(self, found: FeatureSet, *, head: str | None = None, transductive: str | None = None) -> None:
         """Append a row per number of shots for a set of features; then, on request, for its best features.
 
         Args:
             found: What to score.
             head: The head; None takes the scorer's own.
-            soft_kmeans: Whether to let the queries refine the class means (transductive).
+            transductive: Name of a transductive head; None sees each query alone.
         """
         if not found.features:
             for k_shot in self.episodes:
                 self.append(found.method, k_shot, None, 0.0, note=found.note)
             return
-        head = "nearest_mean" if soft_kmeans else head or self.head
+        head = head or self.head
         best = []
         for k_shot, batch in self.episodes.items():
             start = time.perf_counter()
-            score = partial(score_episodes, soft_kmeans=soft_kmeans, embedding=found.embedding)
+            score = partial(score_episodes, transductive=transductive, embedding=found.embedding)
             scored = [score(features, batch, head) for features in found.features]
             accuracies = torch.stack(scored)  # (teachers, E)
             scoring, features = time.perf_counter() - start, found.seconds
             mean, note = accuracies.mean(0), found.note
-            self.append(found.method, k_shot, mean, scoring, features, inductive=not soft_kmeans, note=note)
+            self.append(found.method, k_shot, mean, scoring, features, inductive=transductive is None, note=note)
             best.append((k_shot, accuracies[accuracies.mean(1).argmax()], scoring, features))
         if found.best_method:
             for k_shot, accuracies, scoring, features in best:

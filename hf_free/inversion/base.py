@@ -123,7 +123,7 @@ class Inverter(Protocol):
         """What is trained over all teachers, and a checkpoint has to hold."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimisers of these modules."""
+        """Optimizers of these modules."""
 
 
 INVERSION = "inversion"

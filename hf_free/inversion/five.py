@@ -210,7 +210,7 @@ class Five:
         return total
 
     def _past_norms(self) -> list[float]:
-        """Norms of earlier steps, kept with the optimiser's own memory and so in checkpoints."""
+        """Norms of earlier steps, kept with the optimizer's own memory and so in checkpoints."""
         return self.optimizer.param_groups[0].setdefault("teacher_norms", [])
 
     def _note_gradient(self, reference: str, norm: float, scale: float) -> None:
@@ -292,7 +292,7 @@ class Five:
         return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
 
     def state_dict(self) -> dict[str, object]:
-        """Generator and outer optimiser."""
+        """Generator and outer optimizer."""
         return {"generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, dict]) -> None:

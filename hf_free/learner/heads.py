@@ -1,6 +1,6 @@
 """Adaptation heads: support features in, one linear classifier out, for many episodes at once.
 
-Every head works on L2-normalised features and ends in scores `features @ weight.T + bias`. Shapes: E episodes,
+Every head works on L2-normalized features and ends in scores `features @ weight.T + bias`. Shapes: E episodes,
 S support and Q query pictures, N classes (n_way), D features. Ridge and logistic regression are solved in the span
 of the support features (weight = features.T @ alpha), so their cost grows with S and not with D. All compute outside a
 caller's autocast block, in fp32 at least.
@@ -38,12 +38,8 @@ ANIL_STEPS, ANIL_LR = 5, 0.5
 MAML). The rate is high because the inputs have length 1."""
 
 
-SOFT_KMEANS_STEPS = 5
-"""Rounds of the transductive refinement; the means have settled by then."""
-
-
 class LinearClassifier(NamedTuple):
-    """Linear classifiers on normalised features, one an episode: weight (E, N, D), bias (E, N)."""
+    """Linear classifiers on normalized features, one an episode: weight (E, N, D), bias (E, N)."""
 
     weight: Tensor
     bias: Tensor
@@ -92,7 +88,7 @@ def fit_nearest_mean(features: Tensor, labels: Tensor, n_way: int) -> LinearClas
 def fit_ridge(features: Tensor, labels: Tensor, n_way: int, penalty: float = RIDGE_PENALTY) -> LinearClassifier:
     """Ridge regression onto one-hot labels with a bias (Bertinetto et al. 2019, R2-D2), in its closed dual form.
 
-    Minimises sum_i w_i |weight @ x_i + bias - y_i|^2 + penalty (|weight|^2 + |bias|^2), where each class weighs alike
+    Minimizes sum_i w_i |weight @ x_i + bias - y_i|^2 + penalty (|weight|^2 + |bias|^2), where each class weighs alike
     however many pictures it has: w_i = S / (N pictures of i's class), which is 1 where all have as many. Then
     alpha = (X X' + 1 + penalty / w)^-1 Y, weight = X' alpha, bias = 1' alpha. Scores are scaled by COSINE_SCALE for
     the softmax. Arguments as for `fit_nearest_mean`.
@@ -119,7 +115,7 @@ def fit_logistic(
 ) -> LinearClassifier:
     """Multinomial logistic regression with a bias, by Nesterov's accelerated gradient from zero.
 
-    Minimises sum cross-entropy + penalty / 2 (|weight|^2 + bias^2). The objective is strongly convex: k steps leave at
+    Minimizes sum cross-entropy + penalty / 2 (|weight|^2 + bias^2). The objective is strongly convex: k steps leave at
     most (1 - 1 / sqrt(kappa))^k of the first error, kappa = Lipschitz constant / penalty (Nesterov, "Lectures on
     Convex Optimization", 2018, section 2.2), so the number of steps is known beforehand: about 55 for 5 support
     pictures, 120 for 25. Arguments as for `fit_nearest_mean`.
@@ -157,31 +153,6 @@ def fit_anil(
         weight = weight - lr * error.transpose(1, 2) @ inputs
         bias = bias - lr * error.sum(1)
     return LinearClassifier(weight, bias)
-
-
-@in_full_precision
-def refine_on_queries(
-    features: Tensor, labels: Tensor, queries: Tensor, n_way: int, steps: int = SOFT_KMEANS_STEPS
-) -> LinearClassifier:
-    """Nearest class mean whose means also take in the queries, softly assigned (transductive).
-
-    Ren et al., "Meta-Learning for Semi-Supervised Few-Shot Classification", 2018 (soft k-means), by cosine.
-
-    Args:
-        features: Support features (E, S, D).
-        labels: (E, S) in 0..n_way-1.
-        queries: Unlabelled features (E, Q, D).
-        n_way: Number of classes N.
-        steps: Rounds of assignment.
-    """
-    support, queries = normalize_features(features), normalize_features(queries)
-    one_hot = F.one_hot(labels, n_way).to(support.dtype)  # (E, S, N)
-    classifier = fit_nearest_mean(support, labels, n_way)
-    for _ in range(steps):
-        shares = scores_of_normalized(classifier, queries).softmax(-1)  # (E, Q, N)
-        totals = one_hot.transpose(1, 2) @ support + shares.transpose(1, 2) @ queries  # (E, N, D)
-        classifier = LinearClassifier(COSINE_SCALE * normalize_features(totals), classifier.bias)
-    return classifier
 
 
 @in_full_precision

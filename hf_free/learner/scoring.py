@@ -8,7 +8,8 @@ from torch import Tensor
 from hf_free.data.episodes import EpisodeBatch
 from hf_free.errors import DatasetError
 from hf_free.learner.embedding import Embedding
-from hf_free.learner.heads import get_head, normalize_features, refine_on_queries, scores_of_normalized
+from hf_free.learner.heads import get_head, normalize_features, scores_of_normalized
+from hf_free.learner.transductive import get_transductive
 
 _GATHERED_FLOATS = 2**25
 """Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
@@ -20,17 +21,17 @@ def score_episodes(
     head: str = "nearest_mean",
     batch: int = 200,
     *,
-    soft_kmeans: bool = False,
+    transductive: str | None = None,
     embedding: Embedding | None = None,
 ) -> Tensor:
     """Accuracy of each episode from features extracted once.
 
     Args:
-        features: (N, D); L2-normalised here.
+        features: (N, D); L2-normalized here.
         episodes: Positions among the N.
         head: Name of a head that works on features.
         batch: Episodes scored at once, at most.
-        soft_kmeans: Refine class means on the queries (transductive); the head is the nearest mean then.
+        transductive: Name of a transductive head, which sees all queries of an episode; None sees each alone.
         embedding: Weighs the features, which it has made; None weighs nothing.
 
     Returns:
@@ -47,13 +48,12 @@ def score_episodes(
         support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
         query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
         labels = support_labels.expand(len(support), -1)
-        if soft_kmeans:
+        if transductive is not None:
             support, query = embedding.weigh(support, query)
-            classifier = refine_on_queries(support, labels, query, n_way)
-            query = normalize_features(query)
+            found = get_transductive(transductive)(support, labels, query, n_way, fit)
         else:
-            classifier = embedding.fit_head(fit, support, labels, n_way)
-        right = scores_of_normalized(classifier, query).argmax(-1) == query_labels
+            found = scores_of_normalized(embedding.fit_head(fit, support, labels, n_way), query)
+        right = found.argmax(-1) == query_labels
         accuracies.append(right.float().mean(1))
     return torch.cat(accuracies).cpu()
 

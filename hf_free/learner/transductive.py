@@ -19,7 +19,6 @@ from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
 from hf_free.learner.heads import (
     COSINE_SCALE,
-    SOFT_KMEANS_STEPS,
     Head,
     LinearClassifier,
     class_means,
@@ -29,6 +28,9 @@ from hf_free.learner.heads import (
     scores,
     scores_of_normalized,
 )
+
+SOFT_KMEANS_STEPS = 5
+"""Rounds of soft k-means; the means have settled by then."""
 
 TRANSPORT_SHARPNESS = 10.0
 """Factor on the squared distances before they become shares: PT-MAP's lambda (Hu et al., "Leveraging the Feature
@@ -45,14 +47,14 @@ TransductiveHead = Callable[[Tensor, Tensor, Tensor, int, Head], Tensor]
 
 
 def centered(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract the common mean of an episode's support and queries from both, and normalise again."""
+    """Subtract the common mean of an episode's support and queries from both, and normalize again."""
     support, query = normalize_features(support), normalize_features(query)
     mean = torch.cat([support, query], 1).mean(1, keepdim=True)
     return normalize_features(support - mean), normalize_features(query - mean)
 
 
 @in_full_precision
-def centred_head(support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_ridge) -> Tensor:
+def centered_head(support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_ridge) -> Tensor:
     """The inductive head on features without the mean of support and queries."""
     support, query = centered(support, query)
     return scores(head(support, labels, n_way), query).softmax(-1)
@@ -85,7 +87,7 @@ def soft_kmeans(
 
 
 @in_full_precision
-def centred_soft_kmeans(
+def centered_soft_kmeans(
     support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_nearest_mean
 ) -> Tensor:
     """`soft_kmeans` on features without the mean of support and queries."""
@@ -143,13 +145,22 @@ def _kernel(query: Tensor, means: Tensor) -> Tensor:
 
 
 TRANSDUCTIVE: dict[str, TransductiveHead] = {
-    "centred": centred_head,
+    "centered": centered_head,
     "soft-kmeans": soft_kmeans,
-    "centred-soft-kmeans": centred_soft_kmeans,
+    "centered-soft-kmeans": centered_soft_kmeans,
     "transport": transport,
     "balanced-transport": balanced_transport,
 }
 """Transductive heads by name."""
+
+IN_WORDS = {
+    "centered": "centered by support and queries",
+    "soft-kmeans": "soft k-means on the queries",
+    "centered-soft-kmeans": "centered soft k-means on the queries",
+    "transport": "optimal-transport means",
+    "balanced-transport": "balanced optimal-transport means",
+}
+"""How a row of a table calls them."""
 
 ASSUMES_EQUAL_CLASSES = frozenset({"balanced-transport"})
 """Those that are right only where each class has equally many queries, as in an episode."""
@@ -176,7 +187,7 @@ def transductive_probabilities(
         support: Features (S, D).
         labels: (S,), 0..N-1; every class occurs.
         query: Features (Q, D), all queries that are to help each other.
-        head: The inductive head that `centred` fits.
+        head: The inductive head that `centered` fits.
 
     Returns:
         (Q, N), rows of sum 1.

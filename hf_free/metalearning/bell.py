@@ -233,7 +233,7 @@ class Aligner:
         held = memory.pictures_by_class(1)
         keys = [memory.classes[i] for i in held]
         names = [self.class_names.get((key.teacher, key.index)) for key in keys]
-        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.layout else None, self.layout)
+        clash = find_clashes(keys, names, memory.said() if self.layout else None, self.layout)
         groups, pictures = group_by_name(names), list(held.values())
         merged = [torch.cat([pictures[place] for place in places]) for places in groups]
         kept = [number for number, places in enumerate(merged) if len(places) >= least]

@@ -83,7 +83,7 @@ def make_bell(
 
 DEFAULT = Method(
     name="default",
-    title="FREE as we would train it: every teacher is asked about every picture, one network predicts all answers",
+    title="FREE as we would train it: teachers are asked about every picture, one network predicts all answers",
     paper=_PAPER,
     url=_URL,
     needs=_NEEDS,

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, an empty figure with a title, a file, and text that is only text."""
+"""What all pictures share: colors, an empty figure with a title, a file, and text that is only text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, making its folder where there is none; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white")
+    figure.savefig(path, dpi=DPI, facecolor="white", format="png")
     return path
 
 

@@ -26,7 +26,7 @@ class Chains:
 
     Args:
         count: All of them, a multiple of the number of processes.
-        ranks: The processes; each does `count / ranks.count` neighbouring chains in turn.
+        ranks: The processes; each does `count / ranks.count` neighboring chains in turn.
         streams: Seeds what is not ours for each chain.
 
     Raises:

@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 
 class HasCheckpoint(Protocol):
@@ -89,7 +90,7 @@ class StopBetweenSteps:
     def __init__(self, run: HasCheckpoint | None = None, *, inside: bool = True) -> None:
         self._run, self._inside = run, inside
         self._before: dict[int, Any] = {}
-        self._hook: Any = None
+        self._hook: RemovableHandle | None = None
 
     def __enter__(self) -> StopBetweenSteps:
         ours = (signal.default_int_handler, _stop_now)

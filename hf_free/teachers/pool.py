@@ -1,4 +1,4 @@
-"""Any number of teachers under a memory budget: loaded when asked for, the least recently used leave."""
+"""Teachers, however many, under a memory budget: loaded when asked for, the least recently used leave."""
 
 from __future__ import annotations
 
@@ -94,6 +94,7 @@ class TeacherPool(Sequence[Teacher]):
         self._device, self._token, self._cache_dir, self._precision = device, token, cache_dir, precision
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
+        self._folded: dict[int, int] = {}  # bytes of the folded copies
         self._lock = threading.RLock()
         self.chains, places = chains, list[int]()
         every = enumerate(_as_references(sources, Resolver(token=token), strict=strict))
@@ -120,7 +121,7 @@ class TeacherPool(Sequence[Teacher]):
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
         """A pool of teachers already in memory; they stay there. One that is of no use is left out, as from a Hub."""
-        pool = cls([], budget=max(1, sum(t.record.weight_bytes for t in teachers)))
+        pool = cls([], budget=max(1, 2 * sum(t.record.weight_bytes for t in teachers)))  # their folded copies, too
         for teacher in teachers:
             try:
                 try_out(teacher)
@@ -162,8 +163,25 @@ class TeacherPool(Sequence[Teacher]):
 
     @property
     def loaded_bytes(self) -> int:
-        """Memory of the teachers the pool holds now, in bytes."""
-        return sum(self.records[index].weight_bytes for index in self._loaded)
+        """Memory of the teachers the pool holds now, in bytes, with their folded copies."""
+        return sum(self.records[i].weight_bytes + self._folded.get(i, 0) for i in self._loaded)
+
+    def for_asking(self, index: int, precision: Precision) -> Teacher:
+        """The teacher at an index, with a faster copy for `Teacher.labels` where the budget has room for it.
+
+        Only where all teachers stay in memory: one that leaves it again and again would be folded each time.
+        """
+        with self._lock:
+            teacher, weights = self[index], self.records[index].weight_bytes
+            fits = self._total_bytes <= self.budget and self.loaded_bytes + weights <= self.budget
+            if not teacher.is_tried and fits:
+                teacher.fold(precision)
+                self._folded[index] = teacher.folded_bytes
+            return teacher
+
+    @property
+    def _total_bytes(self) -> int:
+        return sum(record.weight_bytes for record in self.records)
 
     def _add(
         self,
@@ -220,7 +238,7 @@ class TeacherPool(Sequence[Teacher]):
     def _make_room(self, needed: int) -> None:
         before = len(self._loaded)
         while self._loaded and self.loaded_bytes + needed > self.budget:
-            self._loaded.popitem(last=False)
+            self._folded.pop(self._loaded.popitem(last=False)[0], None)
         if len(self._loaded) < before:
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 

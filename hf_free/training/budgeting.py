@@ -9,7 +9,9 @@ import torch
 
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.base import Inverter, TaskSize
+from hf_free.memory.logit_table import row_bytes
 from hf_free.metalearning.base import Objective
+from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
 from hf_free.runtime.text import parse_bytes, size_text
@@ -79,7 +81,8 @@ def make_budget(
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) / sharers if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
     trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    answers = layout.width if objective.asks_teachers else 0
+    give_back_memory()
+    answers = row_bytes(layout.sizes, work.memory.teachers_per_image) if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(work, pool, portions, total)

@@ -90,7 +90,11 @@ def save_checkpoint(run: Run) -> Path:
                 shutil.copyfile(run.folder.root / name, folder / "run" / name)
 
     about = Manifest(run.state.step, run.config.to_dict(), Topology.here(run.device, run.chains.ranks.count))
-    return run.folder.write_checkpoint(write, about, keep=run.config.trainer.keep_checkpoints, needed=_bytes_of(run))
+    keep = run.config.trainer.keep_checkpoints
+    written = run.folder.write_checkpoint(write, about, keep=keep, needed=_bytes_of(run))
+    if run.remote is not None:
+        run.remote.push(written, run.state.step)
+    return written
 
 
 def _link(source: Path, target: Path) -> None:

@@ -41,6 +41,7 @@ def finish(run: Run) -> MetaLearner:
         picture = run.folder.pictures / "teachers.png"
         draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
         note_if_hardly_trained(run.folder)
+    run.between_parts()
 
     # ---- the embedding
     earlier = 0 if run.previous is None else len(run.previous.blocks)

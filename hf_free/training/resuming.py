@@ -41,6 +41,7 @@ _FREE = frozenset(
         "trainer.min_steps",
         "trainer.log_every",
         "trainer.log_with",
+        "trainer.deterministic",
         "trainer.picture_every",
         "trainer.checkpoint_minutes",
         "trainer.keep_checkpoints",
@@ -71,7 +72,7 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
     differing = [key for key in now if key in before and before[key] != now[key]]
     refused = [key for key in differing if key in FIXED]
     matrix = "bell.matrix_lr"
-    if matrix in differing and not (before[matrix] and now[matrix]):  # there are two optimisers or one
+    if matrix in differing and not (before[matrix] and now[matrix]):  # there are two optimizers or one
         refused.append(matrix)
     if refused:
         shown = "; ".join(f"{key} was {before[key]!r}, now {now[key]!r}" for key in refused)

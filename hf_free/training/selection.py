@@ -20,7 +20,7 @@ from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.data.episodes import EpisodeFlags, sample_episodes
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.dataset_columns import DataFlags
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.format import plain_tensors
 from hf_free.learner.meta_learner import MetaLearner
@@ -57,7 +57,7 @@ def load_validation(
     *,
     token: str | None = None,
     cache_dir: str | None = None,
-) -> LabelledImages | None:
+) -> LabeledImages | None:
     """The user's validation set at the learner's picture size, None where there is none.
 
     Args:
@@ -79,7 +79,7 @@ def load_validation(
             f"trainer.validation_split={split!r} without a data set", action="--validation-dataset ID_OR_DIR"
         )
     _refuse_test(source, split or "")
-    data = load_labelled_images(
+    data = load_labeled_images(
         source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=cache_dir, flags=_FLAGS
     )
     _refuse_test(source, data.split)
@@ -112,7 +112,7 @@ def make_selector(
     setting: BellConfig,
     objective: Objective,
     held_out: TaskMemory,
-    validation: LabelledImages | None,
+    validation: LabeledImages | None,
     *,
     at_once: int | None = None,
 ) -> Selector:

@@ -23,7 +23,7 @@ from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.data.procedural.mixture import picture_colours
+from hf_free.data.procedural.mixture import picture_colors
 from hf_free.errors import ConfigError
 from hf_free.inversion.base import Inverter
 from hf_free.learner.backbone import build_backbone, check_takes_pictures, check_timm_start
@@ -42,18 +42,21 @@ from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.tracking import Trackers, check_installed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.progress import Console, FetchProgress, say_resumed
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
 from hf_free.training.sharing import Division, check_chains, check_chains_of_teachers, number_of_chains
 from hf_free.training.state import RunState
+from hf_free.training.trackers import tracked_settings
 from hf_free.training.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ def gather(
     """
     # ---- checks
     check_backbone(config)
+    check_installed(config.trainer.log_with)
 
     # ---- random numbers, device
     seed_everything(config.seed)  # for code that is not ours
@@ -228,6 +232,13 @@ def prepare(
     """
     config = absolute_config(config)
     models, chosen, begun = None, None, None
+    remote = (
+        RemoteCheckpoints(config.hub.push_checkpoints, token)
+        if config.hub.push_checkpoints and ranks.is_first
+        else None
+    )
+    if remote is not None:
+        remote.check()
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
@@ -265,8 +276,8 @@ def prepare(
     # ---- memory
     if config.trainer.compile:
         compile_networks(parts.inverter, learner, config.bell, parts.device)
-    answers = layout.width if objective.asks_teachers else 0
-    memory, held_out = (TaskMemory(size, answers=answers) for size in (portions.memory, portions.held_out))
+    sizes, asked = layout.sizes if objective.asks_teachers else [], config.memory.teachers_per_image
+    memory, held_out = (TaskMemory(size, sizes=sizes, asked=asked) for size in (portions.memory, portions.held_out))
     filling = Filling(
         memory,
         held_out,
@@ -275,6 +286,8 @@ def prepare(
         layout,
         parts.precision,
         size=(config.learner.channels, config.learner.image_size),
+        asked=asked,
+        seed=config.seed,
         drawn=config.memory.drawn_per_step,
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
@@ -298,6 +311,8 @@ def prepare(
         filling=filling,
         selector=selector,
         accelerator=accelerator,
+        trackers=Trackers(),
+        remote=remote,
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
@@ -306,6 +321,10 @@ def prepare(
         if ranks.is_first:
             folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
+    settings = tracked_settings(config.to_dict())
+    run.trackers = Trackers(
+        config.trainer.log_with if ranks.is_first else (), folder=folder.trackers, settings=settings
+    )
     return run
 
 
@@ -366,7 +385,7 @@ def make_learner(
     Args:
         config: Backbone, size and what to start from.
         bell: How it will learn.
-        records: Its teachers, in whose colours it sees.
+        records: Its teachers, in whose colors it sees.
         layout: Where whose answers stand.
         previous: The learner that is continued, if any, which brings its projection.
         defects: Defects of the released code to reproduce; None for none.
@@ -380,7 +399,7 @@ def make_learner(
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
-        mean, std = _teachers_colours(records, config.channels)
+        mean, std = _teachers_colors(records, config.channels)
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
@@ -390,12 +409,12 @@ def make_learner(
     return learner
 
 
-def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
+def _teachers_colors(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
     """Mean and deviation per channel of the teachers' pictures, averaged over the teachers of that many channels."""
-    colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
-    if not colours:
+    colors = [picture_colors(record.mean, record.std) for record in records if record.input_size[0] == channels]
+    if not colors:
         return [0.5] * channels, [0.25] * channels
-    means, deviations = zip(*colours, strict=True)
+    means, deviations = zip(*colors, strict=True)
     return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
 
 

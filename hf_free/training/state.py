@@ -36,6 +36,9 @@ class RunState:
     """Its step."""
     best_on: int = 0
     """What that was a score on, see `hf_free.training.selection.Judge.version`."""
+    asked: list[int] = field(default_factory=list)
+    """Pictures that each teacher was asked about, by its place among the learner's answers; empty where all were asked
+    about all."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Tasks left out, by `reference: reason`."""
     failures: dict[str, int] = field(default_factory=dict)

@@ -289,14 +289,14 @@ def _inversion(
 
 
 def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: Precision) -> Work:
-    teacher = pool[index]
+    teacher = pool.for_asking(index, precision)
 
     @torch.no_grad()
     def ask(images: int) -> None:
         pictures = torch.randint(256, (images, channels, size, size), dtype=torch.uint8)
         seen = precision.layout(pictures.to(teacher.device).float() / 255)
         with precision.autocast(teacher.device):
-            teacher.logits(seen)
+            teacher.labels(seen)
 
     return ask
 

@@ -14,11 +14,11 @@ from program import MODELS, refused, run
 from hf_free import __version__
 from hf_free.cli.arguments import rewrite
 from hf_free.cli.main import app, grammars, main
-from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, predict, push, search, sweep, train
+from hf_free.cli.verbs import adapt, cost, demo, evaluate, export, inspect, invert, predict, push, search, sweep, train
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (train, evaluate, predict, inspect, invert, search, sweep, cost, push, demo)
+    for module in (train, evaluate, adapt, predict, export, inspect, invert, search, sweep, cost, push, demo)
 }
 
 
@@ -82,7 +82,7 @@ def test_shell_completion_offers_flags():
 
 def test_list_flags_are_read_off_the_program():
     found = grammars()
-    assert found["train"].lists == {"--models", "--set"}
+    assert found["train"].lists == {"--models", "--set", "--log-with"}
     assert found["evaluate"].integer_lists == {"--k-shot"}
     assert found["evaluate"].positionals == 1
     assert found["push"].positionals == 2

@@ -13,10 +13,11 @@ from pico import pico_folder, pico_teacher
 from PIL import Image
 
 from hf_free.data.episodes import sample_episodes
-from hf_free.errors import DatasetError
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.errors import DatasetError, LearnerError
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
 from hf_free.learner.scoring import mean_and_interval, score_episodes
+from hf_free.learner.transductive import TRANSDUCTIVE
 from hf_free.teachers.pool import TeacherPool
 
 
@@ -46,16 +47,46 @@ def test_rows_equal_a_loop_over_adapt_and_predict(data, head, batchnorm):
 
 
 def test_transductive_rows_are_named_so(data):
-    report = evaluate(make(), data, SETTING, transductive=True)
+    report = evaluate(make(), data, SETTING, transductive=[*TRANSDUCTIVE, "batchnorm"])
     named = {row.method: row.inductive for row in report.rows}
     assert named == {
         "learner": True,
+        "learner, centered by support and queries (transductive)": False,
         "learner, soft k-means on the queries (transductive)": False,
+        "learner, centered soft k-means on the queries (transductive)": False,
+        "learner, optimal-transport means (transductive)": False,
+        "learner, balanced optimal-transport means (transductive)": False,
         "learner, transductive BatchNorm": False,
     }
+    assuming = {row.method for row in report.rows if row.note == "assumes as many queries of each class"}
+    assert assuming == {"learner, balanced optimal-transport means (transductive)"}
     transductive = [row for row in report.rows if row.method.endswith("transductive BatchNorm")]
     for row in transductive:
         assert (row.accuracy, row.interval) == loop_accuracy(make(batchnorm="transductive"), data, row.k_shot)
+
+
+def test_a_transductive_row_is_the_accuracy_of_the_classifier_of_that_name(data):
+    learner, setting = make(), replace(SETTING, episodes=5)
+    report = evaluate(learner, data, setting, transductive=["transport"])
+    drawn = sample_episodes(
+        data.labels,
+        n_way=setting.n_way,
+        k_shot=report.rows[0].k_shot,
+        n_query=setting.n_query,
+        episodes=5,
+        generator=torch.Generator().manual_seed(0),
+    )
+    pictures, right = data.at_size(learner.config.image_size), []
+    for support, query in zip(drawn.support.flatten(1), drawn.query.flatten(1), strict=True):
+        classifier = learner.adapt(pictures[support], drawn.labels("support"), transductive="transport")
+        right.append((classifier.predict_proba(pictures[query]).argmax(1) == drawn.labels("query")).float().mean())
+    (row,) = (row for row in report.rows if "transport" in row.method and row.k_shot == report.rows[0].k_shot)
+    assert row.accuracy == pytest.approx(100 * torch.stack(right).mean().item())
+
+
+def test_an_unknown_transductive_row_is_refused(data):
+    with pytest.raises(LearnerError, match=r"unknown transductive head 'kmeans'[\s\S]*soft-kmeans, .*batchnorm"):
+        evaluate(make(), data, SETTING, transductive=["kmeans"])
 
 
 def test_without_asking_no_row_is_transductive_unless_the_learner_is(data):
@@ -108,7 +139,7 @@ def test_classes_that_the_teachers_know_are_named(data, teachers):
 
 
 def test_classes_left_out_are_counted(data):
-    few = LabelledImages(data.images[:-1], data.labels[:-1], data.class_names)
+    few = LabeledImages(data.images[:-1], data.labels[:-1], data.class_names)
     report = evaluate(make(), few, EpisodeSettings(n_way=3, n_query=8, episodes=5, k_shots=(4,)))
     assert "1 of 5 classes have fewer than 12 pictures" in report.warnings[0]
 
@@ -143,7 +174,7 @@ def test_a_data_set_is_loaded_by_its_name(data, tmp_path):
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
     report = evaluate(make(), tmp_path, SETTING)
-    loaded = evaluate(make(), load_labelled_images(tmp_path), SETTING)
+    loaded = evaluate(make(), load_labeled_images(tmp_path), SETTING)
     assert [row.accuracy for row in report.rows] == [row.accuracy for row in loaded.rows]
     assert (report.dataset, report.pictures) == (str(tmp_path), 60)
 
@@ -189,7 +220,7 @@ class CountedPictures(list):
 def test_only_pictures_of_the_episodes_are_looked_at(data):
     setting = EpisodeSettings(n_way=3, n_query=2, episodes=2, k_shots=(1,))
     pictures = CountedPictures(data.images)
-    counted = LabelledImages(pictures, data.labels, data.class_names)
+    counted = LabeledImages(pictures, data.labels, data.class_names)
     few = evaluate(make(), counted, setting, beside=Comparison(baselines="untrained"))
     drawn = sample_episodes(
         data.labels, n_way=3, k_shot=1, n_query=2, episodes=2, generator=torch.Generator().manual_seed(0)

@@ -52,7 +52,7 @@ def test_what_cannot_be_had_is_a_row_without_a_number(scorer):
 
 def test_soft_kmeans_is_named_transductive_and_takes_the_nearest_mean(scorer, data):
     features = torch.randn(len(data), 6, generator=torch.Generator().manual_seed(2))
-    scorer.add(FeatureSet("refined", [features]), soft_kmeans=True)
+    scorer.add(FeatureSet("refined", [features]), transductive="soft-kmeans")
     assert not any(row.inductive for row in scorer.report.rows)
-    expected = score_episodes(features, episodes_of(data, 4), "nearest_mean", soft_kmeans=True).mean().item()
+    expected = score_episodes(features, episodes_of(data, 4), "nearest_mean", transductive="soft-kmeans").mean().item()
     assert scorer.report.rows[1].accuracy == pytest.approx(100 * expected)

@@ -20,7 +20,6 @@ from hf_free.learner.heads import (
     fit_ridge,
     get_head,
     normalize_features,
-    refine_on_queries,
     scores,
 )
 
@@ -124,23 +123,6 @@ def test_the_length_of_features_does_not_matter(episodes, name):
     usual = scores(HEADS[name](support, labels, N_WAY), queries)
     longer = scores(HEADS[name](100 * support, labels, N_WAY), 0.01 * queries)
     torch.testing.assert_close(usual, longer)
-
-
-def test_soft_k_means_equals_a_loop(episodes):
-    support, labels, queries = episodes
-    fitted = refine_on_queries(support, labels, queries, N_WAY, steps=2)
-    for episode in range(4):
-        rows, queried = unit(support[episode].numpy()), unit(queries[episode].numpy())
-        known = labels[episode].numpy()
-        means = unit(np.stack([rows[known == label].mean(0) for label in range(N_WAY)]))
-        for _ in range(2):
-            likely = np.exp(COSINE_SCALE * queried @ means.T)
-            likely /= likely.sum(1, keepdims=True)
-            sums = [
-                rows[known == label].sum(0) + (likely[:, label : label + 1] * queried).sum(0) for label in range(N_WAY)
-            ]
-            means = unit(np.stack(sums))
-        np.testing.assert_allclose(fitted.weight[episode].numpy(), COSINE_SCALE * means, atol=1e-9)
 
 
 def test_a_zero_feature_stays_zero_and_gives_no_nan():

@@ -45,7 +45,7 @@ def test_perfect_features_score_one_and_constant_ones_at_chance():
     perfect = torch.nn.functional.one_hot(LABELS, 7).float()
     for head in ("nearest_mean", "ridge", "logistic", "anil"):
         assert score_episodes(perfect, drawn, head).tolist() == [1.0] * 10
-    assert score_episodes(perfect, drawn, soft_kmeans=True).tolist() == [1.0] * 10
+    assert score_episodes(perfect, drawn, transductive="soft-kmeans").tolist() == [1.0] * 10
     assert score_episodes(torch.ones(len(LABELS), 3), drawn).mean().item() == pytest.approx(0.2)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import pytest
 import torch
 
 from hf_free.errors import LearnerError
-from hf_free.learner.heads import fit_ridge, normalize_features, refine_on_queries, scores
+from hf_free.learner.heads import fit_ridge, normalize_features, scores
 from hf_free.learner.transductive import (
     ASSUMES_EQUAL_CLASSES,
     SINKHORN_ROUNDS,
@@ -24,10 +25,10 @@ N_WAY = 3
 def episode(seed=0, queries=(6, 6, 6), spread=0.6):
     generator = torch.Generator().manual_seed(seed)
     labels, truth = torch.tensor([2, 0, 1, 1]), torch.tensor([c for c, n in enumerate(queries) for _ in range(n)])
-    centres = torch.randn(N_WAY, 8, generator=generator)
+    centers = torch.randn(N_WAY, 8, generator=generator)
 
     def around(classes):
-        return normalize_features(centres[classes] + spread * torch.randn(len(classes), 8, generator=generator))
+        return normalize_features(centers[classes] + spread * torch.randn(len(classes), 8, generator=generator))
 
     return around(labels), labels, around(truth), truth
 
@@ -81,19 +82,28 @@ def test_transport_is_the_plain_computation(name, balanced):
     torch.testing.assert_close(found, plain_transport(support, labels, query, balanced), rtol=1e-3, atol=1e-4)
 
 
-def test_soft_kmeans_is_the_refined_nearest_mean():
+def test_soft_kmeans_is_a_plain_loop():
     support, labels, query, _ = episode()
-    classifier = refine_on_queries(support[None], labels[None], query[None], N_WAY)
-    expected = scores(classifier, query[None])[0].softmax(-1)
-    torch.testing.assert_close(transductive_probabilities("soft-kmeans", support, labels, query), expected)
+    means = [unit(mean_of(support[labels == c].tolist(), [1] * int((labels == c).sum()))) for c in range(N_WAY)]
+
+    def shares():
+        rows = [[math.exp(10 * sum(map(operator.mul, row, mean))) for mean in means] for row in query.tolist()]
+        return [[value / sum(row) for value in row] for row in rows]
+
+    for _ in range(5):
+        rows, likely = [*support.tolist(), *query.tolist()], shares()
+        own = [[float(label == c) for label in labels.tolist()] + [row[c] for row in likely] for c in range(N_WAY)]
+        means = [unit(mean_of(rows, weights)) for weights in own]
+    found = transductive_probabilities("soft-kmeans", support, labels, query)
+    torch.testing.assert_close(found, torch.tensor(shares()), rtol=1e-4, atol=1e-5)
 
 
-def test_the_centred_head_is_the_head_on_features_without_their_common_mean():
+def test_the_centered_head_is_the_head_on_features_without_their_common_mean():
     support, labels, query, _ = episode()
     mean = torch.cat([support, query]).mean(0)
     shown, asked = normalize_features(support - mean), normalize_features(query - mean)
     expected = scores(fit_ridge(shown[None], labels[None], N_WAY), asked[None])[0].softmax(-1)
-    torch.testing.assert_close(transductive_probabilities("centred", support, labels, query), expected)
+    torch.testing.assert_close(transductive_probabilities("centered", support, labels, query), expected)
 
 
 def test_a_balanced_plan_has_the_sums_it_promises():

@@ -1,4 +1,4 @@
-"""Damping: the variance over recovered pictures is penalised; elsewhere nothing changes."""
+"""Damping: the variance over recovered pictures is penalized; elsewhere nothing changes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ from hf_free.training.trainer import train
 
 WIDTH, HALF = 12, 3.0
 
+TOGETHER = ("soft-kmeans", "batchnorm")
+
 
 def _pictures(count=200, width=WIDTH, seed=0):
     """Features of length 1 that vary much more along some dimensions than along others."""
@@ -47,8 +49,8 @@ def _pictures(count=200, width=WIDTH, seed=0):
 
 
 def _covariance(features):
-    centred = features.double() - features.double().mean(0)
-    return centred.T @ centred / len(centred)
+    centered = features.double() - features.double().mean(0)
+    return centered.T @ centered / len(centered)
 
 
 def _matrix(damping):
@@ -113,8 +115,8 @@ def test_only_the_strongest_directions_are_kept():
     torch.testing.assert_close(damping(weak), weak * damping.scale, atol=1e-4, rtol=1e-3)
 
 
-def test_ridge_regression_with_it_penalises_the_variance_of_the_scores():
-    """Against the normal equations of the penalised problem, for support pictures that are of length 1 once damped."""
+def test_ridge_regression_with_it_penalizes_the_variance_of_the_scores():
+    """Against the normal equations of the penalized problem, for support pictures that are of length 1 once damped."""
     damping = fit_whitening(_pictures(), HALF)
     support, labels = _pictures(6, seed=3)[None], torch.arange(6)[None] % 3
     found = fit_weighted(HEADS["ridge"], support, labels, 3, whitening=damping)
@@ -167,10 +169,14 @@ def test_adapting_and_evaluating_use_it_alike():
         classifier = learner.adapt(data.images[support], names)
         probabilities.append(classifier.predict_proba(data.images[query]))
         right.append((torch.tensor(classifier.predict(data.images[query])) == drawn.labels("query")).float().mean())
-    report = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=True)
+    report = evaluate(
+        learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=TOGETHER
+    )
     rows = {row.method: row.accuracy for row in report.rows}
     assert rows["learner"] == pytest.approx(100 * torch.stack(right).mean().item())
-    refined = score_episodes(learner.embed(data.images), drawn, soft_kmeans=True, embedding=learner.embedding).mean()
+    refined = score_episodes(
+        learner.embed(data.images), drawn, transductive="soft-kmeans", embedding=learner.embedding
+    ).mean()
     assert rows["learner, soft k-means on the queries (transductive)"] == pytest.approx(100 * refined.item())
 
     support, query = (data.images[places.flatten(1)].float() / 255 for places in (drawn.support[:3], drawn.query[:3]))
@@ -181,7 +187,7 @@ def test_adapting_and_evaluating_use_it_alike():
     assert (side_by_side - undamped).abs().max() > 0.01
     learner.embedding.gate = None  # both are of features with running statistics, so this row does without anyway
     plain = evaluate(
-        learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=True
+        learner, data, EpisodeSettings(n_way=3, k_shots=[2], n_query=4, episodes=8), transductive=TOGETHER
     ).rows
     (transductive,) = (row for row in plain if "transductive BatchNorm" in row.method)
     assert rows[transductive.method] == transductive.accuracy
@@ -192,8 +198,10 @@ def test_the_transductive_refinement_sees_damped_features():
     generator = torch.Generator().manual_seed(0)
     drawn = sample_episodes(data.labels, n_way=3, k_shot=2, n_query=4, episodes=8, generator=generator)
     features, damping = learner.embed(data.images), learner.embedding.whitening
-    refined = score_episodes(features, drawn, soft_kmeans=True, embedding=Embedding(whitening=damping))
-    assert torch.equal(refined, score_episodes(normalize_features(damping(features)), drawn, soft_kmeans=True))
+    refined = score_episodes(features, drawn, transductive="soft-kmeans", embedding=Embedding(whitening=damping))
+    assert torch.equal(
+        refined, score_episodes(normalize_features(damping(features)), drawn, transductive="soft-kmeans")
+    )
 
 
 def test_it_is_saved(tmp_path):

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_free.cli.console import plain, say, show_error, warn, write_json
-from hf_free.cli.verbs.predict import as_csv
 from hf_free.errors import HubError
+from hf_free.evaluation.predictions import Prediction, as_csv
 from hf_free.publishing.card import write_card
 from hf_free.reporting.style import new_figure, plain_text
 
 HOSTILE = {
-    "colour": "cat\x1b[31m",
+    "color": "cat\x1b[31m",
     "clear": "\x1b[2J\x1b]0;title\x07cat",
     "one-byte command": "cat\x9b31m",
     "backwards": "cat\u202egnp.exe",
@@ -78,7 +79,7 @@ def test_json(name, capsys):
 
 
 def test_csv(name):
-    rows = [{"image": name, "label": name, "probability": 0.5, "error": name}]
+    rows = [Prediction(name, Path(name), label=name, probabilities={name: 0.5}, error=name)]
     text = as_csv(rows)
     header, row = csv.reader(io.StringIO(text))
     assert header == ["image", "label", "probability", "error"]
@@ -90,7 +91,7 @@ def test_csv(name):
 
 @pytest.mark.parametrize("number", ["-1", "+2.5", "-1e-3", "0"])
 def test_csv_keeps_numbers(number):
-    row = {"image": "a.png", "label": number, "probability": 1.0, "error": None}
+    row = Prediction("a.png", Path("a.png"), label=number, probabilities={number: 1.0})
     assert f"a.png,{number},1.0000," in as_csv([row])
 
 

@@ -111,3 +111,37 @@ def test_where_the_file_system_has_no_locks_the_text_decides(tmp_path, monkeypat
     (tmp_path / LOCK_FILE).write_text("{")  # cut short by a kill
     with RunLock(tmp_path):
         pass
+
+
+EIGHTH = """
+import sys, time
+from pathlib import Path
+from hf_free.errors import RunError
+from hf_free.training.run_lock import RunLock
+print("ready", flush=True)
+input()
+try:
+    with RunLock(Path(sys.argv[1])):
+        print("held", flush=True)
+        input()
+except RunError as error:
+    print(str(error).splitlines()[0], flush=True)
+    input()
+"""
+
+
+def test_of_eight_that_want_one_folder_at_once_one_has_it(tmp_path):
+    words = [sys.executable, "-c", EIGHTH, str(tmp_path / "run")]
+    processes = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    try:
+        assert all(process.stdout.readline() == "ready\n" for process in processes)
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [process.stdout.readline() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert said.count("held\n") == 1
+    assert sum("is in use by " in line for line in said) == 7

@@ -37,7 +37,7 @@ def test_a_run_and_its_plan_are_made_of_the_same_parts(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert run.memory.max_images == 100
     assert run.held_out.max_images <= 16
-    assert run.memory.answer_width == 6
+    assert run.memory.answers.values.shape[1] == 6
     assert (run.state.step, len(run.memory)) == (0, 0)
 
 

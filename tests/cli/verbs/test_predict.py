@@ -68,3 +68,49 @@ def test_predict_refuses_a_folder_without_a_learner(capsys, tmp_path, pictures):
     words = ["--support", str(pictures / "train"), "--images", str(pictures / "new")]
     assert main(["predict", str(tmp_path), *words]) == 1
     assert "config.json" in capsys.readouterr().err
+
+
+def rows_of(capsys, *words: str) -> list[dict[str, str]]:
+    assert main(["predict", *words]) == 0
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def test_folders_files_patterns_and_lists_name_the_same_pictures(capsys, monkeypatch, learner_run, pictures):
+    start = [str(learner_run), "--support", str(pictures / "train"), "--images"]
+    new = pictures / "new"
+    paths = sorted(new.iterdir())
+    alone = {row["image"]: row["label"] for row in rows_of(capsys, *start, str(new))}
+    assert alone.keys() == {path.name for path in paths}
+    expected = {str(new / name): label for name, label in alone.items()}
+    for given in ([str(new / "*.png")], [str(paths[0]), str(new)], list(map(str, paths))):
+        assert {row["image"]: row["label"] for row in rows_of(capsys, *start, *given)} == expected
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(str, paths)) + "\n\n"))
+    assert {row["image"]: row["label"] for row in rows_of(capsys, *start, "-")} == expected
+
+
+def test_the_likeliest_classes_and_rejection_have_columns_of_their_own(capsys, tmp_path, learner_run, pictures):
+    start = [str(learner_run), "--support", str(pictures / "train"), "--images", str(pictures / "new")]
+    rows = rows_of(capsys, *start, "--top-k", "2", "--reject", "0.9", "--sheet", str(tmp_path / "sheet.png"))
+    assert list(rows[0]) == ["image", "label", "probability", "label_2", "probability_2", "rejected", "error"]
+    assert {row["rejected"] for row in rows} <= {"yes", "no"}
+    assert any(row["rejected"] == "yes" for row in rows)
+    for row in rows:
+        assert (row["label"] == "") == (row["rejected"] == "yes") == (row["probability"] == "")
+        assert row["label_2"] != row["label"]
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 500
+
+
+def test_images_that_are_classified_together_can_help_each_other(capsys, learner_run, pictures):
+    start = [str(learner_run), "--support", str(pictures / "train"), "--images", str(pictures / "new")]
+    alone = rows_of(capsys, *start)
+    together = rows_of(capsys, *start, "--transductive", "soft-kmeans")
+    assert [row["label"] for row in alone] == [row["label"] for row in together]
+    assert [row["probability"] for row in alone] != [row["probability"] for row in together]
+
+
+def test_a_learner_without_examples_is_told_what_to_do(capsys, learner_run, pictures):
+    assert main(["predict", str(learner_run / "learner"), "--images", str(pictures / "new")]) == 1
+    error = capsys.readouterr().err
+    assert "holds no adapted classifier" in error
+    assert "--support DIR" in error

@@ -1,0 +1,58 @@
+"""`hf-free export`: a kept classifier as an ONNX file or a torch.export program."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_free.cli import options
+from hf_free.cli.console import output_console, say, write_json
+from hf_free.runtime.text import decimal_size_text
+
+EXAMPLES = options.examples(
+    "hf-free export pets --output pets.onnx",
+    "hf-free export me/pets --output pets.pt2 --json",
+)
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A classifier of `hf-free adapt`: a Hub id or folder.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+            help="A .onnx file (extra `onnx`), or a .pt2 of torch.export; labels and sizes go into a .json beside it.",
+        ),
+    ],
+    as_json: options.Json = False,
+    own_networks: options.Import = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+) -> None:
+    """Write a classifier that runs without hf-free: uint8 images of any size in, probabilities out.
+
+    The file is run and compared with the classifier before it is kept.
+    """
+    options.check_output_file(output, (".onnx", ".pt2"))
+    from hf_free.backbones.custom import import_networks
+    from hf_free.learner.classifier import FewShotClassifier
+    from hf_free.learner.export import export_classifier
+
+    import_networks([own_networks] if own_networks else [])
+    classifier = FewShotClassifier.from_pretrained(model, revision=revision, token=token, cache_dir=cache_dir)
+    say("Exporting and comparing")
+    done = export_classifier(classifier, output)
+    if as_json:
+        write_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()})
+        return
+    print_line = output_console().print
+    print_line(f"Exported: {done.path}, {decimal_size_text(done.bytes)}; labels: {done.labels}", soft_wrap=True)
+    print_line(f"Largest difference to Python: {done.difference:.1e} of a probability", soft_wrap=True)
+    print_line(f"{done.milliseconds:.1f} ms a picture on this machine", soft_wrap=True)

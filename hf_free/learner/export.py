@@ -1,0 +1,336 @@
+"""A classifier out of Python: an ONNX file or a `torch.export` program, compared with the learner before it is kept.
+
+uint8 pictures (B, 3, H, W) of any size and number go in; probabilities and confidence come out. Resize, normalization,
+network and head are all in the file. What export assumed about its example silently holds for ever in an ONNX file, so
+every file is run, in its own runtime, on pictures of other shapes than the example's.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from hf_free.data.images import VIEWS, match_channels
+from hf_free.errors import LearnerError
+from hf_free.learner.batchnorm import batchnorm_layers
+from hf_free.learner.classifier import FewShotClassifier
+from hf_free.learner.heads import normalize_features
+from hf_free.runtime.files import write_file, write_text
+from hf_free.version import __version__
+
+OPSET, IR_VERSION = 20, 10
+"""The first opset with an antialiased Resize, and the IR that goes with it; onnxruntime-web takes both."""
+
+MAX_DIFFERENCE = 0.01
+"""Of a probability, between the file and Python. Pictures are rounded to whole gray levels after the resize, and a
+level may fall to either side: 5e-4 was measured on noise."""
+
+COMPARED = ((2, 48, 36), (1, 36, 48), (3, 40, 40), (2, 5, 3), (1, 700, 500))
+"""Number, height and width of the pictures that are compared: portrait, landscape, square, tiny, large; the learner's
+own size too. None is the example's."""
+
+_EXAMPLE = (2, 3, 24, 20)
+
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Pictures (B, 3, H, W) -> probabilities (B, N) and confidence (B,), by the file's own runtime."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was kept.
+
+    Attributes:
+        path: The file.
+        labels: The file beside it, with labels, sizes, threshold and license.
+        bytes: Size of the file.
+        difference: Largest difference of a probability between the file and Python, of all pictures compared.
+        milliseconds: For one picture of the learner's size, in the file's runtime on this machine.
+    """
+
+    path: Path
+    labels: Path
+    bytes: int
+    difference: float
+    milliseconds: float
+
+
+class PixelsToProbabilities(nn.Module):
+    """All of a classifier as one module of tensor operations that exporters know.
+
+    Args:
+        classifier: Answers each picture alone, or by the BatchNorm statistics of the batch.
+
+    Raises:
+        LearnerError: a transductive head, which is no layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, classifier: FewShotClassifier) -> None:
+        super().__init__()
+        if classifier.transductive is not None:
+            raise LearnerError(
+                f"a classifier with the transductive head {classifier.transductive}",
+                allowed="classifiers that answer each picture alone",
+                action="set classifier.transductive = None, or adapt without --transductive",
+            )
+        embedder = copy.deepcopy(classifier.embedder).eval().cpu()
+        if embedder.batchnorm == "transductive":
+            _use_batch_statistics(embedder.backbone)
+        self.backbone, self.embedding = embedder.backbone, embedder.embedding
+        self.size, self.channels, self.views = embedder.config.image_size, embedder.config.channels, embedder.views
+        self.register_buffer("mean", embedder.mean)
+        self.register_buffer("std", embedder.std)
+        self.register_buffer("weight", classifier.weight.detach().cpu().float())
+        self.register_buffer("bias", classifier.bias.detach().cpu().float())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (B, 3, H, W) -> probabilities (B, N) and confidence (B,)."""
+        pixels = match_channels(images.float(), self.channels)
+        size = (self.size, self.size)
+        pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+        pixels = pixels.round().clamp(0, 255) / 255  # to gray levels, as pictures are in Python
+        stacked = torch.cat([VIEWS[name](pixels) for name in self.views])
+        features = self.backbone((stacked - self.mean) / self.std)
+        embedded = self.embedding(features.unflatten(0, (len(self.views), -1)).float().mean(0))
+        prepared = normalize_features(self.embedding.prepare(embedded))
+        logits = prepared @ self.weight.T + self.bias
+        return logits.softmax(-1), logits.amax(-1)
+
+
+class BatchStatistics(nn.Module):
+    """BatchNorm by the batch's own statistics, in operations that exporters do not turn into eval mode."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        norm: Any = layer
+        zero = torch.zeros(norm.num_features)
+        self.eps, self.after = norm.eps, nn.Sequential()
+        self.register_buffer("weight", zero + 1 if norm.weight is None else norm.weight.detach())
+        self.register_buffer("bias", zero if norm.bias is None else norm.bias.detach())
+        if isinstance(layer, BatchNormAct2d):
+            self.after = nn.Sequential(norm.drop, norm.act)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) of the same shape, or (B, C)."""
+        over = [0, *range(2, images.dim())]
+        mean = images.mean(over, keepdim=True)
+        variance = ((images - mean) ** 2).mean(over, keepdim=True)
+        shape = (1, -1, *[1] * (images.dim() - 2))
+        scaled = (images - mean) / (variance + self.eps).sqrt() * self.weight.view(shape) + self.bias.view(shape)
+        return self.after(scaled)
+
+
+def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
+    """Write a classifier as ONNX (`.onnx`) or as a program of `torch.export` (`.pt2`), with its labels beside it.
+
+    The file is run on pictures of several shapes and compared with the classifier; one that differs is not kept.
+
+    Args:
+        classifier: The classifier.
+        path: Ends in `.onnx`, which takes the extra `onnx`, or `.pt2`. The labels go into `NAME.json`.
+
+    Raises:
+        LearnerError: another ending, missing packages, a network that cannot be exported, a file that answers
+            otherwise than the classifier.
+    """
+    writers = {".onnx": _write_onnx, ".pt2": _write_program}
+    if path.suffix.lower() not in writers:
+        raise LearnerError(f"{path} ends in {path.suffix!r}", allowed="a file that ends in .onnx or .pt2")
+    module, about = PixelsToProbabilities(classifier).eval(), _about(classifier)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / path.name
+        run = writers[path.suffix.lower()](module, made, about)
+        difference = _largest_difference(classifier, run)
+        if not difference <= MAX_DIFFERENCE:
+            raise LearnerError(
+                f"the exported file answers otherwise than the classifier: a probability differs by {difference:.3g}",
+                allowed=f"differences up to {MAX_DIFFERENCE}",
+                action="use the classifier in Python; the file was not kept",
+            )
+        about["largest_difference"] = f"{difference:.2g}"
+        milliseconds = _milliseconds(run, classifier.embedder.config.image_size)
+        content = made.read_bytes()
+        write_file(path, lambda place: place.write_bytes(content))
+    labels = write_text(path.with_suffix(".json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    return Exported(path, labels, len(content), difference, milliseconds)
+
+
+def _about(classifier: FewShotClassifier) -> dict[str, object]:
+    """What a user of the file has to know: labels in the order of the probabilities, sizes, threshold, license."""
+    from hf_free.provenance.learner_record import LearnerRecord
+    from hf_free.publishing.metadata import choose_license
+    from hf_free.publishing.redaction import public_record
+
+    record = LearnerRecord.from_dict(public_record(classifier.record))
+    config = classifier.embedder.config
+    return {
+        "made_with": f"hf-free {__version__}",
+        "labels": list(classifier.classes),
+        "input": "images: uint8, (batch, 3, height, width), RGB, any number and size from 1x1",
+        "output": "probabilities: (batch, labels), rows sum to 1; confidence: (batch,)",
+        "image_size": config.image_size,
+        "batchnorm": classifier.embedder.batchnorm,
+        "rejection": None if classifier.rejection is None else asdict(classifier.rejection),
+        "license": choose_license(record)[0],
+    }
+
+
+def _program(module: nn.Module) -> torch.export.ExportedProgram:
+    """The module's program, for any number of pictures of any size; its example is zeros of its own."""
+    free = torch.export.Dim.DYNAMIC
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                module,
+                (torch.zeros(_EXAMPLE, dtype=torch.uint8),),
+                dynamic_shapes={"images": {0: free, 2: free, 3: free}},
+            )
+    except Exception as error:  # whatever a network of any kind makes the exporter raise
+        raise LearnerError(
+            f"the network cannot be exported: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
+            allowed="networks of tensor operations whose shapes do not depend on the pictures",
+            action="use another backbone, or the classifier in Python",
+        ) from None
+
+
+def _write_onnx(module: nn.Module, path: Path, about: dict[str, object]) -> Run:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  what torch writes ONNX with
+    except ImportError as error:
+        raise LearnerError(
+            f"ONNX takes a package that is not installed: {error.name}",
+            allowed="onnx, onnxscript and onnxruntime",
+            action="pip install 'hf-free[onnx]'",
+        ) from None
+    program = _program(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: Any = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["probabilities", "confidence"],
+            verbose=False,
+        )
+    proto = made.model_proto
+    _name_dimensions(proto.graph)
+    _forget_the_machine(proto)
+    proto.ir_version, proto.producer_name, proto.doc_string = IR_VERSION, "hf-free", ""
+    onnx.helper.set_model_props(proto, {key: _as_text(value) for key, value in about.items()})
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities, confidence = session.run(None, {"images": images.numpy()})
+        return torch.from_numpy(probabilities), torch.from_numpy(confidence)
+
+    return run
+
+
+def _name_dimensions(graph: Any) -> None:
+    """Call the free dimensions what they are."""
+    names = {0: "batch", 2: "height", 3: "width"}
+    for place, dimension in enumerate(graph.input[0].type.tensor_type.shape.dim):
+        if place in names:
+            dimension.dim_param = names[place]
+    for output in graph.output:
+        output.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _forget_the_machine(proto: Any) -> None:
+    """Take out paths and source lines of this machine, which the exporter leaves node by node."""
+    del proto.metadata_props[:]
+    for holder in (proto.graph, *proto.functions):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+        for part in (*holder.node, *getattr(holder, "initializer", ()), *holder.value_info):
+            del part.metadata_props[:]
+            part.doc_string = ""
+    del proto.graph.value_info[:]
+    for part in (*proto.graph.input, *proto.graph.output):
+        del part.metadata_props[:]
+
+
+def _write_program(module: nn.Module, path: Path, about: dict[str, object]) -> Run:
+    program = _program(module)
+    graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    for node in (node for graph in graphs for node in graph.nodes):
+        for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):  # paths of this machine
+            node.meta.pop(key, None)
+    torch.export.save(program, path, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
+    loaded = torch.export.load(path).module()
+
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return loaded(images)
+
+    return run
+
+
+def _largest_difference(classifier: FewShotClassifier, run: Run) -> float:
+    """Between the file's probabilities and the classifier's, over pictures of all shapes compared."""
+    size = classifier.embedder.config.image_size
+    transductive = classifier.embedder.batchnorm == "transductive"
+    largest = 0.0
+    for seed, (count, height, width) in enumerate((*COMPARED, (2, size, size))):
+        count = max(count, 2) if transductive else count
+        images = _smooth_pictures(count, height, width, seed)
+        found, expected = run(images)[0], classifier.predict_proba(images)
+        difference = (found - expected).abs().max().item()
+        largest = max(largest, difference) if difference == difference else float("inf")
+    return largest
+
+
+def _smooth_pictures(count: int, height: int, width: int, seed: int) -> Tensor:
+    """Coarse noise made large, with a little fine noise: more like photographs than noise alone."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
+    pictures = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    pictures = 0.9 * pictures + 0.1 * torch.rand(count, 3, height, width, generator=generator)
+    return (255 * pictures).round().to(torch.uint8)
+
+
+def _milliseconds(run: Run, size: int) -> float:
+    """The fastest of some runs with one picture; a transductive network needs two."""
+    images, seconds = _smooth_pictures(2, size, size, 0), []
+    for _ in range(5):
+        start = time.perf_counter()
+        run(images)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * min(seconds) / len(images)
+
+
+def _use_batch_statistics(backbone: nn.Module) -> None:
+    """Put `BatchStatistics` in the place of each BatchNorm layer."""
+    layers = set(batchnorm_layers(backbone))
+    for parent in list(backbone.modules()):
+        for name, child in list(parent.named_children()):
+            if child in layers:
+                setattr(parent, name, BatchStatistics(child))
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

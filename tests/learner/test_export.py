@@ -1,0 +1,118 @@
+"""A classifier out of Python: the file answers as the classifier does, about pictures of any size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from learners import LABELS, SIZE, make, pictures
+from torch import nn
+
+import hf_free
+from hf_free.errors import LearnerError
+from hf_free.learner import export
+from hf_free.learner.batchnorm import batch_statistics
+from hf_free.learner.export import BatchStatistics, PixelsToProbabilities, export_classifier
+from hf_free.learner.rejection import Rejection
+
+HERE = str(Path(hf_free.__file__).parents[1]).encode()
+SHAPES = [(1, 3, 31, 9), (4, 3, 8, 50), (2, 3, SIZE, SIZE), (3, 3, 1, 1), (1, 3, 333, 222)]
+
+
+def adapted(**kind):
+    classifier = make("conv4_32", model_args={"width": 8}, head="ridge", **kind).adapt(pictures(), LABELS)
+    classifier.rejection = Rejection(1.5)
+    return classifier
+
+
+def asked(shape, seed=3):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", [{}, {"views": ("identity", "flip")}, {"batchnorm": "transductive"}, {"channels": 1}])
+def test_the_module_is_the_classifier(kind):
+    classifier = adapted(**kind)
+    module = PixelsToProbabilities(classifier).eval()
+    for shape in [(4, 3, 31, 9), (2, 3, SIZE, SIZE)]:
+        with torch.no_grad():
+            probabilities, confidence = module(asked(shape))
+        torch.testing.assert_close(probabilities, classifier.predict_proba(asked(shape)), rtol=0, atol=2e-3)
+        answers = classifier.answers(classifier.embed(asked(shape)))
+        torch.testing.assert_close(confidence, answers.confidence, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 5)])
+def test_statistics_of_the_batch_are_those_of_batchnorm(shape):
+    torch.manual_seed(0)
+    layer = (nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(5)
+    nn.init.uniform_(layer.weight)
+    nn.init.uniform_(layer.bias)
+    images = torch.randn(shape)
+    with batch_statistics(layer):
+        expected = layer(images)
+    torch.testing.assert_close(BatchStatistics(layer)(images), expected)
+
+
+def test_a_program_of_torch_export_answers_and_tells_nothing_of_the_machine(tmp_path):
+    classifier = adapted()
+    done = export_classifier(classifier, tmp_path / "pets.pt2")
+    assert done.difference < 5e-3
+    loaded = torch.export.load(done.path).module()
+    for shape in SHAPES:
+        found, _ = loaded(asked(shape))
+        torch.testing.assert_close(found, classifier.predict_proba(asked(shape)), rtol=0, atol=2e-3)
+    about = json.loads((tmp_path / "pets.json").read_text())
+    assert about["labels"] == classifier.classes
+    assert about["rejection"]["threshold"] == 1.5
+    assert HERE not in done.path.read_bytes()
+
+
+def test_onnx_answers_in_onnxruntime_and_carries_its_labels(tmp_path):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    classifier = adapted(batchnorm="transductive")
+    done = export_classifier(classifier, tmp_path / "pets.onnx")
+    session = onnxruntime.InferenceSession(str(done.path))
+    for shape in [shape for shape in SHAPES if shape[0] > 1]:
+        images = asked(shape)
+        found, confidence = session.run(None, {"images": images.numpy()})
+        np.testing.assert_allclose(found, classifier.predict_proba(images).numpy(), atol=2e-3)
+        assert confidence.shape == (shape[0],)
+    properties = session.get_modelmeta().custom_metadata_map
+    assert json.loads(properties["labels"]) == classifier.classes
+    assert json.loads(properties["rejection"])["threshold"] == 1.5
+    model = onnx.load(done.path)
+    assert (model.ir_version, model.opset_import[0].version) == (10, 20)
+    assert HERE not in done.path.read_bytes()
+    assert not any(node.metadata_props for node in model.graph.node)
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
+        "batch",
+        3,
+        "height",
+        "width",
+    ]
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
+    classifier = adapted()
+    right = export.PixelsToProbabilities.forward
+    monkeypatch.setattr(
+        export.PixelsToProbabilities,
+        "forward",
+        lambda self, images: right(self, images.flip(2)),  # upside down
+    )
+    with pytest.raises(LearnerError, match="answers otherwise than the classifier: a probability differs by"):
+        export_classifier(classifier, tmp_path / "pets.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    with pytest.raises(LearnerError, match=r"ends in '.bin'[\s\S]*.onnx or .pt2"):
+        export_classifier(adapted(), tmp_path / "a.bin")
+    classifier = adapted()
+    classifier.transductive = "transport"
+    with pytest.raises(LearnerError, match="transductive head transport"):
+        export_classifier(classifier, tmp_path / "a.pt2")
