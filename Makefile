@@ -3,6 +3,7 @@
 # make faults  every operation against every fault of a Hub, as a table (about 5 minutes)
 # make fuzz    100,000 tampered inputs of each kind, as a table (about an hour)
 # make audit   known vulnerabilities of the pinned packages, asked of the package index
+# make kills   fifty runs killed with SIGKILL and resumed, some minutes
 # make lint    ruff and mypy
 # make docs    the documentation as a site in site/; a warning is an error
 # make wheel   a pure-Python wheel in dist/
@@ -20,7 +21,7 @@ PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo "$$name" && break; done)
 
-.PHONY: demo test faults fuzz audit lint docs wheel clean
+.PHONY: demo kills test faults fuzz audit lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -41,6 +42,9 @@ audit: $(BIN)/python
 	$(BIN)/python -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
+
+kills: $(STAMP)
+	PYTHONPATH=tests/support OMP_NUM_THREADS=1 $(BIN)/python tests/support/killed_runs.py --kills 50
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

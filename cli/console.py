@@ -62,7 +62,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document to stdout, without colours or wrapping; what a terminal would obey is escaped."""
+    """Write one JSON document to stdout, without colors or wrapping; what a terminal would obey is escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     typer.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
@@ -85,9 +85,10 @@ def where_published(url: str, repo_id: str) -> str:
     return repo_id if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else url
 
 
-def show_error(error: HfFreeError) -> None:
-    """An error a user caused: what was given, what is allowed, what to do."""
-    progress_console().print(Text.assemble(("Error: ", "bold red"), plain(error)), soft_wrap=True)
+def show_error(error: HfFreeError, *, of: str = "") -> None:
+    """An error a user caused: what was given, what is allowed, what to do; `of` which of several processes."""
+    whose = plain(f"{of}: " if of else "")
+    progress_console().print(Text.assemble(whose, ("Error: ", "bold red"), plain(error)), soft_wrap=True)
 
 
 RESUME_CODE = 75

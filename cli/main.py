@@ -32,7 +32,8 @@ from hf_free.cli.verbs import (
     sweep,
     train,
 )
-from hf_free.errors import HfFreeError
+from hf_free.errors import FailedElsewhere, HfFreeError
+from hf_free.runtime.launched import Launched
 from hf_free.runtime.storage import storage_problem
 from hf_free.runtime.text import without_secrets
 from hf_free.version import __version__
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    typed = list(words)
     words, debug = _take(words, "--debug")
     debug = debug or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
     words, offline = _take(words, "--offline")
@@ -132,24 +134,27 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     try:
         if _COMPLETION_VARIABLE not in os.environ:
             words = rewrite(words, grammars(program))
-        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE)
+        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
-        progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
+        if not _rank() or Launched.here().is_first:
+            progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
         return interrupted.code
+    except FailedElsewhere:
+        return 1
     except HfFreeError as error:
         if debug:
             _show_traceback()
-        show_error(error)
+        show_error(error, of=_rank())
         return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
         if (problem := storage_problem(error)) is not None:
-            show_error(problem)
+            show_error(problem, of=_rank())
             return 1
         if debug:
             _show_traceback()
-        _show_unexpected(error)
+        _show_unexpected(error, of=_rank())
         return 1
     return 0
 
@@ -166,9 +171,20 @@ def _show_traceback() -> None:
     progress_console().print(plain(without_secrets(traceback.format_exc())), soft_wrap=True)
 
 
-def _show_unexpected(error: Exception) -> None:
+def _rank() -> str:
+    """Which of a run's processes this is, in words; empty for the only one."""
+    try:
+        here = Launched.here()
+    except HfFreeError:
+        return ""
+    return str(here) if here.count > 1 else ""
+
+
+def _show_unexpected(error: Exception, *, of: str = "") -> None:
     detail = " ".join(without_secrets(error).split())
-    message = Text.assemble(("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}"))
+    message = Text.assemble(
+        plain(f"{of}: " if of else ""), ("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}")
+    )
     message.append(
         "\n  to do:   run again with --debug and report the traceback, with `pip list`, on the project's issue tracker"
     )

@@ -56,7 +56,7 @@ def plan_tables(planned: TrainingPlan) -> Group:
 
 
 def _teachers_table(planned: TrainingPlan) -> Table:
-    """One teacher per row; fits 80 columns, so that nobody's licence is cut off."""
+    """One teacher per row; fits 80 columns, so that nobody's license is cut off."""
     count = f"{len(planned.teachers)} teacher{'' if len(planned.teachers) == 1 else 's'}"
     table = Table(title=f"{count}, method {planned.method}", title_justify="left")
     table.add_column("Teacher", overflow="fold")
@@ -64,13 +64,13 @@ def _teachers_table(planned: TrainingPlan) -> Table:
     table.add_column("Network", overflow="fold")
     for title in ("Classes", "Weights"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Licence", overflow="fold")
+    table.add_column("License", overflow="fold")
     for record in planned.teachers:
         layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
         cells = (
             record.reference,
             (record.commit or "local")[:8],
-            f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalisation'}",
+            f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalization'}",
             record.num_classes,
             decimal_size_text(record.weight_bytes),
             record.license or "not given",

@@ -32,7 +32,7 @@ train(FreeConfig.load(values=values, assignments=options.set), output=options.ou
 # 2. Load: the folder that `hf-free push` publishes; a Hub id works alike.
 learner = MetaLearner.from_pretrained(options.output / "learner")
 
-# 3. Adapt: a few labelled images of classes that no teacher knows; files, PIL images and tensors work too.
+# 3. Adapt: a few labeled images of classes that no teacher knows; files, PIL images and tensors work too.
 digits = load_digits()
 images = (digits.images / 16)[..., None].repeat(3, -1)  # (N, 8, 8, 3), 0 to 1
 examples = [place for digit in NEW for place in (digits.target == digit).nonzero()[0][:SHOTS]]

@@ -13,7 +13,7 @@ import argparse
 import torch
 from torch import Tensor
 
-from hf_free import MetaLearner, load_labelled_images
+from hf_free import MetaLearner, load_labeled_images
 from hf_free.data.episodes import sample_episodes
 from hf_free.learner.heads import get_head, scores
 from hf_free.learner.rejection import confidence, threshold_for
@@ -26,7 +26,7 @@ def main() -> None:
     """Print one table."""
     options = read_options()
     learner = MetaLearner.from_pretrained(options.learner)
-    data = load_labelled_images(options.data, split=options.split)
+    data = load_labeled_images(options.data, split=options.split)
     features = torch.cat([learner.embed(part) for part in data.at_size(learner.config.image_size).split(256)])
     head, embedding = get_head(learner.config.head), learner.embedding
     print(

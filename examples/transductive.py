@@ -15,7 +15,7 @@ import time
 import torch
 from torch import Tensor
 
-from hf_free import MetaLearner, load_labelled_images
+from hf_free import MetaLearner, load_labeled_images
 from hf_free.data.episodes import EpisodeBatch, sample_episodes
 from hf_free.learner.heads import get_head, normalize_features, scores
 from hf_free.learner.scoring import mean_and_interval
@@ -29,7 +29,7 @@ def main() -> None:
     """Print one table."""
     options = read_options()
     learner = MetaLearner.from_pretrained(options.learner)
-    data = load_labelled_images(options.data, split=options.split)
+    data = load_labeled_images(options.data, split=options.split)
     features = torch.cat([learner.embed(part) for part in data.at_size(learner.config.image_size).split(256)])
     print(f"| head | {' | '.join(f'{k}-shot | difference | ms' for k in options.shots)} |")
     print(f"|---|{'---:|---:|---:|' * len(options.shots)}")

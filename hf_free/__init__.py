@@ -13,6 +13,7 @@ from hf_free.errors import (
     MissingFilesError,
     PushError,
     RunError,
+    StorageError,
     TeacherError,
     TeacherReferenceError,
     UnfitTeacherError,
@@ -21,7 +22,7 @@ from hf_free.version import __version__
 
 if TYPE_CHECKING:
     from hf_free.config.tree import FreeConfig
-    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
     from hf_free.learner.classifier import FewShotClassifier
     from hf_free.learner.meta_learner import MetaLearner
@@ -45,13 +46,14 @@ __all__ = [
     "MissingFilesError",
     "PushError",
     "RunError",
+    "StorageError",
     "TeacherError",
     "TeacherReferenceError",
     "UnfitTeacherError",
     "__version__",
     "evaluate",
     "invert",
-    "load_labelled_images",
+    "load_labeled_images",
     "load_teacher",
     "plan",
     "save_teacher",
@@ -66,7 +68,7 @@ _HOMES = {
     "MetaLearner": "hf_free.learner.meta_learner",
     "evaluate": "hf_free.evaluation.evaluate",
     "invert": "hf_free.training.invert",
-    "load_labelled_images": "hf_free.evaluation.datasets",
+    "load_labeled_images": "hf_free.evaluation.datasets",
     "load_teacher": "hf_free.teachers.loader",
     "plan": "hf_free.training.plan",
     "save_teacher": "hf_free.teachers.saving",

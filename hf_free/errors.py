@@ -80,5 +80,9 @@ class RunError(HfFreeError):
     """A training run that cannot start or go on."""
 
 
+class FailedElsewhere(RunError):
+    """One of several processes of a run that ends because another has failed, which has said why."""
+
+
 class LearnerError(HfFreeError):
     """A learner's repository that cannot be read, or pictures and labels it cannot adapt to."""

@@ -38,7 +38,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture(scope="session")
 def tokens(hub: LoopbackHub) -> dict[str, str]:
-    """Tokens of users: alice (also of the organisation `lab`) and bob may write, reader's token may only read."""
+    """Tokens of users: alice (also of the organization `lab`) and bob may write, reader's token may only read."""
     return {
         "alice": hub.add_user("alice", "hf_alice_secret", organizations=("lab",)),
         "bob": hub.add_user("bob", "hf_bob_secret"),

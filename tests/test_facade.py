@@ -24,7 +24,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_public_names_are_those_that_the_readme_needs():
-    verbs = {"train", "plan", "evaluate", "invert", "load_teacher", "save_teacher", "load_labelled_images"}
+    verbs = {"train", "plan", "evaluate", "invert", "load_teacher", "save_teacher", "load_labeled_images"}
     assert verbs | {"MetaLearner", "FewShotClassifier", "FreeConfig", "HfFreeError"} <= set(hf_free.__all__)
 
 

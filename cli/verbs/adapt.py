@@ -140,14 +140,14 @@ def adapt_to_folder(
     """A learner adapted to a folder of class folders, read as evaluate reads a data set, so that both see the same."""
     from hf_free.data.decoding import parse_color
     from hf_free.evaluation.dataset_columns import DataFlags
-    from hf_free.evaluation.datasets import SUPPORT_SPLITS, load_labelled_images
+    from hf_free.evaluation.datasets import SUPPORT_SPLITS, load_labeled_images
     from hf_free.learner.meta_learner import MetaLearner
 
     ground = parse_color(background)
     if not support.exists() and not Path(str(support).rpartition(":")[0] or "?").is_dir():
         raise DatasetError(f"{support} is not a folder", action="give a folder of class folders with --support")
     flags = DataFlags(split="--support DIR/NAME", image_column="", label_column="")
-    shots = load_labelled_images(support, splits=SUPPORT_SPLITS, flags=flags)
+    shots = load_labeled_images(support, splits=SUPPORT_SPLITS, flags=flags)
     learner = MetaLearner.from_pretrained(
         learner_location(model),
         revision=revision,

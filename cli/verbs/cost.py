@@ -23,7 +23,7 @@ EXAMPLES = options.examples(
 )
 INCLUDED = (
     "Counted: matrix products and convolutions, two operations a multiply-add. Backward: towards the picture only, as "
-    "teachers are frozen. Not counted: normalisation, activations, pooling, resizing."
+    "teachers are frozen. Not counted: normalization, activations, pooling, resizing."
 )
 
 

@@ -16,7 +16,7 @@ from hf_free.runtime.files import write_text
 from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
-    from hf_free.evaluation.datasets import LabelledImages
+    from hf_free.evaluation.datasets import LabeledImages
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.results import EvaluationReport
     from hf_free.teachers.pool import TeacherPool
@@ -157,7 +157,7 @@ def evaluate(
         check_can_push(model, token, create_pr=bool(create_pr))
     from hf_free.backbones.custom import import_networks
     from hf_free.config.init_from import InitFrom
-    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
     from hf_free.evaluation.off_the_shelf import load_off_the_shelf
@@ -178,7 +178,7 @@ def evaluate(
         for name in names
         if not InitFrom.parse(name).is_learner
     ]
-    data = load_labelled_images(
+    data = load_labeled_images(
         dataset,
         split=split,
         image_column=image_column,
@@ -273,7 +273,7 @@ def _publish(
     say(f"Card with these results: {where_published(address, location)}")
 
 
-def _readable(data: LabelledImages) -> LabelledImages:
+def _readable(data: LabeledImages) -> LabeledImages:
     """The pictures that can be read; how many cannot is said once, with the first of them."""
     from hf_free.data.images import joint_error
 

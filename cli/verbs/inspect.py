@@ -91,9 +91,9 @@ def _summary(record: TeacherRecord) -> Json:
         "channels": channels,
         "classes": record.num_classes,
         "labels": shown,
-        "normalisation": ", ".join(f"{count} {name}" for name, count in record.normalization.items()),
+        "normalization": ", ".join(f"{count} {name}" for name, count in record.normalization.items()),
         "batchnorm": record.has_batchnorm,
-        "licence": record.license,
+        "license": record.license,
         "commit": record.commit,
         "access": "private" if record.private else "gated" if record.gated else "public",
     }
@@ -112,7 +112,7 @@ def _inversion_table(rows: Sequence[Json]) -> Table:
             continue
         loss = "not finite" if found["loss"] is None else figure_text(found["loss"])
         facts = {
-            "Recognised": f"{found['recognised']:.0%}",
+            "Recognized": f"{found['recognized']:.0%}",
             "Loss (chance)": f"{loss} ({found['chance']:.2f})",
             "Diversity": "-" if found["diversity"] is None else f"{found['diversity']:.2f}",
             "BatchNorm distance": "-" if found["statistics"] is None else figure_text(found["statistics"]),
@@ -157,8 +157,8 @@ def _facts(row: Json) -> dict[str, str]:
         "Input": f"{row['channels']}x{row['input']}",
         "Classes": str(row["classes"]),
         "Labels": row["labels"] or "no names",
-        "Normalisation": (row["normalisation"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
-        "Licence": row["licence"] or "not given",
+        "Normalization": (row["normalization"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
+        "License": row["license"] or "not given",
         "Commit": (row["commit"] or "local")[:8],
         **({"Note": "; ".join(row["record"]["notes"])} if row["record"]["notes"] else {}),
     }

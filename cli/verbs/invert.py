@@ -93,7 +93,7 @@ def invert(
     summary = {
         "picture": str(path),
         "images": int(task.images.shape[0]),
-        "recognised_by_teacher": float(task.health.accuracy),
+        "recognized_by_teacher": float(task.health.accuracy),
         "fresh_generator": generator is None,
         "steps": steps,
         "loss": float(task.health.loss),
@@ -104,7 +104,7 @@ def invert(
         write_json(summary)
         return
     output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
-    say(f"The teacher recognises {summary['recognised_by_teacher']:.0%} of the {summary['images']} pictures.")
+    say(f"The teacher recognizes {summary['recognized_by_teacher']:.0%} of the {summary['images']} pictures.")
     least = FiveConfig().min_teacher_accuracy
     if task.health.accuracy < least:
-        say(f"hf-free train leaves out tasks of which less than {least:.0%} is recognised: try more --steps.")
+        say(f"hf-free train leaves out tasks of which less than {least:.0%} is recognized: try more --steps.")

@@ -20,7 +20,7 @@ EXAMPLES = options.examples(
 
 def search(
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Words to find in repository names.")] = None,
-    author: Annotated[str | None, typer.Option(metavar="NAME", help="A user or an organisation.")] = None,
+    author: Annotated[str | None, typer.Option(metavar="NAME", help="A user or an organization.")] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="A tag the repository carries.")] = None,
     library: Annotated[str, typer.Option(metavar="NAME", help="The library of the models.")] = "timm",
     limit: Annotated[
@@ -47,7 +47,7 @@ def search(
     table.add_column("Model", overflow="fold", min_width=22)
     for title in ("Size", "Downloads\nand likes"):
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("Looks\nusable", "Licence", "Access"):
+    for title in ("Looks\nusable", "License", "Access"):
         table.add_column(title, overflow="fold")
     for model in found:
         access = "private" if model.private else "gated" if model.gated else "public"
@@ -56,7 +56,7 @@ def search(
         if model.parameters is not None and model.weight_bytes is not None:
             size = f"{count_text(model.parameters)}\n{decimal_size_text(model.weight_bytes)}"
         usable = {True: "yes", False: "no", None: "-"}[model.looks_usable]
-        licence = model.license or "not given"
-        cells = (model.repo_id, size, popularity, usable, licence, access)
+        license = model.license or "not given"
+        cells = (model.repo_id, size, popularity, usable, license, access)
         table.add_row(*map(plain, cells))
     output_console().print(table)

@@ -117,7 +117,7 @@ def _show(rows: Sequence[SweepRow]) -> None:
     for title in ("Module", "Model"):
         table.add_column(title, overflow="fold")
     table.add_column("Parameters", justify="right")
-    for title in ("Input", "Normalisation", "Result"):
+    for title in ("Input", "Normalization", "Result"):
         table.add_column(title, overflow="fold")
     table.add_column("Seconds", justify="right")
     for row in sorted(rows, key=lambda row: row.outcome != "passed"):

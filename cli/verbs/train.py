@@ -21,6 +21,7 @@ from hf_free.cli.console import (
 )
 from hf_free.cli.tables import plan_tables
 from hf_free.errors import ConfigError
+from hf_free.runtime.launched import Launched
 from hf_free.training.output import default_output
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ EXAMPLES = options.examples(
     "hf-free train --from me/few-shot --models org/c --max-minutes 10 --output runs/second",
     "hf-free train --models org/a org/b --dry-run",
     "hf-free train --models org/a org/b --push-to-hub me/few-shot --private --license apache-2.0",
+    "hf-free train --models org/a org/b --num-processes 2 --output runs/first",
     "hf-free train --resume --output runs/first",
 )
 
 
 def train(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,8 +119,41 @@ def train(
     mixed_precision: Annotated[
         str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
     ] = None,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INTEGER",
+            min=1,
+            rich_help_panel=options.LENGTH,
+            help="Processes on this machine that share the work, one per GPU or a part of the CPU's cores each.",
+        ),
+    ] = None,
+    chains: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INTEGER",
+            rich_help_panel=options.LENGTH,
+            help="Parts that a step's work is cut into, a multiple of the processes. Default: one per process.",
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(
+            "--deterministic/--no-deterministic",
+            rich_help_panel=options.LENGTH,
+            help="Take algorithms that give the same numbers each time, on a GPU too. Default: not.",
+        ),
+    ] = None,
     memory: options.Memory = None,
     teacher_memory: options.TeacherMemory = None,
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            rich_help_panel=options.OUTPUT,
+            help="Trackers beside log.jsonl: tensorboard, trackio, wandb, mlflow, ...",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Run folder. Default: a new one in runs/."),
@@ -141,10 +177,18 @@ def train(
             metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner to this repository."
         ),
     ] = None,
+    push_checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME",
+            rich_help_panel=options.PUBLISH,
+            help="Push each checkpoint to this private repository; with --resume, go on from there if DIR is gone.",
+        ),
+    ] = None,
     private: options.Private = None,
     license_: Annotated[
         str | None,
-        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's licence."),
+        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's license."),
     ] = None,
     card_images: Annotated[
         bool | None,
@@ -176,12 +220,16 @@ def train(
             "max_minutes": max_minutes,
             "device": device,
             "mixed_precision": mixed_precision,
+            "deterministic": deterministic,
             "memory": memory,
+            "chains": chains,
+            "log_with": log_with or None,
             "validation_dataset": validation_dataset,
             "validation_split": validation_split,
         },
         "hub": {
             "push_to_hub": push_to_hub,
+            "push_checkpoints": push_checkpoints,
             "private": private,
             "license": license_,
             "card_images": card_images,
@@ -197,7 +245,18 @@ def train(
     from hf_free.teachers.listing import check_teachers
     from hf_free.training.folder import RunFolder
 
-    if output is not None and not dry_run:
+    here = Launched.here()
+    if num_processes is not None and here.count not in (1, num_processes):
+        raise ConfigError(
+            f"--num-processes {num_processes}, and a launcher has started {here.count} processes",
+            allowed="one of the two, or the same number",
+            action="leave out --num-processes",
+        )
+    if resume and push_checkpoints and here.is_first and output is not None and not RunFolder(output).config.is_file():
+        from hf_free.training.remote_checkpoints import restore_run
+
+        restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
+    if output is not None and not dry_run and here.is_first:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
     saved = RunFolder(output).config if resume and output is not None and config is None else config
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
@@ -205,6 +264,12 @@ def train(
     if dry_run:
         _show_plan(settings, token=token, as_json=as_json)
         return
+    if num_processes is not None and num_processes > here.count:
+        from hf_free.training.launch import launch
+
+        code = launch(context.obj, num_processes)
+        is_stopped = code > 128 and output is not None and RunFolder(output).last_step() is not None
+        raise typer.Exit(RESUME_CODE if is_stopped else code)
     _run(settings, output or default_output(settings.method), token, overwrite=overwrite, resume=resume, json=as_json)
 
 
@@ -223,11 +288,13 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
     from hf_free.training.setup import check_backbone
 
     check_backbone(settings)
-    if settings.hub.push_to_hub:
+    is_first = Launched.here().is_first
+    if settings.hub.push_to_hub and is_first:
         from hf_free.hub.upload import check_can_push
 
         check_can_push(settings.hub.push_to_hub, token, private=settings.hub.private, create_pr=settings.hub.create_pr)
-    say(f"Output folder: {output}")
+    if is_first:
+        say(f"Output folder: {output}")
     from hf_free.training.folder import RunFolder
     from hf_free.training.trainer import train as run_training
 
@@ -242,6 +309,8 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
             raise Interrupted("Nothing was trained yet: type the same command again.", 128 + number) from None
         way = run.way_to_finish()
         raise Interrupted(way[0].upper() + way[1:], RESUME_CODE) from None
+    if not is_first:
+        return
     learner = output / "learner"
     url = None
     if settings.hub.push_to_hub:

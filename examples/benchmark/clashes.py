@@ -37,7 +37,7 @@ def main() -> None:
     answers = label(
         teacher_sources(pool, layout), to_uint8(pictures), layout, Precision.choose("auto", torch.device("cpu"))
     )
-    scores = clash_scores(answers, layout.sizes)
+    scores = clash_scores(answers)
 
     names = [name for record in pool.records for name in record.label_names or ()]
     numbers = torch.tensor([sorted(set(names)).index(name) for name in names])

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from hf_free.runtime.measuring import amortised, break_even
+from hf_free.runtime.measuring import amortized, break_even
 
 SHARED_BY = (100, 1000)
 """Numbers of tasks that share the cost of meta-training."""
@@ -19,10 +19,10 @@ SHARED_BY = (100, 1000)
 SPEED_GOAL, STEP_GOAL = 20.0, 1.25
 """Times that FIVE, with meta-training at 1,000 tasks, is faster than fresh generators; step over bare passes."""
 
-COLOURS = {"meta": "#0f766e", "joint": "#9333ea", "fresh": "#ea580c", "five": "#0f766e", "pixels": "#6b7280"}
+COLORS = {"meta": "#0f766e", "joint": "#9333ea", "fresh": "#ea580c", "five": "#0f766e", "pixels": "#6b7280"}
 
 
-def summarise(tasks: dict[str, list[dict[str, Any]]], meta_seconds: float) -> dict[str, Any]:
+def summarize(tasks: dict[str, list[dict[str, Any]]], meta_seconds: float) -> dict[str, Any]:
     """Means over each method's tasks, and what meta-training adds.
 
     Args:
@@ -45,8 +45,8 @@ def summarise(tasks: dict[str, list[dict[str, Any]]], meta_seconds: float) -> di
             **{key: fmean(task[key] for task in done) for key in ("accuracy", "loss", "diversity")},
         }
     five = methods["five"]
-    five["amortised_seconds"] = {str(n): amortised(meta_seconds, five["seconds"], n) for n in SHARED_BY}
-    costs = {"without": five["seconds"], **five["amortised_seconds"]}
+    five["amortized_seconds"] = {str(n): amortized(meta_seconds, five["seconds"], n) for n in SHARED_BY}
+    costs = {"without": five["seconds"], **five["amortized_seconds"]}
     others = {method: values["seconds"] for method, values in methods.items() if method != "five"}
     return {
         "methods": methods,
@@ -197,7 +197,7 @@ def _costs_table(results: dict[str, Any]) -> list[str]:
     lines = ["| FIVE's meta-training | s a task | pictures/s | faster than (b) fresh | faster than (c) pixels |"]
     lines.append("|---|---|---|---|---|")
     costs = {"not counted": ("without", five["seconds"])}
-    costs |= {f"shared by {int(n):,} tasks": (n, seconds) for n, seconds in five["amortised_seconds"].items()}
+    costs |= {f"shared by {int(n):,} tasks": (n, seconds) for n, seconds in five["amortized_seconds"].items()}
     for words, (key, seconds) in costs.items():
         times = " | ".join(f"{results['speedup'][rival][key]:.1f} times" for rival in ("fresh", "pixels"))
         lines.append(f"| {words} | {seconds:.2f} | {five['images_per_task'] / seconds:.1f} | {times} |")
@@ -248,13 +248,13 @@ def draw_losses(results: dict[str, Any], path: Path) -> None:
     figure, axes = _axes("Inversion loss on teachers that nothing was trained on")
     words = {"meta": "meta-generator", "joint": "trained jointly", "fresh": "fresh generator"}
     for start, mean in curves["mean"].items():
-        axes.plot(range(len(mean)), mean, color=COLOURS[start], label=words[start], linewidth=1.8)
+        axes.plot(range(len(mean)), mean, color=COLORS[start], label=words[start], linewidth=1.8)
     k = curves["k"]
-    axes.plot([k], [curves["after_k"]["meta"]], "o", color=COLOURS["meta"])
-    axes.axhline(curves["after_k"]["meta"], color=COLOURS["meta"], linewidth=0.8, linestyle=":")
+    axes.plot([k], [curves["after_k"]["meta"]], "o", color=COLORS["meta"])
+    axes.axhline(curves["after_k"]["meta"], color=COLORS["meta"], linewidth=0.8, linestyle=":")
     match = curves["steps_to_match"]["fresh"]
     if match is not None:
-        axes.plot([match], [curves["mean"]["fresh"][match]], "o", color=COLOURS["fresh"])
+        axes.plot([match], [curves["mean"]["fresh"][match]], "o", color=COLORS["fresh"])
         point = (match, curves["mean"]["fresh"][match])
         box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
         axes.annotate(f"{match} fresh steps", point, (8, 14), textcoords="offset points", fontsize=9, bbox=box)
@@ -269,13 +269,13 @@ def draw_costs(results: dict[str, Any], path: Path) -> None:
     figure, axes = _axes("Seconds a recovered task, meta-training included")
     meta, methods = results["meta_training"]["seconds"], results["methods"]
     numbers = [10 ** (exponent / 10) for exponent in range(41)]
-    costs = [amortised(meta, methods["five"]["seconds"], n) for n in numbers]
-    axes.plot(numbers, costs, color=COLOURS["five"], label=name_of("five", results), linewidth=1.8)
+    costs = [amortized(meta, methods["five"]["seconds"], n) for n in numbers]
+    axes.plot(numbers, costs, color=COLORS["five"], label=name_of("five", results), linewidth=1.8)
     for rival in ("fresh", "pixels"):
         seconds, even = methods[rival]["seconds"], results["break_even"][rival]
-        axes.axhline(seconds, color=COLOURS[rival], label=name_of(rival, results), linewidth=1.8)
+        axes.axhline(seconds, color=COLORS[rival], label=name_of(rival, results), linewidth=1.8)
         if even is not None:
-            axes.plot([even], [amortised(meta, methods["five"]["seconds"], even)], "o", color=COLOURS[rival])
+            axes.plot([even], [amortized(meta, methods["five"]["seconds"], even)], "o", color=COLORS[rival])
             axes.annotate(f" {even} tasks", (even, seconds), va="bottom", fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="tasks", ylabel="seconds a task")
     _plain_numbers(axes, (1, 10, 100, 1_000, 10_000))

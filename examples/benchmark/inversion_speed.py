@@ -1,4 +1,4 @@
-"""Measure FIVE against a fresh generator for each teacher and against optimising pixels, on the same teachers.
+"""Measure FIVE against a fresh generator for each teacher and against optimizing pixels, on the same teachers.
 
     python examples/benchmark inversion --json five.json                  # 50 tasks a method, about an hour
     python examples/benchmark inversion --quick                           # fewer tasks of the slow methods, 5 minutes
@@ -26,19 +26,20 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark import loss_curves
-from benchmark.inversion_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarise
+from benchmark.inversion_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarize
 from hf_free import MetaLearner
 from hf_free.config.sections import BellConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig, parse_assignments
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import draw
 from hf_free.demo.digits import CANVAS, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
 from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.errors import HfFreeError
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.evaluation.flops import count
 from hf_free.inversion.five import Five
@@ -79,7 +80,7 @@ class Plan:
     fresh_tasks: int = 50
     """Tasks recovered with a fresh generator, on the first teachers of those."""
     pixel_tasks: int = 50
-    """Tasks recovered by optimising pixels, likewise."""
+    """Tasks recovered by optimizing pixels, likewise."""
     held_out: int = 10
     """Teachers on which the loss curves are measured; nothing is trained on them."""
     meta_steps: int = 60
@@ -182,7 +183,7 @@ class Benchmark:
         self.held_out = TeacherPool(folders[len(folders) - held_out :], device=self.device)
         sizes = [record.input_size for record in (*self.pool.records, *self.held_out.records)]
         self.image_size, self.channels = max(max(size[1:]) for size in sizes), max(size[0] for size in sizes)
-        self.answers: dict[str, Tensor] = {}
+        self.answers: dict[str, LogitRows] = {}
         """All teachers' answers to each method's pictures, asked once."""
 
     def _check_settings(self, options: argparse.Namespace, zoo: str) -> None:
@@ -219,11 +220,11 @@ class Benchmark:
                 part = self.part(f"learner-{method}-seed-{seed}", lambda m=method, s=seed: self.learn_from(m, s))
                 learners[method].append(part)
         results["meta_training"] = meta
-        results |= summarise(tasks, meta["seconds"])
+        results |= summarize(tasks, meta["seconds"])
         results["drawn"] = mean_of_learners(learners.pop(DRAWN))
         for method, parts in learners.items():
             results["methods"][method]["few_shot"] = mean_of_learners(parts)
-        results["curves"] = self.summarise_curves(curves)
+        results["curves"] = self.summarize_curves(curves)
         results |= self.peak_and_load()
         results["goals"] = goals(results)
         draw_losses(results, self.folder.root / "losses.png")
@@ -368,7 +369,7 @@ class Benchmark:
     def learn_from(self, method: str, seed: int) -> dict[str, Any]:
         """Train a learner on a method's pictures alone, nothing drawn among them; measure it on new classes.
 
-        `DRAWN` is the control: as many pictures as FIVE's, drawn in the teachers' colours, nothing recovered.
+        `DRAWN` is the control: as many pictures as FIVE's, drawn in the teachers' colors, nothing recovered.
         """
         recovered = "five" if method == DRAWN else method
         tasks = min(self.counts()[recovered], self.plan.fresh_tasks)
@@ -377,11 +378,11 @@ class Benchmark:
         pictures = torch.cat(images)
         if method == DRAWN:
             generator = torch.Generator().manual_seed(self.seed)
-            colours = [(record.mean, record.std) for record in self.pool.records]
-            drawn = draw(colours, len(pictures), self.image_size, channels=self.channels, generator=generator)
+            colors = [(record.mean, record.std) for record in self.pool.records]
+            drawn = draw(colors, len(pictures), self.image_size, channels=self.channels, generator=generator)
             pictures = to_uint8(drawn)
         distiller = self.new_distiller(seed)
-        memory = TaskMemory(len(pictures), answers=distiller.layout.width, device=self.device)
+        memory = TaskMemory(len(pictures), sizes=distiller.layout.sizes, device=self.device)
         if method not in self.answers:  # the same for every learner
             self.answers[method] = label(
                 teacher_sources(self.pool, distiller.layout), pictures, distiller.layout, self.precision
@@ -401,11 +402,11 @@ class Benchmark:
         return {"tasks": tasks, "pictures": len(pictures), "rows": rows}
 
     @cached_property
-    def data(self) -> LabelledImages:
+    def data(self) -> LabeledImages:
         """Real pictures of classes that no teacher knows."""
         if self.data_name == DIGITS:
             return drawn_digits(NEW_DIGITS)
-        return load_labelled_images(self.data_name, split=self.split)
+        return load_labeled_images(self.data_name, split=self.split)
 
     # ---- loss curves
 
@@ -424,7 +425,7 @@ class Benchmark:
             curves[start] = five.loss_curve(self.held_out[number], steps=steps)
         return {"curves": curves}
 
-    def summarise_curves(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    def summarize_curves(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """Mean curves; the loss after k steps; how many steps each other start needs to reach it."""
         k = self.five_config.inner_steps
         means = {

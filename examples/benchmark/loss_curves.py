@@ -23,12 +23,12 @@ from hf_free.teachers.teacher import Teacher
 def bare_step(five: Five, labels: Tensor, teacher: Teacher, student: Student | None = None) -> Callable[[], None]:
     """What an inner step costs at least: one forward and backward pass of generator and teacher, and of the student.
 
-    No prior, no augmentation, no canvas, no optimiser; the teacher is frozen, and so should the student be.
+    No prior, no augmentation, no canvas, no optimizer; the teacher is frozen, and so should the student be.
 
     Args:
         five: Its generator and precision are used.
         labels: (N,) classes wanted of the pictures.
-        teacher: Whose cross-entropy is minimised.
+        teacher: Whose cross-entropy is minimized.
         student: Asked about the same pictures, if given.
 
     Returns:

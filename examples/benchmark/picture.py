@@ -46,4 +46,4 @@ for row, name in enumerate(data.class_names):
             axes.imshow(shown, extent=(at, at + CELL - 0.04, y + CELL - 0.04, y), interpolation="nearest")
 axes.set(xlim=(0, width), ylim=(figure.get_figheight(), 0))
 path = save_figure(figure, Path(sys.argv[1] if len(sys.argv) > 1 else "docs/recovered.png"))
-print(f"{path}: the classifier recognises {task.health.accuracy:.0%} of the recovered pictures")
+print(f"{path}: the classifier recognizes {task.health.accuracy:.0%} of the recovered pictures")

@@ -6,7 +6,7 @@
 Run it in the repository's folder. For each variant a meta-generator is trained on the same teachers for the same
 outer steps from the same seed; then a task is recovered from each teacher with the usual inner steps. The pictures
 are judged by the teacher itself and, above all, by teachers that took no part: `others` is how often a Conv-4 of the
-judges that knows a class recognises the pictures of that class (among its own five), `statistics` the mean BatchNorm
+judges that knows a class recognizes the pictures of that class (among its own five), `statistics` the mean BatchNorm
 distance of judges. `variety` is the mean cosine distance of two pictures of a class, in the teacher's features and
 in those of the judges that know the class. A row of real pictures stands beside them where --data is given.
 """
@@ -145,9 +145,9 @@ def recover(
 def real_tasks(subjects: Sequence[Teacher], options: argparse.Namespace) -> list[RecoveredTask]:
     """Real pictures of each teacher's classes in the place of recovered ones."""
     from hf_free.data.images import Preprocessing, as_batch
-    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.datasets import load_labeled_images
 
-    data = load_labelled_images(options.data, split="train")
+    data = load_labeled_images(options.data, split="train")
     tasks = []
     for index, teacher in enumerate(subjects):
         places = [data.class_names.index(name) for name in teacher.record.label_names or ()]
@@ -185,7 +185,7 @@ def measure(
 
 
 def ask_judges(pictures: Tensor, name: str, judges: Sequence[Teacher]) -> tuple[float, float]:
-    """Share that the judges who know a class recognise, and its pictures' distance in their features; NaN if none."""
+    """Share that the judges who know a class recognize, and its pictures' distance in their features; NaN if none."""
     shares, distances = [], []
     for judge in [j for j in judges if name in (j.record.label_names or ())][:JUDGES_A_CLASS]:
         output = judge(pictures)
@@ -204,7 +204,7 @@ def distance(pictures: Tensor, judge: Teacher) -> float:
 def markdown(rows: dict[str, dict[str, float]]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| variant | own teacher recognises | loss | others recognise | statistics of others | variety (least task) "
+        "| variant | own teacher recognizes | loss | others recognize | statistics of others | variety (least task) "
         "| variety to others | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]

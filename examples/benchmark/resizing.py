@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_free.data.episodes import sample_episodes
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.learner.scoring import mean_and_interval, score_episodes
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     teacher = load_teacher(TeacherReference.parse(str(options.teacher)))
     for folder in options.data:
-        data = load_labelled_images(folder, split=options.split)
+        data = load_labeled_images(folder, split=options.split)
         classes = max(5, len(data.class_names) * options.images // len(data))
         places = (data.labels < classes).nonzero().flatten().tolist()
         pictures = [data.images[place].convert("RGB") for place in places]
@@ -89,7 +89,7 @@ def ways(teacher: Teacher) -> dict[str, Callable[[Image.Image], Tensor]]:
     cfg: Any = teacher.network.pretrained_cfg
     size, filter_name = teacher.record.input_size[-1], teacher.record.interpolation
     data_config = timm.data.resolve_data_config({}, model=teacher.network)
-    plain = {**data_config, "mean": (0.0,) * 3, "std": (1.0,) * 3}  # the teacher normalises by itself
+    plain = {**data_config, "mean": (0.0,) * 3, "std": (1.0,) * 3}  # the teacher normalizes by itself
     shorter = int(size / cfg.get("crop_pct", 0.875))
 
     def tensor(picture: Image.Image) -> Tensor:
@@ -118,7 +118,7 @@ def ways(teacher: Teacher) -> dict[str, Callable[[Image.Image], Tensor]]:
         "bilinear, whole picture": squashed("bilinear"),
         f"{filter_name}, whole picture": squashed(filter_name),
         f"{filter_name} by Pillow, whole picture": by_pillow,
-        f"{filter_name}, shorter side {shorter}, centre cropped": cropped,
+        f"{filter_name}, shorter side {shorter}, center cropped": cropped,
     }
 
 

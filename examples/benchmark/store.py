@@ -23,7 +23,7 @@ from rich.console import Console
 
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.errors import RunError
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import Baselines, Comparison, EpisodeSettings, evaluate
 from hf_free.runtime.device import choose_device
 from hf_free.teachers.pool import TeacherPool
@@ -197,9 +197,9 @@ def teacher_folders(zoo: Path, count: int | None = None) -> list[str]:
 
 
 @cache
-def pictures(data: str, split: str) -> LabelledImages:
+def pictures(data: str, split: str) -> LabeledImages:
     """A data set, read once a process."""
-    return load_labelled_images(data, split=split)
+    return load_labeled_images(data, split=split)
 
 
 @cache

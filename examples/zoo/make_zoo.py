@@ -35,7 +35,7 @@ from torch import Tensor
 from hf_free.demo.small_teachers import ClassifierRecipe, small_image_args, train_classifier
 from hf_free.demo.teacher_card import teacher_card
 from hf_free.errors import HfFreeError
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.processes import in_parallel
 
@@ -130,7 +130,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, help="teachers at once; one a core by default, one on a GPU")
-    parser.add_argument("--data-license", metavar="ID", help="licence of the data, for the cards")
+    parser.add_argument("--data-license", metavar="ID", help="license of the data, for the cards")
     parser.add_argument("--push", metavar="ORG", help="push each teacher to ORG/NAME")
     parser.add_argument("--private", action="store_true", help="create those repositories private")
     parser.add_argument("--token", help="Hub token; better kept in HF_TOKEN or `hf auth login`")
@@ -181,7 +181,7 @@ def never_mirrored(data: str) -> bool:
 @cache
 def pictures(source: Source) -> tuple[Tensor, Tensor, list[str]]:
     """Pictures uint8 (N, 3, S, S), labels (N,) and class names; read once a process."""
-    data = load_labelled_images(source.data, split=source.split)
+    data = load_labeled_images(source.data, split=source.split)
     return data.at_size(source.image_size), data.labels, data.class_names
 
 

@@ -58,7 +58,7 @@ class TimmInterface(nn.Module):
         return x if pre_logits else self.get_classifier()(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of normalised pictures."""
+        """Logits of normalized pictures."""
         return self.forward_head(self.forward_features(x))
 
 
@@ -116,7 +116,7 @@ class VggSmall(TimmInterface, models.VggSmall):
 
 
 class ConvSmall(TimmInterface, models.ConvSmall):
-    """Two strided convolutions and a hidden layer (Wong and Kolter 2018, arXiv 1711.00851); no normalisation."""
+    """Two strided convolutions and a hidden layer (Wong and Kolter 2018, arXiv 1711.00851); no normalization."""
 
     head_name = "fc2"
 
@@ -212,5 +212,5 @@ def conv_small28(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def conv_small32(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Two convolutions for 32x32 pictures in colour."""
+    """Two convolutions for 32x32 pictures in color."""
     return build_model_with_cfg(ConvSmall, "conv_small32", pretrained, **{"in_chans": 3, **kwargs})

@@ -9,7 +9,7 @@ The folder of checkpoints holds `models.py`, plain PyTorch definitions that know
 files whose headers name one of them, its arguments, mean and std. This script copies the definitions and
 `real_networks.py`, which registers them with timm, into the output folder, imports them from there as
 `hf-free ... --import` will, and writes a folder a teacher: config.json, model.safetensors, and a card with source
-and licence. Read `real_networks.py` and docs/guides/own-networks.md to bring networks of your own.
+and license. Read `real_networks.py` and docs/guides/own-networks.md to bring networks of your own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hf_free.backbones.custom import import_networks
 from hf_free.data.images import to_float
 from hf_free.errors import HfFreeError
 from hf_free.evaluation.baselines import teacher_preprocessing
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
@@ -151,11 +151,11 @@ def read_options() -> argparse.Namespace:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file's header, and source and licence out of the README of its folder."""
+    """Read a file's header, and source and license out of the README of its folder."""
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     readme = path.with_name("README.md").read_text(encoding="utf-8")
-    found = re.search(r"^Source: (.+?)\. Licence: ([\w.-]+?)[\s.]*(?:\(|$)", readme, re.MULTILINE)
+    found = re.search(r"^Source: (.+?)\. License: ([\w.-]+?)[\s.]*(?:\(|$)", readme, re.MULTILINE)
     return Checkpoint(
         path=path,
         definition=header["arch"],
@@ -207,7 +207,7 @@ def card(checkpoint: Checkpoint, network: nn.Module) -> str:
         "A public checkpoint, brought into timm's Hub layout; the weights are unchanged and not ours.",
         "",
         f"- Source: {checkpoint.source}",
-        f"- Licence of the weights, as the source states it: {checkpoint.license or 'not stated'}",
+        f"- License of the weights, as the source states it: {checkpoint.license or 'not stated'}",
         f"- Accuracy, as the source states it: {checkpoint.published}",
         f"- Classes: {checkpoint.args['num_classes']}; parameters: {sum(p.numel() for p in network.parameters()):,}",
         "",
@@ -228,7 +228,7 @@ def measure(checkpoint: Checkpoint, output: Path, data: Path, images: int) -> st
     if not (data / folder).is_dir():
         return f", not measured: {data} has no {folder}"
     teacher = load_teacher(TeacherReference.parse(str(output / checkpoint.name)))
-    pictures = load_labelled_images(str(data / folder), split=split)
+    pictures = load_labeled_images(str(data / folder), split=split)
     known = [canonical(name) for name in teacher.record.label_names or ()]
     places = torch.tensor([known.index(canonical(name)) for name in pictures.class_names])
     step = -(-len(pictures) // images)  # spread over all classes

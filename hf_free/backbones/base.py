@@ -91,7 +91,7 @@ class SmallClassifier(nn.Module):
         return self.head
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Feature maps (batch, channels, h, w) of normalised images."""
+        """Feature maps (batch, channels, h, w) of normalized images."""
         return self.blocks(x)
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:

@@ -21,7 +21,7 @@ _HALVINGS = 4
 class Conv4(SmallClassifier):
     """Four blocks of 3x3 convolution (padding 1, bias), BatchNorm, ReLU and 2x2 max-pool; flatten; linear `head`.
 
-    Weights are named `blocks.<i>.conv`, `blocks.<i>.bn` and `head`; PyTorch's own initialisation. At 32x32 with
+    Weights are named `blocks.<i>.conv`, `blocks.<i>.bn` and `head`; PyTorch's own initialization. At 32x32 with
     32 filters: 128 features and 4.0 million multiply-accumulates per image.
 
     Args:

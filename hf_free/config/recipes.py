@@ -45,7 +45,7 @@ class Defects:
     student_keeps_replay_weights: bool = False
     """The student answers with the weights that the last replay episode was adapted to."""
     transductive_batchnorm: bool = False
-    """The learner normalises query images together, by their own statistics."""
+    """The learner normalizes query images together, by their own statistics."""
 
     @classmethod
     def named(cls, names: Collection[Defect]) -> Defects:

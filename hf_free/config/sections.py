@@ -38,6 +38,10 @@ INVERSION_TERMS = (
 """Terms of the inversion loss; each one's weight has its name in `five`."""
 
 
+Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab"]
+"""Trackers of Accelerate."""
+
+
 class _Section:
     """A section that remembers which keys were given, so that a method's constants replace only the others."""
 
@@ -89,10 +93,10 @@ class FiveConfig(_Section):
     """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
     recognition_first: bool = True
     """Whether that weight is multiplied by the (geometric mean) probability that the teacher gives the wanted classes:
-    statistics count once it recognises the pictures, which takes deeper teachers more of the few steps."""
+    statistics count once it recognizes the pictures, which takes deeper teachers more of the few steps."""
     canvas_distance: float = Field(default=5.0, ge=0)
     """Weight of the mean squared difference between a picture and its canvas, which keeps the generator from painting
-    over everything in glaring colours; 20 suits photographs, and costs other pictures more than it gains there."""
+    over everything in glaring colors; 20 suits photographs, and costs other pictures more than it gains there."""
     adversarial: float = Field(default=1.0, ge=0)
     """Weight of the disagreement with the meta-learner (FREE: 1)."""
     total_variation: float = Field(default=0.0, ge=0)
@@ -112,7 +116,7 @@ class FiveConfig(_Section):
     recover_share: float = Field(default=0.6, gt=0, le=1)
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
-    """A recovered task whose teacher recognises a smaller share of its images is left out."""
+    """A recovered task whose teacher recognizes a smaller share of its images is left out."""
     min_diversity: float = Field(default=0.01, ge=0, le=2)
     """A recovered task whose pictures of a class lie closer together in the teacher's features (mean cosine distance)
     is left out; collapsed tasks have down to 0.004, tasks over canvases 0.035 and more."""
@@ -130,6 +134,9 @@ class MemoryConfig(_Section):
 
     max_images: int = Field(default=40_000, ge=1)
     """Images held at most; the oldest tasks make room."""
+    teachers_per_image: int | None = Field(default=25, ge=1)
+    """Teachers that are asked about an image: the one it was recovered from, and others in turn, so that each is asked
+    about equally many; null asks all. Time and memory hardly depend on the number of teachers above it."""
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
     """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are
     asked about them too."""
@@ -142,7 +149,8 @@ class BellConfig(_Section):
     """BELL, the meta-learner's training."""
 
     objective: Literal["distill", "align"] = "distill"
-    """`distill`: every teacher asked about every image; `align`: the paper's sequential steps and replay."""
+    """`distill`: `memory.teachers_per_image` teachers asked about every image; `align`: the paper's sequential steps
+    and replay."""
     lr: float = Field(default=1e-2, gt=0, lt=10)
     """Peak Adam learning rate of the meta-learner (outer step)."""
     matrix_lr: float = Field(default=0.03, ge=0, lt=10)
@@ -150,7 +158,7 @@ class BellConfig(_Section):
     inner_lr: float = Field(default=1e-3, gt=0, lt=10)
     """Adam learning rate of the sequential inner steps (FREE: 1e-3)."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Decoupled weight decay of the outer optimiser."""
+    """Decoupled weight decay of the outer optimizer."""
     batch_size: int = Field(default=256, ge=2, le=65536)
     """Images per distillation step."""
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
@@ -183,7 +191,7 @@ class LearnerConfig(_Section):
     """The meta-learner: its backbone and how it adapts."""
 
     backbone: str = "conv4_64"
-    """Any timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
+    """A timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
     image_size: int = Field(default=32, ge=8, le=1024)
     """Height and width the learner sees."""
     channels: Literal[1, 3] = 3
@@ -241,6 +249,11 @@ class TrainerConfig(_Section):
     """Whether torch.compile compiles generator and learner; needs a C++ compiler on a CPU, and does not pay there."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; the first ten have a line each."""
+    log_with: Annotated[list[Tracker], BeforeValidator(as_list)] = field(default_factory=list)
+    """Trackers that are told what log.jsonl is, each in the background: `tensorboard` writes to `trackers/` in the
+    run's folder (`pip install 'hf-free[tensorboard]'`), the others as their own settings say."""
+    deterministic: bool = False
+    """Whether torch takes algorithms that give the same numbers each time, on a GPU too."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between two checkpoints that may be chosen as the best."""
     checkpoint_minutes: float = Field(default=5.0, gt=0)
@@ -264,8 +277,12 @@ class TrainerConfig(_Section):
     """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any. Below 50
     it says what to make smaller."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads; None leaves them to torch (`OMP_NUM_THREADS`, else one a core). Fewer are faster where other
-    processes share the cores."""
+    """CPU threads of each process; None leaves them to torch (`OMP_NUM_THREADS`, else one a core), and shares the
+    cores out where a run has several processes. Fewer are faster where other programs share the cores."""
+    chains: int | None = Field(default=None, ge=1, le=1024)
+    """Parts that a step's work is cut into, each with its own teachers and its part of every batch: a multiple of the
+    number of processes, which share them out. None takes one per process. One process with two chains comes to the
+    weights of two processes with one each."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -274,10 +291,13 @@ class HubConfig(_Section):
 
     push_to_hub: str | None = None
     """Repository `org/name` to publish the learner to."""
+    push_checkpoints: str | None = None
+    """Private repository `org/name` that each checkpoint is pushed to as it is made; --resume goes on from there where
+    the run's folder is gone."""
     private: bool = False
-    """Whether that repository is created private."""
+    """Whether the repository of the learner is created private."""
     license: str | None = None
-    """Licence of the learner, chosen by the user; never invented."""
+    """License of the learner, chosen by the user; never invented."""
     card_images: bool | None = None
     """Whether the card shows recovered images; None: only if every teacher is public and ungated."""
     name_private_teachers: bool = False
@@ -296,7 +316,7 @@ class HubConfig(_Section):
     """Budget for teachers' weights in memory, as 500MB or 4GiB."""
 
 
-def as_wanted(values: Mapping[Any, object], section: type) -> dict[str, object]:
+def as_wanted(values: Mapping[str, object], section: type) -> dict[str, object]:
     """Values as read from YAML, as the fields of a section want them: the text that was written, or its value."""
     wanted = get_type_hints(section, include_extras=True)
     return {str(key): _value_for(wanted.get(str(key)), value) for key, value in values.items()}

@@ -34,7 +34,7 @@ from hf_free.config.sections import (
     as_list,
     as_wanted,
 )
-from hf_free.config.yaml_reading import Written, is_null, meant, read_written
+from hf_free.config.yaml_reading import MOST_LEVELS, MOST_VALUES, BeyondUseError, Written, is_null, meant, read_written
 from hf_free.errors import ConfigError
 from hf_free.provenance.reading import Json
 from hf_free.provenance.renamed import with_new_names
@@ -189,12 +189,22 @@ def _explain(error: ValidationError) -> ConfigError:
             action = action or f"see docs/reference/configuration.md, section {key}"
         else:
             is_entry = bool(item["loc"]) and isinstance(item["loc"][-1], int)
-            holds = f"{key} holds {item['input']!r}, which" if is_entry else f"{key} = {item['input']!r}"
+            value = _shown(item["input"])
+            holds = f"{key} holds {value}, which" if is_entry else f"{key} = {value}"
             given.append(f"{holds} cannot be used")
             allowed.append(_rule(item["type"], item["msg"]))
             flag = f"--{key.rpartition('.')[2].replace('_', '-')} ..." if key in _FLAGS else f"--set {key}=..."
             action = action or "give another value, e.g. " + (f"--set {key}=[...]" if is_entry else flag)
     return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written, as far as anybody reads it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in thousands of lists
+        return f"a {type(value).__name__} beyond showing"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _rule(kind: str, message: str) -> str:
@@ -217,7 +227,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, object]:
         ConfigError: no such file, broken YAML, or something other than a mapping.
     """
     try:
-        values = read_written(Path(path).read_text(encoding="utf-8-sig"))
+        values = read_written(Path(path).read_text(encoding="utf-8-sig"), most_values=MOST_VALUES)
     except OSError as error:
         problem = f"cannot read the configuration {path}: {error.strerror}"
         raise ConfigError(problem, action="give an existing file") from None
@@ -244,10 +254,15 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
     for text in assignments:
         key, separator, value = text.partition("=")
         parts = key.strip().split(".")
-        if not separator or not all(parts):
-            raise ConfigError(f"--set {text!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5")
+        if not separator or not all(parts) or len(parts) > MOST_LEVELS:
+            raise ConfigError(
+                f"--set {text[:200]!r}", allowed="section.key=value", action="e.g. --set five.inner_steps=5"
+            )
         try:
-            parsed = Written("") if not value.strip() else read_written(value)
+            parsed = Written("") if not value.strip() else read_written(value, most_values=MOST_VALUES)
+        except BeyondUseError as error:
+            problem = f"--set {key[:80]}=... cannot be used: {error}"
+            raise ConfigError(problem, allowed="section.key=value", action="e.g. --set five.inner_steps=5") from None
         except yaml.YAMLError:
             parsed = value
         inner = nested

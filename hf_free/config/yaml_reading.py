@@ -19,9 +19,20 @@ _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _INT = re.compile(r"[-+]?[0-9][0-9_]{0,300}")  # Python refuses to read thousands of digits
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
 _NAMED_FLOAT = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_BASES = ((re.compile(r"0x[0-9a-fA-F]+"), 16), (re.compile(r"0o[0-7]+"), 8))
+_BASES = ((re.compile(r"0x[0-9a-fA-F]{1,64}"), 16), (re.compile(r"0o[0-7]{1,64}"), 8))
 _WRITTEN, _MERGE = "!written", "tag:yaml.org,2002:merge"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast, and in every wheel
+
+
+MOST_LEVELS = 32
+"""Levels of nesting; a configuration has three, a list of teachers two."""
+
+MOST_VALUES = 2_000_000
+"""Values, those that aliases stand for counted each time; a list of 100,000 teachers with settings has less."""
+
+
+class BeyondUseError(yaml.YAMLError):
+    """YAML that may be valid and is nobody's configuration."""
 
 
 class Written(str):
@@ -65,13 +76,58 @@ def is_null(value: object) -> bool:
     return value is None or (isinstance(value, Written) and str(value) in _NULLS)
 
 
-def read_written(text: str) -> object:
+def read_written(text: str, *, most_values: int | None = None) -> object:
     """Read one YAML document; unquoted scalars, keys among them, are `Written`.
 
+    Args:
+        text: The document.
+        most_values: Values that it may have, those that aliases stand for counted each time; None does not count.
+
     Raises:
-        yaml.YAMLError: no valid YAML.
+        BeyondUseError: nested too deeply, too many values, or one that holds itself.
+        yaml.YAMLError: no valid YAML, or a value that is not of the type that its tag says.
     """
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
+    _check_extent(text, most_values)
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader with one constructor more, which makes texts
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # of a tag's constructor, as of !!int "x"
+        raise yaml.YAMLError(f"a value is not of its tag's type: {str(error)[:200]}") from None
+
+
+def _check_extent(text: str, most_values: int | None) -> None:
+    """Refuse what no configuration is, before it becomes values: libyaml ends the process at 200,000 brackets.
+
+    Events come one after another, without recursion. An anchor weighs as much as what it stands for, so that a few
+    lines which stand for billions of values are found without making them.
+    """
+    weights: dict[str, int | None] = {}  # by anchor; None while its value is not over
+    opened: list[tuple[str | None, int]] = []
+    weight = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            held = weights.get(anchor or "", 0)
+            if held is None:
+                raise BeyondUseError(f"it has values that hold themselves, by the name *{anchor}")
+            weight += held
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((anchor, weight))
+            if anchor:
+                weights[anchor] = None
+            if len(opened) > MOST_LEVELS:
+                raise BeyondUseError(f"its values are nested more than {MOST_LEVELS} deep")
+            weight = 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            name, before = opened.pop()
+            if name:
+                weights[name] = weight
+            weight += before
+        elif isinstance(event, yaml.ScalarEvent):
+            weight += 1
+            if anchor:
+                weights[anchor] = 1
+        if most_values is not None and weight > most_values:
+            raise BeyondUseError(f"it has more than {most_values:,} values")
 
 
 def meant(value: object) -> object:

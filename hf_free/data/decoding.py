@@ -1,7 +1,7 @@
 """Anything that is a picture -> a tensor (C, H, W): the one door, for every verb and for Python alike.
 
 Files, encoded bytes, PIL pictures, arrays and tensors pass the same five steps in the same order: orientation (EXIF),
-transparency (laid on a ground), bit depth (8 bits stay bytes, more become floats), mode (grey or RGB), size (large
+transparency (laid on a ground), bit depth (8 bits stay bytes, more become floats), mode (gray or RGB), size (large
 pictures are reduced by a power of two). `hf_free.data.images` makes batches of what comes out.
 """
 
@@ -52,7 +52,7 @@ MARGIN = 2
 follows still decides what is seen (Pillow's `reducing_gap` of 2)."""
 
 _CHANNELS = (1, 2, 3, 4)
-"""Grey, grey with alpha, RGB, RGB with alpha."""
+"""Gray, gray with alpha, RGB, RGB with alpha."""
 
 _TOLERANCE = 1e-3
 """How far floats may leave [0, 1]: a resize overshoots a little."""
@@ -100,10 +100,10 @@ def is_picture_file(path: str | PurePath) -> bool:
 
 
 def parse_color(color: str | Sequence[int]) -> Color:
-    """Read a colour: a name or `#rrggbb`, as Pillow and CSS write them, or three numbers from 0 to 255.
+    """Read a color: a name or `#rrggbb`, as Pillow and CSS write them, or three numbers from 0 to 255.
 
     Raises:
-        PictureError: no such colour.
+        PictureError: no such color.
     """
     try:
         values = tuple(ImageColor.getrgb(color)[:3] if isinstance(color, str) else (int(part) for part in color))
@@ -112,7 +112,7 @@ def parse_color(color: str | Sequence[int]) -> Color:
     except (ValueError, TypeError):
         pass
     raise PictureError(
-        f"background {color!r}", allowed="a colour's name, #rrggbb, or three numbers from 0 to 255", action="white"
+        f"background {color!r}", allowed="a color's name, #rrggbb, or three numbers from 0 to 255", action="white"
     )
 
 
@@ -195,12 +195,12 @@ def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
         )
     if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:  # NaN fails too
         return pixels.float()
-    normalised = low < -_TOLERANCE
+    normalized = low < -_TOLERANCE
     raise PictureError(
         f"{name} of floats with values from {low:.3g} to {high:.3g}",
-        allowed="float in [0, 1], uint8, or uint16; the learner normalises by itself",
-        action="undo the normalisation: (x + 1) / 2 if it was to [-1, 1]"
-        if normalised
+        allowed="float in [0, 1], uint8, or uint16; the learner normalizes by itself",
+        action="undo the normalization: (x + 1) / 2 if it was to [-1, 1]"
+        if normalized
         else "divide by 255 if 255 is white",
     )
 
@@ -208,7 +208,7 @@ def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
 def reduce(pixels: Tensor, size: int | None) -> Tensor:
     """Average a large picture (..., H, W) over squares of 2, 4 or 8 pixels, to at least `MARGIN` times `size`.
 
-    An antialiased resize from there to `size` differs by a grey level or two from one of the whole picture
+    An antialiased resize from there to `size` differs by a gray level or two from one of the whole picture
     (docs/experiments), at a fraction of its time and memory. Bytes stay bytes.
     """
     factor = _factor(pixels.shape[-2:], size)
@@ -399,7 +399,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _from_pil(picture: Picture, background: Color, name: str) -> Tensor:
-    """A loaded PIL picture as (C, H, W): upright, without transparency, uint8 or float32, grey or RGB."""
+    """A loaded PIL picture as (C, H, W): upright, without transparency, uint8 or float32, gray or RGB."""
     picture = _upright(picture)
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return _from_deep(picture, background, name)
@@ -442,7 +442,7 @@ def _bytes_of(picture: Picture) -> Tensor:
 
 
 def _from_deep(picture: Picture, background: Color, name: str) -> Tensor:
-    """A grey picture of more than 8 bits (modes I;16, I, F), (C, H, W)."""
+    """A gray picture of more than 8 bits (modes I;16, I, F), (C, H, W)."""
     values = np.asarray(picture)
     is_sixteen_bit = picture.mode != "F" and (picture.mode != "I" or picture.format in _SIXTEEN_BIT_FORMATS)
     if is_sixteen_bit:
@@ -486,7 +486,7 @@ def prepare(pictures: Tensor, name: str = "pictures", background: Color = WHITE)
     if pictures.shape[1] not in _CHANNELS:
         raise PictureError(
             f"{name} with {pictures.shape[1]} channels, shape {tuple(pictures.shape)}",
-            allowed="1 (grey), 2 (with alpha), 3 (RGB) or 4 (with alpha) channels; tensors have them first",
+            allowed="1 (gray), 2 (with alpha), 3 (RGB) or 4 (with alpha) channels; tensors have them first",
             action="permute height x width x channels tensors to channels x height x width",
         )
     if not (pictures.shape[2] and pictures.shape[3]):
@@ -540,6 +540,6 @@ def channels_first(values: Tensor, name: str) -> Tensor:
         raise PictureError(
             f"{name}: an array of shape {tuple(values.shape)} with {problem}",
             allowed="(H, W), (H, W, C) or (C, H, W), 1 to 4 channels",
-            action="give a torch tensor, which has its channels first; several grey pictures as (B, 1, H, W)",
+            action="give a torch tensor, which has its channels first; several gray pictures as (B, 1, H, W)",
         )
     return values if first else values.permute(2, 0, 1)

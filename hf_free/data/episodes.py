@@ -16,7 +16,7 @@ _RANDOM_KEYS = 2**24
 
 @dataclass
 class EpisodeBatch:
-    """Episodes as positions in a labelled set.
+    """Episodes as positions in a labeled set.
 
     Attributes:
         support: (E, n_way, k_shot).

@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of it are done, and how many there are."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey value (ITU-R BT.601, as Pillow's mode L)."""
+"""Weights of red, green and blue in a gray value (ITU-R BT.601, as Pillow's mode L)."""
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda images: images,
@@ -60,7 +60,7 @@ _NAMED = 5
 
 
 def match_channels(images: Tensor, channels: int) -> Tensor:
-    """Turn grey pictures into colour ones or the reverse: (B, 1 or 3, H, W) -> (B, channels, H, W).
+    """Turn gray pictures into color ones or the reverse: (B, 1 or 3, H, W) -> (B, channels, H, W).
 
     Raises:
         PictureError: pictures with neither one nor three channels.
@@ -104,7 +104,7 @@ class Preprocessing:
         channels: 1 or 3.
         interpolation: A filter's name, see `hf_free.data.resizing.FILTERS`.
         crop: None: the whole picture, its shape not kept; else timm's `crop_pct`: the shorter side becomes
-            size / crop, the shape is kept, and the centre is cut out (`timm.data.transforms_imagenet_eval`).
+            size / crop, the shape is kept, and the center is cut out (`timm.data.transforms_imagenet_eval`).
     """
 
     size: int
@@ -310,7 +310,7 @@ def _batch_or_list(images: object) -> Any:
     return list(images) if isinstance(images, Iterable) else [images]
 
 
-def _array_batch(images: np.ndarray[Any, Any]) -> Tensor:
+def _array_batch(images: np.ndarray) -> Tensor:
     """An array (B, H, W, C) or (B, C, H, W) as a tensor (B, C, H, W)."""
     values = to_array(images, "pictures")
     is_first = torch.equal(channels_first(values[0], "pictures"), values[0])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _EXACT = 2048.0
-"""Up to here float16 holds every whole number (11 bits of precision); beyond, neighbours are 2 and more apart."""
+"""Up to here float16 holds every whole number (11 bits of precision); beyond, neighbors are 2 and more apart."""
 
 _LARGEST = torch.finfo(torch.float16).max  # 65,504
 

@@ -1,4 +1,4 @@
-"""Which columns of a row of logits are whose, and logits centred per teacher."""
+"""Which columns of a row of logits are whose, and logits centered per teacher."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+
+from hf_free.data.logit_rows import LogitRows
+
+CHUNK = 4096
+"""Rows of logits that are looked at together."""
 
 MAX_ANSWERS = 64
 """Outputs of one teacher that are learned at most; a larger head is represented by a random subset of its classes."""
@@ -133,10 +138,16 @@ class CenterPerTeacher(nn.Module):
         return answers - (sums / self.sizes)[:, self.groups]
 
 
-def unanswered_teachers(layout: LogitLayout, logits: Tensor) -> list[int]:
-    """Teachers that answered none of the images (N, A): no memory for them, or no finite numbers."""
-    unknown = logits.isnan().all(0)
-    return sorted(i for block in layout.blocks if bool(unknown[block.columns].all()) for i in block.teachers)
+def unanswered_teachers(layout: LogitLayout, logits: LogitRows) -> list[int]:
+    """Teachers that answered none of the images: no memory for them, no finite numbers, or they were never asked."""
+    if logits.blocks is None:
+        known = ~logits.values.isnan().all(0)
+    else:
+        known = torch.zeros(layout.width, dtype=torch.bool)
+        for part in (logits[first : first + CHUNK] for first in range(0, len(logits), CHUNK)):
+            placed = part.placed()
+            known[placed.columns[placed.is_inside & ~part.values.isnan()].cpu()] = True
+    return sorted(i for block in layout.blocks if not bool(known[block.columns].any()) for i in block.teachers)
 
 
 @dataclass(frozen=True)

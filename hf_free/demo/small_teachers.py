@@ -86,7 +86,7 @@ class TrainedClassifier:
     network: nn.Module
     """In eval mode, on the CPU."""
     accuracy: float
-    """Share of held-out pictures it recognises; NaN without any."""
+    """Share of held-out pictures it recognizes; NaN without any."""
     recipe: ClassifierRecipe
     """How it was trained."""
     mean: tuple[float, ...]
@@ -131,19 +131,19 @@ def train_classifier(
         raise ConfigError(f"{len(labels.unique())} of {classes} classes have pictures", allowed="all of at least two")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
-        mean, std = _colours(images)
+        mean, std = _colors(images)
         network = _network(recipe, classes, images.shape[1]).to(device, memory_format=torch.channels_last)
-        normalise = _Normaliser(mean, std, device)
-        _fit(network, recipe, images.to(device), labels.to(device), normalise)
+        normalize = _Normalizer(mean, std, device)
+        _fit(network, recipe, images.to(device), labels.to(device), normalize)
         accuracy = float("nan")
         if held_out is not None:
-            accuracy = _accuracy(network, held_out[0].to(device), held_out[1].to(device), normalise)
+            accuracy = _accuracy(network, held_out[0].to(device), held_out[1].to(device), normalize)
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()
     return TrainedClassifier(network, accuracy, recipe, mean, std, (images.shape[1], images.shape[2], images.shape[3]))
 
 
-class _Normaliser:
-    """uint8 (B, C, H, W) -> normalised floats, channels last."""
+class _Normalizer:
+    """uint8 (B, C, H, W) -> normalized floats, channels last."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
         self._mean = 255 * torch.tensor(mean, device=device).view(1, -1, 1, 1)
@@ -153,7 +153,7 @@ class _Normaliser:
         return ((images.float() - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
 
-def _colours(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _colors(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per channel of at most 4096 of the pictures, in [0, 1], to three places."""
     sample = images[:: max(1, len(images) // 4096)].float() / 255
     mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-2)
@@ -174,7 +174,7 @@ def _network(recipe: ClassifierRecipe, classes: int, channels: int) -> Any:
         ) from None
 
 
-def _fit(network: nn.Module, recipe: ClassifierRecipe, images: Tensor, labels: Tensor, normalise: _Normaliser) -> None:
+def _fit(network: nn.Module, recipe: ClassifierRecipe, images: Tensor, labels: Tensor, normalize: _Normalizer) -> None:
     batches = max(1, len(images) // recipe.batch_size)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
@@ -193,7 +193,7 @@ def _fit(network: nn.Module, recipe: ClassifierRecipe, images: Tensor, labels: T
         order = torch.randperm(len(images)).to(images.device)
         for chosen in order.tensor_split(batches):  # every picture once, no batch of one (BatchNorm)
             seen = _augmented(images[chosen], recipe)
-            loss = F.cross_entropy(network(normalise(seen)), labels[chosen], label_smoothing=recipe.label_smoothing)
+            loss = F.cross_entropy(network(normalize(seen)), labels[chosen], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -215,7 +215,7 @@ def _augmented(images: Tensor, recipe: ClassifierRecipe) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(network: nn.Module, images: Tensor, labels: Tensor, normalise: _Normaliser) -> float:
+def _accuracy(network: nn.Module, images: Tensor, labels: Tensor, normalize: _Normalizer) -> float:
     network.eval()
-    found = [network(normalise(part)).argmax(1) for part in images.split(512)]
+    found = [network(normalize(part)).argmax(1) for part in images.split(512)]
     return (torch.cat(found) == labels).float().mean().item()

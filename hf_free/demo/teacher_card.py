@@ -20,7 +20,7 @@ def teacher_card(
         trained: The network and its recipe.
         label_names: Name of each class, in the order of the outputs.
         data: What it was trained on.
-        data_license: Licence of those data; None where it is not known. The network gets none: that is its
+        data_license: License of those data; None where it is not known. The network gets none: that is its
             publisher's choice.
 
     Returns:
@@ -51,8 +51,8 @@ def teacher_card(
         f"label smoothing {recipe.label_smoothing:g}, "
         f"augmentation: {' and '.join(augmentation) or 'none'}, seed {recipe.seed}",
         f"- Data: {_plain(data)}",
-        f"- Licence of the data: {data_license or NOT_STATED}",
-        "- Licence of these weights: not chosen by whoever trained them",
+        f"- License of the data: {data_license or NOT_STATED}",
+        "- License of these weights: not chosen by whoever trained them",
         "",
     ]
     return "\n".join(lines)

@@ -265,7 +265,7 @@ def _publish_teachers(hub: LoopbackHub, scratch: Path, seed: int, length: DemoLe
     for job, accuracy in in_parallel(_make_teacher, jobs, workers=length.workers):
         hub.add_repo(job.name, job.folder)
         knows = ", ".join(map(str, job.digits))
-        tell.line(f"{job.name:<26} knows {knows:<14} recognises {100 * accuracy:5.1f} % of held-out digits")
+        tell.line(f"{job.name:<26} knows {knows:<14} recognizes {100 * accuracy:5.1f} % of held-out digits")
     return [job.name for job in jobs]
 
 
@@ -291,7 +291,7 @@ def _publish_new_digits(hub: LoopbackHub) -> None:
 
     data = drawn_digits(NEW_DIGITS)
     parquet = parquet_of(data.at_size(CANVAS), data.labels, data.class_names)
-    card = f"---\nlicense: {LICENSE}\n---\n\n# scikit-learn's digits 7, 8 and 9, drawn in colour\n"
+    card = f"---\nlicense: {LICENSE}\n---\n\n# scikit-learn's digits 7, 8 and 9, drawn in color\n"
     files = {"data/test-00000-of-00001.parquet": parquet, "README.md": card.encode()}
     hub.add_repo(DATASET, files, repo_type="dataset")
 

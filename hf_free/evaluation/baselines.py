@@ -29,7 +29,7 @@ PIXEL_GRID = 8
 
 
 def untrained(learner: Embedder, images: ImageSizes, seed: int) -> FeatureSet:
-    """The same backbone, freshly initialised, without projection and centre."""
+    """The same backbone, freshly initialized, without projection and center."""
     start = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -40,7 +40,7 @@ def untrained(learner: Embedder, images: ImageSizes, seed: int) -> FeatureSet:
 
 
 def pixels(learner: Embedder, images: ImageSizes) -> FeatureSet:
-    """The learner's input itself, average-pooled to 8x8 and normalised as the learner does."""
+    """The learner's input itself, average-pooled to 8x8 and normalized as the learner does."""
     start = time.perf_counter()
     pictures = images.at(learner.preprocessing)
     pooled = torch.cat([F.adaptive_avg_pool2d(to_float(part), PIXEL_GRID) for part in pictures.split(BATCH)])

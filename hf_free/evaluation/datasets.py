@@ -32,7 +32,7 @@ SUPPORT_SPLITS = ("train", "validation", "test")
 
 
 @dataclass
-class LabelledImages:
+class LabeledImages:
     """Pictures with a class each; only classes that occur are named.
 
     Attributes:
@@ -87,7 +87,7 @@ class LabelledImages:
         images = torch.cat([fit(reduce(part, shorter), preprocessing) for part in parts])
         return PictureBatch(images, torch.arange(len(images)))
 
-    def select(self, places: Tensor) -> LabelledImages:
+    def select(self, places: Tensor) -> LabeledImages:
         """The pictures at some positions (M,), with the names of the classes that occur among them."""
         if isinstance(self.images, Tensor):
             images: Sequence[Image | Tensor] | Tensor = self.images[places]
@@ -98,7 +98,7 @@ class LabelledImages:
         present, labels = torch.unique(self.labels[places], return_inverse=True)
         return replace(self, images=images, labels=labels, class_names=[self.class_names[i] for i in present.tolist()])
 
-    def readable(self, progress: Progress | None = None) -> tuple[LabelledImages, list[PictureError]]:
+    def readable(self, progress: Progress | None = None) -> tuple[LabeledImages, list[PictureError]]:
         """The pictures that can be read, each read once for it, and why the others cannot.
 
         Raises:
@@ -122,7 +122,7 @@ class FolderImages:
     labels: list[str] | None
 
 
-def load_labelled_images(
+def load_labeled_images(
     source: str | Path,
     *,
     split: str | None = None,
@@ -133,7 +133,7 @@ def load_labelled_images(
     token: str | None = None,
     cache_dir: str | None = None,
     flags: DataFlags = FLAGS,
-) -> LabelledImages:
+) -> LabeledImages:
     """Load pictures with labels.
 
     Args:
@@ -181,7 +181,7 @@ def load_labelled_images(
     calls = [f"{text}, picture {index}" for index in range(len(labels))]
     pictures = LazyPictures(encoded, calls, number_type(features[image_column]))
     rest = _others(opened.splits, chosen)
-    return LabelledImages(pictures, labels, names, source=text, split=chosen, others=rest)
+    return LabeledImages(pictures, labels, names, source=text, split=chosen, others=rest)
 
 
 def load_folder_images(folder: str | Path) -> FolderImages:
@@ -208,7 +208,7 @@ def load_folder_images(folder: str | Path) -> FolderImages:
 
 def _images_of_folder(
     folder: PictureFolder, source: str, split: str | None, order: Sequence[str], flags: DataFlags
-) -> LabelledImages:
+) -> LabeledImages:
     """The pictures of class folders, with what is passed over said once."""
     folder.check_clear()
     if not folder.splits:
@@ -226,7 +226,7 @@ def _images_of_folder(
     positions = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([positions[file.label] for file in files])
     rest = _others(by_name, chosen)
-    return LabelledImages(_files([file.path for file in files]), labels, names, source, chosen, others=rest)
+    return LabeledImages(_files([file.path for file in files]), labels, names, source, chosen, others=rest)
 
 
 def _others(splits: Iterable[str], chosen: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from hf_free.data.episodes import EpisodeBatch, eligible_classes, sample_episode
 from hf_free.data.images import Progress, to_float
 from hf_free.errors import DatasetError, LearnerError
 from hf_free.evaluation.baselines import pixels, teacher_embeddings, untrained
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
 from hf_free.evaluation.scorer import Scorer
 from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
@@ -108,7 +108,7 @@ class Comparison:
 
 def evaluate(
     learner: MetaLearner,
-    data: LabelledImages | str | Path,
+    data: LabeledImages | str | Path,
     episodes: EpisodeSettings = EpisodeSettings(),
     *,
     beside: Comparison = Comparison(),
@@ -123,7 +123,7 @@ def evaluate(
 
     Args:
         learner: The learner; it is moved to `device`, as are those it is compared with.
-        data: Pictures of classes it has not been trained for: what `load_labelled_images` gave, or what it is to
+        data: Pictures of classes it has not been trained for: what `load_labeled_images` gave, or what it is to
             load.
         episodes: How many classes, shots, queries and episodes.
         beside: Baselines, teachers and other learners to measure too.
@@ -141,8 +141,8 @@ def evaluate(
         >>> evaluate(learner, "./pictures", EpisodeSettings(k_shots=(1,))).rows[0].accuracy  # doctest: +SKIP
     """
     _check_transductive(transductive)
-    if not isinstance(data, LabelledImages):
-        data = load_labelled_images(data)
+    if not isinstance(data, LabeledImages):
+        data = load_labeled_images(data)
     drawn, teachers = episodes.draw(data.labels), beside.teachers
     learner, others = learner.to(device), dict(beside.learners)
     report = _report_on(data, episodes.seed)
@@ -183,7 +183,7 @@ def _check_transductive(names: Sequence[str]) -> None:
         raise LearnerError(f"unknown transductive head {unknown[0]!r}", allowed=", ".join(known))
 
 
-def _report_on(data: LabelledImages, seed: int) -> EvaluationReport:
+def _report_on(data: LabeledImages, seed: int) -> EvaluationReport:
     """A report without rows yet."""
     report = EvaluationReport(
         [], data.source, data.split, seed=seed, pictures=len(data), classes=len(data.class_names)
@@ -264,7 +264,7 @@ def _adapted_accuracies(learner: MetaLearner, pictures: Tensor, episodes: Episod
 
 
 def _warnings(
-    learners: Sequence[MetaLearner], data: LabelledImages, teachers: TeacherPool | None, needed: int
+    learners: Sequence[MetaLearner], data: LabeledImages, teachers: TeacherPool | None, needed: int
 ) -> list[str]:
     """What makes the figures doubtful: classes that the teachers know, classes left out."""
     warnings = []

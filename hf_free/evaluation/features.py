@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_free.data.decoding import PictureError
 from hf_free.data.images import PictureBatch, Preprocessing, Progress
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
 
@@ -48,7 +48,7 @@ class ImageSizes:
         progress: Called while pictures are read.
     """
 
-    def __init__(self, data: LabelledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
+    def __init__(self, data: LabeledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
         self._data, self._places = data, torch.arange(len(data)) if places is None else places
         self._progress, self.more_frames = progress, 0
         self._made = dict[Preprocessing, Tensor]()
@@ -69,7 +69,7 @@ class ImageSizes:
         self.more_frames = more_frames
 
     def at(self, preprocessing: Preprocessing) -> Tensor:
-        """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabelledImages.read`."""
+        """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabeledImages.read`."""
         if preprocessing not in self._made:
             batch = self._read(self._places, preprocessing, self._progress)
             self._made[preprocessing], self.more_frames = batch.images, batch.more_frames

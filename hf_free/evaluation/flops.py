@@ -1,8 +1,8 @@
 """Cost of a network's forward and backward pass in floating-point operations.
 
 Counted are the matrix products and convolutions (attention's products among them), two operations a multiply-add, as
-`torch.utils.flop_counter` counts them (but see `_convolution_backward`). Not counted: normalisation, activations,
-pooling, additions, resizing, the optimiser; in the networks used here they are a few per cent of the arithmetic.
+`torch.utils.flop_counter` counts them (but see `_convolution_backward`). Not counted: normalization, activations,
+pooling, additions, resizing, the optimizer; in the networks used here they are a few per cent of the arithmetic.
 """
 
 from __future__ import annotations

@@ -16,21 +16,21 @@ from hf_free.runtime.device import Precision
 from hf_free.teachers.teacher import Teacher
 
 GOOD, FAIR = 0.8, 0.3
-"""Shares of recognised pictures from which a verdict is `good` or `fair`. Measured on 22 real teachers (see
+"""Shares of recognized pictures from which a verdict is `good` or `fair`. Measured on 22 real teachers (see
 docs/experiments): those above the first had 89 to 100 % after 20 steps, those between the two 95 to 100 %, the one
 below 74 %."""
 
 NEAR, FAR = 1.0, 10.0
 """BatchNorm distances above which a verdict is `fair` at best or `poor`. 1 is a stored deviation in every channel; the
 22 real teachers were at 0.03 to 0.23. Far beyond it, the statistics are not those of the pictures that a network was
-trained on: with its variances lost a teacher may recognise 96 % at a distance of 25,000."""
+trained on: with its variances lost a teacher may recognize 96 % at a distance of 25,000."""
 
 MAX_SIZE = 64
 """Pixels a side of the pictures at most. A larger teacher gets them enlarged, as it does in a run, whose pictures are
 the learner's size; at 224 pixels the measurement would take minutes instead of seconds."""
 
 LEGEND = (
-    f"good: {GOOD:.0%} or more recognised, a loss below chance, BatchNorm statistics to go by and at most {NEAR:g} "
+    f"good: {GOOD:.0%} or more recognized, a loss below chance, BatchNorm statistics to go by and at most {NEAR:g} "
     f"away; fair: {FAIR:.0%} or more, and no such statistics or up to {FAR:g} away. "
     "Loss: cross-entropy in nats. Diversity: distance of pictures of one class, to compare networks of one kind by. "
     "BatchNorm distance: 0 is the statistics of the training pictures."
@@ -54,7 +54,7 @@ class Invertibility:
     """Cross-entropy of the finished pictures to those classes, in nats."""
     chance: float
     """What it is for a teacher that cannot tell the classes apart: the logarithm of their number."""
-    recognised: float
+    recognized: float
     """Share of the pictures that the teacher puts into the class they were made for, among these classes."""
     diversity: float
     """Mean cosine distance of the teacher's features within a class; what is much depends on the network."""
@@ -63,16 +63,16 @@ class Invertibility:
 
     @property
     def verdict(self) -> Verdict:
-        """`good`, `fair` or `poor`, by the share of recognised pictures, the loss and the statistics.
+        """`good`, `fair` or `poor`, by the share of recognized pictures, the loss and the statistics.
 
         Without BatchNorm statistics it is `fair` at best: only its answers say what pictures are like. So it is with
-        a loss above chance, where the pictures that are not recognised are held for others with certainty.
+        a loss above chance, where the pictures that are not recognized are held for others with certainty.
         """
         distance = math.inf if self.statistics is None else self.statistics
         is_sick = self.statistics is not None and not distance <= FAR  # NaN is at most nothing
-        if not math.isfinite(self.loss) or self.recognised < FAIR or is_sick:
+        if not math.isfinite(self.loss) or self.recognized < FAIR or is_sick:
             return "poor"
-        is_good = self.recognised >= GOOD and self.loss <= self.chance and distance <= NEAR
+        is_good = self.recognized >= GOOD and self.loss <= self.chance and distance <= NEAR
         return "good" if is_good else "fair"
 
     def to_dict(self) -> Json:
@@ -115,7 +115,7 @@ def measure_invertibility(
         classes=len(wanted.classes),
         loss=task.health.loss,
         chance=math.log(len(wanted.classes)),
-        recognised=task.health.accuracy,
+        recognized=task.health.accuracy,
         diversity=task.health.diversity,
         statistics=float(terms["batchnorm"]) if "batchnorm" in terms else None,
     )

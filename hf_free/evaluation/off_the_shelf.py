@@ -74,7 +74,7 @@ class OffTheShelf:
     name: str
     """`timm:` and the model's full name."""
     network: Teacher
-    """Takes pictures of its own size, normalised in its own way."""
+    """Takes pictures of its own size, normalized in its own way."""
     trained_on: str
     """The data of its training, as far as its tag says."""
 
@@ -96,7 +96,7 @@ class OffTheShelf:
                 if progress is not None:
                     progress(f"features of {self.name}", sum(map(len, parts)), len(images))
         _, height, width = record.input_size
-        view = "whole pictures" if shown.crop is None else f"the centre {100 * shown.crop:.4g} % of pictures"
+        view = "whole pictures" if shown.crop is None else f"the center {100 * shown.crop:.4g} % of pictures"
         note = (
             f"{record.repo_id} at commit {str(record.commit)[:8]}, {view} at {height}x{width}, {shown.interpolation}"
         )

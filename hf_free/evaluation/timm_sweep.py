@@ -258,7 +258,7 @@ def _write(candidate: Candidate, folder: str, input_size: tuple[int, int, int] |
 def _liven(network: Any, input_size: Sequence[int]) -> None:
     """Give a new network BatchNorm statistics of drawn pictures and a head that distinguishes, as a trained one has.
 
-    Signals fade or explode in a deep network whose statistics are still 0 and 1, or those of noise, whose neighbouring
+    Signals fade or explode in a deep network whose statistics are still 0 and 1, or those of noise, whose neighboring
     pixels have nothing in common; and many heads start at zero.
     """
     heads = network.get_classifier()
@@ -269,7 +269,7 @@ def _liven(network: Any, input_size: Sequence[int]) -> None:
     channels, height, width = input_size
     generator = torch.Generator().manual_seed(0)
     pictures = dead_leaves(4, max(height, width), generator=generator)[:, :channels, :height, :width]
-    pictures = (pictures - pictures.mean()) / pictures.std()  # as any teacher's own normalisation leaves them
+    pictures = (pictures - pictures.mean()) / pictures.std()  # as any teacher's own normalization leaves them
     layers: list[Any] = list(batchnorm_layers(network))
     kept = [layer.momentum for layer in layers]
     with torch.no_grad():
@@ -303,9 +303,9 @@ def _learn(teacher: Teacher, task: RecoveredTask) -> None:
     """One update of the default BELL on the recovered pictures."""
     pool = TeacherPool.from_teachers([teacher])
     layout = LogitLayout.of([CLASSES])
-    memory = TaskMemory(len(task.images), answers=layout.width)
+    memory = TaskMemory(len(task.images), sizes=layout.sizes)
     memory.add_task(task, label(teacher_sources(pool, layout), task.images, layout, Precision()))
-    if not memory.answers.isfinite().all():
+    if not memory.said().values.isfinite().all():
         raise TeacherError("its answers about recovered pictures are not finite in 16 bits")
     channels: Any = teacher.record.input_size[0]
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=_PICTURE, channels=channels))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hf_free.hub.licences import stated_license
+from hf_free.hub.licenses import stated_license
 from hf_free.hub.session import MalformedAnswerError
 
 _MAX_SHOWN = 80
@@ -57,7 +57,7 @@ class Account:
     name: str
     role: str | None
     organizations: Mapping[str, str | None]
-    """Name of each organisation and the user's role in it."""
+    """Name of each organization and the user's role in it."""
 
 
 def read_repository(info: object) -> RepositoryInfo:

@@ -1,7 +1,7 @@
 """The download cache, in huggingface_hub's own layout, so that both find each other's files.
 
 `models--org--name/` holds `refs/<revision>` (a commit), `blobs/<hash>` and `snapshots/<commit>/<file>`, links into
-the blobs. Beside them `hf_free/<commit>.json` remembers what the Hub said of the commit: visibility, licence, hashes.
+the blobs. Beside them `hf_free/<commit>.json` remembers what the Hub said of the commit: visibility, license, hashes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 
 from hf_free.hub.download import ExpectedFile
 from hf_free.runtime.files import read_bounded, write_text
+from hf_free.runtime.owners import STALE_SECONDS, is_abandoned, owned_tag
 
-_STALE = 24 * 3600.0  # seconds after which a partial download is nobody's any more
+_OURS = "hf-free-"
+"""How our partial downloads begin; huggingface_hub keeps its own beside them."""
 _MAX_RECORD_BYTES = 2**20
 
 
@@ -100,14 +102,18 @@ class RepositoryCache:
         return None
 
     def partial_file(self) -> Path:
-        """A new name to download to; partial files that a killed process left a day ago are removed."""
+        """A new name to download to; partial files that killed processes of ours left are removed.
+
+        Those of other programs are when they are a day old.
+        """
         blobs = self.folder / "blobs"
         blobs.mkdir(parents=True, exist_ok=True)
         for path in blobs.glob("*.incomplete"):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE:
+                is_stale = time.time() - path.stat().st_mtime > STALE_SECONDS
+                if is_abandoned(path) if path.name.startswith(_OURS) else is_stale:
                     path.unlink()
-        return blobs / f"{secrets.token_hex(4)}.incomplete"
+        return blobs / f"{_OURS}{owned_tag()}.incomplete"
 
     def keep(self, partial: Path, commit: str, name: str, expected: ExpectedFile) -> Path:
         """Move a verified download to its place, replacing whatever is there."""

@@ -23,6 +23,7 @@ from hf_free.hub.session import (
     is_transient,
     root_of,
 )
+from hf_free.runtime.storage import storage_problem
 from hf_free.runtime.text import without_secrets
 
 LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
@@ -75,6 +76,12 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
             f"cannot reach the Hub at {_endpoint()} for {repo_id}: {_reason(error)}",
             allowed=_NETWORK,
             action="check the network, proxies and HF_ENDPOINT; with cached files HF_HUB_OFFLINE=1 works without",
+        )
+    if (full := storage_problem(error)) is not None:
+        return HubError(
+            f"cannot keep the files of {repo_id}: {full.given}",
+            allowed=full.allowed,
+            action="free some space, or pass --cache-dir with a folder elsewhere; files that are there already stay",
         )
     if isinstance(error, OSError):
         return HubError(

@@ -54,7 +54,7 @@ def check_repository(text: str, repository: str) -> None:
     if len(parts) == 1:
         raise name_error(
             text,
-            f"names {parts[0][:MAX_ID_LENGTH]!r} without an organisation or user",
+            f"names {parts[0][:MAX_ID_LENGTH]!r} without an organization or user",
             action=f"for a Hub id write org/{parts[0][:MAX_ID_LENGTH] or 'name'}; for a folder check that it exists",
         )
     if len(parts) > 2:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, get_session, set_client_factory
@@ -193,7 +194,7 @@ def transport_error() -> type[Exception]:
     return found
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     """The HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
     return sys.modules[type(get_session()).__module__.partition(".")[0]]
 

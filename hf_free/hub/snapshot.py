@@ -23,7 +23,7 @@ from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
 from hf_free.hub.download import ExpectedFile, download
 from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import check_names, explain
-from hf_free.hub.licences import stated_license
+from hf_free.hub.licenses import stated_license
 from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
@@ -234,7 +234,7 @@ def _from_cache(
         elif name in required:
             return None
     record = cache.read_record(commit)
-    if record is None:  # another client fetched it: the card beside it may say the licence, nobody the visibility
+    if record is None:  # another client fetched it: the card beside it may say the license, nobody the visibility
         record = CommitRecord(commit, license=_license_of_card(cache.snapshot(commit) / "README.md"))
     return _snapshot(cache, repo_id, record, names, from_cache=True)
 
@@ -287,7 +287,7 @@ def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: Rep
 
 
 def _license_of_card(path: Path) -> str | None:
-    """The licence in the metadata of a card on disk."""
+    """The license in the metadata of a card on disk."""
     try:
         text = read_bounded(path, max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
         match = re.match(r"\s*---\s*\n(.*?)\n---", text, re.DOTALL)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.random_streams import GLOBAL, Stream
 from hf_free.teachers.teacher import Teacher
+
+T = TypeVar("T")
 
 Student = Callable[[Tensor, int], Tensor]
 """The meta-learner's answer for one teacher: (pictures in [0, 1], teacher index) -> logits (B, n)."""
@@ -59,6 +63,16 @@ class TaskSize(NamedTuple):
         return TaskSize(each, min(self.classes, max(2, images // each)))
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one chain of a step inverts, see `hf_free.runtime.chains`."""
+
+    teachers: Sequence[tuple[int, Teacher]]
+    """(index in the pool, teacher)."""
+    lender: Teacher | None = None
+    """A teacher with BatchNorm that lends its statistics to those without."""
+
+
 class Inverter(Protocol):
     """A way to recover tasks from teachers."""
 
@@ -83,6 +97,11 @@ class Inverter(Protocol):
             there is gives a task without pictures, with the problem in its health.
         """
 
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """`step` of a run of several chains: this process's shares -> what all chains recovered, in their order."""
+
     def recover(
         self,
         teacher: Teacher,
@@ -104,7 +123,7 @@ class Inverter(Protocol):
         """What is trained over all teachers, and a checkpoint has to hold."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimisers of these modules."""
+        """Optimizers of these modules."""
 
 
 INVERSION = "inversion"
@@ -151,19 +170,30 @@ def recover_if_it_fits(
 
 
 def recover_each(
-    teachers: Sequence[tuple[int, Teacher]],
+    shares: Sequence[Share],
     invert: Callable[[Teacher, int, Teacher | None], tuple[Tensor, InversionTarget, Terms]],
-    lender: Teacher | None,
+    chains: Chains,
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
-    """`Inverter.step` of a method that learns nothing from one teacher for the next.
+    """`Inverter.step_shares` of a method that learns nothing from one teacher for the next.
 
     Args:
-        teachers: (index in the pool, teacher).
+        shares: What this process's chains invert.
         invert: The inversion of one teacher, by its index, given who lends statistics.
-        lender: See `Inverter.step`.
+        chains: All chains of the run.
     """
-    found = [recover_if_it_fits(partial(invert, one, place), one, place, lender) for place, one in teachers]
-    return [task for task, _ in found], mean_terms([terms for _, terms in found])
+    found = []
+    for _, share in zip(chains.each(), shares, strict=True):
+        lent = share.lender
+        found.append(
+            [recover_if_it_fits(partial(invert, one, place), one, place, lent) for place, one in share.teachers]
+        )
+    pairs = gathered(found, chains)
+    return [task for task, _ in pairs], mean_terms([terms for _, terms in pairs])
+
+
+def gathered(of_own: Sequence[Sequence[T]], chains: Chains) -> list[T]:
+    """What each own chain has found -> what all chains of the run have found, in their order."""
+    return [one for of_chain in chains.gather(of_own) for one in of_chain]
 
 
 def mean_terms(terms: Sequence[Terms]) -> dict[str, float]:

@@ -26,9 +26,9 @@ LEAST_LOG_PROBABILITY = -20.0
 def draw_canvases(
     teacher: Teacher, count: int, *, size: int, channels: int, device: torch.device, stream: Stream = GLOBAL
 ) -> Tensor:
-    """Pictures of the teacher's kind and colours -> (count, channels, size, size) in [0, 1]."""
-    colours = [(teacher.record.mean, teacher.record.std)]
-    return draw(colours, count, size, channels=channels, generator=stream.fresh()).to(device)
+    """Pictures of the teacher's kind and colors -> (count, channels, size, size) in [0, 1]."""
+    colors = [(teacher.record.mean, teacher.record.std)]
+    return draw(colors, count, size, channels=channels, generator=stream.fresh()).to(device)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,11 @@ from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
+    Share,
     Student,
     TaskSize,
     Terms,
+    gathered,
     mean_terms,
     recover_if_it_fits,
     targets_for,
@@ -34,6 +37,7 @@ from hf_free.inversion.generator import MetaGenerator
 from hf_free.inversion.gradients import WINDOW, comparable_scales, joint_norm
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
@@ -55,6 +59,19 @@ class TrainedGenerator:
     channels: int
 
 
+@dataclass(frozen=True)
+class _Inversion:
+    """What the outer step has to know of a teacher's inner loop."""
+
+    reference: str
+    gradients: list[Tensor]
+    terms: Terms
+
+    def seen(self) -> tuple[str, float, Terms]:
+        """What other processes have to know: the teacher, the norm of its gradient, its loss terms."""
+        return self.reference, joint_norm(self.gradients), {name: term.cpu() for name, term in self.terms.items()}
+
+
 class Five:
     """The meta-generator with its inner and outer loop.
 
@@ -66,6 +83,7 @@ class Five:
         precision: Autocast type and memory format.
         defects: Defects of the released code to reproduce; None for none.
         streams: Where random numbers come from.
+        chains: The parts of a step's work.
     """
 
     def __init__(
@@ -78,10 +96,12 @@ class Five:
         precision: Precision | None = None,
         defects: Defects | None = None,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.config, self.defects = config, defects or Defects()
         self.device, self.precision = torch.device(device), precision or Precision()
         self.image_size, self.channels, self.streams = image_size, channels, streams
+        self.chains = chains
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=self.defects)
         self.generator = self._new_generator().to(self.device)
         self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -122,14 +142,18 @@ class Five:
             The tasks, and the mean loss terms at the last inner step, without those of teachers gone wrong. Of the
             teachers' gradients see `hf_free.inversion.gradients`.
         """
+        return self.step_shares([Share(teachers, lender)], student)
+
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """`step` over all chains of a run, whose gradients are added up; see `hf_free.inversion.base.Inverter`."""
         tasks, found = [], []
-        for index, teacher in teachers:
-            own = [torch.zeros_like(p) for p in self.generator.parameters()]
-            task, terms = self._recover(teacher, index, student, own, lender)
-            tasks.append(task)
-            if task.health.problem is None:
-                found.append((task.reference, own, terms))
-        return tasks, mean_terms(self._follow(found))
+        for _, share in zip(self.chains.each(), shares, strict=True):
+            of_chain = [self._invert(index, teacher, student, share.lender) for index, teacher in share.teachers]
+            tasks.append([task for task, _ in of_chain])
+            found.append([inversion for task, inversion in of_chain if task.health.problem is None])
+        return gathered(tasks, self.chains), mean_terms(self._follow(found))
 
     def recover(
         self,
@@ -152,23 +176,41 @@ class Five:
         """The outer step's."""
         return [self.optimizer]
 
-    def _follow(self, found: Sequence[tuple[str, list[Tensor], Terms]]) -> list[Terms]:
+    def _invert(
+        self, index: int, teacher: Teacher, student: Student | None, lender: Teacher | None
+    ) -> tuple[RecoveredTask, _Inversion]:
+        gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
+        task, terms = self._recover(teacher, index, student, gradients, lender)
+        return task, _Inversion(task.reference, gradients, terms)
+
+    def _follow(self, found: Sequence[Sequence[_Inversion]]) -> list[Terms]:
         """Move the meta-generator by teachers' gradients, made comparable; the loss terms of those that took part."""
-        norms = [joint_norm(own) for _, own, _ in found]
+        of_chains = self.chains.gather([[one.seen() for one in of_chain] for of_chain in found])
+        seen = [one for of_chain in of_chains for one in of_chain]
+        norms = [norm for _, norm, _ in seen]
         past = [] if self.defects.outer_optimizer_reborn else self._past_norms()
-        gradients, taken = [torch.zeros_like(p) for p in self.generator.parameters()], []
-        for (reference, own, terms), norm, scale in zip(found, norms, comparable_scales(norms, past), strict=True):
+        scales = comparable_scales(norms, past)
+        for (reference, norm, _), scale in zip(seen, scales, strict=True):
             self._note_gradient(reference, norm, scale)
-            if scale:
-                torch._foreach_add_(gradients, own if scale == 1 else torch._foreach_mul(own, scale))
-                taken.append(terms)
+        taken = [terms for (_, _, terms), scale in zip(seen, scales, strict=True) if scale]
         past[:] = [*past, *filter(math.isfinite, norms)][-WINDOW:]
         if taken:
-            self._apply_outer(gradients)
+            ends = list(accumulate(map(len, of_chains), initial=0))
+            own = [scales[ends[chain] : ends[chain + 1]] for chain in self.chains.own]
+            self._apply_outer(self.chains.add_up([self._sum_of(*pair) for pair in zip(found, own, strict=True)]))
         return taken
 
+    def _sum_of(self, found: Sequence[_Inversion], scales: Sequence[float]) -> list[Tensor]:
+        """The sum of gradients, each times its scale; one of scale 0 may hold anything."""
+        total = [torch.zeros_like(p) for p in self.generator.parameters()]
+        for one, scale in zip(found, scales, strict=True):
+            if scale:
+                own = one.gradients
+                torch._foreach_add_(total, own if scale == 1 else torch._foreach_mul(own, scale))
+        return total
+
     def _past_norms(self) -> list[float]:
-        """Norms of earlier steps, kept with the optimiser's own memory and so in checkpoints."""
+        """Norms of earlier steps, kept with the optimizer's own memory and so in checkpoints."""
         return self.optimizer.param_groups[0].setdefault("teacher_norms", [])
 
     def _note_gradient(self, reference: str, norm: float, scale: float) -> None:
@@ -250,7 +292,7 @@ class Five:
         return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
 
     def state_dict(self) -> dict[str, object]:
-        """Generator and outer optimiser."""
+        """Generator and outer optimizer."""
         return {"generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, dict]) -> None:

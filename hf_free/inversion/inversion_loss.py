@@ -97,14 +97,14 @@ class InversionLoss:
         return terms
 
     def total(self, terms: Terms) -> Tensor:
-        """The weighted sum that an inversion follows; statistics count as far as the pictures are recognised.
+        """The weighted sum that an inversion follows; statistics count as far as the pictures are recognized.
 
         In five steps both cannot be had from any teacher: a high weight for the statistics alone leaves a deep one
         unconvinced, a low one leaves the pictures of a shallow one glaring (docs/experiments).
         """
         if self.config.recognition_first and "batchnorm" in terms:
-            recognised = terms["cross_entropy"].detach().neg().exp()  # geometric mean of the wanted probabilities
-            terms = {**terms, "batchnorm": recognised * terms["batchnorm"]}
+            recognized = terms["cross_entropy"].detach().neg().exp()  # geometric mean of the wanted probabilities
+            terms = {**terms, "batchnorm": recognized * terms["batchnorm"]}
         return weighted_sum(terms, self.weights)
 
     def _ask(self, teacher: Teacher, pictures: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def disagreement(teacher_logits: Tensor, student_logits: Tensor, *, of_probabilities: bool = False) -> Tensor:
     """Minus the divergence of the student from the teacher, where both name the same class (FREE's L_adv).
 
-    Minimising it looks for pictures on which the student is still wrong: Fast-Datafree (Fang et al. 2022),
+    Minimizing it looks for pictures on which the student is still wrong: Fast-Datafree (Fang et al. 2022),
     BiDf-MKD's boundary queries. Mended form: -mean([argmax t = argmax s] KL(t || s)).
 
     Args:
@@ -35,7 +35,7 @@ def disagreement(teacher_logits: Tensor, student_logits: Tensor, *, of_probabili
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels of (B, C, H, W) (Mahendran & Vedaldi 2015, beta = 2)."""
+    """Mean squared difference of neighboring pixels of (B, C, H, W) (Mahendran & Vedaldi 2015, beta = 2)."""
     down = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
     right = (images[..., 1:] - images[..., :-1]).square().mean()
     return down + right
@@ -45,7 +45,7 @@ def canvas_distance(pictures: Tensor, canvas: Tensor) -> Tensor:
     """Mean squared difference of pictures and the canvas they are painted over, both (B, C, H, W) in [0, 1].
 
     Ours. A generator that is meta-trained to convince a teacher within five steps learns to paint over everything in
-    glaring colours; this keeps of the canvas what the teacher has nothing against.
+    glaring colors; this keeps of the canvas what the teacher has nothing against.
     """
     return (pictures.float() - canvas).square().mean()
 

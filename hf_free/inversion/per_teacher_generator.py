@@ -9,9 +9,10 @@ from torch import nn
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
-from hf_free.inversion.base import InversionTarget, Student, TaskSize, Terms, recover_each
+from hf_free.inversion.base import InversionTarget, Share, Student, TaskSize, Terms, recover_each
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.teacher import Teacher
@@ -32,6 +33,7 @@ class PerTeacherGenerator:
         defects: Defects of the released FREE code to reproduce in the inner loop; None for none.
         steps: Steps of each generator.
         streams: Where random numbers come from.
+        chains: The parts of a step's work.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class PerTeacherGenerator:
         defects: Defects | None = None,
         steps: int = FRESH_STEPS,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.five = Five(
             config,
@@ -55,7 +58,7 @@ class PerTeacherGenerator:
             defects=defects,
             streams=streams,
         )
-        self.steps, self.device = steps, self.five.device
+        self.steps, self.device, self.chains = steps, self.five.device, chains
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
 
@@ -63,8 +66,14 @@ class PerTeacherGenerator:
         self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
+        return self.step_shares([Share(teachers, lender)], student)
+
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """The same for all chains of a run; see `hf_free.inversion.base.Inverter`."""
         return recover_each(
-            teachers, lambda one, place, lent: self._train(one, place, student, lent, self.steps), lender
+            shares, lambda one, place, lent: self._train(one, place, student, lent, self.steps), self.chains
         )
 
     def recover(

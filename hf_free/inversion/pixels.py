@@ -1,4 +1,4 @@
-"""The pixels themselves are optimised, as in DeepInversion.
+"""The pixels themselves are optimized, as in DeepInversion.
 
 FIVE's loss, labels, number of pictures, augmentation and precision are shared, so that a comparison is one of the ways
 alone.
@@ -16,6 +16,7 @@ from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
+    Share,
     Student,
     TaskSize,
     Terms,
@@ -24,21 +25,22 @@ from hf_free.inversion.base import (
 )
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.teacher import Teacher
 
 PIXEL_STEPS = 1000
-"""Steps of optimising pixels (DeepInversion, Yin et al. 2020; PURER, Hu et al. 2023)."""
+"""Steps of optimizing pixels (DeepInversion, Yin et al. 2020; PURER, Hu et al. 2023)."""
 
 PIXEL_LR = 0.1
-"""Adam's rate on normalised pixels: `--di_lr` of DeepInversion's public code for CIFAR-10."""
+"""Adam's rate on normalized pixels: `--di_lr` of DeepInversion's public code for CIFAR-10."""
 
 
 class PixelInverter:
-    """Recovers tasks by optimising their pixels; nothing is learned from one teacher for the next.
+    """Recovers tasks by optimizing their pixels; nothing is learned from one teacher for the next.
 
-    As DeepInversion does: normal noise in the teacher's normalised space, Adam, values kept to those that a picture
+    As DeepInversion does: normal noise in the teacher's normalized space, Adam, values kept to those that a picture
     can have. Its total variation and squared norm are left out, for all methods are to share one loss.
 
     Args:
@@ -51,6 +53,7 @@ class PixelInverter:
         steps: Steps of Adam.
         lr: Its rate.
         streams: Where random numbers come from.
+        chains: The parts of a step's work.
     """
 
     def __init__(
@@ -65,9 +68,11 @@ class PixelInverter:
         steps: int = PIXEL_STEPS,
         lr: float = PIXEL_LR,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.config, self.image_size, self.channels, self.steps, self.lr = config, image_size, channels, steps, lr
         self.device, self.precision, self.streams = torch.device(device), precision or Precision(), streams
+        self.chains = chains
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=defects)
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
@@ -76,8 +81,14 @@ class PixelInverter:
         self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
+        return self.step_shares([Share(teachers, lender)], student)
+
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """The same for all chains of a run; see `hf_free.inversion.base.Inverter`."""
         return recover_each(
-            teachers, lambda one, place, lent: self._optimise(one, place, student, lent, self.steps), lender
+            shares, lambda one, place, lent: self._optimize(one, place, student, lent, self.steps), self.chains
         )
 
     def recover(
@@ -89,8 +100,8 @@ class PixelInverter:
         steps: int | None = None,
         lender: Teacher | None = None,
     ) -> RecoveredTask:
-        """Recover a task by optimising its pixels; see `hf_free.inversion.base.Inverter`."""
-        images, target, _ = self._optimise(teacher, index, student, lender, steps or self.steps)
+        """Recover a task by optimizing its pixels; see `hf_free.inversion.base.Inverter`."""
+        images, target, _ = self._optimize(teacher, index, student, lender, steps or self.steps)
         return finish_task(images, target.labels, target.classes, teacher, index)
 
     def task_size(self, teacher: Teacher) -> TaskSize:
@@ -108,12 +119,12 @@ class PixelInverter:
         """None, either."""
         return []
 
-    def _optimise(
+    def _optimize(
         self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
     ) -> tuple[Tensor, InversionTarget, Terms]:
         stream = self.streams.stream(INVERSION, index)
         target = targets_for(teacher, self.task_size(teacher), self.device, stream)
-        mean, std = _colours(teacher, self.channels)
+        mean, std = _colors(teacher, self.channels)
         shape = (len(target.labels), self.channels, self.image_size, self.image_size)
         values = torch.randn(shape, device=self.device, generator=stream.on(self.device))
         values = self.precision.layout(values).requires_grad_()
@@ -132,7 +143,7 @@ class PixelInverter:
         return values.detach() * std + mean, target, {name: term.detach() for name, term in terms.items()}
 
 
-def _colours(teacher: Teacher, channels: int) -> tuple[Tensor, Tensor]:
+def _colors(teacher: Teacher, channels: int) -> tuple[Tensor, Tensor]:
     """The teacher's mean and deviation for pictures of so many channels, (1, channels or 1, 1, 1)."""
     if teacher.mean.shape[1] == channels:
         return teacher.mean, teacher.std
@@ -140,6 +151,6 @@ def _colours(teacher: Teacher, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def _keep_possible(values: Tensor, mean: Tensor, std: Tensor) -> None:
-    """Clip normalised values in place to those of pictures in [0, 1] (`do_clip` of DeepInversion's public code)."""
+    """Clip normalized values in place to those of pictures in [0, 1] (`do_clip` of DeepInversion's public code)."""
     torch.maximum(values, -mean / std, out=values)
     torch.minimum(values, (1 - mean) / std, out=values)

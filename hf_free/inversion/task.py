@@ -13,10 +13,10 @@ from hf_free.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class Health:
-    """How good a recovery is, by the teacher's own judgement."""
+    """How good a recovery is, by the teacher's own judgment."""
 
     accuracy: float
-    """Share of the pictures that the teacher recognises as the class they were made for."""
+    """Share of the pictures that the teacher recognizes as the class they were made for."""
     loss: float
     """Cross-entropy to that class, in nats."""
     diversity: float
@@ -33,7 +33,7 @@ class Health:
             return "the teacher's outputs on its recovered pictures are not finite"
         if self.accuracy < min_accuracy:
             share = f"{self.accuracy:.0%} of its recovered pictures"
-            return f"the teacher recognises {share} (at least {min_accuracy:.0%} are needed)"
+            return f"the teacher recognizes {share} (at least {min_accuracy:.0%} are needed)"
         if self.diversity < min_diversity:
             distance = f"mean distance {self.diversity:.3f} in the teacher's features"
             return f"its pictures of a class are nearly one picture ({distance}; at least {min_diversity:g} is needed)"

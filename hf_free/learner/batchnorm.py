@@ -73,7 +73,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
-    """Let BatchNorm normalise with the statistics of the batch, for a while, and leave its running ones untouched."""
+    """Let BatchNorm normalize with the statistics of the batch, for a while, and leave its running ones untouched."""
     kept = [(layer, layer.training, layer.track_running_stats) for layer in batchnorm_layers(module)]
     for layer, _, _ in kept:
         layer.training, layer.track_running_stats = True, False
@@ -100,7 +100,7 @@ def with_support_statistics(network: Network, images: Tensor) -> Network:
 def take_statistics(network: Adaptable, images: Tensor) -> None:
     """Set a network's BatchNorm statistics to those of the support pictures alone; queries never enter: inductive.
 
-    Layer by layer, each one's input already normalised by the layers before it.
+    Layer by layer, each one's input already normalized by the layers before it.
     """
     with evaluation_mode(network.backbone), without_autocast(images.device):
         for layer in batchnorm_layers(network.backbone):

@@ -7,10 +7,10 @@ How it is saved is in `hf_free.learner.classifier_files`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from hf_free.learner.persistence import Origin, fetch_files
 from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import get_transductive
+from hf_free.provenance.reading import JsonView
 
 
 class Answers(NamedTuple):
@@ -47,7 +48,7 @@ class FewShotClassifier:
 
     Attributes:
         embedder: The network.
-        weight: (N, D) of the linear layer on the embedder's normalised features.
+        weight: (N, D) of the linear layer on the embedder's normalized features.
         bias: (N,) of it.
         classes: The N labels, as given to `adapt`: numbers first, then texts, each sorted.
         support: What it was shown; None where that is not known.
@@ -87,7 +88,7 @@ class FewShotClassifier:
         *,
         background: Color = WHITE,
         transductive: str | None = None,
-        record: Mapping[str, Any] | None = None,
+        record: JsonView | None = None,
         origin: Origin | None = None,
     ) -> FewShotClassifier:
         """Adapt a network to prepared pictures; what `MetaLearner.adapt` calls.

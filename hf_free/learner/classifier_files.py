@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -49,7 +48,7 @@ from hf_free.learner.persistence import Origin, find_learner, rebuild, write_fil
 from hf_free.learner.rejection import Rejection, is_share
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import TRANSDUCTIVE
-from hf_free.provenance.reading import Json, number_of, object_of, text_of
+from hf_free.provenance.reading import Json, JsonView, number_of, object_of, text_of
 
 CLASSIFIER_FORMAT = 1
 
@@ -84,7 +83,7 @@ class ClassifierParts:
     rejection: Rejection | None = None
     transductive: str | None = None
     origin: Origin | None = None
-    record: Mapping[str, Any] | None = None
+    record: JsonView | None = None
 
 
 def write_classifier(parts: ClassifierParts, folder: Path) -> None:
@@ -245,5 +244,5 @@ def _rejection(content: Json, source: str) -> Rejection | None:
     return Rejection(float(threshold), share)
 
 
-def _unfit(source: str, key: str, value: Any, rule: str, file: str = CLASSIFIER_CONFIG) -> LearnerError:
+def _unfit(source: str, key: str, value: object, rule: str, file: str = CLASSIFIER_CONFIG) -> LearnerError:
     return LearnerError(f"{source}: {key} of {file} is {value!r:.80}", allowed=rule, action=_AGAIN)

@@ -27,7 +27,7 @@ from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, w
 from hf_free.provenance.reading import Json, JsonView
 
 MAX_VIEWS = 8
-MAX_COLOUR = 1000.0
+MAX_COLOR = 1000.0
 """Of mean and deviation of a channel, as for teachers."""
 MAX_TEXT = 1000
 
@@ -136,7 +136,7 @@ def _learner_config(described: JsonView, source: str) -> LearnerConfig:
         ) from None
 
 
-def check_architecture(name: Any, source: str) -> None:
+def check_architecture(name: object, source: str) -> None:
     """Refuse a backbone that is not the plain name of a registered network: timm would take sources and paths too.
 
     Raises:
@@ -146,10 +146,11 @@ def check_architecture(name: Any, source: str) -> None:
 
     import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
 
-    is_plain = isinstance(name, str) and re.fullmatch(r"\w{1,100}(\.\w{1,100})?", name, re.ASCII) is not None
-    if is_plain and timm.is_model(name.split(".")[0]):
+    text = name if isinstance(name, str) else ""
+    is_plain = re.fullmatch(r"\w{1,100}(\.\w{1,100})?", text, re.ASCII) is not None
+    if is_plain and timm.is_model(text.split(".")[0]):
         return
-    close = difflib.get_close_matches(name[:100], timm.list_models(), n=3) if isinstance(name, str) else []
+    close = difflib.get_close_matches(text[:100], timm.list_models(), n=3)
     raise LearnerError(
         f"{source}: {CONFIG} names the backbone {shown(name)}, which timm {timm.__version__} does not know",
         allowed=f"a name of timm.list_models(){'; close: ' + ', '.join(close) if close else ''}",
@@ -213,7 +214,7 @@ def _views(views: Any, source: str) -> tuple[str, ...]:
     return tuple(views)
 
 
-def _batchnorm(mode: Any, source: str) -> BatchNormMode:
+def _batchnorm(mode: object, source: str) -> BatchNormMode:
     modes = get_args(BatchNormMode)
     demand(isinstance(mode, str) and mode in modes, source, "batchnorm", mode, ", ".join(modes))
     return cast("BatchNormMode", mode)
@@ -227,9 +228,9 @@ def _number(described: JsonView, key: str, low: int, high: int, source: str) -> 
 
 def _per_channel(cfg: JsonView, key: str, channels: int, source: str) -> tuple[float, ...]:
     values = cfg[key]
-    low = math.ulp(0.0) if key == "std" else -MAX_COLOUR
-    good = is_list_of(values, real(low, MAX_COLOUR)) and len(values) == channels
-    rule = f"{channels} number(s){' above 0' if key == 'std' else ''}, at most {MAX_COLOUR:g}"
+    low = math.ulp(0.0) if key == "std" else -MAX_COLOR
+    good = is_list_of(values, real(low, MAX_COLOR)) and len(values) == channels
+    rule = f"{channels} number(s){' above 0' if key == 'std' else ''}, at most {MAX_COLOR:g}"
     demand(good, source, f"pretrained_cfg.{key}", values, rule)
     return tuple(map(float, values))
 

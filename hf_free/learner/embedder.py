@@ -32,7 +32,7 @@ class Embedder(nn.Module):
     Args:
         config: Backbone, picture size and channels; also the head, which an embedder does not use itself.
         embedding: What follows the backbone; None leaves its features as they are.
-        inputs: Views, normalisation, BatchNorm mode.
+        inputs: Views, normalization, BatchNorm mode.
         model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
         backbone: The network; None builds an untrained one.
 
@@ -57,7 +57,7 @@ class Embedder(nn.Module):
         self.views = tuple(inputs.views)
         self.batchnorm: BatchNormMode = inputs.batchnorm
         self.model_args = dict(model_args or {})
-        mean, std = inputs.normalisation(self.config.channels)
+        mean, std = inputs.normalization(self.config.channels)
         self.backbone = backbone or build_backbone(self.config, self.model_args, mean, std)
         self.embedding = embedding or Embedding()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
@@ -99,7 +99,7 @@ class Embedder(nn.Module):
             images: (B, C, H, W) in [0, 1], any size, 1 or 3 channels.
 
         Returns:
-            (B, D), not normalised, averaged over the views.
+            (B, D), not normalized, averaged over the views.
         """
         images = self._at_own_size(images)
         stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
@@ -126,14 +126,14 @@ class Embedder(nn.Module):
         return images.to(self.mean.dtype)
 
     def prepare_features(self, features: Tensor) -> Tensor:
-        """Normalise features (..., D) to length 1 and subtract the centre, as every head expects them."""
+        """Normalize features (..., D) to length 1 and subtract the center, as every head expects them."""
         return self.embedding.prepare(features)
 
     def embed(self, images: Images, *, batch_size: int = 256, background: Color | str = WHITE) -> Tensor:
         """Embed pictures of any kind (see `MetaLearner.adapt`) for a head: eval mode, no gradients -> (B, D) on its
         device.
 
-        With `batchnorm="transductive"` all pictures are normalised together, in one pass; else in batches,
+        With `batchnorm="transductive"` all pictures are normalized together, in one pass; else in batches,
         smaller ones of large pictures (`hf_free.runtime.memory_budget.pictures_at_once`).
 
         Raises:
@@ -143,7 +143,7 @@ class Embedder(nn.Module):
         batch = as_batch(images, self.preprocessing, background=background)
         if transductive and len(batch) < 2 and batchnorm_layers(self.backbone):
             raise LearnerError(
-                "one picture for a transductive learner, which normalises pictures by what they have in common",
+                "one picture for a transductive learner, which normalizes pictures by what they have in common",
                 allowed="two or more pictures at once, best all queries of an episode",
                 action='give more pictures together, or set learner.batchnorm = "support" before adapt',
             )

@@ -73,13 +73,13 @@ class Embedding(nn.Module):
             features as they are.
         sizes: Number of logits of each teacher in the projection's output; with them the embedding joins predicted
             logits and features (`joint_embedding`), else it is the projection's output.
-        center: (D,) subtracted from L2-normalised features before the head sees them; None subtracts nothing.
+        center: (D,) subtracted from L2-normalized features before the head sees them; None subtracts nothing.
         gate: Weighs the teachers by an episode's support; None lets all count alike.
         whitening: Lets directions in which recovered images differ most count less; None does not.
         shared_classes: Scores the classes that teachers share as one, beside each teacher's logits; None does not.
 
     Raises:
-        LearnerError: a centre and a gate.
+        LearnerError: a center and a gate.
     """
 
     center: Tensor | None
@@ -96,14 +96,14 @@ class Embedding(nn.Module):
     ) -> None:
         super().__init__()
         if gate is not None and center is not None:
-            raise LearnerError("a centre and a relevance", allowed="one of them: relevance needs features of length 1")
+            raise LearnerError("a center and a relevance", allowed="one of them: relevance needs features of length 1")
         self.projection = projection
         self.sizes = None if sizes is None else tuple(sizes)
         self.gate, self.whitening, self.shared_classes = gate, whitening, shared_classes
         self.register_buffer("center", center)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The backbone's features (B, d) -> (B, D), not normalised."""
+        """The backbone's features (B, d) -> (B, D), not normalized."""
         if self.projection is None or self.sizes is None:
             return self.logits(features)
         return joint_embedding(self.logits(features), features, self.sizes, self.shared_classes)
@@ -113,7 +113,7 @@ class Embedding(nn.Module):
         return features if self.projection is None else self.projection(features)
 
     def prepare(self, embedded: Tensor) -> Tensor:
-        """Normalise what `forward` gives, (..., D), to length 1 and subtract the centre, as every head expects it."""
+        """Normalize what `forward` gives, (..., D), to length 1 and subtract the center, as every head expects it."""
         embedded = normalize_features(embedded)
         return embedded if self.center is None else embedded - self.center
 
@@ -174,7 +174,7 @@ class EmbeddingSpec:
         projection: Outputs and inputs.
         projection_bias: Whether it has one.
         sizes: Number of logits of each teacher.
-        is_centered: Whether there is a centre.
+        is_centered: Whether there is a center.
         has_gate: Whether teachers are weighed.
         directions: Number of directions that are whitened.
         groups: Number of classes that the teachers know between them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_free.backbones.weights import check_finite, read_header
 from hf_free.errors import LearnerError, TeacherError
+from hf_free.provenance.reading import Json
 from hf_free.runtime.files import why_unreadable
 from hf_free.runtime.strict_json import read_strict_json
 
@@ -57,7 +57,7 @@ def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[st
     return {names.get(part, part) + dot + rest: tensors[name] for name, (part, dot, rest) in split.items()}
 
 
-def read_json(path: Path, source: str) -> dict[str, Any]:
+def read_json(path: Path, source: str) -> Json:
     """A JSON object of a learner's folder.
 
     Raises:

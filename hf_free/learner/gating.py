@@ -88,7 +88,7 @@ def group_means(values: Tensor, groups: Tensor) -> Tensor:
     return sums / torch.bincount(groups, minlength=count)
 
 
-def solve_shrunk(centred: Tensor, right: Tensor) -> Tensor:
+def solve_shrunk(centered: Tensor, right: Tensor) -> Tensor:
     """Solutions (T, D) of `C x = r` for each row r of `right` (T, D), C (D, D) being the shrunk covariance of few
     samples (N, D) of mean zero.
 
@@ -99,17 +99,17 @@ def solve_shrunk(centred: Tensor, right: Tensor) -> Tensor:
     Where there are fewer samples than dimensions, only their inner products (N, N) are made, and the solutions follow
     by the Woodbury identity: a Conv-4 at 224 pixels has 12,544 features, and C would take 1.3 GB, several times over.
     """
-    count, width = centred.shape
+    count, width = centered.shape
     is_wide = count < width
-    square = centred @ centred.T if is_wide else centred.T @ centred
+    square = centered @ centered.T if is_wide else centered.T @ centered
     product = square / count  # of one trace and norm either way
     squares, scale = product.square().sum(), product.diagonal().sum() / width
     spread = (squares - width * scale.square()).clamp_min(1e-30)
-    error = (centred.square().sum(1).square().sum() / count - squares) / count
+    error = (centered.square().sum(1).square().sum() / count - squares) / count
     share = (error / spread).clamp(1e-6, 1.0)
     floor = share * scale.clamp_min(1e-12)
     shifted = (1 - share) * product + floor * torch.eye(len(product)).to(product)
     if not is_wide:
         return torch.linalg.solve(shifted, right.T).T
-    inner = torch.linalg.solve(shifted, centred @ right.T)
-    return (right - (1 - share) / count * (centred.T @ inner).T) / floor
+    inner = torch.linalg.solve(shifted, centered @ right.T)
+    return (right - (1 - share) / count * (centered.T @ inner).T) / floor

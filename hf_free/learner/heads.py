@@ -1,6 +1,6 @@
 """Adaptation heads: support features in, one linear classifier out, for many episodes at once.
 
-Every head works on L2-normalised features and ends in scores `features @ weight.T + bias`. Shapes: E episodes,
+Every head works on L2-normalized features and ends in scores `features @ weight.T + bias`. Shapes: E episodes,
 S support and Q query pictures, N classes (n_way), D features. Ridge and logistic regression are solved in the span
 of the support features (weight = features.T @ alpha), so their cost grows with S and not with D. All compute outside a
 caller's autocast block, in fp32 at least.
@@ -39,7 +39,7 @@ MAML). The rate is high because the inputs have length 1."""
 
 
 class LinearClassifier(NamedTuple):
-    """Linear classifiers on normalised features, one an episode: weight (E, N, D), bias (E, N)."""
+    """Linear classifiers on normalized features, one an episode: weight (E, N, D), bias (E, N)."""
 
     weight: Tensor
     bias: Tensor
@@ -88,7 +88,7 @@ def fit_nearest_mean(features: Tensor, labels: Tensor, n_way: int) -> LinearClas
 def fit_ridge(features: Tensor, labels: Tensor, n_way: int, penalty: float = RIDGE_PENALTY) -> LinearClassifier:
     """Ridge regression onto one-hot labels with a bias (Bertinetto et al. 2019, R2-D2), in its closed dual form.
 
-    Minimises sum_i w_i |weight @ x_i + bias - y_i|^2 + penalty (|weight|^2 + |bias|^2), where each class weighs alike
+    Minimizes sum_i w_i |weight @ x_i + bias - y_i|^2 + penalty (|weight|^2 + |bias|^2), where each class weighs alike
     however many pictures it has: w_i = S / (N pictures of i's class), which is 1 where all have as many. Then
     alpha = (X X' + 1 + penalty / w)^-1 Y, weight = X' alpha, bias = 1' alpha. Scores are scaled by COSINE_SCALE for
     the softmax. Arguments as for `fit_nearest_mean`.
@@ -115,7 +115,7 @@ def fit_logistic(
 ) -> LinearClassifier:
     """Multinomial logistic regression with a bias, by Nesterov's accelerated gradient from zero.
 
-    Minimises sum cross-entropy + penalty / 2 (|weight|^2 + bias^2). The objective is strongly convex: k steps leave at
+    Minimizes sum cross-entropy + penalty / 2 (|weight|^2 + bias^2). The objective is strongly convex: k steps leave at
     most (1 - 1 / sqrt(kappa))^k of the first error, kappa = Lipschitz constant / penalty (Nesterov, "Lectures on
     Convex Optimization", 2018, section 2.2), so the number of steps is known beforehand: about 55 for 5 support
     pictures, 120 for 25. Arguments as for `fit_nearest_mean`.

@@ -1,4 +1,4 @@
-"""How a learner sees images: views, normalisation, and whose statistics BatchNorm uses."""
+"""How a learner sees images: views, normalization, and whose statistics BatchNorm uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hf_free.errors import LearnerError
 from hf_free.learner.batchnorm import BatchNormMode
 
 DEFAULT_MEAN, DEFAULT_STD = 0.5, 0.25
-"""Normalisation where none is given: near the channel means (0.44 to 0.51) and deviations (0.26 to 0.28) of CIFAR's
+"""Normalization where none is given: near the channel means (0.44 to 0.51) and deviations (0.26 to 0.28) of CIFAR's
 natural pictures."""
 
 
@@ -21,7 +21,7 @@ class InputSettings:
 
     Attributes:
         views: Test-time views whose features are averaged, names from `hf_free.data.images.VIEWS`.
-        mean: Mean per channel that images in [0, 1] are normalised with; None takes `DEFAULT_MEAN`, or that of the
+        mean: Mean per channel that images in [0, 1] are normalized with; None takes `DEFAULT_MEAN`, or that of the
             weights a learner starts from.
         std: Deviation per channel, likewise.
         batchnorm: Which statistics BatchNorm uses when embedding, see `BatchNormMode`.
@@ -41,6 +41,6 @@ class InputSettings:
         if self.batchnorm not in get_args(BatchNormMode):
             raise LearnerError(f"batchnorm={self.batchnorm!r}", allowed=", ".join(get_args(BatchNormMode)))
 
-    def normalisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each of so many channels."""
         return tuple(self.mean or (DEFAULT_MEAN,) * channels), tuple(self.std or (DEFAULT_STD,) * channels)

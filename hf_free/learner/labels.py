@@ -30,7 +30,7 @@ def plain_labels(labels: Any, count: int) -> list[Label]:
     return [plain_label(value) for value in given]
 
 
-def plain_label(value: Any) -> Label:
+def plain_label(value: object) -> Label:
     """A label as a plain str, int or bool; numpy's numbers and texts and tensors of one number give theirs.
 
     Raises:

@@ -6,7 +6,6 @@ The form in which it is saved is in `hf_free.learner.persistence`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 
+from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color, parse_color
@@ -28,6 +28,7 @@ from hf_free.learner.inputs import InputSettings
 from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_step import replaced_in_one_step
 from hf_free.learner.persistence import Origin, fetch_files, find_learner, hf_free_block, rebuild, write_files
+from hf_free.provenance.reading import Json
 
 
 class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
@@ -37,7 +38,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         config: Backbone, picture size and channels, head.
         record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
         embedding: What follows the backbone; None leaves its features as they are.
-        inputs: How it sees images: views, normalisation, BatchNorm mode.
+        inputs: How it sees images: views, normalization, BatchNorm mode.
         model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
 
     Raises:
@@ -52,11 +53,11 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
     def __init__(
         self,
         config: LearnerConfig | None = None,
-        record: dict[str, Any] | None = None,
+        record: Json | None = None,
         *,
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
-        model_args: Mapping[str, Any] | None = None,
+        model_args: ModelArgs | None = None,
     ) -> None:
         super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args)
         self.record = dict(record or {})
@@ -66,7 +67,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
     def create(
         cls,
         config: LearnerConfig,
-        record: dict[str, Any] | None = None,
+        record: Json | None = None,
         *,
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
@@ -93,7 +94,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         source = config.init_from
         if source is None:
             return cls(config, record, embedding=embedding, inputs=inputs)
-        model_args: Mapping[str, Any] = {}
+        model_args: ModelArgs = {}
         if not InitFrom.parse(source).is_learner:
             network = pretrained_timm(source, config, cache_dir)
             cfg: Any = network.pretrained_cfg
@@ -119,7 +120,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         background: Color | str = WHITE,
         transductive: str | None = None,
     ) -> FewShotClassifier:
-        """Learn new classes from a few labelled pictures.
+        """Learn new classes from a few labeled pictures.
 
         Within a caller's autocast block only the embedding of pictures takes part in it: heads, BatchNorm statistics
         and the steps of `maml` are computed in fp32, as they are outside.
@@ -131,7 +132,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
                 laid on `background`, the first of several frames.
             support_labels: One str or int label per picture, any values, any number of pictures per class. Neither
                 their order nor that of the pictures matters.
-            background: What transparent pictures are laid on, of the pictures to predict too: a colour's name,
+            background: What transparent pictures are laid on, of the pictures to predict too: a color's name,
                 `#rrggbb` or three numbers.
             transductive: Name of a head with which the pictures of one call of `predict` help each other
                 (`hf_free.learner.transductive.TRANSDUCTIVE`); None answers each alone.
@@ -152,11 +153,11 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             origin=self.origin,
         )
 
-    def hf_free_block(self) -> dict[str, Any]:
+    def hf_free_block(self) -> Json:
         """The `hf_free` block of config.json: the record and what rebuilds this learner."""
         return hf_free_block(self, self.record)
 
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:  # type: ignore[override]
         """Write the three files of a learner into a folder; other files there, such as a card, stay as they are.
 
         Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.

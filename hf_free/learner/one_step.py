@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from hf_free.learner.format import (
     WEIGHT_FILES,
 )
 from hf_free.runtime.files import give_usual_rights, why_unreadable
+from hf_free.runtime.owners import is_abandoned, owned_tag
+from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
 
 FINGERPRINTS = "hf_free_files"
@@ -43,21 +46,28 @@ def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
     Args:
         folder: Made where it is missing; its other files stay as they are.
         order: Names of the files. The first one has to name all others under `FINGERPRINTS`, or to name one that does.
+
+    Raises:
+        StorageError: they cannot be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    finish_saving(folder)
-    staging = Path(tempfile.mkdtemp(dir=folder, prefix=_STAGING))
-    is_needed = False
-    try:
-        yield staging
-        give_usual_rights(staging)
-        is_needed = True  # from the first replacement on, a reader may look for the other files here
-        for name in order:
-            os.replace(staging / name, folder / name)
+    kept = "a whole learner stays there, the one before or this one" if (folder / CONFIG).is_file() else ""
+    with storage_explained(folder / order[0] if order else folder, safe=kept):
+        folder.mkdir(parents=True, exist_ok=True)
+        finish_saving(folder)
+        staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_STAGING}{owned_tag()}-"))
         is_needed = False
-    finally:
-        if not is_needed:
-            shutil.rmtree(staging, ignore_errors=True)
+        try:
+            yield staging
+            give_usual_rights(staging)
+            is_needed = True  # from the first replacement on, a reader may look for the other files here
+            for name in order:
+                os.replace(staging / name, folder / name)
+            is_needed = False
+        finally:
+            if not is_needed:
+                shutil.rmtree(staging, ignore_errors=True)
+            else:  # nobody's any more: the next save finishes it
+                staging.rename(folder / f"{_STAGING}{secrets.token_hex(4)}")
 
 
 def fingerprint(path: Path) -> str:
@@ -113,8 +123,11 @@ def find_config(folder: Path, weights: Mapping[str, str] | None) -> Path:
 
 
 def finish_saving(folder: Path) -> None:
-    """Put the files that an interrupted save has left behind into their places, and remove those that nobody needs."""
-    left = sorted(folder.glob(f"{_STAGING}*"))
+    """Put the files that an interrupted save has left behind into their places, and remove those that nobody needs.
+
+    What a living process is about to save there is left to it.
+    """
+    left = sorted(path for path in folder.glob(f"{_STAGING}*") if is_abandoned(path))
     if not left:
         return
     of_classifier = _named_in(folder / CLASSIFIER_CONFIG, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))

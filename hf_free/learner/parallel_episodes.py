@@ -27,7 +27,7 @@ STACKED_WEIGHTS = 2**22
 """Weights of all copies together, at most (16 MiB in fp32)."""
 
 STACKED_VALUES = 2**21
-"""Numbers in all pictures together, at most: 680 of 32x32 in colour. At 84 pixels copies side by side were slower."""
+"""Numbers in all pictures together, at most: 680 of 32x32 in color. At 84 pixels copies side by side were slower."""
 
 PROBE_TOLERANCE = 1e-4
 """Greatest relative difference of answers that may come from another order of summation (1e-6 measured)."""

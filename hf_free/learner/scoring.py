@@ -27,7 +27,7 @@ def score_episodes(
     """Accuracy of each episode from features extracted once.
 
     Args:
-        features: (N, D); L2-normalised here.
+        features: (N, D); L2-normalized here.
         episodes: Positions among the N.
         head: Name of a head that works on features.
         batch: Episodes scored at once, at most.

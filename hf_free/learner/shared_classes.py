@@ -35,8 +35,8 @@ cube, here 0.6 GiB and 8 s of one core."""
 def common_scores(groups: Tensor, sizes: Sequence[int]) -> Tensor:
     """The linear map from all teachers' answers to one score a group of classes, by least squares.
 
-    Minimises, over the scores s, the squared difference between each teacher's centred answers and the centred scores
-    of its classes, summed over the teachers, plus `PENALTY` times |s|^2.
+    Minimizes, over the scores s, the squared difference between each teacher's centered answers and the centered
+    scores of its classes, summed over the teachers, plus `PENALTY` times |s|^2.
 
     Args:
         groups: (A,) group of each class, see `group_classes`.
@@ -46,10 +46,10 @@ def common_scores(groups: Tensor, sizes: Sequence[int]) -> Tensor:
         (G, A).
     """
     member = F.one_hot(groups).double()  # (A, G)
-    centred = CenterPerTeacher(sizes).double()(member.T).T
-    normal = centred.T @ centred
+    centered = CenterPerTeacher(sizes).double()(member.T).T
+    normal = centered.T @ centered
     normal.diagonal().add_(PENALTY)
-    return torch.cholesky_solve(centred.T, torch.linalg.cholesky(normal)).float()
+    return torch.cholesky_solve(centered.T, torch.linalg.cholesky(normal)).float()
 
 
 def linked_classes(groups: Tensor, sizes: Sequence[int]) -> Tensor:

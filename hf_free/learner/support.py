@@ -20,7 +20,7 @@ from hf_free.learner.labels import Label, check_several, classes_of
 
 @dataclass(frozen=True)
 class SupportSet:
-    """Labelled support pictures or features, on the CPU.
+    """Labeled support pictures or features, on the CPU.
 
     Attributes:
         classes: The N classes.

@@ -47,14 +47,14 @@ TransductiveHead = Callable[[Tensor, Tensor, Tensor, int, Head], Tensor]
 
 
 def centered(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract the common mean of an episode's support and queries from both, and normalise again."""
+    """Subtract the common mean of an episode's support and queries from both, and normalize again."""
     support, query = normalize_features(support), normalize_features(query)
     mean = torch.cat([support, query], 1).mean(1, keepdim=True)
     return normalize_features(support - mean), normalize_features(query - mean)
 
 
 @in_full_precision
-def centred_head(support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_ridge) -> Tensor:
+def centered_head(support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_ridge) -> Tensor:
     """The inductive head on features without the mean of support and queries."""
     support, query = centered(support, query)
     return scores(head(support, labels, n_way), query).softmax(-1)
@@ -87,7 +87,7 @@ def soft_kmeans(
 
 
 @in_full_precision
-def centred_soft_kmeans(
+def centered_soft_kmeans(
     support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_nearest_mean
 ) -> Tensor:
     """`soft_kmeans` on features without the mean of support and queries."""
@@ -145,9 +145,9 @@ def _kernel(query: Tensor, means: Tensor) -> Tensor:
 
 
 TRANSDUCTIVE: dict[str, TransductiveHead] = {
-    "centred": centred_head,
+    "centered": centered_head,
     "soft-kmeans": soft_kmeans,
-    "centred-soft-kmeans": centred_soft_kmeans,
+    "centered-soft-kmeans": centered_soft_kmeans,
     "transport": transport,
     "balanced-transport": balanced_transport,
 }
@@ -187,7 +187,7 @@ def transductive_probabilities(
         support: Features (S, D).
         labels: (S,), 0..N-1; every class occurs.
         query: Features (Q, D), all queries that are to help each other.
-        head: The inductive head that `centred` fits.
+        head: The inductive head that `centered` fits.
 
     Returns:
         (Q, N), rows of sum 1.

@@ -2,7 +2,7 @@
 
 A head that sees five pictures cannot know that half of what they differ by is, say, brightness. The pictures recovered
 from the teachers can tell: the penalty on a classifier's weights w becomes |w|^2 plus, divided by a constant, the
-variance of w's scores over them, Tikhonov's regularisation (1963) with identity and covariance in the place of the
+variance of w's scores over them, Tikhonov's regularization (1963) with identity and covariance in the place of the
 identity. That is the same as fitting a head to features that are multiplied by the root of its inverse, so it serves
 every head; heads bring the support features to length 1 again, queries keep the length they get. Where teachers are
 weighed (`hf_free.learner.gating`), the scores meant are those of the weighed features, as if recovered pictures'
@@ -57,14 +57,14 @@ class Whitening(nn.Module):
         that the directions are found: many teachers' answers have too many dimensions for their square.
         """
         seen = features.double().cpu()
-        centred = seen - seen.mean(0)
-        is_wide = len(centred) < centred.shape[1]
-        product = (centred @ centred.T if is_wide else centred.T @ centred) / len(centred)
+        centered = seen - seen.mean(0)
+        is_wide = len(centered) < centered.shape[1]
+        product = (centered @ centered.T if is_wide else centered.T @ centered) / len(centered)
         strongest = [len(product) - len(self.factors), len(product) - 1]
         variances, vectors = map(torch.from_numpy, eigh(product.numpy(), subset_by_index=strongest))
         if is_wide:
-            vectors = F.normalize(centred.T @ vectors, dim=0)
-        mean = product.trace().clamp_min(1e-30) / centred.shape[1]
+            vectors = F.normalize(centered.T @ vectors, dim=0)
+        mean = product.trace().clamp_min(1e-30) / centered.shape[1]
         ratios = variances.clamp_min(0) / mean
         self.directions.copy_(vectors.T)
         self.factors.copy_((1 + ratios / half).rsqrt())

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import ClassKey
 from hf_free.inversion.task import RecoveredTask
+from hf_free.memory.logit_table import LogitTable
 from hf_free.runtime.random_streams import GLOBAL, Stream
 
 NO_CLASS = -1
@@ -22,10 +24,10 @@ MIN_ROWS = 1024
 
 
 class Sample(NamedTuple):
-    """Pictures out of the memory: images (B, C, H, W) uint8, answers (B, A) with NaN where nobody was asked."""
+    """Pictures out of the memory: images (B, C, H, W) uint8, and what teachers say of them, in fp32."""
 
     images: Tensor
-    answers: Tensor
+    answers: LogitRows
 
 
 class TaskMemory:
@@ -33,14 +35,23 @@ class TaskMemory:
 
     Args:
         max_images: Pictures held at most.
-        answers: Width A of the answers kept with each picture (all teachers' outputs side by side); 0 keeps none.
+        sizes: Number of answers of each block of the layout; none keeps no answers.
+        asked: Blocks whose answers are kept with each picture; None keeps all.
         device: Where the memory lies.
     """
 
-    def __init__(self, max_images: int, *, answers: int = 0, device: torch.device | str = "cpu") -> None:
-        self.max_images, self.answer_width, self.device = max_images, answers, torch.device(device)
+    def __init__(
+        self,
+        max_images: int,
+        *,
+        sizes: Sequence[int] = (),
+        asked: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.max_images, self.device = max_images, torch.device(device)
         self.images = torch.empty(0, dtype=torch.uint8, device=self.device)
-        self.answers = torch.empty(0, answers, dtype=torch.float16, device=self.device)
+        self.answers = LogitTable(sizes, asked=asked, device=self.device)
+        """What is kept of the teachers' answers."""
         self.class_ids = torch.empty(0, dtype=torch.long, device=self.device)
         self.classes: list[ClassKey] = []
         self.seen = 0
@@ -52,26 +63,35 @@ class TaskMemory:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(t.numel() * t.element_size() for t in (self.images, self.answers, self.class_ids))
+        return self.answers.nbytes + sum(t.numel() * t.element_size() for t in (self.images, self.class_ids))
 
-    def add_task(self, task: RecoveredTask, answers: Tensor | None = None) -> None:
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether teachers' answers are kept."""
+        return bool(self.answers.sizes)
+
+    def said(self) -> LogitRows:
+        """All answers held, in fp16, in the order of `images`."""
+        return self.answers.read(slice(0, len(self)))
+
+    def add_task(self, task: RecoveredTask, answers: LogitRows | None = None) -> None:
         """Keep a recovered task.
 
         Args:
             task: Its pictures are kept under the classes of its teacher.
-            answers: (N, A), see the constructor.
+            answers: What teachers say of them; None where nobody was asked.
         """
         ids = torch.tensor([self._class_id(ClassKey(task.teacher, index)) for index in task.classes])
         self._add(task.images, ids[task.labels], answers)
 
-    def add_pictures(self, images: Tensor, answers: Tensor | None = None) -> None:
+    def add_pictures(self, images: Tensor, answers: LogitRows | None = None) -> None:
         """Keep pictures (N, C, H, W) uint8 that belong to no class."""
         self._add(images, torch.full((len(images),), NO_CLASS), answers)
 
     def sample(self, count: int, stream: Stream = GLOBAL) -> Sample:
         """Draw pictures uniformly, with replacement."""
         chosen = torch.randint(len(self), (count,), device=self.device, generator=stream.on(self.device))
-        return Sample(self.images[chosen], self.answers[chosen].float())
+        return Sample(self.images[chosen], self.answers.read(chosen).to(self.device, torch.float32))
 
     def pictures_by_class(self, least: int) -> dict[int, Tensor]:
         """Positions of the pictures of each class id that has at least that many."""
@@ -95,7 +115,7 @@ class TaskMemory:
         keys = torch.tensor([[key.teacher, key.index] for key in self.classes]).view(-1, 2)
         tensors = {
             "images": self.images[:held],
-            "answers": self.answers[:held],
+            **self.answers.tensors(held),
             "class_ids": self.class_ids[:held],
             "classes": keys,
             "seen": torch.tensor(self.seen),
@@ -105,14 +125,17 @@ class TaskMemory:
     def load(self, path: Path) -> None:
         """Read what `save` wrote; the budget is this memory's, and under a smaller one the newest pictures stay."""
         tensors = load_file(path, device=str(self.device))
-        rows = [tensors["images"], tensors["answers"], tensors["class_ids"]]
+        names = [name for name in ("images", "answers", "blocks", "class_ids") if name in tensors]
+        rows = [tensors[name] for name in names]
         self.seen, held = int(tensors["seen"]), len(rows[0])
         is_full = self.seen > held  # then the ring's budget was `held`, and the oldest stands at seen % held
         if held > self.max_images or (is_full and held != self.max_images):
             rows = [rows_of.roll(-(self.seen % held), 0) if is_full else rows_of for rows_of in rows]
             rows = [rows_of[-self.max_images :] for rows_of in rows]
             self.seen = len(rows[0])
-        self.images, self.answers, self.class_ids = rows
+        kept: dict[str, Tensor] = dict(zip(names, rows, strict=True))
+        self.images, self.class_ids = kept["images"], kept["class_ids"]
+        self.answers.load(kept)
         self.classes = [ClassKey(teacher, index) for teacher, index in tensors["classes"].tolist()]
 
     def _class_id(self, key: ClassKey) -> int:
@@ -120,15 +143,18 @@ class TaskMemory:
             self.classes.append(key)
         return self.classes.index(key)
 
-    def _add(self, images: Tensor, class_ids: Tensor, answers: Tensor | None) -> None:
-        if answers is None:
-            answers = torch.full((len(images), self.answer_width), float("nan"))
+    def _add(self, images: Tensor, class_ids: Tensor, answers: LogitRows | None) -> None:
         if len(images) > self.max_images:  # more than the ring holds: the last ones
-            images, class_ids, answers = (t[-self.max_images :] for t in (images, class_ids, answers))
+            newest = slice(-self.max_images, None)
+            images, class_ids, answers = (
+                images[newest],
+                class_ids[newest],
+                None if answers is None else answers[newest],
+            )
         self._make_room(self.seen + len(images), images.shape[1:])
         places = (self.seen + torch.arange(len(images), device=self.device)) % self.max_images
         self.images[places] = images.to(self.device)
-        self.answers[places] = answers.to(self.device, torch.float16)
+        self.answers.write(places, answers)
         self.class_ids[places] = class_ids.to(self.device)
         self.seen += len(images)
 
@@ -145,5 +171,5 @@ class TaskMemory:
             return larger
 
         self.images = grown(self.images, *shape)
-        self.answers = grown(self.answers, self.answer_width)
+        self.answers.grow(room)
         self.class_ids = grown(self.class_ids)

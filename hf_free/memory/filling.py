@@ -1,22 +1,26 @@
-"""What goes into the memory: recovered tasks, drawn pictures beside them, and every teacher's answers."""
+"""What goes into the memory: recovered tasks, drawn pictures beside them, and teachers' answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
+from hf_free.teachers.asking import choose_asked, count_asked
 from hf_free.teachers.pool import TeacherPool
-from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, label
+from hf_free.teachers.soft_labels import ASKED_AT_ONCE, LabelSource, TeacherSource, label
 
 
 class TaskCounts(Protocol):
@@ -26,6 +30,8 @@ class TaskCounts(Protocol):
     pictures: int
     accuracy_sum: float
     diversity_sum: float
+    asked: list[int]
+    """Pictures that each block of the layout was asked about, where not all are."""
 
 
 HELD_OUT_SHARE = 0.25
@@ -47,6 +53,10 @@ class Filling:
     precision: Precision
     size: tuple[int, int]
     """Channels, and height and width, of the pictures."""
+    asked: int | None = None
+    """Teachers that are asked about a picture; None asks all."""
+    seed: int = 0
+    """Of the draw of those."""
     drawn: int = 0
     """Pictures drawn beside those of a step."""
     at_once: int = ASKED_AT_ONCE
@@ -55,12 +65,19 @@ class Filling:
     """Whether a step's other tasks are forgotten, a defect of the released code."""
     streams: RandomStreams = UNSEEDED
     """Where random numbers come from."""
+    chains: Chains = ONE_CHAIN
+    """Who draws which pictures, and asks which teachers about all of them."""
+
+    def own_sources(self) -> list[LabelSource]:
+        """Whom this process asks: teachers of its own chains, and whoever else answers."""
+        is_own = self.chains.is_own
+        return [one for one in self.sources if not isinstance(one, TeacherSource) or is_own(one.teacher)]
 
 
 def fill(
     to: Filling, tasks: Sequence[RecoveredTask], counts: TaskCounts, *, pause: Callable[[], None] = lambda: None
 ) -> None:
-    """Put recovered tasks, and drawn pictures beside them, into the memory with every teacher's answers.
+    """Put recovered tasks, and drawn pictures beside them, into the memory with teachers' answers.
 
     Some tasks are kept aside until enough are; drawn pictures never are. Where `pause`, called between two batches of
     questions, raises something, nothing is kept.
@@ -71,12 +88,20 @@ def fill(
     memory, held_out = to.memory, to.held_out
     drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
     if to.drawn:
-        drawn = draw_beside(to.pool, to.drawn, to.size, to.streams.stream("drawn"))
-    answers: list[Tensor | None] = [None] * (len(stored) + 1)
-    if memory.answer_width:
+        drawn = torch.cat(to.chains.gather([_drawn_by(to, chain) for chain in to.chains.each()]))
+    answers: list[LogitRows | None] = [None] * (len(stored) + 1)
+    if memory.keeps_answers:
         pictures = torch.cat([*(task.images for task in stored), drawn])
-        rows = label(to.sources, pictures, to.layout, to.precision, batch=to.at_once, pause=pause)
-        answers = list(rows.split([*(len(task.images) for task in stored), len(drawn)]))
+        lengths = [*(len(task.images) for task in stored), len(drawn)]
+        owners = torch.tensor([*(to.layout.place(task.teacher) for task in stored), -1])
+        before = counts.asked or [0] * len(to.layout.blocks)
+        asked = choose_asked(owners.repeat_interleave(torch.tensor(lengths)), before, to.asked, seed=to.seed)
+        rows = label(to.own_sources(), pictures, to.layout, to.precision, asked, batch=to.at_once, pause=pause)
+        rows = LogitRows(to.chains.merged(rows.values), rows.sizes, rows.blocks)
+        if asked is not None:
+            counts.asked = count_asked(before, asked)
+        ends = torch.tensor([0, *lengths]).cumsum(0).tolist()
+        answers = [rows[slice(start, end)] for start, end in pairwise(ends)]
     for task, rows_of_task in zip(stored, answers, strict=False):
         is_aside = len(held_out) < min(held_out.max_images, HELD_OUT_SHARE * memory.seen)
         (held_out if is_aside else memory).add_task(task, rows_of_task)
@@ -88,8 +113,16 @@ def fill(
         memory.add_pictures(drawn, answers[-1])
 
 
+def _drawn_by(to: Filling, chain: int) -> Tensor:
+    """A chain's part of the drawn pictures."""
+    count = to.chains.sizes(to.drawn)[chain]
+    if not count:
+        return torch.empty(0, to.size[0], to.size[1], to.size[1], dtype=torch.uint8)
+    return draw_beside(to.pool, count, to.size, to.streams.stream("drawn", chain))
+
+
 def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int], stream: Stream = GLOBAL) -> Tensor:
-    """Pictures that a program draws in the teachers' colours, as bytes; `size` is (channels, height and width)."""
-    colours = [(record.mean, record.std) for record in pool.records]
+    """Pictures that a program draws in the teachers' colors, as bytes; `size` is (channels, height and width)."""
+    colors = [(record.mean, record.std) for record in pool.records]
     channels, side = size
-    return to_uint8(draw(colours, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))
+    return to_uint8(draw(colors, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))

@@ -83,7 +83,7 @@ class Objective(Protocol):
         """What a checkpoint has to hold besides the learner."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Its optimisers, for the checkpoint."""
+        """Its optimizers, for the checkpoint."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What else a checkpoint has to hold, where it is no module's."""

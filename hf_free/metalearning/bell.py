@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine, sequential_steps
 from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
@@ -51,6 +53,8 @@ class Aligner:
         flip: Whether pictures are flipped at random, beside shifts.
         defects: Defects of the released code to reproduce; None for none.
         streams: Where random numbers come from.
+        chains: The parts of a step's work. Alignment goes from task to task, so every process does all of it; the
+            episodes of replay are shared out.
     """
 
     needs_new_tasks = True
@@ -66,10 +70,11 @@ class Aligner:
         flip: bool = True,
         defects: Defects | None = None,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.learner, self.config, self.precision = learner, config, precision
         self.class_names, self.flip, self.defects = class_names or {}, flip, defects or Defects()
-        self.layout, self.asks_teachers, self.streams = layout, layout is not None, streams
+        self.layout, self.asks_teachers, self.streams, self.chains = layout, layout is not None, streams, chains
         with streams.seeding("head"):
             head = nn.Linear(learner.backbone_dim, config.n_way)
         self.network = nn.Sequential(learner, head.to(learner.device))
@@ -228,7 +233,7 @@ class Aligner:
         held = memory.pictures_by_class(1)
         keys = [memory.classes[i] for i in held]
         names = [self.class_names.get((key.teacher, key.index)) for key in keys]
-        clash = find_clashes(keys, names, memory.answers[: len(memory)] if self.layout else None, self.layout)
+        clash = find_clashes(keys, names, memory.said() if self.layout else None, self.layout)
         groups, pictures = group_by_name(names), list(held.values())
         merged = [torch.cat([pictures[place] for place in places]) for places in groups]
         kept = [number for number, places in enumerate(merged) if len(places) >= least]
@@ -239,24 +244,32 @@ class Aligner:
     ) -> float:
         config, device, stream = self.config, self.learner.device, self.streams.stream("episodes")
         self.optimizer.zero_grad(set_to_none=True)
-        accuracies = []
+        episodes, ends = [], [0, *accumulate(self.chains.sizes(config.replay_tasks))]
         for _ in range(config.replay_tasks):
-            moment.pause()
             chosen = draw_classes(ids, clash, config.n_way, stream)
-            support, support_labels, query, query_labels = draw_episode(
-                memory, classes, chosen, config.k_shot, config.n_query, stream
-            )
-            loss, accuracy, weights = maml_query_loss(
-                self.network,
-                support.to(device).float() / 255,
-                support_labels.to(device),
-                query.to(device).float() / 255,
-                query_labels.to(device),
-                steps=config.replay_inner_steps,
-                lr=config.replay_inner_lr,
-            )
-            loss.backward()
-            accuracies.append(accuracy)
-            self._replay_weights = {name: weight.detach() for name, weight in weights.items()}
+            episodes.append(draw_episode(memory, classes, chosen, config.k_shot, config.n_query, stream))
+        accuracies: dict[int, list[Tensor]] = {chain: [] for chain in self.chains.own}
+
+        def replay(chain: int) -> Tensor:
+            total = torch.zeros((), device=device)
+            for support, support_labels, query, query_labels in episodes[ends[chain] : ends[chain + 1]]:
+                moment.pause()
+                loss, accuracy, weights = maml_query_loss(
+                    self.network,
+                    support.to(device).float() / 255,
+                    support_labels.to(device),
+                    query.to(device).float() / 255,
+                    query_labels.to(device),
+                    steps=config.replay_inner_steps,
+                    lr=config.replay_inner_lr,
+                )
+                loss.backward()
+                accuracies[chain].append(accuracy.cpu())
+                total += loss.detach()
+                self._replay_weights = {name: weight.detach() for name, weight in weights.items()}
+            return total
+
+        self.chains.step(self.network, replay)
         self.optimizer.step()
-        return torch.stack(accuracies).mean().item()
+        seen = self.chains.gather(list(accuracies.values()))
+        return torch.stack([accuracy for of_chain in seen for accuracy in of_chain]).mean().item()

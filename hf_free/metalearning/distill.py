@@ -1,7 +1,7 @@
-"""The default learner: every teacher is asked about every picture, and one small network learns all the answers.
+"""The default learner: teachers are asked about pictures, and one small network learns all their answers.
 
 FREE tells the learner what one teacher says about the five classes of one task. Here a picture recovered from one
-teacher, or merely drawn, is shown to all of them; the learner predicts all logits at once from one feature vector
+teacher, or merely drawn, is shown to others as well; the learner predicts all logits at once from one feature vector
 (a linear projection). What the answers agree on is what the teachers' classes share, so the learner's predicted
 answers are the embedding that new classes are told apart in.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import CenterPerTeacher, LogitLayout
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.batchnorm import batch_statistics, frozen
@@ -23,6 +24,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
 from hf_free.metalearning.muon import Muon
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
@@ -51,7 +53,7 @@ def number_of_parts(count: int, most: int | None) -> int:
 
 
 def answer_loss(
-    predicted: Tensor, answers: Tensor, centre: CenterPerTeacher, *, spread_of: Tensor | None = None
+    predicted: Tensor, answers: LogitRows, center: CenterPerTeacher, *, spread_of: LogitRows | None = None
 ) -> dict[str, Tensor]:
     """Squared error of predicted logits, each teacher in units of its own answers' spread.
 
@@ -60,30 +62,45 @@ def answer_loss(
 
     Args:
         predicted: (B, A).
-        answers: (B, A); a row of a teacher that was not asked is NaN and counts nothing, nor does a teacher that
-            gives all its classes one and the same logit.
-        centre: The teachers' groups.
-        spread_of: Answers (N, A) whose spread is the unit; None takes `answers`. With those of a whole batch, the
-            losses of its parts add up to that of the batch.
+        answers: B rows; an answer that is NaN, or of a teacher that was not asked, counts nothing, nor does a teacher
+            that gives all its classes one and the same logit.
+        center: The teachers' groups.
+        spread_of: Answers whose spread is the unit; None takes `answers`. With those of a whole batch, the losses of
+            its parts add up to that of the batch.
 
     Returns:
         `answers`: the mean of squared error over mean square, over the teachers that say something; 1 is what
         predicting zero would give.
     """
-    known = ~answers.isnan()
-    wanted = centre(answers.nan_to_num())
-    error = ((centre(predicted.float()) - wanted).square() * known).sum(0)
-    spread = (wanted.square() * known).sum(0) if spread_of is None else _spread(spread_of, centre)
-    sums = torch.stack([error, spread]).new_zeros(2, len(centre.sizes))
-    sums = sums.index_add(1, centre.groups, torch.stack([error, spread]))
-    shares = sums[0] / sums[1].clamp_min(LEAST_SPREAD)
-    says = sums[1] > LEAST_SPREAD
+    error = _squares(answers, center, predicted.float())
+    spread = _squares(answers if spread_of is None else spread_of, center)
+    shares = error / spread.clamp_min(LEAST_SPREAD)
+    says = spread > LEAST_SPREAD
     return {"answers": torch.where(says, shares, 0).sum() / says.sum().clamp_min(1)}
 
 
-def _spread(answers: Tensor, centre: CenterPerTeacher) -> Tensor:
-    """Sum of squares of the centred answers (N, A) that are known -> (A,)."""
-    return (centre(answers.nan_to_num()).square() * ~answers.isnan()).sum(0)
+def _squares(answers: LogitRows, center: CenterPerTeacher, predicted: Tensor | None = None) -> Tensor:
+    """Sum of squares of each teacher's centered answers that are known -> (T,); of their difference to predicted ones
+    (B, A) where these are given. Of predictions, only the columns of those who were asked are read."""
+    known = ~answers.values.isnan()
+    if answers.blocks is None:
+        off = center(answers.values.nan_to_num())
+        if predicted is not None:
+            off = center(predicted) - off
+        squares, groups = (off.square() * known).sum(0), center.groups
+    else:
+        placed = answers.placed()
+
+        def centered(values: Tensor) -> Tensor:
+            sums = values.new_zeros(placed.counts.shape).scatter_add(1, placed.slots, values * placed.is_inside)
+            return values - (sums / placed.counts.clamp_min(1)).gather(1, placed.slots)
+
+        off = centered(answers.values.nan_to_num())
+        if predicted is not None:
+            off = centered(predicted.gather(1, placed.columns)) - off
+        squares = (off.square() * (known & placed.is_inside)).flatten()
+        groups = placed.owners.flatten()
+    return squares.new_zeros(len(center.sizes)).index_add(0, groups, squares)
 
 
 class Distiller:
@@ -95,6 +112,7 @@ class Distiller:
         config: Rates and sizes.
         precision: Autocast type.
         streams: Where random numbers come from.
+        chains: The parts of a step's work.
     """
 
     asks_teachers = True
@@ -108,10 +126,11 @@ class Distiller:
         precision: Precision,
         *,
         streams: RandomStreams = UNSEEDED,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
-        self.streams = streams
-        self.centre = CenterPerTeacher(layout.sizes).to(learner.device)
+        self.streams, self.chains = streams, chains
+        self.center = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
         fused = learner.device.type in ("cpu", "cuda")
         self.optimizer: torch.optim.Optimizer = keep_memory_order(
@@ -134,20 +153,15 @@ class Distiller:
     def update(self, sample: Sample, moment: Moment = BY_ITSELF) -> Tensor:
         """One update on a batch -> its loss.
 
-        A batch larger than the moment's `at_once` is taken in nearly equal parts whose gradients add up to the whole
-        batch's, except that BatchNorm normalises each part by itself (ghost batches, Hoffer et al. 2017, section 3.1).
+        Each chain of the run takes a part of the batch, and one larger than the moment's `at_once` in nearly equal
+        parts again. Their gradients add up to the whole batch's, except that BatchNorm normalizes each part by itself
+        (ghost batches, Hoffer et al. 2017, section 3.1).
         """
-        device = self.learner.device
-        answers, total = sample.answers.to(device), torch.zeros((), device=device)
+        answers = sample.answers.to(self.learner.device)
         self.optimizer.zero_grad(set_to_none=True)
-        count = number_of_parts(len(answers), moment.at_once)
-        for images, said in zip(sample.images.tensor_split(count), answers.tensor_split(count), strict=True):
-            moment.pause()
-            predicted = self._predict(images.to(device).float() / 255)
-            terms = answer_loss(predicted, said, self.centre, spread_of=answers if count > 1 else None)
-            loss = torch.stack(list(terms.values())).sum()
-            loss.backward()
-            total += loss.detach()
+        sizes = self.chains.sizes(len(answers))
+        parts = list(zip(sample.images.split(sizes), answers.split(sizes), strict=True))
+        total = self.chains.step(self.learner, lambda chain: self._learn(*parts[chain], answers, moment))
         self.optimizer.step()
         return total
 
@@ -161,8 +175,8 @@ class Distiller:
         most = min(at_once or SCORED_AT_ONCE, pictures_at_once(held_out.images.shape[-1]))
         parts = held_out.images[:count].split(most)
         predicted = torch.cat([self._predict(part.to(self.learner.device).float() / 255) for part in parts])
-        known = held_out.answers[:count].to(self.learner.device).float()
-        return -answer_loss(predicted, known, self.centre)["answers"].item()
+        known = held_out.said().to(self.learner.device, torch.float32)
+        return -answer_loss(predicted, known, self.center)["answers"].item()
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
@@ -179,7 +193,7 @@ class Distiller:
         def learn(count: int) -> None:
             learner.train()
             images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
-            copied.update(Sample(images, torch.randn(count, self.layout.width)))
+            copied.update(Sample(images, LogitRows(torch.randn(count, self.layout.width), tuple(self.layout.sizes))))
 
         most = self.config.batch_size
         return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)
@@ -198,6 +212,20 @@ class Distiller:
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """There is nothing to take back."""
+
+    def _learn(self, images: Tensor, said: LogitRows, answers: LogitRows, moment: Moment) -> Tensor:
+        """The backward pass of some pictures of a batch, whose answers are `answers`; their part of its loss."""
+        device, total = self.learner.device, torch.zeros((), device=self.learner.device)
+        count = number_of_parts(len(said), moment.at_once)
+        is_whole = count == 1 and len(said) == len(answers)
+        for part, wanted in zip(images.tensor_split(count), said.tensor_split(count), strict=True):
+            moment.pause()
+            predicted = self._predict(part.to(device).float() / 255)
+            terms = answer_loss(predicted, wanted, self.center, spread_of=None if is_whole else answers)
+            loss = torch.stack(list(terms.values())).sum()
+            loss.backward()
+            total += loss.detach()
+        return total
 
     def _predict(self, images: Tensor) -> Tensor:
         with self.precision.autocast(images.device):

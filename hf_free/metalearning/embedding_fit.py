@@ -87,12 +87,11 @@ def fit_shared_classes(
     sizes = learner.embedding.sizes
     if sizes is None or len(memory) < MIN_CLASS_IMAGES or sum(sizes) > MAX_SHARED_LOGITS:
         return None
-    columns = torch.arange(layout.width)
-    kept = torch.cat([columns[block.columns] for block in layout.blocks if not set(block.teachers) & set(without)])
     pictures, recovered_from = memory.recovered()
     teachers = torch.full((len(memory),), -1)
     teachers[pictures] = layout.without(without).places(recovered_from)
-    groups = group_classes(likeness(memory.answers[: len(memory)].cpu()[:, kept], sizes, teachers))
+    kept = [not set(block.teachers) & set(without) for block in layout.blocks]
+    groups = group_classes(likeness(memory.said().to(torch.device("cpu")).keeping(kept), teachers))
     is_shared = int(groups.max()) + 1 < len(groups)
     return SharedClasses(groups, sizes).to(learner.device) if is_shared else None
 

@@ -40,7 +40,7 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for matrices, AdamW for the rest, in one optimiser.
+    """Muon for matrices, AdamW for the rest, in one optimizer.
 
     Args:
         parameters: Trainable parameters.

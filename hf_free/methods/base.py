@@ -14,14 +14,15 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.base import Objective
 from hf_free.provenance.run_record import MethodFacts
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import RandomStreams
 
-MakeInverter = Callable[[FreeConfig, torch.device, Precision, RandomStreams], Inverter]
+MakeInverter = Callable[[FreeConfig, torch.device, Precision, RandomStreams, Chains], Inverter]
 """Makes a method's way to invert teachers."""
 
 MakeObjective = Callable[
-    [FreeConfig, MetaLearner, LogitLayout, Sequence[TeacherRecord], Precision, RandomStreams], Objective
+    [FreeConfig, MetaLearner, LogitLayout, Sequence[TeacherRecord], Precision, RandomStreams, Chains], Objective
 ]
 """Makes a method's way to learn, for a learner, the layout of its teachers' answers, and their records."""
 

@@ -19,6 +19,7 @@ from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.distill import Distiller
 from hf_free.methods.base import Method
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.label_names import is_placeholder
@@ -29,7 +30,11 @@ _NEEDS = "gradients; its BatchNorm statistics are used where it has some"
 
 
 def make_five(
-    config: FreeConfig, device: torch.device, precision: Precision, streams: RandomStreams = UNSEEDED
+    config: FreeConfig,
+    device: torch.device,
+    precision: Precision,
+    streams: RandomStreams = UNSEEDED,
+    chains: Chains = ONE_CHAIN,
 ) -> Five:
     """FIVE with a fresh meta-generator, for pictures of the learner's size."""
     return Five(
@@ -40,6 +45,7 @@ def make_five(
         precision=precision,
         defects=Defects.named(config.defects),
         streams=streams,
+        chains=chains,
     )
 
 
@@ -50,10 +56,11 @@ def make_bell(
     records: Sequence[TeacherRecord],
     precision: Precision,
     streams: RandomStreams = UNSEEDED,
+    chains: Chains = ONE_CHAIN,
 ) -> Objective:
     """BELL, or distillation of all teachers' answers: as `bell.objective` says."""
     if config.bell.objective == "distill":
-        return Distiller(learner, layout, config.bell, precision, streams=streams)
+        return Distiller(learner, layout, config.bell, precision, streams=streams, chains=chains)
     names = {
         (teacher, index): name
         for teacher, record in enumerate(records)
@@ -70,12 +77,13 @@ def make_bell(
         flip=config.five.flip,
         defects=Defects.named(config.defects),
         streams=streams,
+        chains=chains,
     )
 
 
 DEFAULT = Method(
     name="default",
-    title="FREE as we would train it: every teacher is asked about every picture, one network predicts all answers",
+    title="FREE as we would train it: teachers are asked about every picture, one network predicts all answers",
     paper=_PAPER,
     url=_URL,
     needs=_NEEDS,

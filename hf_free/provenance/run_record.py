@@ -136,7 +136,7 @@ class RunRecord:
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason -> number of tasks."""
     licenses: Mapping[str, int] = field(default_factory=dict)
-    """Licence -> number of teachers."""
+    """License -> number of teachers."""
     data_free: bool = True
     """Whether no real image was used; the learner's own record says otherwise where it started from timm's weights."""
     method: MethodFacts = field(default_factory=MethodFacts)

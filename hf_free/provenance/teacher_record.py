@@ -38,9 +38,9 @@ class TeacherRecord:
     num_features: int
     """Width of the classifier's input, measured; not always timm's `num_features`."""
     normalization: dict[str, int] = field(default_factory=dict)
-    """Number of normalisation layers by type."""
+    """Number of normalization layers by type."""
     license: str | None = None
-    """Licence in the repository's metadata."""
+    """License in the repository's metadata."""
     private: bool = False
     """Whether the repository is private."""
     gated: bool = False

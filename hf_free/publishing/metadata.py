@@ -1,6 +1,6 @@
-"""The model card's metadata: licence, base models, results.
+"""The model card's metadata: license, base models, results.
 
-Everything goes through huggingface_hub's `ModelCardData`, which dumps YAML, so that no licence, label or name can
+Everything goes through huggingface_hub's `ModelCardData`, which dumps YAML, so that no license, label or name can
 break out of its value.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Hashable
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_free.config.sections import HubConfig
-from hf_free.hub.licences import is_non_commercial
+from hf_free.hub.licenses import is_non_commercial
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.provenance.results import EvaluationReport, ResultRow
@@ -39,7 +39,7 @@ HUB_LICENSES = frozenset(_HUB_LICENSES.split())
 _PERMISSIVE = "apache-2.0 mit bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear cc0-1.0 cc-by-4.0"
 
 PERMISSIVE = frozenset(_PERMISSIVE.split())
-"""Licences that the learner takes over where all teachers share one: they allow any use of a derived work."""
+"""Licenses that the learner takes over where all teachers share one: they allow any use of a derived work."""
 
 
 def card_metadata(record: LearnerRecord, title: str) -> ModelCardData:
@@ -85,7 +85,7 @@ def _license_fields(record: LearnerRecord) -> Json:
 
 
 def choose_license(record: LearnerRecord) -> tuple[str | None, str]:
-    """The learner's licence, never invented: the one given, or the permissive one that all teachers share.
+    """The learner's license, never invented: the one given, or the permissive one that all teachers share.
 
     Returns:
         Its identifier, or None; and the sentences that say where it comes from or why there is none.
@@ -98,21 +98,21 @@ def choose_license(record: LearnerRecord) -> tuple[str | None, str]:
     )
     given = record.publication.license
     if given:
-        return given, f"{one_line(given)}, chosen by the publisher. The teachers' licences: {counted or 'unknown'}."
+        return given, f"{one_line(given)}, chosen by the publisher. The teachers' licenses: {counted or 'unknown'}."
     if not stated:
-        return None, "No licence is stated: the publisher chose none, and no teachers are recorded."
+        return None, "No license is stated: the publisher chose none, and no teachers are recorded."
     if record.setting("learner", "init_from"):
-        why = "the licence of the weights it started from is not recorded"
+        why = "the license of the weights it started from is not recorded"
     elif "" in stated:
         why = "not every teacher states one"
     elif len(set(stated)) > 1:
-        why = "the teachers' licences differ"
+        why = "the teachers' licenses differ"
     elif stated[0] not in PERMISSIVE:
-        why = "the teachers' licence is not one that plainly allows any use"
+        why = "the teachers' license is not one that plainly allows any use"
     else:
-        return stated[0], f"{stated[0]}, the licence of every teacher."
+        return stated[0], f"{stated[0]}, the license of every teacher."
     return None, (
-        f"No licence is stated: the publisher chose none, and {why}. The teachers' licences: {counted}. "
+        f"No license is stated: the publisher chose none, and {why}. The teachers' licenses: {counted}. "
         "Look at them before you use this learner."
     )
 
@@ -167,5 +167,5 @@ def _eval_result(report: EvaluationReport, row: ResultRow, accuracy: float) -> E
 
 
 def _slug(text: str) -> str:
-    """A licence's name in the form the Hub wants: lower case, hyphens."""
+    """A license's name in the form the Hub wants: lower case, hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60] or "unnamed"

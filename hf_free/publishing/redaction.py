@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_free.config.init_from import InitFrom
 from hf_free.provenance.learner_record import LearnerRecord, RecordedTeacher
+from hf_free.provenance.mending import mended
 from hf_free.provenance.reading import Json, object_of, texts_of
 from hf_free.publishing.results import folder_name, is_path, plain, without_paths
 
@@ -42,7 +43,7 @@ def public_record(block: Mapping[str, object]) -> Json:
     Args:
         block: The `hf_free` block of config.json; every key may be missing.
     """
-    public: Json = plain(block)
+    public = object_of(plain(mended(block)))
     record = LearnerRecord.from_dict(public)
     named = record.publication.name_private_teachers
     hidden = [teacher for teacher in record.teachers if teacher.is_hidden and not named]

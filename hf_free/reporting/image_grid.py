@@ -1,4 +1,4 @@
-"""The grid of recovered images: one row per class, framed in the colour of the teacher's confidence."""
+"""The grid of recovered images: one row per class, framed in the color of the teacher's confidence."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hf_free.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, plain_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Doubt to certainty: orange to teal over grey, told apart under the common colour blindnesses; the number is printed.
+# Doubt to certainty: orange to teal over gray, told apart under the common color blindnesses; the number is printed.
 CONFIDENCE = LinearSegmentedColormap.from_list("confidence", ["#ea580c", "#cbd5e1", ACCENT])
 
-KEY = "number and frame: how sure the teacher is of the class; orange 0 %, grey 50 %, teal 100 %"
+KEY = "number and frame: how sure the teacher is of the class; orange 0 %, gray 50 %, teal 100 %"
 
 
 def recovered_grid(
@@ -36,7 +36,7 @@ def recovered_grid(
     per_class: int = 10,
     max_classes: int = 40,
 ) -> Path:
-    """Draw recovered images, one row per class, most confident first, framed in the colour of the confidence.
+    """Draw recovered images, one row per class, most confident first, framed in the color of the confidence.
 
     Args:
         images: uint8 of shape (N, C, H, W), C 1 or 3.

@@ -33,7 +33,7 @@ TITLES = {
     "total_variation": "FIVE: total variation",
     "feature_norm": "FIVE: feature norm",
     "diversity": "FIVE: sameness within a class",
-    "recognised": "FIVE: share recognised",
+    "recognized": "FIVE: share recognized",
     "variety": "FIVE: variety within a class",
     "answers": "BELL: error of the answers",
     "distillation": "BELL: distillation",

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, an empty figure with a title, a file, and text that is only text."""
+"""What all pictures share: colors, an empty figure with a title, a file, and text that is only text."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ def feature_map(
     title: str | None = None,
     seed: int = 0,
 ) -> Path:
-    """Draw the t-SNE map of one and the same image set under each teacher, a panel a teacher, a colour a class.
+    """Draw the t-SNE map of one and the same image set under each teacher, a panel a teacher, a color a class.
 
     This is the picture of FREE's figure 1: teachers that were trained on different tasks order the same images
-    differently. t-SNE (van der Maaten and Hinton 2008) keeps neighbourhoods, not distances between groups.
+    differently. t-SNE (van der Maaten and Hinton 2008) keeps neighborhoods, not distances between groups.
 
     Args:
         features_by_teacher: Features (N, D) of the same N images under each teacher; D may differ.
@@ -81,7 +81,7 @@ def feature_map(
 
 
 def in_plane(features: Tensor, seed: int) -> np.ndarray:
-    """(N, D) -> (N, 2) by t-SNE on L2-normalised features, started from the principal components."""
+    """(N, D) -> (N, 2) by t-SNE on L2-normalized features, started from the principal components."""
     from sklearn.manifold import TSNE
 
     values = torch.nn.functional.normalize(features.detach().float().cpu().flatten(1), dim=1).numpy()

@@ -96,7 +96,7 @@ class Precision:
 
 
 def deviation(found: Tensor, expected: Tensor) -> float:
-    """The norm of the difference of two sets of answers (B, n) over the norm of the expected ones, rows centred.
+    """The norm of the difference of two sets of answers (B, n) over the norm of the expected ones, rows centered.
 
     0 is none, about 1 and more says that they have nothing to do with each other; not finite if a number is not.
     """

@@ -1,10 +1,160 @@
-"""The one place where Accelerate is set up. There is one process so far."""
+"""The one place where Accelerate is set up: the processes of a run, and what they say to each other.
+
+Nothing is wrapped. FIVE and BELL take gradients of gradients, which a DistributedDataParallel or sharded module gives
+wrongly, some without an error; so every process has whole networks of its own, and what was found by each is combined
+by hand, once a step (`hf_free.runtime.chains`).
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator as Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
+from torch import Tensor, nn
+
+from hf_free.errors import ConfigError, FailedElsewhere, RunError
+from hf_free.runtime.launched import Launched, end_with_launcher
+
+T = TypeVar("T")
+
+TIMEOUT_MINUTES = 30
+"""Minutes that a process waits for the others, which may have larger teachers to load."""
+
+SETTINGS = {
+    "ACCELERATE_MIXED_PRECISION": ("no", "trainer.mixed_precision"),
+    "ACCELERATE_DYNAMO_BACKEND": ("no", "trainer.compile"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "bell.batch_size"),
+    "ACCELERATE_USE_FSDP": ("false", None),
+    "ACCELERATE_USE_DEEPSPEED": ("false", None),
+    "ACCELERATE_USE_MEGATRON_LM": ("false", None),
+    "ACCELERATE_TORCH_DEVICE": ("", "trainer.device"),
+}
+"""Environment variables by which Accelerate would compute otherwise than config.yaml says: what they may say, and the
+key that says it for them."""
+
+
+class LostRank(RunError):
+    """Another process of the run has ended; why, it has said itself."""
+
+
+@dataclass
+class Ranks:
+    """The processes of a run, as one of them sees them; by itself the only one."""
+
+    launched: Launched = field(default_factory=Launched)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seconds: float = 0.0
+    """Time spent in saying things to each other, waiting for the slowest included."""
+
+    @property
+    def count(self) -> int:
+        """All processes."""
+        return self.launched.count
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes, prints and publishes."""
+        return self.launched.is_first
+
+    def gather(self, value: T) -> list[T]:
+        """What each process says, in the order of their ranks; anything that can be pickled.
+
+        Raises:
+            LostRank: one of them has ended.
+        """
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        self._talk(lambda: dist.all_gather_object(found, value))
+        return found
+
+    def first(self, value: T) -> T:
+        """What the first process says, on all of them."""
+        return self.gather(value if self.is_first else None)[0]  # type: ignore[return-value]
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        self.gather(None)
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """Each process's tensor (n, ...), contiguous and of one shape and type on all -> (count x n, ...)."""
+        if self.count == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.count)]
+        self._talk(lambda: dist.all_gather(parts, tensor.contiguous()))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give tensors the values that they have on the first process, in place."""
+        if self.count > 1:
+            kept = list(tensors)
+            for tensor, value in zip(kept, self.first([tensor.cpu() for tensor in kept]), strict=True):
+                tensor.copy_(value)
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Within the block the first process to fail says why; the others end without a word.
+
+        Raises:
+            FailedElsewhere: another process failed first.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.count > 1 and not self._is_first_to_fail():
+                raise FailedElsewhere(f"{self.launched} ends because another has failed") from error
+            raise
+
+    def _is_first_to_fail(self) -> bool:
+        """Whether nobody has failed before, by a note in the store through which the processes have met."""
+        own = str(self.launched.rank)
+        try:
+            store = dist.distributed_c10d._get_default_store()
+            return store.compare_set("hf_free/failed", "", own).decode() == own
+        except RuntimeError:  # the store has gone with its process
+            return True
+
+    def _talk(self, say: Callable[[], object]) -> None:
+        begun = time.perf_counter()
+        try:
+            say()
+        except RuntimeError as error:  # gloo and NCCL have no kinds of errors: whatever it is, the group is dead
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise LostRank(
+                f"{self.launched} has lost the others: {reason}",
+                allowed=f"processes that all reach the same point within {TIMEOUT_MINUTES} minutes",
+                action="see what the others say; then --resume goes on from the last checkpoint",
+            ) from error
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+
+ALONE = Ranks()
+"""One process."""
+
+
+@contextmanager
+def quiet_unless(is_first: bool) -> Iterator[None]:
+    """Within the block hf-free's notes and warnings are those of the first process alone; errors are everybody's."""
+    logger = logging.getLogger("hf_free")
+    before = logger.level
+    if not is_first:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def seed_everything(seed: int) -> None:
@@ -15,3 +165,95 @@ def seed_everything(seed: int) -> None:
 def make_accelerator(device: torch.device) -> Accelerator:
     """Accelerate's view of this process, on a device that is chosen already."""
     return Accelerator(cpu=device.type == "cpu")
+
+
+def remember(
+    accelerator: Accelerator, models: Sequence[nn.Module], optimizers: Iterable[torch.optim.Optimizer]
+) -> None:
+    """Have a checkpoint of Accelerate's hold these. Nothing is moved or wrapped: the run goes on with its own."""
+    for model in models:
+        accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+    for optimizer in optimizers:
+        accelerator.prepare_optimizer(optimizer, device_placement=False)
+
+
+def connect(
+    launched: Launched, device: str, *, threads: int | None = None, environment: Mapping[str, str] = os.environ
+) -> Ranks:
+    """Meet the other processes of the run, and say how many threads this one computes with.
+
+    Args:
+        launched: What the launcher said.
+        device: `trainer.device`: with several processes `auto`, `cpu` or `cuda`, of which each takes its own.
+        threads: `trainer.threads`; None shares the processor's cores out over the processes of this machine.
+        environment: This process's.
+
+    Raises:
+        ConfigError: an environment variable that contradicts the configuration, or a device for one process alone.
+        RunError: the others cannot be met, or there are more processes than GPUs.
+    """
+    check_environment(environment)
+    if launched.count == 1:
+        return ALONE
+    end_with_launcher()
+    own = _own_device(launched, device)
+    torch.set_num_threads(threads or threads_of_a_rank(launched.local_count))
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=TIMEOUT_MINUTES))
+    try:
+        accelerator = Accelerator(cpu=own.type == "cpu", kwargs_handlers=[patience])
+    except (RuntimeError, ValueError) as error:  # of torch's: a port that is taken, an address that nobody answers at
+        at = f"{environment.get('MASTER_ADDR', '?')}:{environment.get('MASTER_PORT', '?')}"
+        raise RunError(
+            f"{launched} cannot meet the others at {at}: {str(error).splitlines()[0]}",
+            allowed="an address of the first machine that all can reach, and a port that is free there",
+            action="another --main_process_port (accelerate launch) or --master-port (torchrun)",
+        ) from error
+    if accelerator.num_processes != launched.count:
+        raise RunError(
+            f"Accelerate sees {accelerator.num_processes} process(es), and the launcher started {launched.count}",
+            allowed="as many of one as of the other",
+            action="hf-free train --num-processes, torchrun, or accelerate launch --multi_gpu (on CPUs, too)",
+        )
+    return Ranks(launched, own)
+
+
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse environment variables by which a run would not be what its configuration says.
+
+    Raises:
+        ConfigError: one of `SETTINGS`.
+    """
+    for name, (plain, key) in SETTINGS.items():
+        text = environment.get(name, "").lower()
+        if text and text != plain:
+            raise ConfigError(
+                f"the environment variable {name} is {environment[name]!r}",
+                allowed=f"{repr(plain) + ' or ' if plain else ''}none: what a run computes stands in its config.yaml",
+                action=f"unset it{'' if key is None else f', and use --set {key}=...'}; accelerate launch sets it by "
+                "its flags and by the file that accelerate config writes",
+            )
+
+
+def threads_of_a_rank(local_count: int) -> int:
+    """Threads with which each of so many processes of this machine computes, so that they do not fight for cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), cores // local_count))
+
+
+def _own_device(launched: Launched, name: str) -> torch.device:
+    kind = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    if kind.type == "cpu":
+        return kind
+    if kind.type != "cuda" or kind.index is not None:
+        raise ConfigError(
+            f"trainer.device is {name!r}, and there are {launched.count} processes",
+            allowed="auto, cpu or cuda: each process takes a device of its own",
+            action="--device auto",
+        )
+    if launched.local_count > torch.cuda.device_count():
+        raise RunError(
+            f"{launched.local_count} processes on a machine with {torch.cuda.device_count()} GPU(s)",
+            allowed="at most one process per GPU",
+            action=f"--num-processes {max(1, torch.cuda.device_count())}, or --device cpu",
+        )
+    return torch.device("cuda", launched.local_rank)

@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 
 class HasCheckpoint(Protocol):
@@ -76,6 +77,7 @@ class StopBetweenSteps:
 
     Args:
         run: The run's folder, to say of which step its last checkpoint is; None says nothing of it.
+        inside: Whether it may stop inside a step; one of several processes may not, the others would wait for it.
     """
 
     wanted = False
@@ -85,10 +87,10 @@ class StopBetweenSteps:
     number: int | None = None
     """The signal that asked for it."""
 
-    def __init__(self, run: HasCheckpoint | None = None) -> None:
-        self._run = run
+    def __init__(self, run: HasCheckpoint | None = None, *, inside: bool = True) -> None:
+        self._run, self._inside = run, inside
         self._before: dict[int, Any] = {}
-        self._hook: Any = None
+        self._hook: RemovableHandle | None = None
 
     def __enter__(self) -> StopBetweenSteps:
         ours = (signal.default_int_handler, _stop_now)
@@ -121,7 +123,7 @@ class StopBetweenSteps:
         asked_at = time.monotonic()
 
         def grant_inside(*_: object) -> None:
-            if _in_main_thread() and time.monotonic() - asked_at >= GRACE_SECONDS:
+            if self._inside and _in_main_thread() and time.monotonic() - asked_at >= GRACE_SECONDS:
                 self.inside_step = True
                 self.grant()
 

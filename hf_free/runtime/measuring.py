@@ -90,7 +90,7 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     return peak
 
 
-def amortised(meta_seconds: float, task_seconds: float, tasks: float) -> float:
+def amortized(meta_seconds: float, task_seconds: float, tasks: float) -> float:
     """Seconds a task where `tasks` tasks share the cost of one meta-training."""
     return meta_seconds / tasks + task_seconds
 

@@ -97,6 +97,12 @@ def resident_memory() -> int:
     return psutil.Process().memory_info().rss
 
 
+def give_back_beyond(most: int) -> None:
+    """Hand freed memory to the system where this process holds more than so many bytes."""
+    if resident_memory() > most:
+        give_back_memory()
+
+
 def peak_memory(work: Callable[[], object], device: torch.device) -> int:
     """Bytes that a piece of work takes at its peak, beyond what is held before it.
 

@@ -1,4 +1,4 @@
-"""Optimisers whose moments and gradients lie in memory as their parameters do.
+"""Optimizers whose moments and gradients lie in memory as their parameters do.
 
 Fused Adam, AdamW and SGD walk through memory, not through indices: a moment or a gradient of other strides than its
 parameter is added to the wrong weights, silently (torch 2.14 on CPUs). It happens where a checkpoint goes on in
@@ -22,7 +22,7 @@ def keep_memory_order(optimizer: AnyOptimizer) -> AnyOptimizer:
         optimizer: Gets two hooks.
 
     Returns:
-        The same optimiser.
+        The same optimizer.
     """
     optimizer.register_step_pre_hook(_order_gradients)
     optimizer.register_load_state_dict_post_hook(_order_moments)

@@ -6,6 +6,7 @@ a minute.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress, ProgressColumn, Task, TaskID
@@ -40,14 +41,16 @@ class BarOrLines(Progress):
 
     def update(self, task_id: TaskID, **changes: Any) -> None:  # type: ignore[override]
         """Take note of a state, and write a line if it is time for one."""
-        super().update(task_id, **changes)
+        with contextlib.suppress(OSError):  # of a terminal that was closed: the run still has a checkpoint to write
+            super().update(task_id, **changes)
         self._has_news = True
         if self._writes_lines and self.get_time() - self._written_at >= LINE_SECONDS:
             self._write_line()
 
     def stop(self) -> None:
         """End the bar, or write the last state."""
-        super().stop()
+        with contextlib.suppress(OSError):
+            super().stop()
         if self._writes_lines and self._last_line and self._has_news:
             self._write_line()
 
@@ -59,4 +62,5 @@ class BarOrLines(Progress):
     def _write_line(self) -> None:
         self._written_at, self._has_news = self.get_time(), False
         for task in self.tasks:
-            self.console.print(Text(self.line_of(task)), soft_wrap=True)
+            with contextlib.suppress(OSError):
+                self.console.print(Text(self.line_of(task)), soft_wrap=True)

@@ -82,10 +82,10 @@ def decimal_size_text(size: float) -> str:
 
 
 def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
-    """A stranger's text that does nothing to a terminal: no colours, no line ends, no invisible letters.
+    """A stranger's text that does nothing to a terminal: no colors, no line ends, no invisible letters.
 
     Args:
-        value: Any text.
+        value: The text.
         keep: Characters that stay though they cannot be printed, a line end for instance.
         instead: What stands for each of the others.
     """

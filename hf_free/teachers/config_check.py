@@ -115,7 +115,7 @@ def check_config(config: object, name: str) -> TeacherSpec:
 
 
 def center_crop(mode: object, share: object) -> float | None:
-    """timm's `crop_pct` where its `crop_mode` is to crop the centre; None where the whole picture is shown."""
+    """timm's `crop_pct` where its `crop_mode` is to crop the center; None where the whole picture is shown."""
     if mode not in (None, "center"):
         return None
     return float(share) if isinstance(share, (int, float)) and 0.1 <= share <= 1 else DEFAULT_CROP_PCT
@@ -204,7 +204,7 @@ def _input_size(value: Any, model_args: ModelArgs, name: str) -> tuple[int, int,
 
 
 def _per_channel(value: Any, channels: int, key: str, name: str, notes: list[str]) -> tuple[float, ...]:
-    """Mean or deviation of each channel; timm leaves three ImageNet values on networks for grey pictures."""
+    """Mean or deviation of each channel; timm leaves three ImageNet values on networks for gray pictures."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.
     good = all(isinstance(v, int | float) and not isinstance(v, bool) and -1000 <= v <= 1000 for v in values)

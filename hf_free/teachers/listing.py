@@ -275,7 +275,7 @@ def _collection(reference: TeacherReference, token: str | None) -> list[TeacherR
     for model in models:
         try:
             members.append(replace(TeacherReference.parse(f"{model}{classes}"), from_collection=True))
-        except TeacherReferenceError as error:  # old ids have no organisation, and nobody has named them here
+        except TeacherReferenceError as error:  # old ids have no organization, and nobody has named them here
             logger.warning("a model of %s is passed over: %s", reference.location, error.given)
     return members
 

@@ -286,7 +286,7 @@ def _build(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor]
 
     arguments = dict(spec.model_args, num_classes=spec.num_classes, in_chans=spec.input_size[0])
     try:
-        # Random initialisation must not move the random numbers of a training run that loads a teacher late.
+        # Random initialization must not move the random numbers of a training run that loads a teacher late.
         with torch.random.fork_rng(devices=[]), torch.device(device):
             cfg = spec.pretrained_cfg() if tensors is None else {**spec.pretrained_cfg(), "state_dict": tensors}
             network: Any = timm.create_model(
@@ -338,7 +338,7 @@ def record_of(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: st
 
 
 def _measure_features(network: nn.Module, input_size: tuple[int, int, int], name: str) -> int:
-    """Width of the classifier's input, seen in one forward pass of a grey image."""
+    """Width of the classifier's input, seen in one forward pass of a gray image."""
     image = torch.zeros((1, *input_size), device=next(network.parameters()).device)
     was_training = network.training
     try:

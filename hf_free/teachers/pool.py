@@ -1,4 +1,4 @@
-"""Any number of teachers under a memory budget: loaded when asked for, the least recently used leave."""
+"""Teachers, however many, under a memory budget: loaded when asked for, the least recently used leave."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import overload
 
@@ -22,6 +23,7 @@ from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.snapshot import Snapshot
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.listing import Resolver
@@ -63,6 +65,8 @@ class TeacherPool(Sequence[Teacher]):
         strict: Whether a source that cannot be had or read is an error. Left out all the same are whole checkpoints
             that are of no use as teachers (`UnfitTeacherError`), and what a collection holds that is no teacher.
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
+        chains: Where several processes make this pool at once: each loads and checks the teachers of its own chains,
+            and is told the records of the others'. One of these is loaded only where it is asked for all the same.
 
     Attributes:
         records: Record of each teacher, in order.
@@ -82,6 +86,7 @@ class TeacherPool(Sequence[Teacher]):
         meanwhile: Callable[[TeacherPool], bool] | None = None,
         strict: bool = False,
         precision: Precision | None = None,
+        chains: Chains = ONE_CHAIN,
     ) -> None:
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []
@@ -89,12 +94,15 @@ class TeacherPool(Sequence[Teacher]):
         self._device, self._token, self._cache_dir, self._precision = device, token, cache_dir, precision
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
+        self._folded: dict[int, int] = {}  # bytes of the folded copies
         self._lock = threading.RLock()
-        found = _as_references(sources, Resolver(token=token), strict=strict)
-        good = [reference for _, reference, _ in found if isinstance(reference, TeacherReference)]
+        self.chains, places = chains, list[int]()
+        every = enumerate(_as_references(sources, Resolver(token=token), strict=strict))
+        found = [(place, *one) for place, one in every if chains.is_own(place)]
+        good = [reference for _, _, reference, _ in found if isinstance(reference, TeacherReference)]
         unsure = [reference for reference in good if reference.from_collection]
         with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure) as prefetcher:
-            for text, reference, expected in found:
+            for place, text, reference, expected in found:
                 if progress is not None:
                     progress(text)
                 if meanwhile is not None and isinstance(reference, TeacherReference) and not reference.is_local:
@@ -102,15 +110,18 @@ class TeacherPool(Sequence[Teacher]):
                         pass
                 try:
                     self._add(text, reference, expected, prefetcher, strict=strict)
+                    places.append(place)
                 except HfFreeError as error:
                     if strict and not _may_be_left_out(reference, error):
                         raise
                     self.skipped.append((text, _reason(text, error)))
+        if chains.ranks.count > 1:
+            self._hear_of_others(places)
 
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
         """A pool of teachers already in memory; they stay there. One that is of no use is left out, as from a Hub."""
-        pool = cls([], budget=max(1, sum(t.record.weight_bytes for t in teachers)))
+        pool = cls([], budget=max(1, 2 * sum(t.record.weight_bytes for t in teachers)))  # their folded copies, too
         for teacher in teachers:
             try:
                 try_out(teacher)
@@ -152,8 +163,25 @@ class TeacherPool(Sequence[Teacher]):
 
     @property
     def loaded_bytes(self) -> int:
-        """Memory of the teachers the pool holds now, in bytes."""
-        return sum(self.records[index].weight_bytes for index in self._loaded)
+        """Memory of the teachers the pool holds now, in bytes, with their folded copies."""
+        return sum(self.records[i].weight_bytes + self._folded.get(i, 0) for i in self._loaded)
+
+    def for_asking(self, index: int, precision: Precision) -> Teacher:
+        """The teacher at an index, with a faster copy for `Teacher.labels` where the budget has room for it.
+
+        Only where all teachers stay in memory: one that leaves it again and again would be folded each time.
+        """
+        with self._lock:
+            teacher, weights = self[index], self.records[index].weight_bytes
+            fits = self._total_bytes <= self.budget and self.loaded_bytes + weights <= self.budget
+            if not teacher.is_tried and fits:
+                teacher.fold(precision)
+                self._folded[index] = teacher.folded_bytes
+            return teacher
+
+    @property
+    def _total_bytes(self) -> int:
+        return sum(record.weight_bytes for record in self.records)
 
     def _add(
         self,
@@ -184,6 +212,17 @@ class TeacherPool(Sequence[Teacher]):
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
 
+    def _hear_of_others(self, places: Sequence[int]) -> None:
+        """Take note of the teachers that other processes have loaded, each in its place among all."""
+        ranks = self.chains.ranks
+        own = list(zip(places, self.records, self._references, strict=True))
+        every = sorted((one for of_rank in ranks.gather(own) for one in of_rank), key=itemgetter(0))
+        index = {place: number for number, (place, _, _) in enumerate(every)}
+        self._loaded = OrderedDict((index[places[one]], teacher) for one, teacher in self._loaded.items())
+        self.records = [record for _, record, _ in every]
+        self._references = [reference for _, _, reference in every]
+        self.skipped = [one for of_rank in ranks.gather(self.skipped) for one in of_rank]
+
     def _load(
         self, reference: TeacherReference, snapshot: Snapshot | None = None, *, precision: Precision | None
     ) -> Teacher:
@@ -199,7 +238,7 @@ class TeacherPool(Sequence[Teacher]):
     def _make_room(self, needed: int) -> None:
         before = len(self._loaded)
         while self._loaded and self.loaded_bytes + needed > self.budget:
-            self._loaded.popitem(last=False)
+            self._folded.pop(self._loaded.popitem(last=False)[0], None)
         if len(self._loaded) < before:
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.base import Inverter, TaskSize
+from hf_free.memory.logit_table import row_bytes
 from hf_free.metalearning.base import Objective
+from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
 from hf_free.runtime.text import parse_bytes, size_text
@@ -49,6 +52,7 @@ def make_budget(
     *,
     timed: bool = True,
     refuse: bool = True,
+    sharers: int = 1,
 ) -> Budget:
     """Measure a run's parts, and cut it for its memory.
 
@@ -61,6 +65,7 @@ def make_budget(
         precision: How everything computes.
         timed: Whether time is measured too; it is taken for 0 otherwise.
         refuse: Whether a run of too few steps is an error; else a note says that it would be.
+        sharers: Processes of the run that share this machine's free memory.
 
     Raises:
         ConfigError: `trainer.memory` is no amount of memory.
@@ -68,14 +73,16 @@ def make_budget(
             `trainer.min_steps`.
     """
     device, minutes = inverter.device, work.trainer.max_minutes
-    total, held = memory_limit(work.trainer.memory, device), _held(device)
-    unloaded = min(sum(record.weight_bytes for record in pool.records), pool.budget) - pool.loaded_bytes
+    total, held = memory_limit(work.trainer.memory, device, sharers=sharers), _held(device)
+    own = sum(record.weight_bytes for index, record in enumerate(pool.records) if pool.chains.is_own(index))
+    unloaded = min(own, pool.budget) - pool.loaded_bytes
     base = held + max(0, unloaded) + (FIGURES if device.type == "cpu" else 0)
     room = float(total - base)
-    apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) if device.type == "cuda" else None
+    apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) / sharers if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
     trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    answers = layout.width if objective.asks_teachers else 0
+    give_back_memory()
+    answers = row_bytes(layout.sizes, work.memory.teachers_per_image) if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
     predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
     notes = notes_on_portions(work, pool, portions, total)
@@ -85,19 +92,27 @@ def make_budget(
     return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
 
 
-def memory_limit(given: str | None, device: torch.device) -> int:
+def least_budget(budgets: Sequence[Budget]) -> Budget:
+    """What fits into every process of a run: the first one's budget, with the least of all portions."""
+    portions = Portions.least([budget.portions for budget in budgets])
+    notes = dict.fromkeys(note for budget in budgets for note in budget.notes)
+    return replace(budgets[0], portions=portions, notes=tuple(notes))
+
+
+def memory_limit(given: str | None, device: torch.device, *, sharers: int = 1) -> int:
     """Bytes that the process may hold (on a GPU: of the device's memory), what it holds already included.
 
     Args:
         given: What `trainer.memory` says; None takes a share of what is free.
         device: Where the run computes.
+        sharers: Processes that share what is free; each of several GPUs is one's own.
 
     Raises:
         ConfigError: that is no amount of memory.
     """
     if given is not None:
         return parse_bytes(given, flag="--memory")
-    return _held(device) + round(SHARE_OF_FREE * free_memory(device))
+    return _held(device) + round(SHARE_OF_FREE * free_memory(device) / (sharers if device.type == "cpu" else 1))
 
 
 def _held(device: torch.device) -> int:

@@ -89,8 +89,12 @@ def save_checkpoint(run: Run) -> Path:
             if (run.folder.root / name).is_file():
                 shutil.copyfile(run.folder.root / name, folder / "run" / name)
 
-    about = Manifest(run.state.step, run.config.to_dict(), Topology.here(run.device))
-    return run.folder.write_checkpoint(write, about, keep=run.config.trainer.keep_checkpoints, needed=_bytes_of(run))
+    about = Manifest(run.state.step, run.config.to_dict(), Topology.here(run.device, run.chains.ranks.count))
+    keep = run.config.trainer.keep_checkpoints
+    written = run.folder.write_checkpoint(write, about, keep=keep, needed=_bytes_of(run))
+    if run.remote is not None:
+        run.remote.push(written, run.state.step)
+    return written
 
 
 def _link(source: Path, target: Path) -> None:
@@ -144,10 +148,10 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
     """Read a checkpoint into the run's networks and memory; its state is given back.
 
     Raises:
-        RunError: it was written by another number of processes, or does not fit the run.
+        RunError: it does not fit the run.
     """
     folder = chosen.folder
-    for line in check_topology(chosen, Topology.here(run.device)):
+    for line in check_topology(chosen, Topology.here(run.device, run.chains.ranks.count)):
         logger.warning("%s", line)
     loaded = run.accelerator.register_load_state_pre_hook(_load_weights)
     try:
@@ -165,6 +169,6 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
         ) from error
     finally:
         loaded.remove()
-    if (folder / BEST).is_file():
+    if (folder / BEST).is_file() and run.chains.ranks.is_first:
         write_file(run.folder.best, lambda scratch: shutil.copyfile(folder / BEST, scratch))
     return state

@@ -12,6 +12,7 @@ from hf_free.evaluation.flops import Cost, count
 from hf_free.inversion.generator import MetaGenerator
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
+from hf_free.memory.logit_table import row_bytes
 from hf_free.metalearning.continual import PreviousLearner, lay_out
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.teachers.pool import TeacherPool
@@ -31,7 +32,7 @@ class CostEstimate:
     five_images: int
     """Pictures that such a step recovers, on average."""
     one_answer: int
-    """Asking all teachers about one picture, and a learner that is continued."""
+    """Asking teachers about one picture, as many as are asked, and a learner that is continued."""
     answers_a_step: int
     """Asking them about all pictures of an outer step; 0 where the learner asks nobody else (align)."""
     bell_update: int
@@ -63,8 +64,8 @@ def estimate(
     five, memory, size, channels = work.five, work.memory, work.learner.image_size, work.learner.channels
     teachers = _teacher_costs(pool)
     asks_all = work.distils
-    answers = lay_out(pool.records, elder).width if asks_all else 0
-    outputs = answers or work.bell.n_way
+    sizes = lay_out(pool.records, elder).sizes if asks_all else []
+    outputs = sum(sizes) or work.bell.n_way
     learner, student = _learner_cost(work.learner, outputs), _student_cost(work.learner, outputs, defects or Defects())
     slots = five.max_classes if five.conditional else 0
     network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
@@ -85,11 +86,13 @@ def estimate(
     share = min(five.teachers_per_step, len(pool)) / len(pool)
 
     five_images = round(sum(recovered) * share)
-    one_answer = sum(teacher.forward_flops for teacher in teachers)
+    one_answer = round(work.share_asked(len(pool)) * sum(teacher.forward_flops for teacher in teachers))
     if elder is not None and asks_all:
         one_answer += _learner_cost(work.learner, sum(block.size for block in elder.blocks)).forward_flops
     asked = five_images + memory.drawn_per_step if asks_all else 0
-    picture_bytes = channels * size * size + 2 * answers + 8  # uint8, answers in fp16, number of the class
+    picture_bytes = (
+        channels * size * size + row_bytes(sizes, memory.teachers_per_image) + 8
+    )  # uint8, number of the class
     all_weights = sum(record.weight_bytes for record in pool.records)
     return CostEstimate(
         five_step=round(adaptations * share),

@@ -28,18 +28,20 @@ HARDLY_TRAINED = 0.7
 
 
 def finish(run: Run) -> MetaLearner:
-    """Make the finished learner of a trained one; it is also saved to `learner/` of the run's folder."""
+    """Make the finished learner of a trained one; the run's first process saves it to the run's `learner/`."""
     learner, memory, config, portions = run.learner.eval(), run.memory, run.config.learner, run.budget.portions
 
     # ---- what was recovered
-    generator = run.inverter.modules().get("generator")
-    if generator is not None:
-        weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
-        write_file(run.folder.generator, partial(save_file, weights))
-    draw_pictures(run.folder, memory, run.pool)
-    picture = run.folder.pictures / "teachers.png"
-    draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
-    note_if_hardly_trained(run.folder)
+    is_first, generator = run.chains.ranks.is_first, run.inverter.modules().get("generator")
+    if is_first:
+        if generator is not None:
+            weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
+            write_file(run.folder.generator, partial(save_file, weights))
+        draw_pictures(run.folder, memory, run.pool)
+        picture = run.folder.pictures / "teachers.png"
+        draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
+        note_if_hardly_trained(run.folder)
+    run.between_parts()
 
     # ---- the embedding
     earlier = 0 if run.previous is None else len(run.previous.blocks)
@@ -60,7 +62,9 @@ def finish(run: Run) -> MetaLearner:
         learner_precision=run.learner_precision,
     )
     learner.record = record.to_dict() | learner.record
-    write_learner(run.folder, learner, with_generator=run.config.hub.push_generator and generator is not None)
+    if is_first:
+        write_learner(run.folder, learner, with_generator=run.config.hub.push_generator and generator is not None)
+    run.chains.ranks.wait()
     return learner
 
 

@@ -46,6 +46,7 @@ class RunFolder:
         self.log = root / "log.jsonl"
         self.checkpoints = CheckpointStore(root / "checkpoints")
         self.pictures = root / "pictures"
+        self.trackers = root / "trackers"
         self.learner = root / "learner"
         self.best = root / "best.safetensors"
         self.generator = root / "generator.safetensors"

@@ -38,7 +38,7 @@ def invert(
     cache_dir: str | Path | None = None,
     device: str | torch.device = "auto",
 ) -> RecoveredTask:
-    """Recover labelled images from one classifier by inversion (FIVE's inner loop), without data.
+    """Recover labeled images from one classifier by inversion (FIVE's inner loop), without data.
 
     Args:
         teacher: A Hub id, a folder, a reference to either, or a teacher that has been loaded already.

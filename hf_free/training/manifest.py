@@ -32,7 +32,7 @@ class Topology:
     """Where a run computes, as far as its numbers depend on it."""
 
     ranks: int = 1
-    """Processes that the run is spread over; each has files of its own in the checkpoint."""
+    """Processes that the run is spread over; the first writes all of the checkpoint."""
     device: str = "cpu"
     """Kind of device."""
     threads: int = 1

@@ -1,4 +1,4 @@
-"""What to know beforehand: licences, privacy, limits of a method."""
+"""What to know beforehand: licenses, privacy, limits of a method."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_free.config.init_from import InitFrom
-from hf_free.hub.licences import is_non_commercial, is_unclear
+from hf_free.hub.licenses import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.text import listed
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from hf_free.config.sections import BellConfig, FiveConfig, HubConfig, LearnerConfig, TrainerConfig
 
 
-def licence_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
-    """What there is to know of teachers' licences before a learner is made of them, a line a kind.
+def license_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
+    """What there is to know of teachers' licenses before a learner is made of them, a line a kind.
 
     Args:
-        teachers: Name and licence's identifier of each; None where no licence is stated.
+        teachers: Name and license's identifier of each; None where no license is stated.
     """
     non_commercial = [f"{name} ({stated})" for name, stated in teachers if is_non_commercial(stated)]
     unclear = [
@@ -28,11 +28,11 @@ def licence_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
     unlicensed = [name for name, stated in teachers if not stated]
     notes = []
     if non_commercial:
-        notes.append(f"non-commercial licence: {listed(non_commercial)}; a learner made of them may be bound by it")
+        notes.append(f"non-commercial license: {listed(non_commercial)}; a learner made of them may be bound by it")
     if unclear:
-        notes.append(f"licence unclear: {listed(unclear)}; read it before you publish a learner")
+        notes.append(f"license unclear: {listed(unclear)}; read it before you publish a learner")
     if unlicensed:
-        notes.append(f"no licence stated: {listed(unlicensed)}; ask the authors before you publish a learner")
+        notes.append(f"no license stated: {listed(unlicensed)}; ask the authors before you publish a learner")
     return notes
 
 
@@ -48,9 +48,9 @@ def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]
 
 
 def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]:
-    """Licences, privacy, and what the loader had to say."""
+    """Licenses, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
-    notes += licence_notes([(record.reference, record.license) for record in records])
+    notes += license_notes([(record.reference, record.license) for record in records])
     return notes + privacy_notes(records, hub)
 
 

@@ -8,7 +8,7 @@ rounding; an inversion of fewer pictures and a learner's batch in parts are anot
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,6 +31,11 @@ COPIES = 1.5
 
 FULL_SHARE = 0.85
 """Share of the room that one part of the work is planned for; the rest is for what the allocator leaves unused."""
+
+KEPT_SHARE, LEAST_KEPT = 0.3, 256 * 2**20
+"""Share of what the largest part takes, and bytes at least, that may stay in the process when a part is done. Each
+part's tensors have sizes of their own and do not fit into what others have left: memory grew by half of a part, or
+more."""
 
 ENOUGH_STEPS = 50
 """Steps of a run that need no warning: 30 to 80 are what the measured runs of docs/experiments have."""
@@ -61,6 +66,23 @@ class Portions:
     finished: int
     """Recovered pictures that the finished learner is shown at most, for relevance and damping."""
 
+    @classmethod
+    def least(cls, several: Sequence[Portions]) -> Portions:
+        """The least of each."""
+
+        def least(numbers: Iterable[int | None]) -> int | None:
+            return min((number for number in numbers if number is not None), default=None)
+
+        return cls(
+            task=least(one.task for one in several),
+            asked=min(one.asked for one in several),
+            learned=least(one.learned for one in several),
+            embedded=min(one.embedded for one in several),
+            memory=min(one.memory for one in several),
+            held_out=min(one.held_out for one in several),
+            finished=min(one.finished for one in several),
+        )
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -76,11 +98,13 @@ class Forecast:
     """Steps that the minutes are enough for, or that are asked for; None where nothing ends the run."""
     reserve_seconds: float
     """What follows the last step."""
+    idle_bytes: int = 0
+    """Memory of the process between a step's parts, beyond which freed memory is handed back."""
 
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
-    """Bytes of a picture in the memory, of its answers and of its class's number."""
-    return learner.channels * learner.image_size**2 + 2 * answers + 8
+    """Bytes of a picture in the memory, of its answers, which take so many, and of its class's number."""
+    return learner.channels * learner.image_size**2 + answers + 8
 
 
 def choose_portions(
@@ -98,7 +122,7 @@ def choose_portions(
         work: What the run does.
         records: Its teachers.
         trial: What the parts take.
-        answers: Answers kept with each picture.
+        answers: Bytes of the answers kept with each picture.
         room: Bytes beyond what is held already.
         apart: Room of the memory of pictures where it is not in that room: the CPU's in a run on a GPU.
 
@@ -169,7 +193,8 @@ def forecast(
         records: Its teachers.
         trial: What the parts take.
         portions: How they are cut.
-        answers: Answers kept with each picture; 0 where only the recovered task's own teacher speaks (`align`).
+        answers: Bytes of the answers kept with each picture; 0 where only the recovered task's own teacher speaks
+            (`align`).
         base: Bytes that the process holds before the first step, all teachers' weights included.
     """
     five, bell, memory = work.five, work.bell, work.memory
@@ -180,10 +205,10 @@ def forecast(
     recovered = sum(sizes) / max(len(sizes), 1) * teachers
     warm_up = teachers * inverting
     distils = work.distils
-    asked = recovered + memory.drawn_per_step
+    asked, share = recovered + memory.drawn_per_step, work.share_asked(len(records))
     asking = trial.drawing.seconds(memory.drawn_per_step)
     if answers:
-        asking += sum(_in_parts(load, asked, portions.asked) for load in trial.answers)
+        asking += sum(_in_parts(load, asked * share, portions.asked) for load in trial.answers)
     if distils:
         learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
     else:
@@ -196,15 +221,16 @@ def forecast(
     held = min(portions.memory + portions.held_out, made)
     activations = max(
         max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
-        max((load.bytes(min(asked, portions.asked)) for load in trial.answers), default=0) if answers else 0,
+        max((load.bytes(min(asked * share, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(memory.drawn_per_step),
         trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
         min(portions.finished, made) * trial.feature_bytes,
         0 if distils else trial.alignment.bytes(max(sizes, default=0)),
         trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),
     )
-    peak = base + activations + COPIES * held * picture_bytes(work.learner, answers)
-    return Forecast(round(peak), step, learning, steps, reserve)
+    idle = base + COPIES * held * picture_bytes(work.learner, answers)
+    idle_bytes = round(idle + max(LEAST_KEPT, KEPT_SHARE * activations))
+    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes)
 
 
 def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> int | None:
@@ -278,10 +304,15 @@ def few_steps(
         return None
     ways = " or ".join(_ways_out(work, records, trial, portions, wanted))
     given = (
-        f"{minutes:g} minutes are enough for about {predicted.steps} steps of {predicted.step_seconds:.3g} s "
+        f"{minutes:g} minutes are enough for about {predicted.steps} steps of {_seconds(predicted.step_seconds)} s "
         f"(measured on this machine)"
     )
     return FewSteps(given, ways, wanted, trainer.min_steps, predicted.steps < min(trainer.min_steps, wanted))
+
+
+def _seconds(value: float) -> str:
+    """Three digits, and no power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 SMALLER_SIZES = (192, 160, 128, 112, 96, 84, 64, 48, 32)

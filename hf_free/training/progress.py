@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hf_free.hub.prefetch import Fetched
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.teacher_record import TeacherRecord
+    from hf_free.runtime.chains import Chains
+    from hf_free.runtime.device import Precision
     from hf_free.training.checkpoint_store import WholeCheckpoint
 
 logger = logging.getLogger(__name__)
@@ -188,8 +190,14 @@ def say_resumed(console: Console | None, chosen: WholeCheckpoint) -> None:
     _say(console, f"Going on from {chosen.folder}, the newest whole checkpoint: step {chosen.manifest.step}")
 
 
-def say_start(console: Console | None, learner: MetaLearner, records: Sequence[TeacherRecord]) -> None:
-    """Say what a run begins with: its learner and its teachers, on the console and in the log of the program."""
+def say_start(
+    console: Console | None,
+    learner: MetaLearner,
+    records: Sequence[TeacherRecord],
+    chains: Chains,
+    precision: Precision,
+) -> None:
+    """Say what a run begins with: its learner, its teachers and its processes, on the console and in the log."""
     size, channels = learner.config.image_size, learner.config.channels
     parameters = sum(parameter.numel() for parameter in learner.backbone.parameters())
     classes = sum(record.num_classes for record in records)
@@ -198,6 +206,7 @@ def say_start(console: Console | None, learner: MetaLearner, records: Sequence[T
         f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
     )
     _say(console, line)
+    _say(console if chains.count > 1 else None, chains.found(precision.name))
 
 
 def _say(console: Console | None, line: str) -> None:

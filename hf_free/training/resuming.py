@@ -36,10 +36,12 @@ _FREE = frozenset(
         "trainer.max_minutes",
         "trainer.device",
         "trainer.threads",
+        "trainer.chains",
         "trainer.memory",
         "trainer.min_steps",
         "trainer.log_every",
         "trainer.log_with",
+        "trainer.deterministic",
         "trainer.picture_every",
         "trainer.checkpoint_minutes",
         "trainer.keep_checkpoints",
@@ -70,7 +72,7 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
     differing = [key for key in now if key in before and before[key] != now[key]]
     refused = [key for key in differing if key in FIXED]
     matrix = "bell.matrix_lr"
-    if matrix in differing and not (before[matrix] and now[matrix]):  # there are two optimisers or one
+    if matrix in differing and not (before[matrix] and now[matrix]):  # there are two optimizers or one
         refused.append(matrix)
     if refused:
         shown = "; ".join(f"{key} was {before[key]!r}, now {now[key]!r}" for key in refused)
@@ -88,19 +90,12 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
 def check_topology(chosen: WholeCheckpoint, here: Topology) -> list[str]:
     """Compare where a run computes with where its checkpoint was written.
 
+    How many processes there were is seen to by `hf_free.training.sharing.number_of_chains`.
+
     Returns:
         What differs and keeps the run from being the same to the bit, in one line; nothing where nothing does.
-
-    Raises:
-        RunError: another number of processes.
     """
     before = chosen.manifest.topology
-    if before.ranks != here.ranks:
-        raise RunError(
-            f"the checkpoint {chosen.folder} was written by {before.ranks} processes, and this run has {here.ranks}",
-            allowed="as many processes as before: each has files of its own in the checkpoint",
-            action=f"start it with {before.ranks} processes",
-        )
     pairs = [
         ("hf-free", chosen.manifest.version, __version__),
         ("torch", before.torch_version, here.torch_version),

@@ -8,19 +8,23 @@ import torch
 
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.inversion.base import Inverter
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
 from hf_free.metalearning.base import Objective
 from hf_free.metalearning.continual import PreviousLearner
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
+from hf_free.runtime.memory_budget import give_back_beyond
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.tracking import Trackers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.budgeting import Budget
 from hf_free.training.folder import RunFolder
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.selection import Selector
 from hf_free.training.state import RunState
@@ -37,9 +41,11 @@ class Gathered:
     device: torch.device
     precision: Precision
     streams: RandomStreams
+    chains: Chains
+    """The parts of a step's work, and the processes that share them."""
     previous: PreviousLearner | None
     """The learner that is continued, if any."""
-    validation: LabelledImages | None
+    validation: LabeledImages | None
     """The user's validation set, if any."""
     pool: TeacherPool
     state: RunState
@@ -81,11 +87,20 @@ class Run(Parts):
     selector: Selector
     """Scores the learner, to choose the state that is published."""
     accelerator: Accelerator
+    trackers: Trackers
+    remote: RemoteCheckpoints | None
+    """Where checkpoints go besides the folder, if anywhere."""
     clock: Clock
     checkpoints: CheckpointSchedule
 
+    def between_parts(self) -> None:
+        """Keep to the forecast memory: on a CPU, hand back what a part of the work has left."""
+        if self.device.type == "cpu":
+            give_back_beyond(self.budget.forecast.idle_bytes)
+
     def go_on_from(self, state: RunState) -> None:
         """Count on from what an earlier start of the run had counted."""
+        state.chains, state.processes = self.chains.count, self.chains.ranks.count
         self.state = state
         self.clock = Clock(self.config.trainer, state.seconds, reserve=self.budget.forecast.reserve_seconds)
         self.checkpoints = CheckpointSchedule(self.config.trainer, state.seconds)

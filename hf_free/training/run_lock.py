@@ -1,4 +1,4 @@
-"""One process per run: the folder's lock, which names who holds it."""
+"""One run per folder: its lock, which names the process that holds it; of several processes, the first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -146,24 +145,6 @@ def read_holder(path: Path) -> LockHolder | None:
         return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def check_one_process(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse to be one of several processes that a launcher started.
-
-    Raises:
-        RunError: `torchrun` or `accelerate launch` started more than one.
-    """
-    named = {name: environment.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    given = {name: int(text) for name, text in named.items() if text.isdigit()}
-    if given.get("WORLD_SIZE", 1) > 1 or given.get("RANK", 0) > 0 or given.get("LOCAL_RANK", 0) > 0:
-        shown = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise RunError(
-            f"this is one of several processes of a launcher ({shown})",
-            allowed="one process per run: hf-free does not spread a run over processes",
-            action="start it without torchrun or accelerate launch, or with one process; for several devices start "
-            "several runs, each with its own --output and --device",
-        )
 
 
 def _try_lock(file: int) -> bool | None:

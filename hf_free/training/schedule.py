@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from hf_free.config.sections import TrainerConfig
 
@@ -28,10 +29,15 @@ class Clock:
         self._trainer, minutes = trainer, trainer.max_minutes
         self._limit = None if minutes is None else max(60 * minutes - reserve, 30 * minutes)
         self._start = time.monotonic() - seconds
+        self._held: float | None = None
 
     def seconds(self) -> float:
         """Wall-clock time spent."""
-        return time.monotonic() - self._start
+        return time.monotonic() - self._start if self._held is None else self._held
+
+    def hold(self, seconds: Callable[[float], float]) -> None:
+        """Stand still until the next call, at what `seconds` makes of the time spent: one time for all processes."""
+        self._held = seconds(time.monotonic() - self._start)
 
     def progress(self, step: int) -> float:
         """Share of the run that is done after a step, 0 to 1."""

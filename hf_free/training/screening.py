@@ -17,7 +17,7 @@ from hf_free.metalearning.embedding_fit import drop_teachers
 from hf_free.publishing.results import is_path
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
-from hf_free.training.notices import licence_notes, notes_on_previous_learner, privacy_notes
+from hf_free.training.notices import license_notes, notes_on_previous_learner, privacy_notes
 from hf_free.training.state import RunState
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,11 @@ MAX_FAILURES = 5
 
 
 def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: PreviousLearner | None) -> None:
-    """Say which teachers are left out or known already, and what there is to know of licences and names."""
-    licences = licence_notes([(record.reference, record.license) for record in pool.records])
+    """Say which teachers are left out or known already, and what there is to know of licenses and names."""
+    licenses = license_notes([(record.reference, record.license) for record in pool.records])
     in_fp32 = [f"{r.reference}: {r.notes[-1]}" for r in pool.records if r.fp32_only]
     notes_on_privacy = privacy_notes(pool.records, hub)
-    for note in [*licences, *notes_on_privacy, *notes_on_previous_learner(elder, pool.records), *in_fp32]:
+    for note in [*licenses, *notes_on_privacy, *notes_on_previous_learner(elder, pool.records), *in_fp32]:
         logger.warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason)
@@ -105,7 +105,7 @@ def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, five
         settings = " ".join([*(["trainer.warmup_steps=0"] if warm_up else []), *loosen])
         raise RunError(
             f"no task was recovered in {state.step} steps (warm-up: {warm_up} at most){because}",
-            allowed="a run that outlasts its warm-up, with teachers that recognise their recovered pictures",
+            allowed="a run that outlasts its warm-up, with teachers that recognize their recovered pictures",
             action="more --steps or --max-minutes" + (f", or --set {settings}" if settings else ""),
         )
     owners = {key.teacher for key in memory.classes}
@@ -115,11 +115,11 @@ def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, five
 
 
 def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
-    """Mean health of a step's tasks, for its line in the log: the share recognised, the variety within a class."""
+    """Mean health of a step's tasks, for its line in the log: the share recognized, the variety within a class."""
     if not tasks:
         return {}
     return {
-        "recognised": fmean(task.health.accuracy for task in tasks),
+        "recognized": fmean(task.health.accuracy for task in tasks),
         "variety": fmean(task.health.diversity for task in tasks),
     }
 
@@ -137,10 +137,10 @@ def leave_out_silent(
 
     The first blocks, `earlier` of them, stay: those of a learner that is continued.
     """
-    if not memory.answer_width:
+    if not memory.keeps_answers:
         return []  # nobody was asked: the paper's way
     kept = {teacher for block in layout.blocks[:earlier] for teacher in block.teachers}
-    gone = [i for i in unanswered_teachers(layout, memory.answers[: len(memory)]) if i not in kept]
+    gone = [i for i in unanswered_teachers(layout, memory.said()) if i not in kept]
     drop_teachers(learner, layout, gone)
     named = {entry["reference"] for entry in state.skipped}
     for name in (pool.records[i].reference for i in gone):

@@ -20,7 +20,7 @@ from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.data.episodes import EpisodeFlags, sample_episodes
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.dataset_columns import DataFlags
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.format import plain_tensors
 from hf_free.learner.meta_learner import MetaLearner
@@ -57,7 +57,7 @@ def load_validation(
     *,
     token: str | None = None,
     cache_dir: str | None = None,
-) -> LabelledImages | None:
+) -> LabeledImages | None:
     """The user's validation set at the learner's picture size, None where there is none.
 
     Args:
@@ -79,7 +79,7 @@ def load_validation(
             f"trainer.validation_split={split!r} without a data set", action="--validation-dataset ID_OR_DIR"
         )
     _refuse_test(source, split or "")
-    data = load_labelled_images(
+    data = load_labeled_images(
         source, split=split, splits=VALIDATION_SPLITS, token=token, cache_dir=cache_dir, flags=_FLAGS
     )
     _refuse_test(source, data.split)
@@ -112,7 +112,7 @@ def make_selector(
     setting: BellConfig,
     objective: Objective,
     held_out: TaskMemory,
-    validation: LabelledImages | None,
+    validation: LabeledImages | None,
     *,
     at_once: int | None = None,
 ) -> Selector:
@@ -149,15 +149,16 @@ def make_selector(
     return Selector(on_validation, lambda: f"{validation.source}, split {validation.split} ({shots})")
 
 
-def keep_best(judge: Selector, learner: MetaLearner, state: RunState, run: RunFolder) -> None:
-    """Score the learner, and keep its weights if none scored better on the same pictures."""
+def keep_best(judge: Selector, learner: MetaLearner, state: RunState, run: RunFolder, *, writes: bool = True) -> None:
+    """Score the learner; if none scored better on the same pictures its weights are kept, if this process writes."""
     weights = learner.state_dict()
     is_whole = all(bool(tensor.isfinite().all()) for tensor in weights.values())
     state.last_score = judge.score() if is_whole else math.nan  # episodes of NaN have an accuracy, that of guessing
     is_first = judge.version() != state.best_on and not math.isnan(state.last_score)
     if is_first or state.last_score >= state.best_score:
         state.best_score, state.best_step, state.best_on = state.last_score, state.step, judge.version()
-        write_file(run.best, lambda scratch: save_file(plain_tensors(weights), scratch))
+        if writes:
+            write_file(run.best, lambda scratch: save_file(plain_tensors(weights), scratch))
 
 
 def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:

@@ -23,7 +23,7 @@ from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
-from hf_free.data.procedural.mixture import picture_colours
+from hf_free.data.procedural.mixture import picture_colors
 from hf_free.errors import ConfigError
 from hf_free.inversion.base import Inverter
 from hf_free.learner.backbone import build_backbone, check_takes_pictures, check_timm_start
@@ -38,20 +38,25 @@ from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_o
 from hf_free.methods.registry import METHODS
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
-from hf_free.runtime.distributed import make_accelerator, seed_everything
+from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.tracking import Trackers, check_installed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
-from hf_free.training.budgeting import Budget, make_budget
+from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.progress import Console, FetchProgress, say_resumed
+from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
+from hf_free.training.sharing import Division, check_chains, check_chains_of_teachers, number_of_chains
 from hf_free.training.state import RunState
+from hf_free.training.trackers import tracked_settings
 from hf_free.training.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
@@ -66,6 +71,8 @@ def gather(
     console: Console | None = None,
     warms_up: bool = False,
     is_planned: bool = False,
+    ranks: Ranks = ALONE,
+    begun: Division | None = None,
 ) -> Gathered:
     """What a run starts from, its teachers among it; nothing is written.
 
@@ -77,6 +84,8 @@ def gather(
         console: Where downloads are shown; None shows none.
         warms_up: Whether warm-up steps are done while teachers are on their way.
         is_planned: Whether it is only planned: what there is to know of the teachers is left to the plan to say.
+        ranks: The processes of the run.
+        begun: How the run did its steps before, where it is resumed.
 
     Raises:
         ConfigError: a device that is not there, another backbone than the learner's that is continued, or a validation
@@ -87,14 +96,17 @@ def gather(
     """
     # ---- checks
     check_backbone(config)
+    check_installed(config.trainer.log_with)
 
     # ---- random numbers, device
     seed_everything(config.seed)  # for code that is not ours
     streams = RandomStreams(config.seed)
+    chains = Chains(number_of_chains(config.trainer.chains, ranks.count, begun), ranks=ranks, streams=streams)
+    check_chains(config.five, config.bell, Defects.named(config.defects), chains.count)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     keep_freed_memory()
-    device = choose_device(config.trainer.device)
+    device = choose_device(config.trainer.device) if ranks.count == 1 else ranks.device
     precision = Precision.choose(config.trainer.mixed_precision, device, channels_last=config.trainer.channels_last)
 
     # ---- previous learner, validation set
@@ -109,9 +121,9 @@ def gather(
     validation = load_validation(config.trainer, config.bell, config.learner, token=token, cache_dir=cache_dir)
 
     # ---- teachers, and a warm-up while they arrive
-    state = RunState()
+    state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.method].inverter, config, device, precision, streams)
+        make = partial(METHODS[config.method].inverter, config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -122,19 +134,22 @@ def gather(
             cache_dir=cache_dir,
             strict=True,
             fetched=fetching.show,
-            meanwhile=warm_up.step if warms_up else None,
+            meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
             precision=precision,
+            chains=chains,
         )
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
         note_teachers(pool, config.hub, state, previous)
     check_enough(pool, state, config.least_teachers)
+    check_chains_of_teachers(chains.count, len(pool))
     return Gathered(
         config=config,
         device=device,
         precision=precision,
         streams=streams,
+        chains=chains,
         previous=previous,
         validation=validation,
         pool=pool,
@@ -179,7 +194,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     inverter = gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
     objective = METHODS[config.method].objective(
-        config, learner, layout, pool.records, learner_precision, gathered.streams
+        config, learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
     )
     return Parts(
         **vars(gathered),
@@ -199,6 +214,7 @@ def prepare(
     resume: bool = False,
     pool: TeacherPool | None = None,
     console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """A run that is ready for its next step; its folder is begun.
 
@@ -209,38 +225,59 @@ def prepare(
         resume: Whether it goes on from the checkpoint in the folder.
         pool: Teachers already loaded; None loads the configuration's.
         console: Where downloads are shown; None shows none.
+        ranks: The processes of the run, each of which prepares it; the first alone writes.
 
     Raises:
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
-    models, chosen = None, None
+    models, chosen, begun = None, None, None
+    remote = (
+        RemoteCheckpoints(config.hub.push_checkpoints, token)
+        if config.hub.push_checkpoints and ranks.is_first
+        else None
+    )
+    if remote is not None:
+        remote.check()
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
+        begun = Division.of(folder.checkpoint_state())
         say_resumed(console, chosen)
-    gathered = gather(config, models=models, token=token, pool=pool, console=console, warms_up=not resume)
+    gathered = gather(
+        config,
+        models=models,
+        token=token,
+        pool=pool,
+        console=console,
+        warms_up=not resume,
+        ranks=ranks,
+        begun=begun,
+    )
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
     if parts.learner_precision != parts.precision:
         logger.warning(FP32_NOTE.format(precision=parts.precision.name))
 
     # ---- budget
-    budget = budget_of(parts, timed=config.trainer.max_minutes is not None and not resume)
+    is_timed = config.trainer.max_minutes is not None and not resume and ranks.count == 1
+    budget = least_budget(ranks.gather(budget_of(parts, timed=is_timed)))
     for note in budget.notes:
         logger.warning("%s", note)
     portions = budget.portions
     parts.inverter.most_images = portions.task
 
     # ---- folder: a start that fails before this leaves nothing in it
-    folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
-    write_teachers(folder, config.models, parts.pool.records)
+    if ranks.is_first:
+        folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
+        write_teachers(folder, config.models, parts.pool.records)
+    ranks.wait()
 
     # ---- memory
     if config.trainer.compile:
         compile_networks(parts.inverter, learner, config.bell, parts.device)
-    answers = layout.width if objective.asks_teachers else 0
-    memory, held_out = (TaskMemory(size, answers=answers) for size in (portions.memory, portions.held_out))
+    sizes, asked = layout.sizes if objective.asks_teachers else [], config.memory.teachers_per_image
+    memory, held_out = (TaskMemory(size, sizes=sizes, asked=asked) for size in (portions.memory, portions.held_out))
     filling = Filling(
         memory,
         held_out,
@@ -249,10 +286,13 @@ def prepare(
         layout,
         parts.precision,
         size=(config.learner.channels, config.learner.image_size),
+        asked=asked,
+        seed=config.seed,
         drawn=config.memory.drawn_per_step,
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
         streams=parts.streams,
+        chains=parts.chains,
     )
     selector = make_selector(
         config.trainer, config.bell, objective, held_out, parts.validation, at_once=portions.embedded
@@ -261,7 +301,7 @@ def prepare(
     # ---- state
     accelerator = make_accelerator(parts.device)
     modules = (*parts.inverter.modules().values(), *objective.modules().values())
-    accelerator.prepare(learner, *modules, *parts.inverter.optimizers(), *objective.optimizers())
+    remember(accelerator, [learner, *modules], [*parts.inverter.optimizers(), *objective.optimizers()])
     run = Run(
         **vars(parts),
         folder=folder,
@@ -271,13 +311,20 @@ def prepare(
         filling=filling,
         selector=selector,
         accelerator=accelerator,
+        trackers=Trackers(),
+        remote=remote,
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
     )
     if chosen is not None:
         run.go_on_from(load_checkpoint(run, chosen))
-        folder.read_log(before_step=run.state.step)
+        if ranks.is_first:
+            folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_teachers)
+    settings = tracked_settings(config.to_dict())
+    run.trackers = Trackers(
+        config.trainer.log_with if ranks.is_first else (), folder=folder.trackers, settings=settings
+    )
     return run
 
 
@@ -292,6 +339,7 @@ def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budge
         parts.precision,
         timed=timed,
         refuse=refuse,
+        sharers=parts.chains.ranks.launched.local_count,
     )
 
 
@@ -337,7 +385,7 @@ def make_learner(
     Args:
         config: Backbone, size and what to start from.
         bell: How it will learn.
-        records: Its teachers, in whose colours it sees.
+        records: Its teachers, in whose colors it sees.
         layout: Where whose answers stand.
         previous: The learner that is continued, if any, which brings its projection.
         defects: Defects of the released code to reproduce; None for none.
@@ -351,7 +399,7 @@ def make_learner(
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
-        mean, std = _teachers_colours(records, config.channels)
+        mean, std = _teachers_colors(records, config.channels)
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
@@ -361,12 +409,12 @@ def make_learner(
     return learner
 
 
-def _teachers_colours(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
+def _teachers_colors(records: Sequence[TeacherRecord], channels: int) -> tuple[list[float], list[float]]:
     """Mean and deviation per channel of the teachers' pictures, averaged over the teachers of that many channels."""
-    colours = [picture_colours(record.mean, record.std) for record in records if record.input_size[0] == channels]
-    if not colours:
+    colors = [picture_colors(record.mean, record.std) for record in records if record.input_size[0] == channels]
+    if not colors:
         return [0.5] * channels, [0.25] * channels
-    means, deviations = zip(*colours, strict=True)
+    means, deviations = zip(*colors, strict=True)
     return torch.tensor(means).mean(0).tolist(), torch.tensor(deviations).mean(0).tolist()
 
 

@@ -12,6 +12,10 @@ class RunState:
 
     step: int = 0
     """Outer steps done."""
+    chains: int = 1
+    """Chains that it does its steps in, see `hf_free.runtime.chains`."""
+    processes: int = 1
+    """Processes that did the last of them."""
     early_steps: int = 0
     """How many of them while teachers were still being downloaded, see `hf_free.training.warm_up`."""
     seconds: float = 0.0
@@ -32,6 +36,9 @@ class RunState:
     """Its step."""
     best_on: int = 0
     """What that was a score on, see `hf_free.training.selection.Judge.version`."""
+    asked: list[int] = field(default_factory=list)
+    """Pictures that each teacher was asked about, by its place among the learner's answers; empty where all were asked
+    about all."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Tasks left out, by `reference: reason`."""
     failures: dict[str, int] = field(default_factory=dict)

@@ -209,7 +209,8 @@ def try_parts(
     start, busy, device = time.monotonic(), time.process_time(), inverter.device
     devices = [device] if device.type == "cuda" else []
     size, channels = work.learner.image_size, work.learner.channels
-    kinds = {kind_of(record): index for index, record in enumerate(pool.records)}
+    own = [index for index in range(len(pool)) if pool.chains.is_own(index)]
+    kinds = {kind_of(pool.records[index]): index for index in own}
     share = seconds / (2 * len(kinds) + 3)
 
     def part(task: Work, name: str, *, least: int, most: int) -> Load:
@@ -288,14 +289,14 @@ def _inversion(
 
 
 def _asking(pool: TeacherPool, index: int, size: int, channels: int, precision: Precision) -> Work:
-    teacher = pool[index]
+    teacher = pool.for_asking(index, precision)
 
     @torch.no_grad()
     def ask(images: int) -> None:
         pictures = torch.randint(256, (images, channels, size, size), dtype=torch.uint8)
         seen = precision.layout(pictures.to(teacher.device).float() / 255)
         with precision.autocast(teacher.device):
-            teacher.logits(seen)
+            teacher.labels(seen)
 
     return ask
 

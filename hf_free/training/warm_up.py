@@ -15,9 +15,10 @@ from functools import cached_property
 import torch
 
 from hf_free.config.sections import FiveConfig, TrainerConfig
-from hf_free.inversion.base import Inverter, Student
+from hf_free.inversion.base import Inverter, Share, Student
 from hf_free.inversion.task import RecoveredTask
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.random_streams import RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
@@ -36,12 +37,16 @@ def invert_some(
     state: RunState,
     student: Student | None,
     streams: RandomStreams,
+    chains: Chains,
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
-    """One step of an inverter on teachers drawn at random: the tasks, and the mean loss terms."""
-    stream = streams.stream("teachers")
-    chosen = _draw_teachers(pool, config.teachers_per_step, state, stream)
-    lender = _draw_lender(pool, config, state, [teacher.record for _, teacher in chosen], stream)
-    return inverter.step(chosen, student, lender)
+    """One step of an inverter on random teachers, each chain's from its own: all chains' tasks, and mean terms."""
+    shares = []
+    for chain in chains.own:
+        stream = streams.stream("teachers", chain)
+        usable = [i for i in range(len(pool)) if chains.of(i) == chain and i not in state.excluded]
+        chosen = _draw_teachers(pool, chains.sizes(config.teachers_per_step)[chain], usable, stream)
+        shares.append(Share(chosen, _draw_lender(pool, config, usable, [one.record for _, one in chosen], stream)))
+    return inverter.step_shares(shares, student)
 
 
 MIN_TEACHERS = 2
@@ -104,7 +109,7 @@ class WarmUp:
         state.early_steps += 1
         self._streams.begin(state.step)
         # A task with a problem comes to nothing here; its teacher is judged in the steps that follow.
-        _, terms = invert_some(self.inverter, pool, self._five, state, None, self._streams)
+        _, terms = invert_some(self.inverter, pool, self._five, state, None, self._streams, ONE_CHAIN)
         state.seconds += time.monotonic() - start
         logger.info("warm-up step %d with the %d teachers that are there", state.step, len(pool))
         self._show(state.step, terms)
@@ -113,18 +118,17 @@ class WarmUp:
         return True
 
 
-def _draw_teachers(pool: TeacherPool, count: int, state: RunState, stream: Stream) -> list[tuple[int, Teacher]]:
+def _draw_teachers(pool: TeacherPool, count: int, usable: Sequence[int], stream: Stream) -> list[tuple[int, Teacher]]:
     """Teachers drawn uniformly without replacement, as far as there are enough."""
-    usable = [index for index in range(len(pool)) if index not in state.excluded]
     places = torch.randperm(len(usable), generator=stream.on("cpu"))[: min(count, len(usable))].tolist()
     return [(usable[place], pool[usable[place]]) for place in places]
 
 
 def _draw_lender(
-    pool: TeacherPool, config: FiveConfig, state: RunState, records: Sequence[TeacherRecord], stream: Stream
+    pool: TeacherPool, config: FiveConfig, usable: Sequence[int], records: Sequence[TeacherRecord], stream: Stream
 ) -> Teacher | None:
     """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
     if not config.borrowed_batchnorm or all(record.has_batchnorm for record in records):
         return None
-    lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in state.excluded]
+    lenders = [index for index in usable if pool.records[index].has_batchnorm]
     return pool[lenders[int(torch.randint(len(lenders), (), generator=stream.on("cpu")))]] if lenders else None

@@ -20,8 +20,12 @@ class Workload:
 
     @property
     def distils(self) -> bool:
-        """Whether the learner predicts all teachers' answers."""
+        """Whether the learner predicts the teachers' answers."""
         return self.bell.objective == "distill"
+
+    def share_asked(self, teachers: int) -> float:
+        """Share of so many teachers that is asked about an image."""
+        return min(1.0, (self.memory.teachers_per_image or teachers) / max(teachers, 1))
 
     def value(self, key: str) -> object:
         """The value at `section.key`."""

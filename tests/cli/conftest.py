@@ -11,7 +11,7 @@ from hf_free.errors import HfFreeError
 
 @pytest.fixture(autouse=True)
 def _wide_and_plain(monkeypatch):
-    """Rich measures the terminal and looks for colours in the environment."""
+    """Rich measures the terminal and looks for colors in the environment."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.delenv("HF_FREE_DEBUG", raising=False)

@@ -206,9 +206,9 @@ def test_recipe_and_departures_are_the_configuration_that_ran(name, changes):
 
 def test_a_label_that_does_not_fit_its_settings_is_shown_up():
     """What a recipe once set counts as given when another's name is put on it: the name alone changes nothing."""
-    mislabelled = replace(FreeConfig(method="paper"), method="default")
-    assert mislabelled.bell.objective == "align"
-    found = departures(mislabelled.to_dict())
+    mislabeled = replace(FreeConfig(method="paper"), method="default")
+    assert mislabeled.bell.objective == "align"
+    found = departures(mislabeled.to_dict())
     assert found["bell.objective"] == "align"
     assert found["five.batchnorm"] == 0.0
     assert replace(FreeConfig(), method="paper").bell.objective == "align"  # of defaults none was given

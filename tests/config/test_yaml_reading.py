@@ -72,6 +72,70 @@ def test_an_assignment_into_a_value_is_refused():
         parse_assignments(["five=1", "five.inner_steps=3"])
 
 
+BOMB = "a: &a [x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [*{below}, *{below}, *{below}, *{below}, *{below}, *{below}, *{below}, *{below}]\n"
+    for below, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("models: " + "[" * 5000 + "]" * 5000, "nested more than 32 deep"),
+        ("five: " + "{a: " * 5000 + "1" + "}" * 5000, "nested more than 32 deep"),
+        ("\n".join(" " * level + "a:" for level in range(2000)), "nested more than 32 deep"),
+        ("[" * 200_000, "nested more than 32 deep"),  # libyaml ends the process there
+        (BOMB, "more than 2,000,000 values"),
+        ("models: &a [*a]", "values that hold themselves"),
+        ("five: &a {b: *a}", "values that hold themselves"),
+        ('seed: !!int "' + "9" * 5000 + '"', "not of its tag's type"),
+        ('seed: !!timestamp "never"', "not of its tag's type"),
+        ("seed: " + "9" * 5000, "seed = inf cannot be used"),
+        ("seed: 0x" + "f" * 5000, "cannot be used"),
+        ("five:", "five = None cannot be used"),
+        ("trainer: ~", "trainer = None cannot be used"),
+        ("models:", "models = None cannot be used"),
+        ("method:", "method = '' cannot be used"),
+    ],
+    ids=range(15),
+)
+def test_what_is_no_configuration_is_refused_in_words(tmp_path, text, reason):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        FreeConfig.from_yaml(path)
+    assert reason in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("models=" + "[" * 5000, "--set models=... cannot be used: its values are nested"),
+        ("five=" + "{a: " * 100_000, "--set five=... cannot be used: its values are nested"),
+        (".".join("a" * 5000) + "=1", "--set 'a.a."),
+        ("seed=" + "9" * 5000, "seed = inf cannot be used"),
+        ("trainer=", "trainer = None cannot be used"),
+    ],
+    ids=range(5),
+)
+def test_assignments_beyond_use_are_refused_in_words(assignment, reason):
+    with pytest.raises(ConfigError) as refused:
+        FreeConfig.load(assignments=[assignment])
+    assert reason in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+def test_python_values_beyond_showing_are_refused_in_words():
+    deep = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ConfigError, match="a list beyond showing"):
+        FreeConfig.from_dict({"models": deep})
+    with pytest.raises(ConfigError, match="seed = a int beyond showing"):
+        FreeConfig.from_dict({"seed": 10**5000})
+
+
 def test_anchors_that_multiply_or_hold_themselves_take_no_memory():
     page = "a0: &a0 [x]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
     for read in (as_texts, meant):  # written out, that would be 2 to the power of 60 texts

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from odd_pictures import ORIENTATION, color, exif, grey
+from odd_pictures import ORIENTATION, color, exif, gray
 from PIL import Image
 
 from hf_free.data.decoding import PictureError, decode, is_picture_file, open_upright, parse_color, reduce
@@ -83,7 +83,7 @@ def on_ground(rgba, ground):
 
 @pytest.mark.parametrize("ground", ["white", "#102030"])
 def test_transparency_of_every_kind_lies_on_the_ground(ground):
-    values = np.dstack([color(0), (255 * grey(9)).astype(np.uint8)])
+    values = np.dstack([color(0), (255 * gray(9)).astype(np.uint8)])
     picture = Image.fromarray(values)
     expected = on_ground(values, parse_color(ground))
     options = {"background": parse_color(ground)}
@@ -99,11 +99,11 @@ def test_transparency_of_every_kind_lies_on_the_ground(ground):
     assert torch.equal(pixels(torch.from_numpy(values).permute(2, 0, 1), **options), exact)
     floats = pixels(values / 255, **options)
     assert (255 * floats - exact).abs().max() <= 0.51
-    grey_alpha = picture.convert("LA")
-    assert torch.equal(pixels(np.asarray(grey_alpha), **options), pixels(encoded(grey_alpha), **options))
+    gray_alpha = picture.convert("LA")
+    assert torch.equal(pixels(np.asarray(gray_alpha), **options), pixels(encoded(gray_alpha), **options))
 
 
-def test_colour_keys_of_palettes_grey_rgb_and_sixteen_bits_are_transparency_too():
+def test_color_keys_of_palettes_gray_rgb_and_sixteen_bits_are_transparency_too():
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([0, 0, 0, 10, 20, 30])
     palette.putpixel((1, 0), 1)
@@ -120,7 +120,7 @@ def test_colour_keys_of_palettes_grey_rgb_and_sixteen_bits_are_transparency_too(
 
 
 def test_sixteen_bits_and_floats_keep_their_values(tmp_path):
-    deep = (300 + 39700 * grey(1)).astype(np.uint16)
+    deep = (300 + 39700 * gray(1)).astype(np.uint16)
     picture = Image.fromarray(deep)
     for suffix in ("png", "tif", "pgm"):  # Pillow opens the last as mode I
         picture.save(tmp_path / f"a.{suffix}")
@@ -130,8 +130,8 @@ def test_sixteen_bits_and_floats_keep_their_values(tmp_path):
     big_endian = Image.frombytes("I;16B", picture.size, deep.astype(">u2").tobytes())
     for given in (picture, deep, big_endian, deep.astype(">u2"), torch.from_numpy(deep), deep[..., None]):
         assert torch.equal(pixels(given), read)
-    Image.fromarray(grey(1).astype(np.float32)).save(tmp_path / "f.tif")
-    assert np.array_equal(pixels(tmp_path / "f.tif")[0].numpy(), grey(1).astype(np.float32))
+    Image.fromarray(gray(1).astype(np.float32)).save(tmp_path / "f.tif")
+    assert np.array_equal(pixels(tmp_path / "f.tif")[0].numpy(), gray(1).astype(np.float32))
     turned = pixels(encoded(picture, exif=exif(6)))
     assert np.array_equal((65535 * turned[0]).round().numpy(), np.rot90(deep, -1))
 
@@ -249,7 +249,7 @@ def test_names_of_picture_files():
     assert not any(map(is_picture_file, ["a.txt", "b.json", "png", ".png/x", "c.parquet", "d.eps"]))
 
 
-def test_colours():
+def test_colors():
     assert parse_color("white") == parse_color("#ffffff") == parse_color([255, 255, 255]) == (255, 255, 255)
     assert parse_color("#102030") == (16, 32, 48)
     for wrong in ("whitish", [1, 2], [0, 0, 256]):
@@ -279,7 +279,7 @@ def test_large_pictures_are_reduced_to_twice_the_size_wanted_and_small_ones_are_
     assert np.abs(reduce(of(smooth(1200, 1600)), 32).permute(1, 2, 0).numpy() - plain).max() <= 0.51
 
 
-def test_a_reduced_photo_is_within_two_grey_levels_of_the_whole_one():
+def test_a_reduced_photo_is_within_two_gray_levels_of_the_whole_one():
     content = encoded(Image.fromarray(smooth(1200, 1600)), "JPEG", quality=90)
     for size in (32, 84, 224):
         whole, reduced = (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from odd_pictures import color, grey, write_all
+from odd_pictures import color, gray, write_all
 from PIL import Image, ImageOps
 
 from hf_free.cli.main import main
@@ -20,7 +20,7 @@ from hf_free.data.decoding import PictureError
 from hf_free.data.episodes import sample_episodes
 from hf_free.data.images import Preprocessing, as_batch, fit, match_channels, read_batch, resize
 from hf_free.errors import DatasetError
-from hf_free.evaluation.datasets import LabelledImages, load_folder_images, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_folder_images, load_labeled_images
 from hf_free.evaluation.features import ImageSizes
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
@@ -86,7 +86,7 @@ def test_predict_evaluate_and_python_agree_on_forty_odd_pictures_to_the_last_dig
     words = ["--n-way", "2", "--k-shot", "3", "--n-query", "5", "--episodes", "20", "--output", str(results)]
     assert main(["evaluate", str(learner), "--dataset", str(support), *words]) == 0
     assert "4 files hold several frames" in capsys.readouterr().err
-    data = load_labelled_images(support)
+    data = load_labeled_images(support)
     seen = data.read(OWN).images
     episodes = sample_episodes(
         data.labels, n_way=2, k_shot=3, n_query=5, episodes=20, generator=torch.Generator().manual_seed(0)
@@ -216,7 +216,7 @@ def test_leaving_pictures_out_is_advised_only_where_enough_are_left(capsys, lear
 
 def test_unreadable_pictures_are_found_by_their_places_in_the_whole_set(damaged):
     good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
-    data = LabelledImages([good, bad, good, bad, bad], torch.zeros(5, dtype=torch.long), ["a"])
+    data = LabeledImages([good, bad, good, bad, bad], torch.zeros(5, dtype=torch.long), ["a"])
     with pytest.raises(PictureError) as caught:
         ImageSizes(data, torch.tensor([0, 3, 4])).at(OWN)
     assert caught.value.places == (3, 4)
@@ -227,11 +227,11 @@ def test_unreadable_pictures_are_found_by_their_places_in_the_whole_set(damaged)
 
 def test_a_class_without_readable_pictures_is_left_out_and_a_set_of_none_is_refused(damaged):
     good, bad = damaged / "new" / "0.png", damaged / "new" / "1.png"
-    data = LabelledImages([good, bad, good], torch.tensor([0, 1, 2]), ["a", "b", "c"])
+    data = LabeledImages([good, bad, good], torch.tensor([0, 1, 2]), ["a", "b", "c"])
     readable, errors = data.readable()
     assert (readable.class_names, readable.labels.tolist(), len(errors)) == (["a", "c"], [0, 1], 1)
     with pytest.raises(DatasetError, match="none of the 1 pictures"):
-        LabelledImages([bad], torch.tensor([0]), ["a"]).readable()
+        LabeledImages([bad], torch.tensor([0]), ["a"]).readable()
 
 
 # ---- batches
@@ -268,14 +268,14 @@ def test_bytes_are_rounded_as_a_data_set_keeps_them_and_deep_pictures_are_not():
     batch = as_batch([values], OWN)
     assert (255 * batch - expected).abs().max() <= 0.501
     assert torch.equal((255 * batch).round() / 255, batch)
-    deep = (65535 * grey(0)).astype(np.uint16)
+    deep = (65535 * gray(0)).astype(np.uint16)
     batch = as_batch([deep], Preprocessing(SIZE, 1))
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(deep.astype(np.float64))[None, None] / 65535,
         size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False,
     )  # fmt: skip
     assert (batch - expected).abs().max() < 1e-6
-    data = LabelledImages([deep, color(0)], torch.tensor([0, 1]), ["a", "b"])
+    data = LabeledImages([deep, color(0)], torch.tensor([0, 1]), ["a", "b"])
     assert torch.equal(data.read(OWN).images, as_batch([deep, color(0)], OWN))
     assert data.at_size(SIZE).dtype == torch.uint8
     assert (data.at_size(SIZE) / 255 - as_batch([deep, color(0)], OWN)).abs().max() <= 0.501 / 255
@@ -314,10 +314,10 @@ def test_columns_of_arrays_keep_the_type_that_the_file_states(tmp_path):
         rows = [(color(seed) * np.float64(scale)).astype(kind).tolist() for seed in (0, 1)]
         column = pa.array(rows, type=pa.list_(pa.list_(pa.list_(getattr(pa, kind)()))))
         pq.write_table(pa.table({"image": column, "label": ["a", "b"]}), tmp_path / f"{kind}.parquet")
-        seen = load_labelled_images(tmp_path / f"{kind}.parquet").at_size(SIZE)
+        seen = load_labeled_images(tmp_path / f"{kind}.parquet").at_size(SIZE)
         expected = seen if expected is None else expected
         assert (seen.int() - expected.int()).abs().max() <= 1
-    assert load_labelled_images(tmp_path / "uint16.parquet").images[0].size == (30, 40)
+    assert load_labeled_images(tmp_path / "uint16.parquet").images[0].size == (30, 40)
 
 
 def test_folders_take_every_suffix_of_a_picture(tmp_path):

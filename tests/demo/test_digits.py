@@ -43,7 +43,7 @@ def test_pictures_are_the_same_every_time_and_differ_between_copies():
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_full_square_lies_inside_the_canvas_with_the_size_and_colours_promised():
+def test_a_full_square_lies_inside_the_canvas_with_the_size_and_colors_promised():
     images = draw(torch.ones(200, 8, 8), generator=torch.Generator().manual_seed(0)).float() / 255
     ink, canvas = images.amax((2, 3), keepdim=True), images.amin((2, 3), keepdim=True)
     assert ink.min() >= DARKEST_INK - 0.01

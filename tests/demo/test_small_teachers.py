@@ -23,45 +23,45 @@ from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 
 MAKE_ZOO = Path(__file__).parents[2] / "examples" / "zoo" / "make_zoo.py"
-COLOURS = ((220, 30, 30), (30, 200, 40), (20, 40, 220), (230, 220, 30))
+COLORS = ((220, 30, 30), (30, 200, 40), (20, 40, 220), (230, 220, 30))
 TINY = {"width": 8}
 QUICK = ClassifierRecipe(architecture="conv4_32", model_args=TINY, epochs=6, batch_size=16, lr=1e-2, shift=2)
 
 
-def coloured_pictures(count: int, *, classes: int = 3, size: int = 32, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Noisy pictures whose colour is their class: uint8 (N, 3, size, size), labels (N,)."""
+def colored_pictures(count: int, *, classes: int = 3, size: int = 32, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Noisy pictures whose color is their class: uint8 (N, 3, size, size), labels (N,)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes
     noise = torch.randint(-20, 20, (count, 3, size, size), generator=generator)
-    images = torch.tensor(COLOURS)[labels][:, :, None, None] + noise
+    images = torch.tensor(COLORS)[labels][:, :, None, None] + noise
     return images.clamp(0, 255).to(torch.uint8), labels
 
 
 def test_a_classifier_learns_and_its_accuracy_is_that_of_the_held_out_pictures():
-    held_out = coloured_pictures(30, seed=1)
+    held_out = colored_pictures(30, seed=1)
     wrong = held_out[1].clone()
     wrong[:10] = (wrong[:10] + 1) % 3  # a third of the held-out labels is false, so 2/3 is what can be reached
-    trained = train_classifier(QUICK, *coloured_pictures(96), held_out=(held_out[0], wrong))
+    trained = train_classifier(QUICK, *colored_pictures(96), held_out=(held_out[0], wrong))
     assert trained.accuracy == pytest.approx(2 / 3)
     assert not trained.network.training
-    expected = coloured_pictures(96)[0].float().div(255).mean((0, 2, 3))
+    expected = colored_pictures(96)[0].float().div(255).mean((0, 2, 3))
     assert trained.mean == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 def test_equal_seeds_make_equal_networks_and_the_callers_random_numbers_stay():
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    first, second = (train_classifier(QUICK, *coloured_pictures(48)).network.state_dict() for _ in range(2))
+    first, second = (train_classifier(QUICK, *colored_pictures(48)).network.state_dict() for _ in range(2))
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     other = ClassifierRecipe(**{**vars(QUICK), "seed": 1})
-    third = train_classifier(other, *coloured_pictures(48)).network.state_dict()
+    third = train_classifier(other, *colored_pictures(48)).network.state_dict()
     assert not torch.equal(first["head.weight"], third["head.weight"])
 
 
 def test_without_mirroring_no_picture_is_mirrored():
     """Two classes that mirror each other can be told apart only if training never mirrors."""
-    images, labels = coloured_pictures(64, classes=2)
+    images, labels = colored_pictures(64, classes=2)
     images[:] = 40
     images[labels == 0, :, :, :10] = 220
     images[labels == 1, :, :, 22:] = 220
@@ -69,9 +69,9 @@ def test_without_mirroring_no_picture_is_mirrored():
     told_apart, confused = (train_classifier(recipe, images, labels) for recipe in (plain, QUICK))
 
     def loss(trained):
-        normalised = (images.float() / 255 - torch.tensor(trained.mean).view(1, -1, 1, 1)) / trained.std[0]
+        normalized = (images.float() / 255 - torch.tensor(trained.mean).view(1, -1, 1, 1)) / trained.std[0]
         with torch.no_grad():
-            return torch.nn.functional.cross_entropy(trained.network(normalised), labels).item()
+            return torch.nn.functional.cross_entropy(trained.network(normalized), labels).item()
 
     assert loss(told_apart) < 0.3
     assert loss(confused) > 0.5  # a coin has ln 2 = 0.69
@@ -80,12 +80,12 @@ def test_without_mirroring_no_picture_is_mirrored():
 @pytest.mark.parametrize("architecture", ["conv4_32", "test_vit", "test_convnext", "test_resnet", "test_efficientnet"])
 def test_saved_teachers_load_with_their_labels_and_answers(tmp_path, architecture):
     recipe = ClassifierRecipe(architecture=architecture, model_args=small_image_args(architecture, 32), epochs=1)
-    trained = train_classifier(recipe, *coloured_pictures(12))
+    trained = train_classifier(recipe, *colored_pictures(12))
     trained.save(tmp_path, label_names=["red", "green", "blue"])
     teacher = load_teacher(TeacherReference.parse(str(tmp_path)))
     assert teacher.record.label_names == ("red", "green", "blue")
     assert teacher.record.input_size == (3, 32, 32)
-    pictures = coloured_pictures(4)[0].float() / 255
+    pictures = colored_pictures(4)[0].float() / 255
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (trained.mean, trained.std))
     with torch.no_grad():
         expected = trained.network((pictures - mean) / std)
@@ -95,13 +95,13 @@ def test_saved_teachers_load_with_their_labels_and_answers(tmp_path, architectur
 @pytest.mark.parametrize(("architecture", "cells", "channels"), [("test_vit", 64, 64), ("test_convnext", 256, 24)])
 def test_small_pictures_are_seen_finely(architecture, cells, channels):
     recipe = ClassifierRecipe(architecture=architecture, model_args=small_image_args(architecture, 32), epochs=1)
-    network = train_classifier(recipe, *coloured_pictures(6)).network
+    network = train_classifier(recipe, *colored_pictures(6)).network
     stem = network.patch_embed if architecture == "test_vit" else network.stem
     assert stem(torch.zeros(1, 3, 32, 32)).numel() == cells * channels
 
 
 def test_what_cannot_be_trained_is_refused():
-    images, labels = coloured_pictures(12)
+    images, labels = colored_pictures(12)
     with pytest.raises(ConfigError, match="no_such_model"):
         train_classifier(ClassifierRecipe(architecture="no_such_model"), images, labels)
     with pytest.raises(ConfigError, match="no_such_model"):
@@ -162,9 +162,9 @@ def test_ctrl_c_ends_all_processes_at_once_and_without_tracebacks(tmp_path):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    """`train/CLASS/*.png` of four colours."""
-    root = tmp_path_factory.mktemp("colours")
-    images, labels = coloured_pictures(40, classes=4, size=20)
+    """`train/CLASS/*.png` of four colors."""
+    root = tmp_path_factory.mktemp("colors")
+    images, labels = colored_pictures(40, classes=4, size=20)
     for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         path = root / "train" / "ABCD"[label] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def test_a_zoo_is_made_resumed_and_extended(monkeypatch, capsys, pictures, tmp_p
         teacher, made = load_teacher(TeacherReference.parse(str(folder))), json.loads(read(folder / "training.json"))
         assert list(teacher.record.label_names) == made["label_names"] == row["classes"].split(";")
         assert made["held_out"] == 3 * 2  # a fifth of ten pictures a class
-        assert "Licence of the data: cc0-1.0" in read(folder / "README.md")
+        assert "License of the data: cc0-1.0" in read(folder / "README.md")
         assert str(tmp_path) not in read(folder / "README.md") + read(folder / "training.json")
 
     with pytest.raises(SystemExit, match="made with other settings"):

@@ -7,19 +7,19 @@ import torch
 from drawn import picture
 from pico import pico_teacher
 
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 
 
 @pytest.fixture(scope="module")
 def data():
-    """Five classes of coloured noise, 12 pictures each; so much noise that no method is right every time."""
+    """Five classes of colored noise, 12 pictures each; so much noise that no method is right every time."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(5).repeat_interleave(12)[torch.randperm(60, generator=generator)]
     colors = torch.tensor([[135, 110, 110], [110, 135, 110], [115, 125, 115], [110, 110, 135], [120, 120, 120]])
     noise = torch.randint(-110, 110, (60, 3, 16, 16), generator=generator)
     noise += torch.randint(-40, 40, (60, 3, 1, 1), generator=generator)
     images = (colors[labels].view(60, 3, 1, 1) + noise).clamp(0, 255).to(torch.uint8)
-    return LabelledImages(images, labels, ["red", "lime", "Dark_Green", "blue", "grey"], "noise", "test")
+    return LabeledImages(images, labels, ["red", "lime", "Dark_Green", "blue", "gray"], "noise", "test")
 
 
 @pytest.fixture(scope="module")

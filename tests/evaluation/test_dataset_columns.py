@@ -6,7 +6,7 @@ import pytest
 from drawn import picture
 
 from hf_free.errors import DatasetError
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 
 datasets = pytest.importorskip("datasets")
 
@@ -19,7 +19,7 @@ def test_string_integer_and_truth_value_labels(tmp_path, labels, kind):
     features = datasets.Features({"picture": datasets.Image(), "category": datasets.Value(kind)})
     path = tmp_path / "set.parquet"
     datasets.Dataset.from_dict(content, features=features).to_parquet(path)
-    data = load_labelled_images(path)
+    data = load_labeled_images(path)
     assert data.class_names == [str(value) for value in sorted(set(labels))]
     assert data.labels.tolist() == [1, 0, 1]
 
@@ -53,20 +53,20 @@ def test_columns_that_cannot_be_told_apart_are_listed(two_labels):
     with pytest.raises(
         DatasetError, match=r"several columns that could be the image: left \(Image\)[\s\S]*--image-column"
     ):
-        load_labelled_images(two_labels)
+        load_labeled_images(two_labels)
     with pytest.raises(DatasetError, match=r"several columns that could be the label[\s\S]*--label-column"):
-        load_labelled_images(two_labels, image_column="left")
+        load_labeled_images(two_labels, image_column="left")
 
 
 def test_named_columns_are_taken(two_labels):
-    data = load_labelled_images(two_labels, image_column="right", label_column="text")
+    data = load_labeled_images(two_labels, image_column="right", label_column="text")
     assert data.class_names == ["a", "b"]
     assert data.at_size(12)[:, 0, 0, 0].tolist() == [3, 4]
 
 
 def test_a_column_that_is_not_there_says_which_are(two_labels):
     with pytest.raises(DatasetError, match=r"no column 'img'[\s\S]*right \(Image\), color \(ClassLabel\)"):
-        load_labelled_images(two_labels, image_column="img")
+        load_labeled_images(two_labels, image_column="img")
 
 
 def test_missing_labels_are_refused(tmp_path):
@@ -75,13 +75,13 @@ def test_missing_labels_are_refused(tmp_path):
     content = {"image": [picture(1), picture(2)], "label": [-1, -1]}
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "blind.parquet")
     with pytest.raises(DatasetError, match=r"2 of 2 pictures have no label[\s\S]*choose another data set"):
-        load_labelled_images(tmp_path / "blind.parquet")  # it has no other split
+        load_labeled_images(tmp_path / "blind.parquet")  # it has no other split
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "set" / "test.parquet")
     datasets.Dataset.from_dict(content | {"label": [0, 1]}, features=features).to_parquet(
         tmp_path / "set/train.parquet"
     )
     with pytest.raises(DatasetError, match=r"2 of 2 pictures have no label[\s\S]*another split with --split"):
-        load_labelled_images(tmp_path / "set")
+        load_labeled_images(tmp_path / "set")
 
 
 def test_labels_that_are_no_classes_are_refused(tmp_path):
@@ -89,4 +89,4 @@ def test_labels_that_are_no_classes_are_refused(tmp_path):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("float64")})
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "real.parquet")
     with pytest.raises(DatasetError, match=r"'0.5' of type float[\s\S]*--label-column"):
-        load_labelled_images(tmp_path / "real.parquet")
+        load_labeled_images(tmp_path / "real.parquet")

@@ -8,7 +8,7 @@ import pytest
 from drawn import picture
 
 from hf_free.errors import DatasetError
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 
 datasets = pytest.importorskip("datasets")
 
@@ -19,7 +19,7 @@ def test_a_card_without_metadata_is_not_remarked_on(parquet, caplog):
     before = logger.level
     logger.addHandler(caplog.handler)  # huggingface_hub's loggers do not pass their records on
     try:
-        load_labelled_images(parquet)
+        load_labeled_images(parquet)
         logger.warning("seen")
     finally:
         logger.removeHandler(caplog.handler)
@@ -30,17 +30,17 @@ def test_a_card_without_metadata_is_not_remarked_on(parquet, caplog):
 def test_paths_without_data_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(DatasetError, match="holds no data"):
-        load_labelled_images(tmp_path)
+        load_labeled_images(tmp_path)
     with pytest.raises(DatasetError, match="is no Parquet file"):
-        load_labelled_images(tmp_path / "notes.txt")
+        load_labeled_images(tmp_path / "notes.txt")
     with pytest.raises(DatasetError, match="there is no file or folder"):
-        load_labelled_images(tmp_path / "gone" / "set")
+        load_labeled_images(tmp_path / "gone" / "set")
 
 
 def test_a_private_data_set_without_a_token_is_not_to_be_had(hub, run_client, parquet):
     hub.add_repo("lab/secret", parquet, repo_type="dataset", private=True)
     result = run_client(
-        "from hf_free.evaluation.datasets import load_labelled_images as load; load('lab/secret')", check=False
+        "from hf_free.evaluation.datasets import load_labeled_images as load; load('lab/secret')", check=False
     )
     assert result.returncode != 0
     assert "DatasetError: data set 'lab/secret' is not to be had" in result.stderr
@@ -71,23 +71,23 @@ def test_configurations_are_folders_or_what_a_card_lists_and_can_be_named(tmp_pa
     parquet_set(root / "cars", "train", ("bus", "van"), 20)
     parquet_set(root / "cars", "test", ("bus", "van"), 30)
     with pytest.raises(DatasetError, match=r"2 data sets[\s\S]*one of birds, cars\n[\s\S]*two:birds"):
-        load_labelled_images(root)
-    assert load_labelled_images(f"{root}:birds").class_names == ["owl", "wren"]
-    cars = load_labelled_images(f"{root}:cars")
+        load_labeled_images(root)
+    assert load_labeled_images(f"{root}:birds").class_names == ["owl", "wren"]
+    cars = load_labeled_images(f"{root}:cars")
     assert (cars.class_names, cars.split) == (["bus", "van"], "test")
     with pytest.raises(DatasetError, match=r"no configuration 'fish'\n  allowed: birds, cars\n"):
-        load_labelled_images(f"{root}:fish")
+        load_labeled_images(f"{root}:fish")
 
     (root / "README.md").write_text(CONFIGURATIONS)
     with pytest.raises(DatasetError, match=r"one of flying, 1\.10\n[\s\S]*two:flying"):
-        load_labelled_images(root)
-    assert load_labelled_images(f"{root}:flying").class_names == ["owl", "wren"]
-    assert load_labelled_images(f"{root}:1.10").class_names == ["bus", "van"]
+        load_labeled_images(root)
+    assert load_labeled_images(f"{root}:flying").class_names == ["owl", "wren"]
+    assert load_labeled_images(f"{root}:1.10").class_names == ["bus", "van"]
 
     (root / "README.md").write_text(CONFIGURATIONS.replace("flying", "birds").replace("'1.10'", "cars"))
     hub.add_repo("lab/two-sets", root, repo_type="dataset")
     code = """
-from hf_free.evaluation.datasets import load_labelled_images as load
+from hf_free.evaluation.datasets import load_labeled_images as load
 from hf_free.errors import DatasetError
 for name in ("lab/two-sets", "lab/two-sets:fish", "lab/two-sets:birds"):
     try:
@@ -109,10 +109,10 @@ def test_parquet_files_that_name_no_split_are_all_read_or_said(tmp_path, caplog)
         parquet_set(tmp_path / "all", name, ("a", "b"), 10)
     (tmp_path / "all" / "notes.csv").write_text("a,b")
     (tmp_path / "all" / "._south.parquet").write_bytes(b"left by a Mac")
-    assert len(load_labelled_images(tmp_path / "all")) == 8
+    assert len(load_labeled_images(tmp_path / "all")) == 8
     assert not caplog.messages
     parquet_set(tmp_path / "all", "birds-test", ("a", "b"), 10)
-    assert (len(load_labelled_images(tmp_path / "all")), len(caplog.messages)) == (4, 1)
+    assert (len(load_labeled_images(tmp_path / "all")), len(caplog.messages)) == (4, 1)
     assert "passed over 2 Parquet files that name no split (north.parquet, south.parquet)" in caplog.messages[0]
 
 
@@ -122,7 +122,7 @@ def test_a_table_beside_flat_pictures_gives_their_classes_and_no_picture_is_lost
         picture(10 * index).save(tmp_path / name)
     lines = "".join(f"{name},{'ape' if index % 2 else 'bee'}\n" for index, name in enumerate(names))
     (tmp_path / "metadata.csv").write_text(f"file_name,label\n{lines}")
-    data = load_labelled_images(tmp_path)
+    data = load_labeled_images(tmp_path)
     assert (len(data), data.class_names, data.labels.bincount().tolist()) == (4, ["ape", "bee"], [2, 2])
 
 
@@ -134,7 +134,7 @@ def test_image_folders_on_a_hub_are_read_as_local_ones_are(hub, run_client, tmp_
     (tmp_path / "set" / "README.md").write_text("# Pictures")
     hub.add_repo("lab/image-folder", tmp_path / "set", repo_type="dataset")
     code = (
-        "import json; from hf_free.evaluation.datasets import load_labelled_images as load;"
+        "import json; from hf_free.evaluation.datasets import load_labeled_images as load;"
         "data = load('lab/image-folder');"
         "print(json.dumps([data.split, data.class_names, data.labels.tolist(), list(data.at_size(4).shape)]))"
     )

@@ -12,7 +12,7 @@ from drawn import picture
 from PIL import Image
 
 from hf_free.errors import DatasetError
-from hf_free.evaluation.datasets import LabelledImages, load_folder_images, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_folder_images, load_labeled_images
 
 datasets = pytest.importorskip("datasets")
 
@@ -22,7 +22,7 @@ def rows(count=6, names=("ape", "bee", "cat")):
 
 
 def test_a_parquet_folder_gives_its_validation_split_where_there_is_no_test(parquet):
-    data = load_labelled_images(parquet)
+    data = load_labeled_images(parquet)
     assert data.split == "validation"
     assert data.class_names == ["ape", "bee"]
     assert data.labels.tolist() == [0, 1, 1]
@@ -30,7 +30,7 @@ def test_a_parquet_folder_gives_its_validation_split_where_there_is_no_test(parq
 
 
 def test_a_named_split_is_taken(parquet):
-    data = load_labelled_images(parquet, split="train")
+    data = load_labeled_images(parquet, split="train")
     assert data.class_names == ["dog", "ape", "bee"]
     assert data.labels.tolist() == [0, 1, 2, 1]
     pixels = data.at_size(12)
@@ -41,11 +41,11 @@ def test_a_named_split_is_taken(parquet):
 
 def test_an_unknown_split_says_which_there_are(parquet):
     with pytest.raises(DatasetError, match=r"no split 'test'[\s\S]*train, validation"):
-        load_labelled_images(parquet, split="test")
+        load_labeled_images(parquet, split="test")
 
 
 def test_one_parquet_file_is_a_train_split(parquet):
-    data = load_labelled_images(parquet / "data" / "train-00000-of-00001.parquet")
+    data = load_labeled_images(parquet / "data" / "train-00000-of-00001.parquet")
     assert (data.split, len(data)) == ("train", 4)
 
 
@@ -56,7 +56,7 @@ def test_a_folder_a_class_under_a_folder_a_split(tmp_path):
             folder.mkdir(parents=True)
             for index in range(2):
                 picture(50 * index).save(folder / f"{index}.png")
-    data = load_labelled_images(tmp_path)
+    data = load_labeled_images(tmp_path)
     assert data.split == "test"
     assert data.class_names == ["ant", "zebra"]
     assert data.labels.bincount().tolist() == [2, 2]
@@ -68,32 +68,32 @@ def test_a_damaged_picture_is_named(tmp_path):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "bad.parquet")
     with pytest.raises(DatasetError, match="picture 0 cannot be decoded"):
-        load_labelled_images(tmp_path / "bad.parquet").at_size(8)
+        load_labeled_images(tmp_path / "bad.parquet").at_size(8)
 
 
 def test_a_data_set_on_a_hub_is_downloaded_once_and_a_local_one_asks_nobody(hub, run_client, parquet, tokens):
     hub.add_repo("lab/pictures", parquet, repo_type="dataset", private=True)
     code = (
-        "import json; from hf_free.evaluation.datasets import load_labelled_images as load;"
+        "import json; from hf_free.evaluation.datasets import load_labeled_images as load;"
         "data = load('lab/pictures');"
         "print(json.dumps([data.split, data.class_names, data.labels.tolist(), data.at_size(4)[:, 0, 0, 0].tolist()]))"
     )
     expected = ["validation", ["ape", "bee"], [0, 1, 1], [30, 60, 60]]
     assert run_client(code, token=tokens["alice"]).json == expected
     before = len(hub.requests)
-    run_client(f"from hf_free.evaluation.datasets import load_labelled_images as load; load({str(parquet)!r})")
+    run_client(f"from hf_free.evaluation.datasets import load_labeled_images as load; load({str(parquet)!r})")
     assert len(hub.requests) == before
 
 
 def test_pictures_in_memory_keep_their_size_or_are_resized():
     values = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    data = LabelledImages(values, torch.tensor([0, 1, 1]), ["a", "b"])
+    data = LabeledImages(values, torch.tensor([0, 1, 1]), ["a", "b"])
     assert torch.equal(data.at_size(8), values)
     reference = np.asarray(Image.fromarray(values[0].permute(1, 2, 0).numpy()).resize((4, 4), Image.BILINEAR))
     ours = data.at_size(4)[0].permute(1, 2, 0).numpy()
     assert np.abs(ours.astype(int) - reference.astype(int)).max() <= 1  # Pillow rounds twice
     with pytest.raises(DatasetError, match="3 pictures and 2 labels"):
-        LabelledImages(values, torch.tensor([0, 1]), ["a", "b"])
+        LabeledImages(values, torch.tensor([0, 1]), ["a", "b"])
 
 
 def test_a_folder_of_pictures_is_flat_or_a_folder_a_class(tmp_path):
@@ -123,14 +123,14 @@ def test_a_folder_of_pictures_is_flat_or_a_folder_a_class(tmp_path):
 def test_labels_may_be_an_array_or_a_list():
     pictures = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     for labels in ([0, 1, 1], np.array([0, 1, 1]), torch.tensor([0, 1, 1])):
-        assert torch.equal(LabelledImages(pictures, labels, ["a", "b"]).labels, torch.tensor([0, 1, 1]))
+        assert torch.equal(LabeledImages(pictures, labels, ["a", "b"]).labels, torch.tensor([0, 1, 1]))
 
 
 # ---- configurations, here and on a Hub
 
 
 def test_a_hub_that_cannot_be_reached_is_named_within_thirty_seconds(run_client):
-    code = "from hf_free.evaluation.datasets import load_labelled_images; load_labelled_images('org/pictures')"
+    code = "from hf_free.evaluation.datasets import load_labeled_images; load_labeled_images('org/pictures')"
     started = time.monotonic()
     done = run_client(code, env={"HF_ENDPOINT": "http://127.0.0.1:9"}, check=False)
     assert done.returncode == 1

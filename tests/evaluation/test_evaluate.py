@@ -14,7 +14,7 @@ from PIL import Image
 
 from hf_free.data.episodes import sample_episodes
 from hf_free.errors import DatasetError, LearnerError
-from hf_free.evaluation.datasets import LabelledImages, load_labelled_images
+from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
 from hf_free.learner.scoring import mean_and_interval, score_episodes
 from hf_free.learner.transductive import TRANSDUCTIVE
@@ -139,7 +139,7 @@ def test_classes_that_the_teachers_know_are_named(data, teachers):
 
 
 def test_classes_left_out_are_counted(data):
-    few = LabelledImages(data.images[:-1], data.labels[:-1], data.class_names)
+    few = LabeledImages(data.images[:-1], data.labels[:-1], data.class_names)
     report = evaluate(make(), few, EpisodeSettings(n_way=3, n_query=8, episodes=5, k_shots=(4,)))
     assert "1 of 5 classes have fewer than 12 pictures" in report.warnings[0]
 
@@ -174,7 +174,7 @@ def test_a_data_set_is_loaded_by_its_name(data, tmp_path):
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
     report = evaluate(make(), tmp_path, SETTING)
-    loaded = evaluate(make(), load_labelled_images(tmp_path), SETTING)
+    loaded = evaluate(make(), load_labeled_images(tmp_path), SETTING)
     assert [row.accuracy for row in report.rows] == [row.accuracy for row in loaded.rows]
     assert (report.dataset, report.pictures) == (str(tmp_path), 60)
 
@@ -220,7 +220,7 @@ class CountedPictures(list):
 def test_only_pictures_of_the_episodes_are_looked_at(data):
     setting = EpisodeSettings(n_way=3, n_query=2, episodes=2, k_shots=(1,))
     pictures = CountedPictures(data.images)
-    counted = LabelledImages(pictures, data.labels, data.class_names)
+    counted = LabeledImages(pictures, data.labels, data.class_names)
     few = evaluate(make(), counted, setting, beside=Comparison(baselines="untrained"))
     drawn = sample_episodes(
         data.labels, n_way=3, k_shot=1, n_query=2, episodes=2, generator=torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from odd_pictures import color
 from PIL import Image
 
 from hf_free.evaluation.baselines import teacher_answers
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.features import ImageSizes
 from hf_free.teachers.saving import build_teacher, record_for
 
@@ -18,7 +18,7 @@ def test_teachers_are_shown_pictures_as_their_configuration_says():
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=4)
     pictures = [Image.fromarray(color(seed, 90, 60)) for seed in range(3)]
-    data = LabelledImages(pictures, torch.tensor([0, 1, 1]), ["a", "b"])
+    data = LabeledImages(pictures, torch.tensor([0, 1, 1]), ["a", "b"])
     for interpolation in ("bicubic", "bilinear"):
         known = {"input_size": (3, 32, 32), "interpolation": interpolation, "crop_pct": 0.875}
         teacher = build_teacher(network, record_for(network, **known))

@@ -18,7 +18,7 @@ from hf_free.inversion.losses import pairwise_distance
 from hf_free.runtime.device import Precision
 
 SMALL = {"steps": 2, "images_per_class": 3}
-FOUND = Invertibility(5, 100, 10, loss=0.5, chance=math.log(10), recognised=0.9, diversity=0.2, statistics=0.1)
+FOUND = Invertibility(5, 100, 10, loss=0.5, chance=math.log(10), recognized=0.9, diversity=0.2, statistics=0.1)
 
 
 @pytest.mark.parametrize(("size", "made"), [(16, 16), (96, 64)])
@@ -34,7 +34,7 @@ def test_measurement_is_that_of_the_pictures(size, made):
     output = teacher(stored)
     own = output.logits.log_softmax(1)[torch.arange(12), wanted.labels]
     assert found.loss == pytest.approx(-own.mean().item(), rel=1e-3)
-    assert found.recognised == (output.logits.argmax(1) == wanted.labels).float().mean().item()
+    assert found.recognized == (output.logits.argmax(1) == wanted.labels).float().mean().item()
     assert found.diversity == pytest.approx(pairwise_distance(output.features, wanted.labels).item(), rel=1e-3)
     assert (found.images, found.classes, found.steps) == (12, 4, 2)
     assert found.chance == math.log(4)
@@ -58,8 +58,8 @@ def test_measurement_leaves_random_numbers_alone_and_repeats():
     ("changes", "verdict"),
     [
         ({}, "good"),
-        ({"recognised": 0.79}, "fair"),
-        ({"recognised": 0.29}, "poor"),
+        ({"recognized": 0.79}, "fair"),
+        ({"recognized": 0.29}, "poor"),
         ({"loss": math.nan}, "poor"),
         ({"statistics": None}, "fair"),
         ({"loss": math.log(10) + 0.01}, "fair"),
@@ -67,7 +67,7 @@ def test_measurement_leaves_random_numbers_alone_and_repeats():
         ({"statistics": 10.1}, "poor"),
         ({"statistics": math.nan}, "poor"),
         ({"statistics": math.inf}, "poor"),
-        ({"loss": 8.11, "recognised": 0.96, "statistics": 25_000.0}, "poor"),
+        ({"loss": 8.11, "recognized": 0.96, "statistics": 25_000.0}, "poor"),
         ({"loss": 2.3, "statistics": None}, "fair"),
     ],
 )
@@ -96,5 +96,5 @@ def test_inspect_measures_on_request(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     found = measure_invertibility(pico_teacher("conv4", size=16, num_classes=2))
     assert found.verdict in out
-    assert f"{found.recognised:.0%}" in out
+    assert f"{found.recognized:.0%}" in out
     assert f"({math.log(2):.2f})" in out

@@ -13,7 +13,7 @@ from PIL import Image
 from hf_free.cli.main import main
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.episodes import sample_episodes
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.evaluation.off_the_shelf import trained_on
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import score_episodes
@@ -26,7 +26,7 @@ WORDS = ["--dataset", "pictures", "--n-way", "2", "--n-query", "3", "--episodes"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three classes of eight coloured noise pictures, and a learner with a ridge head."""
+    """Three classes of eight colored noise pictures, and a learner with a ridge head."""
     generator = torch.Generator().manual_seed(0)
     for label, name in enumerate(("red", "green", "blue")):
         (tmp_path / "pictures" / name).mkdir(parents=True)
@@ -60,10 +60,10 @@ def test_its_features_are_scored_with_the_learners_head_on_the_same_episodes(hub
     rows = {row["method"]: row for row in report["rows"]}
     assert list(rows) == ["learner", "compared learner", name]
     assert (
-        f"{REPOSITORY} at commit {commit[:8]}, the centre 95 % of pictures at 160x160, bilinear" in rows[name]["note"]
+        f"{REPOSITORY} at commit {commit[:8]}, the center 95 % of pictures at 160x160, bilinear" in rows[name]["note"]
     )
 
-    data = load_labelled_images(folder / "pictures")
+    data = load_labeled_images(folder / "pictures")
     own_view = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
     with torch.no_grad():
         pictures = torch.stack([own_view(picture) for picture in data.images])

@@ -53,7 +53,7 @@ def test_other_kinds_at_reduced_size(name: str) -> None:
     assert row.input_size == (3, 64, 64)
 
 
-def test_a_network_for_grey_pictures():
+def test_a_network_for_gray_pictures():
     row = try_model(Candidate("test_resnet", 0), input_size=(1, 48, 48))
     assert (row.outcome, row.input_size) == ("passed", (1, 48, 48))
 

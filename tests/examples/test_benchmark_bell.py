@@ -13,7 +13,7 @@ from pico import pico_folder
 from PIL import Image
 
 from hf_free import FreeConfig, MetaLearner
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
@@ -110,7 +110,7 @@ def test_the_parts_make_tables_and_are_skipped_the_second_time(benchmark, data, 
 
     run = next((output / "runs").glob("headline-seed-1-*"))
     rows = evaluate(
-        MetaLearner.from_pretrained(run / "learner"), load_labelled_images(data), EpisodeSettings(episodes=10)
+        MetaLearner.from_pretrained(run / "learner"), load_labeled_images(data), EpisodeSettings(episodes=10)
     ).rows
     assert second == {str(row.k_shot): pytest.approx(row.accuracy, abs=1e-3) for row in rows}
 

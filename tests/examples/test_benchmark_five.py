@@ -18,7 +18,7 @@ from hf_free.runtime import measuring
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-from benchmark.inversion_report import goals, mean_of_learners, summarise  # noqa: E402
+from benchmark.inversion_report import goals, mean_of_learners, summarize  # noqa: E402
 from benchmark.inversion_speed import main, make_digit_teachers  # noqa: E402
 
 TINY = [
@@ -31,9 +31,9 @@ TINY = [
 # ---- arithmetic
 
 
-def test_amortised_cost_by_hand():
-    assert measuring.amortised(200.0, 0.5, 100) == 2.5
-    assert measuring.amortised(200.0, 0.5, 1000) == 0.7
+def test_amortized_cost_by_hand():
+    assert measuring.amortized(200.0, 0.5, 100) == 2.5
+    assert measuring.amortized(200.0, 0.5, 1000) == 0.7
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_amortised_cost_by_hand():
 def test_break_even_by_hand(meta, own, rival, expected):
     assert measuring.break_even(meta, own, rival) == expected
     if expected:  # one task fewer has not paid off
-        assert measuring.amortised(meta, own, expected) <= rival
-        assert expected == 1 or measuring.amortised(meta, own, expected - 1) > rival
+        assert measuring.amortized(meta, own, expected) <= rival
+        assert expected == 1 or measuring.amortized(meta, own, expected - 1) > rival
 
 
 def _task(seconds):
@@ -59,11 +59,11 @@ def _task(seconds):
 
 def test_summary_by_hand():
     tasks = {"five": [_task(0.4), _task(0.6)], "fresh": [_task(20.0)], "pixels": [_task(40.0), _task(60.0)]}
-    found = summarise(tasks, 200.0)
+    found = summarize(tasks, 200.0)
     five = found["methods"]["five"]
     assert five["seconds"] == 0.5
     assert five["images_per_second"] == 200
-    assert five["amortised_seconds"] == {"100": 2.5, "1000": 0.7}
+    assert five["amortized_seconds"] == {"100": 2.5, "1000": 0.7}
     assert found["speedup"]["fresh"] == {"without": 40.0, "100": 8.0, "1000": pytest.approx(20 / 0.7)}
     assert found["speedup"]["pixels"]["100"] == 20.0
     assert found["break_even"] == {"fresh": 11, "pixels": 5}  # 200 / 19.5, 200 / 49.5
@@ -71,7 +71,7 @@ def test_summary_by_hand():
 
 def _results(*, fresh_seconds=20.0, accuracies=(45.0, 45.5), ratios=(1.1, 1.2), losses=(1.0, 1.5, 1.2)):
     tasks = {"five": [_task(0.5)], "fresh": [_task(fresh_seconds)], "pixels": [_task(50.0)]}
-    results = summarise(tasks, 200.0)
+    results = summarize(tasks, 200.0)
     for method, accuracy in zip(("five", "fresh"), accuracies, strict=True):
         rows = [{"k_shot": 1, "accuracy": accuracy, "interval": 0.8, "n_way": 5}]
         results["methods"][method]["few_shot"] = {"rows": rows, "pictures": 100}

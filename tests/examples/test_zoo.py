@@ -53,11 +53,11 @@ def run_example(monkeypatch, name: str, *arguments: str) -> dict:
 
 @pytest.fixture
 def checkpoints(tmp_path) -> Path:
-    """A folder of one checkpoint, a grey network of MNIST's size that timm does not know."""
+    """A folder of one checkpoint, a gray network of MNIST's size that timm does not know."""
     folder = tmp_path / "checkpoints" / "somebody"
     folder.mkdir(parents=True)
     (folder.parent / "models.py").write_text(MODELS)
-    readme = "# Networks\n\nSource: `somebody/networks`. Licence: MIT (stated in its repository).\n"
+    readme = "# Networks\n\nSource: `somebody/networks`. License: MIT (stated in its repository).\n"
     (folder / "README.md").write_text(readme)
     torch.manual_seed(0)
     conv1, conv2 = nn.Conv2d(1, 16, 4, 2, 1), nn.Conv2d(16, 32, 4, 2, 1)
@@ -71,7 +71,7 @@ def checkpoints(tmp_path) -> Path:
 
 @pytest.fixture
 def digits(tmp_path) -> Path:
-    """`mnist/test/DIGIT/*.png`: grey squares, the brighter the higher the digit."""
+    """`mnist/test/DIGIT/*.png`: gray squares, the brighter the higher the digit."""
     for digit in range(10):
         for index in range(2):
             path = tmp_path / "data" / "mnist" / "test" / str(digit) / f"{index}.png"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hub_calls import CONFIG, FILES, WEIGHTS, paths
 
+from hf_free.hub.cache import RepositoryCache
+
 
 def test_the_cache_is_shared_with_huggingface_hub_both_ways(hub, ask, run_client):
     hub.add_repo("fetch/shared", FILES)
@@ -49,3 +51,22 @@ def test_damaged_cache_is_healed_online_and_refused_offline(hub, ask):
     assert "in the cache without an intact config.json and model.safetensors" in offline["error"]
     assert ask("fetch_snapshot, 'fault/damaged'")["error"] is None
     assert weights.read_bytes() == WEIGHTS
+
+
+def test_a_killed_download_is_swept_by_the_next_and_living_ones_are_spared(tmp_path, run_client):
+    code = (
+        "import sys; from pathlib import Path; from hf_free.hub.cache import RepositoryCache\n"
+        f"partial = RepositoryCache(Path({str(tmp_path)!r}), 'org/net').partial_file()\n"
+        "partial.write_bytes(b'half'); print(partial.name)"
+    )
+    dead = run_client(code).stdout.strip()
+    cache = RepositoryCache(tmp_path, "org/net")
+    living = cache.partial_file()
+    living.touch()
+    theirs = living.with_name("0123.incomplete")  # huggingface_hub's, perhaps under way
+    theirs.touch()
+    assert not (living.parent / dead).exists()
+    again = cache.partial_file()
+    assert again != living
+    assert living.exists()
+    assert theirs.exists()

@@ -29,7 +29,7 @@ REFUSALS = {
     "no revision": ("'alice/plain', revision='v9'", "alice/plain has no revision 'v9'", "branches"),
     "no commit": (f"'alice/plain', revision='{'0' * 40}'", "has no revision '0000", "branches"),
     "evil revision": ("'alice/plain', revision='../../x'", "malformed revision", "write it"),
-    "one segment": ("'plain'", "without an organisation", "org/plain"),
+    "one segment": ("'plain'", "without an organization", "org/plain"),
     "parent folder": ("'../plain'", "is a local folder that does not exist", "check the path"),
     "only pickles": ("'alice/pickles'", r"has only pickled weights (model.pth, pytorch_model.bin)", "convert"),
     "another library": ("'alice/bert'", "main (a model of transformers) has only pickled weights", "convert"),

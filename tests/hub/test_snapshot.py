@@ -84,7 +84,7 @@ def test_offline_serves_the_cache_and_says_so(hub, tokens, ask):
     assert local["value"]["commit"] == commit
 
 
-def test_a_file_cached_by_another_client_has_the_licence_of_its_card(hub, ask, run_client):
+def test_a_file_cached_by_another_client_has_the_license_of_its_card(hub, ask, run_client):
     hub.add_repo("fetch/other-client", FILES)
     run_client("from huggingface_hub import snapshot_download as get; get('fetch/other-client')")
     answer = ask("fetch_snapshot, 'fetch/other-client'", env={"HF_HUB_OFFLINE": "1"})

@@ -132,7 +132,7 @@ PUSH_REFUSALS = {
     "other's namespace": ("'alice/new', None", "bob", "may not write to alice/new"),
     "wrong token": ("'alice/new', 'hf_wrong'", None, "does not know the token"),
     "public, private asked": ("'alice/public', None, private=True", "alice", "exists and is public"),
-    "one segment": ("'new', None", "alice", "without an organisation"),
+    "one segment": ("'new', None", "alice", "without an organization"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The inversion loss: its weights by name, and that statistics count as far as pictures are recognised."""
+"""The inversion loss: its weights by name, and that statistics count as far as pictures are recognized."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_term_has_the_weight_of_its_name():
 
 
 @pytest.mark.parametrize(("first", "share"), [(True, math.exp(-2.0)), (False, 1.0)])
-def test_statistics_count_as_far_as_pictures_are_recognised(first, share):
+def test_statistics_count_as_far_as_pictures_are_recognized(first, share):
     loss = _loss(batchnorm=10.0, recognition_first=first)
     terms = {"cross_entropy": torch.tensor(2.0, requires_grad=True), "batchnorm": torch.tensor(0.5)}
     total = loss.total(terms)

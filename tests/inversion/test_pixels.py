@@ -28,7 +28,7 @@ def _peer(kind, *, channels=3, seed=0, **options):
     return kind(FiveConfig(**SMALL), image_size=16, channels=channels, **options)
 
 
-def test_pixels_follow_adam_in_the_teachers_normalised_space():
+def test_pixels_follow_adam_in_the_teachers_normalized_space():
     teacher, five = pico_teacher("conv4", size=16), _five()
     peer = _peer(PixelInverter, lr=0.1)
     torch.manual_seed(3)

@@ -36,7 +36,7 @@ def test_health_is_that_of_the_stored_bytes():
     [
         (Health(0.8, 0.5, 0.1), None),
         (Health(0.5, 0.5, 0.1), None),
-        (Health(0.49, 0.5, 0.1), r"recognises 49% of its recovered pictures \(at least 50% are needed\)"),
+        (Health(0.49, 0.5, 0.1), r"recognizes 49% of its recovered pictures \(at least 50% are needed\)"),
         (Health(1.0, float("nan"), 0.1), "not finite"),
         (Health(1.0, float("inf"), 0.1), "not finite"),
         (Health(1.0, 0.5, 0.02), None),

@@ -48,7 +48,7 @@ class TestBatchNorm:
 
 
 def test_a_transductive_maml_learner_never_uses_running_statistics():
-    """FREE's published learner has none: support and query pictures are normalised by themselves."""
+    """FREE's published learner has none: support and query pictures are normalized by themselves."""
     learner = make("conv4_32", head="maml", batchnorm="transductive")
     other = make("conv4_32", head="maml", batchnorm="transductive")
     for layer in other.modules():

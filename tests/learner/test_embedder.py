@@ -1,4 +1,4 @@
-"""An embedder: normalised pictures of any size through views, backbone and embedding."""
+"""An embedder: normalized pictures of any size through views, backbone and embedding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hf_free.learner.whitening import Whitening
 
 
 class TestFeatures:
-    def test_they_are_the_backbone_of_the_normalised_picture(self):
+    def test_they_are_the_backbone_of_the_normalized_picture(self):
         learner = make(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
         images = pictures() / 255
         by_hand = torch.stack([(images[:, c] - (0.1, 0.2, 0.3)[c]) / (0.5, 0.6, 0.7)[c] for c in range(3)], 1)
@@ -30,7 +30,7 @@ class TestFeatures:
         learner.features(images).square().sum().backward()
         assert images.grad.abs().sum() > 0
 
-    def test_a_grey_learner_sees_luma(self):
+    def test_a_gray_learner_sees_luma(self):
         learner = make(channels=1)
         red = torch.zeros(1, 3, SIZE, SIZE)
         red[:, 0] = 1

@@ -182,7 +182,7 @@ def _learner(sizes=SIZES):
 
 def _memory(sizes=SIZES, teachers=(0, 1, 2), each=20):
     """Pictures recovered from teachers, the brighter the later the teacher, and drawn ones beside them."""
-    memory, generator = TaskMemory(500, answers=sum(sizes)), torch.Generator().manual_seed(0)
+    memory, generator = TaskMemory(500, sizes=sizes), torch.Generator().manual_seed(0)
     for teacher in teachers:
         labels = torch.arange(each) % sizes[teacher]
         images = torch.randint(60 * teacher, 60 * teacher + 60, (each, 3, 16, 16), generator=generator).byte()
@@ -251,8 +251,8 @@ def test_it_is_saved(tmp_path):
     assert MetaLearner.from_pretrained(tmp_path).embedding.gate is None
 
 
-def test_a_centre_beside_it_is_refused():
-    with pytest.raises(LearnerError, match="a centre and a relevance"):
+def test_a_center_beside_it_is_refused():
+    with pytest.raises(LearnerError, match="a center and a relevance"):
         Embedding(center=torch.zeros(4), gate=TeacherGate(SIZES, FEATURES))
 
 

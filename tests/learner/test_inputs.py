@@ -15,6 +15,6 @@ def test_an_unknown_mode_or_view_is_refused():
         InputSettings(views=["mirror"])
 
 
-def test_normalisation_is_per_channel_and_has_a_default():
-    assert InputSettings().normalisation(1) == ((0.5,), (0.25,))
-    assert InputSettings(mean=[0.1, 0.2, 0.3]).normalisation(3) == ((0.1, 0.2, 0.3), (0.25, 0.25, 0.25))
+def test_normalization_is_per_channel_and_has_a_default():
+    assert InputSettings().normalization(1) == ((0.5,), (0.25,))
+    assert InputSettings(mean=[0.1, 0.2, 0.3]).normalization(3) == ((0.1, 0.2, 0.3), (0.25, 0.25, 0.25))

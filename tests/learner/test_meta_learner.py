@@ -59,7 +59,7 @@ class TestAdapt:
         assert all(label in classes for label in classifier.predict(pictures()))
 
     @pytest.mark.parametrize("head", ["nearest_mean", "ridge", "logistic", "anil", "maml"])
-    def test_each_head_recognises_what_it_was_shown_and_probabilities_sum_to_one(self, head):
+    def test_each_head_recognizes_what_it_was_shown_and_probabilities_sum_to_one(self, head):
         learner = make(head=head)
         support = torch.zeros(6, 3, SIZE, SIZE)
         for index in range(6):

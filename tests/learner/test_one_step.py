@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from kills import killed
 from torch import Tensor, nn
 
 from hf_free.config.sections import LearnerConfig
+from hf_free.errors import StorageError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 
@@ -46,46 +47,6 @@ def save(learner: MetaLearner, folder: Path) -> None:
 
 def adapt_and_save(learner: MetaLearner, folder: Path) -> None:
     CLASSIFIERS[id(learner)].save_pretrained(folder)
-
-
-def killed(work: Callable[[], object], *, at_call: int | None = None, after: float | None = None) -> bool:
-    """Run work in a process that is killed, at its n-th change to a file system or after some seconds.
-
-    Returns:
-        Whether it was killed before it was done.
-    """
-    child = os.fork()
-    if not child:
-        if at_call is not None:
-            _kill_at(at_call)
-        try:
-            while True:
-                work()
-                if after is None:
-                    break
-        finally:
-            os._exit(0)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def _kill_at(at_call: int) -> None:
-    """Kill this process just before the n-th file is opened for writing, renamed or removed, or folder made."""
-    import sys
-
-    calls = 0
-
-    def watch(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal calls
-        changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree")
-        if changes or (event == "open" and isinstance(arguments[1], str) and arguments[1][0] in "wxa"):
-            calls += 1
-            if calls == at_call:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
 
 
 @pytest.fixture
@@ -155,7 +116,7 @@ def test_a_replacement_that_fails_leaves_a_learner(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", failing)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StorageError, match="no space is left"):
             save(NEW, folder)
     expected = OLD if fails_at == 1 else NEW
     assert torch.equal(answers(folder), expected.embed(IMAGES))
@@ -194,3 +155,30 @@ def test_a_mixture_of_two_learners_is_refused(folder: Path, tmp_path: Path) -> N
     os.replace(tmp_path / "new" / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(LearnerError, match=r"model.safetensors is not the file that config.json was saved with"):
         answers(folder)
+
+
+SAVING = """
+import sys
+from pathlib import Path
+from hf_free.learner.one_step import replaced_in_one_step
+with replaced_in_one_step(Path(sys.argv[1]), []) as staging:
+    (staging / "model.safetensors").write_bytes(b"half")
+    print(staging.name, flush=True)
+    input()
+"""
+
+
+def test_a_save_sweeps_what_dead_processes_left_and_spares_a_living_one(folder: Path) -> None:
+    words = [sys.executable, "-c", SAVING, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        theirs = folder / process.stdout.readline().strip()
+        (folder / ".saving-abandoned").mkdir()
+        save(NEW, folder)
+        assert [path.name for path in folder.glob(".saving-*")] == [theirs.name]
+        assert (theirs / "model.safetensors").read_bytes() == b"half"
+        process.kill()
+        process.wait()
+    save(OLD, folder)
+    assert not list(folder.glob(".saving-*"))
+    assert torch.equal(answers(folder), OLD.embed(IMAGES))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.episodes import sample_episodes
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.gating import TeacherGate
@@ -150,7 +150,7 @@ def test_evaluate_counts_the_last_smaller_batch_too(backbone: str) -> None:
     labels = torch.arange(4).repeat_interleave(6)
     prototypes = torch.rand(4, 3, SIZE, SIZE)[labels]
     pictures = ((0.3 * prototypes + 0.7 * torch.rand(24, 3, SIZE, SIZE)) * 255).byte()
-    data = LabelledImages(pictures, labels, ["a", "b", "c", "d"], "made up", "test")
+    data = LabeledImages(pictures, labels, ["a", "b", "c", "d"], "made up", "test")
     count = EPISODES_AT_ONCE + 3
     report = evaluate(learner, data, EpisodeSettings(n_way=N_WAY, k_shots=[1], n_query=4, episodes=count, seed=3))
     drawn = sample_episodes(

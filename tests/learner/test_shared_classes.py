@@ -21,6 +21,7 @@ from hf_free.data.class_matching import (
     group_classes,
     likeness,
 )
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
 from hf_free.errors import LearnerError
 from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
@@ -64,7 +65,7 @@ def _naive_groups(scores, alike):
 
 @pytest.mark.parametrize("alike", [0.0, 0.3, MIN_LIKENESS, 0.9])
 def test_groups_are_those_of_average_linkage(alike):
-    scores = clash_scores(_world(noise=2.0)[1], SIZES)
+    scores = clash_scores(LogitRows(_world(noise=2.0)[1], SIZES))
     assert torch.equal(group_classes(scores, alike=alike), _naive_groups(scores, alike))
 
 
@@ -73,13 +74,16 @@ def test_what_is_to_be_expected_of_one_class():
     sizes, count = (2, 5, 3), 40_000
     drawn = torch.randn(count, sum(sizes), generator=torch.Generator().manual_seed(0))
     drawn[:, [2, 7]] = drawn[:, :1]
-    measured, expected = clash_scores(drawn, sizes)[[0, 0, 2], [2, 7, 7]], expected_scores(sizes)[[0, 0, 2], [2, 7, 7]]
+    measured, expected = (
+        clash_scores(LogitRows(drawn, sizes))[[0, 0, 2], [2, 7, 7]],
+        expected_scores(sizes)[[0, 0, 2], [2, 7, 7]],
+    )
     torch.testing.assert_close(measured, expected, atol=0.02, rtol=0)
     assert expected.tolist() == pytest.approx([(1 / 2 * 4 / 5) ** 0.5, (1 / 2 * 2 / 3) ** 0.5, (4 / 5 * 2 / 3) ** 0.5])
 
 
 def _groups(answers, sizes=SIZES):
-    return group_classes(likeness(answers, sizes, torch.full((len(answers),), -1)))
+    return group_classes(likeness(LogitRows(answers, tuple(sizes)), torch.full((len(answers),), -1)))
 
 
 def _together(groups):
@@ -100,16 +104,16 @@ def _answers(known, count=4000, seed=0):
 
 
 def test_correlations_are_those_over_the_pictures_of_two_teachers():
-    """Against numpy, pair by pair: each teacher's pictures centred by themselves, then put together."""
+    """Against numpy, pair by pair: each teacher's pictures centered by themselves, then put together."""
     generator = torch.Generator().manual_seed(0)
     answers, teachers = _world(300, noise=1.0)[1], torch.randint(-1, 4, (300,), generator=generator)
     answers[teachers == 2] += torch.randn(1, len(TRUE), generator=generator) * 20
     found = correlations_within(answers, SIZES, teachers)
     owner = np.repeat(np.arange(5), SIZES)
-    centred = torch.cat([part - part.mean(1, keepdim=True) for part in answers.split(SIZES, 1)], 1).double().numpy()
+    centered = torch.cat([part - part.mean(1, keepdim=True) for part in answers.split(SIZES, 1)], 1).double().numpy()
     for b in range(len(TRUE)):
         for c in range(b):
-            parts = [centred[teachers.numpy() == t][:, [b, c]] for t in {owner[b], owner[c]}]
+            parts = [centered[teachers.numpy() == t][:, [b, c]] for t in {owner[b], owner[c]}]
             seen = np.concatenate([part - part.mean(0) for part in parts if len(part)] or [np.zeros((1, 2))])
             length = np.sqrt((seen**2).sum(0).prod())
             assert found[b, c].item() == pytest.approx(seen.prod(1).sum() / length if length else 0, abs=1e-4)
@@ -123,7 +127,7 @@ def test_what_answers_have_in_common_on_other_pictures_makes_no_class():
     answers[teachers == -1, 2::3] += 30 * torch.randn(225, 1, generator=torch.Generator().manual_seed(1))
     answers[teachers == 2] += 30 * torch.tensor([0.0, 1, 0] * 3)  # and another kind of pictures is another kind
     assert _groups(answers, sizes).unique().numel() < 8, "asked about all pictures"
-    found = group_classes(likeness(answers, sizes, teachers))
+    found = group_classes(likeness(LogitRows(answers, tuple(sizes)), teachers))
     assert torch.equal(_together(found), _together(torch.tensor([0, 1, 2, 0, 3, 4, 5, 6, 7])))
 
 
@@ -204,8 +208,8 @@ def _learner(sizes=tuple(SIZES)):
 
 
 def _memory(answers):
-    memory = TaskMemory(1000, answers=answers.shape[1])
-    memory.add_pictures(torch.zeros(len(answers), 3, 4, 4, dtype=torch.uint8), answers)
+    memory = TaskMemory(1000, sizes=SIZES)
+    memory.add_pictures(torch.zeros(len(answers), 3, 4, 4, dtype=torch.uint8), LogitRows(answers, SIZES))
     return memory
 
 

@@ -25,10 +25,10 @@ N_WAY = 3
 def episode(seed=0, queries=(6, 6, 6), spread=0.6):
     generator = torch.Generator().manual_seed(seed)
     labels, truth = torch.tensor([2, 0, 1, 1]), torch.tensor([c for c, n in enumerate(queries) for _ in range(n)])
-    centres = torch.randn(N_WAY, 8, generator=generator)
+    centers = torch.randn(N_WAY, 8, generator=generator)
 
     def around(classes):
-        return normalize_features(centres[classes] + spread * torch.randn(len(classes), 8, generator=generator))
+        return normalize_features(centers[classes] + spread * torch.randn(len(classes), 8, generator=generator))
 
     return around(labels), labels, around(truth), truth
 
@@ -98,12 +98,12 @@ def test_soft_kmeans_is_a_plain_loop():
     torch.testing.assert_close(found, torch.tensor(shares()), rtol=1e-4, atol=1e-5)
 
 
-def test_the_centred_head_is_the_head_on_features_without_their_common_mean():
+def test_the_centered_head_is_the_head_on_features_without_their_common_mean():
     support, labels, query, _ = episode()
     mean = torch.cat([support, query]).mean(0)
     shown, asked = normalize_features(support - mean), normalize_features(query - mean)
     expected = scores(fit_ridge(shown[None], labels[None], N_WAY), asked[None])[0].softmax(-1)
-    torch.testing.assert_close(transductive_probabilities("centred", support, labels, query), expected)
+    torch.testing.assert_close(transductive_probabilities("centered", support, labels, query), expected)
 
 
 def test_a_balanced_plan_has_the_sums_it_promises():

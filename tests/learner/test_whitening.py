@@ -1,4 +1,4 @@
-"""Damping: the variance over recovered pictures is penalised; elsewhere nothing changes."""
+"""Damping: the variance over recovered pictures is penalized; elsewhere nothing changes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _pictures(count=200, width=WIDTH, seed=0):
 
 
 def _covariance(features):
-    centred = features.double() - features.double().mean(0)
-    return centred.T @ centred / len(centred)
+    centered = features.double() - features.double().mean(0)
+    return centered.T @ centered / len(centered)
 
 
 def _matrix(damping):
@@ -115,8 +115,8 @@ def test_only_the_strongest_directions_are_kept():
     torch.testing.assert_close(damping(weak), weak * damping.scale, atol=1e-4, rtol=1e-3)
 
 
-def test_ridge_regression_with_it_penalises_the_variance_of_the_scores():
-    """Against the normal equations of the penalised problem, for support pictures that are of length 1 once damped."""
+def test_ridge_regression_with_it_penalizes_the_variance_of_the_scores():
+    """Against the normal equations of the penalized problem, for support pictures that are of length 1 once damped."""
     damping = fit_whitening(_pictures(), HALF)
     support, labels = _pictures(6, seed=3)[None], torch.arange(6)[None] % 3
     found = fit_weighted(HEADS["ridge"], support, labels, 3, whitening=damping)

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict, deque
 import pytest
 import torch
 
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import ClassKey
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.memory.bank import MIN_ROWS, NO_CLASS, TaskMemory
@@ -30,7 +31,8 @@ def _task(first, teacher, classes, each=2):
 
 
 def _answers(images, width=3):
-    return torch.tensor(_numbers(images)).float()[:, None] + torch.arange(width) / 4
+    values = torch.tensor(_numbers(images)).float()[:, None] + torch.arange(width) / 4
+    return LogitRows(values, (width,))
 
 
 class Deque:
@@ -54,7 +56,7 @@ def _assert_same(memory, plain, least):
     count = len(memory)
     held = memory.images[:count]
     assert sorted(_numbers(held)) == sorted(number for number, _ in plain.held)
-    assert torch.equal(memory.answers[:count].float(), _answers(held))
+    assert torch.equal(memory.said().values[:count].float(), _answers(held).values)
     found = {
         memory.classes[label]: set(_numbers(memory.images[places]))
         for label, places in memory.pictures_by_class(least).items()
@@ -64,7 +66,7 @@ def _assert_same(memory, plain, least):
 
 def test_ring_against_a_deque():
     torch.manual_seed(0)
-    memory, plain = TaskMemory(37, answers=3), Deque(37)
+    memory, plain = TaskMemory(37, sizes=[3]), Deque(37)
     made = 0
     for round_ in range(40):
         if round_ % 3 == 2:
@@ -94,7 +96,7 @@ def test_more_pictures_at_once_than_the_ring_holds(count):
 
 
 def test_bytes_stay_within_the_budget_and_grow_as_needed():
-    memory = TaskMemory(5000, answers=4)
+    memory = TaskMemory(5000, sizes=[4])
     assert memory.nbytes == 0
     shape, row = (3, 8, 8), 3 * 8 * 8 + 4 * 2 + 8  # uint8 pixels, fp16 answers, an int64 class
     memory.add_pictures(torch.zeros(10, *shape, dtype=torch.uint8))
@@ -103,7 +105,7 @@ def test_bytes_stay_within_the_budget_and_grow_as_needed():
         memory.add_pictures(torch.zeros(100, *shape, dtype=torch.uint8))
     assert memory.nbytes == 5000 * row
     assert memory.images.dtype == torch.uint8
-    assert memory.answers.dtype == torch.float16
+    assert memory.said().values.dtype == torch.float16
 
 
 def test_room_grows_without_losing_anything():
@@ -114,17 +116,17 @@ def test_room_grows_without_losing_anything():
 
 
 def test_answers_nobody_gave_are_nan():
-    memory = TaskMemory(10, answers=2)
+    memory = TaskMemory(10, sizes=[2])
     memory.add_pictures(_pictures(0, 4))
-    assert memory.sample(8).answers.isnan().all()
-    assert memory.sample(8).answers.shape == (8, 2)
+    assert memory.sample(8).answers.values.isnan().all()
+    assert memory.sample(8).answers.values.shape == (8, 2)
     assert memory.class_ids[:4].tolist() == [NO_CLASS] * 4
     assert memory.pictures_by_class(1) == {}
 
 
 def test_sampling_is_uniform_over_what_is_held():
     torch.manual_seed(0)
-    memory = TaskMemory(8, answers=3)
+    memory = TaskMemory(8, sizes=[3])
     for first in range(0, 24, 4):
         images = _pictures(first, 4)
         memory.add_pictures(images, _answers(images))
@@ -132,8 +134,8 @@ def test_sampling_is_uniform_over_what_is_held():
     counts = Counter(_numbers(sample.images))
     assert set(counts) == set(range(16, 24))
     assert all(abs(count - 1000) < 150 for count in counts.values())  # 5 standard deviations
-    assert torch.equal(sample.answers, _answers(sample.images))  # a picture keeps its own answers
-    assert sample.answers.dtype == torch.float32
+    assert torch.equal(sample.answers.values, _answers(sample.images).values)  # a picture keeps its own answers
+    assert sample.answers.values.dtype == torch.float32
 
 
 def test_one_class_of_one_teacher_is_one_class_however_often_it_comes():
@@ -149,7 +151,7 @@ def test_one_class_of_one_teacher_is_one_class_however_often_it_comes():
 
 
 def _filled(budget, count=26):
-    memory = TaskMemory(budget, answers=3)
+    memory = TaskMemory(budget, sizes=[3])
     for first in range(0, count - 6, 4):
         task = _task(first, first // 4 % 2, [0, 3])
         memory.add_task(task, _answers(task.images))
@@ -162,7 +164,7 @@ def _filled(budget, count=26):
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path, budget):
     memory = _filled(budget)
     memory.save(tmp_path / "memory.safetensors")
-    other = TaskMemory(budget, answers=3)
+    other = TaskMemory(budget, sizes=[3])
     other.load(tmp_path / "memory.safetensors")
     for m in (memory, other):
         task = _task(50, 1, [3, 5])
@@ -171,14 +173,14 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path, budget
     assert len(other) == count
     assert other.classes == memory.classes
     assert torch.equal(other.images[:count], memory.images[:count])  # place by place: sampling draws places
-    assert torch.equal(other.answers[:count], memory.answers[:count])
+    assert torch.equal(other.said().values[:count], memory.said().values[:count])
     assert torch.equal(other.class_ids[:count], memory.class_ids[:count])
 
 
 @pytest.mark.parametrize(("before", "after"), [(10, 30), (10, 4), (100, 12), (10, 10)])
 def test_loaded_under_another_budget_the_newest_stay(tmp_path, before, after):
     _filled(before).save(tmp_path / "memory.safetensors")
-    memory, plain = TaskMemory(after, answers=3), Deque(after)
+    memory, plain = TaskMemory(after, sizes=[3]), Deque(after)
     memory.load(tmp_path / "memory.safetensors")
     newest = range(max(0, 26 - min(before, after)), 26)
     assert sorted(_numbers(memory.images[: len(memory)])) == list(newest)
@@ -188,13 +190,13 @@ def test_loaded_under_another_budget_the_newest_stay(tmp_path, before, after):
         plain.held.append((number, None))
     held = memory.images[: len(memory)]
     assert sorted(_numbers(held)) == sorted(number for number, _ in plain.held)
-    assert torch.equal(memory.answers[: len(memory)].float(), _answers(held))
+    assert torch.equal(memory.said().values.float(), _answers(held).values)
     assert set(_numbers(memory.sample(200).images)) <= set(_numbers(held))
 
 
 def test_an_empty_memory_is_saved_and_loaded_too(tmp_path):
-    TaskMemory(5, answers=2).save(tmp_path / "memory.safetensors")
-    memory = TaskMemory(5, answers=2)
+    TaskMemory(5, sizes=[2]).save(tmp_path / "memory.safetensors")
+    memory = TaskMemory(5, sizes=[2])
     memory.load(tmp_path / "memory.safetensors")
     assert len(memory) == 0
     assert memory.pictures_by_class(1) == {}

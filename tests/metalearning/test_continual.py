@@ -68,7 +68,7 @@ def _pictures(count=128):
 
 
 def _error(predicted, wanted):
-    """Squared error of centred answers in units of their spread; 1 is what predicting nothing gives."""
+    """Squared error of centered answers in units of their spread; 1 is what predicting nothing gives."""
     predicted, wanted = (x - x.mean(1, keepdim=True) for x in (predicted, wanted))
     return ((predicted - wanted).square().sum() / wanted.square().sum()).item()
 
@@ -130,7 +130,7 @@ def _loaded(runs, models, **values):
 def test_the_old_learner_answers_for_those_who_are_not_there(runs, folders):
     elder, _, pool, layout = _loaded(runs, [folders["c"]])
     pictures = (_pictures(20) * 255).to(torch.uint8)
-    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision(), batch=7).float()
+    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision(), batch=7).values.float()
     with torch.no_grad():
         torch.testing.assert_close(
             answers[:, :7], elder.learner.raw_answers(pictures.float() / 255), atol=0.01, rtol=0.01
@@ -145,7 +145,7 @@ def test_an_old_teacher_listed_again_is_not_doubled_and_answers_itself(runs, fol
     assert (layout.sizes, layout.width) == ([3, 4, 5], 12)
     assert [layout.columns(teacher) for teacher in (0, 1)] == [slice(7, 12), slice(3, 7)]
     pictures = (_pictures(20) * 255).to(torch.uint8)
-    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision()).float()
+    answers = label(label_sources(pool, layout, elder), pictures, layout, Precision()).values.float()
     with torch.no_grad():
         old = elder.learner.raw_answers(pictures.float() / 255)
         torch.testing.assert_close(answers[:, :3], old[:, :3], atol=0.01, rtol=0.01)
@@ -244,12 +244,12 @@ import json, torch; torch.set_num_threads(1)
 from dataclasses import replace
 from pathlib import Path
 from hf_free.config.tree import FreeConfig
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.training.trainer import train
 run = Path({str(tmp_path / "run")!r})
 learner = train(FreeConfig.from_yaml({str(tmp_path / "run.yaml")!r}), output=run)
-pictures = LabelledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
+pictures = LabeledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
 rows = evaluate(learner, pictures, EpisodeSettings(n_way=2, k_shots=(1,), n_query=2, episodes=2)).rows
 card = (run / "learner" / "README.md").read_text()
 print(json.dumps([learner.record["data_free"], learner.mean.flatten().tolist(), card, rows[0].method]))

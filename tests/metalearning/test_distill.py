@@ -10,7 +10,8 @@ from pico import CrampedNetwork, pico_teacher
 from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
-from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, LogitLayout
+from hf_free.data.logit_rows import LogitRows, row_width
+from hf_free.data.logits import MAX_ANSWERS, CenterPerTeacher, LogitLayout, unanswered_teachers
 from hf_free.learner.embedding import Embedding, hellinger_embedding, joint_embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
@@ -39,7 +40,7 @@ def test_answers_are_the_teachers_logits_column_by_column():
     pictures = _pictures(7)
     answers = label(
         teacher_sources(TeacherPool.from_teachers(teachers), layout), pictures, layout, Precision(), batch=3
-    )
+    ).values
     assert answers.shape == (7, 3 + 2 + MAX_ANSWERS)
     assert answers.dtype == torch.float16
     for i, teacher in enumerate(teachers):
@@ -57,9 +58,11 @@ def test_answers_that_are_no_numbers_count_as_not_given(value):
     with torch.no_grad():
         bad.network.get_classifier().bias[1] = value
     layout = LogitLayout.of([3, 3])
-    answers = label(teacher_sources(pool, layout), _pictures(4), layout, Precision()).float()
-    assert torch.isfinite(answers[:, :3]).all()
-    assert answers[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
+    answers = label(teacher_sources(pool, layout), _pictures(4), layout, Precision()).to(
+        torch.device("cpu"), torch.float32
+    )
+    assert torch.isfinite(answers.values[:, :3]).all()
+    assert answers.values[:, 3:].isnan().all()  # a teacher's answer to a picture is known whole or not at all
     loss = answer_loss(torch.zeros(4, 6, requires_grad=True), answers, CenterPerTeacher([3, 3]))["answers"]
     assert torch.isfinite(loss)
 
@@ -67,7 +70,11 @@ def test_answers_that_are_no_numbers_count_as_not_given(value):
 # ---- the loss
 
 
-def _centred(row, sizes):
+def _rows(answers, center):
+    return LogitRows(answers, tuple(center.sizes.int().tolist()))
+
+
+def _centered(row, sizes):
     found, start = [], 0
     for size in sizes:
         part = row[start : start + size]
@@ -76,14 +83,14 @@ def _centred(row, sizes):
     return found
 
 
-def test_grouped_centre_against_a_loop():
+def test_grouped_center_against_a_loop():
     torch.manual_seed(0)
     sizes, answers = [3, 1, 4], torch.randn(5, 8)
-    expected = torch.tensor([_centred(row, sizes) for row in answers.tolist()])
-    centre = CenterPerTeacher(sizes)
-    assert torch.allclose(centre(answers), expected, atol=1e-6)
-    assert torch.allclose(centre(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
-    assert not list(centre.state_dict())
+    expected = torch.tensor([_centered(row, sizes) for row in answers.tolist()])
+    center = CenterPerTeacher(sizes)
+    assert torch.allclose(center(answers), expected, atol=1e-6)
+    assert torch.allclose(center(answers + torch.tensor([5.0] * 3 + [-2.0] + [1.0] * 4)), expected, atol=1e-5)
+    assert not list(center.state_dict())
 
 
 def _loss_by_loop(predicted, answers, sizes):
@@ -95,7 +102,7 @@ def _loss_by_loop(predicted, answers, sizes):
             p, a = p_row[start : start + size], a_row[start : start + size]
             if any(math.isnan(value) for value in a):
                 continue
-            p, a = _centred(p, [size]), _centred(a, [size])
+            p, a = _centered(p, [size]), _centered(a, [size])
             error += sum((x - y) ** 2 for x, y in zip(p, a, strict=True))
             spread += sum(y**2 for y in a)
         shares += [error / spread] if spread > 1e-6 else []
@@ -108,12 +115,12 @@ def test_loss_against_a_loop_with_rows_nobody_answered():
     sizes = [3, 2, 5]
     predicted, answers = torch.randn(6, 10), 3 * torch.randn(6, 10)
     answers[1, :3] = answers[4, 3:5] = answers[2, 5:] = float("nan")
-    centre = CenterPerTeacher(sizes)
-    loss = answer_loss(predicted, answers, centre)["answers"].item()
+    center = CenterPerTeacher(sizes)
+    loss = answer_loss(predicted, _rows(answers, center), center)["answers"].item()
     assert loss == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-5)
-    zero = answer_loss(torch.zeros(6, 10), answers, centre)["answers"].item()
+    zero = answer_loss(torch.zeros(6, 10), _rows(answers, center), center)["answers"].item()
     assert zero == pytest.approx(1)
-    perfect = answer_loss(answers.nan_to_num() + 7, answers, centre)["answers"].item()
+    perfect = answer_loss(answers.nan_to_num() + 7, _rows(answers, center), center)["answers"].item()
     assert perfect == pytest.approx(0, abs=1e-10)
 
 
@@ -121,7 +128,7 @@ def test_unanswered_rows_give_no_gradient():
     torch.manual_seed(0)
     predicted, answers = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5)
     answers[2, :3] = float("nan")
-    answer_loss(predicted, answers, CenterPerTeacher([3, 2]))["answers"].backward()
+    answer_loss(predicted, LogitRows(answers, (3, 2)), CenterPerTeacher([3, 2]))["answers"].backward()
     assert (predicted.grad[2, :3] == 0).all()
     assert (predicted.grad[[0, 1, 3], :3] != 0).all()
     assert (predicted.grad[:, 3:] != 0).all()
@@ -134,7 +141,7 @@ def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
     sizes = [3, 2]
     predicted, answers = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
     answers[:, :3] = constant
-    loss = answer_loss(predicted, answers, CenterPerTeacher(sizes))["answers"]
+    loss = answer_loss(predicted, LogitRows(answers, tuple(sizes)), CenterPerTeacher(sizes))["answers"]
     assert loss.item() == pytest.approx(_loss_by_loop(predicted, answers, sizes), rel=1e-4)
     loss.backward()
     assert predicted.grad[:, :3].abs().max() <= predicted.grad[:, 3:].abs().max()
@@ -142,10 +149,10 @@ def test_a_teacher_with_constant_answers_cannot_drown_the_others(constant):
 
 def test_each_teacher_counts_in_units_of_its_own_spread():
     torch.manual_seed(0)
-    predicted, answers, centre = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
+    predicted, answers, center = torch.randn(6, 5), torch.randn(6, 5), CenterPerTeacher([3, 2])
     scale = torch.tensor([100.0] * 3 + [1.0] * 2)
-    loud = answer_loss(predicted * scale, answers * scale, centre)["answers"].item()
-    assert loud == pytest.approx(answer_loss(predicted, answers, centre)["answers"].item(), rel=1e-4)
+    loud = answer_loss(predicted * scale, _rows(answers * scale, center), center)["answers"].item()
+    assert loud == pytest.approx(answer_loss(predicted, _rows(answers, center), center)["answers"].item(), rel=1e-4)
 
 
 # ---- the embedding
@@ -193,7 +200,7 @@ def _distiller(layout, **values):
 
 
 def _memory(layout, pool, count=96, seed=0):
-    memory = TaskMemory(1000, answers=layout.width)
+    memory = TaskMemory(1000, sizes=layout.sizes)
     pictures = _pictures(count, seed=seed)
     pictures = (pictures.float() * torch.rand(count, 3, 1, 1)).to(torch.uint8)
     memory.add_pictures(pictures, label(teacher_sources(pool, layout), pictures, layout, Precision()))
@@ -222,14 +229,14 @@ def test_score_is_minus_the_loss_in_eval_mode_and_changes_nothing():
     score = distiller.score(memory, 10)
     distiller.learner.eval()
     predicted = distiller.learner.raw_answers(memory.images[:20].float() / 255)
-    assert score == pytest.approx(-_loss_by_loop(predicted, memory.answers[:20].float(), [3]), rel=1e-4)
+    assert score == pytest.approx(-_loss_by_loop(predicted, memory.said().values.float(), [3]), rel=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in distiller.learner.state_dict().items())
-    assert distiller.score(TaskMemory(5, answers=3), 10) == -math.inf  # whatever comes later is better
+    assert distiller.score(TaskMemory(5, sizes=[3]), 10) == -math.inf  # whatever comes later is better
 
 
 def test_large_held_out_pictures_are_scored_few_at_a_time():
-    distiller, memory, seen = _distiller(LogitLayout.of([3])), TaskMemory(100, answers=3), []
-    memory.add_pictures(torch.zeros(100, 3, 224, 224, dtype=torch.uint8), torch.randn(100, 3))
+    distiller, memory, seen = _distiller(LogitLayout.of([3])), TaskMemory(100, sizes=[3]), []
+    memory.add_pictures(torch.zeros(100, 3, 224, 224, dtype=torch.uint8), LogitRows(torch.randn(100, 3), (3,)))
     distiller.learner.raw_answers = lambda images: seen.append(len(images)) or torch.zeros(len(images), 3)
     distiller.score(memory, 10)
     assert seen == [41, 41, 18]  # 2.7 GB of a Conv-4 (64 channels) in fp32 where all go at once
@@ -277,8 +284,12 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
     cramped = Teacher(CrampedNetwork(other.network, room), other.record)
     images = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8)
     layout = LogitLayout.of([3, 3])
-    expected = label(teacher_sources(TeacherPool.from_teachers([easy, other]), layout), images, layout, Precision())
-    found = label(teacher_sources(TeacherPool.from_teachers([easy, cramped]), layout), images, layout, Precision())
+    expected = label(
+        teacher_sources(TeacherPool.from_teachers([easy, other]), layout), images, layout, Precision()
+    ).values
+    found = label(
+        teacher_sources(TeacherPool.from_teachers([easy, cramped]), layout), images, layout, Precision()
+    ).values
     if room == 0:
         assert found[:, 3:].isnan().all()
         found[:, 3:] = expected[:, 3:]
@@ -286,11 +297,57 @@ def test_teachers_are_asked_in_batches_that_fit_into_memory(room):
 
 
 def test_loss_is_the_mean_over_teachers_that_say_something():
-    centre = CenterPerTeacher([2, 3])
+    center = CenterPerTeacher([2, 3])
     answers, predicted = torch.randn(5, 5), torch.randn(5, 5)
-    alone = answer_loss(predicted[:, :2], answers[:, :2], CenterPerTeacher([2]))["answers"]
+    alone = answer_loss(predicted[:, :2], LogitRows(answers[:, :2].clone(), (2,)), CenterPerTeacher([2]))["answers"]
     answers[:, 2:] = torch.nan
-    assert torch.allclose(answer_loss(predicted, answers, centre)["answers"], alone)
+    assert torch.allclose(answer_loss(predicted, _rows(answers, center), center)["answers"], alone)
+
+
+# ---- where few teachers were asked
+
+
+def _asked_some(answers, sizes, asked, seed=0):
+    """Rows of some blocks each, and the same as a full row with NaN."""
+    generator = torch.Generator().manual_seed(seed)
+    blocks = torch.stack([torch.randperm(len(sizes), generator=generator)[:asked] for _ in answers])
+    firsts, full = torch.tensor([0, *sizes]).cumsum(0), torch.full_like(answers, torch.nan)
+    values = torch.full((len(answers), row_width(sizes, asked)), -3.0)
+    for row, chosen in enumerate(blocks.tolist()):
+        columns = torch.cat([torch.arange(firsts[block], firsts[block + 1]) for block in chosen])
+        values[row, : len(columns)] = answers[row, columns]
+        full[row, columns] = answers[row, columns]
+    return LogitRows(values, tuple(sizes), blocks), LogitRows(full, tuple(sizes))
+
+
+@pytest.mark.parametrize("asked", [1, 2, 4])
+def test_the_loss_of_few_answers_is_the_dense_loss(asked):
+    torch.manual_seed(0)
+    sizes = [3, 2, 5, 2]
+    answers, center = 3 * torch.randn(9, 12), CenterPerTeacher(sizes)
+    answers[4] = torch.nan
+    some, full = _asked_some(answers, sizes, asked)
+    gradients, losses = [], []
+    for said in (some, full):
+        predicted = torch.linspace(-2, 2, 108).view(9, 12).sin().requires_grad_()
+        loss = answer_loss(predicted, said, center)["answers"]
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(predicted.grad)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0] == pytest.approx(_loss_by_loop(predicted.detach(), full.values, sizes), rel=1e-5)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert (gradients[0][full.values.isnan()] == 0).all()  # columns of those who were not asked are left alone
+    halves = [answer_loss(predicted[p], some[p], center, spread_of=some)["answers"] for p in (slice(5), slice(5, 9))]
+    assert sum(half.item() for half in halves) == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_teachers_that_never_answered_are_found_among_few_answers():
+    answers = torch.randn(40, 9)
+    answers[:, 3:5] = torch.nan
+    some, full = _asked_some(answers, [3, 2, 4], 2)
+    layout = LogitLayout.of([3, 2, 4])
+    assert unanswered_teachers(layout, some) == unanswered_teachers(layout, full) == [1]
 
 
 # ---- in parts
@@ -307,7 +364,7 @@ def _one_update(at_once, backbone="test_vit"):
     answers = torch.randn(11, layout.width)
     answers[2, :3] = torch.nan
     answers[:, 3:] *= 10
-    loss = distiller.update(Sample(_pictures(11, 32), answers), Moment(at_once=at_once))
+    loss = distiller.update(Sample(_pictures(11, 32), LogitRows(answers, (3, 4))), Moment(at_once=at_once))
     return loss, [p.grad.clone() for p in learner.parameters() if p.grad is not None]
 
 
@@ -323,7 +380,7 @@ def test_a_batch_that_fits_is_one_part():
     whole, same, parts = (_one_update(n, backbone="conv4_32") for n in (None, 11, 4))
     assert torch.equal(whole[0], same[0])
     assert all(torch.equal(one, other) for one, other in zip(whole[1], same[1], strict=True))
-    assert torch.isfinite(parts[0])  # BatchNorm normalises each part by itself
+    assert torch.isfinite(parts[0])  # BatchNorm normalizes each part by itself
     assert not torch.equal(whole[0], parts[0])
 
 
@@ -348,7 +405,9 @@ def test_what_stops_an_update_leaves_the_weights_as_they_were():
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        distiller.update(Sample(_pictures(16), torch.randn(16, 3)), Moment(pause=stop_at_the_third, at_once=4))
+        distiller.update(
+            Sample(_pictures(16), LogitRows(torch.randn(16, 3), (3,))), Moment(pause=stop_at_the_third, at_once=4)
+        )
     assert all(torch.equal(one, other) for one, other in zip(before, distiller.learner.parameters(), strict=True))
 
 
@@ -356,6 +415,6 @@ def test_what_stops_an_update_leaves_the_weights_as_they_were():
 def test_asking_in_batches_changes_nothing(batch):
     pool = TeacherPool.from_teachers([pico_teacher(kind, num_classes=3, size=16) for kind in ("conv4", "resnet")])
     layout, pictures = LogitLayout.of([3, 3]), _pictures(7)
-    whole = label(teacher_sources(pool, layout), pictures, layout, Precision())
+    whole = label(teacher_sources(pool, layout), pictures, layout, Precision()).values
     parts = label(teacher_sources(pool, layout), pictures, layout, Precision(), batch=batch)
-    assert torch.allclose(parts, whole, rtol=2e-3, atol=2e-3)
+    assert torch.allclose(parts.values, whole, rtol=2e-3, atol=2e-3)

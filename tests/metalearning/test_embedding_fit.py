@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout, unanswered_teachers
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
@@ -28,7 +29,7 @@ def test_teachers_that_never_answered_leave_the_learner():
     answers = torch.randn(6, 9)
     answers[:, 3:5] = torch.nan
     answers[0] = torch.nan  # one picture without any answer takes nobody out
-    assert unanswered_teachers(layout, answers) == [1]
+    assert unanswered_teachers(layout, LogitRows(answers, (3, 2, 4))) == [1]
     images = torch.rand(2, 3, 16, 16)
     before = learner.raw_answers(images)
     drop_teachers(learner, layout, [1])

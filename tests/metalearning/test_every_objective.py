@@ -67,7 +67,7 @@ def tasks_of(pool: TeacherPool, each: int = 6) -> list[RecoveredTask]:
 
 
 def memory_of(pool: TeacherPool, tasks: list[RecoveredTask]) -> TaskMemory:
-    layout, memory = LogitLayout.of(CLASSES), TaskMemory(100, answers=sum(CLASSES))
+    layout, memory = LogitLayout.of(CLASSES), TaskMemory(100, sizes=CLASSES)
     for task in tasks:
         memory.add_task(task, label(teacher_sources(pool, layout), task.images, layout, Precision()))
     return memory
@@ -113,7 +113,7 @@ def test_a_score_is_the_same_twice_and_unknown_without_pictures(name, pool):
     scores = [objective.score(held_out, 10), objective.score(held_out, 10, at_once=64)]
     assert math.isfinite(scores[0])
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-    assert objective.score(TaskMemory(10, answers=sum(CLASSES)), 10) == -math.inf
+    assert objective.score(TaskMemory(10, sizes=CLASSES), 10) == -math.inf
 
 
 def test_scoring_looks_at_no_more_pictures_at_once_than_it_may(name, pool):

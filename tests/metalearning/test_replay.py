@@ -153,14 +153,14 @@ def test_weights_are_left_where_they_are(episode):
 
 
 def _learnable_memory(each=8):
-    """Two teachers' classes, each of one colour."""
+    """Two teachers' classes, each of one color."""
     torch.manual_seed(0)
     memory = TaskMemory(1000)
     for teacher in (0, 1):
         labels = torch.arange(3).repeat(each)
-        colours = torch.tensor([[220, 30, 30], [30, 220, 30], [30, 30, 220]]) - 25 * teacher
+        colors = torch.tensor([[220, 30, 30], [30, 220, 30], [30, 30, 220]]) - 25 * teacher
         noise = torch.randint(0, 25, (len(labels), 3, 16, 16))
-        images = (colours[labels].view(-1, 3, 1, 1) + noise).to(torch.uint8)
+        images = (colors[labels].view(-1, 3, 1, 1) + noise).to(torch.uint8)
         soft = F.one_hot(labels, 3).float()
         memory.add_task(RecoveredTask(images, labels, soft, (0, 1, 2), teacher, "t", Health(1.0, 0.1, 0.1)))
     return memory
@@ -229,7 +229,7 @@ def test_student_keeps_replay_weights_asks_the_adapted_network():
 def test_score_is_the_accuracy_of_held_out_episodes():
     aligner, memory = _aligner(), _learnable_memory()
     score = aligner.score(memory, 20)
-    assert 0.5 < score <= 1  # colours are told apart by any network
+    assert 0.5 < score <= 1  # colors are told apart by any network
     assert aligner.score(memory, 20) == score  # the same episodes at every checkpoint
     assert aligner.score(TaskMemory(10), 20) == -float("inf")  # unknown
 

@@ -12,6 +12,7 @@ from runs import TINY
 from hf_free.config.tree import FreeConfig
 from hf_free.inversion.pixels import PixelInverter
 from hf_free.methods.registry import METHODS
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
@@ -20,7 +21,7 @@ from hf_free.training.trainer import train
 
 
 def make_pixels(
-    config: FreeConfig, device: torch.device, precision: Precision, streams: RandomStreams
+    config: FreeConfig, device: torch.device, precision: Precision, streams: RandomStreams, chains: Chains
 ) -> PixelInverter:
     size, channels = config.learner.image_size, config.learner.channels
     return PixelInverter(
@@ -31,6 +32,7 @@ def make_pixels(
         precision=precision,
         steps=config.five.inner_steps,
         streams=streams,
+        chains=chains,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import re
 
 import pytest
@@ -47,7 +48,7 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
     source = record(
         results=[report(warnings=["few pictures"])],
         skipped=[{"reference": "lab/b", "reason": "outputs\nNaN"}] * 2,
-        left_out={"lab/a: the teacher recognises 10%": 3},
+        left_out={"lab/a: the teacher recognizes 10%": 3},
     )
     text = card(source)
     for part in (
@@ -64,8 +65,8 @@ def test_the_body_says_what_it_is_and_where_it_comes_from(card):
         f"| 1 | [lab/a](https://huggingface.co/lab/a/tree/{'0123456789' * 4}) | `01234567` "
         "| `abababababab` | conv4_32 | 28.5 k | 4 × BatchNorm2d | 3×32×32 | 5 | mit |",
         "Left out:\n\n- lab/b: outputs NaN\n\n",
-        "- 3 × lab/a: the teacher recognises 10%",
-        "80 pictures in 4 tasks were recovered and kept.\nTheir teachers recognise 92.5 % of them",
+        "- 3 × lab/a: the teacher recognizes 10%",
+        "80 pictures in 4 tasks were recovered and kept.\nTheir teachers recognize 92.5 % of them",
         "| 1.5 | 100 | 90 | cpu | 2 | no | 0 | default |",
         "Versions: hf_free 0.1.0, torch 2.14.1.",
         "can reveal what it was trained on",
@@ -134,7 +135,7 @@ def test_teachers_too_wide_for_the_head_of_align_are_named(card, classes, max_cl
 
 
 def test_teachers_that_were_asked_but_not_inverted_are_not_called_left_out(card):
-    reason = "not inverted any more: the teacher recognises 12% of its recovered pictures"
+    reason = "not inverted any more: the teacher recognizes 12% of its recovered pictures"
     skipped = [
         {"reference": "lab/b", "reason": reason, "asked": True},
         {"reference": "lab/a", "reason": "not inverted any more: its outputs are not finite"},
@@ -267,3 +268,17 @@ print(ModelCard.load("alice/card", token={tokens["alice"]!r}).data.license_name)
 """
     assert run_client(code).stdout.split() == ["refused:", "True", "mit-base-model-evil-x"]
     assert hub.read_repo("alice/card")["README.md"] == (folders[-1] / "README.md").read_bytes()
+
+
+def test_a_card_of_ten_times_as_many_teachers_takes_ten_times_as_many_calls(tmp_path):
+    """Of hidden ones too, whose names are looked for in every text."""
+
+    def calls(count):
+        hidden = [secret_teacher(reference=f"lab/hush{i}@x", repo_id=f"lab/hush{i}") for i in range(count)]
+        profile = cProfile.Profile()
+        profile.enable()
+        write_card(tmp_path, record(teachers=hidden))
+        profile.disable()
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(400) < 12 * calls(40)

@@ -55,9 +55,9 @@ def test_paths_are_no_hub_ids(text):
 @pytest.mark.parametrize(
     ("licenses", "chosen", "start", "expected", "said"),
     [
-        (["mit", "MIT"], None, None, "mit", "mit, the licence of every teacher"),
-        (["cc-by-4.0"], None, None, "cc-by-4.0", "the licence of every teacher"),
-        (["mit", "apache-2.0"], None, None, None, "the teachers' licences differ"),
+        (["mit", "MIT"], None, None, "mit", "mit, the license of every teacher"),
+        (["cc-by-4.0"], None, None, "cc-by-4.0", "the license of every teacher"),
+        (["mit", "apache-2.0"], None, None, None, "the teachers' licenses differ"),
         (["mit", None], None, None, None, r"not every teacher states one.*1 × none stated"),
         (["cc-by-nc-4.0"] * 2, None, None, None, r"plainly allows.*2 × cc-by-nc-4.0 \(not for commercial use\)"),
         (["gpl-3.0"], None, None, None, "plainly allows any use"),
@@ -66,16 +66,16 @@ def test_paths_are_no_hub_ids(text):
         (["mit", None], "Apache-2.0", None, "apache-2.0", "Apache-2.0, chosen by the publisher"),
     ],
 )
-def test_the_licence_is_given_or_derived_and_never_invented(card, licenses, chosen, start, expected, said):
+def test_the_license_is_given_or_derived_and_never_invented(card, licenses, chosen, start, expected, said):
     teachers = [teacher(f"lab/t{index}", license=value) for index, value in enumerate(licenses)]
     text = card(record(teachers, hub={"license": chosen}, learner={"init_from": start}))
     assert metadata(text).get("license") == expected
-    section = re.search(r"(?ms)^## Licence\n\n(.*?)\n\n##", text).group(1)
+    section = re.search(r"(?ms)^## License\n\n(.*?)\n\n##", text).group(1)
     assert re.search(said, section)
-    assert section.startswith("No licence is stated") == (expected is None)
+    assert section.startswith("No license is stated") == (expected is None)
 
 
-def test_a_licence_that_the_hub_does_not_list_is_called_other(card):
+def test_a_license_that_the_hub_does_not_list_is_called_other(card):
     found = metadata(card(record(hub={"license": "My Own License 1"})))
     assert (found["license"], found["license_name"]) == ("other", "my-own-license-1")
 

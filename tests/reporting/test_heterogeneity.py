@@ -39,8 +39,8 @@ def test_a_picture_of_the_memory_under_the_teachers(tmp_path):
     assert draw_heterogeneity(memory, pool, path) == path
     with Image.open(path) as two:
         width = two.width
-        colours = {pixel for _, pixel in two.convert("RGB").getcolors(maxcolors=2**24)}
-    assert len(colours) > 10  # ten classes, ten colours
+        colors = {pixel for _, pixel in two.convert("RGB").getcolors(maxcolors=2**24)}
+    assert len(colors) > 10  # ten classes, ten colors
     draw_heterogeneity(memory, pool, path, without=[1])
     with Image.open(path) as one:
         assert one.width <= width

@@ -13,17 +13,17 @@ RED, GREEN, BLUE = (200, 10, 10), (10, 200, 10), (10, 10, 200)
 
 
 def solid(colors, size=8):
-    """One image a colour."""
+    """One image a color."""
     return torch.tensor(colors, dtype=torch.uint8)[:, :, None, None].expand(-1, -1, size, size).contiguous()
 
 
 def share(canvas, color):
-    """Share of the picture's pixels that have exactly a colour."""
+    """Share of the picture's pixels that have exactly a color."""
     return (canvas == np.array(color)).all(-1).mean()
 
 
 def boxes(canvas, color):
-    """First and last row and column that hold a colour."""
+    """First and last row and column that hold a color."""
     rows, columns = np.nonzero((canvas == np.array(color)).all(-1))
     return rows.min(), rows.max(), columns.min(), columns.max()
 
@@ -64,7 +64,7 @@ def test_grid_frames_show_the_confidence(tmp_path):
         assert share(drawn(unframed), orange) == share(drawn(unframed), teal) == 0
 
 
-def test_grid_takes_grey_images_and_limits_rows_and_columns(tmp_path):
+def test_grid_takes_gray_images_and_limits_rows_and_columns(tmp_path):
     images = torch.full((6, 1, 8, 8), 60, dtype=torch.uint8)
     options = {"class_names": ["a", "b", "c"], "path": tmp_path / "x.png", "title": "t"}
     everything = pixels(recovered_grid(images, torch.tensor([0, 0, 1, 1, 2, 2]), **options))

@@ -42,7 +42,7 @@ def test_loss_curves_of_short_logs_are_drawn(rows, tmp_path):
     assert pixels(loss_curves(rows, tmp_path / "x.png")).min() < 200  # something is said
 
 
-def test_running_mean_is_the_mean_of_the_neighbours():
+def test_running_mean_is_the_mean_of_the_neighbors():
     values = np.random.default_rng(0).normal(size=30)
     expected = [values[max(0, i - 4) : i + 5].mean() for i in range(30)]
     assert running_mean(values, 4) == pytest.approx(expected)

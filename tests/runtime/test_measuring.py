@@ -1,4 +1,4 @@
-"""Times and memory, measured and amortised."""
+"""Times and memory, measured and amortized."""
 
 from __future__ import annotations
 

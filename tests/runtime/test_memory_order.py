@@ -1,4 +1,4 @@
-"""Fused optimisers walk through memory: moments and gradients must lie as their parameters do."""
+"""Fused optimizers walk through memory: moments and gradients must lie as their parameters do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
+from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
@@ -84,12 +85,12 @@ def strided_otherwise(gradient: Tensor) -> Tensor:
     return gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
 
 
-def test_the_learners_optimiser_goes_on_in_another_memory_format() -> None:
+def test_the_learners_optimizer_goes_on_in_another_memory_format() -> None:
     """Two updates of `Distiller`, saved, then two more in the same format or in the other one."""
     torch.manual_seed(1)
-    memory = TaskMemory(16, answers=3)
+    memory = TaskMemory(16, sizes=[3])
     pictures = torch.randint(0, 256, (16, 3, 16, 16), dtype=torch.uint8)
-    memory.add_pictures(pictures, torch.randn(16, 3).half())
+    memory.add_pictures(pictures, LogitRows(torch.randn(16, 3).half(), (3,)))
     config = BellConfig(batch_size=16, updates_per_step=1, matrix_lr=0.0)
     found = []
     for resumed_in_last in (True, False):
@@ -114,7 +115,7 @@ def distiller(config: BellConfig, *, channels_last: bool) -> Distiller:
     return Distiller(learner, LogitLayout.of([3]), config, Precision(None, channels_last))
 
 
-def test_the_meta_generators_optimiser_takes_moments_of_other_strides() -> None:
+def test_the_meta_generators_optimizer_takes_moments_of_other_strides() -> None:
     torch.manual_seed(0)
     five = Five(FiveConfig(latent_dim=8, width=4), image_size=16)
     for weight in five.generator.parameters():

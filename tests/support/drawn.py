@@ -1,4 +1,4 @@
-"""Pictures read back by their colours."""
+"""Pictures read back by their colors."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def pixels(path):
 
 
 def picture(value, size=12, mode="RGB"):
-    """A picture of one colour, a little higher than wide."""
+    """A picture of one color, a little higher than wide."""
     return Image.new(mode, (size, size + 2), value if mode != "RGB" else (value, 255 - value, 7))

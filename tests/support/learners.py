@@ -13,7 +13,7 @@ SIZE = 16
 
 
 def make(backbone="test_resnet", *, head="nearest_mean", channels=3, record=None, model_args=None, **inputs):
-    """A learner whose BatchNorm statistics and weights are no longer those of the initialisation."""
+    """A learner whose BatchNorm statistics and weights are no longer those of the initialization."""
     torch.manual_seed(0)
     config = LearnerConfig(backbone=backbone, image_size=SIZE, channels=channels, head=head)
     learner = MetaLearner(config, record, inputs=InputSettings(**inputs), model_args=model_args)

@@ -10,7 +10,7 @@ from PIL import Image, features
 ORIENTATION = 0x0112
 
 
-def grey(seed: int, height: int = 40, width: int = 30) -> np.ndarray:
+def gray(seed: int, height: int = 40, width: int = 30) -> np.ndarray:
     """A smooth pattern (H, W) in [0, 1] with noise; no orientation of it looks like another."""
     rows, columns = np.mgrid[:height, :width]
     noise = np.random.default_rng(seed).random((height, width))
@@ -19,7 +19,7 @@ def grey(seed: int, height: int = 40, width: int = 30) -> np.ndarray:
 
 def color(seed: int, height: int = 40, width: int = 30) -> np.ndarray:
     """Three such patterns as bytes (H, W, 3)."""
-    planes = [grey(seed + plane, height, width) for plane in range(3)]
+    planes = [gray(seed + plane, height, width) for plane in range(3)]
     return (255 * np.stack(planes, -1)).round().astype(np.uint8)
 
 
@@ -33,7 +33,7 @@ def write_all(folder: Path) -> list[Path]:
     """Write the pictures; their paths, sorted."""
     folder.mkdir(parents=True, exist_ok=True)
     rgb = Image.fromarray(color(0))
-    half = Image.fromarray((255 * grey(9)).astype(np.uint8))
+    half = Image.fromarray((255 * gray(9)).astype(np.uint8))
     for orientation in range(1, 9):
         rgb.save(folder / f"exif{orientation}.jpg", exif=exif(orientation), quality=95)
     for suffix in ("png", "webp", "tif"):
@@ -49,7 +49,7 @@ def write_all(folder: Path) -> list[Path]:
     for mode in ("CMYK", "YCbCr"):
         rgb.convert(mode).save(folder / f"mode_{mode}.tif")
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
-    rgb.convert("L").save(folder / "grey.jpg")
+    rgb.convert("L").save(folder / "gray.jpg")
     for mode in ("RGBA", "LA"):
         transparent = rgb.convert(mode)
         transparent.putalpha(half)
@@ -61,11 +61,11 @@ def write_all(folder: Path) -> list[Path]:
     palette.save(folder / "palette_clear.png", transparency=3)
     palette.save(folder / "palette_clear.gif", transparency=3)
     palette.save(folder / "palette_alpha.png", transparency=bytes(range(0, 256, 16)))
-    rgb.convert("L").save(folder / "grey_clear.png", transparency=rgb.convert("L").getpixel((4, 4)))
-    deep = (65535 * grey(5)).astype(np.uint16)
+    rgb.convert("L").save(folder / "gray_clear.png", transparency=rgb.convert("L").getpixel((4, 4)))
+    deep = (65535 * gray(5)).astype(np.uint16)
     for suffix in ("png", "tif", "pgm"):
         Image.fromarray(deep).save(folder / f"deep.{suffix}")
-    Image.fromarray(grey(6).astype(np.float32)).save(folder / "float.tif")
+    Image.fromarray(gray(6).astype(np.float32)).save(folder / "float.tif")
     frames = [Image.fromarray(color(seed)) for seed in (20, 30)]
     for suffix in ("gif", "tif", "png", "webp"):
         frames[0].save(folder / f"frames.{suffix}", save_all=True, append_images=frames[1:])

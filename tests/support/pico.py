@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import hf_free.backbones.register  # noqa: F401  (registers conv4_32)
-from hf_free.evaluation.datasets import LabelledImages
+from hf_free.evaluation.datasets import LabeledImages
 from hf_free.inversion.task import to_uint8
 from hf_free.teachers.saving import build_teacher, record_for, save_teacher
 from hf_free.teachers.teacher import Teacher
@@ -95,12 +95,12 @@ def pico_run() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def brightness_classes(count: int = 60) -> LabelledImages:
+def brightness_classes(count: int = 60) -> LabeledImages:
     """Pictures (N, 3, 16, 16) of four classes, the brighter the later the class."""
     labels = torch.arange(count) % 4
     generator = torch.Generator().manual_seed(5)
     pictures = torch.rand(count, 3, 16, 16, generator=generator) * (0.3 + 0.2 * labels.view(-1, 1, 1, 1))
-    return LabelledImages(to_uint8(pictures), labels, ["a", "b", "c", "d"], "test", "test")
+    return LabeledImages(to_uint8(pictures), labels, ["a", "b", "c", "d"], "test", "test")
 
 
 def constant_folder(path: Path, **options: Any) -> Path:

@@ -21,7 +21,7 @@ from hf_free.publishing.card import write_card
 from hf_free.reporting.style import new_figure, plain_text
 
 HOSTILE = {
-    "colour": "cat\x1b[31m",
+    "color": "cat\x1b[31m",
     "clear": "\x1b[2J\x1b]0;title\x07cat",
     "one-byte command": "cat\x9b31m",
     "backwards": "cat\u202egnp.exe",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from hf_free import FreeConfig, MetaLearner, train
 from hf_free.cli.main import main
 from hf_free.config.reading import merge
 from hf_free.errors import RunError
-from hf_free.runtime.interrupts import Stopped
+from hf_free.runtime.interrupts import STOP_SIGNALS, Stopped
 from hf_free.training.folder import RunFolder
 from hf_free.training.run_lock import LOCK_FILE, read_holder
 
@@ -192,6 +194,113 @@ def test_an_interrupted_run_says_both_commands_and_the_second_makes_a_learner(tm
     assert main(command) == 0
     assert RunFolder(run).read_log()[-1]["step"] < 60
     MetaLearner.from_pretrained(run / "learner")
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_each_signal_ends_the_command_with_the_code_that_says_resume(tmp_path, teachers, capsys, monkeypatch, number):
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
+    (tmp_path / "run.yaml").write_text(_config(teachers).to_yaml(), encoding="utf-8")
+    append = RunFolder.append_log
+
+    def and_stop(run, row):
+        append(run, row)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(RunFolder, "append_log", and_stop)
+    words = ["train", "--config", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run")]
+    try:
+        assert main(words) == 75
+        assert signal.getsignal(number) is usual
+    finally:
+        signal.signal(number, before)
+    assert f"Interrupted. Go on with it: hf-free train --resume --output {tmp_path / 'run'}" in capsys.readouterr().err
+    assert _state(tmp_path / "run")["step"] == 1
+
+
+def test_a_signal_before_anything_was_trained_has_the_code_of_the_signal(tmp_path, teachers, capsys, monkeypatch):
+    (tmp_path / "run.yaml").write_text(_config(teachers).to_yaml(), encoding="utf-8")
+    replace_everywhere(
+        monkeypatch, "hf_free.training.setup.assemble", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    words = ["train", "--config", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run")]
+    assert main(words) == 128 + signal.SIGTERM
+    assert "Nothing was trained yet: type the same command again." in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the bar's own thread
+def test_a_terminal_that_is_closed_does_not_keep_a_run_from_its_checkpoint(tmp_path, teachers):
+    class Closed(io.StringIO):
+        is_closed = False
+
+        def write(self, text):
+            if self.is_closed:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().write(text)
+
+    terminal = Closed()
+
+    def close(learner, minutes):
+        terminal.is_closed = True
+        signal.raise_signal(signal.SIGTERM)
+
+    console = Console(file=terminal, force_terminal=True)
+    with pytest.raises(Stopped):
+        train(_config(teachers), output=tmp_path / "run", console=console, watch=close)
+    assert _state(tmp_path / "run")["step"] == 1
+
+
+# ---- disks that are full, folders that cannot be written to
+
+
+def _failing(monkeypatch, number, name):
+    """Let the n-th and later files of a name fail."""
+    original = pathlib.Path.write_text
+
+    def write_text(path, *arguments, **named):
+        if path.name == name and RunFolder(path.parents[2]).last_step() is not None:
+            raise OSError(number, os.strerror(number), str(path))
+        return original(path, *arguments, **named)
+
+    monkeypatch.setattr(pathlib.Path, "write_text", write_text)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_fills_up_in_a_save_leaves_the_last_checkpoint_and_says_so(
+    tmp_path, teachers, capsys, monkeypatch, number
+):
+    config = _config(teachers, trainer={"steps": 3, "checkpoint_every": 1})
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        _failing(patched, number, "state.json")
+        assert main(["train", "--config", str(tmp_path / "run.yaml"), "--output", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert f"cannot write 00002-step-2 in {run / 'checkpoints'}: " in said
+    assert ("are needed; " in said) is (number != errno.EROFS)
+    assert f"the checkpoint of step 1 is whole: then go on with hf-free train --resume --output {run}" in said
+    assert "Traceback" not in said
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["00001-step-1"]
+    assert main(["train", "--resume", "--output", str(run)]) == 0
+    assert [row["step"] for row in RunFolder(run).read_log()] == [1, 2, 3]
+
+
+def test_an_output_that_cannot_be_made_is_said_before_anything_is_fetched(tmp_path, teachers, capsys, monkeypatch):
+    make = os.mkdir
+
+    def mkdir(path, *arguments, **named):
+        if str(path).startswith(str(tmp_path / "runs")):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return make(path, *arguments, **named)
+
+    (tmp_path / "run.yaml").write_text(_config(teachers).to_yaml(), encoding="utf-8")
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    words = ["train", "--config", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "runs" / "a")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"in {tmp_path / 'runs' / 'a'}: its file system is read-only" in said
+    assert "write to another folder" in said
 
 
 # ---- one process a folder

@@ -1,4 +1,4 @@
-"""Offline is complete, or refused: no address is looked up and no socket opened, for cards and licences neither."""
+"""Offline is complete, or refused: no address is looked up and no socket opened, for cards and licenses neither."""
 
 from __future__ import annotations
 

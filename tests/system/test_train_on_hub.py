@@ -15,7 +15,7 @@ PROGRAM = [sys.executable, "-m", "hf_free.cli.main"]
 CARD = {"README.md": b"---\nlicense: apache-2.0\n---\n# A net\n"}
 KINDS = {
     "zoo/public-resnet": ("resnet", {"size": 32, "num_classes": 4}),
-    "zoo/grey-conv4": ("conv4", {"size": 16, "in_chans": 1, "num_classes": 3}),
+    "zoo/gray-conv4": ("conv4", {"size": 16, "in_chans": 1, "num_classes": 3}),
     "zoo/groupnorm": ("groupnorm", {"size": 32, "num_classes": 2}),
     "lab/private-vit": ("vit", {"size": 32, "num_classes": 5}),
     "zoo/gated-convnext": ("convnext", {"size": 32, "num_classes": 3}),

@@ -213,7 +213,7 @@ def test_tables_that_timm_now_computes_may_be_in_the_file(tmp_path):
     assert _load(tmp_path).record.num_features == 16
 
 
-def test_grey_network_with_three_imagenet_means(tmp_path):
+def test_gray_network_with_three_imagenet_means(tmp_path):
     folder = pico_folder(tmp_path, "resnet", in_chans=1)
     _edit(folder, pretrained_cfg={"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.5], "interpolation": "magic"})
     record = _load(folder).record

@@ -104,7 +104,7 @@ def test_a_pool_asks_and_inverts_it_in_fp32(caplog):
     pool = TeacherPool.from_teachers([try_out(_altered(wrong_in_bf16), BF16)])
     pictures = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
     expected = pico_teacher("conv4").logits(pictures.float() / 255)
-    answers = label(teacher_sources(pool, LogitLayout.of([5])), pictures, LogitLayout.of([5]), BF16).float()
+    answers = label(teacher_sources(pool, LogitLayout.of([5])), pictures, LogitLayout.of([5]), BF16).values.float()
     torch.testing.assert_close(answers, expected, rtol=2e-3, atol=2e-3)
     found = []
     for teacher in (pool[0], pico_teacher("conv4")):

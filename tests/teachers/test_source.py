@@ -85,7 +85,7 @@ def test_a_path_or_a_text_names_a_teacher(folder, monkeypatch):
         assert read_record(named).architecture == "conv4_32"
     monkeypatch.chdir(folder.parent)
     _same_answers(load_teacher("./teacher"))
-    for wrong, message in (("no teacher", "without an organisation"), (folder / "gone", "does not exist")):
+    for wrong, message in (("no teacher", "without an organization"), (folder / "gone", "does not exist")):
         with pytest.raises(TeacherReferenceError, match=message):
             load_teacher(wrong)
 

@@ -30,7 +30,7 @@ def _tensor(picture: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1)[None]
 
 
-def test_prepare_normalises_each_channel():
+def test_prepare_normalizes_each_channel():
     teacher = pico_teacher("conv4")
     images = torch.rand(2, 3, 32, 32)
     prepared = teacher.prepare(images)
@@ -52,12 +52,12 @@ def test_prepare_resizes_as_pillow_does(name, size):
 
 def test_prepare_matches_channels_both_ways():
     picture = _picture(32, 32)
-    grey_teacher = pico_teacher("resnet", in_chans=1)
+    gray_teacher = pico_teacher("resnet", in_chans=1)
     expected = (_tensor(picture.convert("L")) - 0.5) / 0.25
-    assert (grey_teacher.prepare(_tensor(picture)) - expected).abs().max() < 4 * 1.01 / 255
-    colour_teacher = pico_teacher("conv4")
-    grey = torch.rand(2, 1, 40, 24)
-    torch.testing.assert_close(colour_teacher.prepare(grey), colour_teacher.prepare(grey.expand(-1, 3, -1, -1)))
+    assert (gray_teacher.prepare(_tensor(picture)) - expected).abs().max() < 4 * 1.01 / 255
+    color_teacher = pico_teacher("conv4")
+    gray = torch.rand(2, 1, 40, 24)
+    torch.testing.assert_close(color_teacher.prepare(gray), color_teacher.prepare(gray.expand(-1, 3, -1, -1)))
 
 
 def test_prepare_passes_gradients_through_every_pixel():
@@ -188,7 +188,7 @@ def test_distilled_heads_of_other_families_are_averaged(name):
         torch.testing.assert_close(teacher.logits(x), expected)
 
 
-def test_normalisation_is_counted_by_type():
+def test_normalization_is_counted_by_type():
     found = {kind: pico_teacher(kind).record.normalization for kind in ("conv4", "vit", "groupnorm", "mobilenet")}
     assert found["conv4"] == {"BatchNorm2d": 4}
     assert found["vit"] == {"LayerNorm": 5}

@@ -1,4 +1,4 @@
-"""What is said before a run: licences, limits, runs that come to nothing."""
+"""What is said before a run: licenses, limits, runs that come to nothing."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def _shown(planned, width=200):
 @pytest.mark.parametrize(
     ("card", "note"),
     [
-        ("license: apple-amlr", r"non-commercial licence: \S+ \(apple-amlr\)"),
-        ("license: other\nlicense_name: apple-amlr", r"non-commercial licence: \S+ \(other \(apple-amlr\)\)"),
-        ("license: other\nlicense_name: deep mind", r"licence unclear: \S+ \(other \(deep mind\)\)"),
-        ("license: other", r"licence unclear: \S+ \(other\)"),
-        ("license: unknown", r"licence unclear: \S+ \(unknown\)"),
-        ("license: [mit, cc-by-nc-4.0]", r"non-commercial licence: \S+ \(mit, cc-by-nc-4.0\)"),
-        ("tags: [timm]", "no licence stated"),
+        ("license: apple-amlr", r"non-commercial license: \S+ \(apple-amlr\)"),
+        ("license: other\nlicense_name: apple-amlr", r"non-commercial license: \S+ \(other \(apple-amlr\)\)"),
+        ("license: other\nlicense_name: deep mind", r"license unclear: \S+ \(other \(deep mind\)\)"),
+        ("license: other", r"license unclear: \S+ \(other\)"),
+        ("license: unknown", r"license unclear: \S+ \(unknown\)"),
+        ("license: [mit, cc-by-nc-4.0]", r"non-commercial license: \S+ \(mit, cc-by-nc-4.0\)"),
+        ("tags: [timm]", "no license stated"),
         ("license: bsl-1.0\nlicense_name: research", None),
     ],
 )
-def test_risky_licences_are_named_before_training(tmp_path, card, note):
+def test_risky_licenses_are_named_before_training(tmp_path, card, note):
     models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
     for model, text in zip(models, (card, "license: mit"), strict=True):
         (Path(model) / "README.md").write_text(f"---\n{text}\n---\n")
-    notes = [note for note in plan(_config(models=models, trainer={"max_minutes": 1})).notes if "licence" in note]
+    notes = [note for note in plan(_config(models=models, trainer={"max_minutes": 1})).notes if "license" in note]
     assert len(notes) == (note is not None)
     assert note is None or re.match(note, notes[0])
 

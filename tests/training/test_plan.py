@@ -71,8 +71,8 @@ def test_plan_of_folders(tmp_path):
     text = _shown(planned)
     for part in ("1,000 outer steps", "LayerNorm", "constant output", "cc-by-nc-4.0"):
         assert part in text
-    assert f"non-commercial licence: {folders[0]} (cc-by-nc-4.0)" in planned.notes[0]
-    assert f"no licence stated: {folders[1]};" in planned.notes[1]
+    assert f"non-commercial license: {folders[0]} (cc-by-nc-4.0)" in planned.notes[0]
+    assert f"no license stated: {folders[1]};" in planned.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ def test_plan_fits_eighty_columns(tmp_path):
     models = [str(pico_folder(tmp_path / f"teacher-{seed}", seed=seed)) for seed in range(2)]
     planned = plan(_config(models=models))
     named = replace(
-        planned.teachers[0], reference="organisation/convnextv2_tiny.fcmae_ft_in22k", license="cc-by-nc-4.0"
+        planned.teachers[0], reference="organization/convnextv2_tiny.fcmae_ft_in22k", license="cc-by-nc-4.0"
     )
     rows = [row.rstrip() for row in _shown(replace(planned, teachers=(named,), notes=()), 80).splitlines()]
     framed = [row for row in rows if row[:1] in "┏┃┡│└"]
     assert len(framed) > 4
     assert {len(row) for row in framed} == {len(framed[0])}
     assert {row[-1] for row in framed} <= set("┓┃┩│┘"), "the last column is cut off"
-    assert "Licence" in framed[1]
+    assert "License" in framed[1]
 
 
 def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):

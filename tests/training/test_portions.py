@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from pico import pico_teacher
-from replacing import replace_everywhere
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig, parse_assignments
 from hf_free.errors import RunError
 from hf_free.inversion.base import TaskSize
 from hf_free.training.portions import Portions, choose_portions, few_steps, forecast, picture_bytes
-from hf_free.training.trial import Load, Trial, line_through, measure
+from hf_free.training.trial import Load, Trial
 from hf_free.training.workload import Workload
 
 MB = 1e6
@@ -38,31 +36,6 @@ def _trial(inversion=ONE, answer=ONE, update=ONE, **others):
 
 
 # ---- measuring
-
-
-def test_a_line_goes_through_the_last_two_sizes():
-    line = line_through([(1, 500.0, 9.0), (4, 1400.0, 2.0), (16, 4400.0, 5.0)])
-    assert (line.fixed_bytes, line.image_bytes) == (400, 250)
-    assert (line.fixed_seconds, line.image_seconds) == (1, 0.25)
-    assert (line.bytes(100), line.seconds(100)) == (25_400, 26)
-    assert (line.images_within(25_400), line.images_within(25_399), line.images_within(10)) == (100, 99, 0)
-    assert line_through([(4, 1000.0, 2.0)]) == Load(0, 250, 0, 0.5)
-
-
-def test_sizes_grow_until_a_room_is_full(monkeypatch):
-    done = []
-    replace_everywhere(
-        monkeypatch, "hf_free.runtime.memory_budget.peak_memory", lambda work, device: work() or 100 * done[-1]
-    )
-    replace_everywhere(monkeypatch, "hf_free.runtime.measuring.busy_seconds_of", lambda work, device: 0.01)
-    measure(done.append, torch.device("cpu"), least=4, most=1000, room=30_000, seconds=60)
-    assert done == [4, 16, 64, 256]  # 1,000 would take 100,000
-    done.clear()
-    measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60)
-    assert done == [4, 16, 20]
-    done.clear()
-    measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60, timed=False)
-    assert done == [4]  # 20 are 2,000: far below the room
 
 
 # ---- task sizes
@@ -150,6 +123,16 @@ def test_features_held_while_the_embedding_is_fitted_are_counted():
     assert roomy.finished == 2048
 
 
+def test_little_stays_between_a_steps_parts():
+    config, records = _config(), _records(5, 5)
+    for part, kept in ((Load(0, 100 * MB, 0, 0), 0.3 * 100 * 100 * MB), (Load(0, MB, 0, 0), 256 * 2**20)):
+        trial = _trial(part, Load(0, 0, 0, 0), Load(0, 0, 0, 0))
+        portions = choose_portions(config, records, trial, answers=10, room=1e12)
+        predicted = forecast(config, records, trial, portions, answers=10, base=0)
+        activations = part.bytes(TaskSize.of(config.five, 5).images)
+        assert predicted.idle_bytes == pytest.approx(predicted.peak_bytes - activations + kept)
+
+
 # ---- time
 
 
@@ -196,6 +179,7 @@ def test_a_run_of_few_steps_says_what_to_make_smaller():
     for way in ("--image-size", "--max-minutes"):
         assert way in text
     assert not verdict(3, 5, min_steps=0).is_refused
+    assert "e+" not in text  # 1,240 s, not 1.24e+03
     assert "another machine" in verdict(3, 500).ways_out  # nothing that is suggested would be enough
     short = verdict(3, 5, steps=1)
     assert short is None or not short.is_refused or short.wanted == 1

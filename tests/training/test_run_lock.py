@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from hf_free.errors import RunError
-from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, check_one_process, read_holder
+from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, read_holder
 
 HOLD = """
 import sys
@@ -113,21 +113,35 @@ def test_where_the_file_system_has_no_locks_the_text_decides(tmp_path, monkeypat
         pass
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"},
-        {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"},
-        {"LOCAL_RANK": "3"},
-        {"RANK": "8", "LOCAL_RANK": "0"},
-    ],
-)
-def test_processes_of_a_launcher_are_refused(environment):
-    with pytest.raises(RunError, match="one of several processes of a launcher") as refused:
-        check_one_process(environment)
-    assert all(f"{name}={value}" in str(refused.value) for name, value in environment.items())
+EIGHTH = """
+import sys, time
+from pathlib import Path
+from hf_free.errors import RunError
+from hf_free.training.run_lock import RunLock
+print("ready", flush=True)
+input()
+try:
+    with RunLock(Path(sys.argv[1])):
+        print("held", flush=True)
+        input()
+except RunError as error:
+    print(str(error).splitlines()[0], flush=True)
+    input()
+"""
 
 
-@pytest.mark.parametrize("environment", [{}, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "x"}])
-def test_a_single_process_is_not(environment):
-    check_one_process(environment)
+def test_of_eight_that_want_one_folder_at_once_one_has_it(tmp_path):
+    words = [sys.executable, "-c", EIGHTH, str(tmp_path / "run")]
+    processes = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    try:
+        assert all(process.stdout.readline() == "ready\n" for process in processes)
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [process.stdout.readline() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert said.count("held\n") == 1
+    assert sum("is in use by " in line for line in said) == 7

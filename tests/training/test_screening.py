@@ -61,9 +61,9 @@ def test_tasks_of_a_single_teacher_are_pointed_out(pool, caplog):
     memory, config = TaskMemory(10), config_with()
     memory.add_task(make_task(1, 0.9))
     with caplog.at_level(logging.WARNING, logger="hf_free"):
-        check_recovered(memory, pool, RunState(left_out={"lab/0: recognises 3 %": 4}), config.five, warm_up=0)
+        check_recovered(memory, pool, RunState(left_out={"lab/0: recognizes 3 %": 4}), config.five, warm_up=0)
     assert caplog.records[0].message.startswith("all recovered pictures are of one teacher, ")
-    assert "lab/0: recognises 3 % (4 times)" in caplog.records[0].message
+    assert "lab/0: recognizes 3 % (4 times)" in caplog.records[0].message
     caplog.clear()
     memory.add_task(make_task(0, 0.9))
     check_recovered(memory, pool, RunState(), config.five, warm_up=0)
@@ -73,5 +73,5 @@ def test_tasks_of_a_single_teacher_are_pointed_out(pool, caplog):
 def test_health_is_the_mean_of_a_steps_tasks():
     assert health_of([]) == {}
     assert health_of([make_task(0, 1.0, 0.1), make_task(1, 0.5, 0.3)]) == pytest.approx(
-        {"recognised": 0.75, "variety": 0.2}
+        {"recognized": 0.75, "variety": 0.2}
     )

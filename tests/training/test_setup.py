@@ -37,7 +37,7 @@ def test_a_run_and_its_plan_are_made_of_the_same_parts(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert run.memory.max_images == 100
     assert run.held_out.max_images <= 16
-    assert run.memory.answer_width == 6
+    assert run.memory.answers.values.shape[1] == 6
     assert (run.state.step, len(run.memory)) == (0, 0)
 
 
@@ -53,5 +53,5 @@ def test_too_few_teachers_are_refused_before_anything_is_written(tmp_path):
 
 def test_a_run_without_an_end_is_refused():
     with pytest.raises(ConfigError, match="a run without an end"):
-        check_has_end(config_of(trainer={"steps": None}))
-    check_has_end(config_of())
+        check_has_end(config_of(trainer={"steps": None}).trainer)
+    check_has_end(config_of().trainer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import signal
@@ -21,7 +22,7 @@ from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, HfFreeError, RunError
-from hf_free.evaluation.datasets import load_labelled_images
+from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.inversion.five import invert_teacher
 from hf_free.inversion.inversion_loss import InversionLoss
@@ -323,6 +324,61 @@ def test_resumed_after_the_end_nothing_changes(tmp_path):
     assert _without_minutes(tmp_path) == log
 
 
+def _asking_two(**values):
+    return _config(**merge({"memory": {"teachers_per_image": 2}}, values))
+
+
+def _a_stop(at):
+    """What `watch` is told, until a Ctrl-C after so many steps."""
+    steps = itertools.count(1)
+
+    def watch(learner, minutes):
+        if next(steps) == at:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+def test_a_run_that_asks_two_of_three_teachers_resumes_to_the_bit(tmp_path):
+    """The learner, the memory, and whose turn it is to be asked."""
+    config = _asking_two(trainer={"checkpoint_every": 2})
+    train(config, output=tmp_path / "whole", pool=_pool())
+    with pytest.raises(KeyboardInterrupt):
+        train(config, output=tmp_path / "parts", pool=_pool(), watch=_a_stop(4))
+    train(config, output=tmp_path / "parts", pool=_pool(), resume=True)
+    whole, parts = (tmp_path / name / "checkpoint" for name in ("whole", "parts"))
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    for name in ("memory.safetensors", "held_out.safetensors"):
+        assert _same(
+            *({key: value.nan_to_num() for key, value in load_file(at / name).items()} for at in (whole, parts))
+        )
+    assert load_file(whole / "memory.safetensors")["blocks"].shape[1] == 2
+    states = [json.loads((folder / "state.json").read_text(encoding="utf-8")) for folder in (whole, parts)]
+    assert states[0]["asked"] == states[1]["asked"]
+    assert sum(states[0]["asked"]) > 0
+
+
+def test_a_run_with_a_memory_of_five_pictures_comes_to_its_end(tmp_path):
+    learner = train(_asking_two(memory={"max_images": 5}), output=tmp_path, pool=_pool())
+    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) <= 5
+    assert all(tensor.isfinite().all() for tensor in learner.state_dict().values() if tensor.is_floating_point())
+
+
+def test_a_folder_of_full_answers_is_resumed_by_a_run_that_asks_two(tmp_path):
+    """As versions left it that asked everybody."""
+    train(_config(memory={"teachers_per_image": None}), output=tmp_path, pool=_pool())
+    (tmp_path / "config.yaml").write_text(_asking_two().to_yaml(), encoding="utf-8")
+    state = tmp_path / "checkpoint" / "state.json"
+    values = json.loads(state.read_text(encoding="utf-8"))
+    values.pop("asked")
+    state.write_text(json.dumps(values), encoding="utf-8")
+    longer = _asking_two(trainer={"steps": 9})
+    train(longer, output=tmp_path, pool=_pool(), resume=True)
+    assert json.loads(state.read_text(encoding="utf-8"))["step"] == 9
+    held = load_file(tmp_path / "checkpoint" / "memory.safetensors")
+    assert "blocks" not in held
+
+
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(RunError, match="nothing to resume in"):
         train(_config(), output=tmp_path, pool=_pool(), resume=True)
@@ -431,7 +487,7 @@ def test_a_validation_set_chooses(tmp_path):
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "chosen on pictures, split validation" in card  # the last part of the path only
     state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text(encoding="utf-8"))
-    data = load_labelled_images(pictures, split="validation")
+    data = load_labeled_images(pictures, split="validation")
     learner.embedding = Embedding(learner.embedding.projection, learner.embedding.sizes)  # the rest is fitted last
     rows = evaluate(learner, data, EpisodeSettings(n_way=3, k_shots=(1,), n_query=3, episodes=5)).rows
     assert rows[0].accuracy == pytest.approx(state["best_score"])
@@ -534,7 +590,7 @@ def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path
     _break(pool[3], 0.0)
     learner = train(_config(**merge(LONG, {"five": {"min_teacher_accuracy": 0.2}})), output=tmp_path, pool=pool)
     reasons = [entry["reason"] for entry in learner.record["skipped"]]
-    reason = "the teacher recognises 12% of its recovered pictures (at least 20% are needed)"
+    reason = "the teacher recognizes 12% of its recovered pictures (at least 20% are needed)"
     assert f"not inverted any more: {reason}" in reasons
     rows = RunFolder(tmp_path).read_log()
     assert max(row.get("answers", 0) for row in rows) < 100
@@ -556,7 +612,7 @@ def test_broken_folders_are_named_with_their_reasons(tmp_path):
     assert "constant output" in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_repository(tmp_path, caplog, monkeypatch):
+def test_a_run_says_licenses_first_and_names_a_folder_that_reads_like_a_repository(tmp_path, caplog, monkeypatch):
     folders = [pico_folder(tmp_path / "lab" / name, size=16, num_classes=3, seed=i) for i, name in enumerate("abc")]
     weights = load_file(folders[2] / "model.safetensors")
     weights["head.weight"].fill_(0.0)
@@ -566,8 +622,8 @@ def test_a_run_says_licences_first_and_names_a_folder_that_reads_like_a_reposito
     train(FreeConfig.from_dict(merge(TINY, {"models": ["lab/a", "lab/b", "lab/c"]})), output=tmp_path / "run")
     said = [record.message for record in caplog.records if record.name == "hf_free.training.screening"]
     assert said[:3] == [
-        f"non-commercial licence: {folders[0]} (cc-by-nc-4.0); a learner made of them may be bound by it",
-        f"no licence stated: {folders[1]}; ask the authors before you publish a learner",
+        f"non-commercial license: {folders[0]} (cc-by-nc-4.0); a learner made of them may be bound by it",
+        f"no license stated: {folders[1]}; ask the authors before you publish a learner",
         f"left out: {folders[2]}: has a constant output",
     ]
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 Lee, Mumford & Huang, "Occlusion models for natural images" (2001), showed that such pictures share the scale
 invariance, the edges and the marginal statistics of photographs; Baradad et al., "Learning to See by Looking at
 Noise" (NeurIPS 2021), that networks learn useful features from them. hf-free asks the teachers about them: they cover
-the space between the recovered pictures of single classes. Teachers' mean and deviation give the colours.
+the space between the recovered pictures of single classes. Teachers' mean and deviation give the colors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXPONENTS = (1.0, 2.2)
 
 
 def fractal_noise(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Coloured noise with a 1/f^a spectrum -> (count, 3, size, size), mean 0 and deviation about 1."""
+    """Colored noise with a 1/f^a spectrum -> (count, 3, size, size), mean 0 and deviation about 1."""
     rows, columns = torch.fft.fftfreq(size).view(-1, 1), torch.fft.rfftfreq(size).view(1, -1)
     frequency = (rows.square() + columns.square()).sqrt().clamp_min(1 / size)
     exponent = uniform((count, 1, 1, 1), *EXPONENTS, generator)
@@ -58,15 +58,15 @@ def dead_leaves(
     """
     axis = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    picture = random_colours(count, generator) + _texture(count, size, generator)
+    picture = random_colors(count, generator) + _texture(count, size, generator)
     for leaf in range(leaves):
         small = 0.6 if leaf > leaves // 2 else 1.0  # details lie on top
         radius = small * (uniform((count, 1, 1), 0, 1, generator) ** 1.5 * 0.9 + 0.06)
-        centre_x, centre_y = uniform((count, 1, 1), -1, 1, generator), uniform((count, 1, 1), -1, 1, generator)
+        center_x, center_y = uniform((count, 1, 1), -1, 1, generator), uniform((count, 1, 1), -1, 1, generator)
         angle = uniform((count, 1, 1), 0, math.pi, generator)
         aspect = uniform((count, 1, 1), 0.25, 1, generator)
-        u = ((x - centre_x) * angle.cos() + (y - centre_y) * angle.sin()) / radius
-        v = ((y - centre_y) * angle.cos() - (x - centre_x) * angle.sin()) / (radius * aspect)
+        u = ((x - center_x) * angle.cos() + (y - center_y) * angle.sin()) / radius
+        v = ((y - center_y) * angle.cos() - (x - center_x) * angle.sin()) / (radius * aspect)
         is_ellipse = uniform((count, 1, 1), 0, 1, generator) < 0.6
         power = torch.where(is_ellipse, 2.0, 6.0)  # a superellipse of power 6 is a rounded rectangle
         inside = 1 - u.abs() ** power - v.abs() ** power
@@ -74,12 +74,12 @@ def dead_leaves(
         mask = mask * (uniform((count, 1, 1, 1), 0, 1, generator) < 0.8)
         slopes = 0.3 * torch.randn(2, count, 1, 1, generator=generator)
         shade = (u * slopes[0] + v * slopes[1]).clamp(-1, 1).unsqueeze(1)
-        leaf_colours = random_colours(count, generator) + shade + 0.7 * _texture(count, size, generator)
-        picture = torch.lerp(picture, leaf_colours, mask)
-    return recoloured(picture, mean, std)
+        leaf_colors = random_colors(count, generator) + shade + 0.7 * _texture(count, size, generator)
+        picture = torch.lerp(picture, leaf_colors, mask)
+    return recolored(picture, mean, std)
 
 
-def recoloured(pictures: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+def recolored(pictures: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
     """Give a batch (N, 3, H, W) a mean and a deviation per channel, (3,) or one number each; clipped to [0, 1]."""
     pictures = pictures - pictures.mean((0, 2, 3), keepdim=True)
     pictures = pictures / pictures.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
@@ -87,7 +87,7 @@ def recoloured(pictures: Tensor, mean: Tensor | float, std: Tensor | float) -> T
     return (pictures * per_channel[0] + per_channel[1]).clamp_(0, 1)
 
 
-def random_colours(count: int, generator: torch.Generator) -> Tensor:
+def random_colors(count: int, generator: torch.Generator) -> Tensor:
     """A brightness and a smaller tint a picture -> (count, 3, 1, 1)."""
     bright = torch.randn(count, 1, 1, 1, generator=generator)
     return 0.9 * bright + 0.45 * torch.randn(count, 3, 1, 1, generator=generator)

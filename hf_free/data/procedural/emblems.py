@@ -2,7 +2,7 @@
 
 Drawn pictures for teachers of things that people make to be told apart: road signs, logos, buttons, badges. A plate is
 a disc, a triangle, a square or an octagon, its figure one to four strokes. As with the other kinds no picture was
-looked at and every number is made up; colours come from the teachers' mean and deviation.
+looked at and every number is made up; colors come from the teachers' mean and deviation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_free.data.procedural.dead_leaves import dead_leaves, random_colours, recoloured, uniform
+from hf_free.data.procedural.dead_leaves import dead_leaves, random_colors, recolored, uniform
 from hf_free.data.procedural.strokes import ink_of
 
 CORNERS = (0, 0, 0, 3, 3, 4, 4, 8)
@@ -56,12 +56,12 @@ def emblems(
     figure = ink_of(count, size, generator, strokes=FIGURE_STROKES, scale=FIGURE_SIZE, pen=FIGURE_PEN).unsqueeze(1)
     picture = _grounds(count, size, generator)
     for mask in (torch.sigmoid(inside / softness), torch.sigmoid((inside - rim) / softness), figure):
-        colours = (0.5 + 0.28 * random_colours(count, generator)).clamp(0, 1)
-        picture = torch.lerp(picture, colours.expand_as(picture), mask)
+        colors = (0.5 + 0.28 * random_colors(count, generator)).clamp(0, 1)
+        picture = torch.lerp(picture, colors.expand_as(picture), mask)
     picture = picture * uniform((count, 1, 1, 1), *LIGHT, generator)
     blurred = F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
     picture = torch.lerp(picture, blurred, uniform((count, 1, 1, 1), 0, 1, generator))
-    return recoloured(picture, mean, std)
+    return recolored(picture, mean, std)
 
 
 def _grounds(count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -78,9 +78,9 @@ def _plates(count: int, size: int, generator: torch.Generator) -> Tensor:
     axis = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     corners = torch.tensor(CORNERS)[torch.randint(len(CORNERS), (count,), generator=generator)].view(-1, 1, 1)
-    centre = uniform((2, count, 1, 1), -0.15, 0.15, generator)
+    center = uniform((2, count, 1, 1), -0.15, 0.15, generator)
     radius = uniform((count, 1, 1), 0.6, 0.95, generator)
-    x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
+    x, y = (x - center[0]) / radius, (y - center[1]) / radius
     edges = corners.clamp_min(3).float()
     stands_on_corner = torch.randint(0, 2, (count, 1, 1), generator=generator)
     turn = stands_on_corner * math.pi / edges + uniform((count, 1, 1), -0.12, 0.12, generator)

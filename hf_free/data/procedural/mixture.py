@@ -1,6 +1,6 @@
-"""What a program draws for a teacher: leaves and emblems, or strokes where its colours say black on white.
+"""What a program draws for a teacher: leaves and emblems, or strokes where its colors say black on white.
 
-A teacher's configuration holds mean and deviation of the pictures it was trained on. They give the colours, and tell
+A teacher's configuration holds mean and deviation of the pictures it was trained on. They give the colors, and tell
 writing from photographs without a look at either. Nothing that is known of a teacher tells photographs from signs.
 """
 
@@ -27,15 +27,15 @@ EMBLEMS = 1 / 3
 """Share of emblems among the pictures that are drawn beside recovered ones for teachers of anything but writing: worth
 a point or two on road signs, and nothing lost on photographs (docs/experiments)."""
 
-Colours = tuple[Sequence[float], Sequence[float]]
+Colors = tuple[Sequence[float], Sequence[float]]
 """Mean and deviation per channel."""
 
 
-def picture_colours(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Mean and deviation per channel of a teacher's pictures, as far as what it normalises with can be that.
+def picture_colors(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Mean and deviation per channel of a teacher's pictures, as far as what it normalizes with can be that.
 
     Networks for values of 0 to 255 have a mean of 0 and a deviation of 1/255, many others 0.5 and 0.5: not what their
-    pictures look like. A middle grey of common contrast stands in.
+    pictures look like. A middle gray of common contrast stands in.
     """
     is_likely = all(LIKELY_MEAN[0] <= value <= LIKELY_MEAN[1] for value in mean) and all(
         LIKELY_STD[0] <= value <= LIKELY_STD[1] for value in std
@@ -54,7 +54,7 @@ def is_two_toned(mean: Sequence[float], std: Sequence[float]) -> bool:
 
 
 def draw(
-    colours: Sequence[Colours],
+    colors: Sequence[Colors],
     count: int,
     size: int,
     *,
@@ -67,7 +67,7 @@ def draw(
     Many large pictures are drawn in pieces, each of which has the teachers' mean and deviation.
 
     Args:
-        colours: Mean and deviation that each teacher normalises with, 1 or 3 channels.
+        colors: Mean and deviation that each teacher normalizes with, 1 or 3 channels.
         count: Number of pictures.
         size: Height and width in pixels.
         channels: 1 or 3.
@@ -77,7 +77,7 @@ def draw(
     Returns:
         (count, channels, size, size) in [0, 1], those for teachers of writing last.
     """
-    likely = [picture_colours(*given) for given in colours] or [([0.5], [0.25])]
+    likely = [picture_colors(*given) for given in colors] or [([0.5], [0.25])]
     writing = [given for given in likely if is_two_toned(*given)]
     others = [given for given in likely if not is_two_toned(*given)]
     of_strokes = round(count * len(writing) / len(likely))
@@ -90,7 +90,7 @@ def draw(
         (strokes, writing, of_strokes),
     ):
         if number:
-            mean, std = _mean_colours(group)
+            mean, std = _mean_colors(group)
             for count_now in _pieces(number, pictures_at_once(size)):
                 drawn.append(draw_kind(count_now, size, generator=generator, mean=mean, std=std))
     pictures = torch.cat(drawn)
@@ -103,7 +103,7 @@ def _pieces(number: int, most: int) -> list[int]:
     return [number // count + (place < number % count) for place in range(count)]
 
 
-def _mean_colours(group: Sequence[Colours]) -> tuple[Tensor, Tensor]:
+def _mean_colors(group: Sequence[Colors]) -> tuple[Tensor, Tensor]:
     """Mean over the teachers of a group, (3,) each."""
     means, deviations = zip(*group, strict=True)
     return tuple(  # type: ignore[return-value]

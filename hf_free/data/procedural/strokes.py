@@ -106,8 +106,8 @@ def _curves(count: int, strokes: int, generator: torch.Generator) -> Tensor:
         controls[:, place, 0] = torch.where(is_joined[:, place], controls[:, place - 1, 3], controls[:, place, 0])
     t = torch.linspace(0, 1, POINTS).view(-1, 1)
     weights = torch.cat([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], 1)  # Bernstein polynomials
-    size, centre = (
+    size, center = (
         uniform((count, 1, 1, 1), 0.45, 0.95, generator),
         uniform((count, 1, 1, 2), -0.25, 0.25, generator),
     )
-    return centre + size * torch.einsum("pk,nskc->nspc", weights, controls)
+    return center + size * torch.einsum("pk,nskc->nspc", weights, controls)

@@ -1,4 +1,4 @@
-"""A card's metadata as a Hub reads it: licence, tags, base models, and the results of a model-index.
+"""A card's metadata as a Hub reads it: license, tags, base models, and the results of a model-index.
 
 PyYAML is imported when the first card is read: the server itself starts with the standard library alone.
 """
@@ -77,7 +77,7 @@ def card_tags(values: Json) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     return [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, str)]
 
 

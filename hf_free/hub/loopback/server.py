@@ -62,7 +62,7 @@ class HubHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # header and body are two writes; without it each answer costs 40 ms
     server_version = "hf-free-loopback-hub"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing: `LoopbackHub.requests` keeps the log."""
 
     def _handle(self) -> None:

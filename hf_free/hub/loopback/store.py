@@ -276,7 +276,7 @@ class Store:
 
     @staticmethod
     def is_own(user: User | None, namespace: str) -> bool:
-        """Whether a namespace is a user's own, or that of an organisation she belongs to."""
+        """Whether a namespace is a user's own, or that of an organization she belongs to."""
         return user is not None and namespace in (user.name, *user.organizations)
 
     def check_write(self, user: User | None, namespace: str) -> User:

@@ -33,7 +33,7 @@ def learner_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
-    """`train/CLASS/*.png` of three colours with a little noise, and `new/*.png` beside it."""
+    """`train/CLASS/*.png` of three colors with a little noise, and `new/*.png` beside it."""
     root = tmp_path_factory.mktemp("pictures")
     generator = torch.Generator().manual_seed(0)
     for name, color in COLORS.items():

@@ -29,7 +29,7 @@ def test_which_split_was_taken_is_said_where_there_are_several(capsys, tmp_path,
 
 
 def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, learner_run, pictures):
-    from hf_free.evaluation.datasets import load_labelled_images
+    from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 
     output = tmp_path / "results.json"
@@ -41,7 +41,7 @@ def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, le
     assert "split" not in err  # there is nothing to choose
     expected = evaluate(
         MetaLearner.from_pretrained(learner_run / "learner"),
-        load_labelled_images(str(pictures / "train")),
+        load_labeled_images(str(pictures / "train")),
         EpisodeSettings(n_way=3, k_shots=(1, 2), n_query=3, episodes=20, seed=3),
     )  # fmt: skip
     found = [(row["method"], row["k_shot"], row["accuracy"], row["interval"]) for row in results["rows"]]

@@ -24,7 +24,7 @@ def test_inspect_shows_a_teacher(capsys, teacher_folder, monkeypatch):
         "32x32",
         "ant, bee, cat, dog",
         "BatchNorm",
-        "Licence: not given",
+        "License: not given",
         "Commit: local",
         "yes",
     ):
@@ -83,7 +83,7 @@ def test_inspect_on_the_hub(hub, tokens, run_client, teacher_folder):
     rows = {row["reference"].removeprefix("lab/cli-"): row for row in json.loads(done.stdout)}
     assert list(rows) == names
     assert [name for name in names if rows[name]["usable"]] == ["good"]
-    assert (rows["good"]["commit"], rows["good"]["licence"], rows["good"]["classes"]) == (commit, "mit", 4)
+    assert (rows["good"]["commit"], rows["good"]["license"], rows["good"]["classes"]) == (commit, "mit", 4)
     assert rows["good"]["record"]["label_names"] == ["ant", "bee", "cat", "dog"]
     for name, reason in {
         "private": "token", "pickled": "only pickled weights", "transformers": "architecture",

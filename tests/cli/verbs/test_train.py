@@ -65,7 +65,7 @@ def test_fewer_than_two_tasks(capsys, models):
 
 
 def test_malformed_teacher(capsys):
-    assert "'resnet18' names 'resnet18' without an organisation" in refused(
+    assert "'resnet18' names 'resnet18' without an organization" in refused(
         capsys, "train", "--models", "org/a", "resnet18"
     )
     assert "'./nowhere' is a local folder that does not exist" in refused(

@@ -1,4 +1,4 @@
-"""Dead leaves: their colours, their spectrum, their edges."""
+"""Dead leaves: their colors, their spectrum, their edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_colours_are_the_teachers():
+def test_colors_are_the_teachers():
     mean, std = torch.tensor([0.6, 0.5, 0.35]), torch.tensor([0.05, 0.08, 0.1])  # hardly anything is clipped
     pictures = dead_leaves(64, 16, generator=_generator(), mean=mean, std=std)
     assert pictures.mean((0, 2, 3)).tolist() == pytest.approx(mean.tolist(), abs=5e-3)
@@ -27,15 +27,15 @@ def test_pictures_differ_and_hold_edges():
     distances = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
     assert distances[~torch.eye(16, dtype=torch.bool)].min() > 0.05
     steps = (pictures[..., 1:] - pictures[..., :-1]).abs().flatten()
-    # occlusion: most neighbours are nearly alike, a few are far apart (a Gaussian's ratio is about 3.8)
+    # occlusion: most neighbors are nearly alike, a few are far apart (a Gaussian's ratio is about 3.8)
     assert steps.quantile(0.99) > 8 * steps.median()
 
 
-def test_noise_is_standardised_before_its_channels_are_mixed():
+def test_noise_is_standardized_before_its_channels_are_mixed():
     noise = fractal_noise(200, 16, _generator())
     assert noise.mean((2, 3)).abs().max() < 1e-4
-    grey = noise.mean(1)
-    assert grey.std() > 0.6 * noise.std()  # photographs vary mostly in luminance
+    gray = noise.mean(1)
+    assert gray.std() > 0.6 * noise.std()  # photographs vary mostly in luminance
 
 
 def test_spectrum_falls_like_a_power_between_the_two_exponents():

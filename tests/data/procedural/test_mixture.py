@@ -1,4 +1,4 @@
-"""What is drawn for which teachers: leaves and emblems, or strokes where the colours are those of writing."""
+"""What is drawn for which teachers: leaves and emblems, or strokes where the colors are those of writing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from hf_free.data.procedural.dead_leaves import dead_leaves
 from hf_free.data.procedural.emblems import emblems
-from hf_free.data.procedural.mixture import draw, is_two_toned, picture_colours
+from hf_free.data.procedural.mixture import draw, is_two_toned, picture_colors
 from hf_free.data.procedural.strokes import strokes
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -41,11 +41,11 @@ def test_shape_and_range(kind, size):
 
 
 @pytest.mark.parametrize(
-    ("colours", "wanted"),
+    ("colors", "wanted"),
     [(IMAGENET, False), (SIGNS, False), (((0.5,), (0.2,)), False), (MNIST, True), (OMNIGLOT, True)],
 )
-def test_two_tones(colours, wanted):
-    assert is_two_toned(*colours) is wanted
+def test_two_tones(colors, wanted):
+    assert is_two_toned(*colors) is wanted
 
 
 def test_black_and_white_has_all_the_variance_there_can_be():
@@ -55,16 +55,16 @@ def test_black_and_white_has_all_the_variance_there_can_be():
 
 
 @pytest.mark.parametrize(
-    ("mean", "std", "colours"),
+    ("mean", "std", "colors"),
     [
         ((0.1, 0.2, 0.3), (0.2, 0.2, 0.2), ([0.1, 0.2, 0.3], [0.2, 0.2, 0.2])),
         ((0.0,) * 3, (1 / 255,) * 3, ([0.5] * 3, [0.25] * 3)),
         ((0.0,), (1.0,), ([0.5], [0.25])),
-        ((0.5,), (0.5,), ([0.5], [0.25])),  # normalised to [-1, 1], which says nothing of the pictures
+        ((0.5,), (0.5,), ([0.5], [0.25])),  # normalized to [-1, 1], which says nothing of the pictures
     ],
 )
-def test_colours_that_no_pictures_have(mean, std, colours):
-    assert picture_colours(mean, std) == colours
+def test_colors_that_no_pictures_have(mean, std, colors):
+    assert picture_colors(mean, std) == colors
 
 
 def test_teachers_of_photographs_get_leaves_as_they_are():
@@ -97,7 +97,7 @@ def test_a_share_of_the_pictures_of_anything_but_writing_are_emblems():
     torch.testing.assert_close(drawn[15:], strokes(15, 16, generator=generator, mean=MNIST[0][0], std=MNIST[1][0]))
 
 
-def test_no_colours_at_all():
+def test_no_colors_at_all():
     assert draw([], 4, 16, channels=3, generator=_generator()).shape == (4, 3, 16, 16)
 
 

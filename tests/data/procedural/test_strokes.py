@@ -1,4 +1,4 @@
-"""Strokes: colours and plain grounds."""
+"""Strokes: colors and plain grounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _generator(seed=0):
 
 
 @pytest.mark.parametrize("mean", [(0.8, 0.7, 0.6), (0.2, 0.3, 0.45)])
-def test_colours_are_the_teachers(mean):
+def test_colors_are_the_teachers(mean):
     mean, std = torch.tensor(mean), torch.tensor([0.05, 0.08, 0.06])  # nothing is cut off
     pictures = strokes(64, 24, generator=_generator(), mean=mean, std=std)
     assert pictures.mean((0, 2, 3)).tolist() == pytest.approx(mean.tolist(), abs=2e-3)

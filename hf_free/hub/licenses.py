@@ -1,4 +1,4 @@
-"""What a licence's identifier says, as far as a teacher's may bind the learner: one definition for plan and card."""
+"""What a license's identifier says, as far as a teacher's may bind the learner: one definition for plan and card."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research|(^|[^a-z])amlr([^a-z]|$)")
-"""`cc-by-nc-4.0`, `h-research`, `intel-research`, and `apple-amlr`: Apple's "Machine Learning Research" licence, for
+"""`cc-by-nc-4.0`, `h-research`, `intel-research`, and `apple-amlr`: Apple's "Machine Learning Research" license, for
 research only (https://huggingface.co/docs/hub/repositories-licenses lists the identifiers)."""
 
 _MAX_LENGTH = 80
@@ -14,17 +14,17 @@ _MAX_TEXT = 300
 
 
 def is_non_commercial(license_id: str | None) -> bool:
-    """Whether a licence's identifier says that it forbids commercial use, or allows research only."""
+    """Whether a license's identifier says that it forbids commercial use, or allows research only."""
     return license_id is not None and _NON_COMMERCIAL.search(license_id.lower()) is not None
 
 
 def is_unclear(license_id: str | None) -> bool:
-    """Whether a stated licence says nothing by its identifier: `unknown`, `other`, `other (a name)`."""
+    """Whether a stated license says nothing by its identifier: `unknown`, `other`, `other (a name)`."""
     return license_id is not None and re.match(r"(unknown|other)\b", license_id.strip().lower()) is not None
 
 
 def stated_license(metadata: Mapping[str, object]) -> str | None:
-    """The licence in a card's metadata, None where there is none; `other` is given its name, as `other (name)`.
+    """The license in a card's metadata, None where there is none; `other` is given its name, as `other (name)`.
 
     Args:
         metadata: The YAML of a README.md; `license` is a text or a list of texts.

@@ -1,10 +1,10 @@
-"""What a licence's identifier says."""
+"""What a license's identifier says."""
 
 from __future__ import annotations
 
 import pytest
 
-from hf_free.hub.licences import is_non_commercial, is_unclear, stated_license
+from hf_free.hub.licenses import is_non_commercial, is_unclear, stated_license
 
 
 @pytest.mark.parametrize("text", ["cc-by-nc-4.0", "CC-BY-NC-SA-3.0", "h-research", "apple-amlr", "noncommercial"])

@@ -1,0 +1,50 @@
+"""Who is asked about which image: the teacher it was recovered from, and others in turn.
+
+Asking every teacher about every image takes time and memory in proportion to both numbers. A quarter of a hundred
+teachers per image teaches the learner as much (docs/experiments), and then the number of teachers hardly matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def choose_asked(owners: Tensor, counts: Sequence[int], asked: int | None, *, seed: int) -> Tensor | None:
+    """Draw the blocks of a layout that each image is labeled with.
+
+    The image's own one comes first. The others are those that were asked least so far, ties drawn at random: so each
+    is asked about equally many images (give or take one, but for those that more were recovered from), and any two
+    meet over as many images as any other two. What is drawn depends on the arguments alone: a run that is resumed
+    goes on with the same draws, and ranks that share images need not speak to each other.
+
+    Args:
+        owners: (N,) block of the teacher that the image was recovered from; -1 for a drawn image.
+        counts: Images that each block was asked about so far.
+        asked: Blocks per image; None asks all.
+        seed: The run's.
+
+    Returns:
+        (N, asked), or None where everybody is asked about every image.
+    """
+    if asked is None or asked >= len(counts):
+        return None
+    totals = np.array(counts, dtype=np.float64)
+    generator = np.random.default_rng([seed, int(totals.sum())])
+    chosen = np.empty((len(owners), asked), dtype=np.int64)
+    for row, owner in enumerate(owners.tolist()):
+        order = totals + generator.random(len(totals))
+        if owner >= 0:
+            order[owner] = -1.0
+        least = np.argpartition(order, asked - 1)[:asked]
+        chosen[row] = least[np.argsort(order[least])]
+        totals[least] += 1
+    return torch.from_numpy(chosen)
+
+
+def count_asked(counts: Sequence[int], asked: Tensor) -> list[int]:
+    """How many images each block was asked about, these (N, K) included."""
+    return (torch.tensor(counts) + torch.bincount(asked.flatten(), minlength=len(counts))).tolist()

@@ -1,0 +1,70 @@
+"""What happens between two steps: the log's line, pictures, the learner's score, a checkpoint.
+
+Of a run's processes only the first writes; all of them score and agree on the time, so that they take the same steps.
+"""
+
+from __future__ import annotations
+
+from hf_free.reporting.recovered import draw_pictures
+from hf_free.runtime.interrupts import StopBetweenSteps
+from hf_free.training import selection, trackers
+from hf_free.training.checkpoint import save_checkpoint
+from hf_free.training.run import Run
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint, where this is the run's first process."""
+    if run.chains.ranks.is_first:
+        save_checkpoint(run)
+
+
+def save_if_due(run: Run) -> None:
+    """Write a checkpoint after as many steps or minutes as the schedule says."""
+    seconds = run.clock.seconds()
+    if run.checkpoints.is_due(run.state.step, seconds, has_recovered=len(run.memory) > 0):
+        save(run)
+        run.checkpoints.written(run.clock.seconds())
+
+
+def report(run: Run, terms: dict[str, float]) -> None:
+    """Write down what is due after a step: its line in the log, pictures, the learner's score."""
+    state, trainer, ranks = run.state, run.config.trainer, run.chains.ranks
+    is_logged = trackers.is_logged(state.step, trainer.log_every) or run.clock.is_over(state.step)
+    if is_logged and ranks.is_first:
+        row = trackers.log_row(state, run.memory, terms, ranks=ranks)
+        run.folder.append_log(row)
+        run.trackers.log(trackers.tracked(row, state), state.step)
+    if state.step % trainer.picture_every == 0 and ranks.is_first:
+        draw_pictures(run.folder, run.memory, run.pool)
+        run.trackers.picture("recovered", run.folder.pictures / "recovered.png", state.step)
+    if state.step % trainer.checkpoint_every == 0:
+        judge(run)
+
+
+def judge(run: Run) -> None:
+    """Score the learner and keep it if it is the best."""
+    selection.keep_best(run.selector, run.learner, run.state, run.folder, writes=run.chains.ranks.is_first)
+    run.trackers.log(trackers.tracked_score(run.state), run.state.step)
+
+
+def take_best(run: Run) -> None:
+    """Give the learner of every process the best weights so far."""
+    judge(run)
+    if run.chains.ranks.is_first:
+        selection.restore_best(run.learner, run.state, run.folder)
+    run.chains.ranks.copy_from_first(run.learner.state_dict().values())
+
+
+def agree(run: Run, stop: StopBetweenSteps) -> None:
+    """Have all processes of a run see one time and one wish to stop, so that they do the same until the next call."""
+    ranks = run.chains.ranks
+    if ranks.count > 1:
+        run.clock.hold(ranks.first)
+        wishes = [number for wanted, number in ranks.gather((stop.wanted, stop.number)) if wanted]
+        stop.wanted, stop.number = bool(wishes), stop.number or next(iter(wishes), None)
+
+
+def is_over(run: Run, stop: StopBetweenSteps) -> bool:
+    """Whether the run has had its steps and minutes, to all its processes alike."""
+    agree(run, stop)
+    return run.clock.is_over(run.state.step)

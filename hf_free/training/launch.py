@@ -1,0 +1,63 @@
+"""`hf-free train --num-processes N`: this command again in N processes on this machine, by Accelerate's launcher."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+
+from hf_free.errors import RunError
+
+PROGRAM = "hf_free.cli.main"
+"""The module that each process runs, as `accelerate launch -m` and `torchrun -m` take it."""
+
+
+def launch(words: Sequence[str], processes: int) -> int:
+    """Run `hf-free WORDS` in several processes that know of each other, and wait for them.
+
+    Where there are GPUs each process has one of them; on CPUs they share the cores.
+
+    Args:
+        words: The command line without the program's name.
+        processes: How many, at least 2.
+
+    Returns:
+        The exit code of the first process that failed, 128 and its number where a signal ended the launcher, else 0.
+
+    Raises:
+        RunError: no port is free for the processes to meet at.
+    """
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # --multi_gpu is Accelerate's word for several processes on one machine: --cpu starts one, whatever else is asked
+    given = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
+    given += ["--dynamo_backend", "no", "--main_process_port", str(free_port()), "-m", PROGRAM, *words]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed has said why
+    try:
+        launch_command(launch_command_parser().parse_args(given))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses.
+
+    Raises:
+        RunError: there is none.
+    """
+    try:
+        with socket.socket() as asked:
+            asked.bind(("127.0.0.1", 0))
+            return int(asked.getsockname()[1])
+    except OSError as error:
+        raise RunError(
+            f"no port is free for the processes to meet at: {error.strerror}",
+            allowed="one free TCP port of this machine",
+            action="end what holds them, or train in one process",
+        ) from error

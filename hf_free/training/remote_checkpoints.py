@@ -1,0 +1,94 @@
+"""Checkpoints in a private repository of a Hub: each replaces the one before in one commit, a run goes on from there.
+
+They hold recovered pictures, so the repository has to be private. What is read back has to be the user's own: the
+optimizers' and random numbers' states are files of `torch.save`, which Accelerate reads with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from functools import partial
+from pathlib import Path
+
+from hf_free.errors import HubError, RunError
+from hf_free.hub.snapshot import fetch_snapshot
+from hf_free.hub.upload import check_can_push, push_folder
+from hf_free.runtime.files import new_folder
+from hf_free.training.manifest import MANIFEST, Manifest, refuse_unknown_format
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteCheckpoints:
+    """Where a run's checkpoints go besides its folder.
+
+    Args:
+        repo_id: `org/name`, created private if it does not exist.
+        token: Hub token with the write role; None takes the user's own.
+    """
+
+    def __init__(self, repo_id: str, token: str | None) -> None:
+        self.repo_id, self._token = repo_id, token
+
+    def check(self) -> None:
+        """Ask whether checkpoints may be pushed, before anything is trained.
+
+        Raises:
+            HubError: no token, no right to write there, or a public repository.
+        """
+        check_can_push(self.repo_id, self._token, private=True)
+
+    def push(self, checkpoint: Path, step: int) -> None:
+        """Upload a whole checkpoint in one commit; a failure is said and does not end the run."""
+        message = f"Checkpoint of step {step}"
+        try:
+            push_folder(checkpoint, self.repo_id, token=self._token, private=True, commit_message=message)
+        except HubError as error:
+            reason = str(error).splitlines()[0]
+            logger.warning("the checkpoint of step %d was not pushed to %s: %s", step, self.repo_id, reason)
+
+
+def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_dir: str | None = None) -> None:
+    """Make a run's folder of the checkpoint in a repository; it can be resumed then.
+
+    Args:
+        output: The folder; not there yet, or empty.
+        repo_id: `org/name`.
+        token: Hub token; None takes the user's own.
+        cache_dir: Folder of the download cache.
+
+    Raises:
+        HubError: it cannot be fetched.
+        RunError: the repository holds no whole checkpoint.
+        StorageError: the folder cannot be written.
+    """
+    fetch = partial(fetch_snapshot, repo_id, token=token, cache_dir=cache_dir)
+    first = fetch(required=(MANIFEST,))
+    try:
+        manifest = Manifest.read(first.folder)
+        refuse_unknown_format(manifest, Path(repo_id))
+        fetched = fetch(revision=first.commit, required=(MANIFEST, *manifest.files))
+        problem = manifest.problem(fetched.folder)
+    except ValueError as error:
+        problem = f"its manifest cannot be read: {error}"
+    if problem is not None:
+        raise RunError(
+            f"{repo_id} holds no whole checkpoint: {problem}",
+            allowed="a repository that hub.push_checkpoints pushed to",
+            action="name another, or an earlier run's folder",
+        )
+
+    def fill(folder: Path) -> None:
+        checkpoint = folder / "checkpoints" / f"00001-step-{manifest.step}"
+        for name in (MANIFEST, *manifest.files):
+            target = checkpoint / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fetched.folder / name, target)
+        for path in (checkpoint / "run").iterdir():
+            shutil.copyfile(path, folder / path.name)
+
+    if output.is_dir() and not any(output.iterdir()):
+        output.rmdir()
+    new_folder(output, fill, needed=manifest.bytes)
+    logger.info("%s was made of the checkpoint of step %d in %s", output, manifest.step, repo_id)

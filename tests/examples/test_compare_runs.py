@@ -1,0 +1,60 @@
+"""Two logs compared step by step: equal is exit code 0, anything else 1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from compare_runs import compare, main
+from pico import pico_folder
+from runs import TINY
+
+from hf_free import FreeConfig
+from hf_free.config.reading import merge
+
+ROWS = [{"step": 1, "minutes": 0.1, "answers": 1.0}, {"step": 2, "minutes": 0.2, "answers": 0.5, "memory": 8}]
+
+
+def _log(path: Path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "tolerance", "differing"),
+    [
+        ({"minutes": 9.0}, 0.0, []),
+        ({"answers": 0.500001}, 0.0, ["answers"]),
+        ({"answers": 0.500001}, 1e-5, []),
+        ({"answers": float("nan")}, 1e-5, ["answers"]),
+        ({"memory": 9}, 0.0, ["memory"]),
+        ({"new": 1.0}, 0.0, ["new"]),
+    ],
+)
+def test_what_differs_is_found(tmp_path, changed, tolerance, differing):
+    first, second = _log(tmp_path / "a", ROWS), _log(tmp_path / "b", [ROWS[0], {**ROWS[1], **changed}])
+    compared, found = compare(first, second, tolerance)
+    assert [difference.name for difference in found] == differing
+    assert compared >= 5
+
+
+def test_a_missing_step_is_a_difference(tmp_path):
+    _, found = compare(_log(tmp_path / "a", ROWS), _log(tmp_path / "b", ROWS[:1]))
+    assert {difference.step for difference in found} == {2}
+
+
+def test_two_settings_are_run_and_compared(tmp_path, monkeypatch, capsys):
+    for name in ("draw_pictures", "draw_heterogeneity"):
+        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    config = FreeConfig.from_dict(merge(TINY, {"models": models}))
+    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    words = ["compare_runs", "--config", str(tmp_path / "run.yaml"), "--steps", "3"]
+    monkeypatch.setattr(sys, "argv", [*words, "--second", "trainer.deterministic=true"])
+    assert main() == 0
+    assert "of 0 numbers" not in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*words, "--second", "bell.lr=0.02"])
+    assert main() == 1
+    assert "step 3  answers: " in capsys.readouterr().out

@@ -1,0 +1,32 @@
+"""Runs killed with SIGKILL at any moment lose at most the steps since their last checkpoint, and end to the bit alike.
+
+`python tests/support/killed_runs.py --kills 50` is the long form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
+def test_five_killed_runs_end_like_one_that_was_left_alone():
+    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(SUPPORT / "killed_runs.py"), "--kills", "5"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *kills, _ = done.stdout.splitlines() or [""]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(kills) == 5
+    assert all(json.loads(kill)["killed"] for kill in kills)

@@ -1,0 +1,175 @@
+"""Runs of two processes: the same learner as one process with two chains, wherever they stop, start and fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from pico import pico_folder
+from ranks import run_ranks
+from replacing import replace_everywhere
+from runs import TINY
+from safetensors.torch import load_file
+
+from hf_free.config.reading import merge
+from hf_free.config.tree import FreeConfig
+from hf_free.training.folder import RunFolder
+from hf_free.training.trainer import train
+
+PAPER = {
+    "recipe": "paper",
+    "bell": {"n_way": 3, "n_query": 2, "replay_tasks": 3, "replay_patience": 1, "replay_inner_steps": 1},
+    "memory": {"max_images": 400},
+    "trainer": {"steps": 4},
+}
+"""The paper's recipe, small."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_no_figures(monkeypatch):
+    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
+    replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """Four teachers, one of them without BatchNorm: two for each chain, of other sizes and numbers of classes."""
+    folder = tmp_path_factory.mktemp("zoo")
+    pico_folder(folder / "a", "conv4", size=16, num_classes=3, seed=0)
+    pico_folder(folder / "b", "vit", size=16, num_classes=2, seed=1)
+    pico_folder(folder / "c", "conv4", size=24, num_classes=4, seed=2)
+    pico_folder(folder / "d", "resnet", size=16, num_classes=5, seed=3)
+    return sorted(map(str, folder.iterdir()))
+
+
+def _config(zoo, **values):
+    return FreeConfig.from_dict(merge(merge(TINY, {"models": zoo}), values))
+
+
+def _weights(folder):
+    files = ("learner/model.safetensors", "learner/hf_free.safetensors", "generator.safetensors")
+    return {f"{name}/{key}": value for name in files for key, value in load_file(folder / name).items()}
+
+
+def _same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+SESSION = """
+import sys
+import torch
+from pathlib import Path
+from hf_free.cli.main import main
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
+from hf_free.runtime.interrupts import Stopped
+from hf_free.runtime.launched import Launched
+from hf_free.training import trainer
+import hf_free.training.finishing as finishing
+trainer.draw_pictures = finishing.draw_pictures = lambda *args: None
+finishing.draw_heterogeneity = lambda *args, **options: None
+
+root, here = Path(sys.argv[1]), Launched.here()
+
+def config(name):
+    return FreeConfig.from_yaml(root / f"{name}.yaml")
+
+learner = trainer.train(config("paper"), output=root / "paper")
+torch.save(learner.state_dict(), root / f"paper-{here.rank}.pt")
+
+steps = []
+def stop(learner, minutes):
+    steps.append(minutes)
+    if len(steps) == 3:
+        raise Stopped
+try:
+    trainer.train(config("default"), output=root / "stopped", watch=stop)
+except Stopped:
+    pass
+
+fill = trainer.fill
+def breaks(*args, **options):
+    if here.rank == 1:
+        raise RunError("the second disk is full")
+    fill(*args, **options)
+trainer.fill = breaks
+sys.exit(main(["train", "--config", str(root / "default.yaml"), "--output", str(root / "failed")]))
+"""
+
+
+@pytest.fixture(scope="module")
+def session(zoo, tmp_path_factory):
+    """Two processes that do a run of the paper's recipe, one that is stopped after three steps, and one that fails."""
+    root = tmp_path_factory.mktemp("session")
+    for name, values in {"paper": PAPER, "default": {}}.items():
+        (root / f"{name}.yaml").write_text(_config(zoo, **values).to_yaml(), encoding="utf-8")
+    begun = time.monotonic()
+    return root, run_ranks(SESSION, str(root)), time.monotonic() - begun
+
+
+def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, tmp_path):
+    written = tmp_path / "run.yaml"
+    written.write_text(_config(zoo).to_yaml(), encoding="utf-8")
+    words = ["train", "--config", str(written), "--num-processes", "2", "--output", str(tmp_path / "two"), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "hf_free.cli.main", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["output"] == str(tmp_path / "two")  # one document: the first process alone prints
+    assert "2 processes (2 on this machine), each with 1 chain of work and 1 thread, on cpu" in done.stderr
+    assert done.stderr.count("Training conv4_32") == 1
+    train(_config(zoo, trainer={"chains": 2}), output=tmp_path / "one")
+    assert _same(_weights(tmp_path / "two"), _weights(tmp_path / "one"))
+    rows = [RunFolder(tmp_path / name).read_log() for name in ("two", "one")]
+    assert [row.keys() - {"communication"} for row in rows[0]] == [row.keys() for row in rows[1]]
+    assert rows[0][-1]["communication"] > 0
+    assert [row["step"] for row in rows[0]] == list(range(1, 7))  # no row twice
+    assert yaml.safe_load((tmp_path / "two" / "config.yaml").read_text())["trainer"]["chains"] is None
+
+
+def test_the_papers_replay_is_shared_out_as_well(zoo, session, tmp_path):
+    root, _, _ = session
+    train(_config(zoo, **merge(PAPER, {"trainer": {"chains": 2}})), output=tmp_path / "one")
+    assert _same(_weights(root / "paper"), _weights(tmp_path / "one"))
+
+
+def test_all_processes_come_to_the_same_learner(session):
+    root, _, _ = session
+    states = [torch.load(root / f"paper-{rank}.pt") for rank in range(2)]
+    assert _same(*states)
+
+
+def test_a_run_of_two_processes_goes_on_in_one_with_the_same_numbers(zoo, session, tmp_path, caplog):
+    root, _, _ = session
+    assert RunFolder(root / "stopped").checkpoint_state()["step"] == 3
+    with caplog.at_level(logging.WARNING, logger="hf_free"):
+        train(_config(zoo), output=root / "stopped", resume=True)
+    assert sum("goes on with 1, which do the same 2 chain(s)" in message for message in caplog.messages) == 1
+    train(_config(zoo, trainer={"chains": 2}), output=tmp_path / "whole")
+    assert _same(_weights(root / "stopped"), _weights(tmp_path / "whole"))
+
+
+def test_a_process_that_fails_ends_all_and_says_why_alone(session):
+    _, (first, second), seconds = session
+    assert first.returncode == second.returncode == 1, (first, second)
+    assert "rank 1 of 2: Error: the second disk is full" in second.stderr
+    assert "Error" not in first.stderr
+    assert "Traceback" not in first.stderr + second.stderr
+    assert seconds < 300
+
+
+def test_two_chains_learn_other_than_one(zoo, tmp_path):
+    for chains in (1, 2):
+        train(_config(zoo, trainer={"chains": chains, "steps": 3}), output=tmp_path / str(chains))
+    assert not _same(_weights(tmp_path / "1"), _weights(tmp_path / "2"))

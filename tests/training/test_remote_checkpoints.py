@@ -1,0 +1,107 @@
+"""Checkpoints pushed to a loopback Hub as they are made, and a run resumed from there with its folder gone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pico import pico_folder
+from runs import TINY
+
+from hf_free import FreeConfig
+from hf_free.config.reading import merge
+
+RUN = """
+import json, shutil, signal, sys
+from pathlib import Path
+import hf_free.training.finishing
+from hf_free import FreeConfig, train
+from hf_free.errors import HfFreeError
+from hf_free.runtime.interrupts import Stopped
+for name in ("draw_pictures", "draw_heterogeneity"):
+    setattr(hf_free.training.finishing, name, lambda *_, **__: None)
+config, here = FreeConfig.from_yaml(sys.argv[1]), Path(sys.argv[2])
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "minutes"} for row in rows]
+
+def weights(folder):
+    return (folder / "learner" / "model.safetensors").read_bytes()
+
+steps = []
+def stop(learner, minutes):
+    steps.append(minutes)
+    if len(steps) == 3:
+        signal.raise_signal(signal.SIGINT)
+"""
+RESUMED = """
+train(config, output=here / "whole")
+try:
+    train(config, output=here / "run", watch=stop)
+except Stopped:
+    stopped = True
+shutil.rmtree(here / "run")
+train(config, output=here / "run", resume=True)
+equal = losses(here / "whole") == losses(here / "run"), weights(here / "whole") == weights(here / "run")
+print(json.dumps({"stopped": stopped, "equal": equal, "steps": len(losses(here / "run"))}))
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(repo):
+        models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+        values = {"models": models, "hub": {"push_checkpoints": repo}, "trainer": {"steps": 4}}
+        path = tmp_path / "run.yaml"
+        path.write_text(FreeConfig.from_dict(merge(TINY, values)).to_yaml())
+        return str(path)
+
+    return write
+
+
+def test_a_run_goes_on_from_the_hub_when_its_folder_is_gone(hub, tokens, run_client, config, tmp_path):
+    code = RUN.replace("sys.argv[1]", repr(config("alice/checkpoints"))).replace("sys.argv[2]", repr(str(tmp_path)))
+    done = run_client(code + RESUMED, token=tokens["alice"])
+    assert done.json == {"stopped": True, "equal": [True, True], "steps": 4}
+    files = hub.read_repo("alice/checkpoints")
+    assert json.loads(files["manifest.json"])["step"] == 4
+    assert {"state.json", "memory.safetensors", "run/config.yaml", "run/log.jsonl"} <= files.keys()
+
+
+def test_a_push_that_fails_is_said_and_the_run_goes_on(hub, tokens, run_client, config, tmp_path):
+    code = RUN.replace("sys.argv[1]", repr(config("alice/broken"))).replace("sys.argv[2]", repr(str(tmp_path)))
+    with hub.fault("status", "/alice/broken/commit", times=None, status=400):
+        done = run_client(code + 'train(config, output=here / "run"); print(1)', token=tokens["alice"])
+    assert "the checkpoint of step 3 was not pushed to alice/broken: " in done.stderr
+    assert (tmp_path / "run" / "learner" / "model.safetensors").is_file()
+
+
+REFUSED = """
+from hf_free.training.remote_checkpoints import RemoteCheckpoints, restore_run
+said = []
+for attempt in (
+    lambda: RemoteCheckpoints("lab/public-one", None).check(),
+    lambda: restore_run(here / "a", "lab/no-checkpoint"),
+    lambda: restore_run(here / "b", "lab/damaged"),
+):
+    try:
+        attempt()
+    except HfFreeError as error:
+        said.append(str(error).splitlines()[0])
+print(json.dumps(said))
+"""
+
+
+def test_what_is_public_or_no_checkpoint_is_refused(hub, tokens, run_client, config, tmp_path):
+    manifest = {"format": 1, "step": 3, "files": {"state.json": {"bytes": 2, "sha256": "0" * 64}}}
+    hub.add_repo("lab/public-one", {"a": b"b"})
+    hub.add_repo("lab/no-checkpoint", {"manifest.json": b"[]"})
+    hub.add_repo("lab/damaged", {"manifest.json": json.dumps(manifest).encode(), "state.json": b"{}"})
+    code = RUN.replace("sys.argv[1]", repr(config("lab/x"))).replace("sys.argv[2]", repr(str(tmp_path)))
+    said = run_client(code + REFUSED, token=tokens["alice"]).json
+    assert "exists and is public" in said[0]
+    assert said[1].startswith("lab/no-checkpoint holds no whole checkpoint: its manifest cannot be read")
+    assert said[2] == "lab/damaged holds no whole checkpoint: state.json is not the file that was written"
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
