@@ -106,7 +106,7 @@ TransductiveHead = Annotated[
         "--transductive",
         metavar="NAME",
         rich_help_panel=OUTPUT,
-        help="Let the images that are classified together help each other: centered, soft-kmeans, centered-soft-kmeans, "
+        help="Let images that are classified together help each other: centered, soft-kmeans, centered-soft-kmeans, "
         "transport, balanced-transport (as many images of each class).",
     ),
 ]

@@ -133,7 +133,7 @@ def measure_run(job: dict) -> dict:
             pool=pool,
             watch=lambda learner, minutes: moments.append(time.process_time()),
         )
-        memory = Path(root) / "run" / "checkpoint" / "memory.safetensors"
+        memory = max(Path(root).glob("run/checkpoints/*/memory.safetensors"))
         held = memory.stat().st_size / (steps * 912)  # bytes of a picture with its answers
         weights = pool.loaded_bytes
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, see getrusage(2)

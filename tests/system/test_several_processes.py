@@ -75,7 +75,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.launched import Launched
-from hf_free.training import trainer
+from hf_free.training import step, trainer
 import hf_free.training.finishing as finishing
 trainer.draw_pictures = finishing.draw_pictures = lambda *args: None
 finishing.draw_heterogeneity = lambda *args, **options: None
@@ -98,12 +98,12 @@ try:
 except Stopped:
     pass
 
-fill = trainer.fill
+fill = step.fill
 def breaks(*args, **options):
     if here.rank == 1:
         raise RunError("the second disk is full")
     fill(*args, **options)
-trainer.fill = breaks
+step.fill = breaks
 sys.exit(main(["train", "--config", str(root / "default.yaml"), "--output", str(root / "failed")]))
 """
 

@@ -346,7 +346,7 @@ def test_a_run_that_asks_two_of_three_teachers_resumes_to_the_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(config, output=tmp_path / "parts", pool=_pool(), watch=_a_stop(4))
     train(config, output=tmp_path / "parts", pool=_pool(), resume=True)
-    whole, parts = (tmp_path / name / "checkpoint" for name in ("whole", "parts"))
+    whole, parts = (last_checkpoint(tmp_path / name) for name in ("whole", "parts"))
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
     for name in ("memory.safetensors", "held_out.safetensors"):
         assert _same(
@@ -360,7 +360,7 @@ def test_a_run_that_asks_two_of_three_teachers_resumes_to_the_bit(tmp_path):
 
 def test_a_run_with_a_memory_of_five_pictures_comes_to_its_end(tmp_path):
     learner = train(_asking_two(memory={"max_images": 5}), output=tmp_path, pool=_pool())
-    assert len(load_file(tmp_path / "checkpoint" / "memory.safetensors")["images"]) <= 5
+    assert len(load_file(last_checkpoint(tmp_path) / "memory.safetensors")["images"]) <= 5
     assert all(tensor.isfinite().all() for tensor in learner.state_dict().values() if tensor.is_floating_point())
 
 
@@ -368,14 +368,10 @@ def test_a_folder_of_full_answers_is_resumed_by_a_run_that_asks_two(tmp_path):
     """As versions left it that asked everybody."""
     train(_config(memory={"teachers_per_image": None}), output=tmp_path, pool=_pool())
     (tmp_path / "config.yaml").write_text(_asking_two().to_yaml(), encoding="utf-8")
-    state = tmp_path / "checkpoint" / "state.json"
-    values = json.loads(state.read_text(encoding="utf-8"))
-    values.pop("asked")
-    state.write_text(json.dumps(values), encoding="utf-8")
     longer = _asking_two(trainer={"steps": 9})
     train(longer, output=tmp_path, pool=_pool(), resume=True)
-    assert json.loads(state.read_text(encoding="utf-8"))["step"] == 9
-    held = load_file(tmp_path / "checkpoint" / "memory.safetensors")
+    assert json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))["step"] == 9
+    held = load_file(last_checkpoint(tmp_path) / "memory.safetensors")
     assert "blocks" not in held
 
 
