@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
-from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, methods, predict, push, search, sweep, train
+from hf_free.cli.verbs import cost, demo, evaluate, inspect, invert, methods, pool, predict, push, search, sweep, train
 from hf_free.errors import HfFreeError
 from hf_free.version import __version__
 
@@ -54,6 +54,7 @@ def _global_flags(
 
 for _module, _panel in (
     (train, "Learn"),
+    (pool, "Learn"),
     (evaluate, "Learn"),
     (predict, "Learn"),
     (inspect, "Look at models"),

@@ -14,6 +14,7 @@ from torch import Tensor
 from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import Images
 from hf_free.errors import LearnerError
+from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
@@ -37,6 +38,7 @@ from hf_free.learner.one_step import (
     replaced_in_one_step,
 )
 from hf_free.learner.persistence import find_learner, rebuild, write_files
+from hf_free.learner.pooled_files import copy_teacher_files
 
 Label = str | int
 
@@ -151,6 +153,7 @@ class FewShotClassifier:
         the new one.
         """
         folder = Path(folder)
+        copy_teacher_files(self.embedder.backbone, folder)
         with replaced_in_one_step(folder, (CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS)) as fresh:
             named = write_files(self.embedder, self.record, fresh)
             tensors = plain_tensors({"weight": self.weight, "bias": self.bias})
@@ -185,7 +188,7 @@ class FewShotClassifier:
         path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
         header = read_tensor_header(path, source)
         weights = None if named is None else learners_part(named)
-        embedder, record = rebuild(find_learner(folder, source, weights), Embedder)
+        embedder, record = rebuild(find_learner(folder, source, weights), Embedder, Access(device=device))
         shape = (len(classes), embedder.feature_dim)
         blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
         check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
@@ -20,6 +21,7 @@ from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
 from hf_free.errors import PushError
 from hf_free.learner.backbone import pretrained_timm
+from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.batchnorm import with_support_statistics
 from hf_free.learner.classifier import FewShotClassifier, index_labels
 from hf_free.learner.embedder import Embedder
@@ -30,6 +32,7 @@ from hf_free.learner.inputs import InputSettings
 from hf_free.learner.maml import fine_tune
 from hf_free.learner.one_step import replaced_in_one_step
 from hf_free.learner.persistence import fetch_learner, find_learner, hf_free_block, rebuild, write_files
+from hf_free.learner.pooled_files import copy_teacher_files
 
 
 class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
@@ -41,6 +44,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         embedding: What follows the backbone; None leaves its features as they are.
         inputs: How it sees images: views, normalisation, BatchNorm mode.
         model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
+        backbone: The network, as for a pooled learner; None builds the one that `config` names.
 
     Raises:
         LearnerError: a backbone that does not exist or does not fit.
@@ -59,8 +63,9 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
         model_args: Mapping[str, Any] | None = None,
+        backbone: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args)
+        super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args, backbone=backbone)
         self.record = dict(record or {})
 
     @classmethod
@@ -157,6 +162,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.
         """
+        copy_teacher_files(self.backbone, Path(save_directory))
         with replaced_in_one_step(Path(save_directory), FILES) as fresh:
             write_files(self, self.record, fresh)
 
@@ -189,7 +195,8 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         folder = fetch_learner(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        learner, record = rebuild(find_learner(folder, source), cls)
+        access = Access(token, cache_dir, local_files_only, map_location, is_strange=not Path(source).is_dir())
+        learner, record = rebuild(find_learner(folder, source), cls, access)
         learner.record = record
         return learner.eval().to(map_location)
 
@@ -218,7 +225,9 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         """
         from hf_free.hub.upload import push_folder
         from hf_free.publishing.card import write_card
+        from hf_free.publishing.opening import check_can_be_opened
 
+        check_can_be_opened(self.hf_free_block())
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(scratch)
             write_card(Path(scratch), self.hf_free_block(), repo_id=repo_id)

@@ -1,0 +1,38 @@
+"""How much each of several tables about the same pictures counts: as much as it agrees with the others.
+
+STATIS (L'Hermier des Plantes, 1976; Lavit et al., "The ACT (STATIS method)", 1994): tables of different widths are
+compared by the inner products of their rows, two of them by Escoufier's RV coefficient (1973), which is the cosine of
+the two matrices of centred inner products (for networks: linear CKA, Kornblith et al. 2019). The first eigenvector of
+these coefficients says how much each table has in common with all. A teacher that sees in pictures what no other sees
+most often sees what is not there; no label and no real picture is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def agreement(tables: Iterable[Tensor]) -> Tensor:
+    """RV coefficients (T, T) between tables of the same N rows, each (N, any width); from 0 to 1.
+
+    A table whose rows are all alike agrees with nobody, itself included.
+    """
+    rows = []
+    for table in tables:
+        centred = table.float() - table.float().mean(0)
+        products = (centred @ centred.T).flatten()
+        rows.append(products / products.norm().clamp_min(1e-12))
+    stacked = torch.stack(rows)
+    return (stacked @ stacked.T).clamp(0, 1)
+
+
+def compromise(coefficients: Tensor) -> Tensor:
+    """Share of each table in STATIS's compromise: the first eigenvector of their RV coefficients, (T,), sum 1.
+
+    All coefficients are 0 or more, so that its entries are too (Perron and Frobenius).
+    """
+    first = torch.linalg.eigh(coefficients.double())[1][:, -1].abs()
+    return (first / first.sum().clamp_min(1e-30)).float()
