@@ -35,9 +35,7 @@ def pool(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE...", help="Another key of these sections: learner.head=logistic."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE...", help="Another key of these sections: learner.head=logistic."),
     ] = None,
     seed: options.Seed = 0,
     rounds: Annotated[

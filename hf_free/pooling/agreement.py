@@ -30,9 +30,21 @@ def agreement(tables: Iterable[Tensor]) -> Tensor:
 
 
 def compromise(coefficients: Tensor) -> Tensor:
-    """Share of each table in STATIS's compromise: the first eigenvector of their RV coefficients, (T,), sum 1.
+    """How much each table counts in STATIS's compromise: the first eigenvector of their RV coefficients, (T,).
 
-    All coefficients are 0 or more, so that its entries are too (Perron and Frobenius).
+    All coefficients are 0 or more, so that its entries are too (Perron and Frobenius); its length is 1.
     """
-    first = torch.linalg.eigh(coefficients.double())[1][:, -1].abs()
-    return (first / first.sum().clamp_min(1e-30)).float()
+    return torch.linalg.eigh(coefficients.double())[1][:, -1].abs().float()
+
+
+def effective_rank(table: Tensor) -> float:
+    """Number of directions that rows (N, D) vary in: the exponential of the entropy of their shares of the variance.
+
+    Roy & Vetterli, "The effective rank", 2007, of the covariance. It is at least 1.
+    """
+    centred = table.double() - table.double().mean(0)
+    is_wide = len(centred) < centred.shape[1]
+    product = centred @ centred.T if is_wide else centred.T @ centred
+    variances = torch.linalg.eigvalsh(product).clamp_min(0)
+    shares = variances / variances.sum().clamp_min(1e-30)
+    return torch.special.entr(shares).sum().exp().item()

@@ -127,7 +127,7 @@ def pool(
     said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
 
     # ---- the learner
-    pooled = fit_pooled(said)
+    pooled = fit_pooled(said, [(record.architecture, record.input_size, record.num_features) for record in records])
     backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
     config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
     inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
