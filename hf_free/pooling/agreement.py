@@ -29,12 +29,19 @@ def agreement(tables: Iterable[Tensor]) -> Tensor:
     return (stacked @ stacked.T).clamp(0, 1)
 
 
-def compromise(coefficients: Tensor) -> Tensor:
+def compromise(coefficients: Tensor, votes: Tensor | None = None) -> Tensor:
     """How much each table counts in STATIS's compromise: the first eigenvector of their RV coefficients, (T,).
 
     All coefficients are 0 or more, so that its entries are too (Perron and Frobenius); its length is 1.
+
+    Args:
+        coefficients: (T, T).
+        votes: (T,) how often each table is there, more than 0; None: once each.
     """
-    return torch.linalg.eigh(coefficients.double())[1][:, -1].abs().float()
+    given = coefficients.double()
+    roots = torch.ones(len(given)).double() if votes is None else votes.double().sqrt()
+    first = torch.linalg.eigh(roots[:, None] * given * roots)[1][:, -1].abs() / roots
+    return (first / first.norm().clamp_min(1e-30)).float()
 
 
 def effective_rank(table: Tensor) -> float:

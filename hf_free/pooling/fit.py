@@ -64,7 +64,7 @@ def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable]) -> T
     """
     sizes = Counter(architectures)
     votes = torch.tensor([min(1.0, MOST_VOTES / sizes[name]) for name in architectures])
-    shares = compromise(coefficients).square() * votes
+    shares = votes * compromise(coefficients, votes).square()
     return shares / shares.sum().clamp_min(1e-30)
 
 

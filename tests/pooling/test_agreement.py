@@ -62,3 +62,10 @@ def test_effective_rank_counts_directions():
     line = torch.arange(9.0)[:, None] @ torch.ones(1, 4)
     assert abs(effective_rank(line) - 1) < 1e-6
     assert abs(effective_rank(torch.ones(9, 4)) - 1) < 1e-6
+
+
+def test_a_table_with_two_votes_counts_as_if_it_were_there_twice():
+    given = tables()
+    twice = compromise(agreement([given[0], *given]))
+    votes = compromise(agreement(given), torch.tensor([2.0, 1.0, 1.0, 1.0]))
+    assert torch.allclose(votes / votes[0], twice[1:] / twice[0], atol=1e-4)
