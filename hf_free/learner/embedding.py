@@ -145,6 +145,8 @@ class Embedding(nn.Module):
         return weigh(support, factors, self.whitening), weigh(query, factors, self.whitening)
 
     def _factors(self, support: Tensor) -> Tensor | None:
+        if self.pooled is not None:
+            return self.pooled.relevance(support)
         return None if self.gate is None else self.gate(support)
 
     def stop_weighing(self) -> None:
@@ -260,7 +262,9 @@ class EmbeddingSpec:
 
     def width(self, features: int) -> int:
         """Width D of the embedding of so many features."""
-        if self.projection is None:  # pooled teachers give as much as they are given
+        if self.pooled is not None:
+            return features + len(self.pooled[0])
+        if self.projection is None:
             return features
         outputs, _ = self.projection
         return outputs if self.sizes is None else outputs + (self.groups or 0) + features

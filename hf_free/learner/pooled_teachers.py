@@ -22,10 +22,24 @@ MOST_DIRECTIONS = 256
 features."""
 
 
+RELEVANCE = 4.0
+"""Factor of a teacher's relevance in the exponent of its share: 2 and 4 were tried, 4 is better for signs and as good
+for letters (docs/experiments/several-domains.md)."""
+
+MIN_ALIKE = 4
+"""Teachers of one architecture that there have to be for their relevance to be compared: of two, chance decides."""
+
+TRACE = 1e-3
+"""What a picture's relevance is multiplied by in the embedding, where it only has to be found again."""
+
+
 class PooledTeachers(nn.Module):
     """Teachers' features, centred, whitened and of length 1, beside the square roots of their probabilities.
 
-    The square of a weight is the share of a teacher's part in the inner product of two embeddings.
+    The square of a weight is the share of a teacher's part in the inner product of two embeddings. Teachers of one
+    architecture share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
+    in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows. That number
+    stands last in the embedding, a column a teacher; `relevance` reads it off the support and takes it out.
 
     Args:
         feature_sizes: Width of each teacher's features; 0 where they are left out.
@@ -36,11 +50,17 @@ class PooledTeachers(nn.Module):
         whitenings: One a teacher whose features are there.
         feature_weights: (T,) length of each teacher's features.
         answer_weights: (T,) length of each teacher's square roots of probabilities.
+        usual: (T,) mean logarithm of the length of a teacher's whitened features.
+        spread: (T,) its deviation.
+        groups: (T,) number of each teacher's architecture.
     """
 
     center: Tensor
     feature_weights: Tensor
     answer_weights: Tensor
+    usual: Tensor
+    spread: Tensor
+    groups: Tensor
 
     def __init__(self, feature_sizes: Sequence[int], answer_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -51,26 +71,57 @@ class PooledTeachers(nn.Module):
         self.register_buffer("center", torch.zeros(sum(self.feature_sizes)))
         self.register_buffer("feature_weights", torch.ones(len(self.feature_sizes)))
         self.register_buffer("answer_weights", torch.ones(len(self.answer_sizes)))
+        self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
+        self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
+        self.register_buffer("groups", torch.arange(len(self.feature_sizes)))
 
     @property
     def width(self) -> int:
-        """Width of what goes in and of what comes out."""
+        """Width of what goes in."""
         return sum(self.feature_sizes) + sum(self.answer_sizes)
 
     @in_full_precision
     def forward(self, said: Tensor) -> Tensor:
-        """(B, all features, then all logits) -> (B, the same width)."""
+        """(B, all features, then all logits) -> (B, as many, then one a teacher)."""
         features, logits = said.float().split([sum(self.feature_sizes), sum(self.answer_sizes)], 1)
         centred = iter((features - self.center).split([size for size in self.feature_sizes if size], 1))
         answers = iter(logits.split([size for size in self.answer_sizes if size], 1))
-        whitenings, parts = iter(self.whitenings), []
-        for size, weight in zip(self.feature_sizes, self.feature_weights, strict=True):
+        whitenings, parts, moved = iter(self.whitenings), [], []
+        for place, size in enumerate(self.feature_sizes):
+            whitened = next(whitenings)(next(centred)) if size else said.new_zeros(len(said), 0)
+            parts.append(self.feature_weights[place] * F.normalize(whitened, dim=1, eps=1e-8))
+            moved.append((log_length(whitened) - self.usual[place]) / self.spread[place])
+        for place, size in enumerate(self.answer_sizes):
             if size:
-                parts.append(weight * F.normalize(next(whitenings)(next(centred)), dim=1, eps=1e-8))
-        for size, weight in zip(self.answer_sizes, self.answer_weights, strict=True):
-            if size:
-                parts.append(weight * F.softmax(next(answers) / TEMPERATURE, 1).sqrt())
-        return torch.cat(parts, 1)
+                parts.append(self.answer_weights[place] * F.softmax(next(answers) / TEMPERATURE, 1).sqrt())
+        return torch.cat([*parts, TRACE * torch.stack(moved, 1)], 1)
+
+    @in_full_precision
+    def relevance(self, support: Tensor) -> Tensor:
+        """Factors (E, D) of an episode's embeddings, which leave its support at a mean squared length of 1.
+
+        Args:
+            support: Embeddings (E, S, D) of length 1.
+        """
+        features = torch.tensor(self.feature_sizes, device=support.device)
+        answers = torch.tensor(self.answer_sizes, device=support.device)
+        weights = self.feature_weights.square() * (features > 0) + self.answer_weights.square() * (answers > 0)
+        moved = support[..., -len(features) :].mean(1) * weights.sum().sqrt() / TRACE  # (E, T)
+        shares = torch.ones_like(moved)
+        for group in self.groups.unique():
+            alike = (self.groups == group) & (features > 0)
+            if int(alike.sum()) >= MIN_ALIKE:
+                shares[:, alike] = (RELEVANCE * moved[:, alike]).softmax(1) * alike.sum()
+        roots = shares.sqrt()
+        parts = [roots.repeat_interleave(sizes, dim=1) for sizes in (features, answers)]
+        factors = torch.cat([*parts, torch.zeros_like(moved)], 1)
+        lengths = (support * factors.unsqueeze(1)).square().sum(2).mean(1, keepdim=True).sqrt()
+        return factors / lengths.clamp_min(1e-8)
+
+
+def log_length(features: Tensor) -> Tensor:
+    """Logarithm of the length of each row (B, D): (B,)."""
+    return features.norm(dim=1).clamp_min(1e-8).log()
 
 
 def pooled_sizes(features: Sequence[int], answers: Sequence[int]) -> dict[str, list[int]]:

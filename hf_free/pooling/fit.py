@@ -1,8 +1,8 @@
 """What each teacher contributes to a pooled learner, found out from pictures that are not real.
 
 Features are centred, whitened and of length 1 for each teacher. A teacher's share of the features is the square of its
-entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most, since
-they see alike and a hundred small ones would drown a few strong ones. Answers share alike: each teacher knows other
+entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most: they
+see alike, and a hundred small ones would drown a few strong ones. Answers share alike: each teacher knows other
 classes. All answers together weigh as much more than the features as they have more to say, counted in directions.
 Each constant is a trial of docs/experiments/few-teachers.md.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_free.learner.pooled_teachers import TEMPERATURE, PooledTeachers
+from hf_free.learner.pooled_teachers import TEMPERATURE, PooledTeachers, log_length
 from hf_free.pooling.agreement import agreement, compromise, effective_rank
 from hf_free.pooling.pictures import Said
 
@@ -45,10 +45,15 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
     seen = []
-    for whitening, features in zip(pooled.whitenings, said.features, strict=True):
+    for place, (whitening, features) in enumerate(zip(pooled.whitenings, said.features, strict=True)):
         whitening.fit(features, HALF)
-        seen.append(F.normalize(whitening(features[rows] - features.mean(0)), dim=1, eps=1e-8))
+        whitened = whitening(features - features.mean(0))
+        lengths = log_length(whitened)
+        pooled.usual[place], pooled.spread[place] = lengths.mean(), lengths.std().clamp_min(1e-3)
+        seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
     answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
+    known = list(dict.fromkeys(architectures))
+    pooled.groups.copy_(torch.tensor([known.index(name) for name in architectures]))
     shares = feature_shares(agreement(seen), architectures)
     pooled.feature_weights.copy_(shares.sqrt())
     pooled.answer_weights.fill_((answer_share(seen, shares, answers) / len(answers)) ** 0.5)

@@ -44,7 +44,8 @@ def test_what_is_left_out_is_not_given_and_a_teacher_without_any_not_asked():
 def test_it_owns_no_weights_and_a_copy_asks_the_same_teachers():
     teacher = pico_teacher("conv4")
     backbone = PooledBackbone([teacher], (teacher.record.num_features,), (0,))
-    assert not list(backbone.parameters()) and not backbone.state_dict()
+    assert not list(backbone.parameters())
+    assert not backbone.state_dict()
     assert copy.deepcopy(backbone).classifiers[0] is teacher
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from hf_free.errors import LearnerError
-from hf_free.learner.pooled_teachers import MOST_DIRECTIONS, TEMPERATURE, PooledTeachers, check_pooled_sizes
+from hf_free.learner.pooled_teachers import (
+    MOST_DIRECTIONS,
+    RELEVANCE,
+    TEMPERATURE,
+    TRACE,
+    PooledTeachers,
+    check_pooled_sizes,
+)
 
 
 def test_each_teachers_part_has_its_weight_for_its_length():
@@ -19,7 +26,8 @@ def test_each_teachers_part_has_its_weight_for_its_length():
     seen = torch.randn(300, 4, generator=generator) * torch.tensor([5.0, 1.0, 1.0, 0.1])
     pooled.whitenings[0].fit(seen, 0.3)
     found = pooled(said)
-    assert found.shape == (6, 14) and pooled.width == 14
+    assert found.shape == (6, 17)
+    assert pooled.width == 14
 
     matrix = _inverse_root(seen, 0.3)
     for row, expected in zip(said.double(), found.double(), strict=True):
@@ -29,7 +37,8 @@ def test_each_teachers_part_has_its_weight_for_its_length():
         for part, weight in ((logits[:5], 0.25), (logits[5:], 3.0)):
             powers = (part / TEMPERATURE).exp()
             parts.append(weight * (powers / powers.sum()).sqrt())
-        assert torch.allclose(torch.cat(parts), expected, atol=1e-4)
+        assert torch.allclose(torch.cat(parts), expected[:14], atol=1e-4)
+        assert torch.allclose(expected[16] / TRACE, last.norm().log(), atol=1e-3)
 
 
 def _inverse_root(seen: torch.Tensor, half: float) -> torch.Tensor:
@@ -57,3 +66,26 @@ def test_sizes_that_cannot_be_are_refused(described):
 def test_sizes_are_read():
     assert check_pooled_sizes(None, "x") is None
     assert check_pooled_sizes({"features": [3, 0], "answers": [0, 2]}, "x") == ((3, 0), (0, 2))
+
+
+def test_of_many_alike_those_count_that_the_support_moves_most():
+    generator = torch.Generator().manual_seed(0)
+    pooled = PooledTeachers((3,) * 5, (2,) * 5)
+    pooled.groups.copy_(torch.tensor([0, 0, 0, 0, 1]))
+    pooled.usual.copy_(torch.randn(5, generator=generator))
+    pooled.spread.copy_(torch.rand(5, generator=generator) + 0.5)
+    said = torch.randn(2 * 4, 25, generator=generator)
+    support = torch.nn.functional.normalize(pooled(said), dim=1).unflatten(0, (2, 4))
+    factors = pooled.relevance(support)
+
+    lengths = said[:, :15].unflatten(1, (5, 3)).norm(dim=2).log()
+    moved = ((lengths - pooled.usual) / pooled.spread).unflatten(0, (2, 4)).mean(1)
+    for episode in range(2):
+        shares = 4 * (RELEVANCE * moved[episode, :4]).softmax(0)
+        expected = torch.cat([shares, torch.ones(1)])
+        found = factors[episode].square()
+        assert torch.allclose(found[:15:3] / found[12], expected, rtol=1e-2)
+        assert torch.allclose(found[15:25:2] / found[12], expected, rtol=1e-2)
+        assert not found[25:].any()
+        weighed = support[episode] * factors[episode]
+        assert torch.isclose(weighed.square().sum(1).mean(), torch.tensor(1.0))

