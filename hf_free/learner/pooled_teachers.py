@@ -61,6 +61,7 @@ class PooledTeachers(nn.Module):
     usual: Tensor
     spread: Tensor
     groups: Tensor
+    whitenings: nn.ModuleList
 
     def __init__(self, feature_sizes: Sequence[int], answer_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -74,6 +75,10 @@ class PooledTeachers(nn.Module):
         self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
         self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
         self.register_buffer("groups", torch.arange(len(self.feature_sizes)))
+
+    def each_whitening(self) -> list[Whitening]:
+        """The whitening of each teacher whose features are there."""
+        return [part for part in self.whitenings if isinstance(part, Whitening)]
 
     @property
     def width(self) -> int:

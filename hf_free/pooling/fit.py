@@ -45,7 +45,7 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
     seen = []
-    for place, (whitening, features) in enumerate(zip(pooled.whitenings, said.features, strict=True)):
+    for place, (whitening, features) in enumerate(zip(pooled.each_whitening(), said.features, strict=True)):
         whitening.fit(features, HALF)
         whitened = whitening(features - features.mean(0))
         lengths = log_length(whitened)

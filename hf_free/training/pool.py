@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import timm
 import torch
@@ -119,7 +119,7 @@ def pool(
         check_may_include(records)
 
     # ---- pictures that are not real, and what the teachers say of them
-    channels = max(record.input_size[0] for record in records)
+    channels: Literal[1, 3] = 3 if any(record.input_size[0] == 3 for record in records) else 1
     largest = max(max(record.input_size[1:]) for record in records)
     size = min(largest, MOST_PIXELS)
     inverter = Five(five, image_size=size, channels=channels, device=where)
