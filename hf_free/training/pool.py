@@ -37,9 +37,6 @@ from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.notices import licence_notes, privacy_notes
 from hf_free.version import __version__
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 PICTURES = 1024
