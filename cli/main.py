@@ -26,6 +26,7 @@ from hf_free.cli.verbs import (
     inspect,
     invert,
     methods,
+    pool,
     predict,
     push,
     search,
@@ -76,6 +77,7 @@ def _global_flags(
 
 for _module, _panel in (
     (train, "Learn"),
+    (pool, "Learn"),
     (evaluate, "Learn"),
     (adapt, "Learn"),
     (predict, "Learn"),

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from hf_free.config.tree import FreeConfig
     from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
+    from hf_free.learner.backbone_kinds import PooledParts
     from hf_free.learner.classifier import FewShotClassifier
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.learner.pooled_backbone import PooledBackbone
     from hf_free.teachers.loader import load_teacher
     from hf_free.teachers.saving import save_teacher
     from hf_free.training.invert import invert
     from hf_free.training.plan import plan
+    from hf_free.training.pool import pool
     from hf_free.training.trainer import train
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "load_labeled_images",
     "load_teacher",
     "plan",
+    "pool",
     "save_teacher",
     "train",
 ]
@@ -71,6 +75,7 @@ _HOMES = {
     "load_labeled_images": "hf_free.evaluation.datasets",
     "load_teacher": "hf_free.teachers.loader",
     "plan": "hf_free.training.plan",
+    "pool": "hf_free.training.pool",
     "save_teacher": "hf_free.teachers.saving",
     "train": "hf_free.training.trainer",
 }
@@ -97,4 +102,17 @@ def _register_backbones() -> None:
     timm_hook.install()
 
 
+def _register_pooled_learners() -> None:
+    """Let `MetaLearner.from_pretrained` open pooled learners, whose teachers `hf_free.learner` does not know."""
+    from hf_free.learner.backbone_kinds import register_opener
+
+    def open_teachers(parts: PooledParts) -> PooledBackbone:
+        from hf_free.pooling.opening import open_teachers
+
+        return open_teachers(parts)
+
+    register_opener(open_teachers)
+
+
 _register_backbones()
+_register_pooled_learners()

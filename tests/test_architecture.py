@@ -25,7 +25,7 @@ FLOORS = (
     {"teachers", "publishing"},
     {"inversion", "learner"},
     {"memory"},
-    {"metalearning", "reporting"},
+    {"metalearning", "reporting", "pooling"},
     {"methods", "evaluation"},
     {"training", "demo"},
     {"__init__"},

@@ -122,7 +122,7 @@ def evaluate(
         typer.Option(
             metavar="NAME...",
             rich_help_panel=options.EPISODES,
-            help="Add rows that see all queries of an episode at once: centred, soft-kmeans, centred-soft-kmeans, "
+            help="Add rows that see all queries of an episode at once: centered, soft-kmeans, centered-soft-kmeans, "
             "transport, balanced-transport (as many queries of each class), batchnorm; or all.",
         ),
     ] = None,

@@ -29,7 +29,9 @@ PIXEL_GRID = 8
 
 
 def untrained(learner: Embedder, images: ImageSizes, seed: int) -> FeatureSet:
-    """The same backbone, freshly initialized, without projection and center."""
+    """The same backbone, freshly initialized, without projection and center; a pooled learner has none of its own."""
+    if learner.embedding.pooled is not None:
+        return FeatureSet("untrained", note="not available: a pooled learner has no network of its own")
     start = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Baselines = Literal["none", "untrained", "all"]
 
 BATCHNORM = "batchnorm"
-"""The transductive row whose BatchNorm normalises all queries of an episode together, as FREE published it."""
+"""The transductive row whose BatchNorm normalizes all queries of an episode together, as FREE published it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def evaluate(
         episodes: How many classes, shots, queries and episodes.
         beside: Baselines, teachers and other learners to measure too.
         transductive: Names of heads that see all queries of an episode together, a row of its own for each
-            (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalises all queries together.
+            (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalizes all queries together.
         device: Where to compute.
         progress: Called with what is being done, how much is done, how much there is.
 

@@ -19,12 +19,13 @@ from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import Images, as_batch
 from hf_free.errors import LearnerError, PushError
 from hf_free.learner.adapting import as_before, fit, needs_pictures, support_rows
+from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier_files import ClassifierParts, read_classifier, write_classifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, FILES, SUPPORT
 from hf_free.learner.heads import LinearClassifier, get_head, scores
 from hf_free.learner.labels import Label, plain_label
-from hf_free.learner.persistence import Origin, fetch_files
+from hf_free.learner.persistence import Origin, fetch_files, hf_free_block
 from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import get_transductive
@@ -300,7 +301,8 @@ class FewShotClassifier:
             required=(*FILES, CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS),
             optional=(SUPPORT,),
         )
-        parts = read_classifier(fetched.folder, str(name), device)
+        access = Access(token, cache_dir, local_files_only, device, is_strange=fetched.origin is not None)
+        parts = read_classifier(fetched.folder, str(name), access)
         return cls(parts, as_before(parts.embedder, parts.batchnorm))
 
     def push_to_hub(
@@ -337,7 +339,9 @@ class FewShotClassifier:
         """
         from hf_free.hub.upload import push_folder
         from hf_free.publishing.classifier_card import write_classifier_card
+        from hf_free.publishing.opening import check_can_be_opened
 
+        check_can_be_opened(hf_free_block(self.embedder, self.record or {}))
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.save_pretrained(scratch, with_pictures=with_pictures)
             write_classifier_card(folder, repo_id=repo_id)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hf_free.data.decoding import WHITE, Color
 from hf_free.errors import LearnerError
+from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
@@ -45,6 +46,7 @@ from hf_free.learner.one_step import (
     replaced_in_one_step,
 )
 from hf_free.learner.persistence import Origin, find_learner, rebuild, write_files
+from hf_free.learner.pooled_files import copy_teacher_files
 from hf_free.learner.rejection import Rejection, is_share
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import TRANSDUCTIVE
@@ -89,6 +91,7 @@ class ClassifierParts:
 def write_classifier(parts: ClassifierParts, folder: Path) -> None:
     """Write a classifier and its learner into a folder, over older ones in one step."""
     order = [CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS, *([] if parts.support is None else [SUPPORT])]
+    copy_teacher_files(parts.embedder.backbone, folder)
     with replaced_in_one_step(folder, order) as fresh:
         named = write_files(parts.embedder, parts.record or {}, fresh)
         save_file(plain_tensors({"weight": parts.weight, "bias": parts.bias}), fresh / CLASSIFIER_WEIGHTS)
@@ -121,13 +124,13 @@ def write_classifier(parts: ClassifierParts, folder: Path) -> None:
         (folder / SUPPORT).unlink(missing_ok=True)  # an older classifier's, which nothing names any more
 
 
-def read_classifier(folder: Path, source: str, device: str | torch.device) -> ClassifierParts:
+def read_classifier(folder: Path, source: str, access: Access) -> ClassifierParts:
     """Read what `write_classifier` wrote, as strictly as a learner is read.
 
     Args:
         folder: The classifier's.
         source: Its name, for errors.
-        device: Where the network goes.
+        access: Where the network goes, and how the teachers of a pooled learner are had.
 
     Raises:
         LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
@@ -149,7 +152,8 @@ def read_classifier(folder: Path, source: str, device: str | torch.device) -> Cl
     path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
     header = read_tensor_header(path, source)
     weights = None if named is None else learners_part(named)
-    embedder, record = rebuild(find_learner(folder, source, weights), Embedder)
+    device = access.device
+    embedder, record = rebuild(find_learner(folder, source, weights), Embedder, access)
     shape = (len(classes), embedder.feature_dim)
     blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
     check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)

@@ -23,6 +23,7 @@ from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.embedding import EmbeddingSpec
 from hf_free.learner.format import CONFIG, FORMAT_VERSION
 from hf_free.learner.inputs import InputSettings
+from hf_free.learner.pooled_backbone import KIND
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, whole
 from hf_free.provenance.reading import Json, JsonView
 
@@ -31,9 +32,12 @@ MAX_COLOR = 1000.0
 """Of mean and deviation of a channel, as for teachers."""
 MAX_TEXT = 1000
 
+INCLUDED = "teachers_included"
+"""Whether the files of a pooled learner's teachers lie in its folder."""
+
 _CONFIG_KEYS = ("backbone", "image_size", "channels", "head")
 _REQUIRED = (*_CONFIG_KEYS, "views", "batchnorm", "feature_dim", *EmbeddingSpec.REQUIRED_KEYS)
-_OPTIONAL = ("init_from", *EmbeddingSpec.OPTIONAL_KEYS)
+_OPTIONAL = ("init_from", INCLUDED, *EmbeddingSpec.OPTIONAL_KEYS)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class LearnerSpec:
     feature_dim: int
     embedding: EmbeddingSpec
     model_args: Json
+    is_included: bool = False
 
 
 def check_learner_config(content: JsonView, source: str) -> LearnerSpec:
@@ -65,6 +70,7 @@ def check_learner_config(content: JsonView, source: str) -> LearnerSpec:
     config = _learner_config(described, source)
     embedding = EmbeddingSpec.read(described, source)
     record = _record(block, embedding.sizes, source)
+    is_included = _check_pooled(described, embedding, record, source)
     views, batchnorm = _views(described["views"], source), _batchnorm(described["batchnorm"], source)
     mean, std = (_per_channel(cfg, key, config.channels, source) for key in ("mean", "std"))
     return LearnerSpec(
@@ -75,7 +81,8 @@ def check_learner_config(content: JsonView, source: str) -> LearnerSpec:
         std=std,
         feature_dim=_number(described, "feature_dim", 1, MAX_WIDTH, source),
         embedding=embedding,
-        model_args=learner_model_args(content.get("model_args"), config.backbone, source),
+        model_args={} if embedding.pooled else learner_model_args(content.get("model_args"), config.backbone, source),
+        is_included=is_included,
     )
 
 
@@ -124,7 +131,8 @@ def _learner_config(described: JsonView, source: str) -> LearnerConfig:
         demand(type(values[key]) is int, source, key, values[key], "a whole number")
     start = described.get("init_from")
     demand(start is None or _is_text(start), source, "init_from", start, "a short text, or null")
-    check_architecture(values["backbone"], source)
+    if described.get("pooled") is None:
+        check_architecture(values["backbone"], source)
     values |= {"views": list(_views(described["views"], source)), "init_from": start}
     try:
         return FreeConfig.from_dict({"learner": values}).learner
@@ -134,6 +142,19 @@ def _learner_config(described: JsonView, source: str) -> LearnerConfig:
             allowed=error.allowed,
             action="save or push the learner again",
         ) from None
+
+
+def _check_pooled(described: JsonView, embedding: EmbeddingSpec, record: JsonView, source: str) -> bool:
+    """Whether a learner has its pooled teachers' files with it; what it says of them fits together."""
+    included = described.get(INCLUDED, False)
+    demand(isinstance(included, bool), source, INCLUDED, included, "true or false")
+    if embedding.pooled is None:
+        demand(not included, source, INCLUDED, included, f"false without {KIND}")
+        return False
+    demand(described["backbone"] == KIND, source, "backbone", described["backbone"], f"{KIND!r} beside {KIND}")
+    teachers, count = record.get("teachers") or [], len(embedding.pooled[0])
+    demand(len(teachers) == count, source, "teachers", len(teachers), f"{count}, as {KIND} has sizes")
+    return included
 
 
 def check_architecture(name: object, source: str) -> None:

@@ -20,6 +20,7 @@ from hf_free.errors import LearnerError
 from hf_free.learner.format import CONFIG, EXTRA_WEIGHTS, load_strictly, take_part
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import Head, LinearClassifier, fit_weighted, normalize_features, weigh
+from hf_free.learner.pooled_teachers import PooledTeachers, check_pooled_sizes, pooled_sizes
 from hf_free.learner.shared_classes import SharedClasses, rebuild_shared_classes
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, whole
 from hf_free.learner.whitening import Whitening, rebuild_whitening
@@ -77,9 +78,11 @@ class Embedding(nn.Module):
         gate: Weighs the teachers by an episode's support; None lets all count alike.
         whitening: Lets directions in which recovered images differ most count less; None does not.
         shared_classes: Scores the classes that teachers share as one, beside each teacher's logits; None does not.
+        pooled: Weighs what the teachers themselves say, which is then what the backbone gives; None for a learner that
+            has a network of its own.
 
     Raises:
-        LearnerError: a center and a gate.
+        LearnerError: a center and a gate; pooled teachers and a projection.
     """
 
     center: Tensor | None
@@ -93,17 +96,23 @@ class Embedding(nn.Module):
         gate: TeacherGate | None = None,
         whitening: Whitening | None = None,
         shared_classes: SharedClasses | None = None,
+        pooled: PooledTeachers | None = None,
     ) -> None:
         super().__init__()
+        if pooled is not None and projection is not None:
+            raise LearnerError("pooled teachers and a projection", allowed="one of them")
         if gate is not None and center is not None:
             raise LearnerError("a center and a relevance", allowed="one of them: relevance needs features of length 1")
         self.projection = projection
         self.sizes = None if sizes is None else tuple(sizes)
         self.gate, self.whitening, self.shared_classes = gate, whitening, shared_classes
+        self.pooled = pooled
         self.register_buffer("center", center)
 
     def forward(self, features: Tensor) -> Tensor:
         """The backbone's features (B, d) -> (B, D), not normalized."""
+        if self.pooled is not None:
+            return self.pooled(features)
         if self.projection is None or self.sizes is None:
             return self.logits(features)
         return joint_embedding(self.logits(features), features, self.sizes, self.shared_classes)
@@ -137,6 +146,8 @@ class Embedding(nn.Module):
         return weigh(support, factors, self.whitening), weigh(query, factors, self.whitening)
 
     def _factors(self, support: Tensor) -> Tensor | None:
+        if self.pooled is not None:
+            return self.pooled.relevance(support)
         return None if self.gate is None else self.gate(support)
 
     def stop_weighing(self) -> None:
@@ -159,6 +170,7 @@ class Embedding(nn.Module):
             has_gate=self.gate is not None,
             directions=None if self.whitening is None else len(self.whitening.factors),
             groups=None if self.shared_classes is None else len(self.shared_classes),
+            pooled=None if self.pooled is None else (self.pooled.feature_sizes, self.pooled.answer_sizes),
         )
 
     def config(self) -> dict[str, object]:
@@ -178,6 +190,7 @@ class EmbeddingSpec:
         has_gate: Whether teachers are weighed.
         directions: Number of directions that are whitened.
         groups: Number of classes that the teachers know between them.
+        pooled: Widths of the pooled teachers' features, and numbers of their answers.
     """
 
     projection: tuple[int, int] | None = None
@@ -187,9 +200,10 @@ class EmbeddingSpec:
     has_gate: bool = False
     directions: int | None = None
     groups: int | None = None
+    pooled: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     REQUIRED_KEYS: ClassVar = ("projection", "centered")
-    OPTIONAL_KEYS: ClassVar = ("answer_sizes", "relevance", "damping", "shared_classes")
+    OPTIONAL_KEYS: ClassVar = ("answer_sizes", "relevance", "damping", "shared_classes", "pooled")
 
     @classmethod
     def read(cls, described: JsonView, source: str) -> EmbeddingSpec:
@@ -220,6 +234,8 @@ class EmbeddingSpec:
             demand(isinstance(value, bool), source, key, value, "true or false")
         is_weighed = described["centered"] and described.get("relevance", False)
         demand(not is_weighed, source, "centered", True, "false beside relevance")
+        pooled = check_pooled_sizes(described.get("pooled"), source)
+        demand(pooled is None or projection is None, source, "projection", projection, "null beside pooled")
         return cls(
             projection=projection,
             projection_bias=has_bias,
@@ -228,6 +244,7 @@ class EmbeddingSpec:
             has_gate=described.get("relevance", False),
             directions=directions,
             groups=groups,
+            pooled=pooled,
         )
 
     def describe(self) -> dict[str, object]:
@@ -241,10 +258,13 @@ class EmbeddingSpec:
             **({"relevance": True} if self.has_gate else {}),
             **({} if self.directions is None else {"damping": self.directions}),
             **({} if self.groups is None else {"shared_classes": self.groups}),
+            **({} if self.pooled is None else {"pooled": pooled_sizes(*self.pooled)}),
         }
 
     def width(self, features: int) -> int:
         """Width D of the embedding of so many features."""
+        if self.pooled is not None:
+            return features + len(self.pooled[0])
         if self.projection is None:
             return features
         outputs, _ = self.projection
@@ -283,6 +303,7 @@ class EmbeddingSpec:
             blank = Embedding(
                 self._projection(),
                 sizes,
+                pooled=None if self.pooled is None else PooledTeachers(*self.pooled),
                 center=torch.empty(width) if self.is_centered else None,
                 gate=TeacherGate(sizes, features) if self.has_gate else None,
                 whitening=None if self.directions is None else Whitening(self.directions, width),
@@ -316,9 +337,17 @@ class EmbeddingSpec:
         if self.directions is not None:
             part = take_part(tensors, "whitening")
             whitening = rebuild_whitening(self.directions, self.width(features), part, weights_of)
-        center = tensors.pop("center", None)
+        pooled = None if self.pooled is None else PooledTeachers(*self.pooled)
+        if pooled is not None:
+            load_strictly(pooled, take_part(tensors, "pooled"), weights_of)
         return Embedding(
-            projection, self.sizes, center=center, gate=gate, whitening=whitening, shared_classes=shared_classes
+            projection,
+            self.sizes,
+            center=tensors.pop("center", None),
+            gate=gate,
+            whitening=whitening,
+            shared_classes=shared_classes,
+            pooled=pooled,
         )
 
     def _projection(self) -> nn.Linear | None:

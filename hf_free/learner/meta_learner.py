@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
 
 from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.init_from import InitFrom
@@ -20,6 +21,7 @@ from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
 from hf_free.errors import PushError
 from hf_free.learner.backbone import pretrained_timm
+from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
@@ -28,6 +30,7 @@ from hf_free.learner.inputs import InputSettings
 from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_step import replaced_in_one_step
 from hf_free.learner.persistence import Origin, fetch_files, find_learner, hf_free_block, rebuild, write_files
+from hf_free.learner.pooled_files import copy_teacher_files
 from hf_free.provenance.reading import Json
 
 
@@ -40,6 +43,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         embedding: What follows the backbone; None leaves its features as they are.
         inputs: How it sees images: views, normalization, BatchNorm mode.
         model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
+        backbone: The network, as for a pooled learner; None builds the one that `config` names.
 
     Raises:
         LearnerError: a backbone that does not exist or does not fit.
@@ -58,8 +62,9 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
         model_args: ModelArgs | None = None,
+        backbone: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args)
+        super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args, backbone=backbone)
         self.record = dict(record or {})
         self.origin: Origin | None = None
 
@@ -162,6 +167,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.
         """
+        copy_teacher_files(self.backbone, Path(save_directory))
         with replaced_in_one_step(Path(save_directory), FILES) as fresh:
             write_files(self, self.record, fresh)
 
@@ -194,7 +200,8 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         fetched = fetch_files(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        learner, record = rebuild(find_learner(fetched.folder, source), cls)
+        access = Access(token, cache_dir, local_files_only, map_location, is_strange=not Path(source).is_dir())
+        learner, record = rebuild(find_learner(fetched.folder, source), cls, access)
         learner.record, learner.origin = record, fetched.origin
         return learner.eval().to(map_location)
 
@@ -223,7 +230,9 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         """
         from hf_free.hub.upload import push_folder
         from hf_free.publishing.card import write_card
+        from hf_free.publishing.opening import check_can_be_opened
 
+        check_can_be_opened(self.hf_free_block())
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(scratch)
             write_card(Path(scratch), self.hf_free_block(), repo_id=repo_id)

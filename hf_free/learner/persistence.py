@@ -4,6 +4,9 @@
 keys (so `timm.create_model("hf-hub:org/name")` loads it after `import hf_free`), and `hf_free.safetensors` holds
 projection, center, relevance, damping and shared classes, none of which a learner must have. Under `hf_free_files`
 config.json names the SHA-256 of both files of weights; learners that were saved without are read all the same.
+
+A pooled learner has no network of its own: model.safetensors is empty, and config.json names its teachers, each by
+commit and by the SHA-256 of its files, or says that these lie in `teachers/`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from torch import nn
 
 from hf_free.errors import LearnerError, TeacherReferenceError
 from hf_free.learner.backbone import blank_backbone, blank_width
-from hf_free.learner.config_check import check_learner_config
+from hf_free.learner.backbone_kinds import Access, PooledParts, open_pooled
+from hf_free.learner.config_check import INCLUDED, LearnerSpec, check_learner_config
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
@@ -42,6 +46,8 @@ from hf_free.learner.format import (
     stored_names,
 )
 from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprint, fingerprints_of
+from hf_free.learner.pooled_backbone import PooledBackbone
+from hf_free.learner.pooled_files import teacher_files
 from hf_free.provenance.reading import Json, JsonView
 from hf_free.runtime.strict_json import why_too_large
 
@@ -116,12 +122,14 @@ def timm_config(embedder: Embedder, record: JsonView) -> Json:
 
 def hf_free_block(embedder: Embedder, record: JsonView) -> Json:
     """The `hf_free` block of config.json: the record, and what `rebuild` reads."""
+    backbone = embedder.backbone
     described = {
         **embedder.config.of_network(),
         "views": list(embedder.views),
         "batchnorm": embedder.batchnorm,
         "feature_dim": embedder.feature_dim,
         **embedder.embedding.config(),
+        **({INCLUDED: True} if isinstance(backbone, PooledBackbone) and backbone.included is not None else {}),
     }
     return {**record, "format_version": FORMAT_VERSION, "learner": described}
 
@@ -185,6 +193,16 @@ def fetch_files(
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
+        if more := teacher_files(snapshot.folder / CONFIG):
+            snapshot = fetch_snapshot(
+                name,
+                revision=snapshot.commit,
+                required=(*required, *more),
+                optional=optional,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
     except TeacherReferenceError as error:  # it speaks of teachers' grammar
         raise LearnerError(
             f"no learner: {error.given}",
@@ -199,6 +217,7 @@ class StoredLearner(NamedTuple):
 
     source: str
     """The learner's name, for errors."""
+    folder: Path
     content: Json
     """config.json."""
     weights: Path
@@ -231,10 +250,12 @@ def find_learner(folder: Path, source: str, weights: Mapping[str, str] | None = 
         )
     found = {name: find_file(folder, name, named.get(name)) for name in WEIGHT_FILES}
     strangers = tuple(name for name, (_, is_named) in found.items() if not is_named)
-    return StoredLearner(source, content, found[WEIGHTS][0], found[EXTRA_WEIGHTS][0], strangers)
+    return StoredLearner(source, folder, content, found[WEIGHTS][0], found[EXTRA_WEIGHTS][0], strangers)
 
 
-def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[AnyEmbedder, Json]:
+def rebuild(
+    stored: StoredLearner, make: Callable[..., AnyEmbedder], access: Access | None = None
+) -> tuple[AnyEmbedder, Json]:
     """The embedder of these files, and its record; nothing is built before config.json is checked and its tensors are
     there.
 
@@ -244,6 +265,7 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
     Args:
         stored: What `find_learner` gave.
         make: `Embedder` or a kind of it, which takes its arguments.
+        access: How the teachers of a pooled learner are had; None as for a folder of this computer.
 
     Raises:
         LearnerError: a configuration that is not allowed; tensors that are not those which it declares, are not
@@ -252,8 +274,11 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
     source = stored.source
     spec = check_learner_config(stored.content, source)
     headers = read_tensor_header(stored.weights, source), read_tensor_header(stored.extra, source)
-    blank = blank_backbone(spec.config, spec.model_args, spec.mean, spec.std, source)
-    width = None
+    backbone = None if spec.embedding.pooled is None else _pooled_backbone(stored, spec, access or Access())
+    width = None if backbone is None else backbone.num_features
+    blank = None
+    if backbone is None:
+        blank = blank_backbone(spec.config, spec.model_args, spec.mean, spec.std, source)
     if blank is not None:
         check_tensors(headers[0], blank.state_dict(), source, WEIGHTS)
         _check_hidden_buffers(blank, stored.weights, source)
@@ -272,15 +297,33 @@ def rebuild(stored: StoredLearner, make: Callable[..., AnyEmbedder]) -> tuple[An
     for name in stored.strangers:
         refuse_stranger(source, name, is_named=False)
     embedding = spec.embedding.build(width, part_names(read_tensors(stored.extra, source)), source)
-    embedder = make(config=spec.config, embedding=embedding, inputs=spec.inputs, model_args=spec.model_args)
+    arguments = {"config": spec.config, "embedding": embedding, "inputs": spec.inputs, "model_args": spec.model_args}
+    embedder = make(**arguments, backbone=backbone)
     load_strictly(embedder.backbone, read_tensors(stored.weights, source, embedder.backbone), source)
-    if blank is not None:
+    if blank is not None or backbone is not None:
         embedder.backbone_dim = width  # measured without memory; else one picture would go through, of any size
     if embedder.feature_dim != spec.feature_dim:
         raise LearnerError(
             f"{source} has {embedder.feature_dim} features", allowed=f"{spec.feature_dim}, as {CONFIG} says"
         )
     return embedder, spec.record
+
+
+def _pooled_backbone(stored: StoredLearner, spec: LearnerSpec, access: Access) -> PooledBackbone:
+    """The teachers of a pooled learner, opened by whoever knows teachers."""
+    feature_sizes, answer_sizes = spec.embedding.pooled or ((), ())
+    return open_pooled(
+        PooledParts(
+            source=stored.source,
+            folder=stored.folder,
+            teachers=spec.record.get("teachers") or [],
+            feature_sizes=feature_sizes,
+            answer_sizes=answer_sizes,
+            channels=spec.config.channels,
+            is_included=spec.is_included,
+            access=access,
+        )
+    )
 
 
 def _check_hidden_buffers(blank: nn.Module, weights: Path, source: str) -> None:

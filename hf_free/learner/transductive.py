@@ -154,9 +154,9 @@ TRANSDUCTIVE: dict[str, TransductiveHead] = {
 """Transductive heads by name."""
 
 IN_WORDS = {
-    "centred": "centred by support and queries",
+    "centered": "centered by support and queries",
     "soft-kmeans": "soft k-means on the queries",
-    "centred-soft-kmeans": "centred soft k-means on the queries",
+    "centered-soft-kmeans": "centered soft k-means on the queries",
     "transport": "optimal-transport means",
     "balanced-transport": "balanced optimal-transport means",
 }

@@ -115,6 +115,8 @@ class RecordedLearner:
     """Whether directions in which recovered images differ most count less."""
     shared_classes: int | None = None
     """Classes that are left once those that several teachers know count as one."""
+    teachers_included: bool = False
+    """Whether the files of a pooled learner's teachers lie with it."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> RecordedLearner:
@@ -131,6 +133,7 @@ class RecordedLearner:
             weighs_teachers=values.get("relevance") is True and has_head,
             is_whitened=values.get("damping") is not None and has_head,
             shared_classes=whole_of(values.get("shared_classes")),
+            teachers_included=values.get("teachers_included") is True,
         )
 
 

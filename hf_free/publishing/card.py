@@ -23,6 +23,7 @@ from hf_free.provenance.reading import text_of, whole_of
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.metadata import card_metadata, choose_license
+from hf_free.publishing.opening import is_pooled
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
@@ -40,7 +41,7 @@ LONG_TABLE = 12
 _SPECIAL = re.compile(r"[\\`*\[\]{}<>|#~$!]|(?<!\w)_|_(?!\w)")
 
 
-def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None = None) -> Path:
+def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None = None, redacts: bool = True) -> Path:
     """Write README.md anew into a learner's folder, and leave nothing else there that must not be published.
 
     The `hf_free` block of a config.json in the folder is redacted (`public_record`), and the picture of recovered
@@ -50,6 +51,8 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
         folder: The learner's folder: what will be pushed.
         block: The `hf_free` block of its config.json; every key may be missing. It is not changed.
         repo_id: Where it is going to; by default `hub.push_to_hub` of the record's configuration.
+        redacts: Whether config.json is redacted. A pooled learner's is only in what is published: where its own folder
+            names folders of this computer, it is opened with them.
 
     Returns:
         The path of README.md.
@@ -59,7 +62,8 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_public_config(folder / "config.json")
+    if redacts:
+        write_public_config(folder / "config.json")
     record = LearnerRecord.from_dict(public_record(block))
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
@@ -70,7 +74,7 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
         repo_id=Markup(repo_id or PLACEHOLDER),
         picture=_picture(folder, record),
         license_text=choose_license(record)[1],
-        config_yaml=_code_block(record.config) if record.config else None,
+        config_yaml=_code_block(record.config) if record.config and not is_pooled(record.block) else None,
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
@@ -104,6 +108,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
     learner, start = record.learner, record.learner.init_from
     return {
         "learner": learner,
+        "pooled": is_pooled(record.block),
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
         "weighs_teachers": learner.weighs_teachers,

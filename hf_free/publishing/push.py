@@ -12,8 +12,10 @@ from pathlib import Path
 from hf_free.errors import HubError, PushError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import push_folder
+from hf_free.provenance.reading import object_of
 from hf_free.provenance.results import EvaluationReport
-from hf_free.publishing.card import PLACEHOLDER, write_card
+from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
+from hf_free.publishing.opening import check_can_be_opened, is_pooled
 from hf_free.publishing.results import with_results
 from hf_free.runtime.files import write_text
 
@@ -55,7 +57,9 @@ def push_saved(
         shutil.copytree(folder, copy)
         if complete is not None:
             complete(copy)
+        check_can_be_opened(block_of(copy))
         address_card(copy, repo_id)
+        write_public_config(copy / "config.json")
         try:
             return push_folder(
                 copy,
@@ -69,6 +73,13 @@ def push_saved(
         except HubError as error:
             again = f"hf-free push {shlex.quote(str(folder))} {repo_id}"
             raise PushError(_cause(error), folder=folder, again=again) from error
+
+
+def block_of(folder: Path) -> dict[str, object]:
+    """The `hf_free` block of a folder's config.json; empty where there is none."""
+    config = folder / "config.json"
+    content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    return object_of(object_of(content).get("hf_free"))
 
 
 def address_card(folder: Path, repo_id: str) -> None:
@@ -91,7 +102,7 @@ def add_results(folder: Path, report: EvaluationReport) -> None:
     block = content["hf_free"]
     block["results"] = with_results(block.get("results") or [], report.to_dict())
     write_text(path, json.dumps(content, indent=2) + "\n")
-    write_card(folder, block)
+    write_card(folder, block, redacts=not is_pooled(block))
 
 
 def publish_results(
@@ -138,6 +149,7 @@ def publish_results(
             shutil.copyfile(snapshot.folder / name, folder / name)
         add_results(folder, report)
         address_card(folder, repo_id)
+        write_public_config(folder / "config.json")
         try:
             return push_folder(
                 folder,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import torch
 
@@ -37,7 +37,16 @@ _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean
 _SHORT = 160
 """Characters of a rule that is told with the reason for which a teacher is left out."""
 
-Source = str | TeacherReference | TeacherRecord
+
+class Pinned(NamedTuple):
+    """A teacher that was had before: where it is had now, and what it has to be."""
+
+    reference: TeacherReference
+    record: TeacherRecord
+    """Its files' hashes and what changes its answers must be the same; its name is kept."""
+
+
+Source = str | TeacherReference | TeacherRecord | Pinned
 
 
 def _reason(reference: str, error: HfFreeError) -> str:
@@ -53,7 +62,7 @@ class TeacherPool(Sequence[Teacher]):
     in `skipped`. A teacher that has left memory is loaded again from the very same commit and bytes.
 
     Args:
-        sources: References, their texts, or records of an earlier run (which pin the commit).
+        sources: References, their texts, records of an earlier run (which pin the commit), or both together.
         budget: Memory for the weights, in bytes or as `4GiB`. A teacher in use elsewhere stays alive beyond it.
         device: Where the teachers compute.
         token: Hub token.
@@ -162,6 +171,11 @@ class TeacherPool(Sequence[Teacher]):
             return self._loaded[index]
 
     @property
+    def references(self) -> list[TeacherReference]:
+        """Where each teacher is had; those of the Hub with their commit."""
+        return list(self._references)
+
+    @property
     def loaded_bytes(self) -> int:
         """Memory of the teachers the pool holds now, in bytes, with their folded copies."""
         return sum(self.records[i].weight_bytes + self._folded.get(i, 0) for i in self._loaded)
@@ -254,6 +268,9 @@ def _as_references(sources: Iterable[Source], resolver: Resolver, *, strict: boo
         if isinstance(source, TeacherReference):
             found.append((str(source), source, None))
             continue
+        if isinstance(source, Pinned):
+            found.append((source.record.reference, *source))
+            continue
         record = source if isinstance(source, TeacherRecord) else None
         text = source if isinstance(source, str) else source.reference
         try:
@@ -279,13 +296,13 @@ def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:
     if found.sha256 != expected.sha256:
         raise TeacherError(
             f"{expected.reference} has other files than when it was first read",
-            allowed="the same config.json and model.safetensors during a run",
-            action="restore them, or start a new run",
+            allowed="the same config.json and model.safetensors as then",
+            action="restore them, or start anew",
         )
     for key in _READ_OF_CONFIG:
         if (now := getattr(found, key)) != (before := getattr(expected, key)):
             raise TeacherError(
                 f"{expected.reference} has {key} {now}, and had {before} when it was first read",
-                allowed="the same entry of its YAML list during a run",
-                action="restore it, or start a new run",
+                allowed="the same entry of its YAML list as then",
+                action="restore it, or start anew",
             )

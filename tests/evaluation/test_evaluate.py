@@ -51,9 +51,9 @@ def test_transductive_rows_are_named_so(data):
     named = {row.method: row.inductive for row in report.rows}
     assert named == {
         "learner": True,
-        "learner, centred by support and queries (transductive)": False,
+        "learner, centered by support and queries (transductive)": False,
         "learner, soft k-means on the queries (transductive)": False,
-        "learner, centred soft k-means on the queries (transductive)": False,
+        "learner, centered soft k-means on the queries (transductive)": False,
         "learner, optimal-transport means (transductive)": False,
         "learner, balanced optimal-transport means (transductive)": False,
         "learner, transductive BatchNorm": False,

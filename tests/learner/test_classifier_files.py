@@ -10,6 +10,7 @@ from learners import LABELS, make, pictures
 from safetensors.torch import load_file, save_file
 
 from hf_free.errors import LearnerError
+from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier_files import read_classifier
 from hf_free.learner.one_step import fingerprint
 from hf_free.learner.persistence import Origin
@@ -35,7 +36,7 @@ def test_a_value_that_is_not_allowed_is_refused(folder, key, value, message):
     content = json.loads((folder / "classifier.json").read_text())
     (folder / "classifier.json").write_text(json.dumps({**content, key: value}))
     with pytest.raises(LearnerError, match=message):
-        read_classifier(folder, "here", "cpu")
+        read_classifier(folder, "here", Access())
 
 
 @pytest.mark.parametrize(
@@ -51,17 +52,17 @@ def test_a_support_that_does_not_fit_is_refused(folder, name, tensor, message):
     changed = {key: value for key, value in {**tensors, name: tensor}.items() if value is not None}
     save_file(changed, folder / "support.safetensors")
     with pytest.raises(LearnerError, match=r"support.safetensors is not the file"):
-        read_classifier(folder, "here", "cpu")
+        read_classifier(folder, "here", Access())
     content = json.loads((folder / "classifier.json").read_text())
     content["support"]["sha256"] = fingerprint(folder / "support.safetensors")
     (folder / "classifier.json").write_text(json.dumps(content))
     with pytest.raises(LearnerError, match=message):
-        read_classifier(folder, "here", "cpu")
+        read_classifier(folder, "here", Access())
 
 
 def test_true_and_false_come_back(tmp_path):
     make().adapt(pictures(), [True, False] * 3).save_pretrained(tmp_path)
-    assert read_classifier(tmp_path, "here", "cpu").classes == (False, True)
+    assert read_classifier(tmp_path, "here", Access()).classes == (False, True)
 
 
 def test_a_private_learner_is_not_named(tmp_path):
@@ -73,4 +74,4 @@ def test_a_private_learner_is_not_named(tmp_path):
         learner.origin = origin
         learner.adapt(pictures(), LABELS).save_pretrained(tmp_path)
         assert json.loads((tmp_path / "classifier.json").read_text())["learner"] == expected
-        assert read_classifier(tmp_path, "here", "cpu").origin.private == origin.private
+        assert read_classifier(tmp_path, "here", Access()).origin.private == origin.private

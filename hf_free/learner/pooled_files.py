@@ -1,0 +1,54 @@
+"""Files of a pooled learner's teachers that lie in its own folder: `teachers/00/config.json` and so on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from torch import nn
+
+from hf_free.learner.config_check import INCLUDED
+from hf_free.learner.format import MAX_CONFIG_BYTES
+from hf_free.learner.pooled_backbone import PooledBackbone
+from hf_free.provenance.reading import list_of, object_of
+from hf_free.runtime.strict_json import read_strict_json
+
+FOLDER = "teachers"
+FILES = ("config.json", "model.safetensors")
+"""Of each teacher, in timm's layout."""
+
+
+def teacher_folder(place: int) -> str:
+    """Where the files of the teacher at a place lie, below the learner's folder."""
+    return f"{FOLDER}/{place:02d}"
+
+
+def teacher_files(config: Path) -> list[str]:
+    """The files that a learner's config.json says are with it, below its folder.
+
+    None where it cannot be read, which is for others to refuse.
+    """
+    try:
+        block = object_of(object_of(read_strict_json(config, max_bytes=MAX_CONFIG_BYTES)).get("hf_free"))
+    except (OSError, ValueError):
+        return []
+    if object_of(block.get("learner")).get(INCLUDED) is not True:
+        return []
+    count = len(list_of(block.get("teachers")))
+    return [f"{teacher_folder(place)}/{name}" for place in range(count) for name in FILES]
+
+
+def copy_teacher_files(backbone: nn.Module, target: Path) -> None:
+    """Copy the files that a pooled backbone has with it below a folder; nothing where it has none, or they are there.
+
+    The learner's config.json names each by its SHA-256, so that files of another learner there are found out.
+    """
+    if not isinstance(backbone, PooledBackbone) or backbone.included is None:
+        return
+    if target.exists() and target.samefile(backbone.included):
+        return
+    for place in range(len(backbone.feature_sizes)):
+        folder = target / teacher_folder(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(backbone.included / teacher_folder(place) / name, folder / name)

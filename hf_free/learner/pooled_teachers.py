@@ -1,0 +1,155 @@
+"""What several teachers say of an image, side by side in one vector, each with the weight it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_free.learner.full_precision import in_full_precision
+from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, whole
+from hf_free.learner.whitening import Whitening
+
+TEMPERATURE = 2.0
+"""Of the softmax of each teacher's answers: one that is asked about classes it does not know is too sure at 1
+(docs/experiments/few-teachers.md)."""
+
+MOST_DIRECTIONS = 256
+"""Directions of one teacher's features that are whitened at most, the strongest; a quarter of a megabyte for each 256
+features."""
+
+
+RELEVANCE = 4.0
+"""Factor of a teacher's relevance in the exponent of its share: 2 and 4 were tried, 4 is better for signs and as good
+for letters (docs/experiments/several-domains.md)."""
+
+MIN_ALIKE = 4
+"""Teachers of one architecture that there have to be for their relevance to be compared: of two, chance decides."""
+
+TRACE = 1e-3
+"""What a picture's relevance is multiplied by in the embedding, where it only has to be found again."""
+
+
+class PooledTeachers(nn.Module):
+    """Teachers' features, centered, whitened and of length 1, beside the square roots of their probabilities.
+
+    The square of a weight is the share of a teacher's part in the inner product of two embeddings. Teachers of one
+    architecture share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
+    in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows. That number
+    stands last in the embedding, a column a teacher; `relevance` reads it off the support and takes it out.
+
+    Args:
+        feature_sizes: Width of each teacher's features; 0 where they are left out.
+        answer_sizes: Number of each teacher's classes; 0 where its answers are left out.
+
+    Attributes:
+        center: (sum of feature sizes) mean features of pictures that are not real, which are subtracted.
+        whitenings: One a teacher whose features are there.
+        feature_weights: (T,) length of each teacher's features.
+        answer_weights: (T,) length of each teacher's square roots of probabilities.
+        usual: (T,) mean logarithm of the length of a teacher's whitened features.
+        spread: (T,) its deviation.
+        groups: (T,) number of each teacher's architecture.
+    """
+
+    center: Tensor
+    feature_weights: Tensor
+    answer_weights: Tensor
+    usual: Tensor
+    spread: Tensor
+    groups: Tensor
+    whitenings: nn.ModuleList
+
+    def __init__(self, feature_sizes: Sequence[int], answer_sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.feature_sizes, self.answer_sizes = tuple(feature_sizes), tuple(answer_sizes)
+        self.whitenings = nn.ModuleList(
+            Whitening(min(size, MOST_DIRECTIONS), size) for size in self.feature_sizes if size
+        )
+        self.register_buffer("center", torch.zeros(sum(self.feature_sizes)))
+        self.register_buffer("feature_weights", torch.ones(len(self.feature_sizes)))
+        self.register_buffer("answer_weights", torch.ones(len(self.answer_sizes)))
+        self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
+        self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
+        self.register_buffer("groups", torch.arange(len(self.feature_sizes)))
+
+    def each_whitening(self) -> list[Whitening]:
+        """The whitening of each teacher whose features are there."""
+        return [part for part in self.whitenings if isinstance(part, Whitening)]
+
+    @property
+    def width(self) -> int:
+        """Width of what goes in."""
+        return sum(self.feature_sizes) + sum(self.answer_sizes)
+
+    @in_full_precision
+    def forward(self, said: Tensor) -> Tensor:
+        """(B, all features, then all logits) -> (B, as many, then one a teacher)."""
+        features, logits = said.float().split([sum(self.feature_sizes), sum(self.answer_sizes)], 1)
+        centered = iter((features - self.center).split([size for size in self.feature_sizes if size], 1))
+        answers = iter(logits.split([size for size in self.answer_sizes if size], 1))
+        whitenings, parts, moved = iter(self.whitenings), [], []
+        for place, size in enumerate(self.feature_sizes):
+            whitened = next(whitenings)(next(centered)) if size else said.new_zeros(len(said), 0)
+            parts.append(self.feature_weights[place] * F.normalize(whitened, dim=1, eps=1e-8))
+            moved.append((log_length(whitened) - self.usual[place]) / self.spread[place])
+        for place, size in enumerate(self.answer_sizes):
+            if size:
+                parts.append(self.answer_weights[place] * F.softmax(next(answers) / TEMPERATURE, 1).sqrt())
+        return torch.cat([*parts, TRACE * torch.stack(moved, 1)], 1)
+
+    @in_full_precision
+    def relevance(self, support: Tensor) -> Tensor:
+        """Factors (E, D) of an episode's embeddings, which leave its support at a mean squared length of 1.
+
+        Args:
+            support: Embeddings (E, S, D) of length 1.
+        """
+        features = torch.tensor(self.feature_sizes, device=support.device)
+        answers = torch.tensor(self.answer_sizes, device=support.device)
+        weights = self.feature_weights.square() * (features > 0) + self.answer_weights.square() * (answers > 0)
+        moved = support[..., -len(features) :].mean(1) * weights.sum().sqrt() / TRACE  # (E, T)
+        shares = torch.ones_like(moved)
+        for group in self.groups.unique():
+            alike = (self.groups == group) & (features > 0)
+            if int(alike.sum()) >= MIN_ALIKE:
+                shares[:, alike] = (RELEVANCE * moved[:, alike]).softmax(1) * alike.sum()
+        roots = shares.sqrt()
+        parts = [roots.repeat_interleave(sizes, dim=1) for sizes in (features, answers)]
+        factors = torch.cat([*parts, torch.zeros_like(moved)], 1)
+        lengths = (support * factors.unsqueeze(1)).square().sum(2).mean(1, keepdim=True).sqrt()
+        return factors / lengths.clamp_min(1e-8)
+
+
+def log_length(features: Tensor) -> Tensor:
+    """Logarithm of the length of each row (B, D): (B,)."""
+    return features.norm(dim=1).clamp_min(1e-8).log()
+
+
+def pooled_sizes(features: Sequence[int], answers: Sequence[int]) -> dict[str, list[int]]:
+    """What config.json says of the widths of pooled teachers' features and answers."""
+    return {"features": list(features), "answers": list(answers)}
+
+
+def check_pooled_sizes(described: Any, source: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Read the widths of pooled teachers' features and answers from config.json; None where there are none.
+
+    Args:
+        described: The value of `pooled`.
+        source: The learner's name, for errors.
+
+    Raises:
+        LearnerError: not two lists of as many whole numbers.
+    """
+    if described is None:
+        return None
+    rule = "features and answers, a whole number a teacher each"
+    good = isinstance(described, Mapping) and described.keys() == {"features", "answers"}
+    demand(good, source, "pooled", described, rule)
+    sizes = described["features"], described["answers"]
+    good = all(is_list_of(part, whole(0, MAX_WIDTH)) for part in sizes) and len(sizes[0]) == len(sizes[1]) > 0
+    demand(good and 0 < sum(map(sum, sizes)) <= MAX_WIDTH, source, "pooled", described, rule)
+    return tuple(sizes[0]), tuple(sizes[1])

@@ -1,0 +1,57 @@
+"""How much each of several tables about the same pictures counts: as much as it agrees with the others.
+
+STATIS (L'Hermier des Plantes, 1976; Lavit et al., "The ACT (STATIS method)", 1994): tables of different widths are
+compared by the inner products of their rows, two of them by Escoufier's RV coefficient (1973), which is the cosine of
+the two matrices of centered inner products (for networks: linear CKA, Kornblith et al. 2019). The first eigenvector of
+these coefficients says how much each table has in common with all. A teacher that sees in pictures what no other sees
+most often sees what is not there; no label and no real picture is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def agreement(tables: Iterable[Tensor]) -> Tensor:
+    """RV coefficients (T, T) between tables of the same N rows, each (N, any width); from 0 to 1.
+
+    A table whose rows are all alike agrees with nobody, itself included.
+    """
+    rows = []
+    for table in tables:
+        centered = table.float() - table.float().mean(0)
+        products = (centered @ centered.T).flatten()
+        rows.append(products / products.norm().clamp_min(1e-12))
+    stacked = torch.stack(rows)
+    return (stacked @ stacked.T).clamp(0, 1)
+
+
+def compromise(coefficients: Tensor, votes: Tensor | None = None) -> Tensor:
+    """How much each table counts in STATIS's compromise: the first eigenvector of their RV coefficients, (T,).
+
+    All coefficients are 0 or more, so that its entries are too (Perron and Frobenius); its length is 1.
+
+    Args:
+        coefficients: (T, T).
+        votes: (T,) how often each table is there, more than 0; None: once each.
+    """
+    given = coefficients.double()
+    roots = torch.ones(len(given)).double() if votes is None else votes.double().sqrt()
+    first = torch.linalg.eigh(roots[:, None] * given * roots)[1][:, -1].abs() / roots
+    return (first / first.norm().clamp_min(1e-30)).float()
+
+
+def effective_rank(table: Tensor) -> float:
+    """Number of directions that rows (N, D) vary in: the exponential of the entropy of their shares of the variance.
+
+    Roy & Vetterli, "The effective rank", 2007, of the covariance. It is at least 1.
+    """
+    centered = table.double() - table.double().mean(0)
+    is_wide = len(centered) < centered.shape[1]
+    product = centered @ centered.T if is_wide else centered.T @ centered
+    variances = torch.linalg.eigvalsh(product).clamp_min(0)
+    shares = variances / variances.sum().clamp_min(1e-30)
+    return torch.special.entr(shares).sum().exp().item()

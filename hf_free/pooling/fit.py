@@ -1,0 +1,88 @@
+"""What each teacher contributes to a pooled learner, found out from pictures that are not real.
+
+Features are centered, whitened and of length 1 for each teacher. A teacher's share of the features is the square of
+its entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most: they
+see alike, and a hundred small ones would drown a few strong ones. Answers share alike: each teacher knows other
+classes. All answers together weigh as much more than the features as they have more to say, counted in directions.
+Each constant is a trial of docs/experiments/few-teachers.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_free.learner.pooled_teachers import TEMPERATURE, PooledTeachers, log_length
+from hf_free.pooling.agreement import agreement, compromise, effective_rank
+from hf_free.pooling.pictures import Said
+
+HALF = 0.3
+"""A direction in which features vary by this many times their mean variance is whitened by half its power: it counts
+1 / sqrt(2). Of 0.1 to 10 strong teachers want 0.1 at five shots, small ones 1 and more at one shot."""
+
+MOST_VOTES = 2.0
+"""Teachers of one architecture count as this many at most."""
+
+MOST_ROWS = 512
+"""Pictures that agreement is measured on, at most: their inner products are as many numbers squared, for each
+teacher."""
+
+
+def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
+    """Centers, whitening and weights of teachers.
+
+    Args:
+        said: What they say of at least `hf_free.learner.pooled_teachers.MOST_DIRECTIONS` pictures.
+        architectures: What each teacher's network is.
+    """
+    widths, counts = ([part.shape[1] for part in parts] for parts in (said.features, said.logits))
+    pooled = PooledTeachers(widths, counts)
+    pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
+    pictures = len(said.features[0])
+    rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
+    seen = []
+    for place, (whitening, features) in enumerate(zip(pooled.each_whitening(), said.features, strict=True)):
+        whitening.fit(features, HALF)
+        whitened = whitening(features - features.mean(0))
+        lengths = log_length(whitened)
+        pooled.usual[place], pooled.spread[place] = lengths.mean(), lengths.std().clamp_min(1e-3)
+        seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
+    answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
+    known = list(dict.fromkeys(architectures))
+    pooled.groups.copy_(torch.tensor([known.index(name) for name in architectures]))
+    shares = feature_shares(agreement(seen), architectures)
+    pooled.feature_weights.copy_(shares.sqrt())
+    pooled.answer_weights.fill_((answer_share(seen, shares, answers) / len(answers)) ** 0.5)
+    return pooled
+
+
+def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable]) -> Tensor:
+    """Share of each teacher's features, (T,), sum 1.
+
+    Args:
+        coefficients: Agreement of their features (T, T).
+        architectures: What each teacher's network is.
+    """
+    sizes = Counter(architectures)
+    votes = torch.tensor([min(1.0, MOST_VOTES / sizes[name]) for name in architectures])
+    shares = votes * compromise(coefficients, votes).square()
+    return shares / shares.sum().clamp_min(1e-30)
+
+
+def answer_share(seen: Sequence[Tensor], shares: Tensor, answers: Sequence[Tensor]) -> float:
+    """Share of all answers together, where that of all features together is 1: every direction weighs alike.
+
+    Directions are counted by effective rank: of all answers side by side, and of one teacher's features, on the mean
+    over the teachers as they share.
+
+    Args:
+        seen: Features (N, F) of each teacher.
+        shares: (T,) of them.
+        answers: Answers (N, C) of each teacher.
+    """
+    one = sum(share * effective_rank(part) for share, part in zip(shares.tolist(), seen, strict=True))
+    return effective_rank(torch.cat(list(answers), 1)) / max(one, 1.0)

@@ -1,0 +1,80 @@
+"""Teachers' files in a pooled learner's own folder, where their licenses allow that they are handed on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hf_free.errors import ConfigError
+from hf_free.hub.snapshot import fetch_snapshot
+from hf_free.learner.pooled_files import FILES, teacher_folder
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.publishing.metadata import PERMISSIVE
+from hf_free.runtime.text import listed
+from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.source import read_config, weights_name
+
+
+def check_may_include(records: Sequence[TeacherRecord]) -> None:
+    """Refuse to hand on teachers' weights unless each one's license says that anybody may.
+
+    Raises:
+        ConfigError: with the teachers whose licenses do not say so.
+    """
+    others = [
+        f"{record.reference} ({record.license or 'no license stated'})"
+        for record in records
+        if (record.license or "").lower() not in PERMISSIVE or record.is_hidden
+    ]
+    if others:
+        raise ConfigError(
+            f"--include-weights would hand on {listed(others)}",
+            allowed=f"public teachers under one of {', '.join(sorted(PERMISSIVE))}",
+            action="leave it out: the learner then names its teachers, and whoever loads it fetches them",
+        )
+
+
+def include_teachers(
+    references: Sequence[TeacherReference],
+    records: Sequence[TeacherRecord],
+    folder: Path,
+    *,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> list[TeacherRecord]:
+    """Copy the files of all teachers below a learner's folder.
+
+    Args:
+        references: Where each is had; those of the Hub with their commit.
+        records: What each is.
+        folder: The learner's.
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+
+    Returns:
+        The records, with the hashes of the files as they lie there: what a YAML list says of a teacher is written into
+        its config.json.
+    """
+    included = []
+    for place, (reference, record) in enumerate(zip(references, records, strict=True)):
+        target = folder / teacher_folder(place)
+        target.mkdir(parents=True, exist_ok=True)
+        if reference.is_local:
+            path = Path(reference.location).expanduser()
+            source = path if path.is_dir() else path.parent
+        else:
+            location, commit = reference.location, reference.revision
+            source = fetch_snapshot(location, revision=commit, token=token, cache_dir=cache_dir).folder
+        config, weights = (target / name for name in FILES)
+        shutil.copyfile(source / weights_name(reference), weights)
+        if reference.config is None:
+            shutil.copyfile(source / FILES[0], config)
+        else:
+            config.write_text(json.dumps(read_config(reference, source), indent=2) + "\n", encoding="utf-8")
+        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (config, weights)}
+        included.append(replace(record, sha256=hashes))
+    return included

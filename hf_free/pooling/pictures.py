@@ -1,0 +1,94 @@
+"""Pictures that are not real, and what all teachers say of them: what a pooled learner is fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_free.config.sections import FiveConfig
+from hf_free.data.images import to_float
+from hf_free.inversion.base import Inverter
+from hf_free.inversion.task import RecoveredTask
+from hf_free.memory.filling import draw_beside
+from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.teachers.pool import TeacherPool
+
+MOST_PIXELS = 64
+"""Height and width of pictures that are recovered and drawn, at most; teachers enlarge them. Those of 224 pixels take
+minutes each, and teachers recognize those of 64 (docs/experiments/public-checkpoints.md)."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how many of it are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What all teachers say of N pictures, a tensor a teacher.
+
+    Attributes:
+        features: (N, F) each, the classifier's input.
+        logits: (N, C) each.
+    """
+
+    features: tuple[Tensor, ...]
+    logits: tuple[Tensor, ...]
+
+
+def recover_from_all(
+    inverter: Inverter, pool: TeacherPool, config: FiveConfig, rounds: int, progress: Progress | None = None
+) -> list[RecoveredTask]:
+    """A task from each teacher, by an inverter that has met all of them in the rounds before; healthy ones only.
+
+    Args:
+        inverter: It learns from each round.
+        pool: The teachers.
+        config: How many of them a step takes, and which tasks are healthy.
+        rounds: How often each teacher is met; the tasks of the last time are returned.
+        progress: Told of each step.
+    """
+    tasks: list[RecoveredTask] = []
+    places = torch.arange(len(pool)).split(config.teachers_per_step)
+    for turn in range(rounds):
+        tasks = []
+        for step, group in enumerate(places):
+            found, _ = inverter.step([(place, pool[place]) for place in group.tolist()])
+            tasks += found
+            if progress is not None:
+                progress("steps of recovering pictures", turn * len(places) + step + 1, rounds * len(places))
+    least, variety = config.min_teacher_accuracy, config.min_diversity
+    return [task for task in tasks if task.health.reason_to_leave_out(least, variety) is None]
+
+
+def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:
+    """Recovered pictures, half of `count` at most, evenly of all tasks, and drawn ones for the rest.
+
+    Args:
+        tasks: What was recovered.
+        pool: The teachers, in whose colors is drawn.
+        count: Number of pictures.
+        size: Channels, and height and width.
+
+    Returns:
+        (count, C, S, S) bytes, recovered ones first.
+    """
+    recovered = torch.cat([task.images for task in tasks]) if tasks else torch.empty(0, size[0], size[1], size[1])
+    chosen = torch.linspace(0, len(recovered) - 1, min(count // 2, len(recovered))).long()
+    return torch.cat([recovered[chosen].to(torch.uint8), draw_beside(pool, count - len(chosen), size)])
+
+
+@torch.no_grad()
+def ask_all(pool: TeacherPool, pictures: Tensor, progress: Progress | None = None) -> Said:
+    """Show pictures (N, C, S, S) as bytes to every teacher, one after the other; what they say, on the CPU."""
+    features, logits = [], []
+    for place in range(len(pool)):
+        teacher = pool[place]
+        at_once = pictures_at_once(max(teacher.record.input_size[1:]))
+        parts = [teacher(to_float(part.to(teacher.device))) for part in pictures.split(at_once)]
+        features.append(torch.cat([part.features.float().flatten(1).cpu() for part in parts]))
+        logits.append(torch.cat([part.logits.float().cpu() for part in parts]))
+        if progress is not None:
+            progress("teachers asked", place + 1, len(pool))
+    return Said(tuple(features), tuple(logits))

@@ -1,0 +1,45 @@
+"""Whether others can open a pooled learner that is published: it is nothing without its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_free.errors import HubError
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import object_of
+from hf_free.runtime.text import listed
+
+
+def is_pooled(block: Mapping[str, Any]) -> bool:
+    """Whether an `hf_free` block is a pooled learner's, which names its teachers in order to open them."""
+    return object_of(block.get("learner")).get("pooled") is not None
+
+
+def check_can_be_opened(block: Mapping[str, Any]) -> None:
+    """Refuse to publish a pooled learner whose teachers others could not have, or would have to be named and are not.
+
+    Args:
+        block: Its `hf_free` block, before anything is left out of it.
+
+    Raises:
+        HubError: with the teachers.
+    """
+    if not is_pooled(block) or object_of(block.get("learner")).get("teachers_included") is True:
+        return
+    record = LearnerRecord.from_dict(block)
+    local = [teacher.reference for teacher in record.teachers if teacher.repo_id is None]
+    if local:
+        raise HubError(
+            f"a pooled learner fetches its teachers, and {listed(local)} "
+            + ("is a folder" if len(local) == 1 else "are folders"),
+            allowed="teachers that are on the Hub, or whose files lie with the learner",
+            action="push them first, or pool with --include-weights",
+        )
+    hidden = [teacher.reference for teacher in record.teachers if teacher.is_hidden]
+    if hidden and not record.publication.name_private_teachers:
+        raise HubError(
+            f"a pooled learner names its teachers, and private or gated: {listed(hidden)}",
+            allowed="naming them: whoever loads the learner needs access to them",
+            action="--set hub.name_private_teachers=true",
+        )

@@ -1,0 +1,203 @@
+"""`pool`: a learner that is its teachers. Nothing is distilled, so that it takes minutes."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import timm
+import torch
+
+from hf_free.config.sections import FiveConfig, HubConfig, LearnerConfig
+from hf_free.errors import ConfigError, RunError
+from hf_free.inversion.five import Five
+from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.inputs import InputSettings
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.pooled_backbone import KIND, PooledBackbone
+from hf_free.pooling.fit import fit_pooled
+from hf_free.pooling.including import check_may_include, include_teachers
+from hf_free.pooling.pictures import MOST_PIXELS, Progress, ask_all, pictures_of, recover_from_all
+from hf_free.provenance.reading import Json
+from hf_free.publishing.card import write_card
+from hf_free.publishing.opening import check_can_be_opened
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.distributed import seed_everything
+from hf_free.teachers.listing import check_teachers
+from hf_free.teachers.pool import TeacherPool
+from hf_free.training.absolute_paths import absolute_texts
+from hf_free.training.notices import license_notes, privacy_notes
+from hf_free.version import __version__
+
+logger = logging.getLogger(__name__)
+
+PICTURES = 1024
+"""Pictures that are not real and that all teachers are asked about, half of them recovered."""
+
+ROUNDS = 2
+"""How often each teacher is inverted; the generator learns from the first time, the second one's pictures are kept."""
+
+
+def pool(
+    models: Sequence[str],
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    include_weights: bool = False,
+    learner: LearnerConfig | None = None,
+    five: FiveConfig | None = None,
+    hub: HubConfig | None = None,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    device: str = "auto",
+    token: str | None = None,
+    progress: Progress | None = None,
+) -> MetaLearner:
+    """Make a learner of the teachers themselves: their features, each teacher with the weight its agreement gives it.
+
+    No real picture is used: centers, whitening and weights come from pictures recovered from the teachers and drawn by
+    a program (`hf_free.pooling.fit`). The learner adapts, is measured, saved and published as any other; what is saved
+    names the teachers by commit and SHA-256 and holds none of their weights unless `include_weights` asks for it.
+
+    Args:
+        models: Teachers: Hub ids `org/name[@revision][:classes]`, folders, YAML lists, collections.
+        output: Folder to save it to, new or empty; None saves nothing.
+        overwrite: Whether an earlier learner in `output` is replaced.
+        include_weights: Whether the teachers' files are copied into `output`; their licenses have to allow it.
+        learner: Its views and head; backbone and picture size are the teachers' and not read.
+        five: How pictures are recovered.
+        hub: Cache, memory for the teachers' weights, and what is published.
+        rounds: How often each teacher is inverted; 0 does with drawn pictures alone.
+        seed: Of everything random.
+        device: Where to compute.
+        token: Hub token, for private and gated teachers.
+        progress: Told what is done, how many of it are done, and how many there are.
+
+    Raises:
+        ConfigError: no teachers, a head that adapts a network of its own, licenses that forbid what is asked for.
+        HubError: files that cannot be had.
+        TeacherError: a checkpoint that cannot serve as a teacher.
+        RunError: an output folder in use, or no usable teacher.
+    """
+    started = time.monotonic()
+    learner, five, hub = learner or LearnerConfig(), five or FiveConfig(), hub or HubConfig()
+    folder = None if output is None else Path(output).expanduser().absolute()
+    check_teachers(models, least=1)
+    _check_settings(learner, folder, include_weights=include_weights, overwrite=overwrite)
+    seed_everything(seed)
+    where = choose_device(device)
+
+    # ---- teachers
+    teachers = TeacherPool(
+        absolute_texts(models),
+        budget=hub.teacher_memory,
+        device=where,
+        token=token,
+        cache_dir=hub.cache_dir,
+        strict=True,
+    )
+    for reference, reason in teachers.skipped:
+        logger.warning("left out: %s: %s", reference, reason)
+    records = teachers.records
+    if not records:
+        raise RunError("no usable teacher", allowed="one or more", action="hf-free inspect ID... says why not")
+    named = [(record.reference, record.license) for record in records]
+    for note in [*license_notes(named), *privacy_notes(records, hub)]:
+        logger.warning("%s", note)
+    if include_weights:
+        check_may_include(records)
+
+    # ---- pictures that are not real, and what the teachers say of them
+    channels: Literal[1, 3] = 3 if any(record.input_size[0] == 3 for record in records) else 1
+    largest = max(max(record.input_size[1:]) for record in records)
+    size = min(largest, MOST_PIXELS)
+    inverter = Five(five, image_size=size, channels=channels, device=where)
+    tasks = recover_from_all(inverter, teachers, five, rounds, progress)
+    said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
+
+    # ---- the learner
+    pooled = fit_pooled(said, [(record.architecture, record.input_size, record.num_features) for record in records])
+    backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
+    config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
+    inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
+    record = _record(models, teachers, config, hub, tasks, seed=seed, seconds=time.monotonic() - started)
+    made = MetaLearner(config, record, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
+    made = made.to(where).eval()
+    if folder is not None:
+        if include_weights:
+            included = include_teachers(teachers.references, records, folder, token=token, cache_dir=hub.cache_dir)
+            made.record["teachers"] = [one.to_dict() for one in included]
+            backbone.included = folder
+        made.save_pretrained(folder)
+        write_card(folder, made.hf_free_block(), redacts=False)
+    if hub.push_to_hub:
+        check_can_be_opened(made.hf_free_block())
+    return made
+
+
+def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weights: bool, overwrite: bool) -> None:
+    if learner.head == "maml":
+        raise ConfigError(
+            "head 'maml' adapts the network, and a pooled learner's are its teachers",
+            allowed="nearest_mean, ridge, logistic, anil",
+            action="--set learner.head=ridge",
+        )
+    if include_weights and folder is None:
+        raise ConfigError("--include-weights without --output", action="name the folder that they are copied to")
+    if folder is None or not folder.exists():
+        return
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if not is_empty and not (overwrite and (folder / "config.json").is_file()):
+        raise RunError(
+            f"the output {folder} is in use",
+            allowed="a new or empty folder; --overwrite replaces a learner that was saved there",
+            action="give another --output",
+        )
+
+
+def _record(
+    models: Sequence[str],
+    teachers: TeacherPool,
+    learner: LearnerConfig,
+    hub: HubConfig,
+    tasks: Sequence[RecoveredTask],
+    *,
+    seed: int,
+    seconds: float,
+) -> Json:
+    """The learner's provenance, in the form of a run's; see `hf_free.training.results.run_record`."""
+    known = [record.to_dict() for record in teachers.records]
+    healths = [task.health for task in tasks]
+    return {
+        "config": {"models": list(models), "seed": seed, "learner": _plain(learner), "hub": _plain(hub)},
+        "teachers": known,
+        "skipped": [{"reference": reference, "reason": reason} for reference, reason in teachers.skipped],
+        "licenses": dict(Counter(record.license or "none stated" for record in teachers.records)),
+        "data_free": True,
+        "results": [],
+        "recovered": {
+            "tasks": len(tasks),
+            "images": sum(len(task.images) for task in tasks),
+            "teacher_accuracy": round(fmean([health.accuracy for health in healths] or [0.0]), 4),
+            "diversity": round(fmean([health.diversity for health in healths] or [0.0]), 4),
+        },
+        "training": {"minutes": round(seconds / 60, 2), "threads": torch.get_num_threads()},
+        "versions": {
+            "hf_free": __version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _plain(section: LearnerConfig | HubConfig) -> Json:
+    return asdict(section)

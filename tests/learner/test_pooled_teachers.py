@@ -1,0 +1,91 @@
+"""Several teachers' features and answers in one vector, against plain arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_free.errors import LearnerError
+from hf_free.learner.pooled_teachers import (
+    MOST_DIRECTIONS,
+    RELEVANCE,
+    TEMPERATURE,
+    TRACE,
+    PooledTeachers,
+    check_pooled_sizes,
+)
+
+
+def test_each_teachers_part_has_its_weight_for_its_length():
+    generator = torch.Generator().manual_seed(0)
+    pooled = PooledTeachers((4, 0, 3), (0, 5, 2))
+    said = torch.randn(6, 14, generator=generator)
+    pooled.center.copy_(torch.randn(7, generator=generator))
+    pooled.feature_weights.copy_(torch.tensor([0.5, 9.0, 2.0]))
+    pooled.answer_weights.copy_(torch.tensor([9.0, 0.25, 3.0]))
+    seen = torch.randn(300, 4, generator=generator) * torch.tensor([5.0, 1.0, 1.0, 0.1])
+    pooled.whitenings[0].fit(seen, 0.3)
+    found = pooled(said)
+    assert found.shape == (6, 17)
+    assert pooled.width == 14
+
+    matrix = _inverse_root(seen, 0.3)
+    for row, expected in zip(said.double(), found.double(), strict=True):
+        features, logits = row[:7] - pooled.center.double(), row[7:]
+        first, last = features[:4] @ matrix, features[4:]
+        parts = [0.5 * first / first.norm(), 2.0 * last / last.norm()]
+        for part, weight in ((logits[:5], 0.25), (logits[5:], 3.0)):
+            powers = (part / TEMPERATURE).exp()
+            parts.append(weight * (powers / powers.sum()).sqrt())
+        assert torch.allclose(torch.cat(parts), expected[:14], atol=1e-4)
+        assert torch.allclose(expected[16] / TRACE, last.norm().log(), atol=1e-3)
+
+
+def _inverse_root(seen: torch.Tensor, half: float) -> torch.Tensor:
+    """(1 + S / (h m)) ^ -1/2, slowly; a factor does not matter, since features are of length 1 afterwards."""
+    centered = (seen - seen.mean(0)).double()
+    covariance = centered.T @ centered / len(centered)
+    values, vectors = torch.linalg.eigh(torch.eye(4).double() + covariance / (half * covariance.diagonal().mean()))
+    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
+
+
+def test_large_features_are_whitened_in_their_strongest_directions():
+    assert len(PooledTeachers((MOST_DIRECTIONS + 50,), (0,)).whitenings[0].factors) == MOST_DIRECTIONS
+
+
+@pytest.mark.parametrize(
+    "described",
+    [[], {"features": [3]}, {"features": [3], "answers": []}, {"features": [-1], "answers": [2]},
+     {"features": [0], "answers": [0]}, {"features": [2.5], "answers": [2]}, {"features": [10**9], "answers": [0]}],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_refused(described):
+    with pytest.raises(LearnerError, match="pooled"):
+        check_pooled_sizes(described, "me/pooled")
+
+
+def test_sizes_are_read():
+    assert check_pooled_sizes(None, "x") is None
+    assert check_pooled_sizes({"features": [3, 0], "answers": [0, 2]}, "x") == ((3, 0), (0, 2))
+
+
+def test_of_many_alike_those_count_that_the_support_moves_most():
+    generator = torch.Generator().manual_seed(0)
+    pooled = PooledTeachers((3,) * 5, (2,) * 5)
+    pooled.groups.copy_(torch.tensor([0, 0, 0, 0, 1]))
+    pooled.usual.copy_(torch.randn(5, generator=generator))
+    pooled.spread.copy_(torch.rand(5, generator=generator) + 0.5)
+    said = torch.randn(2 * 4, 25, generator=generator)
+    support = torch.nn.functional.normalize(pooled(said), dim=1).unflatten(0, (2, 4))
+    factors = pooled.relevance(support)
+
+    lengths = said[:, :15].unflatten(1, (5, 3)).norm(dim=2).log()
+    moved = ((lengths - pooled.usual) / pooled.spread).unflatten(0, (2, 4)).mean(1)
+    for episode in range(2):
+        shares = 4 * (RELEVANCE * moved[episode, :4]).softmax(0)
+        expected = torch.cat([shares, torch.ones(1)])
+        found = factors[episode].square()
+        assert torch.allclose(found[:15:3] / found[12], expected, rtol=1e-2)
+        assert torch.allclose(found[15:25:2] / found[12], expected, rtol=1e-2)
+        assert not found[25:].any()
+        weighed = support[episode] * factors[episode]
+        assert torch.isclose(weighed.square().sum(1).mean(), torch.tensor(1.0))

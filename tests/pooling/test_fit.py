@@ -1,0 +1,57 @@
+"""What each teacher contributes, against slow plain computation."""
+
+from __future__ import annotations
+
+import torch
+
+from hf_free.pooling.agreement import agreement, effective_rank
+from hf_free.pooling.fit import HALF, MOST_VOTES, answer_share, feature_shares, fit_pooled
+from hf_free.pooling.pictures import Said
+
+
+def said(count=300):
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(count, 6, generator=generator)
+    features = [common @ torch.randn(6, width, generator=generator) + 1 for width in (7, 9)]
+    features.append(torch.randn(count, 5, generator=generator))
+    logits = [torch.randn(count, number, generator=generator) for number in (3, 4, 2)]
+    return Said(tuple(features), tuple(logits))
+
+
+def whitened(features):
+    centered = (features - features.mean(0)).double()
+    covariance = centered.T @ centered / len(centered)
+    values, vectors = torch.linalg.eigh(covariance)
+    turned = centered @ vectors * (1 + values / (HALF * covariance.diagonal().mean())).rsqrt() @ vectors.T
+    return turned / turned.norm(dim=1, keepdim=True)
+
+
+def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
+    given = said()
+    pooled = fit_pooled(given, ["a", "b", "c"])
+    found = pooled(torch.cat([*given.features, *given.logits], 1))[:, :-3].double()
+    tables = [whitened(part) for part in given.features]
+    shares = torch.linalg.eigh(agreement(tables).double())[1][:, -1].square()
+    answers = [torch.softmax(part.double() / 2, 1).sqrt() for part in given.logits]
+    ranks = [effective_rank(table) for table in tables]
+    ratio = effective_rank(torch.cat(answers, 1)) / (shares * torch.tensor(ranks)).sum()
+    expected = sum(share * table @ table.T for share, table in zip(shares, tables, strict=True))
+    expected = expected + sum(ratio / 3 * answer @ answer.T for answer in answers)
+    assert torch.allclose(found @ found.T, expected, atol=1e-3)
+    assert shares[2] < min(shares[0], shares[1])
+
+
+def test_many_of_one_architecture_have_few_votes():
+    coefficients = torch.full((12, 12), 0.5).fill_diagonal_(1)
+    shares = feature_shares(coefficients, ["small"] * 10 + ["strong", "stronger"])
+    assert 0.5 * MOST_VOTES * shares[10] < shares[:10].sum() <= MOST_VOTES * shares[10]
+    assert torch.isclose(shares[10], shares[11])
+    assert torch.isclose(shares.sum(), torch.tensor(1.0))
+
+
+def test_answers_of_the_same_say_no_more_than_one():
+    given = said()
+    tables, shares = [whitened(part) for part in given.features], torch.tensor([0.5, 0.3, 0.2])
+    one = answer_share(tables, shares, [given.logits[0]])
+    assert abs(answer_share(tables, shares, [given.logits[0]] * 5) - one) < 1e-6
+    assert answer_share(tables, shares, given.logits) > one

@@ -1,0 +1,203 @@
+"""`pool`: teachers joined into a learner, saved, published, opened again elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from pico import pico_files, pico_folder
+
+from hf_free import ConfigError, FewShotClassifier, HubError, LearnerError, MetaLearner, RunError, TeacherError, pool
+from hf_free.config.sections import FiveConfig, LearnerConfig
+
+IMAGES = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+LABELS = [0, 0, 1, 1, 2, 2]
+FIVE = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
+LICENSE = b"---\nlicense: mit\n---\n"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("teachers")
+    made = [
+        pico_folder(root / "a", "conv4", size=16, num_classes=3),
+        pico_folder(root / "b", "resnet", size=24, num_classes=4),
+    ]
+    for folder in made:
+        (folder / "README.md").write_bytes(LICENSE)
+    return [str(folder) for folder in made]
+
+
+@pytest.fixture(scope="module")
+def pooled(folders, tmp_path_factory):
+    """A learner of both, with the weights, as it was saved."""
+    output = tmp_path_factory.mktemp("pooled") / "learner"
+    return pool(folders, output=output, five=FIVE, rounds=1, include_weights=True, device="cpu"), output
+
+
+def answers(learner):
+    return learner.adapt(IMAGES, LABELS).predict_proba(IMAGES)
+
+
+def test_it_is_a_learner_that_asks_each_teacher_at_its_own_size(folders):
+    learner = pool(folders, five=FIVE, rounds=0, learner=LearnerConfig(views=["identity"]), device="cpu")
+    assert learner.config.image_size == 24
+    teachers = learner.backbone.classifiers
+    said = learner.backbone(IMAGES)
+    expected = [[teacher(IMAGES)[1] for teacher in teachers], [teacher(IMAGES)[0] for teacher in teachers]]
+    assert torch.equal(said, torch.cat([*expected[0], *expected[1]], 1))
+    probabilities = answers(learner)
+    assert probabilities.argmax(1).tolist() == LABELS
+    assert not list(learner.parameters())
+
+
+def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path):
+    learner = pool(folders, output=tmp_path / "learner", five=FIVE, rounds=1, device="cpu")
+    opened = MetaLearner.from_pretrained(tmp_path / "learner")
+    assert torch.equal(answers(opened), answers(learner))
+    classifier = learner.adapt(IMAGES, LABELS)
+    classifier.save(tmp_path / "classifier")
+    again = FewShotClassifier.load(tmp_path / "classifier")
+    assert torch.equal(again.predict_proba(IMAGES), classifier.predict_proba(IMAGES))
+    assert {path.name for path in (tmp_path / "learner").iterdir()} == {
+        "config.json", "model.safetensors", "hf_free.safetensors", "README.md",
+    }  # fmt: skip
+    assert (tmp_path / "learner" / "model.safetensors").stat().st_size < 100
+    card = (tmp_path / "learner" / "README.md").read_text()
+    assert "**Pooled.**" in card
+    assert str(tmp_path) not in card
+
+
+def test_a_teacher_whose_files_changed_is_refused(folders, tmp_path):
+    copies = [shutil.copytree(folder, tmp_path / f"copy{place}") for place, folder in enumerate(folders)]
+    pool([str(copy) for copy in copies], output=tmp_path / "learner", five=FIVE, rounds=0, device="cpu")
+    pico_folder(copies[0], "conv4", size=16, num_classes=3, seed=5)
+    with pytest.raises(TeacherError, match="copy0 has other files"):
+        MetaLearner.from_pretrained(tmp_path / "learner")
+
+
+def test_included_files_are_the_teachers_own_and_are_checked(pooled, folders, tmp_path):
+    learner, output = pooled
+    for place, folder in enumerate(folders):
+        for name in ("config.json", "model.safetensors"):
+            included = output / "teachers" / f"{place:02d}" / name
+            with open(f"{folder}/{name}", "rb") as given:
+                assert included.read_bytes() == given.read()
+    moved = shutil.copytree(output, tmp_path / "moved")
+    opened = MetaLearner.from_pretrained(moved)
+    assert torch.equal(answers(opened), answers(learner))
+    opened.save_pretrained(tmp_path / "saved")
+    assert torch.equal(answers(MetaLearner.from_pretrained(tmp_path / "saved")), answers(learner))
+    pico_folder(moved / "teachers" / "00", "conv4", size=16, num_classes=3, seed=5)
+    with pytest.raises(TeacherError, match="has other files"):
+        MetaLearner.from_pretrained(moved)
+
+
+def test_licenses_decide_whether_weights_are_handed_on(folders, tmp_path):
+    copies = [shutil.copytree(folder, tmp_path / f"copy{place}") for place, folder in enumerate(folders)]
+    (copies[0] / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    (copies[1] / "README.md").unlink()
+    with pytest.raises(ConfigError, match=r"copy0 \(cc-by-nc-4.0\)[\s\S]*copy1 \(no license stated\)"):
+        pool([str(copy) for copy in copies], output=tmp_path / "learner", include_weights=True, device="cpu")
+    assert not (tmp_path / "learner").exists()
+
+
+def test_settings_that_cannot_be_are_refused(folders, tmp_path):
+    with pytest.raises(ConfigError, match="maml"):
+        pool(folders, learner=LearnerConfig(head="maml"))
+    with pytest.raises(ConfigError, match="without --output"):
+        pool(folders, include_weights=True)
+    with pytest.raises(ConfigError, match="no models"):
+        pool([])
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="is in use"):
+        pool(folders, output=tmp_path)
+
+
+def test_a_learner_of_folders_is_not_published_without_them(folders, tmp_path):
+    learner = pool(folders, output=tmp_path / "learner", five=FIVE, rounds=0, device="cpu")
+    with pytest.raises(HubError, match="--include-weights"):
+        learner.push_to_hub("alice/pooled")
+
+
+PUBLISH = """
+from hf_free import MetaLearner, pool
+from hf_free.config.sections import FiveConfig
+import torch
+five = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
+learner = pool({models}, output="out", five=five, rounds=0, device="cpu", include_weights={included})
+learner.push_to_hub("{name}")
+"""
+
+ANSWER = """
+import json, torch
+from hf_free import HfFreeError, MetaLearner
+images = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+try:
+    learner = MetaLearner.from_pretrained("{name}")
+    print(json.dumps(learner.adapt(images, [0, 0, 1, 1, 2, 2]).predict_proba(images).tolist()))
+except HfFreeError as error:
+    print(json.dumps(type(error).__name__ + ": " + str(error)))
+"""
+
+
+def test_published_it_opens_elsewhere_to_the_same_answers(hub, tokens, run_client, tmp_path):
+    for name, kind in (("pool-a", "conv4"), ("pool-b", "resnet")):
+        hub.add_repo(f"lab/{name}", {**pico_files(kind, size=16), "README.md": LICENSE})
+    models = ["lab/pool-a", "lab/pool-b"]
+    code = PUBLISH.format(models=models, name="alice/pooled", included=False)
+    run_client(code, token=tokens["alice"], cwd=tmp_path)
+    files = hub.read_repo("alice/pooled")
+    assert {name.partition("/")[0] for name in files} - {".gitattributes"} == {
+        "config.json", "model.safetensors", "hf_free.safetensors", "README.md",
+    }  # fmt: skip
+    block = json.loads(files["config.json"])["hf_free"]
+    assert [len(entry["commit"]) for entry in block["teachers"]] == [40, 40]
+
+    here = run_client(ANSWER.format(name=str(tmp_path / "out")), home=tmp_path / "home").json
+    there = run_client(ANSWER.format(name="alice/pooled"), home=tmp_path / "elsewhere").json
+    assert there == here
+    assert isinstance(there, list)
+
+    code = PUBLISH.format(models=models, name="alice/pooled-whole", included=True).replace('"out"', '"whole"')
+    run_client(code, token=tokens["alice"], cwd=tmp_path)
+    assert "teachers/01/model.safetensors" in hub.read_repo("alice/pooled-whole")
+    whole = run_client(ANSWER.format(name="alice/pooled-whole"), home=tmp_path / "third").json
+    assert whole == here
+
+
+def test_a_strangers_learner_names_no_folder_of_this_computer(hub, run_client, pooled, tmp_path):
+    _, output = pooled
+    content = json.loads((output / "config.json").read_text())
+    content["hf_free"]["learner"].pop("teachers_included")
+    files = {name: (output / name).read_bytes() for name in ("model.safetensors", "hf_free.safetensors")}
+    hub.add_repo("bob/pooled-paths", {**files, "config.json": json.dumps(content).encode()})
+    said = run_client(ANSWER.format(name="bob/pooled-paths"), home=tmp_path / "home").json
+    assert said.startswith("LearnerError: bob/pooled-paths: its teacher 1 is a folder of the computer it was made on")
+
+
+def test_a_private_teacher_without_a_token_is_said_so(hub, tokens, run_client, tmp_path):
+    hub.add_repo("alice/pool-secret", {**pico_files("conv4", size=16), "README.md": LICENSE}, private=True)
+    code = PUBLISH.format(models=["alice/pool-secret"], name="alice/pooled-secret", included=False)
+    refused = run_client(code, token=tokens["alice"], cwd=tmp_path, check=False)
+    assert "name_private_teachers" in refused.stderr
+    named = code.replace("rounds=0,", "rounds=0, hub=HubConfig(name_private_teachers=True), overwrite=True,")
+    named = named.replace("import FiveConfig", "import FiveConfig, HubConfig")
+    run_client(named, token=tokens["alice"], cwd=tmp_path)
+    said = run_client(ANSWER.format(name="alice/pooled-secret"), home=tmp_path / "elsewhere").json
+    assert said.startswith("HubError")
+    assert "alice/pool-secret" in said
+    assert "token" in said or "private" in said
+
+
+def test_an_entry_without_its_commit_is_refused(pooled, tmp_path):
+    _, output = pooled
+    moved = shutil.copytree(output, tmp_path / "moved")
+    content = json.loads((moved / "config.json").read_text())
+    content["hf_free"]["learner"].pop("teachers_included")
+    content["hf_free"]["teachers"][0] |= {"repo_id": "lab/pool-a", "commit": "main"}
+    (moved / "config.json").write_text(json.dumps(content))
+    with pytest.raises(LearnerError, match="has no commit"):
+        MetaLearner.from_pretrained(moved)
