@@ -39,6 +39,7 @@ class Grammar:
         switches: Flags that take no value.
         positionals: How many positional words are allowed at most; None for any number.
         hint: What to do about a stray word.
+        bare: What a list flag without a value means, where that is allowed.
     """
 
     lists: frozenset[str] = frozenset()
@@ -47,6 +48,7 @@ class Grammar:
     switches: frozenset[str] = frozenset()
     positionals: int | None = 0
     hint: str = field(default="", compare=False)
+    bare: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def rewrite(arguments: Sequence[str], grammars: Mapping[str, Grammar]) -> list[str]:
@@ -87,10 +89,11 @@ def _rewrite_verb(verb: str, words: list[str], grammar: Grammar) -> list[str]:
             rewritten.append(word)
         elif flag in lists:
             taken = _values_of_list(words[index:], integers=flag in grammar.integer_lists)
-            _require_value(flag, taken[0] if taken else "")
-            # The form with "=" keeps a negative number from being read as a flag.
-            rewritten += [f"{flag}={text}" for text in taken]
             index += len(taken)
+            given = taken or [grammar.bare[flag]] if flag in grammar.bare else taken
+            _require_value(flag, given[0] if given else "")
+            # The form with "=" keeps a negative number from being read as a flag.
+            rewritten += [f"{flag}={text}" for text in given]
         elif word in grammar.values:
             value = words[index] if index < len(words) else ""
             # A forgotten value would swallow the next flag, and the refusal would then name the wrong words.

@@ -41,6 +41,8 @@ from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
 _INTEGER_LISTS = frozenset({"--k-shot"})
+_BARE = {"--transductive": "all"}
+"""What a list flag without a value means."""
 _HINTS = {"train": "teachers follow --models: hf-free train --models ID ID; a value with blanks needs quotes"}
 
 app = typer.Typer(
@@ -112,6 +114,7 @@ def grammars(program: typer.Typer = app) -> Mapping[str, Grammar]:
             | {"--help", "-h"},
             positionals=None if any(argument.nargs == -1 for argument in arguments) else len(arguments),
             hint=_HINTS.get(verb, ""),
+            bare={flag: _BARE[flag] for flag in lists & _BARE.keys()},
         )
     return found
 

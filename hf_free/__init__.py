@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hf_free.errors import (
     ConfigError,
     DatasetError,
+    FailedElsewhere,
     HfFreeError,
     HubError,
     LearnerError,
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "EpisodeSettings",
+    "FailedElsewhere",
     "FewShotClassifier",
     "FreeConfig",
     "HfFreeError",

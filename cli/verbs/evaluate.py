@@ -123,7 +123,7 @@ def evaluate(
             metavar="NAME...",
             rich_help_panel=options.EPISODES,
             help="Add rows that see all queries of an episode at once: centered, soft-kmeans, centered-soft-kmeans, "
-            "transport, balanced-transport (as many queries of each class), batchnorm; or all.",
+            "transport, balanced-transport (as many queries of each class), batchnorm; no NAME: all.",
         ),
     ] = None,
     device: options.Device = None,

@@ -1,8 +1,8 @@
 """What each teacher contributes to a pooled learner, found out from pictures that are not real.
 
 Features are centered, whitened and of length 1 for each teacher. A teacher's share of the features is the square of
-its entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most: they
-see alike, and a hundred small ones would drown a few strong ones. Answers share alike: each teacher knows other
+its entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most:
+they see alike, and a hundred small ones would drown a few strong ones. Answers share alike: each teacher knows other
 classes. All answers together weigh as much more than the features as they have more to say, counted in directions.
 Each constant is a trial of docs/experiments/few-teachers.md.
 """

@@ -193,3 +193,15 @@ def test_unusable_list_files_are_refused(tmp_path):
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is not text"):
         expand_list_files([f"@{tmp_path}/binary.txt"])
+
+
+def test_a_list_flag_may_mean_something_without_a_value():
+    grammars = {
+        "evaluate": Grammar(lists=frozenset({"--transductive"}), positionals=1, bare={"--transductive": "all"})
+    }
+    assert rewrite(["evaluate", "here", "--transductive"], grammars) == ["evaluate", "here", "--transductive=all"]
+    assert rewrite(["evaluate", "--transductive", "--", "here"], grammars)[1] == "--transductive=all"
+    assert rewrite(["evaluate", "here", "--transductive", "centered", "transport"], grammars)[2:] == [
+        "--transductive=centered",
+        "--transductive=transport",
+    ]

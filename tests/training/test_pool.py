@@ -58,8 +58,8 @@ def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path):
     opened = MetaLearner.from_pretrained(tmp_path / "learner")
     assert torch.equal(answers(opened), answers(learner))
     classifier = learner.adapt(IMAGES, LABELS)
-    classifier.save(tmp_path / "classifier")
-    again = FewShotClassifier.load(tmp_path / "classifier")
+    classifier.save_pretrained(tmp_path / "classifier")
+    again = FewShotClassifier.from_pretrained(tmp_path / "classifier")
     assert torch.equal(again.predict_proba(IMAGES), classifier.predict_proba(IMAGES))
     assert {path.name for path in (tmp_path / "learner").iterdir()} == {
         "config.json", "model.safetensors", "hf_free.safetensors", "README.md",
