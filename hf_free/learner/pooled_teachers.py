@@ -27,7 +27,7 @@ RELEVANCE = 4.0
 for letters (docs/experiments/several-domains.md)."""
 
 MIN_ALIKE = 4
-"""Teachers of one architecture that there have to be for their relevance to be compared: of two, chance decides."""
+"""Teachers of one group that there have to be for their relevance to be compared: of two, chance decides."""
 
 TRACE = 1e-3
 """What a picture's relevance is multiplied by in the embedding, where it only has to be found again."""
@@ -37,7 +37,7 @@ class PooledTeachers(nn.Module):
     """Teachers' features, centered, whitened and of length 1, beside the square roots of their probabilities.
 
     The square of a weight is the share of a teacher's part in the inner product of two embeddings. Teachers of one
-    architecture share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
+    group share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
     in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows. That number
     stands last in the embedding, a column a teacher; `relevance` reads it off the support and takes it out.
 
@@ -52,7 +52,7 @@ class PooledTeachers(nn.Module):
         answer_weights: (T,) length of each teacher's square roots of probabilities.
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
         spread: (T,) its deviation.
-        groups: (T,) number of each teacher's architecture.
+        groups: (T,) number of each teacher's group: one architecture, several kinds of pictures; else one of its own.
     """
 
     center: Tensor

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_free.learner.pooled_teachers import TEMPERATURE, PooledTeachers, log_length
-from hf_free.pooling.agreement import agreement, compromise, effective_rank
+from hf_free.pooling.agreement import agreement, compromise, effective_rank, see_apart
 from hf_free.pooling.pictures import Said
 
 HALF = 0.3
@@ -52,12 +52,31 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         pooled.usual[place], pooled.spread[place] = lengths.mean(), lengths.std().clamp_min(1e-3)
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
     answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
-    known = list(dict.fromkeys(architectures))
-    pooled.groups.copy_(torch.tensor([known.index(name) for name in architectures]))
-    shares = feature_shares(agreement(seen), architectures)
+    coefficients = agreement(seen)
+    pooled.groups.copy_(torch.tensor(relevance_groups(coefficients, architectures)))
+    shares = feature_shares(coefficients, architectures)
     pooled.feature_weights.copy_(shares.sqrt())
     pooled.answer_weights.fill_((answer_share(seen, shares, answers) / len(answers)) ** 0.5)
     return pooled
+
+
+def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) -> list[int]:
+    """A number for each teacher; those of one number share their weight anew in each episode.
+
+    They do where they are of one architecture and see pictures in several ways, as teachers of signs, letters and
+    photographs do. Where all know one kind of picture, no support tells them apart, and chance would.
+
+    Args:
+        coefficients: Agreement of their features (T, T).
+        architectures: What each teacher's network is.
+    """
+    groups = list(range(len(architectures)))
+    for name in dict.fromkeys(architectures):
+        alike = [place for place, other in enumerate(architectures) if other == name]
+        if see_apart(coefficients[alike][:, alike]):
+            for place in alike:
+                groups[place] = alike[0]
+    return groups
 
 
 def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hf_free.pooling.agreement import agreement, compromise, effective_rank
+from hf_free.pooling.agreement import agreement, compromise, effective_rank, see_apart
 
 
 def tables():
@@ -69,3 +69,25 @@ def test_a_table_with_two_votes_counts_as_if_it_were_there_twice():
     twice = compromise(agreement([given[0], *given]))
     votes = compromise(agreement(given), torch.tensor([2.0, 1.0, 1.0, 1.0]))
     assert torch.allclose(votes / votes[0], twice[1:] / twice[0], atol=1e-4)
+
+
+def noisy(common, count, generator):
+    """Tables that see the same, each with noise of its own."""
+    return [
+        common @ torch.randn(8, 12, generator=generator) + torch.randn(len(common), 12, generator=generator)
+        for _ in range(count)
+    ]
+
+
+def test_several_kinds_are_seen_apart_and_one_kind_is_not():
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(200, 8, generator=generator) for _ in range(2))
+    alike, unlike = noisy(one, 8, generator), noisy(other, 8, generator)
+    assert not see_apart(agreement(alike))
+    assert not see_apart(agreement(unlike))
+    assert see_apart(agreement([*alike, *unlike]))
+    assert see_apart(agreement([*alike[:4], *unlike[:3]]))
+
+
+def test_of_three_tables_nothing_is_said():
+    assert not see_apart(torch.eye(3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from hf_free.pooling.agreement import agreement, effective_rank
-from hf_free.pooling.fit import HALF, MOST_VOTES, answer_share, feature_shares, fit_pooled
+from hf_free.pooling.fit import HALF, MOST_VOTES, answer_share, feature_shares, fit_pooled, relevance_groups
 from hf_free.pooling.pictures import Said
 
 
@@ -55,3 +55,14 @@ def test_answers_of_the_same_say_no_more_than_one():
     one = answer_share(tables, shares, [given.logits[0]])
     assert abs(answer_share(tables, shares, [given.logits[0]] * 5) - one) < 1e-6
     assert answer_share(tables, shares, given.logits) > one
+
+
+def test_only_teachers_of_one_architecture_and_several_kinds_share_anew():
+    same, across = 0.5, 0.05
+    coefficients = torch.full((8, 8), across)
+    coefficients[:4, :4] = coefficients[4:, 4:] = same
+    coefficients.fill_diagonal_(1)
+    assert relevance_groups(coefficients, ["small"] * 8) == [0] * 8
+    assert relevance_groups(coefficients, ["small"] * 4 + ["large"] * 4) == list(range(8))
+    alike = torch.full((8, 8), same).fill_diagonal_(1)
+    assert relevance_groups(alike, ["small"] * 8) == list(range(8))
