@@ -8,7 +8,11 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     priors        which drawn pictures suit which teachers
     clashes       classes that several teachers know, found without names
     resizing      filters that bring pictures to a network's size
-    memory, pool  memory of a run; memory and time of many teachers
+    memory, pool  memory of a run; memory and time of a pool under its budget
+    many-teachers a step and its memory with 1,000 teachers over those with 100; asking in parts
+    transductive  heads that see all queries, beside the inductive one
+    rejection     how well a classifier says None
+    compare-runs  two runs step by step: not equal is exit code 1
     processes     images per second of one process and of several
     listing       time to name the teachers of a long list
     help-time     time of `hf-free --help`
@@ -33,6 +37,10 @@ PROGRAMS = {
     "resizing": "resizing",
     "memory": "memory",
     "pool": "pool",
+    "many-teachers": "many_teachers",
+    "transductive": "transductive",
+    "rejection": "rejection",
+    "compare-runs": "compare_runs",
     "processes": "processes",
     "listing": "listing",
     "help-time": "help_time",

@@ -224,7 +224,7 @@ def _processor() -> str:
 
 def _can_resume(run: RunFolder) -> bool:
     try:
-        run.checkpoint_to_resume()
+        run.whole_checkpoint()
     except RunError:
         return False
     return True

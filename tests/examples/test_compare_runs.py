@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compare_runs import compare, main
+from benchmark.compare_runs import compare, main
 from pico import pico_folder
 from runs import TINY
 

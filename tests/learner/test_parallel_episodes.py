@@ -18,6 +18,7 @@ from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import EPISODES_AT_ONCE, adapt_and_score, episodes_at_once
 from hf_free.learner.scoring import mean_and_interval
+from hf_free.learner.support import SupportSet
 
 N_WAY, SIZE = 3, 32
 
@@ -42,13 +43,17 @@ def make_learner(backbone: str, head: str, batchnorm: BatchNormMode, *, answers:
 
 
 def make_episodes(count: int, k_shot: int = 2, n_query: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    """Support, labels and query of episodes whose classes can be told apart, but not easily."""
+    """Support, labels and query of episodes whose classes can be told apart, but not easily.
+
+    The support is in a classifier's own order: MAML's steps carry what another order of a sum rounds off.
+    """
     classes = torch.rand(count, N_WAY, 1, 3, SIZE, SIZE)
     support, query = (
         (0.5 * classes + 0.5 * torch.rand(count, N_WAY, shots, 3, SIZE, SIZE)).flatten(1, 2)
         for shots in (k_shot, n_query)
     )
-    return support, torch.arange(N_WAY).repeat_interleave(k_shot), query
+    labels = torch.arange(N_WAY).repeat_interleave(k_shot)
+    return torch.stack([SupportSet.of(rows, labels.tolist()).rows for rows in support]), labels, query
 
 
 def one_after_the_other(learner: MetaLearner, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:

@@ -341,9 +341,9 @@ def test_a_second_process_is_refused_and_a_killed_one_is_taken_over(tmp_path, te
     assert RunFolder(run).read_log()[-1]["step"] == step + 1
 
 
-def test_a_rank_of_a_launcher_is_refused_before_it_touches_the_folder(tmp_path, teachers, monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(RunError, match="one of several processes of a launcher"):
+def test_half_a_launcher_is_refused_before_it_touches_the_folder(tmp_path, teachers, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")  # without WORLD_SIZE: no launcher leaves it so
+    with pytest.raises(RunError, match="environment variables make no sense: LOCAL_RANK=1"):
         train(_config(teachers), output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -101,8 +101,12 @@ def read_pins():
 def test_constraints_pin_every_requirement_above_its_floor():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = read_pins()
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *(text for name in ("dev", "tensorboard") for text in extras[name])]:
         requirement = Requirement(text)
+        if requirement.name == project["name"]:  # an extra of our own, which is among them
+            assert requirement.extras <= {"tensorboard"}
+            continue
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, text
         assert all(part.operator == ">=" for part in requirement.specifier), f"{text}: floors only"
 

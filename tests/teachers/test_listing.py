@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from pico import pico_files, pico_folder, pico_teacher
+from replacing import replace_everywhere
 
 from hf_free.cli.arguments import expand_list_files
 from hf_free.cli.main import main
 from hf_free.errors import ConfigError, TeacherError, TeacherReferenceError
+from hf_free.runtime.files import read_bounded
 from hf_free.teachers.listing import check_teachers, resolve
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
@@ -219,14 +221,14 @@ def test_texts_stay_what_was_written(tmp_path, monkeypatch):
 def test_a_list_is_read_once_however_many_of_its_entries_are_named(tmp_path, monkeypatch):
     pico_folder(tmp_path / "t")
     path = _write(tmp_path, "".join(f"- {{name: t{i}, path: t, classes: [{i % 4}, 4]}}\n" for i in range(50)))
-    opened, real = [], Path.read_text
+    opened, real = [], read_bounded
 
-    def counted(self: Path, *args, **named) -> str:
-        if self.suffix == ".yaml":
-            opened.append(self)
-        return real(self, *args, **named)
+    def counted(file: Path, **named) -> bytes:
+        if Path(file).suffix == ".yaml":
+            opened.append(Path(file))
+        return real(file, **named)
 
-    monkeypatch.setattr(Path, "read_text", counted)
+    replace_everywhere(monkeypatch, "hf_free.runtime.files.read_bounded", counted)
     by_list = resolve([path, path])
     assert len(by_list) == 100
     assert opened == [Path(path)]

@@ -1,7 +1,7 @@
 """What a training step, the memory and the asking of teachers cost, as ratios of one run on this machine.
 
-    python examples/benchmark_many_teachers.py ZOO
-    python examples/benchmark_many_teachers.py ZOO --quick --json figures.json
+    python examples/benchmark many-teachers ZOO
+    python examples/benchmark many-teachers ZOO --quick --json figures.json
 
 ZOO is a folder of teachers, of which links are made to have a thousand. In processes of their own, with the default
 configuration, a run of few steps is made with 100 and with 1,000 teachers: the time of a step, and the memory beyond

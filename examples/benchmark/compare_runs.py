@@ -1,7 +1,8 @@
 """Compare two runs step by step: two logs, or one command with two settings; not equal is exit code 1.
 
-    python examples/compare_runs.py runs/a runs/b
-    python examples/compare_runs.py --config run.yaml --steps 20 --first trainer.threads=1 --second trainer.threads=2
+    python examples/benchmark compare-runs runs/a runs/b
+    python examples/benchmark compare-runs --config run.yaml --steps 20 \\
+        --first trainer.threads=1 --second trainer.threads=2
 
 Two commits: train with one, then with the other, and give both folders. Losses have to be equal to the last digit of
 the log (six decimals) unless --tolerance allows a relative difference. Times are not compared.

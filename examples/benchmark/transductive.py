@@ -1,6 +1,6 @@
 """Heads that see all queries at once, beside the one that does not, on the same episodes with paired intervals.
 
-    python examples/transductive.py runs/first/learner --data FOLDER --split validation
+    python examples/benchmark transductive runs/first/learner --data FOLDER --split validation
 
 Prints accuracy in percent, the difference to the learner's own head with its 95 % interval over the episodes, and
 milliseconds an episode. `--unequal` draws queries of unequal numbers per class (30, 20, 15, 7, 3), which is what a

@@ -1,6 +1,6 @@
 """How well a kept classifier says None: false rejections and acceptances on classes that no teacher knows.
 
-    python examples/rejection.py runs/first/learner --data FOLDER --split validation
+    python examples/benchmark rejection runs/first/learner --data FOLDER --split validation
 
 Each episode has five known classes with some support pictures, and five unknown ones; 15 queries of each. The
 threshold is calibrated from the support alone, as `FewShotClassifier.calibrate_rejection` does.
