@@ -1,4 +1,4 @@
-"""The demo: teachers, a Hub, `hf-free train`, `hf-free evaluate`, on one computer in at most three minutes.
+"""The demo: teachers, a Hub, `hf-free train`, `pool` and `evaluate`, on one computer in at most three minutes.
 
 Everything a user would do is done here with the very commands she would type, in processes of their own, against a
 small Hub on 127.0.0.1 (`hf_free.hub.loopback.hub`). Nothing is downloaded and nothing leaves the computer.
@@ -58,6 +58,9 @@ _RESNET = replace(_RECIPE, architecture="test_resnet", epochs=8)
 _CONVNEXT_ARGS = {"patch_size": 2, "ls_init_value": 1.0}
 _VIT_ARGS = {"patch_size": 8, "img_size": 32, "depth": 3, "global_pool": "avg", "class_token": False}
 
+POOLED = "pooled"
+"""Folder of the pooled learner, below the run's."""
+
 RECIPES = (
     replace(_RECIPE, architecture="test_vit", model_args=_VIT_ARGS, epochs=20, batch_size=32, lr=1e-3),
     replace(_RECIPE, architecture="test_convnext", model_args=_CONVNEXT_ARGS, epochs=8),
@@ -97,6 +100,8 @@ class DemoLength:
         "learner.views=[identity]",
     )
     """What differs from the default recipe, for a run of a minute; digits must not be mirrored."""
+    pooled_settings: tuple[str, ...] = ("learner.views=[identity]", "five.flip=false")
+    """What differs for the pooled learner."""
 
 
 def run_demo(
@@ -106,7 +111,7 @@ def run_demo(
 
     Args:
         output: Folder of the run: what `hf-free train` leaves, `results.json`, the teachers, some pictures of the
-            new digits, and `published/`, a copy of the repository on the loopback Hub.
+            new digits, `pooled/`, the pooled learner, and `published/`, a copy of the repository on the loopback Hub.
         seed: Seed of teachers, training and episodes; the pictures are always the same.
         console: Where the story is told; None tells nothing (the commands write to stdout and stderr all the same).
         length: How much work to do.
@@ -129,21 +134,25 @@ def run_demo(
         tell.title("2. Learn from the teachers without their data, and publish the learner")
         client.run(_train_arguments(teachers, _as_typed(output), seed, length))
 
-        tell.title("3. Load it back and meet the digits 7, 8 and 9, which no teacher has seen")
-        results = output / "results.json"
-        client.run(_evaluate_arguments(_as_typed(results), seed, length.episodes))
-        _write_files(hub.read_repo(LEARNER), output / "published")
+        tell.title("3. Or keep the teachers themselves, weighed by their agreement: larger, and ready at once")
         for name in teachers:
-            _write_files(hub.read_repo(name), output / "teachers" / name.removeprefix(f"{USER}/"))
+            _write_files(hub.read_repo(name), output / "teachers" / _folder(name))
+        client.run(_pool_arguments(teachers, _as_typed(output), seed, length))
+
+        tell.title("4. Load both back and meet the digits 7, 8 and 9, which no teacher has seen")
+        results = output / "results.json"
+        client.run(_evaluate_arguments(_as_typed(results), _as_typed(output / POOLED), seed, length.episodes))
+        _write_files(hub.read_repo(LEARNER), output / "published")
     _write_pictures(output / "digits")
     place = _as_typed(output)
-    tell.title(f"4. What is left in {place}; the Hub of the demo is gone")
+    tell.title(f"5. What is left in {place}; the Hub of the demo is gone")
     tell.line(f"card:              {place / 'published' / 'README.md'}")
     tell.line(f"recovered digits:  {place / 'pictures' / 'recovered.png'}")
     tell.line(f"results:           {place / 'results.json'}")
     tell.line(f"teachers:          {place / 'teachers'}")
     tell.line(f"learner:           {place / 'published'}, for MetaLearner.from_pretrained")
-    tell.title("5. Three commands to go on with; put your own pictures and models in the place of these")
+    tell.line(f"pooled learner:    {place / POOLED}, likewise")
+    tell.title("6. Three commands to go on with; put your own pictures and models in the place of these")
     for words in _next_commands(place, teachers):
         tell.line(f"$ {shlex.join([*_program(), *words])}")
     tell.line(f"It took {tell.seconds():.0f} s.")
@@ -193,7 +202,7 @@ class _Client:
 def _next_commands(place: Path, teachers: Sequence[str]) -> list[list[str]]:
     """What to try on what is left in the run's folder, without the Hub that is gone."""
     digits = place / "digits"
-    folders = [str(place / "teachers" / name.removeprefix(f"{USER}/")) for name in teachers[-2:]]
+    folders = [str(place / "teachers" / _folder(name)) for name in teachers[-2:]]
     return [
         ["predict", str(place), "--support", str(digits / "examples"), "--images", str(digits / "new")],
         ["evaluate", str(place), "--dataset", str(digits / "new"), "--n-way", str(len(NEW_DIGITS))],
@@ -235,11 +244,25 @@ def _train_arguments(teachers: Sequence[str], output: Path, seed: int, length: D
     ]
 
 
-def _evaluate_arguments(results: Path, seed: int, episodes: int) -> list[str]:
+def _folder(name: str) -> str:
+    """A teacher's repository without its owner."""
+    return name.removeprefix(f"{USER}/")
+
+
+def _pool_arguments(teachers: Sequence[str], output: Path, seed: int, length: DemoLength) -> list[str]:
+    """From the teachers' copies in the run's folder: the Hub of the demo will be gone."""
+    folders = [str(output / "teachers" / _folder(name)) for name in teachers]
+    return [
+        *("pool", "--models", *folders, "--seed", str(seed), "--set", *length.pooled_settings),
+        *("--output", str(output / POOLED)),
+    ]
+
+
+def _evaluate_arguments(results: Path, pooled: Path, seed: int, episodes: int) -> list[str]:
     return [
         *("evaluate", LEARNER, "--dataset", DATASET, "--split", "test", "--n-way", str(len(NEW_DIGITS))),
         *("--k-shot", "1", "5", "--episodes", str(episodes), "--seed", str(seed), "--baselines", "all"),
-        *("--output", str(results), "--push"),
+        *("--compare", str(pooled), "--output", str(results), "--push"),
     ]
 
 

@@ -46,6 +46,7 @@ SLICE = walkthrough.DemoLength(
         "bell.batch_size=16",
         "learner.views=[identity]",
     ),
+    pooled_settings=("learner.views=[identity]", "five.images_per_class=4", "five.inner_steps=1"),
 )
 
 
@@ -83,12 +84,13 @@ def captured_output():
 
 @pytest.mark.slow
 def test_the_learner_is_measured_beside_everything_promised(told):
-    _, results, _ = told
+    output, results, _ = told
     assert results["dataset"] == walkthrough.DATASET
     found = {(row["method"].split(" (")[0], row["k_shot"]) for row in results["rows"] if row["accuracy"] is not None}
     methods = ("learner", "pixels", "untrained conv4_64", "best single teacher")
     assert {(method, k_shot) for method in methods for k_shot in (1, 5)} <= found
     assert {("all 2 teachers' features, concatenated", k_shot) for k_shot in (1, 5)} <= found
+    assert {(str(output / "pooled"), k_shot) for k_shot in (1, 5)} <= found
     assert all(row["n_way"] == 3 and row["episodes"] == 20 and row["interval"] > 0 for row in results["rows"])
     assert results["warnings"] == []  # no teacher has a class named like the new ones
 
@@ -96,7 +98,7 @@ def test_the_learner_is_measured_beside_everything_promised(told):
 @pytest.mark.slow
 def test_the_card_and_the_picture_lie_where_the_demo_says(told):
     output, results, text = told
-    assert len(re.findall(r"\$ \S*hf-free ", text)) == 2 + 3
+    assert len(re.findall(r"\$ \S*hf-free ", text)) == 3 + 3
     card = output / "published" / "README.md"
     assert str(card) in text
     assert str(output / "pictures" / "recovered.png") in text
