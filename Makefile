@@ -21,7 +21,7 @@ PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo "$$name" && break; done)
 
-.PHONY: demo kills test faults fuzz audit lint docs wheel clean
+.PHONY: demo kills test test-long faults fuzz audit lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -29,7 +29,11 @@ demo: $(STAMP)
 
 # Each worker computes on one thread: two processes of one thread beat one of two, and results repeat.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long" $(PYTEST_ARGS)
+
+# What `make test` leaves out for its ten minutes.
+test-long: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
 
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support/fault_matrix.py

@@ -139,6 +139,7 @@ def test_weights_of_another_network_end_the_script(monkeypatch, checkpoints, tmp
 # ---- benchmark/pool.py
 
 
+@pytest.mark.long
 def test_the_pools_benchmark_keeps_the_budget():
     command = [sys.executable, str(EXAMPLES / "benchmark"), "pool", "--teachers", "20", "--width", "8", "--times", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

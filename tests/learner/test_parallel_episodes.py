@@ -77,8 +77,8 @@ def test_the_same_probabilities(backbone: str, head: str, answers: bool, batchno
     single = one_after_the_other(learner, support, labels, query)
     spread = (single - 1 / N_WAY).abs().max()
     assert spread > 1e-3, "or any constant answer would do"
-    # Rounding alone may send one picture's unit to the other side of a ReLU, and MAML's steps carry that: pictures that
-    # differ by 1e-7 move an episode of the small ResNet by 3 %. So most episodes agree closely, and all of them nearly.
+    # Rounding alone may send one unit to the other side of a ReLU, and MAML's steps carry that: images that differ by
+    # 1e-7 move an episode of the small ResNet by 3 %. So most episodes agree closely, and all of them nearly.
     off = (together - single).abs().amax((1, 2)) / spread
     assert off.median() < 0.001
     assert off.max() < 0.05

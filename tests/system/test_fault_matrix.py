@@ -16,6 +16,7 @@ SHARE = (
 """Faults that are over soon, of every operation."""
 
 
+@pytest.mark.long
 def test_a_share_of_the_matrix_is_green(monkeypatch):
     """And a fault that does not fire makes no green cell."""
     assert set(SHARE) <= set(CELLS)
