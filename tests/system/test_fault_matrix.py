@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fault_matrix import CELLS, PLACES, Cell, run_cells, table
 
 SHARE = (
