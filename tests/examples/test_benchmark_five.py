@@ -21,6 +21,9 @@ sys.path.insert(0, str(EXAMPLES))
 from benchmark.inversion_report import goals, mean_of_learners, summarize  # noqa: E402
 from benchmark.inversion_speed import main, make_digit_teachers  # noqa: E402
 
+pytestmark = pytest.mark.long
+"""They measure; `make test-long` runs them."""
+
 TINY = [
     *("tasks=3", "fresh_tasks=2", "pixel_tasks=2", "held_out=1", "meta_steps=2", "fresh_steps=6", "pixel_steps=8"),
     *("curve_steps=12", "updates=3", "batch_size=8", "episodes=4", "rounds=1", "learner_seeds=2"),

@@ -20,6 +20,9 @@ from hf_free.hub.loopback.card_rules import card_errors
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 
+pytestmark = pytest.mark.long
+"""They measure; `make test-long` runs them."""
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODELS = """
 from torch import nn
