@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ import typer
 from hf_free.cli import options
 from hf_free.cli.console import output_console, progress_bar, say, warn, where_published, write_json
 from hf_free.cli.tables import results_table
+from hf_free.errors import ConfigError
 from hf_free.runtime.files import write_text
 from hf_free.training.location import learner_location
 
@@ -27,6 +30,9 @@ EXAMPLES = options.examples(
     "hf-free evaluate runs/first --dataset org/birds --compare runs/paper timm:tf_efficientnet_lite0",
     "hf-free evaluate me/few-shot --dataset org/birds --output results.json --push",
 )
+
+#: What the card calls a compared learner that only its owner can see.
+PRIVATE_LEARNER = "a private learner"
 
 
 class Baselines(StrEnum):
@@ -152,9 +158,7 @@ def evaluate(
 
     where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
-        from hf_free.hub.upload import check_can_push
-
-        check_can_push(model, token, create_pr=bool(create_pr))
+        check_results_can_go(model, revision, token, create_pr=bool(create_pr))
     from hf_free.backbones.custom import import_networks
     from hf_free.config.init_from import InitFrom
     from hf_free.evaluation.datasets import load_labeled_images
@@ -194,8 +198,9 @@ def evaluate(
         data = _readable(data)
     teachers = None
     if baselines is Baselines.all:
-        records = teacher_records(model, learner)
-        teachers = teacher_pool(records, token=token, cache_dir=cache_dir, budget=teacher_memory, device=where)
+        teachers = own_teachers(learner) or teacher_pool(
+            teacher_records(model, learner), token=token, cache_dir=cache_dir, budget=teacher_memory, device=where
+        )
     try:
         with progress_bar() as progress:
             report = run_evaluation(
@@ -233,7 +238,45 @@ def evaluate(
     if output is not None:
         say(f"Results: {output}")
     if push:
-        _publish(learner_location(model), report, revision, token, cache_dir, commit_message, bool(create_pr))
+        private = [name for name, other in others.items() if other.origin is not None and other.origin.private]
+        _publish(
+            learner_location(model),
+            without_names(report, private),
+            teacher_records(model, learner),
+            token,
+            cache_dir,
+            commit_message,
+            bool(create_pr),
+        )
+
+
+def check_results_can_go(model: str, revision: str | None, token: str | None, *, create_pr: bool) -> None:
+    """Refuse, before anything is measured, results that could not be written into the card on the Hub.
+
+    Raises:
+        ConfigError: a revision is named, which need not be the main branch, where results go.
+        HubError: the token may not write there.
+    """
+    from hf_free.hub.upload import check_can_push
+
+    if revision is not None:
+        raise ConfigError(
+            f"--push with --revision {revision}: results go to the learner's main branch, which may be another one",
+            allowed="one of the two",
+            action="leave out --revision, or --push",
+        )
+    check_can_push(model, token, create_pr=create_pr)
+
+
+def own_teachers(learner: MetaLearner) -> TeacherPool | None:
+    """The teachers that a pooled learner has with it; None for a learner of one network."""
+    from hf_free.learner.pooled_backbone import PooledBackbone
+    from hf_free.teachers.pool import TeacherPool
+
+    network = learner.backbone
+    if isinstance(network, PooledBackbone) and isinstance(network.classifiers, TeacherPool):
+        return network.classifiers
+    return None
 
 
 def _transductive(names: list[str] | None) -> list[str]:
@@ -247,7 +290,7 @@ def _transductive(names: list[str] | None) -> list[str]:
 def _publish(
     location: str,
     report: EvaluationReport,
-    revision: str | None,
+    teachers: list[dict[str, object]],
     token: str | None,
     cache_dir: Path | None,
     commit_message: str | None,
@@ -257,20 +300,27 @@ def _publish(
     from hf_free.publishing.push import add_results, publish_results
 
     if Path(location).is_dir():
-        add_results(Path(location), report)
+        add_results(Path(location), report, teachers=teachers)
         say(f"The card of {location} has the results; publish it with: hf-free push {location} ORG/NAME")
         return
     say(f"Uploading to {location}")
     address = publish_results(
         location,
         report,
-        revision=revision,
         token=token,
         cache_dir=cache_dir,
         commit_message=commit_message,
         create_pr=create_pr,
     )
     say(f"Card with these results: {where_published(address, location)}")
+
+
+def without_names(report: EvaluationReport, names: Sequence[str]) -> EvaluationReport:
+    """A report whose rows do not name these learners, which are private on the Hub."""
+    rows = report.rows
+    for name in names:
+        rows = [replace(row, method=row.method.replace(name, PRIVATE_LEARNER)) for row in rows]
+    return replace(report, rows=rows)
 
 
 def _readable(data: LabeledImages) -> LabeledImages:

@@ -27,7 +27,7 @@ def export(
         typer.Option(
             metavar="FILE",
             rich_help_panel=options.OUTPUT,
-            help="A .onnx file (extra `onnx`), or a .pt2 of torch.export; labels and sizes go into a .json beside it.",
+            help="A .onnx file (extra `onnx`), or a .pt2 of torch.export; labels and sizes go into FILE.json.",
         ),
     ],
     as_json: options.Json = False,

@@ -50,7 +50,7 @@ def invert(
         ),
     ] = None,
     images_per_class: Annotated[
-        int, typer.Option(parser=options.whole(1, 100), metavar="INTEGER", help="Images per class.")
+        int, typer.Option(parser=options.whole(2, 100), metavar="INTEGER", help="Images per class.")
     ] = 10,
     seed: options.Seed = 0,
     own_networks: options.Import = None,

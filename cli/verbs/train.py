@@ -252,9 +252,15 @@ def train(
             allowed="one of the two, or the same number",
             action="leave out --num-processes",
         )
-    if resume and push_checkpoints and here.is_first and output is not None and not RunFolder(output).config.is_file():
+    if resume and push_checkpoints and output is not None and not RunFolder(output).config.is_file():
         from hf_free.training.remote_checkpoints import restore_run
 
+        if here.count > 1:
+            raise ConfigError(
+                f"{output} holds no run, and {here.count} processes of a launcher would fetch it at once",
+                allowed="a folder that is there, or one process that fetches it",
+                action="hf-free train --resume --num-processes N ..., which fetches it first",
+            )
         restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
     if output is not None and not dry_run and here.is_first:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
@@ -267,8 +273,9 @@ def train(
     if num_processes is not None and num_processes > here.count:
         from hf_free.training.launch import launch
 
-        code = launch(context.obj, num_processes)
-        is_stopped = code > 128 and output is not None and RunFolder(output).last_step() is not None
+        place = output or default_output(settings.method)  # named here: all processes have to know one folder
+        code = launch(context.obj if output else [*context.obj, "--output", str(place)], num_processes)
+        is_stopped = code > 128 and RunFolder(place).last_step() is not None
         raise typer.Exit(RESUME_CODE if is_stopped else code)
     _run(settings, output or default_output(settings.method), token, overwrite=overwrite, resume=resume, json=as_json)
 

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+
+from benchmark.process import in_a_process
 
 FEW, MANY = 100, 1000
 
@@ -41,15 +41,12 @@ def main() -> None:
         print(json.dumps(measure(json.loads(options.job))))
         return
     zoo = sorted(str(path.parent) for path in options.zoo.glob("*/config.json"))
-    found: dict[str, float] = {
-        "asking, folded over not": in_a_process({"asked": zoo[0], "quick": options.quick})["ratio"]
-    }
+    asking = in_a_process("benchmark.many_teachers", "--job", {"asked": zoo[0], "quick": options.quick})
+    found: dict[str, float] = {"asking, folded over not": asking["ratio"]}
     if not options.asking_only:
         counts = (FEW // 5, MANY // 5) if options.quick else (FEW, MANY)
-        few, many = (
-            in_a_process({"zoo": zoo, "count": n, "quick": options.quick, "asked_per_image": options.asked})
-            for n in counts
-        )
+        job = {"zoo": zoo, "quick": options.quick, "asked_per_image": options.asked}
+        few, many = (in_a_process("benchmark.many_teachers", "--job", {**job, "count": count}) for count in counts)
         for name in few:
             print(f"{name}: {few[name]:.4g} with {counts[0]} teachers, {many[name]:.4g} with {counts[1]}")
             found[f"{name}, {counts[1]} teachers over {counts[0]}"] = many[name] / few[name]
@@ -57,18 +54,6 @@ def main() -> None:
         print(f"{name}: {value:.2f}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-def in_a_process(job: dict) -> dict:
-    """`measure` in a fresh process of one thread, so that its time and its peak are its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--job", json.dumps(job)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def measure(job: dict) -> dict:

@@ -15,11 +15,12 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmark.process import in_a_process
 
 FEW = 16
 TOLERANCE = 0.1
@@ -43,7 +44,7 @@ def main() -> None:
         print(f"{options.teachers} teachers of {mib(size)}: {options.times:g} times the budget of {mib(budget)}")
         peaks = {}
         for count in (FEW, options.teachers):
-            found = in_a_process({"folder": folder, "count": count, "budget": budget})
+            found = in_a_process("benchmark.pool", "--pool", {"folder": folder, "count": count, "budget": budget})
             peaks[count] = found["peak"]
             print(f"{count:5d} teachers: peak {mib(found['peak'])}, {found['held']} held, {found['seconds']:.0f} s")
     above = peaks[options.teachers] - peaks[FEW]
@@ -69,18 +70,6 @@ def make_teachers(folder: Path, count: int, width: int) -> int:
         for name in ("config.json", "model.safetensors"):
             os.link(folder / "0000" / name, folder / f"{index:04d}" / name)
     return weight_bytes(network)
-
-
-def in_a_process(job: dict) -> dict:
-    """`measure` in a fresh process of one thread, so that its peak is its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--pool", json.dumps(job)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def measure(job: dict) -> dict:

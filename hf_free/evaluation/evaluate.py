@@ -19,6 +19,7 @@ from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.features import FeatureSet, ImageSizes, learner_features
 from hf_free.evaluation.scorer import Scorer
 from hf_free.learner.batchnorm import BatchNormMode, batchnorm_layers
+from hf_free.learner.heads import head_on_features
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
 from hf_free.learner.transductive import ASSUMES_EQUAL_CLASSES, IN_WORDS, TRANSDUCTIVE
@@ -149,7 +150,8 @@ def evaluate(
     report.warnings += _warnings([learner, *others.values()], data, teachers, max(episodes.k_shots) + episodes.n_query)
     used = torch.cat([batch.pictures_used() for batch in drawn.values()]).unique()
     images = ImageSizes(data, used, progress)
-    scorer = Scorer({k_shot: batch.among(used) for k_shot, batch in drawn.items()}, _head(learner), report)
+    head = head_on_features(learner.config.head)
+    scorer = Scorer({k_shot: batch.among(used) for k_shot, batch in drawn.items()}, head, report)
 
     _add_learner(scorer, learner, images, transductive, progress)
     for name, other in others.items():
@@ -195,11 +197,6 @@ def _report_on(data: LabeledImages, seed: int) -> EvaluationReport:
     return report
 
 
-def _head(learner: MetaLearner) -> str:
-    """The head that scores features: the learner's own, or the nearest mean where that one needs pictures."""
-    return "nearest_mean" if learner.config.head == "maml" else learner.config.head
-
-
 def _add_learner(
     scorer: Scorer,
     learner: MetaLearner,
@@ -214,11 +211,12 @@ def _add_learner(
         start = time.perf_counter()
         features = learner_features(learner, images, progress, name)
         found = FeatureSet(name, [features], time.perf_counter() - start, embedding=learner.embedding)
-        scorer.add(found, head=_head(learner))
-        for head in (head for head in TRANSDUCTIVE if head in transductive):
-            note = "assumes as many queries of each class" if head in ASSUMES_EQUAL_CLASSES else ""
-            method = f"{name}, {IN_WORDS[head]} (transductive)"
-            scorer.add(replace(found, method=method, note=note), head=_head(learner), transductive=head)
+        head = head_on_features(learner.config.head)
+        scorer.add(found, head=head)
+        for transduction in (name for name in TRANSDUCTIVE if name in transductive):
+            note = "assumes as many queries of each class" if transduction in ASSUMES_EQUAL_CLASSES else ""
+            method = f"{name}, {IN_WORDS[transduction]} (transductive)"
+            scorer.add(replace(found, method=method, note=note), head=head, transductive=transduction)
     else:
         _add_per_episode(scorer, learner, images, learner.batchnorm, name, progress)
     if BATCHNORM in transductive and learner.batchnorm != "transductive" and batchnorm_layers(learner.backbone):

@@ -6,7 +6,6 @@ and never sent unencrypted to another machine.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -27,7 +26,7 @@ from hf_free.hub.licenses import stated_license
 from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
-from hf_free.runtime.files import read_bounded, why_unreadable
+from hf_free.runtime.files import read_bounded, sha256_of, why_unreadable
 
 __all__ = [
     "FoundModel",
@@ -167,7 +166,7 @@ def local_snapshot(
         False,
         False,
         _license_of_card(folder / "README.md"),
-        {n: _sha256(folder / n) for n in names},
+        {n: sha256_of(folder / n) for n in names},
     )
 
 
@@ -243,7 +242,7 @@ def _snapshot(
     cache: RepositoryCache, repo_id: str, record: CommitRecord, names: Sequence[str], *, from_cache: bool = False
 ) -> Snapshot:
     folder = cache.snapshot(record.commit)
-    hashes = {name: _sha256(folder / name) for name in names}
+    hashes = {name: sha256_of(folder / name) for name in names}
     return Snapshot(folder, repo_id, record.commit, record.private, record.gated, record.license, hashes, from_cache)
 
 
@@ -295,8 +294,3 @@ def _license_of_card(path: Path) -> str | None:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return stated_license(metadata) if isinstance(metadata, dict) else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

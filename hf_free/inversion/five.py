@@ -12,7 +12,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -350,9 +350,8 @@ def invert_teacher(
     if generator is not None:
         config = config or generator.config
         image_size, channels = generator.image_size, generator.channels
-    values = {**vars(config or FiveConfig()), "images_per_class": images_per_class}
     five = Five(
-        FiveConfig(**{k: v for k, v in values.items() if not k.startswith("_")}),
+        replace(config or FiveConfig(), images_per_class=images_per_class),
         image_size=image_size,
         channels=channels,
         device=teacher.device,

@@ -6,7 +6,6 @@ How it is saved is in `hf_free.learner.classifier_files`.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,13 @@ from torch import Tensor
 
 from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import Images, as_batch
-from hf_free.errors import LearnerError, PushError
+from hf_free.errors import LearnerError
 from hf_free.learner.adapting import as_before, fit, needs_pictures, support_rows
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier_files import ClassifierParts, read_classifier, write_classifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, FILES, SUPPORT
-from hf_free.learner.heads import LinearClassifier, get_head, scores
+from hf_free.learner.heads import LinearClassifier, get_head, head_on_features, scores
 from hf_free.learner.labels import Label, plain_label
 from hf_free.learner.persistence import Origin, fetch_files, hf_free_block
 from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
@@ -146,8 +145,7 @@ class FewShotClassifier:
             support, query = self.embedder.embedding.weigh(self._support_features()[None], features[None])
             labels = shown.labels.to(features.device)[None]
             head = get_transductive(self.transductive)
-            name = self.embedder.config.head
-            fitted = get_head("nearest_mean" if name == "maml" else name)
+            fitted = get_head(head_on_features(self.embedder.config.head))
             probabilities = head(support, labels, query, len(self.classes), fitted)[0]
         return Answers(probabilities.cpu(), confidence(logits).cpu())
 
@@ -246,7 +244,7 @@ class FewShotClassifier:
             LearnerError: a share that is none, or no class with two pictures.
         """
         shown, network = self._known_support(), self.embedder
-        head = get_head("nearest_mean" if network.config.head == "maml" else network.config.head)
+        head = get_head(head_on_features(network.config.head))
         features, labels = self._support_features(), shown.labels.to(network.device)
         threshold = threshold_for(network.embedding, head, features, labels, false_rejections)
         self.rejection = Rejection(threshold, false_rejections)
@@ -264,7 +262,8 @@ class FewShotClassifier:
                 statistics of the support or the batch); else features are kept in their place, and the loaded
                 classifier answers, but cannot be changed.
         """
-        write_classifier(self._parts(with_pictures), Path(folder))
+        keeps = with_pictures and self.embedder.config.head != "maml"  # of which none can be adapted anew once loaded
+        write_classifier(self._parts(keeps), Path(folder))
         return Path(folder)
 
     @classmethod
@@ -337,27 +336,25 @@ class FewShotClassifier:
         Raises:
             HubError: an upload that fails.
         """
-        from hf_free.hub.upload import push_folder
         from hf_free.publishing.classifier_card import write_classifier_card
         from hf_free.publishing.opening import check_can_be_opened
+        from hf_free.publishing.push import push_made
+
+        def make(folder: Path) -> None:
+            self.save_pretrained(folder, with_pictures=with_pictures)
+            write_classifier_card(folder, repo_id=repo_id)
 
         check_can_be_opened(hf_free_block(self.embedder, self.record or {}))
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = self.save_pretrained(scratch, with_pictures=with_pictures)
-            write_classifier_card(folder, repo_id=repo_id)
-            try:
-                return push_folder(
-                    folder,
-                    repo_id,
-                    token=token,
-                    private=private,
-                    commit_message=commit_message,
-                    create_pr=create_pr,
-                    revision=revision,
-                    replace_card=replace_card,
-                )
-            except PushError as error:  # without the folder, which is gone
-                raise error.cause from None
+        return push_made(
+            make,
+            repo_id,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            revision=revision,
+            replace_card=replace_card,
+        )
 
     def _parts(self, with_pictures: bool) -> ClassifierParts:
         support = self.support

@@ -40,7 +40,6 @@ from hf_free.learner.labels import Label
 from hf_free.learner.one_step import (
     FINGERPRINTS,
     find_file,
-    fingerprint,
     fingerprints_of,
     learners_part,
     replaced_in_one_step,
@@ -51,6 +50,7 @@ from hf_free.learner.rejection import Rejection, is_share
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import TRANSDUCTIVE
 from hf_free.provenance.reading import Json, JsonView, number_of, object_of, text_of
+from hf_free.runtime.files import sha256_of
 
 CLASSIFIER_FORMAT = 1
 
@@ -95,7 +95,7 @@ def write_classifier(parts: ClassifierParts, folder: Path) -> None:
     with replaced_in_one_step(folder, order) as fresh:
         named = write_files(parts.embedder, parts.record or {}, fresh)
         save_file(plain_tensors({"weight": parts.weight, "bias": parts.bias}), fresh / CLASSIFIER_WEIGHTS)
-        named[CLASSIFIER_WEIGHTS] = fingerprint(fresh / CLASSIFIER_WEIGHTS)
+        named[CLASSIFIER_WEIGHTS] = sha256_of(fresh / CLASSIFIER_WEIGHTS)
         content: Json = {
             "format_version": CLASSIFIER_FORMAT,
             "classes": list(parts.classes),
@@ -116,7 +116,7 @@ def write_classifier(parts: ClassifierParts, folder: Path) -> None:
                 "rows": "pictures" if parts.support.holds_pictures else "features",
                 "counts": list(parts.support.counts.values()),
                 "batchnorm": parts.batchnorm,
-                "sha256": fingerprint(fresh / SUPPORT),
+                "sha256": sha256_of(fresh / SUPPORT),
             }
         text = json.dumps(content, indent=2, ensure_ascii=False)
         (fresh / CLASSIFIER_CONFIG).write_text(text, encoding="utf-8")

@@ -146,7 +146,8 @@ def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
 
     Args:
         classifier: The classifier.
-        path: Ends in `.onnx`, which takes the extra `onnx`, or `.pt2`. The labels go into `NAME.json`.
+        path: Ends in `.onnx`, which takes the extra `onnx`, or `.pt2`. The labels go into `NAME.onnx.json`, or
+            `NAME.pt2.json`.
 
     Raises:
         LearnerError: another ending, missing packages, a network that cannot be exported, a file that answers
@@ -170,7 +171,7 @@ def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
         milliseconds = _milliseconds(run, classifier.embedder.config.image_size)
         content = made.read_bytes()
         write_file(path, lambda place: place.write_bytes(content))
-    labels = write_text(path.with_suffix(".json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     return Exported(path, labels, len(content), difference, milliseconds)
 
 

@@ -206,3 +206,8 @@ def get_head(name: str) -> Head:
     if name not in HEADS:
         raise LearnerError(f"unknown head {name!r}", allowed=", ".join([*HEADS, "maml"]))
     return HEADS[name]
+
+
+def head_on_features(name: str) -> str:
+    """The head that scores features: `name` itself, or the nearest mean for `maml`, which changes the network."""
+    return "nearest_mean" if name == "maml" else name

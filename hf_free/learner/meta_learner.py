@@ -5,7 +5,6 @@ The form in which it is saved is in `hf_free.learner.persistence`.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
-from hf_free.errors import PushError
 from hf_free.learner.backbone import pretrained_timm
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
@@ -106,8 +104,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             own = InputSettings(mean=cfg["mean"][: config.channels], std=cfg["std"][: config.channels])
             start = {"init_from": source, "data_free": False}
         else:
-            name, _, revision = source.partition("@") if not Path(source).exists() else (source, "", "")
-            other = cls.from_pretrained(name, revision=revision or None, token=token, cache_dir=cache_dir)
+            other = cls.from_pretrained(source, token=token, cache_dir=cache_dir)
             network, own, model_args = other.backbone, replace(other.inputs, batchnorm="running"), other.model_args
             embedding = other.embedding if embedding is None else embedding
             start = {"init_from": source, "data_free": other.record.get("data_free", True)}
@@ -200,7 +197,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         fetched = fetch_files(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        access = Access(token, cache_dir, local_files_only, map_location, is_strange=not Path(source).is_dir())
+        access = Access(token, cache_dir, local_files_only, map_location, is_strange=fetched.origin is not None)
         learner, record = rebuild(find_learner(fetched.folder, source), cls, access)
         learner.record, learner.origin = record, fetched.origin
         return learner.eval().to(map_location)
@@ -228,24 +225,22 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         Raises:
             HubError: an upload that fails.
         """
-        from hf_free.hub.upload import push_folder
         from hf_free.publishing.card import write_card
         from hf_free.publishing.opening import check_can_be_opened
+        from hf_free.publishing.push import push_made
+
+        def make(folder: Path) -> None:
+            self.save_pretrained(folder)
+            write_card(folder, self.hf_free_block(), repo_id=repo_id)
 
         check_can_be_opened(self.hf_free_block())
-        with tempfile.TemporaryDirectory() as scratch:
-            self.save_pretrained(scratch)
-            write_card(Path(scratch), self.hf_free_block(), repo_id=repo_id)
-            try:
-                return push_folder(
-                    Path(scratch),
-                    repo_id,
-                    token=token,
-                    private=private,
-                    commit_message=commit_message,
-                    create_pr=create_pr,
-                    revision=revision,
-                    replace_card=replace_card,
-                )
-            except PushError as error:  # without the folder, which is gone
-                raise error.cause from None
+        return push_made(
+            make,
+            repo_id,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            revision=revision,
+            replace_card=replace_card,
+        )

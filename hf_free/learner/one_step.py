@@ -8,7 +8,6 @@ for processes that are killed, not for machines that lose power.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -26,7 +25,7 @@ from hf_free.learner.format import (
     SUPPORT,
     WEIGHT_FILES,
 )
-from hf_free.runtime.files import give_usual_rights, why_unreadable
+from hf_free.runtime.files import give_usual_rights, sha256_of, why_unreadable
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
@@ -70,12 +69,6 @@ def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
                 staging.rename(folder / f"{_STAGING}{secrets.token_hex(4)}")
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fingerprints_of(content: Any, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str] | None:
     """The SHA-256 of each file that a parsed config.json or classifier.json names; None where it names none.
 
@@ -109,7 +102,7 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
     if wanted is None:
         return folder / name, True
     for path in (folder / name, *_staged(folder, name)):
-        if path.is_file() and why_unreadable(path) is None and fingerprint(path) == wanted:
+        if path.is_file() and why_unreadable(path) is None and sha256_of(path) == wanted:
             return path, True
     return folder / name, False
 
@@ -117,7 +110,7 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
 def find_config(folder: Path, weights: Mapping[str, str] | None) -> Path:
     """The config.json that names these weights, as `find_file`; that in its place where none does."""
     for path in (folder / CONFIG, *_staged(folder, CONFIG)):
-        if weights is not None and _named_in(path) == weights:
+        if weights and _named_in(path) == weights:  # else a file that was cut short, which names none, would do
             return path
     return folder / CONFIG
 

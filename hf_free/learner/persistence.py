@@ -45,10 +45,11 @@ from hf_free.learner.format import (
     refuse_stranger,
     stored_names,
 )
-from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprint, fingerprints_of
+from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprints_of
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_files import teacher_files
 from hf_free.provenance.reading import Json, JsonView
+from hf_free.runtime.files import sha256_of
 from hf_free.runtime.strict_json import why_too_large
 
 WIDENED = 2
@@ -76,7 +77,7 @@ def write_files(embedder: Embedder, record: JsonView, folder: Path) -> dict[str,
     save_file(plain_tensors(embedder.backbone.state_dict()), folder / WEIGHTS, {"format": "pt"})
     extra = stored_names(embedder.embedding.state_dict())
     save_file(plain_tensors(extra), folder / EXTRA_WEIGHTS, {"format": "pt"})
-    named = {name: fingerprint(folder / name) for name in WEIGHT_FILES}
+    named = {name: sha256_of(folder / name) for name in WEIGHT_FILES}
     (folder / CONFIG).write_text(_config_text(embedder, record, named), encoding="utf-8")
     return named
 

@@ -44,6 +44,7 @@ def copy_teacher_files(backbone: nn.Module, target: Path) -> None:
     The learner's config.json names each by its SHA-256, so that files of another learner there are found out.
     """
     if not isinstance(backbone, PooledBackbone) or backbone.included is None:
+        shutil.rmtree(target / FOLDER, ignore_errors=True)  # an earlier learner's, which nothing names any more
         return
     if target.exists() and target.samefile(backbone.included):
         return

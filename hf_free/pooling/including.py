@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.learner.pooled_files import FILES, teacher_folder
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
+from hf_free.runtime.files import sha256_of
 from hf_free.runtime.text import listed
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import read_config, weights_name
@@ -75,6 +75,6 @@ def include_teachers(
             shutil.copyfile(source / FILES[0], config)
         else:
             config.write_text(json.dumps(read_config(reference, source), indent=2) + "\n", encoding="utf-8")
-        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (config, weights)}
+        hashes = {path.name: sha256_of(path) for path in (config, weights)}
         included.append(replace(record, sha256=hashes))
     return included

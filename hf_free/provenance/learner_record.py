@@ -122,6 +122,7 @@ class RecordedLearner:
     def from_dict(cls, values: Mapping[str, object]) -> RecordedLearner:
         """Read the `learner` block, laid over the configuration's section of that name."""
         head = text_of(values.get("head")) or None
+        sizes = map(whole_of, list_of(values.get("answer_sizes")))
         has_head = head != "maml"  # which adapts the network, so that the features' parts are not used
         return cls(
             backbone=text_of(values.get("backbone")) or None,
@@ -129,7 +130,7 @@ class RecordedLearner:
             channels=whole_of(values.get("channels")),
             head=head,
             init_from=text_of(values.get("init_from")),
-            answer_sizes=tuple(map(int, list_of(values.get("answer_sizes")))),
+            answer_sizes=tuple(size for size in sizes if size is not None),
             weighs_teachers=values.get("relevance") is True and has_head,
             is_whitened=values.get("damping") is not None and has_head,
             shared_classes=whole_of(values.get("shared_classes")),

@@ -119,7 +119,7 @@ class KnownTeachers:
         chosen = list_of(values.get("answer_outputs"))
         return cls(
             teachers=tuple(map(object_of, list_of(values.get("teachers")))),
-            answer_outputs=tuple(None if outputs is None else tuple(map(int, list_of(outputs))) for outputs in chosen),
+            answer_outputs=tuple(None if outputs is None else _wholes(outputs) for outputs in chosen),
             teachers_before=whole_of(values.get("teachers_before")),
         )
 
@@ -160,3 +160,8 @@ class RunRecord:
             "training": self.training.to_dict(),
             "versions": dict(self.versions),
         }
+
+
+def _wholes(values: object) -> tuple[int, ...]:
+    """The whole numbers of a list."""
+    return tuple(number for number in map(whole_of, list_of(values)) if number is not None)

@@ -19,7 +19,7 @@ from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
 from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord, LeftOut, RecordedTeacher
-from hf_free.provenance.reading import text_of, whole_of
+from hf_free.provenance.reading import object_of, text_of, whole_of
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.metadata import card_metadata, choose_license
@@ -265,6 +265,9 @@ def _code_block(values: Mapping[str, object]) -> Markup:
 def write_public_config(path: Path) -> None:
     """Redact the `hf_free` block of a config.json (`public_record`), whole or not at all.
 
+    Beside a classifier, whose repository is another one than its learner's, it does not say where that was published:
+    classifier.json names the learner where it is public.
+
     Raises:
         RunError: it is not JSON.
     """
@@ -275,5 +278,12 @@ def write_public_config(path: Path) -> None:
     except ValueError as error:
         raise RunError(f"{path} is not JSON: {error}", action="save the learner again") from None
     block = content.get("hf_free") if isinstance(content, dict) else None
-    if isinstance(block, dict) and block != (redacted := public_record(block)):
+    if not isinstance(block, dict):
+        return
+    redacted = public_record(block)
+    if path.with_name("classifier.json").is_file():
+        redacted["repo_id"] = None
+        if isinstance(hub := object_of(redacted.get("config")).get("hub"), dict):
+            hub["push_to_hub"] = None
+    if block != redacted:
         write_text(path, json.dumps({**content, "hf_free": redacted}, indent=2) + "\n")

@@ -42,7 +42,7 @@ def write_classifier_card(folder: Path, *, repo_id: str | None = None) -> Path:
         learner_link=_link(learner_id, text_of(origin.get("commit"))),
         is_private=bool(origin.get("private")),
         classes=_classes(content),
-        is_changeable=_is_changeable(content),
+        is_changeable=record.learner.head != "maml" and _is_changeable(content),
         backbone=record.learner.backbone or "–",
         channels=record.learner.channels or 3,
         image_size=record.learner.image_size or "–",

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hf_free.errors import HubError, PushError
@@ -16,7 +16,8 @@ from hf_free.provenance.reading import object_of
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
 from hf_free.publishing.opening import check_can_be_opened, is_pooled
-from hf_free.publishing.results import with_results
+from hf_free.publishing.redaction import public_record
+from hf_free.publishing.results import folder_name, with_results
 from hf_free.runtime.files import write_text
 
 MESSAGE = "Upload meta-learner with hf-free"
@@ -75,6 +76,52 @@ def push_saved(
             raise PushError(_cause(error), folder=folder, again=again) from error
 
 
+def push_made(
+    make: Callable[[Path], object],
+    repo_id: str,
+    *,
+    token: str | None,
+    private: bool,
+    commit_message: str,
+    create_pr: bool,
+    revision: str | None,
+    replace_card: bool,
+) -> str:
+    """Upload what `make` writes into a folder that is gone afterwards.
+
+    Args:
+        make: Given an empty folder.
+        repo_id: `org/name`, created if it does not exist.
+        token: Hub token with the write role.
+        private: Create the repository private.
+        commit_message: First line of the commit.
+        create_pr: Open a pull request instead of committing.
+        revision: Branch to commit to; None for main.
+        replace_card: Whether a card that is there is replaced; it may have been edited by hand.
+
+    Returns:
+        The address of the repository, or of the pull request.
+
+    Raises:
+        HubError: the upload failed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        make(Path(scratch))
+        try:
+            return push_folder(
+                Path(scratch),
+                repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message,
+                create_pr=create_pr,
+                revision=revision,
+                replace_card=replace_card,
+            )
+        except PushError as error:  # without the folder, which is gone
+            raise error.cause from None
+
+
 def block_of(folder: Path) -> dict[str, object]:
     """The `hf_free` block of a folder's config.json; empty where there is none."""
     config = folder / "config.json"
@@ -95,34 +142,50 @@ def address_card(folder: Path, repo_id: str) -> None:
         write_card(folder, block, repo_id=repo_id)
 
 
-def add_results(folder: Path, report: EvaluationReport) -> None:
-    """Put results into the `hf_free` block of a folder's config.json, and write the card anew from it."""
+def add_results(
+    folder: Path,
+    report: EvaluationReport,
+    *,
+    repo_id: str | None = None,
+    teachers: Sequence[Mapping[str, object]] | None = None,
+) -> None:
+    """Put results into the `hf_free` block of a folder's config.json, and write the card anew from it.
+
+    Args:
+        folder: The learner's.
+        report: What was measured.
+        repo_id: Where the card is going to; None for what the record says.
+        teachers: The teachers' records with all names, as a run's own has them, by which private ones are found in the
+            results; None takes those of the folder, which may be redacted already.
+    """
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     block = content["hf_free"]
-    block["results"] = with_results(block.get("results") or [], report.to_dict())
+    found = report.to_dict()
+    if not is_pooled(block):
+        known = block.get("teachers") or [] if teachers is None else list(teachers)
+        found = public_record({**block, "teachers": known, "results": [found]})["results"][0]
+    block["results"] = with_results(block.get("results") or [], found)
     write_text(path, json.dumps(content, indent=2) + "\n")
-    write_card(folder, block, redacts=not is_pooled(block))
+    write_card(folder, block, repo_id=repo_id, redacts=not is_pooled(block))
 
 
 def publish_results(
     repo_id: str,
     report: EvaluationReport,
     *,
-    revision: str | None = None,
     token: str | None = None,
     cache_dir: str | Path | None = None,
     commit_message: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Add results to the card of a learner on the Hub.
+    """Add results to the card of a learner on the Hub, as its main branch has it.
 
     Only `config.json` and `README.md` are uploaded; the weights stay as they are.
 
     Args:
         repo_id: The learner's repository.
         report: What was measured.
-        revision: Revision the learner was read at.
         token: Hub token with the write role.
         cache_dir: Folder of the download cache.
         commit_message: First line of the commit; None names the data set.
@@ -137,26 +200,24 @@ def publish_results(
     """
     snapshot = fetch_snapshot(
         repo_id,
-        revision=revision,
         required=("config.json",),
         optional=("README.md",),
         token=token,
         cache_dir=cache_dir,
     )
+    measured_on = folder_name(report.dataset) if report.local else report.dataset
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in snapshot.sha256:
             shutil.copyfile(snapshot.folder / name, folder / name)
-        add_results(folder, report)
-        address_card(folder, repo_id)
+        add_results(folder, report, repo_id=repo_id)
         write_public_config(folder / "config.json")
         try:
             return push_folder(
                 folder,
                 repo_id,
                 token=token,
-                private=snapshot.private,
-                commit_message=commit_message or f"Results on {report.dataset}, {report.split}",
+                commit_message=commit_message or f"Results on {measured_on}, {report.split}",
                 create_pr=create_pr,
             )
         except HubError as error:

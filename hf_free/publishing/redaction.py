@@ -9,7 +9,7 @@ from typing import Any
 from hf_free.config.init_from import InitFrom
 from hf_free.provenance.learner_record import LearnerRecord, RecordedTeacher
 from hf_free.provenance.mending import mended
-from hf_free.provenance.reading import Json, object_of, texts_of
+from hf_free.provenance.reading import Json, object_of, text_of, texts_of
 from hf_free.publishing.results import folder_name, is_path, plain, without_paths
 
 PRIVATE = "a private teacher"
@@ -58,6 +58,8 @@ def public_record(block: Mapping[str, object]) -> Json:
     for section in (public, (public.get("config") or {}).get("learner"), public.get("learner")):
         if section and section.get("init_from"):
             section["init_from"] = _public_start(str(section["init_from"]), record, named)
+    if record.setting("hub", "push_checkpoints"):  # always a private repository
+        public["config"]["hub"]["push_checkpoints"] = None
     counts: dict[str, int] = {}
     for reason, count in record.left_out.items():
         counts[scrub(reason)] = counts.get(scrub(reason), 0) + count
@@ -94,6 +96,10 @@ def _replacements(record: LearnerRecord, named: bool) -> dict[str, str]:
             new |= dict.fromkeys((reference, _hub_id(reference), teacher.repo_id or ""), PRIVATE)
         elif teacher.repo_id is None and not teacher.is_hidden:
             new[reference] = folder_name(reference)
+    places = (record.setting("hub", "cache_dir"), record.setting("trainer", "validation_dataset"))
+    for place in (*texts_of(record.config.get("imports")), *map(text_of, places)):
+        if is_path(place):  # whole: a pattern would end at a space
+            new[place] = folder_name(place)
     known |= {e.reference for e in record.skipped if e.is_known_public and not is_path(e.reference)}
     public = {teacher.repo_id.casefold() for teacher in record.teachers if teacher.repo_id and teacher.is_public}
     for reference in (*(e.reference for e in record.skipped), *texts_of(record.config.get("models"))):

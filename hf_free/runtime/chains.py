@@ -45,13 +45,13 @@ class Chains:
         self.own = range(rank * each, (rank + 1) * each)
         """The chains that this process does."""
 
-    def found(self, precision: str) -> str:
+    def found(self, device: torch.device, precision: str) -> str:
         """What a run computes with, in words: processes, chains, device, threads, precision."""
         ranks, here, each, threads = self.ranks, self.ranks.launched, len(self.own), torch.get_num_threads()
         return (
             f"{ranks.count} process{'' if ranks.count == 1 else 'es'} ({here.local_count} on this machine), each with "
             f"{each} chain{'' if each == 1 else 's'} of work and {threads} thread{'' if threads == 1 else 's'}, "
-            f"on {ranks.device.type}, precision {precision}"
+            f"on {device.type}, precision {precision}"
         )
 
     def of(self, teacher: int) -> int:

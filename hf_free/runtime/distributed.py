@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from hf_free.errors import ConfigError, FailedElsewhere, RunError
 from hf_free.runtime.launched import Launched, end_with_launcher
+from hf_free.runtime.processes import available_cores
 
 T = TypeVar("T")
 
@@ -80,7 +81,10 @@ class Ranks:
 
     def first(self, value: T) -> T:
         """What the first process says, on all of them."""
-        return self.gather(value if self.is_first else None)[0]  # type: ignore[return-value]
+        told: list[Any] = [value if self.is_first else None]
+        if self.count > 1:
+            self._talk(lambda: dist.broadcast_object_list(told, src=0))
+        return told[0]
 
     def wait(self) -> None:
         """Go on when all have come here."""
@@ -99,7 +103,8 @@ class Ranks:
         """Give tensors the values that they have on the first process, in place."""
         if self.count > 1:
             kept = list(tensors)
-            for tensor, value in zip(kept, self.first([tensor.cpu() for tensor in kept]), strict=True):
+            values = self.first([tensor.cpu() for tensor in kept] if self.is_first else [])
+            for tensor, value in zip(kept, values, strict=True):
                 tensor.copy_(value)
 
     @contextmanager
@@ -236,8 +241,7 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 def threads_of_a_rank(local_count: int) -> int:
     """Threads with which each of so many processes of this machine computes, so that they do not fight for cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(torch.get_num_threads(), cores // local_count))
+    return max(1, min(torch.get_num_threads(), available_cores() // local_count))
 
 
 def _own_device(launched: Launched, name: str) -> torch.device:

@@ -7,6 +7,7 @@ written through here has the rights that `open` and `mkdir` would have given it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -186,3 +187,13 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(file)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; it is read in parts.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

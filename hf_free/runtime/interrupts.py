@@ -119,7 +119,11 @@ class StopBetweenSteps:
         if self.wanted:
             return
         self.wanted, self.number = True, number
-        self._give_back(*(other for other in _AT_ONCE if other in self._before))
+        for other in _AT_ONCE:
+            if other in self._before and (self._inside or other == signal.SIGINT):
+                # a KeyboardInterrupt, of which nobody makes a checkpoint: weights may be half updated. Of a launcher's
+                # process SIGTERM stays a wish, since the launcher sends its own beside the scheduler's
+                signal.signal(other, signal.default_int_handler)
         asked_at = time.monotonic()
 
         def grant_inside(*_: object) -> None:

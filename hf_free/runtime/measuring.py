@@ -37,7 +37,9 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 def clock_of(device: torch.device) -> Callable[[], float]:
     """What a device's work is timed by: on a CPU the time that all the process's threads compute, whatever else runs
     beside it; elsewhere wall-clock time, since the process only waits."""
-    return time.process_time if device.type == "cpu" else time.perf_counter
+    if device.type != "cpu":
+        return time.perf_counter
+    return lambda: time.process_time() / torch.get_num_threads()
 
 
 def busy_seconds_of(work: Callable[[], object], device: torch.device) -> float:

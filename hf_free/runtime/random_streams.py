@@ -36,7 +36,7 @@ class Stream:
         """The generator to hand to torch's functions; None, as there, is the global one."""
         if self._seed is None:
             return None
-        name = str(device)
+        name = torch.device(device).type  # "cuda" and "cuda:0" are one: a process computes on one device
         if name not in self._generators:
             self._generators[name] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[name]
@@ -80,9 +80,10 @@ class RandomStreams:
         self.seed_strangers()
 
     def seed_strangers(self, number: int = 0) -> None:
-        """Seed torch's global generators, for this step and the chain of work of that number."""
+        """Seed torch's global generators for this step and the chain of work of that number, otherwise each time."""
         if self._seed is not None:
-            torch.manual_seed(self._seed_of(STRANGERS, number))
+            drawn = torch.randint(2**31, (), generator=self.stream(STRANGERS, number).on("cpu"))
+            torch.manual_seed(int(drawn.item()))
 
     def stream(self, purpose: str, number: int = 0) -> Stream:
         """The stream for a purpose; asked for again in the same step, it goes on where it is.

@@ -5,6 +5,8 @@ Of a run's processes only the first writes; all of them score and agree on the t
 
 from __future__ import annotations
 
+import time
+
 from hf_free.reporting.recovered import draw_pictures
 from hf_free.runtime.interrupts import StopBetweenSteps
 from hf_free.training import selection, trackers
@@ -20,10 +22,10 @@ def save(run: Run) -> None:
 
 def save_if_due(run: Run) -> None:
     """Write a checkpoint after as many steps or minutes as the schedule says."""
-    seconds = run.clock.seconds()
+    seconds, begun = run.clock.seconds(), time.monotonic()
     if run.checkpoints.is_due(run.state.step, seconds, has_recovered=len(run.memory) > 0):
         save(run)
-        run.checkpoints.written(run.clock.seconds())
+        run.checkpoints.written(seconds + time.monotonic() - begun)  # the clock of several processes stands meanwhile
 
 
 def report(run: Run, terms: dict[str, float]) -> None:

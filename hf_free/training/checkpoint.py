@@ -17,6 +17,7 @@ from hf_free.errors import RunError
 from hf_free.learner.format import plain_tensors
 from hf_free.provenance.reading import Json
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.files import write_file
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.checkpoint_store import WholeCheckpoint
@@ -161,6 +162,8 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
         run.objective.load_tensors(load_file(folder / "bell.safetensors"))
         state = RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
     except Exception as error:  # the files are those that were written: they are another run's, or an older hf-free's
+        if isinstance(error, OSError) or is_out_of_memory(error):
+            raise  # of this machine, not of the checkpoint
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise RunError(
             f"the checkpoint {folder}, of hf-free {chosen.manifest.version}, does not fit this run: {reason}",

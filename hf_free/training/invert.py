@@ -43,7 +43,7 @@ def invert(
     Args:
         teacher: A Hub id, a folder, a reference to either, or a teacher that has been loaded already.
         steps: Inner steps; None takes `FRESH_STEPS`, or `TRAINED_STEPS` with `generator`.
-        images_per_class: Images per class, at least 1.
+        images_per_class: Images per class, at least 2.
         generator: Folder of a finished run whose meta-generator to start from; None starts from a fresh one.
         seed: Seed of generator and latents.
         token: Hub token, for a private or gated teacher.
@@ -62,8 +62,8 @@ def invert(
         RunError: a folder without a meta-generator, or less than one step or image.
     """
     steps = default_steps(generator) if steps is None else steps
-    if steps < 1 or images_per_class < 1:
-        raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 of each")
+    if steps < 1 or images_per_class < 2:
+        raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 step and 2 images")
     if not isinstance(teacher, Teacher):
         where = choose_device(str(device))
         teacher = load_teacher(teacher, token=token, cache_dir=cache_dir, device=where)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Sequence
 
 from hf_free.errors import RunError
+from hf_free.runtime.processes import available_cores
 
 PROGRAM = "hf_free.cli.main"
 """The module that each process runs, as `accelerate launch -m` and `torchrun -m` take it."""
+
+STOPPING_SECONDS = "600"
+"""How long the launcher waits for processes that were asked to stop: they end their step first. torch's own 30 seconds
+are less than a step can take (docs/experiments/speed.md)."""
 
 
 def launch(words: Sequence[str], processes: int) -> int:
@@ -34,6 +40,9 @@ def launch(words: Sequence[str], processes: int) -> int:
     # --multi_gpu is Accelerate's word for several processes on one machine: --cpu starts one, whatever else is asked
     given = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
     given += ["--dynamo_backend", "no", "--main_process_port", str(free_port()), "-m", PROGRAM, *words]
+    # torchrun would set OMP_NUM_THREADS to 1 where nobody has, which no process could tell from a user's own wish
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", STOPPING_SECONDS)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed has said why
     try:
         launch_command(launch_command_parser().parse_args(given))

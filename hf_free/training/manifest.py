@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hf_free.errors import RunError
 from hf_free.provenance.reading import Json, object_of
+from hf_free.runtime.files import sha256_of
 from hf_free.runtime.strict_json import read_strict_json
 from hf_free.version import __version__
 
@@ -117,14 +117,14 @@ class Manifest:
                 return f"{name} is missing"
             if (size := path.stat().st_size) != entry.bytes:
                 return f"{name} has {size} bytes and should have {entry.bytes}"
-            if contents and _sha256(path) != entry.sha256:
+            if contents and sha256_of(path) != entry.sha256:
                 return f"{name} is not the file that was written"
         return None
 
 
 def files_of(folder: Path) -> dict[str, FileEntry]:
     """Size and hash of each file below a folder, of all ranks; a manifest is left out."""
-    return {name: FileEntry(path.stat().st_size, _sha256(path)) for name, path in _paths(folder)}
+    return {name: FileEntry(path.stat().st_size, sha256_of(path)) for name, path in _paths(folder)}
 
 
 def _paths(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -147,11 +147,6 @@ def _entry(values: Json) -> FileEntry:
     if not isinstance(size, int) or not isinstance(digest, str):
         raise ValueError("it has a file without size and hash")
     return FileEntry(size, digest)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_unknown_format(manifest: Manifest, place: Path) -> None:

@@ -206,7 +206,7 @@ def say_start(
         f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
     )
     _say(console, line)
-    _say(console if chains.count > 1 else None, chains.found(precision.name))
+    _say(console if chains.count > 1 else None, chains.found(learner.device, precision.name))
 
 
 def _say(console: Console | None, line: str) -> None:

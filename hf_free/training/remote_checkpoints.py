@@ -60,9 +60,15 @@ def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_d
 
     Raises:
         HubError: it cannot be fetched.
-        RunError: the repository holds no whole checkpoint.
+        RunError: the repository holds no whole checkpoint, or something else lies in the folder.
         StorageError: the folder cannot be written.
     """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RunError(
+            f"{output} is in use, and holds no run to resume",
+            allowed="no such folder, or an empty one, to fetch the run into",
+            action="give another --output",
+        )
     fetch = partial(fetch_snapshot, repo_id, token=token, cache_dir=cache_dir)
     first = fetch(required=(MANIFEST,))
     try:

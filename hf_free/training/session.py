@@ -69,10 +69,11 @@ def opened(
     claimed = place.claimed(overwrite=overwrite, resume=resume) if ranks.is_first else nullcontext()
     exact = deterministic_algorithms(trainer.deterministic)
     try:
-        if resume and remote is not None and ranks.is_first and not place.config.is_file():
-            restore_run(place.root, remote, token=token, cache_dir=hub.cache_dir)
-        with ranks.failing_together(), quiet_unless(ranks.is_first), ended_like_ctrl_c(), exact, claimed:
-            ranks.wait()  # until the folder is the first one's
-            yield Session(place, ranks, shown, StopBetweenSteps(place, inside=ranks.count == 1))
+        with ranks.failing_together(), quiet_unless(ranks.is_first), ended_like_ctrl_c(), exact:
+            if resume and remote is not None and ranks.is_first and not place.config.is_file():
+                restore_run(place.root, remote, token=token, cache_dir=hub.cache_dir)
+            with claimed:
+                ranks.wait()  # until the folder is the first one's
+                yield Session(place, ranks, shown, StopBetweenSteps(place, inside=ranks.count == 1))
     except StorageError as error:
         raise place.with_what_is_safe(error) from error

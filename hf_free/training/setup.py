@@ -8,6 +8,7 @@ The order is part of a run: every refusal comes before anything is written.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -242,7 +243,7 @@ def prepare(
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
-        begun = Division.of(folder.checkpoint_state())
+        begun = Division.of(json.loads((chosen.folder / "state.json").read_text(encoding="utf-8")))
         say_resumed(console, chosen)
     gathered = gather(
         config,

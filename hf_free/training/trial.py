@@ -206,7 +206,9 @@ def try_parts(
     Raises:
         RunError: not even the smallest size of a part fits into memory.
     """
-    start, busy, device = time.monotonic(), time.process_time(), inverter.device
+    start, device = time.monotonic(), inverter.device
+    clock = clock_of(device)
+    busy = clock()
     devices = [device] if device.type == "cuda" else []
     size, channels = work.learner.image_size, work.learner.channels
     own = [index for index in range(len(pool)) if pool.chains.is_own(index)]
@@ -251,7 +253,7 @@ def try_parts(
     trial = Trial(inversions, answers, drawing, seconds=took, **learning)
     if device.type != "cpu":
         return trial
-    return trial.slowed(trial.seconds / max(time.process_time() - busy, 1e-3))
+    return trial.slowed(trial.seconds / max(clock() - busy, 1e-3))
 
 
 def _inversion(

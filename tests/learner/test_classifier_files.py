@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from hf_free.errors import LearnerError
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier_files import read_classifier
-from hf_free.learner.one_step import fingerprint
 from hf_free.learner.persistence import Origin
+from hf_free.runtime.files import sha256_of
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_support_that_does_not_fit_is_refused(folder, name, tensor, message):
     with pytest.raises(LearnerError, match=r"support.safetensors is not the file"):
         read_classifier(folder, "here", Access())
     content = json.loads((folder / "classifier.json").read_text())
-    content["support"]["sha256"] = fingerprint(folder / "support.safetensors")
+    content["support"]["sha256"] = sha256_of(folder / "support.safetensors")
     (folder / "classifier.json").write_text(json.dumps(content))
     with pytest.raises(LearnerError, match=message):
         read_classifier(folder, "here", Access())

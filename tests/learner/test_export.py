@@ -64,7 +64,7 @@ def test_a_program_of_torch_export_answers_and_tells_nothing_of_the_machine(tmp_
     for shape in SHAPES:
         found, _ = loaded(asked(shape))
         torch.testing.assert_close(found, classifier.predict_proba(asked(shape)), rtol=0, atol=2e-3)
-    about = json.loads((tmp_path / "pets.json").read_text())
+    about = json.loads((tmp_path / "pets.pt2.json").read_text())
     assert about["labels"] == classifier.classes
     assert about["rejection"]["threshold"] == 1.5
     assert HERE not in done.path.read_bytes()

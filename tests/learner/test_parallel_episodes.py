@@ -62,6 +62,16 @@ def one_after_the_other(learner: MetaLearner, support: Tensor, labels: Tensor, q
     return torch.stack([learner.adapt(seen, labels).predict_proba(asked) for seen, asked in pairs])
 
 
+def carried_by_rounding(learner: MetaLearner, support: Tensor, labels: Tensor, query: Tensor, found: Tensor) -> Tensor:
+    """How far support images that differ by a rounding error move the probabilities, at most of eight."""
+    eps = torch.finfo(torch.float32).eps
+    moved = [
+        adapt_and_score(learner, support * (1 + eps * torch.randn_like(support)), labels, query, N_WAY).softmax(-1)
+        for _ in range(8)
+    ]
+    return torch.stack([(one - found).abs().max() for one in moved]).max()
+
+
 @pytest.mark.parametrize("batchnorm", ["running", "support", "transductive"])
 @pytest.mark.parametrize(
     ("backbone", "head", "answers"),
@@ -77,11 +87,11 @@ def test_the_same_probabilities(backbone: str, head: str, answers: bool, batchno
     single = one_after_the_other(learner, support, labels, query)
     spread = (single - 1 / N_WAY).abs().max()
     assert spread > 1e-3, "or any constant answer would do"
-    # Rounding alone may send one unit to the other side of a ReLU, and MAML's steps carry that: images that differ by
-    # 1e-7 move an episode of the small ResNet by 3 %. So most episodes agree closely, and all of them nearly.
-    off = (together - single).abs().amax((1, 2)) / spread
-    assert off.median() < 0.001
-    assert off.max() < 0.05
+    off = (together - single).abs().max()
+    if (
+        off >= 0.01 * spread
+    ):  # MAML's steps carry it far where rounding turns a ReLU the other way: no farther than that
+        assert off < 1.5 * carried_by_rounding(learner, support, labels, query, together)
 
 
 def test_the_copies_adapt_and_the_learner_stays_as_it_is() -> None:

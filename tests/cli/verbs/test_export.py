@@ -19,7 +19,7 @@ def test_a_kept_classifier_becomes_a_program_of_the_same_answers(capsys, tmp_pat
     assert said["path"] == str(output)
     assert said["bytes"] == output.stat().st_size
     assert said["difference"] < 5e-3
-    assert json.loads((tmp_path / "colors.json").read_text())["labels"] == ["blue", "green", "red"]
+    assert json.loads((tmp_path / "colors.pt2.json").read_text())["labels"] == ["blue", "green", "red"]
     images = torch.randint(0, 256, (3, 3, 40, 30), dtype=torch.uint8)
     found, _ = torch.export.load(output).module()(images)
     expected = FewShotClassifier.from_pretrained(kept).predict_proba(images)
