@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -57,7 +56,7 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
     return PooledBackbone(pool, parts.feature_sizes, parts.answer_sizes, channels=parts.channels, included=included)
 
 
-def _pinned(parts: PooledParts, place: int, entry: Mapping[str, Any]) -> Pinned:
+def _pinned(parts: PooledParts, place: int, entry: Mapping[str, object]) -> Pinned:
     """Where one teacher is had, and what it has to be."""
     try:
         record = TeacherRecord.from_dict(entry)
