@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forks
 
 from hf_free.hub.loopback.hub import LoopbackHub
 
@@ -46,8 +46,15 @@ def tokens(hub: LoopbackHub) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def forks(hub: LoopbackHub) -> Iterator[Forks]:
+    """Python commands in forks of one process, with the environment of the loopback Hub's clients."""
+    with Forks(hub.environment()) as server:
+        yield server
+
+
 @pytest.fixture
-def run_client(hub: LoopbackHub, tmp_path: Path) -> Callable[..., ClientResult]:
+def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., ClientResult]:
     """Run Python code (a text) or a command (a list) as a client of the loopback Hub, in a process of its own.
 
     The environment is `LoopbackHub.environment`: no proxies, no inherited HF_* settings, a cache that only this test
@@ -67,9 +74,7 @@ def run_client(hub: LoopbackHub, tmp_path: Path) -> Callable[..., ClientResult]:
         python = isinstance(code_or_argv, str)
         argv = [sys.executable, "-c", code_or_argv] if python else list(code_or_argv)
         environment = {**hub.environment(token, home or tmp_path / "home"), "OMP_NUM_THREADS": "1", **(env or {})}
-        done = subprocess.run(
-            argv, env=environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd
-        )
+        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd)
         if check and done.returncode != 0:
             pytest.fail(f"the client ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return ClientResult(done.returncode, done.stdout, done.stderr)
