@@ -14,6 +14,22 @@ from forked import Forks
 
 from hf_free.hub.loopback.hub import LoopbackHub
 
+LONG_FILES = (
+    *("training/test_trainer", "demo/test_walkthrough", "system/test_several_processes", "docs/test_tutorial"),
+    *("examples/test_benchmark_bell", "metalearning/test_continual", "system/test_interrupted_runs"),
+    *("system/test_killed_runs", "training/test_pool", "training/test_warm_up", "learner/test_backbone"),
+    *("system/test_train_on_hub", "inversion/test_five", "methods/test_every_method", "provenance/test_mending"),
+    *("examples/test_benchmark_five", "backbones/test_timm_hook", "runtime/test_distributed", "hub/test_failures"),
+    *("evaluation/test_timm_sweep", "evaluation/test_evaluate", "demo/test_small_teachers", "learner/test_whitening"),
+)
+"""The files of tests that take longest, handed out first: where one comes last, one worker waits for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the long files to the front; all else stays in its order."""
+    places = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @dataclass(frozen=True)
 class ClientResult:

@@ -64,6 +64,8 @@ class Command:
             elif kind == "-m":
                 runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
             else:
+                if os.path.isdir(kind):  # which runpy puts there itself
+                    del sys.path[0]
                 runpy.run_path(kind, run_name="__main__")
         except SystemExit as left:
             ending.status = _status(left.code)

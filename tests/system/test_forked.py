@@ -62,8 +62,10 @@ def test_a_fork_ends_like_a_new_process(both, program):
 
 def test_modules_and_files_are_run_alike(both, tmp_path):
     shows = "import sys; print(sys.argv, sys.path[0], __name__, __file__); sys.exit(len(sys.argv))"
-    (tmp_path / "shows.py").write_text(shows)
-    for words in (["-m", "shows", "x"], [str(tmp_path / "shows.py"), "x"]):
+    (tmp_path / "folder").mkdir()
+    for name in ("shows.py", "folder/__main__.py"):
+        (tmp_path / name).write_text(shows)
+    for words in (["-m", "shows", "x"], [str(tmp_path / "shows.py"), "x"], [str(tmp_path / "folder")]):
         made, new = both(*words)
         assert made == new
         assert new[0] == len(words) - words.count("-m")
