@@ -74,7 +74,9 @@ $(BIN)/python:
 # Installed again only when what is to be installed has changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): some minutes and, with PyTorch's CUDA build, about 6 GB the first time."
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
+# pip would compile on one core, which takes minutes; some packages bring files that no Python compiles.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 $(SITE): $(STAMP)
