@@ -21,6 +21,7 @@ from hf_free.cli.verbs import (
     adapt,
     cost,
     demo,
+    distill,
     evaluate,
     export,
     inspect,
@@ -80,6 +81,7 @@ def _global_flags(
 for _module, _panel in (
     (train, "Learn"),
     (pool, "Learn"),
+    (distill, "Learn"),
     (evaluate, "Learn"),
     (adapt, "Learn"),
     (predict, "Learn"),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hf_free.learner.pooled_backbone import PooledBackbone
     from hf_free.teachers.loader import load_teacher
     from hf_free.teachers.saving import save_teacher
+    from hf_free.training.distill import distill
     from hf_free.training.invert import invert
     from hf_free.training.plan import plan
     from hf_free.training.pool import pool
@@ -56,6 +57,7 @@ __all__ = [
     "TeacherReferenceError",
     "UnfitTeacherError",
     "__version__",
+    "distill",
     "evaluate",
     "invert",
     "load_labeled_images",
@@ -72,6 +74,7 @@ _HOMES = {
     "FewShotClassifier": "hf_free.learner.classifier",
     "FreeConfig": "hf_free.config.tree",
     "MetaLearner": "hf_free.learner.meta_learner",
+    "distill": "hf_free.training.distill",
     "evaluate": "hf_free.evaluation.evaluate",
     "invert": "hf_free.training.invert",
     "load_labeled_images": "hf_free.evaluation.datasets",

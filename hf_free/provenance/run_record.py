@@ -97,6 +97,31 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Imitation:
+    """How a network learned what a pooled learner says (`hf_free.training.distill`)."""
+
+    pictures: int | None = None
+    """Drawn pictures that the teachers were asked about."""
+    agreement: float | None = None
+    """RV coefficient of the two embeddings on new drawn pictures, 0 to 1."""
+    loss: float | None = None
+    """In the end: 1 - cosine of what is predicted and what is said."""
+
+    def to_dict(self) -> Json:
+        """The entry of a record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Imitation:
+        """Read the entry of a record."""
+        return cls(
+            pictures=whole_of(values.get("pictures")),
+            agreement=number_of(values.get("agreement")),
+            loss=number_of(values.get("loss")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class KnownTeachers:
     """The teachers of a learner, old and new, in the order of its answers."""
 

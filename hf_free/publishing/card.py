@@ -67,6 +67,7 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
     record = LearnerRecord.from_dict(public_record(block))
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
+    is_trained = not is_pooled(record.block) and record.imitation is None  # by `hf-free train`, which reads it
     body = render(
         "model_card.md.jinja",
         **_facts(record),
@@ -74,7 +75,9 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
         repo_id=Markup(repo_id or PLACEHOLDER),
         picture=_picture(folder, record),
         license_text=choose_license(record)[1],
-        config_yaml=_code_block(record.config) if record.config and not is_pooled(record.block) else None,
+        config_yaml=_code_block(record.config)
+        if record.config and not (is_pooled(record.block) or record.imitation)
+        else None,
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
@@ -109,6 +112,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
     return {
         "learner": learner,
         "pooled": is_pooled(record.block),
+        "imitation": record.imitation,
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
         "weighs_teachers": learner.weighs_teachers,

@@ -186,7 +186,17 @@ def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weig
         )
     if include_weights and folder is None:
         raise ConfigError("--include-weights without --output", action="name the folder that they are copied to")
-    if folder is None or not folder.exists():
+    if folder is not None:
+        check_output(folder, overwrite=overwrite)
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that holds something else than a learner that may be replaced.
+
+    Raises:
+        RunError: it is in use.
+    """
+    if not folder.exists():
         return
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if not is_empty and not (overwrite and (folder / "config.json").is_file()):
