@@ -286,6 +286,25 @@ class TrainerConfig(_Section):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class QueriesConfig(_Section):
+    """Questions to black boxes: teachers behind an address, which answer and give nothing else."""
+
+    budget: int | None = Field(default=None, ge=0)
+    """Pictures that all black boxes of a run together may be asked about, tries that may have been answered included;
+    null for any number. What is beyond it is not asked, and the run goes on with the answers that are there."""
+    concurrent: int = Field(default=4, ge=1, le=256)
+    """Requests to one black box under way at most."""
+    per_second: float | None = Field(default=None, gt=0)
+    """Requests to one black box that begin in a second at most; null for any number."""
+    pictures_per_request: int = Field(default=1, ge=1, le=256)
+    """Pictures of one request; the Hub's protocol takes one, `hf-free serve` lists of up to 256."""
+    directions: int = Field(default=100, ge=1, le=100_000)
+    """Directions that a gradient is estimated from by zero-order inversion (BiDf-MKD: 100)."""
+    smoothing: float = Field(default=0.005, gt=0, lt=10)
+    """Length of its steps in pixels of [0, 1] (BiDf-MKD: 0.005); a black box gets whole gray levels, one at least."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class HubConfig(_Section):
     """What is pulled from and pushed to the Hub. Tokens are never part of a configuration."""
 

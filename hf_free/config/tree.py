@@ -30,6 +30,7 @@ from hf_free.config.sections import (
     HubConfig,
     LearnerConfig,
     MemoryConfig,
+    QueriesConfig,
     TrainerConfig,
     as_list,
     as_wanted,
@@ -78,6 +79,7 @@ class FreeConfig:
     bell: BellConfig = field(default_factory=BellConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    queries: QueriesConfig = field(default_factory=QueriesConfig)
     hub: HubConfig = field(default_factory=HubConfig)
 
     @model_validator(mode="before")

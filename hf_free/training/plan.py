@@ -17,6 +17,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
+from hf_free.training.black_boxes import notes_on_black_boxes
 from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
@@ -100,6 +101,7 @@ def plan(
         predicted_steps=None if predicted is None else predicted.steps,
         notes=(
             *few,
+            *notes_on_black_boxes(pool, found.workload, pictures=cost.five_images),
             *notes_on_previous_learner(found.previous, pool.records),
             *notes_on_teachers(config.hub, pool.records),
             *notes_on_distillation(config.five, config.bell, pool.records),

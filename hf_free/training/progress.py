@@ -52,6 +52,8 @@ MEASURES = {
     "gradient_cosine": Measure("cosine of gradients", more_is_better=True),
     "replay_accuracy": Measure("accuracy in replay", more_is_better=True),
     "replay_updates": Measure("updates of replay", more_is_better=None),
+    "queries": Measure("queries spent", more_is_better=None),
+    "queries_left": Measure("queries left", more_is_better=None),
 }
 """The terms that a run's progress shows; others go by their own names."""
 

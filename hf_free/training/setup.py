@@ -44,8 +44,10 @@ from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.runtime.tracking import Trackers, check_installed
+from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
+from hf_free.training.black_boxes import check_black_boxes
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
@@ -74,6 +76,7 @@ def gather(
     is_planned: bool = False,
     ranks: Ranks = ALONE,
     begun: Division | None = None,
+    endpoints: EndpointAccess | None = None,
 ) -> Gathered:
     """What a run starts from, its teachers among it; nothing is written.
 
@@ -87,9 +90,10 @@ def gather(
         is_planned: Whether it is only planned: what there is to know of the teachers is left to the plan to say.
         ranks: The processes of the run.
         begun: How the run did its steps before, where it is resumed.
+        endpoints: How black boxes are asked; None keeps no answers.
 
     Raises:
-        ConfigError: a device that is not there, another backbone than the learner's that is continued, or a validation
+        ConfigError: a device that is not there, black boxes in a run of several chains, another backbone than the learner's that is continued, or a validation
             set named test.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
@@ -137,8 +141,10 @@ def gather(
             fetched=fetching.show,
             meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
             precision=precision,
+            endpoints=endpoints or EndpointAccess.of(config.queries),
             chains=chains,
         )
+    check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
@@ -216,6 +222,7 @@ def prepare(
     pool: TeacherPool | None = None,
     console: Console | None = None,
     ranks: Ranks = ALONE,
+    endpoint_tokens: Sequence[str] = (),
 ) -> Run:
     """A run that is ready for its next step; its folder is begun.
 
@@ -227,6 +234,7 @@ def prepare(
         pool: Teachers already loaded; None loads the configuration's.
         console: Where downloads are shown; None shows none.
         ranks: The processes of the run, each of which prepares it; the first alone writes.
+        endpoint_tokens: Tokens of black boxes, see `hf_free.teachers.endpoints.EndpointAccess`.
 
     Raises:
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
@@ -254,6 +262,7 @@ def prepare(
         warms_up=not resume,
         ranks=ranks,
         begun=begun,
+        endpoints=EndpointAccess.of(config.queries, folder=folder.answers, tokens=endpoint_tokens),
     )
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective

@@ -23,6 +23,7 @@ from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.random_streams import RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
+from hf_free.training.black_boxes import invertible
 from hf_free.training.schedule import Clock
 from hf_free.training.state import RunState
 from hf_free.training.trackers import LogRow, is_logged, log_row
@@ -40,12 +41,14 @@ def invert_some(
     chains: Chains,
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
     """One step of an inverter on random teachers, each chain's from its own: all chains' tasks, and mean terms."""
-    shares = []
+    shares, can = [], invertible(pool, inverter)
     for chain in chains.own:
         stream = streams.stream("teachers", chain)
-        usable = [i for i in range(len(pool)) if chains.of(i) == chain and i not in state.excluded]
+        usable = [i for i in range(len(pool)) if chains.of(i) == chain and i not in state.excluded and can[i]]
         chosen = _draw_teachers(pool, chains.sizes(config.teachers_per_step)[chain], usable, stream)
         shares.append(Share(chosen, _draw_lender(pool, config, usable, [one.record for _, one in chosen], stream)))
+    if not any(can):
+        return [], {}  # black boxes alone: they are asked about drawn pictures
     return inverter.step_shares(shares, student)
 
 
