@@ -104,11 +104,53 @@ _DEFAULT: Json = {
 """The best we found is what the sections of `hf_free.config.sections` have as defaults; this adds the length of a
 run."""
 
+_BIDF_MKD: Json = {  # [code] Egg-Hu/BiDf-MKD at commit 2a08d26: mainKD.py, synthesis/, black_box_tool.py, methods/
+    "five": {
+        "inner_steps": 200,  # [code]
+        "inner_lr": 1e-3,  # [code]
+        "latent_lr": 1e-3,  # [code]
+        "teachers_per_step": 1,  # [code] one API, until replay stops helping
+        "images_per_class": 30,  # [code] in each of two sets
+        "max_classes": 20,
+        "latent_dim": 256,  # [code]
+        "width": 64,  # [code]
+        "conditional": False,  # [code]
+        "canvas": False,
+        "cross_entropy": 1.0,  # [code]
+        "batchnorm": 0.0,
+        "recognition_first": False,
+        "canvas_distance": 0.0,
+        "borrowed_batchnorm": 0.0,
+        "adversarial": 1.0,  # [code] for the query set
+        "recover_share": 1.0,
+        "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
+    },
+    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 a class, 64 classes
+    "bell": {
+        "objective": "bilevel",
+        "lr": 1e-3,  # [code]
+        "temperature": 1.0,
+        "distilled_steps": 10,  # [code]
+        "replay_tasks": 4,  # [code]
+        "replay_patience": 200,  # [code]
+        "replay_inner_steps": 5,  # [code]
+        "replay_inner_lr": 0.01,  # [code] for distillation too
+        "n_way": 5,
+        "k_shot": 1,
+        "n_query": 15,
+        "match_label_names": True,  # [code] absolute class ids
+    },
+    "learner": {"backbone": "conv4_32", "head": "maml", "views": ["identity"]},  # [code]
+    "queries": {"directions": 100, "smoothing": 0.005},  # [code]
+    "trainer": {"warmup_steps": 0, "steps": 298},  # [code] 60,000 updates, 200 and more a task
+}
 
 RECIPES: dict[str, Json] = {
     "default": _DEFAULT,
     "paper": _PAPER,
     "released": {**_PAPER, "defects": list(RELEASED_DEFECTS)},
+    "bidf-mkd": _BIDF_MKD,
 }
 """Method -> the settings in which it differs from the defaults; `hf_free.methods.registry.register` adds more."""
 
@@ -119,7 +161,7 @@ def recipe_values(name: str) -> Json:
     `FreeConfig` lays them below whatever is given, so there is hardly a reason to call this.
 
     Args:
-        name: `default`, `paper`, `released`, or a method that was registered.
+        name: `default`, `paper`, `released`, `bidf-mkd`, or a method that was registered.
 
     Raises:
         KeyError: any other name.

@@ -148,9 +148,9 @@ class MemoryConfig(_Section):
 class BellConfig(_Section):
     """BELL, the meta-learner's training."""
 
-    objective: Literal["distill", "align"] = "distill"
+    objective: Literal["distill", "align", "bilevel"] = "distill"
     """`distill`: `memory.teachers_per_image` teachers asked about every image; `align`: the paper's sequential steps
-    and replay."""
+    and replay; `bilevel`: BiDf-MKD's second-order distillation of support and query, and replay."""
     lr: float = Field(default=1e-2, gt=0, lt=10)
     """Peak Adam learning rate of the meta-learner (outer step)."""
     matrix_lr: float = Field(default=0.03, ge=0, lt=10)
@@ -175,6 +175,8 @@ class BellConfig(_Section):
     """Inner SGD steps of a replay episode (FREE: 5)."""
     replay_inner_lr: float = Field(default=0.01, gt=0)
     """Inner SGD learning rate of a replay episode (FREE: 0.01)."""
+    distilled_steps: int = Field(default=10, ge=1, le=100)
+    """Inner steps towards a teacher's answers about its support in `bilevel` (BiDf-MKD: 10), at `replay_inner_lr`."""
     n_way: int = Field(default=5, ge=2, le=1024)
     """Classes of a cross-task episode."""
     k_shot: int = Field(default=1, ge=1, le=1024)

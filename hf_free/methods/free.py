@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from hf_free.config.recipes import Defects
+from hf_free.config.sections import BellConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.five import Five
@@ -61,12 +62,7 @@ def make_bell(
     """BELL, or distillation of all teachers' answers: as `bell.objective` says."""
     if config.bell.objective == "distill":
         return Distiller(learner, layout, config.bell, precision, streams=streams, chains=chains)
-    names = {
-        (teacher, index): name
-        for teacher, record in enumerate(records)
-        for index, name in enumerate(record.label_names or ())
-        if config.bell.match_label_names and not is_placeholder(name)
-    }
+    names = known_names(config.bell, records)
     asked = None if len(names) == sum(record.num_classes for record in records) else layout
     return Aligner(
         learner,
@@ -79,6 +75,16 @@ def make_bell(
         streams=streams,
         chains=chains,
     )
+
+
+def known_names(bell: BellConfig, records: Sequence[TeacherRecord]) -> dict[tuple[int, int], str]:
+    """(teacher, class) -> name, where names may be trusted to say which classes are one."""
+    return {
+        (teacher, index): name
+        for teacher, record in enumerate(records)
+        for index, name in enumerate(record.label_names or ())
+        if bell.match_label_names and not is_placeholder(name)
+    }
 
 
 DEFAULT = Method(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_free.config.recipes import RECIPES
-from hf_free.methods import free
+from hf_free.methods import bidf_mkd, free
 from hf_free.methods.base import Method
 
 METHODS: dict[str, Method] = {}
@@ -29,3 +29,4 @@ def list_methods() -> list[Method]:
 register(free.DEFAULT)
 register(free.PAPER)
 register(free.RELEASED)
+register(bidf_mkd.BIDF_MKD)

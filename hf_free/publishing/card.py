@@ -148,7 +148,7 @@ def _not_distilled(record: LearnerRecord) -> dict[str, object] | None:
     """
     n_way = whole_of(record.setting("bell", "n_way")) or 0
     most = whole_of(record.setting("five", "max_classes")) or 0
-    if record.setting("bell", "objective") != "align" or not 0 < n_way < most:
+    if record.setting("bell", "objective") not in ("align", "bilevel") or not 0 < n_way < most:
         return None
     start = text_of(record.setting("learner", "init_from"))
     if start and InitFrom.parse(start).is_learner:

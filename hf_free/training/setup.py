@@ -405,7 +405,7 @@ def make_learner(
     batchnorm: BatchNormMode = "running"
     if defects is not None and defects.transductive_batchnorm:
         batchnorm = "transductive"
-    elif bell.objective == "align":
+    elif bell.objective != "distill":
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
