@@ -24,7 +24,8 @@ TOKEN_VARIABLE = "HF_FREE_SERVE_TOKEN"
 
 def serve(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A classifier of `hf-free adapt`; or a teacher: a Hub id or a folder.")
+        str,
+        typer.Argument(metavar="MODEL", help="A classifier of `hf-free adapt`; or a teacher: a Hub id or a folder."),
     ],
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen at; 0.0.0.0 lets other machines ask.")

@@ -2,9 +2,9 @@
 
     python examples/benchmark black-boxes ZOO --teachers 20 --black 2 --minutes 3 --dataset DATA --variant black
 
-Three variants, a line of JSON each with the accuracy of every episode: `white` has the weights of all teachers, `black`
-asks the first ones through `hf-free serve` on this machine, a process each, and `fewer` does without
-them. `--compare A.json B.json` prints the paired difference of two, with its interval.
+Three variants, a line of JSON each with the accuracy of every episode: `white` has the weights of all teachers,
+`black` asks the first ones through `hf-free serve` on this machine, a process each, and `fewer` does without them.
+`--compare A.json B.json` prints the paired difference of two, with its interval.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ def accuracies(learner: MetaLearner, dataset: str, split: str, episodes: int) ->
     features, found = learner.embed(data.images), {}
     for k_shot in (1, 5):
         drawn = sample_episodes(
-            data.labels, n_way=5, k_shot=k_shot, n_query=15, episodes=episodes, generator=torch.Generator().manual_seed(1)
+            data.labels,
+            n_way=5,
+            k_shot=k_shot,
+            n_query=15,
+            episodes=episodes,
+            generator=torch.Generator().manual_seed(1),
         )
         scored = score_episodes(features, drawn, learner.config.head, embedding=learner.embedding)
         found[str(k_shot)] = scored.tolist()

@@ -33,7 +33,7 @@ from hf_free.inversion.base import (
     targets_for,
 )
 from hf_free.inversion.generator import MetaGenerator
-from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
+from hf_free.inversion.task import RecoveredTask, failed_task
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import GLOBAL, UNSEEDED, RandomStreams, Stream
@@ -53,7 +53,7 @@ PICTURES_AT_ONCE = 2048
 """Pictures whose losses are asked for in one call, about; BiDf-MKD's code goes in five rounds of 20 directions."""
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
-"""Pictures (M, C, H, W) in [0, 1], and which of the base pictures each is a variant of (M,) -> the loss of each (M,)."""
+"""Pictures (M, C, H, W) in [0, 1], and which base picture each is a variant of (M,) -> the loss of each (M,)."""
 
 
 @dataclass(frozen=True)

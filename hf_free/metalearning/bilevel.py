@@ -41,9 +41,7 @@ class BilevelDistiller(Aligner):
         """What a pair of tasks of that size takes, for a rehearsal."""
         return self._pair_loss(task, task, network, moment)
 
-    def _pair_loss(
-        self, support: RecoveredTask, query: RecoveredTask, network: nn.Module, moment: Moment
-    ) -> Tensor:
+    def _pair_loss(self, support: RecoveredTask, query: RecoveredTask, network: nn.Module, moment: Moment) -> Tensor:
         moment.pause()
         device = self.learner.device
         return distilled_query_loss(

@@ -86,8 +86,8 @@ BIDF_MKD = Method(
     inverter=make_zero_order,
     objective=make_bilevel,
     departures=(
-        "steps of 0.005 are taken in pixels of [0, 1], not in normalized ones; a black box behind HTTP sees 8 bits, so "
-        "that its directions are signs and its steps whole gray levels",
+        "steps of 0.005 are taken in pixels of [0, 1], not in normalized ones; a black box behind HTTP sees 8 bits, "
+        "so that its directions are signs and its steps whole gray levels",
         "the pictures of the step with the least true loss are kept; the public code compares the surrogate, which is "
         "no loss",
         "divergences are of logarithms; the public code gives kl_div probabilities",

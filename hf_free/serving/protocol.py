@@ -68,7 +68,7 @@ def read_request(body: bytes, content_type: str) -> Request:
     if not body:
         raise Refusal(400, "an empty body; send a picture file, or JSON with inputs")
     kind = content_type.partition(";")[0].strip().lower()
-    if kind != "application/json" and not body.lstrip()[:1] == b"{":
+    if kind != "application/json" and body.lstrip()[:1] != b"{":
         return Request((body,))
     try:
         values = json.loads(body)
@@ -106,9 +106,10 @@ def _parameters(given: object) -> tuple[int, Function]:
         raise Refusal(400, f"top_k {str(top_k)[:40]!r}; allowed: a whole number from 1 on")
     if function is None:
         function = "softmax"
-    if function not in get_args(Function):
-        raise Refusal(400, f"function_to_apply {str(function)[:40]!r}; allowed: {', '.join(get_args(Function))}")
-    return top_k, function
+    for known in get_args(Function):
+        if function == known:
+            return top_k, known
+    raise Refusal(400, f"function_to_apply {str(function)[:40]!r}; allowed: {', '.join(get_args(Function))}")
 
 
 def scores_of(logits: Tensor, function: Function) -> Tensor:

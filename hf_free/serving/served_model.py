@@ -79,7 +79,8 @@ class ServedClassifier:
 
     def __init__(self, classifier: FewShotClassifier, name: str) -> None:
         config = classifier.embedder.config
-        self.name, self.size = name, (config.channels, config.image_size, config.image_size)
+        self.name = name
+        self.size: tuple[int, int, int] = (config.channels, config.image_size, config.image_size)
         self.labels = tuple(str(label) for label in classifier.classes)
         self._classifier, self._lock = classifier, threading.Lock()
 

@@ -111,13 +111,12 @@ def find_form(
     if kind is None:
         kind = _kind_of(scores, sums, name)
     scale = 100.0 if kind == "percentages" else 1.0
-    if kind != "logits":
-        if min(scores) < 0 or max(sums) > scale * (1 + TOLERANCE):
-            raise TeacherError(
-                f"{name} gives {kind} that are below 0 or sum to {max(sums):.4g}",
-                allowed=f"{kind} of one label per picture, which sum to {scale:g}",
-                action="answers: logits in its YAML entry, if they are; several labels per picture cannot be read",
-            )
+    if kind != "logits" and (min(scores) < 0 or max(sums) > scale * (1 + TOLERANCE)):
+        raise TeacherError(
+            f"{name} gives {kind} that are below 0 or sum to {max(sums):.4g}",
+            allowed=f"{kind} of one label per picture, which sum to {scale:g}",
+            action="answers: logits in its YAML entry, if they are; several labels per picture cannot be read",
+        )
     names = tuple(labels) if labels is not None else tuple(sorted(known, key=_natural))
     is_whole = all(labels_of == set(names) for labels_of in seen)
     if kind != "logits":

@@ -54,9 +54,7 @@ class EndpointAccess:
     """Tokens of the endpoints: `TOKEN` where they have one host, else `HOST=TOKEN` each."""
 
     @classmethod
-    def of(
-        cls, queries: QueriesConfig, *, folder: Path | None = None, tokens: Sequence[str] = ()
-    ) -> EndpointAccess:
+    def of(cls, queries: QueriesConfig, *, folder: Path | None = None, tokens: Sequence[str] = ()) -> EndpointAccess:
         """The access of a run.
 
         Args:

@@ -27,6 +27,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.runtime.memory_budget import free_memory
 from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
+from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import (
     FILES,
@@ -56,6 +57,7 @@ def load_teacher(
     device: str | torch.device = "cpu",
     snapshot: Snapshot | None = None,
     precision: Precision | None = None,
+    endpoints: EndpointAccess | None = None,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
@@ -66,6 +68,7 @@ def load_teacher(
         device: Where the teacher computes.
         snapshot: Its files, if they have been fetched already.
         precision: What it will be computed in, see `try_out`.
+        endpoints: How a black box is asked.
 
     Raises:
         TeacherReferenceError: a text that names no teacher.
@@ -76,9 +79,8 @@ def load_teacher(
     if not isinstance(reference, TeacherReference):
         reference = TeacherReference.parse(str(reference))
     if reference.is_endpoint:
-        from hf_free.teachers.endpoints import EndpointAccess, open_endpoint  # few need its HTTP client
-
-        return open_endpoint(reference, EndpointAccess.of(QueriesConfig()), token=token, device=device)
+        access = endpoints or EndpointAccess.of(QueriesConfig())
+        return open_endpoint(reference, access, token=token, device=device)
     try:
         return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot, precision)
     except (HfFreeError, MemoryError, RuntimeError) as error:

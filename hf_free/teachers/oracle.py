@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -108,8 +109,17 @@ class Oracle:
         """Send pictures, several requests at a time; answers go into `found` and the ledger as they come."""
         groups = [wanted[start : start + self._per_request] for start in range(0, len(wanted), self._per_request)]
 
+        failed = threading.Event()
+
         def ask(group: Sequence[tuple[str, int]]) -> None:
-            for (key, _), answer in zip(group, self._request([pictures[at] for _, at in group]), strict=True):
+            if failed.is_set():
+                return  # nothing is paid for that nobody waits for
+            try:
+                answers = self._request([pictures[at] for _, at in group])
+            except BaseException:
+                failed.set()
+                raise
+            for (key, _), answer in zip(group, answers, strict=True):
                 self.ledger.keep(key, answer)
                 found[key] = answer
 
@@ -122,7 +132,7 @@ class Oracle:
                 for future in futures:
                     future.result()
             except BaseException:
-                threads.shutdown(cancel_futures=True)  # those under way come to an end, and their answers are kept
+                failed.set()  # requests under way come to an end, and their answers are kept
                 raise
 
     def _request(self, pictures: Sequence[Tensor]) -> list[Answer]:

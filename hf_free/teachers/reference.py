@@ -12,7 +12,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_free.hub.names import NAME_PART, check_address, check_repository, check_revision, is_written_as_path, name_error
+from hf_free.hub.names import (
+    NAME_PART,
+    check_address,
+    check_repository,
+    check_revision,
+    is_written_as_path,
+    name_error,
+)
 from hf_free.runtime.text import format_classes
 
 _INSTEAD_OF_A_FILE = (

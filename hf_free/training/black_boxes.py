@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hf_free.config.sections import BellConfig
 from hf_free.errors import ConfigError
-from hf_free.inversion.base import Inverter
+from hf_free.inversion.base import Inverter, TaskSize
 from hf_free.runtime.text import listed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.workload import Workload
@@ -39,8 +39,8 @@ def check_black_boxes(pool: TeacherPool, inverter: Inverter, bell: BellConfig, *
         )
     if bell.objective != "distill" and needs_gradients(inverter):
         raise ConfigError(
-            f"{listed(names)} only answer{'s' if len(names) == 1 else ''}, and --method {method} inverts every teacher "
-            "by its gradients",
+            f"{listed(names)} only answer{'s' if len(names) == 1 else ''}, and --method {method} inverts every "
+            "teacher by its gradients",
             allowed="teachers whose weights can be had",
             action="--method default asks black boxes about drawn pictures; --method bidf-mkd inverts them by queries",
         )
@@ -55,18 +55,21 @@ def query_terms(pool: TeacherPool) -> dict[str, float]:
     return {"queries": float(budget.spent), **({} if left is None else {"queries_left": float(left)})}
 
 
-def notes_on_black_boxes(pool: TeacherPool, work: Workload, *, pictures: int) -> list[str]:
+def notes_on_black_boxes(pool: TeacherPool, inverter: Inverter, work: Workload) -> list[str]:
     """What to know before a run with black boxes begins.
 
     Args:
         pool: The teachers.
+        inverter: How they are inverted.
         work: What the run does.
-        pictures: Pictures that a step recovers.
     """
     names = [pool.records[place].reference for place in pool.black_boxes]
     if not names:
         return []
-    left, asked = pool.endpoints.budget.left, (pictures + work.memory.drawn_per_step) * work.share_asked(len(pool))
+    can = [record for record, is_in in zip(pool.records, invertible(pool, inverter), strict=True) if is_in]
+    sizes = [TaskSize.of(work.five, record.num_classes).images for record in can]
+    recovered = sum(sizes) / max(len(sizes), 1) * min(work.five.teachers_per_step, len(sizes))
+    left, asked = pool.endpoints.budget.left, (recovered + work.memory.drawn_per_step) * work.share_asked(len(pool))
     budget = "no --query-budget is set" if left is None else f"{left:,} queries are left"
     return [
         f"black boxes: {listed(names)}; a step that makes pictures asks each about {asked:,.0f} of them, {budget}"

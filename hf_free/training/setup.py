@@ -93,8 +93,8 @@ def gather(
         endpoints: How black boxes are asked; None keeps no answers.
 
     Raises:
-        ConfigError: a device that is not there, black boxes in a run of several chains, another backbone than the learner's that is continued, or a validation
-            set named test.
+        ConfigError: a device that is not there, black boxes in a run of several chains, another backbone than the
+            learner's that is continued, or a validation set named test.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
         RunError: too few usable teachers.

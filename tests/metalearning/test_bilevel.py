@@ -27,7 +27,7 @@ def test_two_tasks_of_a_teacher_are_support_and_query():
 
 
 def test_one_task_is_halved_class_by_class():
-    (support, query), = pairs_of([task(0, [0, 1, 0, 1, 1, 0, 1])])
+    ((support, query),) = pairs_of([task(0, [0, 1, 0, 1, 1, 0, 1])])
     assert sorted(numbers(support)) == [0, 1, 2, 3]
     assert support.labels.tolist() == [0, 1, 0, 1]
     assert sorted(numbers(query)) == [4, 5, 6]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from huggingface_hub import constants
 from pico import pico_files, pico_folder, pico_teacher
 from served import pictures, png
 
@@ -42,10 +43,13 @@ def test_a_folder_is_opened_as_what_it_is(tmp_path):
         served.scores(files, "sigmoid")
 
 
-def test_a_hub_repository_of_a_teacher_is_a_teacher(run_client, hub):
+def test_a_hub_repository_of_a_teacher_is_a_teacher(hub, monkeypatch, tmp_path):
     hub.add_repo("lab/served", pico_files(size=16, num_classes=2))
-    found = run_client("from hf_free.serving.served_model import open_model; print(len(open_model('lab/served').labels))")
-    assert found.stdout.split()[-1] == "2"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    assert len(open_model("lab/served", cache_dir=tmp_path, token="").labels) == 2
 
 
 @pytest.mark.parametrize("file", [b"no picture", png(pictures(1)[0])[:40]])

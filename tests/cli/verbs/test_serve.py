@@ -24,7 +24,9 @@ def test_it_says_where_it_answers_and_ends_cleanly(tmp_path):
             lines.append(process.stdout.readline())
         about = json.loads("".join(lines))
         assert about["labels"] == ["day", "night"]
-        with urllib.request.urlopen(urllib.request.Request(about["address"], png(pictures(1)[0])), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(about["address"], png(pictures(1)[0])), timeout=10
+        ) as answer:
             assert {entry["label"] for entry in json.load(answer)} == {"day", "night"}
         process.send_signal(signal.SIGTERM)
         _, messages = process.communicate(timeout=10)
