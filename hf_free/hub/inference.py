@@ -39,9 +39,6 @@ MAX_ANSWER_BYTES = 64 * 2**20
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may pass by themselves."""
 
-_UNANSWERED = frozenset({425, 429, 503})
-"""Statuses with which a server says that it has not taken the request up."""
-
 
 @dataclass(frozen=True)
 class Accounting:
@@ -117,7 +114,7 @@ class InferenceClient:
             else:
                 if status == 200:
                     return answer
-                if status in _UNANSWERED:
+                if 400 <= status < 500 or status == 503:  # it says that it has not taken the request up
                     counted.refused()
                 problem = self._problem(status, answer)
                 if status not in _PASSING:

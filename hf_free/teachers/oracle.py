@@ -167,9 +167,8 @@ class Oracle:
         if not self._said_budget:
             self._said_budget = True
             logger.warning(
-                "the query budget is spent: %s is not asked about further pictures (%d of %s queries)",
+                "the query budget is spent: %s is not asked about further pictures (--query-budget %s)",
                 self.name,
-                self.budget.spent,
                 self.budget.limit,
             )
 

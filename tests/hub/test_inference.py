@@ -74,10 +74,11 @@ def test_a_wait_that_is_asked_for_is_bounded_and_said():
     ("status", "word"), [(400, "bad picture"), (401, "--endpoint-token"), (404, "check its address"), (422, "")]
 )
 def test_what_does_not_pass_is_not_tried_again(status, word):
+    counted = Counted()
     with scripted([(status, {}, {"error": "bad picture \x1b[31m"})]) as server:
         with pytest.raises(HubError, match=f"status {status}") as refused:
-            ask(server.address)
-        assert len(server.requests) == 1
+            ask(server.address, counted=counted.accounting)
+        assert len(server.requests) == counted.sent == counted.refused == 1
     assert word in str(refused.value)
     assert "\x1b" not in str(refused.value)
     assert server.address not in str(refused.value)
