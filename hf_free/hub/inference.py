@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 PATIENCE = 120.0
 """Seconds without an answer after which an address is given up: models that sleep take a minute or two to wake."""
 
+FIRST_PATIENCE = 10.0
+"""The same while no connection could be made at all: an address that is wrong stays wrong."""
+
 TIMEOUT = 30.0
 """Seconds that one phase of a request may take."""
 
@@ -82,6 +85,7 @@ class InferenceClient:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._has_token, self._lock, self._next = token is not None, threading.Lock(), 0.0
+        self._is_there = False  # whether anything has answered at that address
 
     def close(self) -> None:
         """Close its connections."""
@@ -120,11 +124,12 @@ class InferenceClient:
                 if status not in _PASSING:
                     raise HubError(f"the endpoint {problem}", action=self._way_out(status))
             wait = min(LONGEST_WAIT, 0.5 * 2**attempt) if asked is None else float(asked)
-            if waited + wait > self._patience:
+            patience = self._patience if self._is_there else min(FIRST_PATIENCE, self._patience)
+            if waited + wait > patience:
                 long = f", and asks to wait {asked:.0f} s" if asked is not None and asked > LONGEST_WAIT else ""
                 raise HubError(
                     f"the endpoint {problem}{long}",
-                    allowed=f"an answer within {self._patience:.0f} s",
+                    allowed=f"an answer within {patience:.0f} s",
                     action="try again later; answers that came are kept",
                 )
             logger.info("an endpoint %s, trying again in %.1f s", problem, wait)
@@ -135,6 +140,7 @@ class InferenceClient:
         """One request -> status, seconds that it asks to wait, content."""
         begun, parts, size = time.monotonic(), list[bytes](), 0
         with self._client.stream("POST", self.url, content=body, headers=self._headers) as answer:
+            self._is_there = True
             if 300 <= answer.status_code < 400:
                 target = urlsplit(str(answer.headers.get("location", "")))
                 raise HubError(

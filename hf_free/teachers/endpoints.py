@@ -52,6 +52,16 @@ class EndpointAccess:
     """Where answers are kept; None keeps them in memory."""
     tokens: tuple[str, ...] = ()
     """Tokens of the endpoints: `TOKEN` where they have one host, else `HOST=TOKEN` each."""
+    ledgers: dict[str, AnswerLedger] = field(default_factory=dict, repr=False)
+    """Those in use; an endpoint that several teachers are made of has one."""
+
+    def ledger(self, identity: str) -> AnswerLedger:
+        """The answers of an endpoint; what earlier starts have spent on it counts from now on."""
+        if identity not in self.ledgers:
+            path = None if self.folder is None else self.folder / f"{identity}.answers"
+            self.ledgers[identity] = AnswerLedger(path)
+            self.budget.recall(self.ledgers[identity].sent)
+        return self.ledgers[identity]
 
     @classmethod
     def of(cls, queries: QueriesConfig, *, folder: Path | None = None, tokens: Sequence[str] = ()) -> EndpointAccess:
@@ -138,11 +148,10 @@ def open_endpoint(
         sent = token_for(reference.location, own=own, hub=token)
         client = InferenceClient(reference.location, token=sent, per_second=queries.per_second)
     identity = hashlib.sha256(json.dumps([reference.location, function, top_k]).encode()).hexdigest()[:16]
-    ledger = AnswerLedger(None if access.folder is None else access.folder / f"{identity}.answers")
     oracle = Oracle(
         name,
         client,
-        ledger,
+        access.ledger(identity),
         access.budget,
         top_k=top_k,
         function=function,

@@ -59,7 +59,6 @@ class Oracle:
         self._client, self._top_k, self._function = client, top_k, function
         self._per_request, self._concurrent = per_request, concurrent
         self._is_given_up = self._said_budget = False
-        budget.recall(ledger.sent)
 
     def answers(self, pictures: Tensor, *, keep_going: bool = False) -> list[Answer | None]:
         """What it says of pictures (N, C, H, W) uint8; pictures that it was asked about before cost nothing.

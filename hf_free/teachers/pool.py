@@ -264,8 +264,14 @@ class TeacherPool(Sequence[Teacher]):
 
     def _make_room(self, needed: int) -> None:
         before = len(self._loaded)
-        while self._loaded and self.loaded_bytes + needed > self.budget:
-            self._folded.pop(self._loaded.popitem(last=False)[0], None)
+        leaving = [
+            place for place in self._loaded if not self.records[place].answers_only
+        ]  # a black box takes no room
+        for place in leaving:
+            if self.loaded_bytes + needed <= self.budget:
+                break
+            del self._loaded[place]
+            self._folded.pop(place, None)
         if len(self._loaded) < before:
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 

@@ -113,7 +113,7 @@ def _teacher_costs(pool: TeacherPool) -> list[Cost]:
     for index, record in enumerate(pool.records):
         kind = kind_of(record)
         if kind not in known:
-            known[kind] = Cost(0, 0) if record.answers_only else count(pool[index])
+            known[kind] = count(pool[index])
         costs.append(known[kind])
     return costs
 

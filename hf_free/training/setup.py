@@ -144,7 +144,8 @@ def gather(
             endpoints=endpoints or EndpointAccess.of(config.queries),
             chains=chains,
         )
-    check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
+    if pool.black_boxes:
+        check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:

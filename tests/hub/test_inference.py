@@ -148,3 +148,12 @@ def test_a_silent_server_is_left(monkeypatch):
         with pytest.raises(HubError, match="cannot be reached"):
             ask(f"http://127.0.0.1:{listening.getsockname()[1]}", patience=0.4)
         assert time.monotonic() - begun < 5
+
+
+def test_an_address_that_was_never_there_is_given_up_sooner():
+    waits: list[float] = []
+    client = InferenceClient("http://127.0.0.1:9/nobody", sleep=waits.append)
+    with pytest.raises(HubError, match=r"cannot be reached \(Connect") as refused:
+        client.ask((b"x",), top_k=1, function="softmax")
+    assert sum(waits) <= 10
+    assert "10 s" in refused.value.allowed

@@ -157,3 +157,18 @@ def test_the_environments_token_is_taken_where_none_is_given(monkeypatch):
     monkeypatch.setenv("HF_FREE_ENDPOINT_TOKEN", "a.org=one b.org=two")
     assert EndpointAccess.of(QueriesConfig()).tokens == ("a.org=one", "b.org=two")
     assert EndpointAccess.of(QueriesConfig(), tokens=("given",)).tokens == ("given",)
+
+
+def test_one_endpoint_as_several_teachers_is_asked_once_and_stays_in_a_small_pool(server, tmp_path):
+    path = tmp_path / "teachers.yaml"
+    entries = [{"endpoint": server.address, "classes": classes} for classes in ("0-1", "2-3")]
+    path.write_text(json.dumps(entries))
+    own = [str(pico_folder(tmp_path / f"t{seed}", size=16, seed=seed)) for seed in range(2)]
+    before, kept, images = server.answered, tmp_path / "kept", pictures(3).float() / 255
+    for _ in range(2):
+        endpoints = EndpointAccess.of(QueriesConfig(), folder=kept)
+        pool = TeacherPool([str(path), *own], budget="10KB", endpoints=endpoints)  # room for one of the own ones
+        for place in (0, 2, 3, 1, 2, 0):
+            pool[place].logits(images)
+        assert server.answered == before + 7 == before + pool.endpoints.budget.spent
+    assert len(list(kept.iterdir())) == 1
