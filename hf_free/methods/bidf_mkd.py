@@ -80,7 +80,7 @@ def make_bilevel(
 BIDF_MKD = Method(
     name="bidf-mkd",
     title="BiDf-MKD: black boxes inverted by zero-order gradients, bi-level distillation of their answers",
-    paper="Hu, Shen, Wang, Liu, Yuan, Tao: Learning to Learn from APIs: Black-Box Data-Free Meta-Learning, ICML 2023",
+    paper="Hu, Shen, Wang, Wu, Yuan, Tao: Learning to Learn from APIs: Black-Box Data-Free Meta-Learning, ICML 2023",
     url="https://arxiv.org/abs/2305.18413",
     needs="its answers alone: probabilities, percentages or logits of all its labels",
     inverter=make_zero_order,
