@@ -10,20 +10,12 @@ is paid for, take fewer (`five.inner_steps`, `queries.directions`, `five.images_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from hf_free.config.recipes import Defects
 from hf_free.config.tree import FreeConfig
-from hf_free.data.logits import LogitLayout
 from hf_free.inversion.zero_order import ZeroOrderInverter
-from hf_free.learner.meta_learner import MetaLearner
-from hf_free.metalearning.base import Objective
-from hf_free.metalearning.bilevel import BilevelDistiller
 from hf_free.methods.base import Method
-from hf_free.methods.free import known_names, make_bell
-from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.methods.free import make_bell
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
@@ -50,33 +42,6 @@ def make_zero_order(
     )
 
 
-def make_bilevel(
-    config: FreeConfig,
-    learner: MetaLearner,
-    layout: LogitLayout,
-    records: Sequence[TeacherRecord],
-    precision: Precision,
-    streams: RandomStreams = UNSEEDED,
-    chains: Chains = ONE_CHAIN,
-) -> Objective:
-    """Bi-level distillation, or what `bell.objective` says in its place."""
-    if config.bell.objective != "bilevel":
-        return make_bell(config, learner, layout, records, precision, streams, chains)
-    names = known_names(config.bell, records)
-    asked = None if len(names) == sum(record.num_classes for record in records) else layout
-    return BilevelDistiller(
-        learner,
-        config.bell,
-        precision,
-        class_names=names,
-        layout=asked,
-        flip=config.five.flip,
-        defects=Defects.named(config.defects),
-        streams=streams,
-        chains=chains,
-    )
-
-
 BIDF_MKD = Method(
     name="bidf-mkd",
     title="BiDf-MKD: black boxes inverted by zero-order gradients, bi-level distillation of their answers",
@@ -84,7 +49,7 @@ BIDF_MKD = Method(
     url="https://arxiv.org/abs/2305.18413",
     needs="its answers alone: probabilities, percentages or logits of all its labels",
     inverter=make_zero_order,
-    objective=make_bilevel,
+    objective=make_bell,
     departures=(
         "steps of 0.005 are taken in pixels of [0, 1], not in normalized ones; a black box behind HTTP sees 8 bits, "
         "so that its directions are signs and its steps whole gray levels",

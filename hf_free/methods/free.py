@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 
 from hf_free.config.recipes import Defects
-from hf_free.config.sections import BellConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.base import Objective
 from hf_free.metalearning.bell import Aligner
+from hf_free.metalearning.bilevel import BilevelDistiller
 from hf_free.metalearning.distill import Distiller
 from hf_free.methods.base import Method
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -28,6 +28,10 @@ from hf_free.teachers.label_names import is_placeholder
 _PAPER = "Wei, Hu, Wang, Shen, Yuan, Tao: FREE: Faster and Better Data-Free Meta-Learning, CVPR 2024"
 _URL = "https://arxiv.org/abs/2405.00984"
 _NEEDS = "gradients; its BatchNorm statistics are used where it has some"
+
+
+EPISODIC = {"align": Aligner, "bilevel": BilevelDistiller}
+"""`bell.objective` -> the ways to learn by episodes."""
 
 
 def make_five(
@@ -59,12 +63,17 @@ def make_bell(
     streams: RandomStreams = UNSEEDED,
     chains: Chains = ONE_CHAIN,
 ) -> Objective:
-    """BELL, or distillation of all teachers' answers: as `bell.objective` says."""
+    """BELL, distillation of all teachers' answers, or a peer's way to learn: as `bell.objective` says."""
     if config.bell.objective == "distill":
         return Distiller(learner, layout, config.bell, precision, streams=streams, chains=chains)
-    names = known_names(config.bell, records)
+    names = {
+        (teacher, index): name
+        for teacher, record in enumerate(records)
+        for index, name in enumerate(record.label_names or ())
+        if config.bell.match_label_names and not is_placeholder(name)
+    }
     asked = None if len(names) == sum(record.num_classes for record in records) else layout
-    return Aligner(
+    return EPISODIC[config.bell.objective](
         learner,
         config.bell,
         precision,
@@ -75,16 +84,6 @@ def make_bell(
         streams=streams,
         chains=chains,
     )
-
-
-def known_names(bell: BellConfig, records: Sequence[TeacherRecord]) -> dict[tuple[int, int], str]:
-    """(teacher, class) -> name, where names may be trusted to say which classes are one."""
-    return {
-        (teacher, index): name
-        for teacher, record in enumerate(records)
-        for index, name in enumerate(record.label_names or ())
-        if bell.match_label_names and not is_placeholder(name)
-    }
 
 
 DEFAULT = Method(

@@ -41,3 +41,9 @@ def test_either_half_stands_beside_another():
     parts = parts_of(objective="distill")
     assert isinstance(parts.objective, Distiller)
     assert parts.inverter.sets == 1
+
+
+def test_its_way_to_learn_goes_with_another_inversion():
+    config = FreeConfig.from_dict(merge({"method": "paper", "bell": {"n_way": 3, "objective": "bilevel"}}, TINY))
+    pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
+    assert isinstance(assemble(gather(config, pool=pool, is_planned=True)).objective, BilevelDistiller)
