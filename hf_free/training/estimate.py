@@ -100,7 +100,7 @@ def estimate(
         one_answer=one_answer,
         answers_a_step=asked * one_answer,
         bell_update=_bell_update(work.bell, learner),
-        bell_updates=work.bell.updates_per_step if asks_all else work.bell.replay_patience + 1,
+        bell_updates=work.bell.updates_per_step if asks_all else work.replays_per_step,
         teachers_bytes=min(all_weights, pool.budget),
         memory_bytes=(memory.max_images + memory.held_out_images) * picture_bytes,
     )
@@ -140,7 +140,7 @@ def _student_cost(config: LearnerConfig, outputs: int, defects: Defects) -> Cost
 
 
 def _bell_update(bell: BellConfig, learner: Cost) -> int:
-    if bell.objective == "distill":
+    if bell.distils:
         return bell.batch_size * learner.total_flops
     support, query = bell.n_way * bell.k_shot, bell.n_way * bell.n_query
     return bell.replay_tasks * (bell.replay_inner_steps * SECOND_ORDER * support + query) * learner.total_flops

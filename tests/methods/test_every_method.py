@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from hf_free.config.reading import merge
 from hf_free.config.recipes import RECIPES
 from hf_free.config.tree import FreeConfig
+from hf_free.metalearning import task_groups
 from hf_free.methods.registry import METHODS, list_methods
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.folder import RunFolder
@@ -27,7 +28,8 @@ SMALL = {
 
 
 @pytest.fixture(params=METHODS)
-def name(request) -> str:
+def name(request, monkeypatch) -> str:
+    monkeypatch.setattr(task_groups, "PROBE_UPDATES", 2)
     torch.set_num_threads(1)
     return request.param
 

@@ -82,5 +82,5 @@ def test_a_method_of_one_file_and_one_line_is_in_card_list_and_documentation(sma
 
 
 def test_a_name_that_is_not_registered_is_refused():
-    with pytest.raises(ConfigError, match=r"method = 'smaller'[\s\S]*'default', 'paper' or 'released'"):
+    with pytest.raises(ConfigError, match=r"method = 'smaller'[\s\S]*'released', 'purer' or 'tgr'"):
         FreeConfig.from_dict({"method": "smaller"})
