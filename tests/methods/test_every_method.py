@@ -22,7 +22,14 @@ from hf_free.training.trainer import train
 
 SMALL = {
     "trainer": {"steps": 3, "checkpoint_every": 1},
-    "bell": {"replay_tasks": 1, "replay_patience": 1, "n_way": 3, "n_query": 2, "match_label_names": False},
+    "bell": {
+        "replay_tasks": 1,
+        "replay_patience": 1,
+        "n_way": 3,
+        "n_query": 2,
+        "match_label_names": False,
+        "challenge_after": 1,
+    },
     "learner": {"image_size": 16},
 }
 
