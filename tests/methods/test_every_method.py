@@ -46,7 +46,9 @@ def config_of(name: str, **trainer: object) -> FreeConfig:
 
 
 def pool() -> TeacherPool:
-    return TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(3)])
+    """With BatchNorm and without."""
+    kinds = enumerate(("conv4", "vit", "conv4"))
+    return TeacherPool.from_teachers([pico_teacher(kind, size=16, num_classes=3, seed=seed) for seed, kind in kinds])
 
 
 def test_every_recipe_has_its_method():
