@@ -41,12 +41,16 @@ def invert(
     generator: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of this run of hf-free train.")
     ] = None,
+    inversion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another way to invert, as pixels; see hf-free methods."),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             parser=options.whole(1),
             metavar="INTEGER",
-            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one.",
+            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one, or those of the inversion.",
         ),
     ] = None,
     images_per_class: Annotated[
@@ -72,12 +76,20 @@ def invert(
     from hf_free.training.invert import default_steps
     from hf_free.training.invert import invert as run_inversion
 
-    steps = steps or default_steps(generator)
+    usual = default_steps(generator, inversion)
+    steps = steps or usual
     import_networks([own_networks] if own_networks else [])
     teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
-    if generator is None:
+    if generator is None and inversion in (None, "five"):
         say(f"No --generator: starting from a fresh one, {steps} steps.")
-    task = run_inversion(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
+    task = run_inversion(
+        teacher,
+        steps=steps,
+        images_per_class=images_per_class,
+        generator=generator,
+        inversion=inversion,
+        seed=seed,
+    )
     known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
     names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
     path = recovered_grid(
