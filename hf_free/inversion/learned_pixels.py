@@ -103,6 +103,8 @@ class LearnedPixels:
         streams: Where random numbers come from.
     """
 
+    needs_gradients = True
+
     def __init__(
         self,
         config: FiveConfig,
