@@ -183,6 +183,7 @@ _TGR: Json = {  # [code] WalkerWorldPeace/TGR at commit 77f6239: main.py, task_s
         "temperature": 1.0,
         "groups": 5,  # [code]
         "dispersion": 1e-3,  # [code] lambda
+        "second_order": True,  # [code]
         "replay_tasks": 16,  # [code]
         "replay_patience": 4,  # [code]
         "replay_inner_steps": 5,  # [code]

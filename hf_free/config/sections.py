@@ -186,8 +186,9 @@ class BellConfig(_Section):
     """TGR's lambda: `regularize` adds twice this, times half the mean squared distance of the teachers' gradients to
     their mean, to the loss (TGR: 0.001)."""
     second_order: bool = False
-    """Whether `regularize` takes TGR's step with its second derivatives, as released; without, a first-order step with
-    lambda doubled does the same up to lambda squared, in about half the time."""
+    """Whether `regularize` takes TGR's step with its second derivatives, as released; else a first-order step with
+    lambda doubled, in a quarter of the time: the same up to lambda squared for smooth networks, and about the same
+    direction where ReLUs switch on the way."""
     challenge: float = Field(default=0.0, ge=0)
     """Factor on the learner's loss on an episode of live pictures, which these climb where it has nothing left to
     learn from them (`purer`: 10)."""

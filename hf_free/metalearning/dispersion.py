@@ -6,7 +6,9 @@ g_i is its gradient at theta and gbar their mean. With the dispersion D = 1 / (2
 - The mean of the gradients at theta_i, the displacement held fixed, is grad[mean L + lambda D] up to lambda^2.
 - The released code leaves the displacement in the graph, so that the gradient runs through it as well and is
   grad[mean L + 2 lambda D] up to lambda^2. That takes second derivatives.
-- So the first form with lambda doubled is the second up to lambda^2, with first derivatives alone.
+- So the first form with lambda doubled is the second up to lambda^2, with first derivatives alone, where the losses
+  are smooth. ReLUs and max-pooling are not: their gradient jumps on the way from theta to theta_i, which the first
+  form sees and a Hessian does not (docs/experiments/peers.md).
 
 Let u_i be the gradient at theta_i, U their mean, H_i the Hessian at theta. The second form is U - lambda / n sum_i
 H_i (U - u_i), which takes one product of a Hessian and a vector a teacher and one graph alive at a time.

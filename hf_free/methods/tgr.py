@@ -30,8 +30,6 @@ TGR = Method(
         "the probe that teachers are embedded with is a small network trained on recovered pictures, in evaluation "
         "mode; the code's is a ResNet-34 trained on ImageNet, which is not data-free, left in training mode, so that "
         "its matrix depends on the teachers' order",
-        "the step is first-order with lambda doubled, which is the code's up to lambda squared and takes half the "
-        "time; bell.second_order=true takes the code's own",
         "one set of pictures of each teacher is recovered before groups are formed, where the code recovers 20: the "
         "time of a run is better spent in it",
         "the last pictures of an inversion are kept, not the best of its steps",

@@ -116,6 +116,7 @@ def test_paper_has_the_published_constants(recipes, key, value):
         ("tgr", "bell.objective", "regularize"),
         ("tgr", "bell.groups", 5),
         ("tgr", "bell.dispersion", 1e-3),
+        ("tgr", "bell.second_order", True),
         ("tgr", "bell.replay_tasks", 16),
         ("tgr", "bell.replay_patience", 4),
         ("tgr", "trainer.steps", 1200),

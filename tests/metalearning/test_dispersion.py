@@ -89,3 +89,27 @@ def test_a_weight_that_no_loss_depends_on_has_gradient_zero():
         assert set(step.gradient) == dict(network.named_parameters()).keys()
         assert not step.gradient["idle.weight"].any()
         assert step.gradient["used.weight"].any()
+
+
+def test_through_relus_the_released_step_is_still_exact_and_the_fixed_form_is_another():
+    """Gradients jump where a unit switches between theta and theta_i: a first-order step sees that, a Hessian not."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 3)).double()
+    batches = [(torch.randn(20, 6).double(), torch.randint(3, (20,))) for _ in range(3)]
+    losses = [
+        lambda w, x=x, y=y: nn.functional.cross_entropy(functional_call(network, w, (x,)), y) for x, y in batches
+    ]
+    weights = {name: value.detach() for name, value in network.named_parameters()}
+    leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
+    own = [torch.autograd.grad(loss(leaves), list(leaves.values()), create_graph=True) for loss in losses]
+    mean = [torch.stack(rows).mean(0) for rows in zip(*own, strict=True)]
+    moved = []
+    for loss, one in zip(losses, own, strict=True):
+        rows = zip(leaves.items(), mean, one, strict=True)
+        moved.append(loss({name: value - 0.05 * (m - g) for (name, value), m, g in rows}))
+    released = torch.autograd.grad(torch.stack(moved).mean(), list(leaves.values()))
+    second = regularized_step(weights, losses, 0.05, second_order=True).gradient
+    first = regularized_step(weights, losses, 0.05).gradient
+    for (name, found), expected in zip(second.items(), released, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+        assert not torch.allclose(first[name], expected, atol=1e-6)

@@ -90,6 +90,7 @@ def test_steps_log_finite_named_terms_and_a_stop_changes_nothing(name, tmp_path)
     assert all(math.isfinite(value) for row in rows for value in row.values())
     record = json.loads((tmp_path / "whole" / "record.json").read_text())
     assert record["config"]["method"] == name
+    assert METHODS[name].title in (tmp_path / "whole" / "learner" / "README.md").read_text(encoding="utf-8")
 
     def cut(learner: object, minutes: float) -> None:
         if len(RunFolder(tmp_path / "cut").read_log()) == 2:
