@@ -13,7 +13,7 @@ from program import MODELS, refused
     [
         (["--steps", "0"], ["trainer.steps = '0'", "greater than or equal to 1"]),
         (["--seed", "-1"], ["seed = '-1'"]),
-        (["--recipe", "best"], ["method = 'best'", "'default', 'paper' or 'released'"]),
+        (["--recipe", "best"], ["method = 'best'", "'released', 'purer' or 'tgr'"]),
         (["--mixed-precision", "fp16"], ["trainer.mixed_precision = 'fp16'", "allowed: 'auto', 'no' or 'bf16'"]),
         (["--set", "defects=[x]"], ["defects holds 'x'", "--set defects=[...]"]),
         (["--set", "five.images_per_class=1"], ["allowed: a value greater than or equal to 2"]),
