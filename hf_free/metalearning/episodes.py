@@ -38,6 +38,7 @@ class Episodes(EpisodicObjective):
         terms = super().step(tasks, memory, moment)
         if "replay_updates" in terms and self.config.challenge:
             self._note(terms["replay_accuracy"], int(terms["replay_updates"]))
+            terms["made_harder"] = float(self._is_on)
         return terms
 
     def challenge(self, live: Sequence[LivePictures], stream: Stream) -> Tensor | None:

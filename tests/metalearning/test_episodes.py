@@ -61,8 +61,9 @@ def _asks(one: Episodes, memory: TaskMemory, steps: int) -> list[bool]:
     """After each step, whether it asks for harder pictures."""
     stream, asked = RandomStreams(0).stream("challenge"), []
     for _ in range(steps):
-        one.step([], memory, Moment())
+        terms = one.step([], memory, Moment())
         asked.append(one.challenge(_live(), stream) is not None)
+        assert terms.get("made_harder", 0.0) == asked[-1]
     return asked
 
 
