@@ -45,12 +45,16 @@ def invert(
     generator: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of this run of hf-free train.")
     ] = None,
+    inversion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another way to invert, as pixels; see hf-free methods."),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             parser=options.whole(1),
             metavar="INTEGER",
-            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one.",
+            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one, or those of the inversion.",
         ),
     ] = None,
     images_per_class: Annotated[
@@ -89,7 +93,8 @@ def invert(
     from hf_free.training.invert import default_steps
     from hf_free.training.invert import invert as run_inversion
 
-    steps = steps or default_steps(generator)
+    usual = default_steps(generator, inversion)
+    steps = steps or usual
     import_networks([own_networks] if own_networks else [])
     asked = {"budget": query_budget, "directions": directions}
     queries = FreeConfig.load(values=given_values({"queries": asked})).queries
@@ -102,10 +107,16 @@ def invert(
         say(
             f"A black box: {pictures * (steps * (1 + directions) + 1):,} queries, and {endpoints.budget.spent} so far."
         )
-    elif generator is None:
+    elif generator is None and inversion in (None, "five"):
         say(f"No --generator: starting from a fresh one, {steps} steps.")
     task = run_inversion(
-        teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed, queries=queries
+        teacher,
+        steps=steps,
+        images_per_class=images_per_class,
+        generator=generator,
+        inversion=inversion,
+        seed=seed,
+        queries=queries,
     )
     known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
     names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes

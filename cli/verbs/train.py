@@ -63,7 +63,14 @@ def train(
             "--method",
             "--recipe",
             metavar="NAME",
-            help="Base settings: default (the best we found), paper (FREE), or released (FREE's code, bugs included).",
+            help="Base settings: default (the best we found), paper (FREE), released (FREE's code, bugs included), "
+            "or a peer; hf-free methods lists all.",
+        ),
+    ] = None,
+    inversion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How teachers are inverted, if not as the method does; see hf-free methods."
         ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Random seed.")] = None,
@@ -214,6 +221,7 @@ def train(
     # Numbers stay texts here: the configuration reads them, and its refusal names key, value and rule.
     flags = {
         "method": method,
+        "inversion": inversion,
         "models": expand_list_files(models) if models else None,
         "imports": [str(own_networks.expanduser().resolve())] if own_networks else None,  # --resume may run elsewhere
         "seed": seed,

@@ -14,6 +14,8 @@ from hf_free.config.recipes import Defects
 from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.inversion.learned_pixels import LearnedPixels
+from hf_free.inversion.pixels import PixelInverter
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -92,7 +94,8 @@ def plan(
     endpoints = EndpointAccess.of(config.queries, tokens=endpoint_tokens)
     found = gather(config, token=token, console=console, is_planned=True, endpoints=endpoints)
     config, pool, precision = found.config, found.pool, found.precision
-    cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects))
+    paints = not isinstance(found.warm_up.inverter, PixelInverter | LearnedPixels)
+    cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects), paints=paints)
     budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(

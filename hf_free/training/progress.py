@@ -54,6 +54,10 @@ MEASURES = {
     "replay_updates": Measure("updates of replay", more_is_better=None),
     "queries": Measure("queries spent", more_is_better=None),
     "queries_left": Measure("queries left", more_is_better=None),
+    "teachers_met": Measure("teachers inverted before groups", more_is_better=True),
+    "task_loss": Measure("loss on new tasks", "nats"),
+    "dispersion": Measure("dispersion of gradients", more_is_better=None),
+    "made_harder": Measure("pictures made harder", more_is_better=None),
 }
 """The terms that a run's progress shows; others go by their own names."""
 

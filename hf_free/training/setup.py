@@ -36,7 +36,7 @@ from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
 from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
-from hf_free.methods.registry import METHODS
+from hf_free.methods.registry import METHODS, inverter_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.chains import Chains
@@ -128,7 +128,7 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.method].inverter, config, device, precision, streams, chains)
+        make = partial(inverter_of(config), config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -199,11 +199,12 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
 
     # ---- method
-    inverter = gathered.warm_up.inverter
+    method, inverter = METHODS[config.method], gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.method].objective(
+    objective = method.objective(
         config, learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
     )
+    method.connect(inverter, objective, pool.records)
     return Parts(
         **vars(gathered),
         learner_precision=learner_precision,
@@ -406,7 +407,7 @@ def make_learner(
     batchnorm: BatchNormMode = "running"
     if defects is not None and defects.transductive_batchnorm:
         batchnorm = "transductive"
-    elif bell.objective != "distill":
+    elif not bell.distils:
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
@@ -414,7 +415,7 @@ def make_learner(
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
-    if bell.objective == "distill":
+    if bell.distils:
         projection = nn.Linear(learner.backbone_dim, layout.width)
         learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
@@ -433,7 +434,7 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
     """Have torch.compile compile what can be compiled."""
     check_can_compile(device)
     inverter.compile()
-    if bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
+    if bell.distils:  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
 
 

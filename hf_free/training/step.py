@@ -24,7 +24,9 @@ def take_step(run: Run, terms: dict[str, float]) -> None:
     is_inverting = recovers or not len(run.memory)
     tasks, moved = list[RecoveredTask](), dict[str, float]()
     if is_inverting:
-        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams, run.chains)
+        tasks, moved = invert_some(
+            run.inverter, run.pool, five, state, student, run.streams, run.chains, objective.preferred
+        )
     terms |= moved
     run.between_parts()
     health = screening.health_of(tasks)

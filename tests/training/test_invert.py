@@ -63,5 +63,25 @@ def test_a_black_box_is_inverted_by_its_answers_within_its_queries():
         with pytest.raises(RunError, match="takes 644 queries, and") as refused:
             invert(black_box, steps=40, images_per_class=2, queries=queries)
         assert "--query-budget" in str(refused.value)
-        with pytest.raises(RunError, match="meta-generator adapts by gradients"):
+        with pytest.raises(RunError, match="take gradients"):
             invert(black_box, generator="runs/x")
+
+
+def test_another_way_to_invert_goes_by_its_name():
+    teacher = pico_teacher("conv4", size=16)
+    options = {"images_per_class": 3, "seed": 1, "device": "cpu"}
+    pixels = invert(teacher, inversion="pixels", steps=2, **options)
+    assert pixels.images.shape == (15, 3, 16, 16)
+    assert not torch.equal(pixels.images, invert(teacher, steps=2, **options).images)
+    assert torch.equal(pixels.images, invert(teacher, inversion="pixels", steps=2, **options).images)
+    assert torch.equal(
+        invert(teacher, inversion="five", steps=2, **options).images, invert(teacher, steps=2, **options).images
+    )
+    assert (default_steps(None, "pixels"), default_steps(None, "five")) == (1000, default_steps(None))
+
+
+def test_a_way_that_is_not_there_or_has_no_generator_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"inversion = 'pixel'[\s\S]*'pixels'"):
+        invert(pico_teacher("conv4", size=16), inversion="pixel", steps=2)
+    with pytest.raises(ConfigError, match="belongs to the inversion five"):
+        invert(pico_teacher("conv4", size=16), inversion="pixels", generator=tmp_path, steps=2)
