@@ -31,6 +31,7 @@ from hf_free.cli.verbs import (
     predict,
     push,
     search,
+    serve,
     sweep,
     train,
 )
@@ -93,6 +94,7 @@ for _module, _panel in (
     (sweep, "Look at models"),
     (push, "Publish"),
     (export, "Publish"),
+    (serve, "Publish"),
     (demo, "Start"),
 ):
     _verb = _module.__name__.rpartition(".")[2]

@@ -119,6 +119,22 @@ Import = Annotated[
         help="Python file that registers your own networks with timm.",
     ),
 ]
+QueryBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INTEGER",
+        rich_help_panel=DATA,
+        help="Pictures that black boxes (endpoint:https://...) may be asked about at most, all together.",
+    ),
+]
+EndpointToken = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TOKEN...",
+        rich_help_panel=DATA,
+        help="The token of the black boxes, or HOST=TOKEN for several hosts. Safer in HF_FREE_ENDPOINT_TOKEN.",
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

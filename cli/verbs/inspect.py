@@ -72,7 +72,7 @@ def describe(teacher: Teacher, *, measure: bool = False) -> Json:
     record, cost = teacher.record, count(teacher)
     row = {"record": record.to_dict(), **_summary(record)}
     row |= {"forward_flops": cost.forward_flops, "backward_flops": cost.backward_flops}
-    if measure:
+    if measure and not record.answers_only:  # a black box gives no gradients
         from hf_free.evaluation.invertibility import measure_invertibility
 
         row["inversion"] = measure_invertibility(teacher).to_dict()

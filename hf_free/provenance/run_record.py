@@ -75,6 +75,10 @@ class Training:
     """Autocast type of the run."""
     learner_precision: str = ""
     """That of the learner, where it is another one."""
+    queries: int | None = None
+    """Pictures that black boxes were asked about; None: there are none."""
+    query_budget: int | None = None
+    """How many they might have been asked about; None: any number."""
 
     def to_dict(self) -> Json:
         """The facts as plain JSON types."""
@@ -93,6 +97,8 @@ class Training:
             threads=whole_of(values.get("threads")),
             mixed_precision=text_of(values.get("mixed_precision")),
             learner_precision=text_of(values.get("learner_precision")),
+            queries=whole_of(values.get("queries")),
+            query_budget=whole_of(values.get("query_budget")),
         )
 
 

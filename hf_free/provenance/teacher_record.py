@@ -61,6 +61,8 @@ class TeacherRecord:
     """Whether it is computed in fp32 in a run in bf16, because its answers were others in bf16 when it was loaded."""
     crop: float | None = None
     """Share of a photo's shorter side that the teacher was measured on, timm's `crop_pct`; None: all of both sides."""
+    answers_only: bool = False
+    """Whether it is a black box, which answers and gives neither weights nor gradients."""
     notes: tuple[str, ...] = ()
     """What was ignored or is worth knowing, a sentence each."""
 

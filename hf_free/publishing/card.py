@@ -147,12 +147,12 @@ def _reasons(entries: Iterable[LeftOut]) -> list[tuple[str, str]]:
 def _not_distilled(record: LearnerRecord) -> dict[str, object] | None:
     """Which teachers, by their line in the table, have tasks too wide for the one head of `align`; None: no such.
 
-    `hf_free.metalearning.bell.Aligner` takes steps on tasks of up to `bell.n_way` classes only. Of a learner that is
-    continued nothing is said: its old teachers may have taught it in another way.
+    `hf_free.metalearning.bell.Aligner` and `regularize.Regularizer` take steps on tasks of up to `bell.n_way` classes
+    only. Of a learner that is continued nothing is said: its old teachers may have taught it in another way.
     """
     n_way = whole_of(record.setting("bell", "n_way")) or 0
     most = whole_of(record.setting("five", "max_classes")) or 0
-    if record.setting("bell", "objective") != "align" or not 0 < n_way < most:
+    if record.setting("bell", "objective") not in ("align", "regularize", "bilevel") or not 0 < n_way < most:
         return None
     start = text_of(record.setting("learner", "init_from"))
     if start and InitFrom.parse(start).is_learner:

@@ -40,6 +40,10 @@ TITLES = {
     "gradient_cosine": "BELL: cosine of gradients",
     "replay_accuracy": "BELL: accuracy in replay",
     "replay_updates": "BELL: updates of replay",
+    "teachers_met": "TGR: teachers inverted before groups",
+    "task_loss": "TGR: loss on new tasks",
+    "dispersion": "TGR: dispersion of gradients",
+    "made_harder": "PURER: whether pictures are made harder",
 }
 """What the terms of the log are called above their curves; others by their own names."""
 _NOT_CURVES = frozenset({"memory", "step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
