@@ -75,9 +75,7 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
         repo_id=Markup(repo_id or PLACEHOLDER),
         picture=_picture(folder, record),
         license_text=choose_license(record)[1],
-        config_yaml=_code_block(record.config)
-        if record.config and not (is_pooled(record.block) or record.imitation)
-        else None,
+        config_yaml=_code_block(record.config) if record.config and is_trained else None,
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
