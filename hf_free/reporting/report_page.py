@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
@@ -21,6 +21,7 @@ from PIL import Image
 from hf_free.config.tree import departures
 from hf_free.provenance.learner_record import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.publishing.facts import Fact, record_facts
 from hf_free.publishing.results import is_own_row
 from hf_free.reporting.loss_curves import TITLES, log_curves
 from hf_free.reporting.reported_run import ClassPictures, ReportedRun
@@ -74,74 +75,15 @@ def report_page(runs: Sequence[ReportedRun]) -> str:
 
 
 def _facts(runs: Sequence[ReportedRun]) -> list[tuple[str, list[str]]]:
-    """Rows of the overview; a row that no run has a value for is left out."""
-    readers: tuple[tuple[str, Callable[[ReportedRun], str]], ...] = (
-        ("Kind", _kind),
-        ("Method", lambda run: str(run.record.config.get("method") or "")),
-        ("Backbone", lambda run: run.record.learner.backbone or ""),
-        ("Input", _input),
-        ("Adapts by", lambda run: run.record.learner.head or ""),
-        ("Teachers", lambda run: str(len(run.record.teachers)) if run.record.teachers else ""),
-        ("Parameters of all teachers", lambda run: _parameters(run.record.teachers)),
-        ("Real pictures used in training", _data_free),
-        ("Pictures recovered and kept", lambda run: _number(run.record.recovered.images)),
-        ("Recovered tasks", lambda run: _number(run.record.recovered.tasks)),
-        ("Recognized by their teacher", lambda run: _percent(run.record.recovered.teacher_accuracy)),
-        ("Time", lambda run: _minutes(run.record.training.minutes)),
-        ("Steps", lambda run: _number(run.record.training.steps)),
-        ("Published state", _chosen),
-        ("Device", _device),
-        ("Precision", lambda run: run.record.training.mixed_precision),
-        ("Seed", lambda run: _number(run.record.config.get("seed"))),
-        ("Versions", lambda run: ", ".join(f"{name} {number}" for name, number in run.record.versions.items())),
-    )
-    rows = ((name, [read(run) for run in runs]) for name, read in readers)
-    return [(name, [value or _NONE for value in values]) for name, values in rows if any(values)]
+    """Rows of the overview, a value per run."""
+    each = [dict(_facts_of(run)) for run in runs]
+    names = max(each, key=len) | {name: "" for facts in each for name in facts}
+    return [(name, [facts.get(name, _NONE) for facts in each]) for name in names]
 
 
-def _kind(run: ReportedRun) -> str:
-    if run.is_pooled:
-        return "pooled: the teachers themselves"
-    return "one network" if run.is_finished else "not finished"
-
-
-def _input(run: ReportedRun) -> str:
-    learner = run.record.learner
-    return "" if learner.image_size is None else f"{learner.channels}×{learner.image_size}×{learner.image_size}"
-
-
-def _data_free(run: ReportedRun) -> str:
-    return {True: "none", False: "yes: it started from weights trained on pictures", None: ""}[run.record.data_free]
-
-
-def _chosen(run: ReportedRun) -> str:
-    training = run.record.training
-    if training.best_step is None:
-        return ""
-    return f"step {training.best_step}" + (f", chosen on {training.chosen_on}" if training.chosen_on else "")
-
-
-def _device(run: ReportedRun) -> str:
-    training = run.record.training
-    threads = f"{training.threads} thread{'' if training.threads == 1 else 's'}" if training.threads else ""
-    return ", ".join(filter(None, (training.device, threads)))
-
-
-def _parameters(teachers: Iterable[RecordedTeacher]) -> str:
-    known = [teacher.parameters for teacher in teachers if teacher.parameters is not None]
-    return count_text(sum(known)) if known else ""
-
-
-def _number(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
-
-
-def _minutes(value: float | None) -> str:
-    return "" if value is None else f"{value:g} minutes"
+def _facts_of(run: ReportedRun) -> list[Fact]:
+    facts = record_facts(run.record)
+    return facts if run.is_finished else [("Kind", "not finished"), *facts[1:]]
 
 
 # ---- results

@@ -11,6 +11,8 @@ from PIL import Image
 
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
+from hf_free.publishing.facts import Fact, record_facts, result_facts
+from hf_free.runtime.notebook import cell_html
 
 TILE, GAP = 96, 2
 """Pixels of a recovered picture's side on the page, at most; pixels between two."""
@@ -81,3 +83,10 @@ class ReportedRun:
     """PNG of the same pictures as several teachers see them; empty where there is none."""
     teachers: Sequence[str] = field(default_factory=tuple)
     """What each teacher of the record is called on the page."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return cell_html(f"Run {self.name}" + ("" if self.is_finished else ", not finished"), self._facts)
+
+    def _facts(self) -> list[Fact]:
+        return [*record_facts(self.record), *result_facts(self.record)]

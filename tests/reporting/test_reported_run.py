@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import records
 
-from hf_free.reporting.reported_run import GAP, TILE, ClassPictures
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.reporting.reported_run import GAP, TILE, ClassPictures, ReportedRun
 
 
 def test_a_strip_holds_the_pictures_and_room_for_more():
@@ -23,3 +25,11 @@ def test_large_pictures_are_reduced_by_a_whole_factor(side, shown):
     strip = ClassPictures("teacher", "cat", pixels).strip(1)
     assert strip.shape == (shown, shown, 4)
     assert (strip[..., :3] == 90).all()
+
+
+def test_a_notebook_shows_a_run_without_private_names():
+    record = LearnerRecord.from_dict(records.record(results=[records.report()]))
+    shown = ReportedRun("<run>", record)._repr_html_()
+    assert "<caption>Run &lt;run&gt;</caption>" in shown
+    assert "3-way 1-shot 61.2 ± 0.8 %" in shown
+    assert "not finished" in ReportedRun("x", record, is_finished=False)._repr_html_()
