@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hf_free.training.invert import invert
     from hf_free.training.plan import plan
     from hf_free.training.pool import pool
-    from hf_free.training.report import report
+    from hf_free.training.report import read_run, report
     from hf_free.training.trainer import train
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "load_teacher",
     "plan",
     "pool",
+    "read_run",
     "report",
     "save_teacher",
     "train",
@@ -80,6 +81,7 @@ _HOMES = {
     "load_teacher": "hf_free.teachers.loader",
     "plan": "hf_free.training.plan",
     "pool": "hf_free.training.pool",
+    "read_run": "hf_free.training.report",
     "report": "hf_free.training.report",
     "save_teacher": "hf_free.teachers.saving",
     "train": "hf_free.training.trainer",

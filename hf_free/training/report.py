@@ -87,7 +87,7 @@ def default_page(folder: Path) -> Path:
     return folder.absolute().parent / f"{folder_name(str(folder.absolute()))}-report.html"
 
 
-def read_run(folder: Path, name: str = "", *, results: Sequence[Json] = (), draws_map: bool = True) -> ReportedRun:
+def read_run(folder: str | Path, name: str = "", *, results: Sequence[Json] = (), draws_map: bool = True) -> ReportedRun:
     """What a report shows of a run's folder, or of a learner's.
 
     Args:
@@ -99,6 +99,7 @@ def read_run(folder: Path, name: str = "", *, results: Sequence[Json] = (), draw
     Raises:
         RunError: it is neither.
     """
+    folder = Path(folder).expanduser()
     run = RunFolder(folder)
     is_run = run.config.is_file()
     learner = run.learner if (run.learner / "config.json").is_file() else folder
