@@ -17,6 +17,7 @@ from rich.text import Text
 
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
+from hf_free.cli.encoding import speak_plainly
 from hf_free.cli.verbs import (
     adapt,
     cost,
@@ -133,6 +134,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = list(words)
+    speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")
     debug = debug or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
     words, offline = _take(words, "--offline")

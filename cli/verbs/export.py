@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.runtime.text import decimal_size_text
 
 EXAMPLES = options.examples(
@@ -31,6 +31,7 @@ def export(
         ),
     ],
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
@@ -51,6 +52,9 @@ def export(
     done = export_classifier(classifier, output)
     if as_json:
         write_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()})
+        return
+    if quiet:
+        print_made(done.path)
         return
     print_line = output_console().print
     print_line(f"Exported: {done.path}, {decimal_size_text(done.bytes)}; labels: {done.labels}", soft_wrap=True)

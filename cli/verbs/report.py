@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.runtime.text import decimal_size_text
 
 EXAMPLES = options.examples(
@@ -44,6 +44,7 @@ def report(
         typer.Option("--map/--no-map", rich_help_panel=options.OUTPUT, help="Draw how the learner sees its classes."),
     ] = True,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write a page about runs: curves, recovered pictures, teachers, results, configuration, cost.
 
@@ -60,5 +61,7 @@ def report(
     size = written.stat().st_size
     if as_json:
         write_json({"report": str(written), "bytes": size, "runs": [str(run) for run in runs]})
+    elif quiet:
+        print_made(written)
     else:
         output_console().print(f"Report: {written}, {decimal_size_text(size)}", soft_wrap=True, markup=False)

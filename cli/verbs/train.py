@@ -14,6 +14,7 @@ from hf_free.cli.console import (
     RESUME_CODE,
     Interrupted,
     output_console,
+    print_made,
     progress_console,
     say,
     where_published,
@@ -171,6 +172,7 @@ def train(
         ),
     ] = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
@@ -277,7 +279,15 @@ def train(
         code = launch(context.obj if output else [*context.obj, "--output", str(place)], num_processes)
         is_stopped = code > 128 and RunFolder(place).last_step() is not None
         raise typer.Exit(RESUME_CODE if is_stopped else code)
-    _run(settings, output or default_output(settings.method), token, overwrite=overwrite, resume=resume, json=as_json)
+    _run(
+        settings,
+        output or default_output(settings.method),
+        token,
+        overwrite=overwrite,
+        resume=resume,
+        json=as_json,
+        quiet=quiet,
+    )
 
 
 def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:
@@ -291,7 +301,16 @@ def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> Non
         say("Nothing was trained (--dry-run).")
 
 
-def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bool, resume: bool, json: bool) -> None:
+def _run(
+    settings: FreeConfig,
+    output: Path,
+    token: str | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
     from hf_free.training.setup import check_backbone
 
     check_backbone(settings)
@@ -334,6 +353,9 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
         )
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})
+        return
+    if quiet:
+        print_made(learner)
         return
     published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
     output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)

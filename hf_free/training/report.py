@@ -87,7 +87,9 @@ def default_page(folder: Path) -> Path:
     return folder.absolute().parent / f"{folder_name(str(folder.absolute()))}-report.html"
 
 
-def read_run(folder: str | Path, name: str = "", *, results: Sequence[Json] = (), draws_map: bool = True) -> ReportedRun:
+def read_run(
+    folder: str | Path, name: str = "", *, results: Sequence[Json] = (), draws_map: bool = True
+) -> ReportedRun:
     """What a report shows of a run's folder, or of a learner's.
 
     Args:
