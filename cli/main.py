@@ -35,6 +35,7 @@ from hf_free.cli.verbs import (
     sweep,
     train,
 )
+from hf_free.cli.verbs import app as app_verb
 from hf_free.errors import FailedElsewhere, HfFreeError
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.storage import storage_problem
@@ -94,6 +95,7 @@ for _module, _panel in (
     (report, "Look at models"),
     (push, "Publish"),
     (export, "Publish"),
+    (app_verb, "Publish"),
     (demo, "Start"),
 ):
     _verb = _module.__name__.rpartition(".")[2]
