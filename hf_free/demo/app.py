@@ -81,8 +81,11 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
         handler.__name__, handler.__doc__ = call.__name__, call.__doc__
         return handler
 
-    def shown(counts: dict[str, int]) -> tuple[list[list[object]], gradio.Dropdown]:
-        return [[name, count] for name, count in counts.items()], gr.Dropdown(choices=list(counts), value=None)
+    def shown(counts: dict[str, int]) -> tuple[str, gradio.Dropdown]:
+        listed = [
+            f"- {_markdown(name)} ({count} picture{'' if count == 1 else 's'})" for name, count in counts.items()
+        ]
+        return "\n".join(listed) or "No class yet.", gr.Dropdown(choices=list(counts), value=None)
 
     def add_pictures(session: str, name: str, pictures: list[str] | None) -> tuple[object, ...]:
         return (*shown(sessions.add(session, name, pictures or [])), None, "")
@@ -114,9 +117,7 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
                     elem_id="class-pictures",
                 )  # fmt: skip
                 add = gr.Button("Add to this class", variant="primary", elem_id="add")
-                table = gr.Dataframe(
-                    headers=["class", "pictures"], interactive=False, label="Classes", elem_id="classes"
-                )
+                table = gr.Markdown("No class yet.", elem_id="classes")
                 with gr.Accordion("Rename or remove a class", open=False):
                     chosen = gr.Dropdown(choices=[], label="Class")
                     new_name = gr.Textbox(label="New name", max_lines=1)
