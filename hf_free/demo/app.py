@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import gradio
     from PIL.Image import Image as Picture
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SHOWN = 320
 """Pixels of a picture that is shown, about."""

@@ -187,7 +187,7 @@ class ClassSessions:
             owners = [(kept, name) for name, paths in session.classes.items() for kept in paths]
             best = likeness.topk(min(NEAREST, len(owners)))
             nearest = [
-                Near(*owners[place], similarity)
+                Near(owners[place][0], owners[place][1], similarity)
                 for place, similarity in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             ]
             named = dict(zip(map(str, classifier.classes), values, strict=True))
