@@ -67,7 +67,7 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
     title = space.split("/")[1]
     files = {
         "app.py": _APP.format(learner=json.dumps(learner)),
-        "requirements.txt": f"--extra-index-url https://download.pytorch.org/whl/cpu\nhf-free[app]=={__version__}\n",
+        "requirements.txt": f"hf-free[app]=={__version__}\n",
         "README.md": _README.format(title=title, learner=learner, gradio=_GRADIO),
     }
     return [write_text(folder / name, text) for name, text in files.items()]

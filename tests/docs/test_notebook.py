@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ def test_the_notebook_runs_and_keeps_what_was_seen(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     book = nbformat.read(DOCS / "tutorial.ipynb", as_version=4)
     # a bar in the kernel itself, as a user who trains from Python sees it
     code = "from hf_free import FreeConfig, train\n"
