@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from records import secret_teacher, teacher
 
 from hf_free.errors import HubError, PushError
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.publishing.card import write_card
-from hf_free.publishing.push import add_results, address_card
+from hf_free.publishing.push import add_results, address_card, push_made
+from hf_free.publishing.redaction import public_record
 
 ROW = ResultRow("learner", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)
 
@@ -125,3 +128,29 @@ def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
         assert "try again with" not in answer[2]
     assert results_refused[0] is None
     assert "try again with: hf-free evaluate alice/theirs ... --push" in results_refused[1]
+
+
+def test_results_of_a_learner_whose_record_is_redacted_already_do_not_name_its_private_teachers(learner):
+    own = [teacher("lab/a"), secret_teacher()]
+    config = json.loads((learner / "config.json").read_text())
+    published = public_record({**config["hf_free"], "teachers": own})
+    (learner / "config.json").write_text(json.dumps({**config, "hf_free": published}))
+    rows = [ROW, replace(ROW, method="teacher lab/hush@hush-1:0-4"), replace(ROW, method="teacher lab/a")]
+    add_results(learner, report(rows=rows), teachers=own)
+    text = (learner / "config.json").read_text() + (learner / "README.md").read_text()
+    assert "hush" not in text
+    assert "teacher lab/a" in text
+
+
+def test_an_upload_of_what_was_made_for_it_does_not_send_people_to_a_folder_that_is_gone(tokens):
+    def make(folder):
+        (folder / "config.json").write_text("{}")
+        made.append(folder)
+
+    made = []
+    upload = {"token": tokens["bob"], "private": True, "commit_message": "x", "create_pr": False}
+    with pytest.raises(HubError) as refused:
+        push_made(make, "no name", revision=None, replace_card=True, **upload)
+    assert not isinstance(refused.value, PushError)
+    assert str(made[0]) not in str(refused.value)
+    assert not made[0].exists()

@@ -12,7 +12,7 @@ from records import config_of, local_teacher, metadata, record, report, row, sec
 from hf_free.config.sections import LearnerConfig
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.publishing.card import write_card
+from hf_free.publishing.card import write_card, write_public_config
 from hf_free.publishing.redaction import PRIVATE, START, UNLOADED, public_record
 
 
@@ -132,3 +132,44 @@ def test_paths_are_found_and_other_slashes_left_alone():
     )
     labels = {"teachers": [teacher(label_names=["/m/01g317"])]}
     assert public_record(labels)["teachers"][0]["label_names"] == ["/m/01g317"]
+
+
+def test_settings_that_hold_paths_are_replaced_whole_wherever_they_are_told():
+    places = {
+        "imports": ["/home/alice/my networks/own.py"],
+        "hub": {"cache_dir": "/home/alice/big disk/cache"},
+        "trainer": {"validation_dataset": "/home/alice/holiday photos/birds"},
+    }
+    source = record(left_out={f"{place} is not there": 1 for place in ("/home/alice/holiday photos/birds",)})
+    source["config"] = {**source["config"], "imports": places["imports"]}
+    source["config"]["hub"] |= places["hub"]
+    source["config"]["trainer"] |= places["trainer"]
+    public = public_record(source)
+    assert public["config"]["imports"] == ["own.py"]
+    assert public["config"]["hub"]["cache_dir"] == "cache"
+    assert public["config"]["trainer"]["validation_dataset"] == "birds"
+    assert public["left_out"] == {"birds is not there": 1}
+    assert not re.search("alice|my networks|big disk|holiday photos", json.dumps(public))
+
+
+def test_where_checkpoints_went_is_not_told():
+    source = record(hub={"push_checkpoints": "alice/half-done"})
+    public = public_record(source)
+    assert "half-done" not in json.dumps(public)
+    assert public["config"]["hub"]["push_checkpoints"] is None
+    assert source["config"]["hub"]["push_checkpoints"] == "alice/half-done", "the run's own record stays"
+
+
+def test_a_classifiers_config_does_not_say_where_its_learner_was_published(tmp_path):
+    block = {**record(hub={"push_to_hub": "alice/learner"}), "repo_id": "alice/learner"}
+    for folder in ("learner", "classifier"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps({"hf_free": block}))
+    (tmp_path / "classifier" / "classifier.json").write_text("{}")
+    found = {}
+    for folder in ("learner", "classifier"):
+        write_public_config(tmp_path / folder / "config.json")
+        found[folder] = json.loads((tmp_path / folder / "config.json").read_text())["hf_free"]
+    assert "alice" not in json.dumps(found["classifier"])
+    assert found["learner"]["repo_id"] == found["learner"]["config"]["hub"]["push_to_hub"] == "alice/learner"
+    assert found["classifier"]["teachers"] == found["learner"]["teachers"]

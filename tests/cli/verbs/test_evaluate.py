@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from huggingface_hub import ModelCard
 from verbs_at_work import PROGRAM
 
 from hf_free.cli.main import main
+from hf_free.cli.verbs.evaluate import PRIVATE_LEARNER, without_names
 from hf_free.config.sections import LearnerConfig
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.teachers.reference import TeacherReference
 
 SMALL = ("--n-way", "3", "--n-query", "3", "--episodes", "20")
@@ -123,6 +126,20 @@ def test_evaluate_push_writes_the_results_into_the_card(hub, tokens, run_client,
     again = run_client([*PROGRAM, "predict", "alice/cli-measured", "--support", str(pictures / "train"),
                         "--images", str(pictures / "new")])  # fmt: skip
     assert len(again.stdout.splitlines()) == 7
+
+
+def test_results_of_a_revision_are_not_pushed_to_the_main_branch(capsys, pictures):
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--revision", "v1", "--push"]
+    assert main(["evaluate", "alice/somewhere", *words]) == 1
+    assert "--push with --revision v1" in capsys.readouterr().err
+
+
+def test_rows_that_are_published_do_not_name_private_learners():
+    row = ResultRow("alice/secret", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)
+    report = EvaluationReport([row, replace(row, method="alice/open")], "org/digits", "test")
+    published = without_names(report, ["alice/secret"])
+    assert [row.method for row in published.rows] == [PRIVATE_LEARNER, "alice/open"]
+    assert report.rows[0].method == "alice/secret", "what is shown here stays"
 
 
 def test_two_folders_of_one_name_are_two_results_in_the_card(capsys, tmp_path, learner_run, pictures):
