@@ -39,34 +39,44 @@ def app(
         typer.Option(
             metavar="ORG/NAME",
             rich_help_panel=options.PUBLISH,
-            help="Serve nothing: write the folder of a Space of this name, to be uploaded.",
+            help="Serve nothing: make a Space of this name that serves the learner, and upload it.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", rich_help_panel=options.PUBLISH, help="Folder of the Space; default: its name."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", rich_help_panel=options.PUBLISH, help="Write the Space's folder, upload nothing."),
+    ] = False,
+    private: options.Private = None,
+    token: options.Token = None,
     device: options.Device = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Drop pictures into classes and ask about a new one, in the browser; needs the extra `app`."""
-    if space is None and output is not None:
-        raise ConfigError("--output without --space", action="name the Space, or leave --output out")
+    if space is None and (output is not None or dry_run):
+        flag = "--dry-run" if dry_run else "--output"
+        raise ConfigError(f"{flag} without --space", action=f"name the Space, or leave {flag} out")
     if space is None:
         _serve(model, host, port, device)
         return
-    from hf_free.demo.space import write_space
+    from hf_free.demo.space import push_space, write_space
 
     folder = output or Path(space.rpartition("/")[2])
     files = write_space(folder, model, space)
+    url = None
+    if not dry_run:
+        say(f"Uploading to {space}")
+        url = push_space(folder, model, space, token=token, private=bool(private))
     if as_json:
-        write_json({"space": space, "folder": str(folder), "files": [str(file) for file in files]})
+        write_json({"space": space, "folder": str(folder), "files": [str(file) for file in files], "url": url})
     elif quiet:
-        print_made(folder)
+        print_made(url or folder)
     else:
-        output_console().print(f"Space: {folder}", soft_wrap=True, markup=False)
-        say(f"Upload it: hf upload {space} {folder} . --repo-type space")
+        output_console().print(f"Space: {url or folder}", soft_wrap=True, markup=False)
 
 
 def _serve(model: str, host: str, port: int | None, device: str | None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from hf_free.errors import ConfigError
 from hf_free.hub.names import check_repo_id
+from hf_free.hub.upload import push_folder
 from hf_free.runtime.files import write_text
 from hf_free.version import __version__
 
@@ -71,3 +73,23 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
         "README.md": _README.format(title=title, learner=learner, gradio=_GRADIO),
     }
     return [write_text(folder / name, text) for name, text in files.items()]
+
+
+def push_space(folder: Path, learner: str, space: str, *, token: str | None = None, private: bool = False) -> str:
+    """Upload what `write_space` wrote; the Space is made where it is missing.
+
+    Returns:
+        Its address.
+
+    Raises:
+        PushError: the upload failed; it says how to go on.
+    """
+    return push_folder(
+        folder,
+        space,
+        token=token,
+        private=private,
+        commit_message=f"App of {learner} by hf-free",
+        kind="space",
+        again=f"hf-free app {learner} --space {space} --output {shlex.quote(str(folder))}",
+    )
