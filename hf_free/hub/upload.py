@@ -63,9 +63,10 @@ def push_folder(
         check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind)
         token = token_to_send(token)
         api = api_for(token)
-        sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+        sdk = "gradio" if kind == "space" else None
         patiently(
-            lambda: api.create_repo(**options, **sdk, private=private or None, exist_ok=True), timeout=WRITE_TIMEOUT
+            lambda: api.create_repo(**options, space_sdk=sdk, private=private or None, exist_ok=True),
+            timeout=WRITE_TIMEOUT,
         )
         if revision is not None and not create_pr:
             patiently(lambda: api.create_branch(**options, branch=revision, exist_ok=True), timeout=WRITE_TIMEOUT)
