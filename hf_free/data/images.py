@@ -95,6 +95,11 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+MOST_ASPECT = 16
+"""How many times as long as wide a picture is at most before its center is cut out; the ends of a longer one are cut
+before it is resized."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How pictures are brought to a network's size.
@@ -133,6 +138,8 @@ def fit(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
         return pictures
     shape = (size, size)
     if preprocessing.crop is not None and shape != (height, width):
+        pictures = _without_far_ends(pictures)
+        height, width = pictures.shape[-2:]
         side, shorter = preprocessing.shorter_side, min(height, width)
         shape = (side * height // shorter, side * width // shorter)
     is_bytes = pictures.dtype == torch.uint8
@@ -144,6 +151,17 @@ def fit(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
     values = values[..., top : top + size, left : left + size]
     values = match_channels(values, channels)
     return values.round().clamp_(0, 255).to(torch.uint8) if is_bytes else values
+
+
+def _without_far_ends(pictures: Tensor) -> Tensor:
+    """The middle of pictures that are far longer than wide: of a crop nothing else is kept, and a line of one pixel
+    by 60,000 would be enlarged to gigabytes before it is cut."""
+    shape = pictures.shape[-2:]
+    longest = MOST_ASPECT * min(shape)
+    for axis, length in zip((-2, -1), shape, strict=True):
+        if length > longest:
+            pictures = pictures.narrow(axis, (length - longest) // 2, longest)
+    return pictures
 
 
 class LazyPictures(Sequence["Image"]):

@@ -89,7 +89,8 @@ def check_teachers(texts: Sequence[str], *, least: int = 2) -> None:
     if not texts:
         raise ConfigError("no models given", allowed="two or more teachers", action=hint)
     references = resolve_without_hub(texts)
-    if len(set(references)) < least and not any(reference.collection == COLLECTION for reference in references):
+    different = {replace(reference, collection=None) for reference in references}
+    if len(different) < least and not any(reference.collection == COLLECTION for reference in references):
         raise ConfigError(
             f"fewer than two tasks: the only teacher is {references[0]}",
             allowed="two or more different teachers; a learner of learning needs more than one task",
