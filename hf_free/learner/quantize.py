@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def quantize_convolutions(source: Path, target: Path, size: int) -> None:
         def __init__(self) -> None:
             self._parts = iter(drawn_pictures(CALIBRATED, size, seed=1).split(16))
 
-        def get_next(self) -> dict[str, Any] | None:
+        def get_next(self) -> dict[str, np.ndarray] | None:
             """The next pictures, None at the end."""
             part = next(self._parts, None)
             return None if part is None else {"images": part.numpy()}
