@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hf_free.training.invert import invert
     from hf_free.training.plan import plan
     from hf_free.training.pool import pool
+    from hf_free.training.report import read_run, report
     from hf_free.training.trainer import train
 
 __all__ = [
@@ -64,6 +65,8 @@ __all__ = [
     "load_teacher",
     "plan",
     "pool",
+    "read_run",
+    "report",
     "save_teacher",
     "train",
 ]
@@ -81,6 +84,8 @@ _HOMES = {
     "load_teacher": "hf_free.teachers.loader",
     "plan": "hf_free.training.plan",
     "pool": "hf_free.training.pool",
+    "read_run": "hf_free.training.report",
+    "report": "hf_free.training.report",
     "save_teacher": "hf_free.teachers.saving",
     "train": "hf_free.training.trainer",
 }

@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import given_values
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.cli.teacher_rows import one_reference
 from hf_free.errors import ConfigError
 
@@ -78,6 +78,7 @@ def invert(
     cache_dir: options.CacheDir = None,
     device: options.Device = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Draw images recovered from a model by inversion, one row per class."""
     options.check_output_file(output, (".png",))
@@ -143,6 +144,9 @@ def invert(
     }
     if as_json:
         write_json(summary)
+        return
+    if quiet:
+        print_made(path)
         return
     output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
     say(f"The teacher recognizes {summary['recognized_by_teacher']:.0%} of the {summary['images']} pictures.")

@@ -14,6 +14,7 @@ from hf_free.cli.console import (
     RESUME_CODE,
     Interrupted,
     output_console,
+    print_made,
     progress_console,
     say,
     where_published,
@@ -181,6 +182,7 @@ def train(
         ),
     ] = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
@@ -290,7 +292,7 @@ def train(
         is_stopped = code > 128 and RunFolder(place).last_step() is not None
         raise typer.Exit(RESUME_CODE if is_stopped else code)
     place, tokens = output or default_output(settings.method), endpoint_token or []
-    _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json)
+    _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json, quiet=quiet)
 
 
 def _show_plan(settings: FreeConfig, *, token: str | None, endpoint_tokens: list[str], as_json: bool) -> None:
@@ -313,6 +315,7 @@ def _run(
     overwrite: bool,
     resume: bool,
     json: bool,
+    quiet: bool,
 ) -> None:
     from hf_free.training.setup import check_backbone
 
@@ -362,6 +365,9 @@ def _run(
         )
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})
+        return
+    if quiet:
+        print_made(learner)
         return
     published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
     output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)

@@ -60,7 +60,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, float]], path: str | Path, *, ti
     Returns:
         The path written.
     """
-    curves = _curves(log_rows)
+    curves = log_curves(log_rows)
     columns = min(3, max(1, len(curves)))
     lines = max(1, math.ceil(len(curves) / columns))
     width, height = 3.3 * columns + 0.3, 2.15 * lines + 0.75
@@ -81,7 +81,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, float]], path: str | Path, *, ti
     return save_figure(figure, path)
 
 
-def _curves(log_rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def log_curves(log_rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Finite numbers of the log by name: steps and values. Texts, flags, clocks and nested values are no curves."""
     points: dict[str, list[tuple[float, float]]] = {}
     for position, row in enumerate(log_rows):
