@@ -2,6 +2,8 @@
 
 WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one of these by itself:
 
+    run           methods side by side, as a YAML file lists them: smoke.yaml, two_hours.yaml, papers.yaml
+    report        one page about that
     headline paper ablation defects mixed domains heads plot all    the matrix: learners on classes nobody knew
     single        one run, its table beside the baselines
     inversion     how fast and how well FIVE and its peers recover
@@ -31,6 +33,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROGRAMS = {
+    "run": "run_side_by_side",
+    "report": "report_side_by_side",
     "single": "single",
     "inversion": "inversion_speed",
     "priors": "priors",

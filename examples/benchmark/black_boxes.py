@@ -22,17 +22,33 @@ import torch
 
 from hf_free import FreeConfig, MetaLearner, train
 from hf_free.data.episodes import sample_episodes
+from hf_free.errors import RunError
 from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.learner.scoring import mean_and_interval, score_episodes
 
 
 @contextmanager
-def served(folders: list[str]) -> Iterator[list[str]]:
-    """Addresses of teachers behind `hf-free serve`, a process each."""
-    words = [sys.executable, "-m", "hf_free.cli.main", "serve", "--port", "0"]
-    running = [subprocess.Popen([*words, folder], stdout=subprocess.PIPE, text=True) for folder in folders]
+def served(folders: list[str], first_port: int = 0) -> Iterator[list[str]]:
+    """Addresses of teachers behind `hf-free serve`, a process each.
+
+    Args:
+        folders: The teachers.
+        first_port: The first one's port, those of the others follow; 0 takes any that are free.
+
+    Raises:
+        RunError: one does not start.
+    """
+    running = []
+    for place, folder in enumerate(folders):
+        port = str(first_port and first_port + place)
+        words = [sys.executable, "-m", "hf_free.cli.main", "serve", "--port", port, folder]
+        running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
     try:
-        yield [f"endpoint:{process.stdout.readline().split()[-1]}" for process in running if process.stdout]
+        said = [process.stdout.readline().split() for process in running if process.stdout]
+        for folder, words in zip(folders, said, strict=True):
+            if not words:
+                raise RunError(f"{Path(folder).name} cannot be served", action="see its message above")
+        yield [f"endpoint:{words[-1]}" for words in said]
     finally:
         for process in running:
             process.terminate()

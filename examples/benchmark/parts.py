@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +15,9 @@ import torch
 
 from benchmark.ablation import SWITCHES, USES, switched
 from benchmark.matrix import MATRIX
-from benchmark.store import Episodes, Store, curve, locked, made_with, measure, measured_run, teacher_folders
+from benchmark.store import Episodes, Store, curve, made_with, measure, measured_run, teacher_folders
 from benchmark.tables import SHOTS, Line, Table, goal, lines_of, mean_over_seeds, plot_curves
+from benchmark.zoos import made_zoo
 from hf_free import FreeConfig, MetaLearner
 from hf_free.config.recipes import RELEASED_DEFECTS
 from hf_free.data.episodes import sample_episodes
@@ -239,14 +239,8 @@ class Benchmark:
         """Teachers of one data set's training classes, made where they are missing."""
         count, epochs = self.options.domain_teachers, self.options.domain_epochs
         folder = self.store.root / "zoo" / f"{domain}-{epochs}-epochs"
-        maker = [sys.executable, str(Path(__file__).parents[1] / "zoo" / "make_zoo.py"), "--output", str(folder)]
-        maker += ["--data", str(self.options.data_root / domain), "--tasks", str(count), "--epochs", str(epochs)]
-        maker += ["--batch-size", "32", "--no-flip", "--device", self.options.device]
-        with locked(folder):
-            done = subprocess.run(maker, check=False, stdout=sys.stderr)
-        if done.returncode:
-            raise HfFreeError(f"make_zoo.py failed for {domain}", action="see its message above")
-        return teacher_folders(folder, count)
+        options = ("--epochs", str(epochs), "--batch-size", "32", "--no-flip", "--device", self.options.device)
+        return made_zoo(folder, [self.options.data_root / domain], count, *options)
 
     def heads(self) -> Table:
         """Seconds that scoring takes once features are there; random features as wide as the learner's."""

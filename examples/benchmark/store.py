@@ -67,7 +67,22 @@ class Store:
 
     def finished(self, name: str, settings: Mapping[str, Any]) -> bool:
         """Whether that result is there."""
-        return self._result_path(name, settings).is_file()
+        return self.known(name, settings) is not None
+
+    def known(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result with these settings if it is finished; nothing is made."""
+        return _read(self._result_path(name, settings))
+
+    def fail(self, name: str, settings: Mapping[str, Any], why: Mapping[str, Any]) -> None:
+        """Keep why a result could not be made; it is tried again next time."""
+        path = self.root / "failed" / self._result_path(name, settings).name
+        RunFolder(self.root).write_json(path, {"name": name, **why, "made": made_with()})
+
+    def failure(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What `fail` kept of a result that is still missing."""
+        if self.finished(name, settings):
+            return None
+        return _read(self.root / "failed" / self._result_path(name, settings).name)
 
     def run(self, name: str, config: FreeConfig) -> RunFolder:
         """The folder of a run, finished or not."""
@@ -107,12 +122,13 @@ def measure(
     teachers: Sequence[str] = (),
     concatenations: Sequence[int] = (),
     transductive: Sequence[str] = (),
+    k_shots: Sequence[int] = (1, 5),
 ) -> list[dict[str, Any]]:
-    """Rows of `hf_free.evaluation.evaluate.evaluate` as plain dictionaries, 1 and 5 shots."""
+    """Rows of `hf_free.evaluation.evaluate.evaluate` as plain dictionaries."""
     report = evaluate(
         learner,
         pictures(where.data, where.split),
-        EpisodeSettings(episodes=where.episodes),
+        EpisodeSettings(episodes=where.episodes, k_shots=k_shots),
         beside=Comparison(
             baselines=baselines,
             teachers=TeacherPool(teachers, device=choose_device(where.device)) if teachers else None,
@@ -244,6 +260,10 @@ def _snapshots(folder: Path, every: float) -> Callable[[MetaLearner, float], Non
             fresh.rename(folder / f"{minutes:08.3f}")
 
     return watch
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 @contextmanager
