@@ -98,11 +98,11 @@ class SideBySide:
             "seconds": seconds,
             "cost": costs,
             "run": self.store.run(cell.name, config).root.name if row.kind == "train" else "",
-            **{part: record.get(part) or {} for part in ("training", "recovered", "versions")},
+            **{part: record[part] for part in ("training", "recovered", "versions") if record.get(part)},
         }
 
     def _learner(self, cell: Cell, config: FreeConfig) -> MetaLearner:
-        kind = self.plan.methods[cell.row].kind
+        kind, device = self.plan.methods[cell.row].kind, self.options.device
         if kind == "train":
             return self.store.trained(cell.name, config)
         if kind == "baselines":
@@ -198,9 +198,7 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "matrix", type=Path, metavar="YAML", help="what to compare"
-    )
+    parser.add_argument("matrix", type=Path, metavar="YAML", help="what to compare")
     parser.add_argument("--output", type=Path, required=True, help="folder of results and runs")
     parser.add_argument("--zoos", type=Path, default=Path("../shared/zoo"), help="folder of the zoos that it names")
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder of the data sets")

@@ -47,7 +47,28 @@ def report_page(runs: Sequence[ReportedRun]) -> str:
     sections = [("overview", "Overview"), ("results", "Results")]
     sections += [("curves", "Learning curves")] if panels else []
     sections += [(f"run-{place}", one_line(run.name)) for place, run in enumerate(runs)]
-    folder = files("hf_free.reporting.templates")
+    template = files("hf_free.reporting.templates").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    return render_page(
+        template,
+        title=title,
+        subtitle="A few-shot learner and its teachers" if len(runs) == 1 else f"{len(runs)} runs side by side",
+        sections=sections,
+        facts=_facts(runs),
+        results=list(_results(runs)),
+        panels=panels,
+        curves_note=_curves_note(runs),
+        run_marks=[(line_mark(place), run.name) for place, run in enumerate(runs) if run.log],
+        runs=[_shown(run, place) for place, run in enumerate(runs)],
+    )
+
+
+def render_page(template: str, **values: object) -> str:
+    """A page in the style of the reports; texts are escaped, `Markup` is not.
+
+    Args:
+        template: Jinja's, with `style` and `version` besides the values.
+        values: What it shows.
+    """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         autoescape=True,
@@ -55,20 +76,8 @@ def report_page(runs: Sequence[ReportedRun]) -> str:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else printable(value, keep="\n"),
     )
-    template = environment.from_string(folder.joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    return template.render(
-        title=title,
-        subtitle="A few-shot learner and its teachers" if len(runs) == 1 else f"{len(runs)} runs side by side",
-        version=__version__,
-        style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),
-        sections=sections,
-        facts=_facts(runs),
-        results=list(_results(runs)),
-        panels=panels,
-        curves_note=_curves_note(runs),
-        run_marks=[(_line_mark(place), run.name) for place, run in enumerate(runs) if run.log],
-        runs=[_shown(run, place) for place, run in enumerate(runs)],
-    )
+    style = files("hf_free.reporting.templates").joinpath("report.css").read_text(encoding="utf-8")
+    return environment.from_string(template).render(version=__version__, style=Markup(style), **values)
 
 
 # ---- overview
@@ -183,7 +192,8 @@ def _curves_note(runs: Sequence[ReportedRun]) -> str:
     return f"{note} The thin line is each value, the thick one a running mean." if len(runs) == 1 else note
 
 
-def _line_mark(place: int) -> Markup:
+def line_mark(place: int) -> Markup:
+    """The legend's mark of the run at that place."""
     line = (
         '<svg viewBox="0 0 26 14" aria-hidden="true"><path class="s{} curve" stroke-dasharray="{}" d="M0 7H26"/></svg>'
     )
@@ -249,7 +259,7 @@ def _shown(run: ReportedRun, place: int) -> _Shown:
         pictures_note=_pictures_note(run),
         map=figure,
         map_marks=[(_point_mark(at), name) for at, name in enumerate(drawn.names)] if drawn is not None else [],
-        views=_data_uri(run.views) if run.views else "",
+        views=data_uri(run.views) if run.views else "",
         views_alt=f"A map (t-SNE) of the same recovered pictures for each of several teachers of {run.name}: "
         "teachers of different tasks order them differently",
         teachers=[_teacher(*pair) for pair in zip(record.teachers, run.teachers, strict=True)],
@@ -302,18 +312,20 @@ def _groups(recovered: Sequence[ClassPictures]) -> list[tuple[str, list[tuple[st
             count = len(one.pixels)
             alt = f"{count} picture{'' if count == 1 else 's'} recovered from {one.teacher} for its class {one.label}"
             label = f"{one.teacher}: {one.label}" if is_one_group else one.label
-            strips.append((label, _png(pixels), one_line(alt), pixels.shape[1], pixels.shape[0]))
+            strips.append((label, png_uri(pixels), one_line(alt), pixels.shape[1], pixels.shape[0]))
         groups.append((teacher, strips))
     return groups
 
 
-def _png(pixels: np.ndarray) -> str:
+def png_uri(pixels: np.ndarray) -> str:
+    """Pixels (h, w, 3 or 4) uint8 as the address of an `<img>`."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png", optimize=True)
-    return _data_uri(file.getvalue())
+    return data_uri(file.getvalue())
 
 
-def _data_uri(png: bytes) -> str:
+def data_uri(png: bytes) -> str:
+    """A PNG file as the address of an `<img>`."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

@@ -26,13 +26,14 @@ _MOST_POINTS = 400
 """Points of a curve; a longer one is thinned."""
 
 
-def curves_svg(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, key: str) -> str:
+def curves_svg(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, key: str, unit: str = "step") -> str:
     """One panel: values against steps, a line per run, smoothed as in the run's own figure.
 
     Args:
         name: What is drawn.
         series: Run -> steps (N,) and values (N,), N at least 1, all finite; "" where a run has none is left out.
         key: Tells this figure's ids from those of others on the page.
+        unit: What the positions count, where it is something else than steps.
 
     Returns:
         An `<svg>` element.
@@ -65,7 +66,7 @@ def curves_svg(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]], *
         if len(steps) == 1:
             x, y = _place(raw[0], (first, last), (low, high))
             parts.append(f'<circle class="s{position % SERIES} dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
-        said.append(f"{run}: {values[0]:.3g} at step {steps[0]:.0f}, {values[-1]:.3g} at step {steps[-1]:.0f}")
+        said.append(f"{run}: {values[0]:.3g} at {unit} {steps[0]:.0f}, {values[-1]:.3g} at {unit} {steps[-1]:.0f}")
     return _svg(name, ". ".join(said), "".join(parts), (_WIDTH, _HEIGHT), key)
 
 
