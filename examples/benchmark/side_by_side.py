@@ -29,6 +29,8 @@ from pydantic.dataclasses import dataclass as checked
 from hf_free import FreeConfig
 from hf_free.config.recipes import RECIPES
 from hf_free.errors import ConfigError
+from hf_free.evaluation.evaluate import BATCHNORM
+from hf_free.learner.transductive import TRANSDUCTIVE
 
 Kind = Literal["train", "pool", "distill", "baselines"]
 """What a row is: a training run, a pooled learner, one network that learned a pooled learner, or all that needs no
@@ -245,6 +247,13 @@ def _check_names(path: Path, plan: Plan) -> None:
                 allowed=", ".join(RECIPES),
                 action=f"say which one a row of another name is, e.g. {name}: {{method: default}}",
             )
+        for head in entry.transductive:
+            if head not in (*TRANSDUCTIVE, BATCHNORM):
+                raise ConfigError(
+                    f"{path}: methods.{name}.transductive has {head!r}",
+                    allowed=", ".join((*TRANSDUCTIVE, BATCHNORM)),
+                    action="name some of them, or leave the key out",
+                )
 
 
 def _explained(path: Path, error: ValidationError) -> ConfigError:
