@@ -5,6 +5,7 @@
     seeds: [0]
     methods:                     # the rows; the name is free
       default: {}                # names a method by itself
+      paper: {inversion: [five, generator]}     # two rows: "paper, five" and "paper, generator"
       pixels: {method: default, inversion: pixels, set: [five.inner_steps=50]}
       pooled: {kind: pool}       # what needs no training has a kind of its own
     scenarios:
@@ -83,7 +84,7 @@ class Row:
     method: str = ""
     """As in `--method`; the row's own name without it."""
     inversion: str | None = None
-    """As in `--inversion`; that of the method without it."""
+    """As in `--inversion`; that of the method without it. A list in the file makes a row for each."""
     set: list[str] = field(default_factory=list)
     transductive: list[str] = field(default_factory=list)
     """Further lines whose heads see all queries at once."""
@@ -223,11 +224,37 @@ def _method_of(name: str, row: Row) -> str:
 
 
 def _with_rows(values: Mapping[str, object]) -> dict[str, object]:
-    """`default:` with nothing behind it is a row without settings."""
+    """Rows written short, in full: `default:` with nothing behind it has no settings, and one with a list of
+    inversions is a row for each."""
     rows = values.get("methods")
     if not isinstance(rows, Mapping):
         return dict(values)
-    return {**values, "methods": {name: {} if row is None else row for name, row in rows.items()}}
+    full: dict[str, object] = {}
+    names: dict[object, list[str]] = {}
+    for name, row in rows.items():
+        ways = row.get("inversion") if isinstance(row, Mapping) else None
+        if isinstance(row, Mapping) and isinstance(ways, list) and ways:
+            names[name] = [f"{name}, {way}" for way in ways]
+            whole = {"method": name, **row}
+            full |= {f"{name}, {way}": {**whole, "inversion": way} for way in ways}
+        else:
+            full[name] = {} if row is None else row
+    return {**values, "methods": full, **_in_scenarios(values, names)}
+
+
+def _in_scenarios(values: Mapping[str, object], names: Mapping[object, list[str]]) -> dict[str, object]:
+    """Scenarios whose `methods` name a row with several inversions: all of these."""
+    scenarios = values.get("scenarios")
+    if not names or not isinstance(scenarios, Mapping):
+        return {}
+    named = {}
+    for place, scenario in scenarios.items():
+        chosen = scenario.get("methods") if isinstance(scenario, Mapping) else None
+        if isinstance(chosen, list):
+            chosen = [one for name in map(str, chosen) for one in names.get(name, [name])]
+            scenario = {**scenario, "methods": chosen}
+        named[place] = scenario
+    return {"scenarios": named}
 
 
 def _check_names(path: Path, plan: Plan) -> None:

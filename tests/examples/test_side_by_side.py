@@ -121,6 +121,18 @@ def test_cells_are_rows_by_scenarios_by_seeds_by_shots_of_training(plan_of):
     assert configs["SH default seed 0"].five.width != 8
 
 
+def test_a_list_of_inversions_makes_a_row_for_each(plan_of):
+    plan = plan_of(
+        "minutes: 1\nmethods: {default: {inversion: [five, pixels]}, tgr: }\n"
+        "scenarios: {SS: {teachers: [{zoo: a, count: 2}], data: [x], methods: [tgr, default]}}\n"
+    )
+    ways = {cell.row: config_of(plan, cell).inversion for cell in cells_of(plan)}
+    assert ways == {"tgr": None, "default, five": "five", "default, pixels": "pixels"}
+    with pytest.raises(ConfigError) as refused:
+        plan_of("minutes: 1\nmethods: {default: {inversion: [five, six]}}\n" + SCENARIOS)
+    assert "'six'" in refused.value.given
+
+
 # ---- running
 
 

@@ -40,6 +40,8 @@ def test_runs_differ_in_more_than_color_and_the_description_names_their_ends():
     assert root.attrib["role"] == "img"
     assert root.find("title").text == "a & b"
     assert root.find("desc").text == "one: 1 at step 1, 3 at step 2. <two>: 1 at step 1, 4 at step 2"
+    in_time = ET.fromstring(curves_svg("a", {"one": series["one"]}, key="k", unit="second"))
+    assert in_time.find("desc").text == "one: 1 at second 1, 3 at second 2"
     assert root.attrib["aria-labelledby"].split() == [root.find("title").attrib["id"], root.find("desc").attrib["id"]]
 
 
