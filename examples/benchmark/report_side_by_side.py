@@ -101,7 +101,7 @@ class Report:
         row = self.plan.methods[name]
         kinds = {
             "pool": "the teachers as one learner, not trained",
-            "distill": "one network that learned the pooled learner",
+            "distill": "one network that learned the pooled learner, which is not in its minutes",
             "baselines": "the untrained network, and the teachers alone and together",
         }
         said = kinds.get(row.kind) or f"method {row.method or name}"
@@ -295,7 +295,7 @@ def _cost_cells(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Minutes, steps, recovered pictures, GFLOP a step and in all, queries, seconds of measuring."""
     training, seconds = result.get("training") or {}, result.get("seconds") or {}
     minutes, steps, queries = (training.get(key) for key in ("minutes", "steps", "queries"))
-    if minutes is None and seconds:
+    if seconds and result["kind"] != "train":
         minutes = seconds["learner"] / 60
     step, total = NOTHING, NOTHING
     if result["cost"]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmark.black_boxes import served
 from benchmark.side_by_side import Cell, Plan, Teachers, cells_of, config_of, read_plan, settings_of
-from benchmark.store import Episodes, Store, curve, measure, teacher_folders
+from benchmark.store import Episodes, Store, curve, locked, measure, teacher_folders
 from benchmark.zoos import made_zoo
 from hf_free import FreeConfig, MetaLearner, distill, pool
 from hf_free import plan as dry_run
@@ -64,6 +64,8 @@ class SideBySide:
             config = config_of(self.plan, cell, tuple(models), device)
             if row.kind == "train":
                 costs |= _cost(config)
+            if row.kind == "distill":
+                self._pooled(cell, config)  # whose time is the pooled row's
             started = time.monotonic()
             learner = self._learner(cell, config)
         made, measured, curves = time.monotonic(), dict[str, Any](), dict[str, Any]()
@@ -102,26 +104,42 @@ class SideBySide:
         }
 
     def _learner(self, cell: Cell, config: FreeConfig) -> MetaLearner:
-        kind, device = self.plan.methods[cell.row].kind, self.options.device
+        kind = self.plan.methods[cell.row].kind
         if kind == "train":
             return self.store.trained(cell.name, config)
         if kind == "baselines":
             return MetaLearner(config.learner)
-        pooled = pool(
-            config.models, learner=config.learner, five=config.five, seed=cell.seed, device=self.options.device
-        )
+        pooled = self._pooled(cell, config)
         if kind == "pool":
             return pooled
         return distill(
             pooled,
-            self.store.root / "distilled" / cell.name.replace(" ", "-"),
+            self.store.place("distilled", cell.name, settings_of(self.plan, cell)),
             minutes=self.plan.minutes,
             learner=config.learner,
             bell=config.bell,
             overwrite=True,  # what a stopped command left
             seed=cell.seed,
-            device=device,
+            device=self.options.device,
         )
+
+    def _pooled(self, cell: Cell, config: FreeConfig) -> MetaLearner:
+        """The pooled learner of a scenario and seed, made once for all rows that need it."""
+        parts = {"models": config.models, "five": asdict(config.five), "seed": cell.seed}
+        parts |= {"views": list(config.learner.views), "head": config.learner.head}
+        folder = self.store.place("pooled", f"{cell.scenario} seed {cell.seed}", parts)
+        with locked(folder):
+            if not (folder / "config.json").is_file():
+                pool(
+                    config.models,
+                    output=folder,
+                    overwrite=True,
+                    learner=config.learner,
+                    five=config.five,
+                    seed=cell.seed,
+                    device=self.options.device,
+                )
+            return MetaLearner.from_pretrained(folder)
 
     def _episodes(self, data: str, episodes: int) -> Episodes:
         return Episodes(str(self.options.data_root / data), self.plan.split, episodes, self.options.device)

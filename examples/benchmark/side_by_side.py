@@ -239,7 +239,17 @@ def _with_rows(values: Mapping[str, object]) -> dict[str, object]:
             full |= {f"{name}, {way}": {**whole, "inversion": way} for way in ways}
         else:
             full[name] = {} if row is None else row
+    full = {name: _flat(row) for name, row in full.items()}
     return {**values, "methods": full, **_in_scenarios(values, names)}
+
+
+def _flat(row: object) -> object:
+    """A row whose `set` holds another row's list, as YAML's `*name` puts it there, has its entries."""
+    given = row.get("set") if isinstance(row, Mapping) else None
+    if not isinstance(row, Mapping) or not isinstance(given, list):
+        return row
+    flat = [one for part in given for one in (part if isinstance(part, list) else [part])]
+    return {**row, "set": flat}
 
 
 def _in_scenarios(values: Mapping[str, object], names: Mapping[object, list[str]]) -> dict[str, object]:

@@ -86,7 +86,11 @@ class Store:
 
     def run(self, name: str, config: FreeConfig) -> RunFolder:
         """The folder of a run, finished or not."""
-        return RunFolder(self.root / "runs" / f"{_slug(name)}-{_key(config.to_dict())}")
+        return RunFolder(self.place("runs", name, config.to_dict()))
+
+    def place(self, kind: str, name: str, settings: Mapping[str, Any]) -> Path:
+        """Where something made with these settings lies: a folder below that of its kind."""
+        return self.root / kind / f"{_slug(name)}-{_key(settings)}"
 
     def trained(self, name: str, config: FreeConfig) -> MetaLearner:
         """The learner of a run: loaded if it is finished, else trained, from the last checkpoint on if there is one.

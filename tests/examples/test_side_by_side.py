@@ -17,6 +17,7 @@ from benchmark.store import Store
 from pico import pico_folder
 from PIL import Image
 
+from hf_free import pool
 from hf_free.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "benchmark"
@@ -167,6 +168,14 @@ def command(shared, tmp_path, monkeypatch, capsys):
     return call
 
 
+@pytest.fixture
+def _undrawn(monkeypatch):
+    """Matplotlib takes longer than such a run."""
+    monkeypatch.setattr("hf_free.training.finishing.draw_pictures", lambda *args: None)
+    monkeypatch.setattr("hf_free.training.finishing.draw_heterogeneity", lambda *args, **kwargs: None)
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_finished_cells_are_skipped_and_failed_ones_are_tried_again(command, tmp_path):
     matrix, output = tmp_path / "matrix.yaml", tmp_path / "out"
     head = "minutes: 5\nepisodes: 2\ncurve_episodes: 2\n" + SCENARIOS
@@ -198,6 +207,27 @@ def test_finished_cells_are_skipped_and_failed_ones_are_tried_again(command, tmp
     assert html.count('class="strip" src="data:image/png') == 2
     assert '<svg role="img"' in html
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", html)  # nothing is loaded
+
+
+def test_a_pooled_learner_is_made_once_for_all_rows_that_need_it(command, tmp_path, monkeypatch):
+    made = []
+
+    def counted(models, **options):
+        made.append(options["output"])
+        return pool(models, **{**options, "rounds": 0})  # drawn pictures alone: a test's time
+
+    monkeypatch.setattr(run_side_by_side, "pool", counted)
+    matrix, output = tmp_path / "matrix.yaml", tmp_path / "out"
+    small = "[learner.backbone=conv4_32, learner.image_size=16, bell.batch_size=8]"
+    rows = f"methods: {{pooled: {{kind: pool}}, distilled: {{kind: distill, set: {small}}}}}\n"
+    matrix.write_text(f"minutes: 0.001\nepisodes: 2\n{rows}{SCENARIOS}")
+    said, printed = command(run_side_by_side, matrix, "--output", output)
+    assert (said, len(made)) == (None, 1)
+    assert "2 of 2 cells are finished." in printed
+    plan = read_plan(matrix)
+    page = report_side_by_side.as_markdown("Title", Report(plan, Store(output)).sections())
+    assert re.search(r"^\| pooled \| each by itself \| \d+\.\d ± \d+\.\d \| \d", page, re.MULTILINE)
+    assert re.search(r"^\| distilled \| each by itself \| \d+\.\d ± \d+\.\d \| \d", page, re.MULTILINE)
 
 
 def test_too_few_teachers_and_too_little_time_are_said(command, tmp_path):
@@ -296,6 +326,14 @@ def test_the_page_has_intervals_costs_queries_and_what_is_missing(plan_of, tmp_p
     assert json.loads(results.read_text())["measured"]["noise"][1]["accuracy"] == 40.0
     results.unlink()
     assert "1 of 4 cells are finished." in report_side_by_side.as_markdown("A title", Report(plan, store).sections())
+
+
+def test_a_set_may_hold_another_rows_list(plan_of):
+    plan = plan_of(
+        "minutes: 1\nmethods:\n  default: {set: &small [five.width=8]}\n"
+        "  more: {method: default, set: [*small, five.inner_steps=3]}\n" + SCENARIOS
+    )
+    assert plan.methods["more"].set == ["five.width=8", "five.inner_steps=3"]
 
 
 def test_of_another_plan_nothing_is_shown(plan_of, tmp_path):
