@@ -28,7 +28,7 @@ from benchmark.store import Episodes, Store, curve, locked, measure, teacher_fol
 from benchmark.zoos import made_zoo
 from hf_free import FreeConfig, MetaLearner, distill, pool
 from hf_free import plan as dry_run
-from hf_free.errors import HfFreeError, RunError
+from hf_free.errors import ConfigError, HfFreeError, RunError
 from hf_free.runtime.files import write_text
 
 COPY = "matrix.yaml"
@@ -195,7 +195,8 @@ def main() -> None:
     try:
         plan = read_plan(options.matrix)
         write_text(options.output / COPY, options.matrix.read_text(encoding="utf-8"))
-        work, cells, failed = SideBySide(plan, options), cells_of(plan), list[str]()
+        work, failed = SideBySide(plan, options), list[str]()
+        cells = [cell for cell in cells_of(plan) if cell.scenario in _chosen(plan, options.scenarios)]
         started = time.monotonic()
         for place, cell in enumerate(cells, 1):
             if not work.store.finished(cell.name, settings_of(plan, cell)):
@@ -213,6 +214,22 @@ def main() -> None:
     print(f"Next: python examples/benchmark report {os.path.relpath(options.output)} --page page.html")
 
 
+def _chosen(plan: Plan, names: list[str] | None) -> list[str]:
+    """The scenarios that are run.
+
+    Raises:
+        ConfigError: the file has no such one.
+    """
+    for name in names or ():
+        if name not in plan.scenarios:
+            raise ConfigError(
+                f"--scenarios {name!r} is none of the file",
+                allowed=", ".join(map(repr, plan.scenarios)),
+                action="name some of them, or leave the flag out",
+            )
+    return names or list(plan.scenarios)
+
+
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,6 +237,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of results and runs")
     parser.add_argument("--zoos", type=Path, default=Path("../shared/zoo"), help="folder of the zoos that it names")
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder of the data sets")
+    parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="run these alone, e.g. one on each GPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--stop-after", type=float, metavar="MINUTES", help="begin no cell after that long")
     return parser.parse_args()

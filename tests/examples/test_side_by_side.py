@@ -242,6 +242,8 @@ def test_too_few_teachers_and_too_little_time_are_said(command, tmp_path):
     assert "pico holds 3 teachers, 9 are wanted" in failure["why"]
     said, printed = command(run_side_by_side, matrix, "--output", tmp_path / "out", "--stop-after", "-1")
     assert said == "Stopped before cell 1 of 1; the same command goes on."
+    said, printed = command(run_side_by_side, matrix, "--output", tmp_path / "out", "--scenarios", "SH")
+    assert said.startswith("Error: --scenarios 'SH' is none of the file\n  allowed: 'SS'")
     assert command(run_side_by_side, tmp_path / "gone.yaml", "--output", tmp_path)[0].startswith("Error: cannot read")
 
 
