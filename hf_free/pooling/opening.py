@@ -17,7 +17,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.teachers.listing import resolve_without_hub
 from hf_free.teachers.pool import Pinned, TeacherPool
 from hf_free.teachers.reference import TeacherReference, is_list_entry
-from hf_free.teachers.source import FILES
+from hf_free.teachers.source import FILES, PIXEL_FILES
 
 BUDGET = "4GiB"
 """Memory for the teachers' weights; those that do not fit are loaded again whenever they are asked."""
@@ -41,7 +41,11 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
             if not one.reference.is_local:
                 location, commit = one.reference.location, one.reference.revision
                 fetch_snapshot(
-                    location, revision=commit, required=FILES, cache_dir=access.cache_dir, local_files_only=True
+                    location,
+                    revision=commit,
+                    required=[*FILES, *(name for name in PIXEL_FILES if name in one.record.sha256)],
+                    cache_dir=access.cache_dir,
+                    local_files_only=True,
                 )
     pool = TeacherPool(
         pinned, budget=BUDGET, device=access.device, token=access.token, cache_dir=access.cache_dir, strict=True
