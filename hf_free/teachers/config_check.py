@@ -196,7 +196,7 @@ def _input_size(value: Any, model_args: ModelArgs, name: str) -> tuple[int, int,
     return channels, height, width
 
 
-def per_channel(value: object, channels: int, key: str, name: str, notes: list[str]) -> tuple[float, ...]:
+def per_channel(value: Any, channels: int, key: str, name: str, notes: list[str]) -> tuple[float, ...]:
     """Mean or deviation of each channel; timm leaves three ImageNet values on networks for gray pictures."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.

@@ -106,7 +106,7 @@ def _load_teacher(
     config = read_config(reference, snapshot.folder)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
-    files = (*FILES, weights.name)
+    files: tuple[str, ...] = (*FILES, weights.name)
     if is_transformers(config):
         snapshot, files = _with_pixels(snapshot, token, cache_dir), (*files, *PIXEL_FILES)
         network, record = _load_transformers(config, snapshot, weights, device, name, copies=not in_cache)

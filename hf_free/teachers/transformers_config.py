@@ -91,8 +91,8 @@ UNREAD = _words(
     attention_probs_dropout_prob attn_dropout audio_samples_per_frame auxiliary_channels auxiliary_concat_input
     auxiliary_loss_weight auxiliary_num_convs batch_norm_momentum classifier_dropout_prob decoder_depth
     decoder_hidden_size decoder_num_heads drop_connect_rate drop_conv_encoder_rate drop_mlp_rate drop_path_rate
-    drop_rate dropout dropout_rate encoder_stride ffn_dropout initializer_factor initializer_range label_trainable_num_channels
-    layer_norm_init
+    drop_rate dropout dropout_rate encoder_stride ffn_dropout initializer_factor initializer_range
+    label_trainable_num_channels layer_norm_init
     logit_scale_init_value mask_ratio max_position_embeddings normalize_pixel_loss num_frames out_features
     out_indices output_shape pool_scales pooler_act pooler_output_size reshape_hidden_states
     semantic_loss_ignore_index stage_names text_config train_size use_auxiliary_head vocab_size

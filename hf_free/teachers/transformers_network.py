@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 
-
 @dataclass(frozen=True)
 class Family:
     """How the classifiers of one `model_type` answer.

@@ -24,7 +24,7 @@ _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757771
 
 
 @dataclass(frozen=True)
-class _Processor:
+class Processor:
     """What one of the library's processors takes where a file says nothing (transformers 5.24)."""
 
     size: int
@@ -35,31 +35,31 @@ class _Processor:
     """Whether a size that is one number is both sides; else it is the shorter one."""
 
 
-_PROCESSORS: Mapping[str, _Processor] = {
-    "Beit": _Processor(224, _HALF, "bicubic"),
-    "Bit": _Processor(224, _CLIP, "bicubic", 224, is_square=False),
-    "CLIP": _Processor(224, _CLIP, "bicubic", 224, is_square=False),
-    "ConvNext": _Processor(384, _HALF, "bicubic", is_square=False),
-    "DeiT": _Processor(256, _HALF, "bicubic", 224),
-    "EfficientNet": _Processor(346, _HALF, "bicubic"),
-    "Levit": _Processor(224, _IMAGENET, "bicubic", 224, is_square=False),
-    "MobileNetV1": _Processor(256, _HALF, "bilinear", 224, is_square=False),
-    "MobileNetV2": _Processor(256, _HALF, "bilinear", 224, is_square=False),
-    "MobileViT": _Processor(224, _HALF, "bicubic", 256, is_square=False),
-    "PPLCNet": _Processor(256, ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)), "bilinear", 224),
-    "Perceiver": _Processor(224, _IMAGENET, "bicubic", 256),
-    "PoolFormer": _Processor(224, _IMAGENET, "bicubic", 224, is_square=False),
-    "Pvt": _Processor(224, _IMAGENET, "bicubic"),
-    "Segformer": _Processor(512, _IMAGENET, "bilinear"),
-    "Siglip": _Processor(224, _HALF, "bicubic", is_square=False),
-    "TextNet": _Processor(640, _IMAGENET, "bilinear", is_square=False),
-    "ViT": _Processor(224, _HALF, "bilinear"),
+PROCESSORS: Mapping[str, Processor] = {
+    "Beit": Processor(224, _HALF, "bicubic"),
+    "Bit": Processor(224, _CLIP, "bicubic", 224, is_square=False),
+    "CLIP": Processor(224, _CLIP, "bicubic", 224, is_square=False),
+    "ConvNext": Processor(384, _HALF, "bicubic", is_square=False),
+    "DeiT": Processor(256, _HALF, "bicubic", 224),
+    "EfficientNet": Processor(346, _HALF, "bicubic"),
+    "Levit": Processor(224, _IMAGENET, "bicubic", 224, is_square=False),
+    "MobileNetV1": Processor(256, _HALF, "bilinear", 224, is_square=False),
+    "MobileNetV2": Processor(256, _HALF, "bilinear", 224, is_square=False),
+    "MobileViT": Processor(224, _HALF, "bicubic", 256, is_square=False),
+    "PPLCNet": Processor(256, ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)), "bilinear", 224),
+    "Perceiver": Processor(224, _IMAGENET, "bicubic", 256),
+    "PoolFormer": Processor(224, _IMAGENET, "bicubic", 224, is_square=False),
+    "Pvt": Processor(224, _IMAGENET, "bicubic"),
+    "Segformer": Processor(512, _IMAGENET, "bilinear"),
+    "Siglip": Processor(224, _HALF, "bicubic", is_square=False),
+    "TextNet": Processor(640, _IMAGENET, "bilinear", is_square=False),
+    "ViT": Processor(224, _HALF, "bilinear"),
 }
 """By the name of the class without what all of them end in."""
 
 _FLIPPED = ("MobileViT", "PPLCNet")
 
-_BY_MODEL: Mapping[str, str] = {
+BY_MODEL: Mapping[str, str] = {
     "beit": "Beit", "bit": "Bit", "clip": "CLIP", "convnext": "ConvNext", "convnextv2": "ConvNext", "cvt": "ConvNext",
     "data2vec-vision": "Beit", "deit": "DeiT", "dinov2": "Bit", "efficientnet": "EfficientNet", "focalnet": "Bit",
     "hiera": "Bit", "ijepa": "ViT", "levit": "Levit", "metaclip_2": "CLIP", "mobilenet_v1": "MobileNetV1",
@@ -98,7 +98,7 @@ def read_pixels(values: object, name: str, *, model_type: str, channels: int) ->
     if not isinstance(values, Mapping):
         raise TeacherError(f"{name}: preprocessor_config.json holds a {type(values).__name__}", allowed="an object")
     kind = _kind(values, name, model_type)
-    defaults = _PROCESSORS[kind]
+    defaults = PROCESSORS[kind]
     notes: list[str] = []
     resize, (height, width) = _sizes(values, kind, name, notes)
     mean, std = _affine(values, kind, channels, name, notes)
@@ -152,17 +152,17 @@ def _kind(values: JsonView, name: str, model_type: str) -> str:
     """Name of the processor, without "Image", "Fast", "Pil" and what older versions called it."""
     written = values.get("image_processor_type") or values.get("feature_extractor_type")
     if written is None:
-        kind = _BY_MODEL.get(model_type, "")
+        kind = BY_MODEL.get(model_type, "")
     else:
         kind = str(written)
         for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
             kind = kind.removesuffix(ending)
-    if kind not in _PROCESSORS:
+    if kind not in PROCESSORS:
         raise TeacherError(
             f"{name}: its processor is {shown(written)}"
             if written
             else f"{name}: nothing says which its processor is",
-            allowed=f"{', '.join(sorted(_PROCESSORS))}, each with ImageProcessor at its end",
+            allowed=f"{', '.join(sorted(PROCESSORS))}, each with ImageProcessor at its end",
             action="give mean, std and input_size in a YAML list, see docs/guides/teachers.md",
         )
     return kind
@@ -170,10 +170,11 @@ def _kind(values: JsonView, name: str, model_type: str) -> str:
 
 def _sizes(values: JsonView, kind: str, name: str, notes: list[str]) -> tuple[tuple[int, ...], tuple[int, int]]:
     """What a photo is resized to, the shorter side or both, and what is cut out of its center."""
-    defaults = _PROCESSORS[kind]
+    defaults = PROCESSORS[kind]
     size = _side(values.get("size", defaults.size), defaults.is_square, "size", name)
     if kind == "PPLCNet" and values.get("resize_short", 256) is not None:
         size = _side(values.get("resize_short", 256), False, "resize_short", name)
+        notes.append("its processor rounds the longer side up, here it is cut")
     crops = _flag(values, "do_center_crop", defaults.crop is not None, name)
     crop = _side(values.get("crop_size", defaults.crop or defaults.size), True, "crop_size", name) if crops else None
     if not _flag(values, "do_resize", True, name):
@@ -250,7 +251,7 @@ def _affine(
     """
     mean, std = (
         per_channel(default if values.get(key) is None else values[key], channels, key, name, notes)
-        for key, default in zip(("image_mean", "image_std"), _PROCESSORS[kind].normal, strict=True)
+        for key, default in zip(("image_mean", "image_std"), PROCESSORS[kind].normal, strict=True)
     )
     if min(std) <= 0:
         raise TeacherError(f"{name}: image_std is {list(std)}", allowed="positive numbers")

@@ -14,6 +14,8 @@ import torch
 import transformers
 from torch import nn
 
+transformers.logging.disable_progress_bar()
+
 _VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 _SIZED = {**_VIT, "image_size": 32}
 _STAGES = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 16], "depths": [1, 1, 1, 1]}
@@ -125,7 +127,8 @@ def pico_classifier(family: str = "vit", *, num_classes: int = 5, seed: int = 0,
     values = {key: value for key, value in {**values, **changes}.items() if value is not ...}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: nn.Module = network_class(network_class.config_class(**values, num_labels=num_classes))
+        config = network_class.config_class(**values, num_labels=num_classes, attn_implementation="eager")
+        network: nn.Module = network_class(config)
         with torch.no_grad():
             for parameter in network.parameters():
                 if parameter.ndim > 1:
@@ -136,7 +139,7 @@ def pico_classifier(family: str = "vit", *, num_classes: int = 5, seed: int = 0,
                     module.p = 0.0
                 if isinstance(module, nn.BatchNorm2d):
                     module.momentum = 1.0  # one batch is enough
-            ask(network, torch.randn(8, 3, *size_of(family)))
+            ask(network, torch.randn(8, changes.get("num_channels", 3), *size_of(family)))
     return network.eval()
 
 
