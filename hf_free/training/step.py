@@ -29,7 +29,7 @@ def take_step(run: Run, terms: dict[str, float]) -> None:
     run.between_parts()
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]
-    tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_teachers)
+    tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_tasks)
     fill(run.filling, tasks, state, pause=clock.check)
     run.between_parts()
 

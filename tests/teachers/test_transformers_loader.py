@@ -101,7 +101,7 @@ print(json.dumps([[r.to_dict() for r in [*pool.records, half]], same]))
 
 def test_a_repository_without_settings_needs_a_list(folder):
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(TeacherError, match="no preprocessor_config.json") as told:
+    with pytest.raises(TeacherError, match=r"no preprocessor_config\.json") as told:
         load_teacher(folder)
     assert "YAML list" in told.value.action
     entries = folder / "teachers.yaml"
@@ -202,7 +202,7 @@ def test_large_networks_are_refused_before_memory_is_taken(folder):
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _edit(folder, hidden_size=60_000, intermediate_size=60_000, num_hidden_layers=38)
-    with pytest.raises(TeacherError, match="config.json asks for"):
+    with pytest.raises(TeacherError, match=r"config\.json asks for"):
         load_teacher(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
 

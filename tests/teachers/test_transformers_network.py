@@ -1,4 +1,4 @@
-"""Networks of every family, loaded from their files: the library's own numbers, and features that are its heads' input."""
+"""Networks of every family, from their files: the library's own numbers, and features that its heads take."""
 
 from __future__ import annotations
 
