@@ -268,22 +268,30 @@ def _configuration(library: ModuleType, spec: TransformersSpec, config: JsonView
     """The library's configuration of the checked fields; it computes in eager attention and holds nothing else."""
     config_class = library.CONFIG_MAPPING[spec.model_type]
     known = frozenset(one.name for one in fields(config_class))
-    beyond = unlisted(config, known - _general(library))
+    _refuse_unlisted(config, config_class, library, name)
+    chosen: Json = {key: value for key, value in spec.fields.items() if key in known}
+    try:
+        made = config_class(**chosen, num_labels=spec.num_classes)
+    except Exception as error:  # the library's own check of types raises what derives from nothing narrower
+        raise _cannot_build(name, config_class.__name__, error) from error
+    inner, said = getattr(made, "vision_config", None), config.get("vision_config")
+    if inner is not None and isinstance(said, Mapping):
+        _refuse_unlisted(said, inner, library, name)
+    return made
+
+
+def _refuse_unlisted(config: JsonView, known: Any, library: ModuleType, name: str) -> None:
+    """Refuse fields that the library's configuration reads and that are on no list of ours."""
+    own = frozenset(one.name for one in fields(known)) - frozenset(
+        one.name for one in fields(library.PreTrainedConfig)
+    )
+    beyond = unlisted(config, own)
     if beyond:
         raise TeacherError(
             f"{name}: config.json has {beyond[0]!r}, which this version of hf-free does not know",
             allowed="fields of the networks it was tested with",
             action="update hf-free, or leave it out",
         )
-    chosen: Json = {key: value for key, value in spec.fields.items() if key in known}
-    try:
-        return config_class(**chosen, num_labels=spec.num_classes)
-    except Exception as error:  # the library's own check of types raises what derives from nothing narrower
-        raise _cannot_build(name, config_class.__name__, error) from error
-
-
-def _general(library: ModuleType) -> frozenset[str]:
-    return frozenset(one.name for one in fields(library.PreTrainedConfig))
 
 
 def _check_types(header: Mapping[str, tuple[tuple[int, ...], str]], name: str) -> None:
