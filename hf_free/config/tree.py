@@ -198,7 +198,7 @@ def _explain(error: ValidationError) -> ConfigError:
     return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as it is written, as far as anybody reads it."""
     try:
         text = repr(value)
@@ -274,7 +274,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
     return as_wanted(nested, FreeConfig)
 
 
-def departures(config: Mapping[str, Any]) -> dict[str, object]:
+def departures(config: Mapping[str, object]) -> dict[str, object]:
     """Settings of the method, by `section.key`, that are not as the recipe of that name has them.
 
     The length of a run, its device and what is published are nobody's method and not among them.

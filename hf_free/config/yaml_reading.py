@@ -140,7 +140,7 @@ def as_texts(value: object) -> Any:
     return _rebuilt(value, str, as_texts)
 
 
-def _rebuilt(value: Any, scalar: Callable[[Written], Any], of_key: Callable[[Any], Any]) -> Any:
+def _rebuilt(value: object, scalar: Callable[[Written], Any], of_key: Callable[[Any], Any]) -> Any:
     """A tree with other scalars. What anchors share stays shared: written out, a page of them fills any memory.
 
     Raises:
@@ -148,7 +148,7 @@ def _rebuilt(value: Any, scalar: Callable[[Written], Any], of_key: Callable[[Any
     """
     done: dict[int, Any] = {}  # by the identity of what the whole call keeps alive
 
-    def rebuild(part: Any) -> Any:
+    def rebuild(part: object) -> Any:
         if isinstance(part, Written):
             return scalar(part)
         if not isinstance(part, Mapping | list):

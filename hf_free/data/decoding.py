@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from hf_free.errors import DatasetError, LearnerError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-PictureLike = Union["Picture", Tensor, "np.ndarray[Any, Any]", str, Path, bytes, Mapping[str, object]]
+PictureLike = Union["Picture", Tensor, NDArray[np.generic], str, Path, bytes, Mapping[str, object]]
 """A PIL picture, a path, a file's bytes, a row `{"bytes": ..., "path": ...}` of `datasets`, an array (H, W),
 (H, W, C) or (C, H, W), or a tensor (H, W) or (C, H, W)."""
 

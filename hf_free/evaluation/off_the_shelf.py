@@ -149,7 +149,7 @@ def trained_on(tag: str | None) -> str:
     return " and ".join([", ".join(found[:-1]), *found[-1:]] if len(found) > 1 else found) or "unknown data"
 
 
-def _built(name: str, cfg: Any, weights: Path) -> torch.nn.Module:
+def _built(name: str, cfg: object, weights: Path) -> torch.nn.Module:
     """The network with the file's weights; timm renames tensors of older versions, and no weight may be missing."""
     overlay = {"file": str(weights), "hf_hub_id": None, "url": None, "custom_load": False}
     try:

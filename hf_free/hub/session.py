@@ -178,12 +178,12 @@ def _watch_sessions() -> None:
     set_client_factory(client)
 
 
-def _before_request(request: Any) -> None:
+def _before_request(request: object) -> None:
     for watch in tuple(_WATCHES):
         watch.before_request(request)
 
 
-def _after_response(response: Any) -> None:
+def _after_response(response: object) -> None:
     for watch in tuple(_WATCHES):
         watch.after_response(response)
 

@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from safetensors.torch import save_file
@@ -185,7 +185,7 @@ def read_classifier(folder: Path, source: str, access: Access) -> ClassifierPart
 
 
 def _read_support(
-    folder: Path, source: str, described: Any, classes: tuple[Label, ...], embedder: Embedder
+    folder: Path, source: str, described: object, classes: tuple[Label, ...], embedder: Embedder
 ) -> SupportSet:
     """What a classifier was shown, checked against its classes and its network."""
     sha256, kind = object_of(described).get("sha256"), object_of(described).get("rows")

@@ -187,7 +187,7 @@ def is_own_network(backbone: str) -> bool:
     return module.split(".")[0] not in ("timm", "hf_free")
 
 
-def learner_model_args(arguments: Any, backbone: str, source: str) -> Json:
+def learner_model_args(arguments: object, backbone: str, source: str) -> Json:
     """Check `model_args`: what a teacher's may be, and for a network of the user's own also numbers and words.
 
     Raises:

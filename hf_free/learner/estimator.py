@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -14,7 +15,7 @@ from torch import Tensor
 from hf_free.learner.heads import LinearClassifier, get_head, scores
 from hf_free.learner.meta_learner import MetaLearner
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[np.generic]
 
 
 class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -37,7 +38,7 @@ class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, learner: MetaLearner | str | None = None, head: str = "ridge") -> None:
         self.learner, self.head = learner, head
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: object, y: object) -> Self:
         """Adapt to labeled pictures or features; what was learned before is forgotten.
 
         Raises:
@@ -47,7 +48,7 @@ class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows, labels = self._checked(X, y, reset=True)
         return self._adapt(rows, labels)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
         """Adapt to these rows beside those of before, as `fit` with all of them would.
 
         Args:
@@ -73,12 +74,12 @@ class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scores(classifier, torch.from_numpy(np.ascontiguousarray(rows))[None])[0].softmax(-1).numpy()
         )
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: object) -> Array:
         """The likeliest class of each row."""
         probabilities = self.predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(1)])
 
-    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+    def _checked(self, X: Any, y: object, *, reset: bool) -> tuple[Any, Array]:
         if self.learner is None:
             rows, labels = validate_data(self, X, y, reset=reset, dtype=np.float64)
         else:

@@ -42,7 +42,7 @@ def _flat(values: list[object]) -> list[object]:
     return [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
 
 
-def _raised(value: Any) -> Any:
+def _raised(value: object) -> Any:
     """A value with its tensors, and those of a tuple, in fp32 at least."""
     if isinstance(value, Tensor) and value.dtype in LOW_PRECISION:
         return value.float()

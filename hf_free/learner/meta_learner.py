@@ -117,7 +117,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
     def adapt(
         self,
         support_images: Images,
-        support_labels: Any,
+        support_labels: object,
         *,
         background: Color | str = WHITE,
         transductive: str | None = None,

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
@@ -69,7 +68,7 @@ def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
                 staging.rename(folder / f"{_STAGING}{secrets.token_hex(4)}")
 
 
-def fingerprints_of(content: Any, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str] | None:
+def fingerprints_of(content: object, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str] | None:
     """The SHA-256 of each file that a parsed config.json or classifier.json names; None where it names none.
 
     Args:

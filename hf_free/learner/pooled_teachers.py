@@ -80,11 +80,6 @@ class PooledTeachers(nn.Module):
         """The whitening of each teacher whose features are there."""
         return [part for part in self.whitenings if isinstance(part, Whitening)]
 
-    @property
-    def width(self) -> int:
-        """Width of what goes in."""
-        return sum(self.feature_sizes) + sum(self.answer_sizes)
-
     @in_full_precision
     def forward(self, said: Tensor) -> Tensor:
         """(B, all features, then all logits) -> (B, as many, then one a teacher)."""

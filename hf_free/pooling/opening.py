@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+
+import torch
 
 from hf_free.errors import LearnerError, TeacherError
 from hf_free.hub.cache import is_commit
@@ -14,13 +15,14 @@ from hf_free.learner.backbone_kinds import PooledParts
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_files import teacher_folder
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory
 from hf_free.teachers.listing import resolve_without_hub
 from hf_free.teachers.pool import Pinned, TeacherPool
 from hf_free.teachers.reference import TeacherReference, is_list_entry
 from hf_free.teachers.source import FILES, PIXEL_FILES
 
-BUDGET = "4GiB"
-"""Memory for the teachers' weights; those that do not fit are loaded again whenever they are asked."""
+LEAST_BUDGET = 4 * 2**30
+"""Bytes of the teachers' weights that are held in memory, whatever is free."""
 
 
 def open_teachers(parts: PooledParts) -> PooledBackbone:
@@ -47,8 +49,10 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
                     cache_dir=access.cache_dir,
                     local_files_only=True,
                 )
+    # those that do not fit are loaded again whenever they are asked, so more than a run's may stay
+    budget = max(LEAST_BUDGET, int(SHARE_OF_FREE * free_memory(torch.device(access.device))))
     pool = TeacherPool(
-        pinned, budget=BUDGET, device=access.device, token=access.token, cache_dir=access.cache_dir, strict=True
+        pinned, budget=budget, device=access.device, token=access.token, cache_dir=access.cache_dir, strict=True
     )
     for reference, reason in pool.skipped:
         raise TeacherError(f"{parts.source}: its teacher {reference} cannot be used: {reason}")
@@ -56,7 +60,7 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
     return PooledBackbone(pool, parts.feature_sizes, parts.answer_sizes, channels=parts.channels, included=included)
 
 
-def _pinned(parts: PooledParts, place: int, entry: Mapping[str, Any]) -> Pinned:
+def _pinned(parts: PooledParts, place: int, entry: Mapping[str, object]) -> Pinned:
     """Where one teacher is had, and what it has to be."""
     try:
         record = TeacherRecord.from_dict(entry)

@@ -15,9 +15,6 @@ from hf_free.provenance.renamed import with_new_names
 from hf_free.provenance.results import EvaluationReport
 from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, Training
 
-FIRST_VERSION = 1
-"""Format of a block that does not name one."""
-
 
 @dataclass(frozen=True)
 class RecordedTeacher:
@@ -166,8 +163,6 @@ class LearnerRecord:
 
     block: Json
     """The block itself, keys of later versions included."""
-    version: int = FIRST_VERSION
-    """Format of the block."""
     config: Json = field(default_factory=dict)
     """The configuration of the run, as `FreeConfig.to_dict` gives it; settings under the names of today."""
     publication: Publication = Publication()
@@ -197,7 +192,6 @@ class LearnerRecord:
         config, _ = with_new_names(object_of(block.get("config")))
         return cls(
             block=dict(block),
-            version=whole_of(block.get("format_version")) or FIRST_VERSION,
             config=config,
             publication=Publication.from_dict(object_of(config.get("hub"))),
             learner=RecordedLearner.from_dict({**object_of(config.get("learner")), **object_of(block.get("learner"))}),
@@ -214,10 +208,6 @@ class LearnerRecord:
             versions=object_of(block.get("versions")),
             repo_id=text_of(block.get("repo_id")) or None,
         )
-
-    def to_dict(self) -> Json:
-        """The block as it was read."""
-        return dict(self.block)
 
     def setting(self, section: str, key: str) -> object:
         """A setting of the run's configuration; None where it is not recorded."""

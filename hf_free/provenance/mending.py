@@ -20,7 +20,7 @@ _SECTIONS = ("five", "memory", "bell", "learner", "trainer", "hub")
 _MEASURED = ("teacher_accuracy", "diversity")
 
 
-def mended(block: Mapping[str, Any]) -> Json:
+def mended(block: Mapping[str, object]) -> Json:
     """A deep copy of a record, without what no record holds.
 
     Values deeper than `MOST_LEVELS` and whole numbers beyond 64 bits become null, halves of surrogate pairs question
@@ -57,7 +57,7 @@ def _mend_report(report: Json) -> None:
     report["rows"] = [object_of(row) for row in report.get("rows") or []]
 
 
-def _bounded(value: Any, levels: int) -> Any:
+def _bounded(value: object, levels: int) -> Any:
     if isinstance(value, Mapping):
         return {_text(str(key)): _bounded(inner, levels - 1) for key, inner in value.items()} if levels else None
     if isinstance(value, (list, tuple)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hf_free.errors import HubError
 from hf_free.provenance.learner_record import LearnerRecord
@@ -11,12 +10,12 @@ from hf_free.provenance.reading import object_of
 from hf_free.runtime.text import listed
 
 
-def is_pooled(block: Mapping[str, Any]) -> bool:
+def is_pooled(block: Mapping[str, object]) -> bool:
     """Whether an `hf_free` block is a pooled learner's, which names its teachers in order to open them."""
     return object_of(block.get("learner")).get("pooled") is not None
 
 
-def check_can_be_opened(block: Mapping[str, Any]) -> None:
+def check_can_be_opened(block: Mapping[str, object]) -> None:
     """Refuse to publish a pooled learner whose teachers others could not have, or would have to be named and are not.
 
     Args:

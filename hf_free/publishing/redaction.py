@@ -159,7 +159,7 @@ def _without_labels(warning: str, hidden: Sequence[RecordedTeacher]) -> str:
     return re.sub(r"\(.*\)", lambda match: pattern.sub("…", match.group()), warning, flags=re.DOTALL)
 
 
-def _walk(value: Any, scrub: Callable[[str], str]) -> Any:
+def _walk(value: object, scrub: Callable[[str], str]) -> Any:
     """The same nested value with every text scrubbed, keys too."""
     if isinstance(value, str):
         return scrub(value)

@@ -135,7 +135,7 @@ def without_paths(reports: Iterable[Json]) -> list[Json]:
     return named
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A deep copy in plain types: numpy's and torch's numbers and arrays, tuples and paths are none for YAML."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -75,13 +75,13 @@ class Ranks:
         """
         if self.count == 1:
             return [value]
-        found: list[Any] = [None] * self.count
+        found = [value] * self.count
         self._talk(lambda: dist.all_gather_object(found, value))
         return found
 
     def first(self, value: T) -> T:
         """What the first process says, on all of them."""
-        told: list[Any] = [value if self.is_first else None]
+        told = [value]
         if self.count > 1:
             self._talk(lambda: dist.broadcast_object_list(told, src=0))
         return told[0]

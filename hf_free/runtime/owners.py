@@ -41,16 +41,22 @@ def is_abandoned(path: Path) -> bool:
             return time.time() - path.stat().st_mtime > STALE_SECONDS
         except OSError:
             return False
-    return not _is_alive(int(found[1]), int(found[2], 16))
+    return not is_alive(int(found[1]), int(found[2], 16) + 0.5)  # names hold whole seconds, rounded down
 
 
-def _is_alive(pid: int, started: float) -> bool:
+def is_alive(pid: int, started: float) -> bool:
+    """Whether a process of this computer still runs.
+
+    Args:
+        pid: Its number.
+        started: When it began, in seconds since 1970, which tells it from a later process of the same number.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
         is_zombie = process.status() == psutil.STATUS_ZOMBIE  # ended, and not yet asked for its exit code
-        return not is_zombie and abs(process.create_time() - started) < 1 + _CLOCK_TOLERANCE
+        return not is_zombie and abs(process.create_time() - started) < _CLOCK_TOLERANCE + 0.5
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # somebody else's

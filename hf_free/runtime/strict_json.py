@@ -60,7 +60,7 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     return value
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: object) -> None:
     """Refuse what would exhaust the stack of whoever walks through it."""
     level = [value]
     for _ in range(MAX_DEPTH):

@@ -177,7 +177,7 @@ def _num_classes(config: JsonView, cfg: JsonView, name: str) -> int:
     return number
 
 
-def _input_size(value: Any, model_args: ModelArgs, name: str) -> tuple[int, int, int]:
+def _input_size(value: object, model_args: ModelArgs, name: str) -> tuple[int, int, int]:
     allowed = f"(1 or 3 channels, height, width), sides from {SIDES.start} to {SIDES.stop - 1}"
     if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(is_whole, value)):
         raise TeacherError(f"{name}: input_size is {value!r}", allowed=allowed)

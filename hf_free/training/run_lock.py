@@ -11,13 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from hf_free.errors import RunError
+from hf_free.runtime.owners import is_alive
 from hf_free.runtime.storage import storage_explained
 
 LOCK_FILE = "run.lock"
 """The lock's file in a run's folder, there while a process holds it."""
-
-_CLOCK_TOLERANCE = 2.0
-"""Seconds by which two readings of one process's start may differ: some systems count them from a drifting clock."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,7 @@ class LockHolder:
         """Whether the process still runs; None where it is another computer's, which cannot be asked."""
         if self.host != socket.gethostname():
             return None
-        import psutil
-
-        try:
-            process = psutil.Process(self.pid)
-            is_zombie = process.status() == psutil.STATUS_ZOMBIE  # ended, and not yet asked for its exit code
-            return not is_zombie and abs(process.create_time() - self.started) < _CLOCK_TOLERANCE
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:  # somebody else's
-            return True
+        return is_alive(self.pid, self.started)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"

@@ -57,5 +57,5 @@ def test_an_old_learners_record_speaks_of_todays_settings():
     record = LearnerRecord.from_dict({"config": OLD})
     assert record.config == NEW
     assert record.setting("learner", "whitening") == 5.0
-    assert record.to_dict() == {"config": OLD}, "the block itself stays as it was written"
+    assert record.block == {"config": OLD}, "the block itself stays as it was written"
     assert departures(OLD) == departures(NEW) != {}

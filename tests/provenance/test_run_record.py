@@ -31,7 +31,7 @@ def test_a_record_is_read_back_as_it_was_written():
     assert [teacher.reference for teacher in read.teachers] == ["lab/a", "lab/b"]
     assert (read.config, read.left_out, read.versions) == (RECORD.config, RECORD.left_out, RECORD.versions)
     assert KnownTeachers.from_dict(block) == RECORD.known
-    assert read.to_dict() == block
+    assert read.block == block
 
 
 def test_the_order_of_the_keys_is_that_of_the_files_written_so_far():

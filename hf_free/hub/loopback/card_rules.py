@@ -97,7 +97,7 @@ def _loader() -> Any:
     return Loader
 
 
-def _model_index_errors(models: Any) -> Iterator[str]:
+def _model_index_errors(models: object) -> Iterator[str]:
     """What is missing or of a wrong type in a model-index; the fields are those of hub-docs' `modelcard.md`."""
     if not isinstance(models, list):
         yield '"model-index" must be an array'

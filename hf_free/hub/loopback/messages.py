@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from hf_free.hub.loopback.store import StoreError, User
 from hf_free.provenance.reading import Json
@@ -68,7 +68,7 @@ class Request:
     method: str
     path: str
     query: dict[str, list[str]]
-    headers: Any
+    headers: object
     body: bytes
     user: User | None
     endpoint: str
@@ -92,6 +92,6 @@ class Request:
 class Answer:
     """What a route gives back: a JSON value or bytes, with headers."""
 
-    body: Any = None
+    body: object = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)

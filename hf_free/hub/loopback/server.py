@@ -48,7 +48,7 @@ class HubServer(ThreadingHTTPServer):
                     return fault
         return None
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: object) -> None:
         """Clients that hang up are part of the game; anything else is shown."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
