@@ -165,6 +165,8 @@ def check_transformers_config(config: JsonView, name: str, *, tensors: int) -> T
     given = config.get("pretrained_cfg")
     given = given if isinstance(given, Mapping) else {}
     num_classes, labels = _classes(config, given, name, notes)
+    if config.get("model_args"):
+        notes.append("model_args is ignored: what shapes a network of transformers stands in its config.json")
     fields = _checked(config, name, tensors)
     if config.get("problem_type") == "multi_label_classification":
         notes.append("it was trained to find several classes in one picture; here its answers are a choice of one")
@@ -224,8 +226,15 @@ def _classes(config: JsonView, given: JsonView, name: str, notes: list[str]) -> 
         raise UnfitTeacherError(
             f"{name} has {number} class(es)", allowed="classifiers of at least 2 classes", action="leave it out"
         )
-    own = config.get("label_names", given.get("label_names"))  # of a YAML list
-    if isinstance(own, list) and len(own) == number and all(isinstance(label, str) for label in own):
+    said = config.get("num_classes", number)  # of a YAML list, as label_names
+    if said != number:
+        raise TeacherError(f"{name}: num_classes is {shown(said)}", allowed=f"{number}, as its config.json says")
+    own = config.get("label_names", given.get("label_names"))
+    if own is not None:
+        if not isinstance(own, list) or len(own) != number or not all(isinstance(label, str) for label in own):
+            raise TeacherError(
+                f"{name}: label_names is {shown(own)}", allowed=f"a list of {number} names, one a class"
+            )
         return number, tuple(map(clean_label, own))
     if not id2label:
         return number, None

@@ -93,6 +93,8 @@ def test_classes_are_counted_as_the_library_counts_them(changes, number, names):
         ({"id2label": ["a", "b"]}, "id2label is a list"),
         ({"num_labels": 10**9}, "num_labels is"),
         ({"num_labels": "3"}, "num_labels is '3'"),
+        ({"num_classes": 4}, "num_classes is 4"),
+        ({"label_names": ["x", "y"]}, "label_names is"),
     ],
 )
 def test_what_is_refused_is_named(changes, message):
@@ -103,6 +105,10 @@ def test_what_is_refused_is_named(changes, message):
 def test_one_class_is_of_no_use():
     with pytest.raises(UnfitTeacherError, match="1 class"):
         _checked(id2label={"0": "only"})
+
+
+def test_arguments_of_timm_s_are_said_to_be_ignored():
+    assert "model_args is ignored" in _checked(model_args={"depth": 3}).notes[0]
 
 
 def test_several_classes_in_one_picture_are_said():
