@@ -33,23 +33,29 @@ _SIZES = frozenset(("image_size", "patch_size", "patch_sizes"))
 
 _NUMBERS = _words(
     """
-    attention_ratio base_attn_unit_dims batch_norm_eps block_configs class_expand conv_kernel_size
-    conv_layer_kernel_sizes conv_layer_strides cross_attention_widening_factor d_latents d_model depth_coefficient
-    depth_divisible_by depth_divisor depth_multiplier depthwise_padding dilations divisor down_pad down_patch_size
-    down_stride embed_dim embed_dim_multiplier embed_dims embedding_size expand_ratio expand_ratios ffn_multiplier
-    focal_levels focal_windows groups_width hidden_dim hidden_dropout_prob hidden_size hidden_sizes in_channels
-    intermediate_size kernel_qkv kernel_size kernel_sizes key_dim layer_norm_eps layer_scale_init_value
-    layerscale_value masked_unit_size min_depth mlp_ratio mlp_ratios neck_hidden_sizes num_attention_heads
-    num_channels num_cross_attention_heads num_groups num_heads num_latents num_patches num_query_pool
-    num_register_tokens num_self_attention_heads out_channels output_num_channels output_stride padding padding_kv
-    padding_q patch_padding patch_stride pool_size pretrained_window_sizes projection_dim qk_channels query_stride
-    reduction samples_per_patch scale self_attention_widening_factor sequence_reduction_ratios
-    squeeze_expansion_ratio sr_ratios stage_downsample_strides stage_in_channels stage_kernel_size
-    stage_mid_channels stage_out_channels stem_channels stem_kernel_size stem_num_channels stem_out_channels
-    stem_stride stem_strides stride stride_kv stride_q strides v_channels width_coefficient width_factor
-    width_multiplier window_size
+    attention_ratio base_attn_unit_dims batch_norm_eps block_configs class_expand cross_attention_widening_factor
+    d_latents d_model depth_coefficient depth_divisible_by depth_divisor depth_multiplier divisor down_patch_size
+    embed_dim embed_dim_multiplier embed_dims embedding_size expand_ratio expand_ratios ffn_multiplier groups_width
+    hidden_dim hidden_dropout_prob hidden_size hidden_sizes in_channels intermediate_size key_dim layer_norm_eps
+    layer_scale_init_value layerscale_value masked_unit_size min_depth mlp_ratio mlp_ratios neck_hidden_sizes
+    num_attention_heads num_channels num_cross_attention_heads num_heads num_latents num_patches
+    num_self_attention_heads out_channels output_num_channels output_stride projection_dim qk_channels
+    samples_per_patch scale self_attention_widening_factor squeeze_expansion_ratio stage_in_channels
+    stage_mid_channels stage_out_channels stem_channels stem_num_channels stem_out_channels v_channels
+    width_coefficient width_factor width_multiplier
     """
 )
+
+_SMALL = _words(
+    """
+    conv_kernel_size conv_layer_kernel_sizes conv_layer_strides depthwise_padding dilations down_pad down_stride
+    focal_levels focal_windows kernel_qkv kernel_size kernel_sizes num_groups num_query_pool num_register_tokens
+    padding padding_kv padding_q patch_padding patch_stride pool_size pretrained_window_sizes query_stride reduction
+    sequence_reduction_ratios sr_ratios stage_downsample_strides stage_kernel_size stem_kernel_size stem_stride
+    stem_strides stride stride_kv stride_q strides window_size
+    """
+)
+"""What makes the maps within a network larger without a weight more: paddings of thousands would fill memory."""
 
 _FLAGS = _words(
     """
@@ -100,9 +106,9 @@ UNREAD = _words(
 )
 """Fields that a classifier that is only asked does not read, or that are about training and other tasks."""
 
-_MOST_NUMBER, _MOST_VALUES, _DEEPEST = 65_536, 4_096, 4
-"""Largest number, most numbers in all, and depth of lists: DINOv2-giant has 1,536 wide layers, and PP-LCNet's blocks
-are 65 numbers in lists of lists."""
+_MOST_NUMBER, _MOST_SMALL, _MOST_VALUES, _DEEPEST = 65_536, 128, 4_096, 4
+"""Largest number, largest of `_SMALL`, most numbers in all, and depth of lists: DINOv2-giant has 1,536 wide layers,
+windows of Swin V2 are 24 places wide, and PP-LCNet's blocks are 65 numbers in lists of lists."""
 
 _MODEL_TYPE = re.compile(r"[a-z0-9_-]{1,40}")
 _CLASS_NAME = re.compile(r"\w{1,80}")
@@ -191,7 +197,7 @@ _GIVEN = ("mean", "std", "input_size", "interpolation")
 
 def unlisted(config: JsonView, known: frozenset[str]) -> list[str]:
     """Fields that the library would read and that are on no list of ours, those of a later version for instance."""
-    listed = _LAYERS | _SIZES | _NUMBERS | _FLAGS | set(_WORDS) | UNREAD | {_NESTED, "num_labels"}
+    listed = _LAYERS | _SIZES | _NUMBERS | _SMALL | _FLAGS | set(_WORDS) | UNREAD | {_NESTED, "num_labels"}
     return sorted(key for key in config if key in known and key.lstrip("_") not in listed)
 
 
@@ -265,6 +271,9 @@ def _checked(config: JsonView, name: str, tensors: int) -> Json:
         elif key in _LAYERS:
             rule = f"whole numbers of layers, {tensors} at most: its weights are {tensors} tensors"
             _check_all(key, value, name, rule, lambda v: is_whole(v) and 0 <= v <= tensors)
+        elif key in _SMALL:
+            rule = f"numbers from 0 to {_MOST_SMALL}"
+            _check_all(key, value, name, rule, lambda v: _is_in_range(v, _MOST_SMALL))
         elif key in _NUMBERS:
             rule = f"numbers from 0 to {_MOST_NUMBER}"
             _check_all(key, value, name, rule, _is_in_range)
@@ -289,10 +298,10 @@ def _check_depth(fields: Json, name: str, tensors: int) -> None:
             )
 
 
-def _is_in_range(value: object) -> bool:
+def _is_in_range(value: object, most: int = _MOST_NUMBER) -> bool:
     if isinstance(value, bool):  # PP-LCNet's and HGNet's lists mix numbers and flags
         return True
-    return value is None or (isinstance(value, int | float) and 0 <= value <= _MOST_NUMBER and math.isfinite(value))
+    return value is None or (isinstance(value, int | float) and 0 <= value <= most and math.isfinite(value))
 
 
 def _check_words(key: str, value: object, name: str) -> None:

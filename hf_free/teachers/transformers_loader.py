@@ -110,6 +110,7 @@ def load_classifier(
     if family is None:
         raise TeacherError(f"{name}: {architecture} is not known", allowed=", ".join(FAMILIES[spec.model_type]))
     _check_types(header, name)
+    _check_grid(spec, family, name)
     seen = _pixels(spec, pixels, family, name)
     network = _load(spec, architecture, header, weights, name, copies=copies, config=config)
     notes = [*spec.notes, *seen.notes]
@@ -158,11 +159,25 @@ def _pixels(spec: TransformersSpec, values: object | None, family: Family, name:
             allowed="a repository or folder with that file, as save_pretrained of its image processor writes it",
             action="give mean, std and input_size in a YAML list, see docs/guides/teachers.md",
         )
-    if max(pixels.height, pixels.width) > family.most_side:
-        raise TeacherError(
-            f"{name}: pictures of {pixels.height} x {pixels.width}", allowed=f"sides up to {family.most_side}"
-        )
     return pixels
+
+
+def _check_grid(spec: TransformersSpec, family: Family, name: str) -> None:
+    """Refuse a grid of patches that the library would take minutes to number, before any memory is taken."""
+    if family.most_grid is None:
+        return
+    sides, patches = (
+        [*_flat(spec.fields.get(key) or default)] for key, default in (("image_size", 224), ("patch_size", 16))
+    )
+    grid = max(sides, default=224) // min(patches, default=16)
+    if grid > family.most_grid:
+        raise TeacherError(
+            f"{name}: {grid} rows of patches", allowed=f"at most {family.most_grid} for {spec.model_type}"
+        )
+
+
+def _flat(value: object) -> list[int]:
+    return [one for one in value if is_whole(one)] if isinstance(value, list) else [value] if is_whole(value) else []
 
 
 def _of_patches(values: object, name: str) -> Json:
@@ -271,7 +286,8 @@ def _configuration(library: ModuleType, spec: TransformersSpec, config: JsonView
     _refuse_unlisted(config, config_class, library, name)
     chosen: Json = {key: value for key, value in spec.fields.items() if key in known}
     try:
-        made = config_class(**chosen, num_labels=spec.num_classes)
+        with _quiet(library):  # it warns of the defaults of its own texts
+            made = config_class(**chosen, num_labels=spec.num_classes)
     except Exception as error:  # the library's own check of types raises what derives from nothing narrower
         raise _cannot_build(name, config_class.__name__, error) from error
     inner, said = getattr(made, "vision_config", None), config.get("vision_config")

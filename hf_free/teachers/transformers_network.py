@@ -22,14 +22,15 @@ class Family:
         output: Field of the library's output that holds the answers.
         is_fixed: Whether the network takes pictures of one size only, or answers others without saying that it was
             not made for them.
-        most_side: Largest picture; LeViT numbers all pairs of places in Python, which takes minutes beyond that.
+        most_grid: Rows and columns of patches at most; LeViT numbers all pairs of places in Python, one by one, which
+            takes minutes beyond that. Its published networks have 14.
         takes_patches: Whether the network is given patches instead of pictures.
     """
 
     heads: tuple[str, ...] = ("classifier",)
     output: str = "logits"
     is_fixed: bool = False
-    most_side: int = 2048
+    most_grid: int | None = None
     takes_patches: bool = False
 
 
@@ -55,9 +56,9 @@ FAMILIES: Mapping[str, Mapping[str, Family]] = {
         "DeiTForImageClassificationWithTeacher": Family(("cls_classifier", "distillation_classifier"), is_fixed=True),
     },
     "levit": {
-        "LevitForImageClassification": Family(is_fixed=True, most_side=512),
+        "LevitForImageClassification": Family(is_fixed=True, most_grid=32),
         "LevitForImageClassificationWithTeacher": Family(
-            ("classifier", "classifier_distill"), is_fixed=True, most_side=512
+            ("classifier", "classifier_distill"), is_fixed=True, most_grid=32
         ),
     },
     "perceiver": {

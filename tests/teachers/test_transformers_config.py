@@ -80,6 +80,8 @@ def test_classes_are_counted_as_the_library_counts_them(changes, number, names):
         ({"hidden_size": float("nan")}, "hidden_size is nan"),
         ({"hidden_size": "16"}, "hidden_size is '16'"),
         ({"image_size": 100_000}, "image_size is 100000"),
+        ({"padding": 2000}, "padding is 2000"),
+        ({"patch_stride": [4, 65_536]}, "patch_stride is 65536"),
         ({"image_size": True}, "image_size is True"),
         ({"hidden_act": "xielu"}, "hidden_act is 'xielu'"),
         ({"hidden_act": ["gelu", "os.system"]}, "hidden_act is 'os.system'"),

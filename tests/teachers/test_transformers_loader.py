@@ -207,6 +207,14 @@ def test_large_networks_are_refused_before_memory_is_taken(folder):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
 
 
+def test_a_grid_that_would_be_numbered_for_minutes_is_refused_at_once(tmp_path):
+    levit = pico_folder_of(tmp_path, "levit")
+    for image_size, patch_size in ((2000, 16), (64, 1), ([64, 2000], 16)):
+        _edit(levit, image_size=image_size, patch_size=patch_size)
+        with pytest.raises(TeacherError, match="rows of patches"):
+            load_teacher(levit)
+
+
 def test_sizes_that_a_network_was_not_made_for_are_said_or_refused(folder, tmp_path_factory):
     _edit(folder, "preprocessor_config.json", size={"height": 40, "width": 40})
     with pytest.raises(TeacherError, match="cannot answer about images of"):
