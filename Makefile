@@ -28,12 +28,14 @@ demo: $(STAMP)
 	$(BIN)/hf-free demo --overwrite
 
 # Each worker computes on one thread: two processes of one thread beat one of two, and results repeat.
+# tests/conftest.py orders the files.
+XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) -m "not long" $(PYTEST_ARGS)
 
 # What `make test` leaves out for its ten minutes.
 test-long: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) -m long $(PYTEST_ARGS)
 
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support/fault_matrix.py
@@ -72,7 +74,9 @@ $(BIN)/python:
 # Installed again only when what is to be installed has changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): some minutes and, with PyTorch's CUDA build, about 6 GB the first time."
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
+# pip would compile on one core, which takes minutes; some packages bring files that no Python compiles.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 $(SITE): $(STAMP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forks
 
 from hf_free.hub.loopback.hub import LoopbackHub
+
+LONG_FILES = (
+    *("training/test_trainer", "demo/test_walkthrough", "system/test_several_processes", "docs/test_tutorial"),
+    *("examples/test_benchmark_bell", "metalearning/test_continual", "system/test_interrupted_runs"),
+    *("system/test_killed_runs", "training/test_pool", "training/test_warm_up", "learner/test_backbone"),
+    *("system/test_train_on_hub", "inversion/test_five", "methods/test_every_method", "provenance/test_mending"),
+    *("examples/test_benchmark_five", "backbones/test_timm_hook", "runtime/test_distributed", "hub/test_failures"),
+    *("evaluation/test_timm_sweep", "evaluation/test_evaluate", "demo/test_small_teachers", "learner/test_whitening"),
+)
+"""The files of tests that take longest, handed out first: where one comes last, one worker waits for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the long files to the front; all else stays in its order."""
+    places = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @dataclass(frozen=True)
@@ -46,8 +62,15 @@ def tokens(hub: LoopbackHub) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def forks(hub: LoopbackHub) -> Iterator[Forks]:
+    """Python commands in forks of one process, with the environment of the loopback Hub's clients."""
+    with Forks(hub.environment()) as server:
+        yield server
+
+
 @pytest.fixture
-def run_client(hub: LoopbackHub, tmp_path: Path) -> Callable[..., ClientResult]:
+def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., ClientResult]:
     """Run Python code (a text) or a command (a list) as a client of the loopback Hub, in a process of its own.
 
     The environment is `LoopbackHub.environment`: no proxies, no inherited HF_* settings, a cache that only this test
@@ -67,9 +90,7 @@ def run_client(hub: LoopbackHub, tmp_path: Path) -> Callable[..., ClientResult]:
         python = isinstance(code_or_argv, str)
         argv = [sys.executable, "-c", code_or_argv] if python else list(code_or_argv)
         environment = {**hub.environment(token, home or tmp_path / "home"), "OMP_NUM_THREADS": "1", **(env or {})}
-        done = subprocess.run(
-            argv, env=environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd
-        )
+        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd)
         if check and done.returncode != 0:
             pytest.fail(f"the client ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return ClientResult(done.returncode, done.stdout, done.stderr)

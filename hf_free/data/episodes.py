@@ -115,7 +115,7 @@ def sample_episodes(
         raise _too_small(counts[counts > 0].tolist(), n_way, k_shot, n_query, flags)
     members, counts = _members(labels, classes)  # (C, M), (C,)
     parts = []
-    for count in _split(episodes, max(1, _RANDOM_KEYS // (n_way * members.shape[1]))):
+    for count in _split(episodes, max(1, _RANDOM_KEYS // max(n_way * members.shape[1], len(classes)))):
         chosen = torch.rand(count, len(classes), generator=generator).argsort(1)[:, :n_way]  # (E, n_way)
         keys = torch.rand(count, n_way, members.shape[1], generator=generator)
         absent = torch.arange(members.shape[1]) >= counts[chosen].unsqueeze(-1)
@@ -167,8 +167,9 @@ def _members(labels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Positions of each class's pictures, padded with 0 to (C, M), and their numbers (C,)."""
     counts = torch.bincount(labels)[classes]
     members = torch.zeros(len(classes), int(counts.max()), dtype=torch.long)
+    places = labels.argsort(stable=True).split(torch.bincount(labels).tolist())
     for row, label in enumerate(classes.tolist()):
-        members[row, : counts[row]] = (labels == label).nonzero().flatten()
+        members[row, : counts[row]] = places[label]
     return members, counts
 
 

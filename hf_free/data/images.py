@@ -95,6 +95,11 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+MOST_ASPECT = 16
+"""How many times as long as wide a picture is at most before its center is cut out; the ends of a longer one are cut
+before it is resized."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How pictures are brought to a network's size.
@@ -138,6 +143,8 @@ def fit(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
     size, channels, exact = preprocessing.size, preprocessing.channels, preprocessing.resize
     if pictures.shape[1:] == (channels, size, size) and exact in (None, (size, size)):
         return pictures
+    if _is_cropped(preprocessing, *pictures.shape[-2:]):
+        pictures = _without_far_ends(pictures)
     shape = _shape_to_crop(preprocessing, *pictures.shape[-2:])
     is_bytes = pictures.dtype == torch.uint8
     values = pictures.float()
@@ -150,15 +157,31 @@ def fit(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
     return values.round().clamp_(0, 255).to(torch.uint8) if is_bytes else values
 
 
+def _is_cropped(preprocessing: Preprocessing, height: int, width: int) -> bool:
+    """Whether the shape of pictures is kept, so that their ends are cut off."""
+    if preprocessing.resize is not None:
+        return len(preprocessing.resize) == 1
+    return preprocessing.crop is not None and (height, width) != (preprocessing.size, preprocessing.size)
+
+
 def _shape_to_crop(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
     """What pictures of a height and width are resized to before their center is cut out."""
-    size, resize = preprocessing.size, preprocessing.resize
-    if resize is not None and len(resize) == 2:
-        return resize[0], resize[1]
-    if resize is None and (preprocessing.crop is None or (size, size) == (height, width)):
-        return size, size
-    side, shorter = preprocessing.shorter_side, min(height, width)
-    return side * height // shorter, side * width // shorter
+    if _is_cropped(preprocessing, height, width):
+        side, shorter = preprocessing.shorter_side, min(height, width)
+        return side * height // shorter, side * width // shorter
+    high, wide = preprocessing.resize or (preprocessing.size, preprocessing.size)
+    return high, wide
+
+
+def _without_far_ends(pictures: Tensor) -> Tensor:
+    """The middle of pictures that are far longer than wide: of a crop nothing else is kept, and a line of one pixel
+    by 60,000 would be enlarged to gigabytes before it is cut."""
+    shape = pictures.shape[-2:]
+    longest = MOST_ASPECT * min(shape)
+    for axis, length in zip((-2, -1), shape, strict=True):
+        if length > longest:
+            pictures = pictures.narrow(axis, (length - longest) // 2, longest)
+    return pictures
 
 
 class LazyPictures(Sequence["Image"]):

@@ -99,6 +99,13 @@ def index_classes(
     distinct = sorted(set(values))
     positions = {value: index for index, value in enumerate(distinct)}
     named = hasattr(feature, "int2str") and isinstance(distinct[0], (int, np.integer))
+    if named and not 0 <= distinct[0] <= distinct[-1] < feature.num_classes:
+        strange = distinct[0] if distinct[0] < 0 else distinct[-1]
+        raise DatasetError(
+            f"{where} holds the label {strange}",
+            allowed=f"0 to {feature.num_classes - 1}, as many as its features name",
+            action="mend the data set's label names, or its labels",
+        )
     names = [feature.int2str(int(value)) if named else str(value) for value in distinct]
     return names, torch.tensor([positions[value] for value in values])
 

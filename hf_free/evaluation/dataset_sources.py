@@ -95,7 +95,7 @@ def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column
         folder = described[chosen].get("data_dir")
         if "data_files" in described[chosen] or not isinstance(folder, str):
             return _tables(source, str(path), scratch, name=chosen)
-        return _open_folder(path / folder, source, scratch, by_column=by_column)
+        return _open_folder(_inside(path, folder, source), source, scratch, by_column=by_column)
     if not wanted:
         return _open_folder(path, source, scratch, by_column=by_column)
     if is_leftover(wanted) or not (path / wanted).is_dir():
@@ -296,6 +296,22 @@ def _open_hub_pictures(
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
 
+def _inside(path: Path, folder: str, source: str) -> Path:
+    """A folder that a data set's card names, which must be one of its own.
+
+    Raises:
+        DatasetError: it lies elsewhere on this computer.
+    """
+    named = path / folder
+    if not named.resolve().is_relative_to(path.resolve()):
+        raise DatasetError(
+            f"the card of {source} names the folder {folder!r}, which is none of its own",
+            allowed="a data_dir inside the data set",
+            action="mend data_dir in its README.md, or choose another data set",
+        )
+    return named
+
+
 def read_or_explain(load: Callable[[], T], source: str) -> T:
     """Call a function of `datasets` without its remark on data cards, and turn its many errors into one kind.
 
@@ -306,9 +322,11 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     import pyarrow
 
     from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
+    from hf_free.hub.session import NoProgressError, transport_error
 
     expected = (
         *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
+        *(transport_error(), NoProgressError),  # a download that stalls or trickles
         TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
     )
     try:

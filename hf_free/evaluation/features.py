@@ -17,6 +17,9 @@ from hf_free.learner.embedding import Embedding
 BATCH = 256
 """Images per pass when extracting features."""
 
+MOST_BYTES = 2 * 2**30
+"""Bytes of decoded pictures that are kept of all sizes together; one size may be larger."""
+
 
 @dataclass
 class FeatureSet:
@@ -40,7 +43,7 @@ class FeatureSet:
 
 
 class ImageSizes:
-    """Pictures of a data set at the sizes the networks ask for, each made once.
+    """Pictures of a data set at the sizes the networks ask for, each made once as long as all have room.
 
     Args:
         data: The data set.
@@ -72,8 +75,15 @@ class ImageSizes:
         """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabeledImages.read`."""
         if preprocessing not in self._made:
             batch = self._read(self._places, preprocessing, self._progress)
+            self._make_room(batch.images)
             self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
-        return self._made[preprocessing]
+        self._made[preprocessing] = made = self._made.pop(preprocessing)  # the last one used
+        return made
+
+    def _make_room(self, images: Tensor) -> None:
+        """Forget the sizes that were not used for longest until these pictures fit in; read again if asked for."""
+        while self._made and images.nbytes + sum(kept.nbytes for kept in self._made.values()) > MOST_BYTES:
+            del self._made[next(iter(self._made))]
 
     def _read(self, places: Tensor, preprocessing: Preprocessing, progress: Progress | None = None) -> PictureBatch:
         """The pictures at these positions; an error names positions in the whole data set."""

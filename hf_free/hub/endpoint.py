@@ -17,12 +17,18 @@ def token_to_send(token: str | None) -> str | None:
     """The token given, or the user's own from `HF_TOKEN` or `hf auth login`.
 
     Raises:
-        HubError: it would travel unencrypted to another machine.
+        HubError: it is none that could be sent, or it would travel unencrypted to another machine.
     """
     if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         token = get_token()
     if not token:
         return None
+    if not (token.isascii() and token.isprintable() and " " not in token):  # no header can hold it; never shown
+        raise HubError(
+            "the token holds a space, a line break or a letter with an accent",
+            allowed="one as the Hub shows it, such as hf_ followed by letters and digits",
+            action="copy it again: hf auth login, HF_TOKEN or --token",
+        )
     problem = why_unsafe_for_tokens(constants.ENDPOINT)
     if problem:
         raise HubError(

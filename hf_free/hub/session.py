@@ -77,16 +77,20 @@ class _Watch:
         timeout: Seconds that a phase of a request may take.
         thread: Whose requests are watched, since other threads may fetch meanwhile; None for all, as uploads need,
             which huggingface_hub makes in threads of its own.
-        patience: Seconds without a good answer, or for one, after which it is over.
+        patience: Seconds that a request may be without a good answer, its repetitions included, and that one may take.
     """
 
     def __init__(self, timeout: float, thread: int | None, patience: float) -> None:
         self.timeout, self.thread, self.patience = timeout, thread, patience
-        self.last_good, self.last_status = time.monotonic(), 0
+        self.asked_at: float | None = None
+        self.last_status = 0
 
     def silence(self) -> float:
-        """Seconds since the last good answer."""
-        return time.monotonic() - self.last_good
+        """Seconds since the first question that has had no good answer; 0 where nothing was asked.
+
+        Time in which nobody asks does not count: Xet's uploads, which can be long, do not go through the session.
+        """
+        return 0.0 if self.asked_at is None else time.monotonic() - self.asked_at
 
     def before_request(self, request: Any) -> None:
         """Shorten the timeouts of a request, or refuse it."""
@@ -94,13 +98,15 @@ class _Watch:
             return
         if self.silence() > self.patience:
             raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
         limits = dict(request.extensions.get("timeout") or {})
         for phase in ("connect", "read", "write", "pool"):
             limits[phase] = min(limits.get(phase) or self.timeout, self.timeout)
         request.extensions["timeout"] = limits
 
     def after_response(self, response: Any) -> None:
-        """Remember when the Hub last gave a good answer."""
+        """Remember that the Hub gave a good answer."""
         if not self._is_concerned():
             return
         self.last_status = response.status_code
@@ -108,7 +114,7 @@ class _Watch:
         if _is_transient_status(response.status_code) and asked is not None and self.silence() + asked > self.patience:
             raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told
         if not _is_transient_status(response.status_code) and response.status_code != 409:
-            self.last_good = time.monotonic()  # a conflict is tried again by huggingface_hub, for ever
+            self.asked_at = None  # a conflict is tried again by huggingface_hub, for ever
         response.stream = _bounded(response.stream, self.patience)
 
     def _is_concerned(self) -> bool:

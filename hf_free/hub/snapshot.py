@@ -183,7 +183,8 @@ def _from_hub(
 ) -> Snapshot:
     """Resolve the commit, fetch what the cache lacks or holds damaged, remember what the Hub said."""
     api = api_for(token)
-    cached = _from_cache(cache, repo_id, revision, required, optional) is not None
+    commit = cache.commit_of(revision)
+    cached = commit is not None and all((cache.snapshot(commit) / name).is_file() for name in required)
     info = patiently(
         lambda: read_repository(api.model_info(repo_id, revision=revision, files_metadata=True, timeout=READ_TIMEOUT)),
         attempts=2 if cached else ATTEMPTS,  # nobody has to wait long where the cache can serve
@@ -244,7 +245,11 @@ def _snapshot(
     cache: RepositoryCache, repo_id: str, record: CommitRecord, names: Sequence[str], *, from_cache: bool = False
 ) -> Snapshot:
     folder = cache.snapshot(record.commit)
-    hashes = {name: sha256_of(folder / name) for name in names}
+    hashes = {}
+    for name in names:  # all were compared with what is expected a moment ago
+        expected = record.files.get(name)
+        is_known = expected is not None and expected.algorithm == "sha256"
+        hashes[name] = expected.digest if expected is not None and is_known else sha256_of(folder / name)
     return Snapshot(folder, repo_id, record.commit, record.private, record.gated, record.license, hashes, from_cache)
 
 

@@ -15,6 +15,9 @@ from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, 
 from hf_free.provenance.reading import Json
 from hf_free.runtime.text import without_secrets
 
+MESSAGE = "Upload meta-learner with hf-free"
+"""First line of a commit that says nothing else."""
+
 
 def push_folder(
     folder: Path,
@@ -22,7 +25,7 @@ def push_folder(
     *,
     token: str | None = None,
     private: bool = False,
-    commit_message: str = "Upload meta-learner with hf-free",
+    commit_message: str = MESSAGE,
     create_pr: bool = False,
     revision: str | None = None,
     replace_card: bool = True,
@@ -76,10 +79,25 @@ def push_folder(
         )
     except Exception as error:
         problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
-        raise PushError(problem, folder=folder, again=f"hf-free push {shlex.quote(str(folder))} {repo_id}") from None
+        again = push_command(
+            folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
+        )
+        raise PushError(problem, folder=folder, again=again) from None
     if commit.pr_url:  # none where the repository has these very files already
         return str(commit.pr_url)
     return f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def push_command(
+    folder: Path, repo_id: str, *, private: bool, commit_message: str | None, create_pr: bool, revision: str | None
+) -> str:
+    """The command that tries a push again, with all that was asked for: a private learner stays private."""
+    words = ["hf-free", "push", str(folder), repo_id]
+    words += ["--private"] if private else []
+    words += ["--create-pr"] if create_pr else []
+    words += [] if revision is None else ["--revision", revision]
+    words += [] if commit_message in (None, MESSAGE) else ["--commit-message", str(commit_message)]
+    return shlex.join(words)
 
 
 def check_can_push(repo_id: str, token: str | None, *, private: bool = False, create_pr: bool = False) -> None:

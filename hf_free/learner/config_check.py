@@ -274,6 +274,15 @@ _TEACHER_KINDS: dict[str, tuple[type, ...]] = {
 }
 """What a teacher's entry of the record holds under these names, or null."""
 
+_TEACHER_LISTS: dict[str, Callable[[object], bool]] = {
+    "classes": whole(0, MAX_WIDTH),
+    "input_size": whole(1, MAX_WIDTH),
+    "label_names": lambda value: isinstance(value, str),
+    "label_descriptions": lambda value: isinstance(value, str),
+    "notes": lambda value: isinstance(value, str),
+}
+"""What each value of these lists is."""
+
 _RESULT_KINDS: dict[str, tuple[type, ...]] = {"dataset": (str,), "split": (str,), "warnings": (list,), "rows": (list,)}
 """What a report among the record's results holds under these names, or null."""
 
@@ -310,6 +319,13 @@ def _record(block: JsonView, sizes: Sequence[int] | None, source: str) -> Json:
     for key, kinds in (("teachers", _TEACHER_KINDS), ("results", _RESULT_KINDS)):
         for place, entry in enumerate(record.get(key) or ()):
             _check_kinds(entry, kinds, f"{key}[{place}].", source)
+    for place, entry in enumerate(record.get("teachers") or ()):
+        for key, rule in _TEACHER_LISTS.items():
+            values = entry.get(key)
+            good = values is None or is_list_of(values, rule)
+            demand(
+                good, source, f"teachers[{place}].{key}", values, "a list of whole numbers or of texts, as its kind is"
+            )
     for place, report in enumerate(record.get("results") or ()):
         for row in report.get("rows") or ():
             good = isinstance(row, dict) and isinstance(row.get("method"), str)

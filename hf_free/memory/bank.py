@@ -54,6 +54,7 @@ class TaskMemory:
         """What is kept of the teachers' answers."""
         self.class_ids = torch.empty(0, dtype=torch.long, device=self.device)
         self.classes: list[ClassKey] = []
+        self._ids: dict[ClassKey, int] = {}  # made anew where another list was set
         self.seen = 0
         """Pictures ever added; counted anew where a budget changed between saving and loading."""
 
@@ -137,11 +138,15 @@ class TaskMemory:
         self.images, self.class_ids = kept["images"], kept["class_ids"]
         self.answers.load(kept)
         self.classes = [ClassKey(teacher, index) for teacher, index in tensors["classes"].tolist()]
+        self._ids = {}
 
     def _class_id(self, key: ClassKey) -> int:
-        if key not in self.classes:
+        if len(self._ids) != len(self.classes):
+            self._ids = {known: place for place, known in enumerate(self.classes)}
+        if key not in self._ids:
+            self._ids[key] = len(self.classes)
             self.classes.append(key)
-        return self.classes.index(key)
+        return self._ids[key]
 
     def _add(self, images: Tensor, class_ids: Tensor, answers: LogitRows | None) -> None:
         if len(images) > self.max_images:  # more than the ring holds: the last ones

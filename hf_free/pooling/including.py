@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hf_free.errors import ConfigError
+from hf_free.errors import ConfigError, TeacherError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.learner.pooled_files import FILES, PIXEL_FILES, teacher_folder
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -58,6 +58,9 @@ def include_teachers(
     Returns:
         The records, with the hashes of the files as they lie there: what a YAML list says of a teacher is written into
         its config.json.
+
+    Raises:
+        TeacherError: weights that are not those the learner was fitted to.
     """
     included = []
     for place, (reference, record) in enumerate(zip(references, records, strict=True)):
@@ -81,5 +84,10 @@ def include_teachers(
         for path in pixels:
             shutil.copyfile(source / path.name, path)
         hashes = {path.name: sha256_of(path) for path in (config, weights, *pixels)}
+        if hashes[weights.name] != record.sha256.get(weights_name(reference), hashes[weights.name]):
+            raise TeacherError(
+                f"{record.reference}: its weights have changed since they were read",
+                action="pool again, and leave its files alone meanwhile",
+            )
         included.append(replace(record, sha256=hashes))
     return included

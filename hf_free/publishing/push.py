@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from hf_free.errors import HubError, PushError
 from hf_free.hub.snapshot import fetch_snapshot
-from hf_free.hub.upload import push_folder
+from hf_free.hub.upload import MESSAGE, push_command, push_folder
 from hf_free.provenance.reading import object_of
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
@@ -19,9 +18,6 @@ from hf_free.publishing.opening import check_can_be_opened, is_pooled
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
 from hf_free.runtime.files import write_text
-
-MESSAGE = "Upload meta-learner with hf-free"
-"""First line of a commit that says nothing else."""
 
 
 def push_saved(
@@ -72,7 +68,9 @@ def push_saved(
                 revision=revision,
             )
         except HubError as error:
-            again = f"hf-free push {shlex.quote(str(folder))} {repo_id}"
+            again = push_command(
+                folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
+            )
             raise PushError(_cause(error), folder=folder, again=again) from error
 
 

@@ -14,7 +14,7 @@ def teacher_names(records: Sequence[TeacherRecord]) -> list[str]:
     Where all its ends are others' too the whole reference stands, with the number in front where two are the same.
     A private or gated one is named by its architecture and its number, that of its line in the card.
     """
-    ends = {index: _ends(record.reference) for index, record in enumerate(records) if not record.is_hidden}
+    ends = {index: _ends(record) for index, record in enumerate(records) if not record.is_hidden}
     often = Counter(end for listed in ends.values() for end in listed)
     whole = Counter(listed[-1] for listed in ends.values())
     names = [f"{line}: {record.architecture}" for line, record in enumerate(records, 1)]
@@ -24,9 +24,12 @@ def teacher_names(records: Sequence[TeacherRecord]) -> list[str]:
     return names
 
 
-def _ends(reference: str) -> list[str]:
-    """Ends of a reference at its slashes, shortest first; revision and classes stay with its name (`net@v1:0-4`)."""
-    path, mark, choice = reference.partition("@")
+def _ends(record: TeacherRecord) -> list[str]:
+    """Ends of a reference at its slashes, shortest first; revision and classes stay with its name (`net@v1:0-4`).
+
+    A folder's path has no revision: an `@` in it is part of a name.
+    """
+    path, mark, choice = record.reference.partition("@") if record.repo_id else (record.reference, "", "")
     parts = path.rstrip("/").split("/")
     return ["/".join(parts[start:]) + mark + choice for start in range(len(parts) - 1, -1, -1)]
 
@@ -43,7 +46,7 @@ def whose_class(record: TeacherRecord, teacher: int, index: int) -> str:
     if record.is_hidden:
         return class_name(record, teacher, index)
     label = f"class {index}" if record.label_names is None else record.label_names[index]
-    return f"{_ends(record.reference)[0]}: {label}"
+    return f"{_ends(record)[0]}: {label}"
 
 
 def class_names(classes: Sequence[tuple[TeacherRecord, int, int]], teachers: Sequence[str]) -> list[str]:

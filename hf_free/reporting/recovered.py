@@ -30,7 +30,7 @@ class HasLog(Protocol):
 
 
 def draw_pictures(run: HasLog, memory: TaskMemory, pool: TeacherPool) -> None:
-    """A grid of the last recovered tasks and the loss curves; drawing never ends a run."""
+    """A grid of the last recovered tasks and the loss curves."""
     run.pictures.mkdir(parents=True, exist_ok=True)
     groups = last_classes(memory, 8)
     if groups:

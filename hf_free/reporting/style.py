@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hf_free.runtime.files import write_file
 from hf_free.runtime.text import one_line
 
 INK, MUTED, RULE = "#1f2430", "#6b7280", "#e5e7eb"
@@ -26,10 +27,10 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, making its folder where there is none; returns the path."""
+    """Write a figure as PNG, whole or not at all, making its folder where there is none; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white", format="png")
+    write_file(path, lambda scratch: figure.savefig(scratch, dpi=DPI, facecolor="white", format="png"))
     return path
 
 

@@ -91,7 +91,7 @@ def check_teachers(texts: Sequence[str], *, least: int = 2, most_classes: int = 
     if not texts:
         raise ConfigError("no models given", allowed="two or more teachers", action=hint)
     references = resolve_without_hub(texts)
-    different = set(references)
+    different = {replace(reference, collection=None) for reference in references}
     if len(different) >= least or any(reference.collection == COLLECTION for reference in references):
         return
     classes = references[0].classes

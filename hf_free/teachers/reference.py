@@ -8,6 +8,7 @@ difference, but for the word `collection`: `collection:org/slug` is all models o
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,9 +134,7 @@ def parse_classes(text: str, reference: str | None = None) -> tuple[int, ...]:
         if last >= _MAX_CLASSES:
             raise name_error(reference, f"names the class {last}", allowed=f"0 to {_MAX_CLASSES - 1}")
         classes.extend(range(first, last + 1))
-    twice = (
-        sorted({index for index in classes if classes.count(index) > 1}) if len(classes) != len(set(classes)) else []
-    )
+    twice = sorted(index for index, count in Counter(classes).items() if count > 1)
     if twice:
         raise name_error(reference, f"names class {twice[0]} twice", action="name each class once")
     return tuple(classes)

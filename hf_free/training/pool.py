@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import platform
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +35,7 @@ from hf_free.publishing.card import write_card
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
+from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
@@ -146,14 +151,43 @@ def pool(
     made = made.to(where).eval()
     if folder is not None:
         if include_weights:
-            included = include_teachers(teachers.references, records, folder, token=token, cache_dir=hub.cache_dir)
-            made.record["teachers"] = [one.to_dict() for one in included]
-            backbone.included = folder
-        made.save_pretrained(folder)
-        write_card(folder, made.hf_free_block(), redacts=False)
+            _save_with_teachers(made, backbone, teachers, folder, token=token, cache_dir=hub.cache_dir)
+        else:
+            made.save_pretrained(folder)
+            write_card(folder, made.hf_free_block(), redacts=False)
     if hub.push_to_hub:
         check_can_be_opened(made.hf_free_block())
     return made
+
+
+def _save_with_teachers(
+    made: MetaLearner,
+    backbone: PooledBackbone,
+    teachers: TeacherPool,
+    folder: Path,
+    *,
+    token: str | None,
+    cache_dir: str | None,
+) -> None:
+    """Save a learner with its teachers' files; a new folder appears whole, or, if this is killed, not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}.saving-"
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+        if is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{prefix}{owned_tag()}-") as scratch:
+        built = Path(scratch) / "learner"
+        built.mkdir()
+        included = include_teachers(teachers.references, teachers.records, built, token=token, cache_dir=cache_dir)
+        made.record["teachers"] = [one.to_dict() for one in included]
+        backbone.included = built
+        is_new = not folder.exists() or not any(folder.iterdir())
+        place = built if is_new else folder
+        made.save_pretrained(place)
+        write_card(place, made.hf_free_block(), redacts=False)
+        if is_new:
+            os.replace(built, folder)
+    backbone.included = folder
 
 
 def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weights: bool, overwrite: bool) -> None:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 
-def _run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+def _run(code: str, forks=None) -> str:
+    """What the code prints, in a process that has nothing imported, or in a fork."""
+    argv = [sys.executable, "-c", code]
+    result = forks.run(argv) if forks else subprocess.run(argv, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -30,16 +32,18 @@ def test_hook_registers_when_timm_is_imported_afterwards():
     )
 
 
-def test_hook_registers_when_timm_was_imported_before():
+def test_hook_registers_when_timm_was_imported_before(forks):
     assert (
         _run(
             "import sys, timm; before = list(sys.meta_path); "
             + _INSTALL
-            + "print(timm.create_model('resnet10_small').num_classes, sys.meta_path == before)"
+            + "print(timm.create_model('resnet10_small').num_classes, sys.meta_path == before)",
+            forks,
         )
         == "5 True"
     )
 
 
-def test_backbones_can_be_imported_first_with_the_hook_installed():
-    assert _run(_INSTALL + "import hf_free.backbones.register, timm; print(timm.is_model('conv4_64'))") == "True"
+def test_backbones_can_be_imported_first_with_the_hook_installed(forks):
+    code = "import hf_free.backbones.register, timm; print(timm.is_model('conv4_64'))"
+    assert _run(_INSTALL + code, forks) == "True"

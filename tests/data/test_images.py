@@ -25,6 +25,7 @@ from hf_free.evaluation.features import ImageSizes
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import mean_and_interval
+from hf_free.runtime.memory_budget import peak_memory
 
 SIZE = 16
 OWN = Preprocessing(SIZE)
@@ -351,3 +352,17 @@ def test_channels_and_sizes_are_matched():
     torch.testing.assert_close(match_channels(images, 1), (images * weights).sum(1, keepdim=True))
     assert match_channels(images[:, :1], 3).shape == (2, 3, 8, 6)
     assert resize(images, 5).shape == (2, 3, 5, 5)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1)])
+def test_a_line_of_one_pixel_is_cut_before_it_is_enlarged(shape):
+    picture = torch.zeros(1, 3, *shape, dtype=torch.uint8)
+    picture[..., shape[0] // 2, shape[1] // 2] = 255
+    made: list[torch.Tensor] = []
+    taken = peak_memory(lambda: made.append(fit(picture, Preprocessing(64, 3, "bilinear", 0.875))), CPU)
+    assert taken < 64 * 2**20, "whole, it would take 1.1 GB"
+    assert made[0].shape == (1, 3, 64, 64)
+    assert made[0].max() > 200, "what lies in the middle stays there"

@@ -242,7 +242,7 @@ def test_a_zoo_is_pushed_with_the_real_client(hub, tokens, run_client, pictures,
     assert pushed["model.safetensors"] == (folder / "model.safetensors").read_bytes()
 
 
-def test_the_examples_help_names_the_presets():
-    shown = subprocess.run([sys.executable, str(MAKE_ZOO), "--help"], capture_output=True, text=True, timeout=60)
+def test_the_examples_help_names_the_presets(forks):
+    shown = forks.run([sys.executable, str(MAKE_ZOO), "--help"])
     assert shown.returncode == 0, shown.stderr
     assert "{ss,sh,mh}" in shown.stdout

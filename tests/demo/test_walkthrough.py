@@ -8,11 +8,11 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -51,10 +51,21 @@ SLICE = walkthrough.DemoLength(
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """The slice, run once: its folder, its results and what was told."""
+def told(forks, tmp_path_factory):
+    """The slice, run once: its folder, its results and what was told.
+
+    Its commands run in forks; `test_a_command_that_fails_ends_the_demo_with_its_name` has one run as the demo does.
+    """
     output, console = tmp_path_factory.mktemp("demo") / "run", Console(file=io.StringIO(), width=200)
-    with captured_output() as written:
+
+    def run(argv, *, env):
+        done = forks.run(argv, env=env)
+        for number, text in ((1, done.stdout), (2, done.stderr)):
+            os.write(number, text.encode())
+        return done
+
+    with pytest.MonkeyPatch.context() as patch, captured_output() as written:
+        patch.setattr(walkthrough, "subprocess", SimpleNamespace(run=run))
         results = walkthrough.run_demo(output, 3, console, length=SLICE)
     return output, results, console.file.getvalue() + written.text
 
@@ -143,7 +154,7 @@ def test_the_readmes_first_lines_of_python_run_on_what_the_demo_leaves(told, cap
 
 
 @pytest.mark.slow
-def test_the_published_learner_predicts_bit_for_bit_alike_in_a_new_process(told):
+def test_the_published_learner_predicts_bit_for_bit_alike_in_a_new_process(forks, told):
     output, _, _ = told
     code = f"""
 import torch
@@ -155,7 +166,7 @@ learner = MetaLearner.from_pretrained({str(output / "published")!r})
 classifier = learner.adapt(data.images[:30], data.labels[:30].tolist())
 print(classifier.predict_proba(data.images[30:90]).numpy().tobytes().hex())
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = forks.run([sys.executable, "-c", code])
     assert run.returncode == 0, run.stderr
     data = drawn_digits((7, 8, 9))
     learner = MetaLearner.from_pretrained(output / "learner")  # as it was trained, before it went to the Hub

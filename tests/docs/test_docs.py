@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -97,26 +96,26 @@ def test_every_experiment_is_in_the_index():
     assert [name for name in pages if f"({name})" not in index] == []
 
 
-def test_reference_is_what_the_code_says():
+def test_reference_is_what_the_code_says(forks):
     command = [sys.executable, str(ROOT / "docs/generate_reference.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = forks.run(command)
     assert done.returncode == 0, done.stderr
 
 
-def _run(script, *arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), *arguments], capture_output=True, text=True, timeout=600
-    )
+@pytest.fixture
+def run_example(forks):
+    """Run one of the examples as its reader does."""
+    return lambda script, *arguments: forks.run([sys.executable, str(ROOT / "examples" / script), *arguments])
 
 
-def test_example_says_what_is_missing(tmp_path):
-    done = _run("benchmark", "single", "--zoo", str(tmp_path / "nowhere"))
+def test_example_says_what_is_missing(run_example, tmp_path):
+    done = run_example("benchmark", "single", "--zoo", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert f"{tmp_path / 'nowhere'} holds 0 teacher(s), 2 are wanted: give their folder with --zoo" in done.stderr
 
 
-def test_quickstart_explains_itself():
-    done = _run("quickstart.py", "--help")
+def test_quickstart_explains_itself(run_example):
+    done = run_example("quickstart.py", "--help")
     assert done.returncode == 0
     assert "From a few classifiers to a learner of new classes" in done.stdout
 

@@ -90,3 +90,17 @@ def test_labels_that_are_no_classes_are_refused(tmp_path):
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "real.parquet")
     with pytest.raises(DatasetError, match=r"'0.5' of type float[\s\S]*--label-column"):
         load_labeled_images(tmp_path / "real.parquet")
+
+
+def test_a_label_that_no_name_belongs_to_is_refused(tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    content = {"image": [picture(1), picture(2)], "label": [0, 5]}
+    data = datasets.Dataset.from_dict(content, features=features)
+    data.to_parquet(tmp_path / "odd.parquet")
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(tmp_path / "odd.parquet")
+    named = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    parquet.write_table(table.replace_schema_metadata(named.arrow_schema.metadata), tmp_path / "odd.parquet")
+    with pytest.raises(DatasetError, match=r"holds the label 5\n  allowed: 0 to 1"):
+        load_labeled_images(tmp_path / "odd.parquet")

@@ -8,7 +8,9 @@ import pytest
 from drawn import picture
 
 from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_sources import read_or_explain
 from hf_free.evaluation.datasets import load_labeled_images
+from hf_free.hub.session import NoProgressError, transport_error
 
 datasets = pytest.importorskip("datasets")
 
@@ -143,3 +145,24 @@ def test_image_folders_on_a_hub_are_read_as_local_ones_are(hub, run_client, tmp_
     before = len(hub.requests)
     assert run_client(code, env={"HF_HUB_OFFLINE": "1"}).json == expected
     assert len(hub.requests) == before
+
+
+@pytest.mark.parametrize("elsewhere", ["{root}/private", "../private"])
+def test_a_card_names_no_folder_outside_its_data_set(tmp_path, elsewhere):
+    parquet_set(tmp_path / "private", "train", ("anna", "ben"), 10)
+    parquet_set(tmp_path / "set" / "inside", "train", ("owl", "wren"), 10)
+    card = "---\nconfigs:\n- config_name: default\n  data_dir: {folder}\n---\n"
+    (tmp_path / "set" / "README.md").write_text(card.format(folder=elsewhere.format(root=tmp_path)))
+    with pytest.raises(DatasetError, match="none of its own"):
+        load_labeled_images(tmp_path / "set")
+    (tmp_path / "set" / "README.md").write_text(card.format(folder="inside"))
+    assert load_labeled_images(tmp_path / "set").class_names == ["owl", "wren"]
+
+
+@pytest.mark.parametrize("error", [transport_error(), NoProgressError])
+def test_a_download_that_stalls_is_a_data_set_that_cannot_be_read(error):
+    def stalled():
+        raise error("timed out")
+
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_or_explain(stalled, "org/slow")

@@ -8,6 +8,8 @@ import torch
 from odd_pictures import color
 from PIL import Image
 
+from hf_free.data.images import Preprocessing
+from hf_free.evaluation import features as features_module
 from hf_free.evaluation.baselines import teacher_answers
 from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.features import ImageSizes
@@ -31,3 +33,17 @@ def test_teachers_are_shown_pictures_as_their_configuration_says():
         torch.testing.assert_close(features, expected)
     squashed = record_for(network, input_size=(3, 32, 32), crop_mode="squash", crop_pct=0.9)
     assert squashed.crop is None
+
+
+def test_sizes_that_have_no_room_are_made_again(monkeypatch):
+    data = LabeledImages(
+        [Image.fromarray(color(seed, 40, 40)) for seed in range(4)], torch.zeros(4, dtype=torch.long), ["a"]
+    )
+    small, large, larger = (Preprocessing(size) for size in (8, 16, 24))
+    images = ImageSizes(data)
+    monkeypatch.setattr(features_module, "MOST_BYTES", images.at(small).nbytes + images.at(large).nbytes)
+    kept, again = images.at(small), images.at(large)
+    assert images.at(small) is kept
+    images.at(larger)  # takes all the room
+    assert images.at(small) is not kept
+    assert torch.equal(images.at(large), again)

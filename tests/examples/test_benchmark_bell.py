@@ -29,9 +29,6 @@ from benchmark.ablation import SWITCHES, USES, switched
 from benchmark.store import Episodes, Store, measured_run
 from benchmark.tables import Line, Table, goal, lines_of, mean_over_seeds
 
-pytestmark = pytest.mark.long
-"""They measure; `make test-long` runs them."""
-
 TINY = {
     "learner": {"backbone": "conv4_32", "image_size": 16},
     "five": {"width": 8, "images_per_class": 2, "inner_steps": 1, "min_teacher_accuracy": 0.0},

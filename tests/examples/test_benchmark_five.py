@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,9 +19,6 @@ sys.path.insert(0, str(EXAMPLES))
 
 from benchmark.inversion_report import goals, mean_of_learners, summarize  # noqa: E402
 from benchmark.inversion_speed import main, make_digit_teachers  # noqa: E402
-
-pytestmark = pytest.mark.long
-"""They measure; `make test-long` runs them."""
 
 TINY = [
     *("tasks=3", "fresh_tasks=2", "pixel_tasks=2", "held_out=1", "meta_steps=2", "fresh_steps=6", "pixel_steps=8"),
@@ -148,13 +144,11 @@ def _exit_message(monkeypatch, *arguments):
     return str(stopped.value)
 
 
-def test_the_script_measures_prints_resumes_and_refuses_other_settings(tiny, monkeypatch, capsys):
+def test_the_script_measures_prints_resumes_and_refuses_other_settings(forks, tiny, monkeypatch, capsys):
     given = ["--zoo", tiny / "zoo", "--data", tiny / "data", "--output", tiny / "out", "--set", *TINY]
     arguments = [str(EXAMPLES / "benchmark"), "inversion", "--json", tiny / "found.json", *given]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(EXAMPLES.parent)}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=240, env=environment
-    )
+    done = forks.run([sys.executable, *map(str, arguments)], env=environment)
     assert done.returncode == 0, done.stderr
     found = json.loads((tiny / "found.json").read_text())
     methods = found["methods"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,9 +18,6 @@ from hf_free.backbones.custom import import_networks
 from hf_free.hub.loopback.card_rules import card_errors
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
-
-pytestmark = pytest.mark.long
-"""They measure; `make test-long` runs them."""
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODELS = """
@@ -142,10 +138,9 @@ def test_weights_of_another_network_end_the_script(monkeypatch, checkpoints, tmp
 # ---- benchmark/pool.py
 
 
-@pytest.mark.long
-def test_the_pools_benchmark_keeps_the_budget():
+def test_the_pools_benchmark_keeps_the_budget(forks):
     command = [sys.executable, str(EXAMPLES / "benchmark"), "pool", "--teachers", "20", "--width", "8", "--times", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = forks.run(command)
     few, many = (line for line in done.stdout.splitlines() if " teachers: peak" in line)
     held = [int(line.partition(" held")[0].split()[-1]) for line in (few, many)]
     assert held == [5, 5], done.stdout  # a budget for 5 of the 20, and of the 16

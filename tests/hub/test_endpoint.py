@@ -116,3 +116,11 @@ def test_without_a_token_any_endpoint_will_do(monkeypatch):
     monkeypatch.setattr(endpoint_module.constants, "ENDPOINT", "http://example.org")
     monkeypatch.setattr(endpoint_module, "get_token", lambda: None)
     assert token_to_send(None) is None
+
+
+@pytest.mark.parametrize("token", ["hf_one two", "hf_one\n", "hf_ümlaut", "hf_\x00"])
+def test_a_token_that_no_header_can_hold_is_said_and_not_shown(token):
+    with pytest.raises(HubError, match="copy it again") as refused:
+        token_to_send(token)
+    assert token not in str(refused.value)
+    assert "two" not in str(refused.value)

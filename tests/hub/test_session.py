@@ -68,3 +68,29 @@ except Exception as error:
     print(json.dumps(type(error).__name__))
 """
     assert run_client(code).json == "NoProgressError"
+
+
+def test_time_in_which_nobody_asks_is_no_silence_of_the_hub(hub, run_client):
+    """Uploads to Xet go past the session, and may take hours between two requests."""
+    hub.add_repo("fault/quiet", FILES)
+    hub.add_repo("fault/busy", FILES)
+    code = """
+import json, time
+from huggingface_hub import get_session
+from hf_free.hub import session
+models = session.api_for(None).endpoint + "/api/models/fault/"
+def twice(name, pause):
+    get_session().get(models + name)
+    time.sleep(pause)
+    return get_session().get(models + name).status_code
+answers = [session.patiently(lambda: twice("quiet", 0.4), patience=0.2)]
+for pause in (0, 0.4):
+    try:
+        answers.append(session.patiently(lambda: twice("busy", pause), patience=0.2, attempts=1))
+    except session.NoProgressError:
+        answers.append("left")
+print(json.dumps(answers))
+"""
+    with hub.fault("status", "/api/models/fault/busy", status=503, times=None) as fault:
+        assert run_client(code).json == [200, 503, "left"]
+    assert fault.hits == 3

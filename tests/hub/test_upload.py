@@ -6,8 +6,12 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
+from pathlib import Path
 
 from hub_calls import FILES, WEIGHTS
+
+from hf_free.hub.upload import MESSAGE, push_command
 
 
 def test_push_makes_the_repository_and_one_commit(hub, tokens, ask, learner):
@@ -155,3 +159,12 @@ def test_an_empty_folder_is_not_pushed(hub, tokens, ask, tmp_path):
     for folder in (tmp_path / "empty", tmp_path / "none"):
         answer = ask(f"push_folder, Path({str(folder)!r}), 'alice/empty-push'", token=tokens["alice"])
         assert "no folder with files to push" in answer["error"]
+
+
+def test_the_command_that_tries_again_asks_for_all_that_was_asked_for():
+    asked = {"private": True, "commit_message": "It's new", "create_pr": True, "revision": "next"}
+    words = shlex.split(push_command(Path("my learner"), "me/x", **asked))
+    assert words[:4] == ["hf-free", "push", "my learner", "me/x"]
+    assert set(words[4:]) == {"--private", "--create-pr", "--revision", "next", "--commit-message", "It's new"}
+    usual = push_command(Path("l"), "me/x", private=False, commit_message=MESSAGE, create_pr=False, revision=None)
+    assert usual == "hf-free push l me/x"

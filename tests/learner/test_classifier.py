@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -18,7 +17,7 @@ from hf_free.learner.rejection import Rejection
 from hf_free.learner.transductive import transductive_probabilities
 
 
-def test_an_adapted_classifier_predicts_the_same_bit_for_bit_in_another_process(tmp_path):
+def test_an_adapted_classifier_predicts_the_same_bit_for_bit_in_another_process(forks, tmp_path):
     classifier = make(head="ridge", batchnorm="support").adapt(pictures(), LABELS)
     classifier.save_pretrained(tmp_path)
     save_file({"queries": pictures(9, 21, seed=4)}, tmp_path / "queries.safetensors")
@@ -29,7 +28,7 @@ def test_an_adapted_classifier_predicts_the_same_bit_for_bit_in_another_process(
         "answers = classifier.predict_proba(load_file(sys.argv[1] + '/queries.safetensors')['queries']);"
         "print(json.dumps([classifier.classes, answers.tolist()]))"
     )
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    run = forks.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -50,14 +49,14 @@ def test_a_folder_without_classifier_is_refused(tmp_path):
         FewShotClassifier.from_pretrained(tmp_path)
 
 
-def test_it_is_loaded_without_what_trains_and_publishes_and_keeps_its_record(tmp_path):
+def test_it_is_loaded_without_what_trains_and_publishes_and_keeps_its_record(forks, tmp_path):
     make("conv4_32", record=RECORD).adapt(pictures(), LABELS).save_pretrained(tmp_path / "first")
     code = (
         "import sys; from hf_free.learner.classifier import FewShotClassifier;"
         "FewShotClassifier.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2]);"
         "assert 'hf_free.learner.meta_learner' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "first"), str(tmp_path / "second")], check=True)
+    forks.run([sys.executable, "-c", code, str(tmp_path / "first"), str(tmp_path / "second")], check=True)
     files = sorted(path.name for path in (tmp_path / "first").iterdir())
     assert len(files) == 6
     for name in files:

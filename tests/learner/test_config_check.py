@@ -203,6 +203,10 @@ TAMPERED: list[tuple[Change, str]] = [
     (block(teachers=["org/name"]), r"teachers\[0\] of config.json is 'org/name'"),
     (block(teachers=[{"repo_id": ["x"]}]), r"teachers\[0\].repo_id"),
     (block(teachers=[{"sha256": "x"}]), r"teachers\[0\].sha256"),
+    (block(teachers=[{"classes": ["a", "b"]}]), r"teachers\[0\].classes"),
+    (block(teachers=[{"classes": [0, [1]]}]), r"teachers\[0\].classes"),
+    (block(teachers=[{"input_size": [3, 32.5, 32]}]), r"teachers\[0\].input_size"),
+    (block(teachers=[{"label_names": [{"a": 1}]}]), r"teachers\[0\].label_names"),
     (block(results=[{"rows": [{"method": "x"}]}]), r"results\[0\].rows"),
     (block(config={"hub": "x"}), "config.hub"),
     (block(answer_outputs=[None]), "answer_outputs"),
@@ -256,7 +260,7 @@ def test_every_value_of_a_record_may_be_of_any_type(folder: Path, tmp_path: Path
             learner.save_pretrained(tmp_path / "again")
             write_card(tmp_path / "again", learner.hf_free_block())
     assert outcomes["refused"] > 30
-    assert outcomes["loaded"] > 20
+    assert outcomes["loaded"] > 10
 
 
 def _paths(value: Any) -> list[tuple[Any, ...]]:

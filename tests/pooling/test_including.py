@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from pico import pico_folder, pico_teacher
 
-from hf_free.errors import ConfigError
+from hf_free.errors import ConfigError, TeacherError
 from hf_free.pooling.including import check_may_include, include_teachers
 from hf_free.teachers.listing import resolve_without_hub
 from hf_free.teachers.loader import load_teacher
@@ -39,3 +39,12 @@ def test_what_a_list_says_of_a_teacher_is_in_its_copy(tmp_path):
     assert copied.sha256 == included[0].sha256
     assert copied.mean == record.mean
     assert included[0].classes == (0, 2)
+
+
+def test_weights_that_changed_since_they_were_read_are_not_handed_on(tmp_path):
+    pico_folder(tmp_path / "given", "conv4", size=16)
+    references = resolve_without_hub([str(tmp_path / "given")])
+    record = load_teacher(references[0]).record
+    pico_folder(tmp_path / "given", "conv4", size=16, seed=5)
+    with pytest.raises(TeacherError, match="have changed"):
+        include_teachers(references, [record], tmp_path / "learner")

@@ -20,7 +20,7 @@ def test_hidden_teachers_have_no_name():
     unnamed = replace(known, label_names=None)
     assert class_name(unnamed, 3, 1) == "4:1"
     assert [whose_class(one, 3, 1) for one in (known, unnamed, hidden)] == ["cats: lion", "cats: class 1", "4:1"]
-    assert whose_class(replace(known, reference="org/net@refs/pr/1"), 3, 1) == "net@refs/pr/1: lion"
+    assert whose_class(replace(known, reference="org/net@refs/pr/1", repo_id="org/net"), 3, 1) == "net@refs/pr/1: lion"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ def test_hidden_teachers_have_no_name():
 )
 def test_teachers_of_one_folder_name_are_told_apart(references, names):
     (record,) = records_of("vit")
-    assert teacher_names([replace(record, reference=text) for text in references]) == names
+    ids = [None if text.startswith("/") else text.partition("@")[0] for text in references]
+    known = [replace(record, reference=text, repo_id=name) for text, name in zip(references, ids, strict=True)]
+    assert teacher_names(known) == names
 
 
 def test_classes_of_one_name_say_whose_they_are():
@@ -45,3 +47,10 @@ def test_classes_of_one_name_say_whose_they_are():
     second = replace(first, reference="lab/second")
     names = class_names([(first, 0, 0), (first, 0, 1), (second, 1, 0)], teacher_names([first, second]))
     assert names == ["house (first)", "cat", "house (second)"]
+
+
+def test_a_folder_whose_path_holds_an_at_is_called_by_its_last_part():
+    (record,) = records_of("vit")
+    local = replace(record, reference="/home/anna@corp.example/secret-project/net", repo_id=None, label_names=("cat",))
+    assert whose_class(local, 0, 0) == "net: cat"
+    assert teacher_names([local]) == ["net"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from hf_free.reporting.style import plain_text
+import pytest
+
+from hf_free.reporting.style import new_figure, plain_text, save_figure
 
 
 def test_long_names_lose_their_middle():
@@ -23,3 +26,19 @@ def test_drawing_needs_no_display_and_no_pyplot(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PATH": ""}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = save_figure(new_figure(1, 1, "first"), tmp_path / "losses.png")
+    before = path.read_bytes()
+    figure = new_figure(1, 1, "second")
+
+    def half(place, **_):
+        Path(place).write_bytes(b"half of it")
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(figure, "savefig", half)
+    with pytest.raises(OSError, match="no space"):
+        save_figure(figure, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["losses.png"]

@@ -114,8 +114,8 @@ print(json.dumps(found), flush=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Accelerator() takes the GPU there")
-def test_two_processes_talk_and_fail_together():
-    ended = run_ranks(TALK)
+def test_two_processes_talk_and_fail_together(forks):
+    ended = run_ranks(forks, TALK)
     assert [one.returncode for one in ended] == [0, 0], ended
     first, second = (json.loads(one.stdout.splitlines()[-1]) for one in ended)
     for found in (first, second):

@@ -6,19 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
+
+from forked import Forks
 
 from hf_free.training.launch import free_port
 
-
-@dataclass(frozen=True)
-class Ended:
-    """What one of the processes left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
+Ended: TypeAlias = subprocess.CompletedProcess[str]
+"""What one of the processes left behind."""
 
 
 def environment_of(rank: int, count: int, port: int) -> dict[str, str]:
@@ -30,22 +27,13 @@ def environment_of(rank: int, count: int, port: int) -> dict[str, str]:
     return {**os.environ, **numbers, **cpu, "PYTHONPATH": support}
 
 
-def run_ranks(code: str, *words: str, count: int = 2, timeout: float = 300) -> Sequence[Ended]:
+def run_ranks(forks: Forks, code: str, *words: str, count: int = 2, timeout: float = 300) -> Sequence[Ended]:
     """Run Python code in so many processes that can meet; all are gone when this returns."""
     port = free_port()
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *words],
-            env=environment_of(rank, count, port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        found = [process.communicate(timeout=timeout) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [Ended(process.returncode, *texts) for process, texts in zip(started, found, strict=True)]
+    argv = [sys.executable, "-c", code, *words]
+
+    def run(rank: int) -> Ended:
+        return forks.run(argv, env=environment_of(rank, count, port), timeout=timeout)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))

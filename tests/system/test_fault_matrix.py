@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from fault_matrix import CELLS, PLACES, Cell, run_cells, table
 
 SHARE = (
@@ -17,7 +16,6 @@ SHARE = (
 """Faults that are over soon, of every operation."""
 
 
-@pytest.mark.long
 def test_a_share_of_the_matrix_is_green(monkeypatch):
     """And a fault that does not fire makes no green cell."""
     assert set(SHARE) <= set(CELLS)

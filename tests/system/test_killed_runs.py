@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,15 +16,10 @@ SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
-def test_five_killed_runs_end_like_one_that_was_left_alone():
+def test_five_killed_runs_end_like_one_that_was_left_alone(forks):
     paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, str(SUPPORT / "killed_runs.py"), "--kills", "5"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    done = forks.run([sys.executable, str(SUPPORT / "killed_runs.py"), "--kills", "5"], env=environment, timeout=None)
     *kills, _ = done.stdout.splitlines() or [""]
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(kills) == 5

@@ -20,15 +20,12 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = leave
 
 
 @pytest.fixture
-def offline(hub, run_client, tmp_path):
+def offline(run_client):
     """Run hf-free in a process that must not open a socket."""
-    (tmp_path / "guard").mkdir()
-    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
 
     def run(*commands):
         lines = "".join(f"print('code', main({list(words)!r}), flush=True)\n" for words in commands)
-        program = f"from hf_free.cli.main import main\n{lines}"
-        return run_client(program, env={"PYTHONPATH": str(tmp_path / "guard")}, check=False)
+        return run_client(f"{GUARD}\nfrom hf_free.cli.main import main\n{lines}", check=False)
 
     return run
 

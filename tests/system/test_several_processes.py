@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 
@@ -109,22 +108,22 @@ sys.exit(main(["train", "--config", str(root / "default.yaml"), "--output", str(
 
 
 @pytest.fixture(scope="module")
-def session(zoo, tmp_path_factory):
+def session(zoo, forks, tmp_path_factory):
     """Two processes that do a run of the paper's recipe, one that is stopped after three steps, and one that fails."""
     root = tmp_path_factory.mktemp("session")
     for name, values in {"paper": PAPER, "default": {}}.items():
         (root / f"{name}.yaml").write_text(_config(zoo, **values).to_yaml(), encoding="utf-8")
     begun = time.monotonic()
-    return root, run_ranks(SESSION, str(root)), time.monotonic() - begun
+    return root, run_ranks(forks, SESSION, str(root)), time.monotonic() - begun
 
 
-def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, tmp_path):
+def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks, tmp_path):
     written = tmp_path / "run.yaml"
     written.write_text(_config(zoo).to_yaml(), encoding="utf-8")
     words = ["train", "--config", str(written), "--num-processes", "2", "--output", str(tmp_path / "two"), "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "hf_free.cli.main", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = forks.run(command, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["output"] == str(tmp_path / "two")  # one document: the first process alone prints
     assert "2 processes (2 on this machine), each with 1 chain of work and 1 thread, on cpu" in done.stderr

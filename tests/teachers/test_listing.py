@@ -288,7 +288,11 @@ def test_revisions_and_subsets_are_tasks_of_their_own():
 
 
 def test_one_task_is_too_few_but_for_a_learner_that_has_others():
-    for texts, problem in ([], "no models given"), (["org/a:0-4", "org/a:0-4"], "the only teacher is org/a:0-4"):
+    for texts, problem in (
+        ([], "no models given"),
+        (["org/a:0-4", "org/a:0-4"], "the only teacher is org/a:0-4"),
+        (["x:org/a:0-4", "y:org/a:0-4"], "only teacher"),
+    ):
         with pytest.raises(ConfigError, match=problem):
             check_teachers(texts)
     check_teachers(["org/a:0-4"], least=1)

@@ -201,3 +201,21 @@ def test_an_entry_without_its_commit_is_refused(pooled, tmp_path):
     (moved / "config.json").write_text(json.dumps(content))
     with pytest.raises(LearnerError, match="has no commit"):
         MetaLearner.from_pretrained(moved)
+
+
+def test_a_pool_that_is_killed_while_it_copies_weights_leaves_no_folder_in_the_way(folders, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    output, settings = tmp_path / "learner", {"five": FIVE, "rounds": 0, "include_weights": True, "device": "cpu"}
+    with monkeypatch.context() as patched:
+        patched.setattr(MetaLearner, "save_pretrained", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pool(folders, output=output, **settings)
+    assert not output.exists()
+    assert not list(tmp_path.iterdir())
+    learner = pool(folders, output=output, **settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["learner"]
+    assert torch.equal(answers(MetaLearner.from_pretrained(output)), answers(learner))
+    again = pool(folders, output=output, overwrite=True, **settings)
+    assert torch.equal(answers(MetaLearner.from_pretrained(output)), answers(again))

@@ -29,6 +29,7 @@ def losses(folder):
 def weights(folder):
     return (folder / "learner" / "model.safetensors").read_bytes()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background has it ignored
 steps = []
 def stop(learner, minutes):
     steps.append(minutes)

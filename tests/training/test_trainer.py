@@ -752,12 +752,12 @@ def test_a_learner_of_one_channel_or_three(tmp_path, channels):
         ("distill", "conv4_32", 32),
         ("distill", "conv4_64", 32),
         ("distill", "resnet10_small", 16),
-        pytest.param("distill", "resnet12_small", 16, marks=pytest.mark.long),
-        pytest.param("distill", "resnet18_small", 16, marks=pytest.mark.long),
+        ("distill", "resnet12_small", 16),
+        ("distill", "resnet18_small", 16),
         ("distill", "test_resnet", 48),
         ("distill", "test_vit", 160),  # its own size
         ("align", "conv4_64", 16),
-        pytest.param("align", "resnet12_small", 16, marks=pytest.mark.long),
+        ("align", "resnet12_small", 16),
         ("align", "test_vit", 32),
     ],
 )

@@ -1,6 +1,6 @@
 """The wire of the loopback Hub: one HTTP request handler, and the faults it can be told to show.
 
-The handler finds the route (`loopback_routes.py`), sends the answer whole or in ranges, and turns a `StoreError`
+The handler finds the route (`routes.py`), sends the answer whole or in ranges, and turns a `StoreError`
 into the status and the `X-Error-Code` header that huggingface_hub reads.
 """
 

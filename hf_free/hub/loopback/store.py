@@ -1,6 +1,6 @@
 """What the loopback Hub keeps: users, repositories, commits and the bytes of their files.
 
-Standard library only, like the server in `loopback.py`. Metadata lives in memory and the bytes in a folder, named
+Standard library only, like the server in `server.py`. Metadata lives in memory and the bytes in a folder, named
 by their SHA-256. Ids are those of the real Hub: 40 hexadecimal digits for a commit, git's blob hash for a regular
 file, SHA-256 for a large one.
 """

@@ -10,7 +10,7 @@ from cards import CARD
 
 
 def test_who_may_read_and_write(hub, tokens, run_client, tmp_path):
-    hub.add_repo("alice/secret", {"a.txt": b"a"}, private=True)
+    hub.add_repo("alice/kept-back", {"a.txt": b"a"}, private=True)
     hub.add_repo("alice/gate", {"a.txt": b"a"}, gated=True, granted=("reader",))
     code = """
 import json
@@ -24,11 +24,11 @@ def outcome(call, *args, **kwargs):
         return f"{type(error).__name__} {response.status_code if response is not None else ''}".strip()
 api, found = HfApi(), []
 print(json.dumps([
-    *(outcome(api.model_info, f"alice/{name}") for name in ("secret", "none", "gate")),
+    *(outcome(api.model_info, f"alice/{name}") for name in ("kept-back", "none", "gate")),
     outcome(hf_hub_download, "alice/gate", "a.txt"), outcome(api.whoami),
     outcome(api.upload_file, repo_id="alice/gate", path_or_fileobj=b"b", path_in_repo="b.txt"),
-    outcome(api.auth_check, "alice/secret", write=True),
-    outcome(lambda: found.extend(m.id for m in api.list_models(author="alice", search="secret"))), found,
+    outcome(api.auth_check, "alice/kept-back", write=True),
+    outcome(lambda: found.extend(m.id for m in api.list_models(author="alice", search="kept-back"))), found,
 ]))
 """
     # A cache each: clients serve a cached file without a word where the Hub refuses it.
@@ -40,7 +40,7 @@ print(json.dumps([
     missing, gate, refused = "RepositoryNotFoundError", "GatedRepoError", "HfHubHTTPError"
     hidden, shut = [f"{missing} 404"], [f"{gate} 403"]
     assert outcomes == {
-        "alice": ["ok", *hidden, "ok", "ok", "ok", "ok", "ok", "ok", ["alice/secret"]],
+        "alice": ["ok", *hidden, "ok", "ok", "ok", "ok", "ok", "ok", ["alice/kept-back"]],
         "bob": [*hidden, *hidden, "ok", *shut, "ok", *shut, *hidden, "ok", []],
         "reader": [*hidden, *hidden, "ok", "ok", "ok", f"{refused} 403", *hidden, "ok", []],
         "none": [
