@@ -1,5 +1,7 @@
 # make demo    the whole path on a loopback Hub, in at most 3 minutes after the install
 # make test    the tests
+# make test-browser  the report and the app in a headless Chromium, where there is one
+# make test-floors  a choice of tests with the lowest versions that pyproject.toml allows, in .venv-floors
 # make faults  every operation against every fault of a Hub, as a table (about 5 minutes)
 # make fuzz    100,000 tampered inputs of each kind, as a table (about an hour)
 # make audit   known vulnerabilities of the pinned packages, asked of the package index
@@ -8,6 +10,9 @@
 # make docs    the documentation as a site in site/; a warning is an error
 # make wheel   a pure-Python wheel in dist/
 # make clean   remove what the targets above made
+#
+# make demo TORCH_INDEX=ADDRESS  with the PyTorch that lies there, for instance its CPU-only build, about 1 GB in all;
+#              pytorch.org shows the address (any target, as long as .venv is not there)
 #
 # All targets create .venv or reuse it. Another Python: make test PYTHON=/path/to/python3.12
 
@@ -21,7 +26,7 @@ PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo "$$name" && break; done)
 
-.PHONY: demo kills test test-long faults fuzz audit lint docs wheel clean
+.PHONY: demo kills test test-long test-browser test-floors faults fuzz audit lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -36,6 +41,22 @@ test: $(STAMP)
 # What `make test` leaves out for its ten minutes.
 test-long: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) -m long $(PYTEST_ARGS)
+
+test-browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,browser]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs $(PYTEST_ARGS)
+
+# The newest pip resolves the rest: floors are of what hf-free itself asks for.
+FLOOR_TESTS := tests/config tests/provenance tests/publishing tests/data tests/learner tests/metalearning \
+	tests/inversion tests/memory tests/reporting tests/cli/test_rows.py tests/training/test_report.py
+
+test-floors: $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-floors
+	$(BIN)/python tests/support/floors.py > $(VENV)-floors/floors.txt
+	$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)-floors/floors.txt
+	$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	OMP_NUM_THREADS=1 $(VENV)-floors/bin/python -m pytest $(XDIST) -m "not long" $(FLOOR_TESTS) \
+		$(PYTEST_ARGS)
 
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support/fault_matrix.py
@@ -65,7 +86,7 @@ wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf $(VENV) $(VENV)-floors build dist site *.egg-info
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with the venv module found; give one: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -74,6 +95,8 @@ $(BIN)/python:
 # Installed again only when what is to be installed has changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): some minutes and, with PyTorch's CUDA build, about 6 GB the first time."
+	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --disable-pip-version-check --index-url $(TORCH_INDEX) \
+		$$(grep -E '^(torch|torchvision)==' constraints.txt)
 	$(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt setuptools -e ".[dev]"
 # pip would compile on one core, which takes minutes; some packages bring files that no Python compiles.
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
+from hf_free.cli.encoding import can_write
 from hf_free.errors import HfFreeError
 from hf_free.runtime.text import printable
 
@@ -64,7 +65,9 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 def write_json(value: object) -> None:
     """Write one JSON document to stdout, without colors or wrapping; what a terminal would obey is escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    typer.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
+    if not can_write(sys.stdout, text):
+        text = json.dumps(value, indent=2)
+    write_line("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 def say(message: str) -> None:
@@ -75,6 +78,17 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """One warning on stderr."""
     progress_console().print(Text.assemble(("Warning: ", "bold yellow"), plain(message)), soft_wrap=True)
+
+
+def write_line(text: str, end: str = "\n") -> None:
+    """Text on stdout as it is: no colors, no wrapping. (Click's own echo writes UTF-8 to a terminal of ASCII.)"""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def print_made(made: object) -> None:
+    """What `--quiet` leaves on stdout: the path or the id of what was made, on a line of its own."""
+    write_line(printable(made))
 
 
 def where_published(url: str, repo_id: str) -> str:

@@ -17,10 +17,12 @@ from rich.text import Text
 
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
+from hf_free.cli.encoding import speak_plainly
 from hf_free.cli.verbs import (
     adapt,
     cost,
     demo,
+    distill,
     evaluate,
     export,
     inspect,
@@ -29,10 +31,13 @@ from hf_free.cli.verbs import (
     pool,
     predict,
     push,
+    report,
     search,
+    serve,
     sweep,
     train,
 )
+from hf_free.cli.verbs import app as app_verb
 from hf_free.errors import FailedElsewhere, HfFreeError
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.storage import storage_problem
@@ -80,6 +85,7 @@ def _global_flags(
 for _module, _panel in (
     (train, "Learn"),
     (pool, "Learn"),
+    (distill, "Learn"),
     (evaluate, "Learn"),
     (adapt, "Learn"),
     (predict, "Learn"),
@@ -89,8 +95,11 @@ for _module, _panel in (
     (methods, "Learn"),
     (search, "Look at models"),
     (sweep, "Look at models"),
+    (report, "Look at models"),
     (push, "Publish"),
     (export, "Publish"),
+    (serve, "Publish"),
+    (app_verb, "Publish"),
     (demo, "Start"),
 ):
     _verb = _module.__name__.rpartition(".")[2]
@@ -131,6 +140,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = list(words)
+    speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")
     debug = debug or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
     words, offline = _take(words, "--offline")

@@ -80,6 +80,15 @@ CreatePr = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON to stdout; messages stay on stderr.")
 ]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        rich_help_panel=OUTPUT,
+        help="Print only the path or id of what was made; --json wins.",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", rich_help_panel=LENGTH, help="auto, cpu, cuda, cuda:1 or mps.")
 ]
@@ -117,6 +126,22 @@ Import = Annotated[
         metavar="FILE.py",
         rich_help_panel=HUB,
         help="Python file that registers your own networks with timm.",
+    ),
+]
+QueryBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INTEGER",
+        rich_help_panel=DATA,
+        help="Pictures that black boxes (endpoint:https://...) may be asked about at most, all together.",
+    ),
+]
+EndpointToken = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TOKEN...",
+        rich_help_panel=DATA,
+        help="The token of the black boxes, or HOST=TOKEN for several hosts. Safer in HF_FREE_ENDPOINT_TOKEN.",
     ),
 ]
 Memory = Annotated[

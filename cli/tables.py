@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from hf_free.cli.console import plain
+from hf_free.cli.rows import Rows
 from hf_free.runtime.text import decimal_size_text
 
 if TYPE_CHECKING:
@@ -15,28 +17,33 @@ if TYPE_CHECKING:
     from hf_free.training.plan import TrainingPlan
 
 
-def results_table(report: EvaluationReport) -> Table:
-    """One row per method and shot, accuracy in percent with its 95 % interval; what all rows share is in the title."""
+def results_table(report: EvaluationReport) -> Group:
+    """One row per method and shot, accuracy in percent with its 95 % interval; what a reader should know below it."""
     first = report.rows[0]
     episodes = f"{first.n_way}-way, {first.n_query} queries per class, {first.episodes} episodes"
-    table = Table(title=plain(f"{report.dataset}, split {report.split}: {episodes}"), title_justify="left")
-    table.add_column("Method", overflow="fold")
-    for title in ("Shot", "Accuracy", "95 % interval", "Seconds (scoring)"):
-        table.add_column(title, justify="right", no_wrap=True)
-    notes = ["; ".join(part for part in ("" if r.inductive else "transductive", r.note) if part) for r in report.rows]
-    if any(notes):
-        table.add_column("Note", overflow="fold")
-    for row, note in zip(report.rows, notes, strict=True):
-        cells = (
+    rows = [
+        (
             row.method,
             row.k_shot,
             "-" if row.accuracy is None else f"{row.accuracy:.2f}",
             "-" if row.interval is None else f"± {row.interval:.2f}",
             f"{row.seconds:.1f} ({row.scoring_seconds:.1f})",
-            *([note] if any(notes) else []),
         )
-        table.add_row(*map(plain, cells))
-    return table
+        for row in report.rows
+    ]
+    columns = ("Method", "Shot", "Accuracy", "95 % interval", "Seconds (scoring)")
+    title = f"{report.dataset}, split {report.split}: {episodes}"
+    return Group(Rows(columns, rows, title, numbers=frozenset(columns[1:])), *_notes(report))
+
+
+def _notes(report: EvaluationReport) -> list[Text]:
+    """A line per thing said of rows, with the shots that it is said of."""
+    shots: dict[tuple[str, str], list[str]] = {}
+    for row in report.rows:
+        for note in ("" if row.inductive else "transductive", row.note):
+            if note:
+                shots.setdefault((row.method, note), []).append(str(row.k_shot))
+    return [plain(f"{method}, {' and '.join(of)} shot: {note}") for (method, note), of in shots.items()]
 
 
 def plan_tables(planned: TrainingPlan) -> Group:
@@ -55,28 +62,24 @@ def plan_tables(planned: TrainingPlan) -> Group:
     return Group(_teachers_table(planned), rows)
 
 
-def _teachers_table(planned: TrainingPlan) -> Table:
-    """One teacher per row; fits 80 columns, so that nobody's license is cut off."""
+def _teachers_table(planned: TrainingPlan) -> Rows:
+    """One teacher per row."""
     count = f"{len(planned.teachers)} teacher{'' if len(planned.teachers) == 1 else 's'}"
-    table = Table(title=f"{count}, method {planned.method}", title_justify="left")
-    table.add_column("Teacher", overflow="fold")
-    table.add_column("Commit", no_wrap=True)
-    table.add_column("Network", overflow="fold")
-    for title in ("Classes", "Weights"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("License", overflow="fold")
+    rows = []
     for record in planned.teachers:
         layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
-        cells = (
-            record.reference,
-            (record.commit or "local")[:8],
-            f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalization'}",
-            record.num_classes,
-            decimal_size_text(record.weight_bytes),
-            record.license or "not given",
+        rows.append(
+            (
+                record.reference,
+                (record.commit or "local")[:8],
+                f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalization'}",
+                record.num_classes,
+                decimal_size_text(record.weight_bytes),
+                record.license or "not given",
+            )
         )
-        table.add_row(*map(plain, cells))
-    return table
+    columns = ("Teacher", "Commit", "Network", "Classes", "Weights", "License")
+    return Rows(columns, rows, f"{count}, method {planned.method}", numbers=frozenset({"Classes", "Weights"}))
 
 
 def _length(planned: TrainingPlan) -> str:

@@ -20,7 +20,7 @@ from typer.main import get_command
 import hf_free
 from hf_free.cli.main import app
 from hf_free.config.reference import configuration_markdown
-from hf_free.methods.registry import list_methods
+from hf_free.methods.registry import list_inversions, list_methods
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by `python docs/generate_reference.py`; change the code instead. -->"
@@ -83,6 +83,12 @@ def methods_markdown() -> str:
     ]
     parts = ["# Methods", NOTE, "`hf-free train --method NAME` chooses one; `hf-free methods` prints this list."]
     parts += ["| method | what it is | paper | what it needs of a teacher |\n|---|---|---|---|\n" + "\n".join(rows)]
+    ways = [
+        f"| `{one.name}` | {_cell(one.title)} | [{_cell(one.paper)}]({one.url}) | {_cell(one.needs)} |"
+        for one in list_inversions()
+    ]
+    parts += ["## Ways to invert", "`--inversion NAME` puts one in the place of the method's own."]
+    parts += ["| inversion | what it is | paper | what it needs of a teacher |\n|---|---|---|---|\n" + "\n".join(ways)]
     for one in list_methods():
         if one.departures:
             listed = "\n".join(f"- {departure}" for departure in one.departures)

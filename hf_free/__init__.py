@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from hf_free.learner.pooled_backbone import PooledBackbone
     from hf_free.teachers.loader import load_teacher
     from hf_free.teachers.saving import save_teacher
+    from hf_free.training.distill import distill
     from hf_free.training.invert import invert
     from hf_free.training.plan import plan
     from hf_free.training.pool import pool
+    from hf_free.training.report import read_run, report
     from hf_free.training.trainer import train
 
 __all__ = [
@@ -56,12 +58,15 @@ __all__ = [
     "TeacherReferenceError",
     "UnfitTeacherError",
     "__version__",
+    "distill",
     "evaluate",
     "invert",
     "load_labeled_images",
     "load_teacher",
     "plan",
     "pool",
+    "read_run",
+    "report",
     "save_teacher",
     "train",
 ]
@@ -72,12 +77,15 @@ _HOMES = {
     "FewShotClassifier": "hf_free.learner.classifier",
     "FreeConfig": "hf_free.config.tree",
     "MetaLearner": "hf_free.learner.meta_learner",
+    "distill": "hf_free.training.distill",
     "evaluate": "hf_free.evaluation.evaluate",
     "invert": "hf_free.training.invert",
     "load_labeled_images": "hf_free.evaluation.datasets",
     "load_teacher": "hf_free.teachers.loader",
     "plan": "hf_free.training.plan",
     "pool": "hf_free.training.pool",
+    "read_run": "hf_free.training.report",
+    "report": "hf_free.training.report",
     "save_teacher": "hf_free.teachers.saving",
     "train": "hf_free.training.trainer",
 }

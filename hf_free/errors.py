@@ -68,6 +68,10 @@ class UnfitTeacherError(TeacherError):
     """A whole checkpoint whose network is of no use as a teacher: a run leaves it out and goes on with the others."""
 
 
+class QueryBudgetError(TeacherError):
+    """A black box that may not be asked any more: the queries that are left are not enough."""
+
+
 class StorageError(HfFreeError):
     """A file that cannot be written: a full disk, a quota, a file system that is read-only."""
 

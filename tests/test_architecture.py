@@ -25,7 +25,7 @@ FLOORS = (
     {"teachers", "publishing"},
     {"inversion", "learner"},
     {"memory"},
-    {"metalearning", "reporting", "pooling"},
+    {"metalearning", "reporting", "pooling", "serving"},
     {"methods", "evaluation"},
     {"training", "demo"},
     {"__init__"},

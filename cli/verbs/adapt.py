@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, where_published, write_json
+from hf_free.cli.console import output_console, print_made, say, where_published, write_json
 from hf_free.errors import ConfigError, DatasetError
 from hf_free.training.location import learner_location
 
@@ -61,6 +61,7 @@ def adapt(
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     device: options.Device = None,
     own_networks: options.Import = None,
     revision: options.Revision = None,
@@ -116,6 +117,9 @@ def adapt(
                 "transductive": classifier.transductive,
             }
         )
+        return
+    if quiet:
+        print_made(push_to_hub if output is None else output)
         return
     listed = ", ".join(f"{name} ({count})" for name, count in shown.items())
     output_console().print(f"{len(shown)} classes: {listed}", soft_wrap=True, markup=False)

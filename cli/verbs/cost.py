@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.provenance.reading import Json
 
@@ -52,7 +53,7 @@ def cost(
     fail_if_none_is_usable(rows)
 
 
-def _show(rows: Sequence[Json], table: Table, *, as_json: bool) -> None:
+def _show(rows: Sequence[Json], table: Table | Rows, *, as_json: bool) -> None:
     if as_json:
         write_json(rows)
         return
@@ -73,17 +74,12 @@ def _count(teacher: Teacher) -> Json:
     }
 
 
-def _models_table(rows: Sequence[Json]) -> Table:
+def _models_table(rows: Sequence[Json]) -> Rows:
     from hf_free.evaluation.flops import operations
     from hf_free.runtime.text import count_text
 
-    table = Table()
-    table.add_column("Model", overflow="fold")
-    table.add_column("Architecture", overflow="fold")
-    for title in ("Parameters", "Input", "Forward", "Backward"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        cells = (
+    listed = [
+        (
             row["reference"],
             row["architecture"],
             count_text(row["parameters"]),
@@ -91,8 +87,10 @@ def _models_table(rows: Sequence[Json]) -> Table:
             operations(row["forward_flops"]),
             operations(row["backward_flops"]),
         )
-        table.add_row(*map(plain, cells))
-    return table
+        for row in rows
+    ]
+    columns = ("Model", "Architecture", "Parameters", "Input", "Forward", "Backward")
+    return Rows(columns, listed, numbers=frozenset(columns[2:]))
 
 
 def _published_table(rows: Sequence[Json]) -> Table:

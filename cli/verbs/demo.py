@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console
+from hf_free.cli.console import output_console, print_made, progress_console, write_json
 
 EXAMPLES = options.examples("hf-free demo", "hf-free demo --seed 1 --output runs/demo-1")
 
@@ -21,6 +22,8 @@ def demo(
         bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace the run in --output.")
     ] = False,
     seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """See it all work: teachers of digits 0 to 6, a learner made without their data, tested on digits 7 to 9.
 
@@ -33,4 +36,11 @@ def demo(
     from hf_free.demo.walkthrough import run_demo
 
     with run.set_aside(overwrite=overwrite):  # its `hf-free train` locks the folder
-        run_demo(output, seed, output_console())
+        if as_json or quiet:  # the story and what the commands print go to stderr
+            results = run_demo(output, seed, progress_console(), commands_to=sys.stderr)
+        else:
+            results = run_demo(output, seed, output_console())
+    if as_json:
+        write_json({"output": str(output), "results": results})
+    elif quiet:
+        print_made(output)

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.runtime.text import decimal_size_text
 
 EXAMPLES = options.examples(
     "hf-free export pets --output pets.onnx",
+    "hf-free export pets --output pets-int8.onnx --int8",
     "hf-free export me/pets --output pets.pt2 --json",
 )
 
@@ -30,7 +31,16 @@ def export(
             help="A .onnx file (extra `onnx`), or a .pt2 of torch.export; labels and sizes go into FILE.json.",
         ),
     ],
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            rich_help_panel=options.OUTPUT,
+            help="Convolutions in eight bits, in a .onnx file; refused where labels change.",
+        ),
+    ] = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
@@ -48,11 +58,18 @@ def export(
     import_networks([own_networks] if own_networks else [])
     classifier = FewShotClassifier.from_pretrained(model, revision=revision, token=token, cache_dir=cache_dir)
     say("Exporting and comparing")
-    done = export_classifier(classifier, output)
+    done = export_classifier(classifier, output, int8=int8)
     if as_json:
         write_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()})
+        return
+    if quiet:
+        print_made(done.path)
         return
     print_line = output_console().print
     print_line(f"Exported: {done.path}, {decimal_size_text(done.bytes)}; labels: {done.labels}", soft_wrap=True)
     print_line(f"Largest difference to Python: {done.difference:.1e} of a probability", soft_wrap=True)
+    if done.same_labels is not None and done.float_bytes is not None:
+        print_line(f"Same label as in Python: {done.same_labels:.1%} of drawn pictures", soft_wrap=True)
+        before = f"{decimal_size_text(done.float_bytes)}, {done.float_milliseconds:.1f} ms a picture"
+        print_line(f"In float it would be {before}", soft_wrap=True)
     print_line(f"{done.milliseconds:.1f} ms a picture on this machine", soft_wrap=True)

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.provenance.reading import Json
 from hf_free.runtime.text import figure_text
@@ -72,7 +72,7 @@ def describe(teacher: Teacher, *, measure: bool = False) -> Json:
     record, cost = teacher.record, count(teacher)
     row = {"record": record.to_dict(), **_summary(record)}
     row |= {"forward_flops": cost.forward_flops, "backward_flops": cost.backward_flops}
-    if measure:
+    if measure and not record.answers_only:  # a black box gives no gradients
         from hf_free.evaluation.invertibility import measure_invertibility
 
         row["inversion"] = measure_invertibility(teacher).to_dict()
@@ -99,13 +99,11 @@ def _summary(record: TeacherRecord) -> Json:
     }
 
 
-def _inversion_table(rows: Sequence[Json]) -> Table:
+def _inversion_table(rows: Sequence[Json]) -> Rows:
     """What five steps of inversion from a fresh generator came to, a model a row."""
     from hf_free.evaluation.invertibility import LEGEND
 
-    table = _stacked("Verdict")
-    table.title, table.title_justify = "Inverted from a fresh generator", "left"
-    table.caption, table.caption_justify = LEGEND, "left"
+    listed = []
     for row in rows:
         found = row.get("inversion")
         if found is None:
@@ -119,30 +117,26 @@ def _inversion_table(rows: Sequence[Json]) -> Table:
             "Steps": found["steps"],
             "Pictures": found["images"],
         }
-        table.add_row(plain(row["reference"]), plain(found["verdict"]), _lines(facts))
-    return table
-
-
-def _stacked(second: str) -> Table:
-    """A table of a model a row with its facts stacked: nothing is cut off at 80 columns or through a pipe."""
-    table = Table(show_lines=True)
-    table.add_column("Model", overflow="fold", min_width=20, ratio=2)
-    table.add_column(second, overflow="fold")
-    table.add_column("What was found", overflow="fold", ratio=3)
-    return table
+        listed.append((row["reference"], found["verdict"], _lines(facts)))
+    columns = ("Model", "Verdict", "What was found")
+    return Rows(columns, listed, "Inverted from a fresh generator", LEGEND, lines=True)
 
 
 def _lines(facts: Json) -> Text:
     return plain("\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
-def _table(rows: Sequence[Json]) -> Table:
-    table = _stacked("Usable")
-    table.caption = "Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)"
-    for row in rows:
-        usable = "[green]yes[/green]" if row["usable"] else "[red]no[/red]"
-        table.add_row(plain(row["reference"]), usable, _lines(_facts(row)) if row["usable"] else "see below")
-    return table
+def _table(rows: Sequence[Json]) -> Rows:
+    listed = [
+        (
+            row["reference"],
+            Text("yes", style="green") if row["usable"] else Text("no", style="red"),
+            _lines(_facts(row)) if row["usable"] else "see below",
+        )
+        for row in rows
+    ]
+    caption = "Cost: of one picture, forward + back to the picture (hf-free cost says what is counted)"
+    return Rows(("Model", "Usable", "What was found"), listed, caption=caption, lines=True)
 
 
 def _facts(row: Json) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.arguments import given_values
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.cli.teacher_rows import one_reference
 from hf_free.errors import ConfigError
 
@@ -20,6 +21,7 @@ EXAMPLES = options.examples(
     "hf-free invert org/model --output grid.png",
     "hf-free invert ./local-model --steps 400 --images-per-class 8 --output grid.png",
     "hf-free invert org/model --generator runs/first --output grid.png",
+    "hf-free invert endpoint:https://host/birds --steps 20 --directions 20 --query-budget 30000",
 )
 
 
@@ -29,36 +31,54 @@ def _share(task: RecoveredTask, classes: int) -> str:
 
 
 def name_without_path(reference: TeacherReference) -> str:
-    """A Hub id as it is, a folder by its own name: a picture is shown to others, a path is not."""
+    """A Hub id as it is, a folder by its own name: a picture is shown to others, a path or an address is not."""
+    if reference.is_endpoint:
+        return "a black box"
     return Path(reference.location).expanduser().resolve().name if reference.is_local else str(reference)
 
 
 def invert(
-    model: Annotated[str, typer.Argument(metavar="ID", help="A Hub id or a folder.")],
+    model: Annotated[str, typer.Argument(metavar="ID", help="A Hub id, a folder, or endpoint:https://host/path.")],
     output: Annotated[
         Path, typer.Option(metavar="PNG", rich_help_panel=options.OUTPUT, help="Where to write the picture.")
     ] = Path("grid.png"),
     generator: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Start from the meta-generator of this run of hf-free train.")
     ] = None,
+    inversion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another way to invert, as pixels; see hf-free methods."),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             parser=options.whole(1),
             metavar="INTEGER",
-            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one.",
+            help="Inner steps. Default: 200 from a fresh generator, 5 from a trained one, or those of the inversion.",
         ),
     ] = None,
     images_per_class: Annotated[
         int, typer.Option(parser=options.whole(2, 100), metavar="INTEGER", help="Images per class.")
     ] = 10,
     seed: options.Seed = 0,
+    query_budget: options.QueryBudget = None,
+    directions: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(1, 100_000),
+            metavar="INTEGER",
+            rich_help_panel=options.DATA,
+            help="Of a black box: queries per picture and step, from which a gradient is estimated.",
+        ),
+    ] = 100,
+    endpoint_token: options.EndpointToken = None,
     own_networks: options.Import = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     device: options.Device = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Draw images recovered from a model by inversion, one row per class."""
     options.check_output_file(output, (".png",))
@@ -67,17 +87,38 @@ def invert(
     reference = one_reference(model, revision)
     from hf_free.backbones.custom import import_networks
     from hf_free.config.sections import FiveConfig
+    from hf_free.config.tree import FreeConfig
     from hf_free.reporting.image_grid import recovered_grid
+    from hf_free.teachers.endpoints import EndpointAccess
     from hf_free.teachers.loader import load_teacher
     from hf_free.training.invert import default_steps
     from hf_free.training.invert import invert as run_inversion
 
-    steps = steps or default_steps(generator)
+    usual = default_steps(generator, inversion)
+    steps = steps or usual
     import_networks([own_networks] if own_networks else [])
-    teacher = load_teacher(reference, token=token, cache_dir=cache_dir, device=options.torch_device(device))
-    if generator is None:
+    asked = {"budget": query_budget, "directions": directions}
+    queries = FreeConfig.load(values=given_values({"queries": asked})).queries
+    endpoints = EndpointAccess.of(queries, tokens=endpoint_token or [])
+    teacher = load_teacher(
+        reference, token=token, cache_dir=cache_dir, device=options.torch_device(device), endpoints=endpoints
+    )
+    if teacher.record.answers_only:
+        pictures = images_per_class * min(teacher.record.num_classes, FiveConfig().max_classes)
+        say(
+            f"A black box: {pictures * (steps * (1 + directions) + 1):,} queries, and {endpoints.budget.spent} so far."
+        )
+    elif generator is None and inversion in (None, "five"):
         say(f"No --generator: starting from a fresh one, {steps} steps.")
-    task = run_inversion(teacher, steps=steps, images_per_class=images_per_class, generator=generator, seed=seed)
+    task = run_inversion(
+        teacher,
+        steps=steps,
+        images_per_class=images_per_class,
+        generator=generator,
+        inversion=inversion,
+        seed=seed,
+        queries=queries,
+    )
     known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
     names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
     path = recovered_grid(
@@ -99,9 +140,13 @@ def invert(
         "loss": float(task.health.loss),
         "diversity": float(task.health.diversity),
         "classes": list(task.classes),
+        **({"queries": endpoints.budget.spent} if teacher.record.answers_only else {}),
     }
     if as_json:
         write_json(summary)
+        return
+    if quiet:
+        print_made(path)
         return
     output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
     say(f"The teacher recognizes {summary['recognized_by_teacher']:.0%} of the {summary['images']} pictures.")

@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files, given_values
-from hf_free.cli.console import output_console, progress_bar, say, where_published, write_json
+from hf_free.cli.console import output_console, print_made, progress_bar, say, where_published, write_json
 
 EXAMPLES = options.examples(
     "hf-free pool --models org/a org/b org/c --output runs/pooled",
@@ -74,6 +74,7 @@ def pool(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Join teachers into a few-shot learner without training one: best for few or strong teachers."""
     flags = {
@@ -131,6 +132,9 @@ def pool(
         )
     if as_json:
         write_json({"learner": str(output), "url": url})
+        return
+    if quiet:
+        print_made(output)
         return
     published = f"\nPublished: {where_published(url, hub.push_to_hub or '')}" if url else ""
     output_console().print(f"Learner: {output}{published}", soft_wrap=True, markup=False)

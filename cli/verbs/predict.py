@@ -11,7 +11,7 @@ import typer
 
 from hf_free.backbones.custom import import_networks
 from hf_free.cli import options
-from hf_free.cli.console import progress_bar, say, warn, write_json
+from hf_free.cli.console import progress_bar, say, warn, write_json, write_line
 from hf_free.cli.verbs.adapt import adapt_to_folder
 from hf_free.runtime.files import write_text
 
@@ -130,7 +130,7 @@ def predict(
     if as_json:
         write_json(listed)
     elif output is None:
-        typer.echo(as_csv(rows, top_k or 1), nl=False)
+        write_line(as_csv(rows, top_k or 1), end="")
     if found.unread:
         first = found.unread[0].error
         warn(f"{len(found.unread)} of {len(rows)} pictures could not be read and have no label; {first}")

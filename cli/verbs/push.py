@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.training.location import learner_folder
 
 EXAMPLES = options.examples(
@@ -30,6 +30,7 @@ def push(
     create_pr: options.CreatePr = None,
     token: options.Token = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Publish a trained learner with its card."""
     learner = learner_folder(folder)
@@ -47,5 +48,7 @@ def push(
     )
     if as_json:
         write_json({"learner": str(learner), "repo_id": repo_id, "url": url})
+    elif quiet:
+        print_made(url)
     else:
         output_console().print(f"Published: {url}", soft_wrap=True, markup=False)

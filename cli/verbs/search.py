@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.rows import Rows
 
 EXAMPLES = options.examples(
     "hf-free search food",
@@ -43,20 +43,14 @@ def search(
     if not found:
         say("No model found; try another word, or --author.")
         return
-    table = Table()
-    table.add_column("Model", overflow="fold", min_width=22)
-    for title in ("Size", "Downloads\nand likes"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ("Looks\nusable", "License", "Access"):
-        table.add_column(title, overflow="fold")
+    rows = []
     for model in found:
         access = "private" if model.private else "gated" if model.gated else "public"
-        popularity = "\n".join(count_text(count) for count in (model.downloads, model.likes))
         size = "-"
         if model.parameters is not None and model.weight_bytes is not None:
-            size = f"{count_text(model.parameters)}\n{decimal_size_text(model.weight_bytes)}"
+            size = f"{count_text(model.parameters)}, {decimal_size_text(model.weight_bytes)}"
         usable = {True: "yes", False: "no", None: "-"}[model.looks_usable]
-        license = model.license or "not given"
-        cells = (model.repo_id, size, popularity, usable, license, access)
-        table.add_row(*map(plain, cells))
-    output_console().print(table)
+        counts = (count_text(model.downloads), count_text(model.likes))
+        rows.append((model.repo_id, size, *counts, usable, model.license or "not given", access))
+    columns = ("Model", "Size", "Downloads", "Likes", "Looks usable", "License", "Access")
+    output_console().print(Rows(columns, rows, numbers=frozenset(columns[1:4])))

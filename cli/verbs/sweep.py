@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, progress_bar, say, write_json
+from hf_free.cli.console import output_console, progress_bar, say, write_json
+from hf_free.cli.rows import Rows
 from hf_free.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,28 +113,24 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def _show(rows: Sequence[SweepRow]) -> None:
-    table = Table()
-    for title in ("Module", "Model"):
-        table.add_column(title, overflow="fold")
-    table.add_column("Parameters", justify="right")
-    for title in ("Input", "Normalization", "Result"):
-        table.add_column(title, overflow="fold")
-    table.add_column("Seconds", justify="right")
+    listed = []
     for row in sorted(rows, key=lambda row: row.outcome != "passed"):
         model = row.model or ""
         if row.model_args:
             model += " (" + ", ".join(f"{key} {value}" for key, value in row.model_args.items()) + ")"
-        cells = (
-            row.module,
-            model,
-            f"{row.parameters / 1e6:.2f} M" if row.parameters else "",
-            "x".join(map(str, row.input_size)),
-            ", ".join(f"{count} {name}" for name, count in row.normalization.items()),
-            row.outcome,
-            f"{sum(row.seconds.values()):.1f}",
+        listed.append(
+            (
+                row.module,
+                model,
+                f"{row.parameters / 1e6:.2f} M" if row.parameters else "",
+                "x".join(map(str, row.input_size)),
+                ", ".join(f"{count} {name}" for name, count in row.normalization.items()),
+                row.outcome,
+                f"{sum(row.seconds.values()):.1f}",
+            )
         )
-        table.add_row(*map(plain, cells))
-    output_console().print(table)
+    columns = ("Module", "Model", "Parameters", "Input", "Normalization", "Result", "Seconds")
+    output_console().print(Rows(columns, listed, numbers=frozenset({"Parameters", "Seconds"})))
     for row in rows:
         if row.outcome != "passed":
             say(f"{row.module}: {row.outcome}" + (f" ({row.model})" if row.model else "") + f": {row.reason}")

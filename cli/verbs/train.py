@@ -14,6 +14,7 @@ from hf_free.cli.console import (
     RESUME_CODE,
     Interrupted,
     output_console,
+    print_made,
     progress_console,
     say,
     where_published,
@@ -35,6 +36,7 @@ EXAMPLES = options.examples(
     "hf-free train --models org/a org/b --dry-run",
     "hf-free train --models org/a org/b --push-to-hub me/few-shot --private --license apache-2.0",
     "hf-free train --models org/a org/b --num-processes 2 --output runs/first",
+    "hf-free train --models org/a endpoint:https://host/birds --query-budget 20000 --output runs/first",
     "hf-free train --resume --output runs/first",
 )
 
@@ -46,7 +48,7 @@ def train(
         typer.Option(
             metavar="ID...",
             help="Teachers: Hub ids (org/name, org/name@revision, org/name:0-4 for some classes), folders, "
-            "collection:org/slug, @list.txt with one per line, or list.yaml.",
+            "collection:org/slug, endpoint:https://host/path, @list.txt with one per line, or list.yaml.",
         ),
     ] = None,
     config: Annotated[
@@ -62,7 +64,14 @@ def train(
             "--method",
             "--recipe",
             metavar="NAME",
-            help="Base settings: default (the best we found), paper (FREE), or released (FREE's code, bugs included).",
+            help="Base settings: default (the best we found), paper (FREE), released (FREE's code, bugs included), "
+            "or a peer; hf-free methods lists all.",
+        ),
+    ] = None,
+    inversion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How teachers are inverted, if not as the method does; see hf-free methods."
         ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Random seed.")] = None,
@@ -115,6 +124,8 @@ def train(
         str | None,
         typer.Option(metavar="NAME", rich_help_panel=options.DATA, help="Default: validation, else train."),
     ] = None,
+    query_budget: options.QueryBudget = None,
+    endpoint_token: options.EndpointToken = None,
     device: options.Device = None,
     mixed_precision: Annotated[
         str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
@@ -171,6 +182,7 @@ def train(
         ),
     ] = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
@@ -211,6 +223,7 @@ def train(
     # Numbers stay texts here: the configuration reads them, and its refusal names key, value and rule.
     flags = {
         "method": method,
+        "inversion": inversion,
         "models": expand_list_files(models) if models else None,
         "imports": [str(own_networks.expanduser().resolve())] if own_networks else None,  # --resume may run elsewhere
         "seed": seed,
@@ -227,6 +240,7 @@ def train(
             "validation_dataset": validation_dataset,
             "validation_split": validation_split,
         },
+        "queries": {"budget": query_budget},
         "hub": {
             "push_to_hub": push_to_hub,
             "push_checkpoints": push_checkpoints,
@@ -268,7 +282,7 @@ def train(
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
     if dry_run:
-        _show_plan(settings, token=token, as_json=as_json)
+        _show_plan(settings, token=token, endpoint_tokens=endpoint_token or [], as_json=as_json)
         return
     if num_processes is not None and num_processes > here.count:
         from hf_free.training.launch import launch
@@ -277,13 +291,14 @@ def train(
         code = launch(context.obj if output else [*context.obj, "--output", str(place)], num_processes)
         is_stopped = code > 128 and RunFolder(place).last_step() is not None
         raise typer.Exit(RESUME_CODE if is_stopped else code)
-    _run(settings, output or default_output(settings.method), token, overwrite=overwrite, resume=resume, json=as_json)
+    place, tokens = output or default_output(settings.method), endpoint_token or []
+    _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json, quiet=quiet)
 
 
-def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> None:
+def _show_plan(settings: FreeConfig, *, token: str | None, endpoint_tokens: list[str], as_json: bool) -> None:
     from hf_free.training.plan import plan
 
-    planned = plan(settings, token=token, console=progress_console())
+    planned = plan(settings, token=token, console=progress_console(), endpoint_tokens=endpoint_tokens)
     if as_json:
         write_json(planned.to_dict())
     else:
@@ -291,7 +306,17 @@ def _show_plan(settings: FreeConfig, *, token: str | None, as_json: bool) -> Non
         say("Nothing was trained (--dry-run).")
 
 
-def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bool, resume: bool, json: bool) -> None:
+def _run(
+    settings: FreeConfig,
+    output: Path,
+    token: str | None,
+    endpoint_tokens: list[str],
+    *,
+    overwrite: bool,
+    resume: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
     from hf_free.training.setup import check_backbone
 
     check_backbone(settings)
@@ -307,7 +332,13 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
 
     try:
         run_training(
-            settings, output=output, token=token, resume=resume, overwrite=overwrite, console=progress_console()
+            settings,
+            output=output,
+            token=token,
+            resume=resume,
+            overwrite=overwrite,
+            console=progress_console(),
+            endpoint_tokens=endpoint_tokens,
         )
     except KeyboardInterrupt as stopped:
         run = RunFolder(output)
@@ -334,6 +365,9 @@ def _run(settings: FreeConfig, output: Path, token: str | None, *, overwrite: bo
         )
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})
+        return
+    if quiet:
+        print_made(learner)
         return
     published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
     output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)

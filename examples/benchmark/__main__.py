@@ -13,6 +13,7 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     transductive  heads that see all queries, beside the inductive one
     rejection     how well a classifier says None
     compare-runs  two runs step by step: not equal is exit code 1
+    black-boxes   teachers that only answer beside the same ones with weights
     processes     images per second of one process and of several
     listing       time to name the teachers of a long list
     help-time     time of `hf-free --help`
@@ -41,6 +42,7 @@ PROGRAMS = {
     "transductive": "transductive",
     "rejection": "rejection",
     "compare-runs": "compare_runs",
+    "black-boxes": "black_boxes",
     "processes": "processes",
     "listing": "listing",
     "help-time": "help_time",

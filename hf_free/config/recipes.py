@@ -1,7 +1,7 @@
-"""The three recipes: the public code as it is, the paper's method with its defects mended, and the best we found.
+"""Constants of the methods: FREE's public code as it is, FREE with its defects mended, the best we found, its peers.
 
-Sources: [code] the authors' repository WalkerWorldPeace/FREE at commit 7767d42; [fast] Fast-Datafree (Fang et al.,
-AAAI 2022), its scripts; [ours] measured, see docs/experiments.
+Sources: [code] the authors' repository, for FREE WalkerWorldPeace/FREE at commit 7767d42; [fast] Fast-Datafree (Fang
+et al., AAAI 2022), its scripts; [ours] measured, see docs/experiments.
 """
 
 from __future__ import annotations
@@ -104,11 +104,148 @@ _DEFAULT: Json = {
 """The best we found is what the sections of `hf_free.config.sections` have as defaults; this adds the length of a
 run."""
 
+_PURER: Json = {  # [code] Egg-Hu/PURER at commit 6d62ccd: main.py, tool.py, methods/maml.py, pretrain.py, scripts/
+    "five": {
+        "inner_steps": 1,  # [code] one data step, then one update of the learner
+        "pixel_lr": 0.25,  # [code]
+        "teachers_per_step": 13,  # [code] ceil(64 / 5) teachers, all of them; PURER-Plus: 13 of 100
+        "images_per_class": 20,  # [code] 5 shots; 16 for 1 shot
+        "max_classes": 20,
+        "conditional": False,
+        "canvas": False,
+        "cross_entropy": 1.0,  # [code]
+        "total_variation": 1e-4,  # [code] sum of four norms over the whole batch
+        "batchnorm": 0.01,  # [code] sum over layers of two norms
+        "recognition_first": False,
+        "canvas_distance": 0.0,
+        "borrowed_batchnorm": 0.0,
+        "adversarial": 0.0,  # [code] the curriculum takes its place: bell.challenge
+        "flip": False,  # [code] jitter alone
+        "recover_share": 1.0,
+        "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
+    },
+    "memory": {
+        "drawn_per_step": 0,
+        "max_images": 1300,  # 13 teachers x 5 classes x 20: the pixels as they are, none of an earlier step
+        "held_out_images": 2,  # too few to choose a checkpoint by: all pixels are learned from
+    },
+    "bell": {
+        "objective": "episodes",
+        "lr": 1e-3,  # [code]
+        "updates_per_step": 1,  # [code]
+        "replay_tasks": 4,  # [code]
+        "replay_patience": 6,  # [code]
+        "replay_inner_steps": 1,  # [code]
+        "replay_inner_lr": 0.01,  # [code]
+        "challenge": 10.0,  # [code] -10 x the outer loss
+        "challenge_after": 4000,  # [code]
+        "n_way": 5,
+        "k_shot": 1,
+        "n_query": 15,
+        "match_label_names": True,  # [code] the pixels' labels are absolute class ids
+    },
+    "learner": {
+        "backbone": "conv4_32",  # [code]
+        "head": "maml",
+        "views": ["identity"],
+        "calibration_steps": 5,  # [ours] the paper's ICFIL is not in its code
+    },
+    "trainer": {"warmup_steps": 0, "steps": 60_000},  # [code] 240,000 episodes, four an update
+}
+
+_TGR: Json = {  # [code] WalkerWorldPeace/TGR at commit 77f6239: main.py, task_similarity.py, methods/maml.py, scripts/
+    "five": {
+        "inner_steps": 200,  # [code]
+        "inner_lr": 1e-3,  # [code]
+        "latent_lr": 1e-3,  # [code]
+        "teachers_per_step": 4,  # [code]
+        "images_per_class": 30,  # [code]
+        "max_classes": 20,
+        "latent_dim": 256,  # [code]
+        "width": 64,  # [code]
+        "conditional": False,  # [code]
+        "canvas": False,
+        "cross_entropy": 1.0,  # [code]
+        "batchnorm": 1.0,  # [code], there of norms; see hf_free.inversion.batchnorm_statistics
+        "recognition_first": False,
+        "canvas_distance": 0.0,
+        "borrowed_batchnorm": 0.0,
+        "adversarial": 0.0,  # [code]
+        "recover_share": 1.0,
+        "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
+    },
+    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 a class, 64 classes
+    "bell": {
+        "objective": "regularize",
+        "lr": 1e-3,  # [code]
+        "temperature": 1.0,
+        "groups": 5,  # [code]
+        "dispersion": 1e-3,  # [code] lambda
+        "second_order": True,  # [code]
+        "replay_tasks": 16,  # [code]
+        "replay_patience": 4,  # [code]
+        "replay_inner_steps": 5,  # [code]
+        "replay_inner_lr": 0.01,  # [code]
+        "n_way": 5,
+        "k_shot": 1,
+        "n_query": 15,
+        "match_label_names": True,  # [code] absolute class ids
+    },
+    "learner": {"backbone": "conv4_32", "head": "maml", "views": ["identity"]},  # [code]
+    "trainer": {"warmup_steps": 0, "steps": 1200},  # [code]
+}
+
+_BIDF_MKD: Json = {  # [code] Egg-Hu/BiDf-MKD at commit 2a08d26: mainKD.py, synthesis/, black_box_tool.py, methods/
+    "five": {
+        "inner_steps": 200,  # [code]
+        "inner_lr": 1e-3,  # [code]
+        "latent_lr": 1e-3,  # [code]
+        "teachers_per_step": 1,  # [code] one API, until replay stops helping
+        "images_per_class": 30,  # [code] in each of two sets
+        "max_classes": 20,
+        "latent_dim": 256,  # [code]
+        "width": 64,  # [code]
+        "conditional": False,  # [code]
+        "canvas": False,
+        "cross_entropy": 1.0,  # [code]
+        "batchnorm": 0.0,
+        "recognition_first": False,
+        "canvas_distance": 0.0,
+        "borrowed_batchnorm": 0.0,
+        "adversarial": 1.0,  # [code] for the query set
+        "recover_share": 1.0,
+        "min_teacher_accuracy": 0.0,
+        "min_diversity": 0.0,
+    },
+    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 a class, 64 classes
+    "bell": {
+        "objective": "bilevel",
+        "lr": 1e-3,  # [code]
+        "temperature": 1.0,
+        "distilled_steps": 10,  # [code]
+        "replay_tasks": 4,  # [code]
+        "replay_patience": 200,  # [code]
+        "replay_inner_steps": 5,  # [code]
+        "replay_inner_lr": 0.01,  # [code] for distillation too
+        "n_way": 5,
+        "k_shot": 1,
+        "n_query": 15,
+        "match_label_names": True,  # [code] absolute class ids
+    },
+    "learner": {"backbone": "conv4_32", "head": "maml", "views": ["identity"]},  # [code]
+    "queries": {"directions": 100, "smoothing": 0.005},  # [code]
+    "trainer": {"warmup_steps": 0, "steps": 298},  # [code] 60,000 updates, 200 and more a task
+}
 
 RECIPES: dict[str, Json] = {
     "default": _DEFAULT,
     "paper": _PAPER,
     "released": {**_PAPER, "defects": list(RELEASED_DEFECTS)},
+    "purer": _PURER,
+    "tgr": _TGR,
+    "bidf-mkd": _BIDF_MKD,
 }
 """Method -> the settings in which it differs from the defaults; `hf_free.methods.registry.register` adds more."""
 
@@ -119,9 +256,28 @@ def recipe_values(name: str) -> Json:
     `FreeConfig` lays them below whatever is given, so there is hardly a reason to call this.
 
     Args:
-        name: `default`, `paper`, `released`, or a method that was registered.
+        name: `default`, `paper`, `released`, `purer`, `tgr`, `bidf-mkd`, or a method that was registered.
 
     Raises:
         KeyError: any other name.
     """
     return {"method": name, **copy.deepcopy(RECIPES[name])}
+
+
+INVERSIONS: dict[str, Json] = {
+    "five": {"five": {"inner_steps": 5}},  # FREE
+    "generator": {"five": {"inner_steps": 200}, "trainer": {"warmup_steps": 0}},  # BiDf-MKD and TGR
+    "pixels": {"five": {"inner_steps": 1000}, "trainer": {"warmup_steps": 0}},  # DeepInversion
+    "zero-order": {"five": {"inner_steps": 200, "conditional": False}, "trainer": {"warmup_steps": 0}},  # BiDf-MKD
+}
+"""Way to invert -> the settings that it brings, laid over a method's where it is asked for by name;
+`hf_free.methods.inversions.register_inversion` adds more."""
+
+
+def inversion_values(name: str) -> Json:
+    """The settings that a way to invert brings, as nested mappings.
+
+    Raises:
+        KeyError: no such way.
+    """
+    return copy.deepcopy(INVERSIONS[name])

@@ -13,7 +13,7 @@ from typing import get_args
 
 from hf_free.config import sections as section_types
 from hf_free.config import tree
-from hf_free.config.recipes import RECIPES, Defect
+from hf_free.config.recipes import INVERSIONS, RECIPES, Defect
 from hf_free.config.tree import FreeConfig
 
 _HEADER = """\
@@ -69,6 +69,9 @@ def _rule(entry: ast.AnnAssign) -> str:
         return words
     named = {
         "Annotated[str, BeforeValidator(_known_method)]": ", ".join(f"`{name}`" for name in RECIPES),
+        "Annotated[str | None, BeforeValidator(_known_inversion)]": ", ".join(
+            [*(f"`{name}`" for name in INVERSIONS), "or null"]
+        ),
         "Annotated[list[Defect], BeforeValidator(as_list)]": "list, below",
     }
     kind = ast.unparse(annotation)

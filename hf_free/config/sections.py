@@ -69,6 +69,9 @@ class FiveConfig(_Section):
     """Adam learning rate of the generator in the inner loop."""
     latent_lr: float = Field(default=1e-2, ge=0, lt=10)
     """Adam learning rate of the latents in the inner loop; 0 keeps them fixed."""
+    pixel_lr: float = Field(default=0.1, gt=0, lt=10)
+    """Adam learning rate of pixels that are optimized themselves, in normalized space (`--inversion pixels`, `purer`).
+    DeepInversion's public code for CIFAR-10: 0.1; PURER: 0.25."""
     outer_lr: float = Field(default=3e-3, gt=0, lt=10)
     """Adam learning rate of the meta-generator."""
     teachers_per_step: int = Field(default=4, ge=1, le=1024)
@@ -100,7 +103,7 @@ class FiveConfig(_Section):
     adversarial: float = Field(default=1.0, ge=0)
     """Weight of the disagreement with the meta-learner (FREE: 1)."""
     total_variation: float = Field(default=0.0, ge=0)
-    """Weight of the total variation, for teachers without BatchNorm."""
+    """Weight of the total variation, for teachers without BatchNorm; in `purer` for all teachers."""
     feature_norm: float = Field(default=0.0, ge=0)
     """Weight of the magnitude of the teacher's features, for teachers without BatchNorm."""
     borrowed_batchnorm: float = Field(default=1.0, ge=0)
@@ -148,9 +151,11 @@ class MemoryConfig(_Section):
 class BellConfig(_Section):
     """BELL, the meta-learner's training."""
 
-    objective: Literal["distill", "align"] = "distill"
+    objective: Literal["distill", "align", "regularize", "episodes", "bilevel"] = "distill"
     """`distill`: `memory.teachers_per_image` teachers asked about every image; `align`: the paper's sequential steps
-    and replay."""
+    and replay; `regularize`: TGR's steps on groups of unlike teachers, and replay; `episodes`: PURER's second-order
+    MAML on recovered pictures alone; `bilevel`: BiDf-MKD's second-order distillation of support and query, and
+    replay."""
     lr: float = Field(default=1e-2, gt=0, lt=10)
     """Peak Adam learning rate of the meta-learner (outer step)."""
     matrix_lr: float = Field(default=0.03, ge=0, lt=10)
@@ -162,19 +167,36 @@ class BellConfig(_Section):
     batch_size: int = Field(default=256, ge=2, le=65536)
     """Images per distillation step."""
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
-    """Distillation updates per step."""
+    """Updates per step in `distill` and `episodes`."""
     interpolation: float = Field(default=1.0, ge=0)
     """Outer step of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of the distillation divergences."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
-    """Cross-task episodes per update (FREE: 10)."""
+    """Cross-task episodes per update (FREE: 10, TGR: 16, PURER: 4)."""
     replay_patience: int = Field(default=10, ge=1)
-    """Replay updates without a better query accuracy before the next epoch (FREE: 10)."""
+    """Replay updates without a better query accuracy before the next epoch (FREE: 10, TGR: 4); in `episodes`, before
+    the pictures are made harder once (PURER: 6)."""
     replay_inner_steps: int = Field(default=5, ge=1, le=100)
     """Inner SGD steps of a replay episode (FREE: 5)."""
     replay_inner_lr: float = Field(default=0.01, gt=0)
     """Inner SGD learning rate of a replay episode (FREE: 0.01)."""
+    distilled_steps: int = Field(default=10, ge=1, le=100)
+    """Inner steps towards a teacher's answers about its support in `bilevel` (BiDf-MKD: 10), at `replay_inner_lr`."""
+    groups: int = Field(default=5, ge=1, le=1024)
+    """Groups of unlike teachers in `regularize`, of which each step takes one (TGR: 5); 1 does without."""
+    dispersion: float = Field(default=1e-3, ge=0, lt=1)
+    """TGR's lambda: `regularize` adds twice this, times half the mean squared distance of the teachers' gradients to
+    their mean, to the loss (TGR: 0.001)."""
+    second_order: bool = False
+    """Whether `regularize` takes TGR's step with its second derivatives, as released; else a first-order step with
+    lambda doubled, in a quarter of the time: the same up to lambda squared for smooth networks, and about the same
+    direction where ReLUs switch on the way."""
+    challenge: float = Field(default=0.0, ge=0)
+    """Factor on the learner's loss on an episode of live pictures, which these climb where it has nothing left to
+    learn from them (`purer`: 10)."""
+    challenge_after: int = Field(default=4000, ge=0)
+    """Updates of the learner before that first happens (PURER: 4,000)."""
     n_way: int = Field(default=5, ge=2, le=1024)
     """Classes of a cross-task episode."""
     k_shot: int = Field(default=1, ge=1, le=1024)
@@ -184,6 +206,11 @@ class BellConfig(_Section):
     match_label_names: bool = False
     """Whether classes of one name are one class of the cross-task episodes, with the pictures of all their teachers;
     otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""
+
+    @property
+    def distils(self) -> bool:
+        """Whether the learner predicts the teachers' answers; else it learns by episodes."""
+        return self.objective == "distill"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -204,6 +231,9 @@ class LearnerConfig(_Section):
     """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
     head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
     """How the learner adapts to a support set."""
+    calibration_steps: int = Field(default=0, ge=0, le=1000)
+    """Steps after those of the head `maml`, in which the adapted network is calibrated by pictures recovered from
+    itself (PURER's ICFIL); other heads do without."""
     gating: bool = True
     """Whether the learner of `distill` weighs its teachers in each episode: by how much the support looks like the
     pictures recovered from them. Old teachers of a learner that is continued count as they are. The head `maml` and
@@ -220,7 +250,10 @@ class LearnerConfig(_Section):
 
     def of_network(self) -> dict[str, object]:
         """The settings that a saved network is rebuilt from: all but those of what a run fits at its end."""
-        return {key: value for key, value in asdict(self).items() if key not in FITTED}
+        kept = {key: value for key, value in asdict(self).items() if key not in FITTED}
+        if not self.calibration_steps:
+            del kept["calibration_steps"]  # older readers know no such key
+        return kept
 
 
 FITTED = ("gating", "whitening", "shared_classes")
@@ -286,6 +319,25 @@ class TrainerConfig(_Section):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class QueriesConfig(_Section):
+    """Questions to black boxes: teachers behind an address, which answer and give nothing else."""
+
+    budget: int | None = Field(default=None, ge=0)
+    """Pictures that all black boxes of a run together may be asked about, tries that may have been answered included;
+    null for any number. What is beyond it is not asked, and the run goes on with the answers that are there."""
+    concurrent: int = Field(default=4, ge=1, le=256)
+    """Requests to one black box under way at most."""
+    per_second: float | None = Field(default=None, gt=0)
+    """Requests to one black box that begin in a second at most; null for any number."""
+    pictures_per_request: int = Field(default=1, ge=1, le=256)
+    """Pictures of one request; the Hub's protocol takes one, `hf-free serve` lists of up to 256."""
+    directions: int = Field(default=100, ge=1, le=100_000)
+    """Directions that a gradient is estimated from by zero-order inversion (BiDf-MKD: 100)."""
+    smoothing: float = Field(default=0.005, gt=0, lt=10)
+    """Length of its steps in pixels of [0, 1] (BiDf-MKD: 0.005); a black box gets whole gray levels, one at least."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class HubConfig(_Section):
     """What is pulled from and pushed to the Hub. Tokens are never part of a configuration."""
 
@@ -337,4 +389,6 @@ def _takes_text(hint: object) -> bool:
 
 def _takes_nothing(hint: object) -> bool:
     """Whether None is a value of a type, or it is a list, for which no text can stand."""
-    return type(None) in get_args(hint) or list in (get_origin(hint), *map(get_origin, get_args(hint)))
+    parts = get_args(hint)
+    optional = type(None) in parts or any(type(None) in get_args(part) for part in parts)  # within Annotated, too
+    return optional or list in (get_origin(hint), *map(get_origin, parts))

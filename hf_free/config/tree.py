@@ -21,7 +21,7 @@ from pydantic_core import ArgsKwargs, PydanticCustomError
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.reading import merge
-from hf_free.config.recipes import RECIPES, Defect, recipe_values
+from hf_free.config.recipes import INVERSIONS, RECIPES, Defect, inversion_values, recipe_values
 from hf_free.config.sections import (
     GIVEN,
     STRICT,
@@ -30,6 +30,7 @@ from hf_free.config.sections import (
     HubConfig,
     LearnerConfig,
     MemoryConfig,
+    QueriesConfig,
     TrainerConfig,
     as_list,
     as_wanted,
@@ -42,15 +43,24 @@ from hf_free.provenance.renamed import with_new_names
 logger = logging.getLogger(__name__)
 
 _FLAGS = frozenset(
-    {"method", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
+    {"method", "inversion", "seed", "learner.backbone", "learner.image_size", "trainer.steps", "trainer.max_minutes"}
     | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
 )
 """Keys that `hf-free train` has a flag for, of the same name."""
 
 
 def _known_method(name: object) -> object:
-    if not isinstance(name, str) or name not in RECIPES:
-        *names, last = (f"'{known}'" for known in RECIPES)
+    return _one_of(RECIPES, name)
+
+
+def _known_inversion(name: object) -> object:
+    return None if name is None else _one_of(INVERSIONS, name)
+
+
+def _one_of(known: Mapping[str, object], name: object) -> object:
+    """A name that is known; these may become more, so that no `Literal` can list them."""
+    if not isinstance(name, str) or name not in known:
+        *names, last = (f"'{one}'" for one in known)
         raise PydanticCustomError("literal_error", "{rule}", {"rule": f"{', '.join(names)} or {last}"})
     return name
 
@@ -64,7 +74,11 @@ class FreeConfig:
     """
 
     method: Annotated[str, BeforeValidator(_known_method)] = "default"
-    """`default`, the best we found; `paper`, the method with its published constants; `released`, the public code."""
+    """`default`, the best we found; `paper`, FREE with its published constants; `released`, its public code; `purer`
+    and `tgr`, its peers."""
+    inversion: Annotated[str | None, BeforeValidator(_known_inversion)] = None
+    """How teachers are inverted, with the number of steps that goes with it; null leaves it to the method. `five`: one
+    generator for all; `generator`: a fresh one for each teacher; `pixels`: none, the pixels themselves."""
     models: list[str] = field(default_factory=list)
     """Teachers: Hub ids `org/name[@revision]` or local folders."""
     imports: list[str] = field(default_factory=list)
@@ -78,6 +92,7 @@ class FreeConfig:
     bell: BellConfig = field(default_factory=BellConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    queries: QueriesConfig = field(default_factory=QueriesConfig)
     hub: HubConfig = field(default_factory=HubConfig)
 
     @model_validator(mode="before")
@@ -91,7 +106,10 @@ class FreeConfig:
         name = given.get("method", "default")
         if not isinstance(name, str) or name not in RECIPES:
             return given  # refused later, with the rule
-        return merge(recipe_values(name), given)
+        base, way = recipe_values(name), given.get("inversion")
+        if isinstance(way, str) and way in INVERSIONS:
+            base = merge(base, inversion_values(way))
+        return merge(base, given)
 
     @property
     def continues_learner(self) -> bool:
@@ -286,7 +304,8 @@ def departures(config: Mapping[str, object]) -> dict[str, object]:
     if config.get("method") not in RECIPES:
         return {}
     recipe = FreeConfig(method=config["method"]).to_dict()
-    found = {"defects": config["defects"]} if config.get("defects", recipe["defects"]) != recipe["defects"] else {}
+    single = ("inversion", "defects")
+    found = {key: config[key] for key in single if config.get(key, recipe[key]) != recipe[key]}
     for section in ("five", "memory", "bell", "learner"):
         given = config.get(section)
         for key, value in given.items() if isinstance(given, Mapping) else ():

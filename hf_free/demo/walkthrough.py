@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import torch
 
@@ -105,7 +105,12 @@ class DemoLength:
 
 
 def run_demo(
-    output: Path, seed: int = 0, console: Console | None = None, *, length: DemoLength | None = None
+    output: Path,
+    seed: int = 0,
+    console: Console | None = None,
+    *,
+    length: DemoLength | None = None,
+    commands_to: TextIO | None = None,
 ) -> dict[str, object]:
     """Train teachers on digits 0 to 6, learn from them without data, measure on digits 7, 8 and 9.
 
@@ -115,6 +120,7 @@ def run_demo(
         seed: Seed of teachers, training and episodes; the pictures are always the same.
         console: Where the story is told; None tells nothing (the commands write to stdout and stderr all the same).
         length: How much work to do.
+        commands_to: Where the commands' results go; None: to stdout, as they would.
 
     Returns:
         What `hf-free evaluate` measured, `EvaluationReport.to_dict()`.
@@ -129,7 +135,7 @@ def run_demo(
         tell.title("1. Teachers: small classifiers, each of a few of the digits 0 to 6, go to a Hub on this computer")
         teachers = _publish_teachers(hub, Path(scratch), seed, length, tell)
         _publish_new_digits(hub)
-        client = _Client({**_SETTINGS, **hub.environment(token, Path(scratch) / "home")}, tell)
+        client = _Client({**_SETTINGS, **hub.environment(token, Path(scratch) / "home")}, tell, commands_to)
 
         tell.title("2. Learn from the teachers without their data, and publish the learner")
         client.run(_train_arguments(teachers, _as_typed(output), seed, length))
@@ -180,8 +186,8 @@ class _Teller:
 class _Client:
     """Runs hf-free's commands with a client's environment."""
 
-    def __init__(self, environment: dict[str, str], tell: _Teller) -> None:
-        self._environment, self._tell = environment, tell
+    def __init__(self, environment: dict[str, str], tell: _Teller, output: TextIO | None = None) -> None:
+        self._environment, self._tell, self._output = environment, tell, output
 
     def run(self, arguments: Sequence[str]) -> None:
         """Show and run one command; its output goes where this process's goes.
@@ -191,7 +197,8 @@ class _Client:
         """
         self._tell.line(f"$ hf-free {shlex.join(arguments)}", style="dim")
         sys.stdout.flush()
-        done = subprocess.run([sys.executable, "-m", "hf_free.cli.main", *arguments], env=self._environment)
+        command = [sys.executable, "-m", "hf_free.cli.main", *arguments]
+        done = subprocess.run(command, env=self._environment, stdout=self._output)
         if done.returncode:
             raise RunError(
                 f"the demo's command `hf-free {arguments[0]}` ended with {done.returncode}",

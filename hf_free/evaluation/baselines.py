@@ -85,6 +85,9 @@ def teacher_embeddings(
     features, logits, broken = [], [], list(pool.skipped)
     averages: dict[tuple[object, ...], _ParameterAverage] = defaultdict(_ParameterAverage)
     for index in range(len(pool)):
+        if pool.records[index].answers_only:
+            broken.append((pool.records[index].reference, "a black box shows no features, and each question may cost"))
+            continue
         try:
             teacher = pool[index].to(device)
             answers = teacher_answers(teacher, images, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from hf_free.errors import TeacherReferenceError
 
@@ -81,3 +82,19 @@ def name_error(text: str, problem: str, *, allowed: str = GRAMMAR, action: str =
     return TeacherReferenceError(
         f"{shown!r} {problem}", allowed=allowed, action=action or "write it as org/name or as a path to a folder"
     )
+
+
+def check_address(url: str) -> str | None:
+    """Why a text cannot be an endpoint's address; None where it can."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no address"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or url != url.strip():
+        return "is no http or https address"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user's name or password, which would stand in every record"
+    if parts.query or parts.fragment:
+        return "holds a query or fragment, which would stand in every record"
+    return None

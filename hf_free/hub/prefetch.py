@@ -26,8 +26,8 @@ class RepositoryPlace(Protocol):
         """None for the default branch."""
 
     @property
-    def is_local(self) -> bool:
-        """Whether it is a folder or file."""
+    def is_on_hub(self) -> bool:
+        """Whether it is a repository."""
 
 
 AT_ONCE = 4
@@ -82,7 +82,7 @@ class Prefetcher:
     ) -> None:
         self._required, self._optional = required, optional
         self._token, self._cache_dir, self._report = token, cache_dir, report
-        self._wanted = list(dict.fromkeys(_place(r) for r in references if not r.is_local))
+        self._wanted = list(dict.fromkeys(_place(r) for r in references if r.is_on_hub))
         self._unsure = {_place(r) for r in unsure}
         self._futures: dict[tuple[str, str | None], Future[Snapshot]] = {}
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="hf-free-fetch")

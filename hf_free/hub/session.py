@@ -126,7 +126,7 @@ def _bounded(stream: Any, seconds: float) -> Any:
 
     The timeouts of a phase begin anew with each byte, and the whole of such an answer is kept in memory.
     """
-    kind: Any = _library().SyncByteStream
+    kind: Any = http_library().SyncByteStream
 
     class Bounded(kind):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
@@ -196,11 +196,11 @@ def _after_response(response: object) -> None:
 
 def transport_error() -> type[Exception]:
     """The transport errors of the HTTP library that huggingface_hub uses."""
-    found: type[Exception] = _library().TransportError
+    found: type[Exception] = http_library().TransportError
     return found
 
 
-def _library() -> ModuleType:
+def http_library() -> ModuleType:
     """The HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
     return sys.modules[type(get_session()).__module__.partition(".")[0]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -14,6 +15,9 @@ from hf_free.hub.failures import LOGIN, check_names, explain
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently
 from hf_free.provenance.reading import Json
 from hf_free.runtime.text import without_secrets
+
+Kind = Literal["model", "space"]
+"""What a repository is."""
 
 MESSAGE = "Upload meta-learner with hf-free"
 """First line of a commit that says nothing else."""
@@ -29,6 +33,8 @@ def push_folder(
     create_pr: bool = False,
     revision: str | None = None,
     replace_card: bool = True,
+    kind: Kind = "model",
+    again: str = "",
 ) -> str:
     """Upload a folder in one commit and return the address of the repository, or of the pull request it opened.
 
@@ -44,6 +50,8 @@ def push_folder(
         create_pr: Open a pull request instead of committing.
         revision: Branch, created if it does not exist; None for main.
         replace_card: Whether our README.md replaces one that is there already.
+        kind: What the repository is; a Space is one of Gradio.
+        again: The command that tries again; `hf-free push` without one.
 
     Raises:
         HubError: nothing to upload, or a name that no repository can have.
@@ -53,12 +61,16 @@ def push_folder(
     check_names(repo_id, revision)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{folder} is no folder with files to push", action="give the folder of a trained learner")
-    options: Json = {"repo_id": repo_id, "repo_type": "model"}
+    options: Json = {"repo_id": repo_id, "repo_type": kind}
     try:
-        check_can_push(repo_id, token, private=private, create_pr=create_pr)
+        check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind)
         token = token_to_send(token)
         api = api_for(token)
-        patiently(lambda: api.create_repo(**options, private=private or None, exist_ok=True), timeout=WRITE_TIMEOUT)
+        sdk = "gradio" if kind == "space" else None
+        patiently(
+            lambda: api.create_repo(**options, space_sdk=sdk, private=private or None, exist_ok=True),
+            timeout=WRITE_TIMEOUT,
+        )
         if revision is not None and not create_pr:
             patiently(lambda: api.create_branch(**options, branch=revision, exist_ok=True), timeout=WRITE_TIMEOUT)
         keep_card = not replace_card and patiently(
@@ -79,13 +91,15 @@ def push_folder(
         )
     except Exception as error:
         problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
-        again = push_command(
+        again = again or push_command(
             folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
         )
         raise PushError(problem, folder=folder, again=again) from None
     if commit.pr_url:  # none where the repository has these very files already
         return str(commit.pr_url)
-    return f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+    return f"{api.endpoint}/{'' if kind == 'model' else 'spaces/'}{repo_id}" + (
+        f"/tree/{revision}" if revision else ""
+    )
 
 
 def push_command(
@@ -100,7 +114,9 @@ def push_command(
     return shlex.join(words)
 
 
-def check_can_push(repo_id: str, token: str | None, *, private: bool = False, create_pr: bool = False) -> None:
+def check_can_push(
+    repo_id: str, token: str | None, *, private: bool = False, create_pr: bool = False, kind: Kind = "model"
+) -> None:
     """Ask the Hub whether a push to a repository would be allowed; nothing is created.
 
     Raises:
@@ -116,9 +132,9 @@ def check_can_push(repo_id: str, token: str | None, *, private: bool = False, cr
         account = patiently(lambda: read_account(api.whoami()))
         _check_account(account, repo_id.split("/")[0], repo_id, create_pr=create_pr)
         try:
-            info = patiently(lambda: read_repository(api.model_info(repo_id, timeout=READ_TIMEOUT)))
+            info = patiently(lambda: read_repository(api.repo_info(repo_id, repo_type=kind, timeout=READ_TIMEOUT)))
             if not create_pr:
-                patiently(lambda: api.auth_check(repo_id, write=True))
+                patiently(lambda: api.auth_check(repo_id, repo_type=kind, write=True))
         except RepositoryNotFoundError:
             return  # will be created
     except Exception as error:

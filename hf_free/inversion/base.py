@@ -132,7 +132,11 @@ INVERSION = "inversion"
 
 def targets_for(teacher: Teacher, size: TaskSize, device: torch.device, stream: Stream = GLOBAL) -> InversionTarget:
     """Labels of an inversion's pictures: all classes, or a random subset of a large head's."""
-    count = teacher.record.num_classes
+    return targets_among(teacher.record.num_classes, size, device, stream)
+
+
+def targets_among(count: int, size: TaskSize, device: torch.device, stream: Stream = GLOBAL) -> InversionTarget:
+    """`targets_for` a teacher of so many classes."""
     chosen = list(range(count))
     if count > size.classes:
         chosen = sorted(torch.randperm(count, generator=stream.on("cpu"))[: size.classes].tolist())

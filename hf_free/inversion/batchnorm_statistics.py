@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,19 +16,28 @@ ROWS = 8192
 """Pixels at once where the variance is computed: as fp32 they stay in a CPU's cache."""
 
 
+Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""How far activations are from a layer's running mean and variance."""
+
+
 @contextmanager
-def collected_distances(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+def collected_distances(layers: Sequence[nn.Module], distance: Distance | None = None) -> Iterator[list[Tensor]]:
     """Collect, for every forward pass inside the block, each BatchNorm layer's distance to its statistics.
 
     The hooks live only inside the block (DeepInversion's public code leaks them).
+
+    Args:
+        layers: The layers.
+        distance: Which one; None takes `statistics_distance`.
 
     Yields:
         A list that fills with one scalar a layer, in the order of the forward pass.
     """
     distances: list[Tensor] = []
+    of = distance or statistics_distance
 
     def measure(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        distances.append(statistics_distance(inputs[0], layer.running_mean, layer.running_var))
+        distances.append(of(inputs[0], layer.running_mean, layer.running_var))
 
     handles = [layer.register_forward_pre_hook(measure) for layer in layers]
     try:
@@ -55,6 +64,16 @@ def statistics_distance(activations: Tensor, running_mean: Tensor, running_var: 
     shift = (mean - running_mean.float()).square() / stored
     spread = ((variance + EPS).sqrt() / stored.sqrt() - 1).square()
     return (shift + spread).mean()
+
+
+def statistics_norms(activations: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
+    """Norm of the difference of means plus norm of that of variances (DeepInversion's and PURER's public code).
+
+    Neither is in units of the stored variance, so that a layer of large activations counts more. Arguments as for
+    `statistics_distance`.
+    """
+    mean, variance = _Moments.apply(activations)
+    return (mean - running_mean.float()).norm() + (variance - running_var.float()).norm()
 
 
 class _Moments(torch.autograd.Function):

@@ -41,6 +41,19 @@ def total_variation(images: Tensor) -> Tensor:
     return down + right
 
 
+def neighbor_norms(images: Tensor) -> Tensor:
+    """Sum of the norms of the differences of (B, C, H, W) to their neighbors in four directions, over the whole batch.
+
+    The total variation of DeepInversion's and PURER's public code: below, to the right, and both diagonals.
+    """
+    images = images.float()
+    right = images[..., :-1] - images[..., 1:]
+    down = images[..., :-1, :] - images[..., 1:, :]
+    falling = images[..., :-1, :-1] - images[..., 1:, 1:]
+    rising = images[..., 1:, :-1] - images[..., :-1, 1:]
+    return right.norm() + down.norm() + falling.norm() + rising.norm()
+
+
 def canvas_distance(pictures: Tensor, canvas: Tensor) -> Tensor:
     """Mean squared difference of pictures and the canvas they are painted over, both (B, C, H, W) in [0, 1].
 

@@ -25,6 +25,7 @@ from hf_free.inversion.base import (
 )
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
+from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
@@ -124,13 +125,13 @@ class PixelInverter:
     ) -> tuple[Tensor, InversionTarget, Terms]:
         stream = self.streams.stream(INVERSION, index)
         target = targets_for(teacher, self.task_size(teacher), self.device, stream)
-        mean, std = _colors(teacher, self.channels)
+        mean, std = colors_of(teacher.record, self.channels, self.device)
         shape = (len(target.labels), self.channels, self.image_size, self.image_size)
         values = torch.randn(shape, device=self.device, generator=stream.on(self.device))
         values = self.precision.layout(values).requires_grad_()
         optimizer = torch.optim.Adam([values], lr=self.lr, fused=True)
         with torch.no_grad():
-            _keep_possible(values, mean, std)
+            keep_possible(values, mean, std)
         terms: Terms = {}
         for _ in range(steps):
             self.pause()
@@ -139,18 +140,19 @@ class PixelInverter:
             self.loss.total(terms).backward(inputs=[values])  # a student's weights want no gradients here
             optimizer.step()
             with torch.no_grad():
-                _keep_possible(values, mean, std)
+                keep_possible(values, mean, std)
         return values.detach() * std + mean, target, {name: term.detach() for name, term in terms.items()}
 
 
-def _colors(teacher: Teacher, channels: int) -> tuple[Tensor, Tensor]:
-    """The teacher's mean and deviation for pictures of so many channels, (1, channels or 1, 1, 1)."""
-    if teacher.mean.shape[1] == channels:
-        return teacher.mean, teacher.std
-    return teacher.mean.mean().view(1, 1, 1, 1), teacher.std.mean().view(1, 1, 1, 1)
+def colors_of(record: TeacherRecord, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A teacher's mean and deviation for pictures of so many channels, (1, channels or 1, 1, 1)."""
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (record.mean, record.std))
+    if mean.shape[1] == channels:
+        return mean, std
+    return mean.mean().view(1, 1, 1, 1), std.mean().view(1, 1, 1, 1)
 
 
-def _keep_possible(values: Tensor, mean: Tensor, std: Tensor) -> None:
+def keep_possible(values: Tensor, mean: Tensor, std: Tensor) -> None:
     """Clip normalized values in place to those of pictures in [0, 1] (`do_clip` of DeepInversion's public code)."""
     torch.maximum(values, -mean / std, out=values)
     torch.minimum(values, (1 - mean) / std, out=values)

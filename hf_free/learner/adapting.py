@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_free.learner.batchnorm import with_support_statistics
+from hf_free.learner.calibration import calibrate
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.heads import get_head
 from hf_free.learner.maml import fine_tune
@@ -59,6 +60,8 @@ def fit(network: Embedder, support: SupportSet) -> Adaptation:
         network = with_support_statistics(network, rows)
     if network.config.head == "maml":
         network, classifier = fine_tune(network, rows, labels, n_way)
+        if network.config.calibration_steps:
+            calibrate(network, classifier, rows, labels, steps=network.config.calibration_steps)
         features = network.embed(rows)
     else:
         features = network.embed(rows) if support.holds_pictures else rows

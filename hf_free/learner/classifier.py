@@ -29,6 +29,7 @@ from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, t
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import get_transductive
 from hf_free.provenance.reading import JsonView
+from hf_free.runtime.notebook import cell_html
 
 
 class Answers(NamedTuple):
@@ -126,6 +127,24 @@ class FewShotClassifier:
     def __repr__(self) -> str:
         shown = "" if self.support is None else f", {len(self.support)} support pictures"
         return f"FewShotClassifier({len(self.classes)} classes: {_some(self.classes)}{shown})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return cell_html("FewShotClassifier", self._facts)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        counts = [] if self.support is None else self.support.labels.bincount(minlength=len(self.classes)).tolist()
+        shown = [f"{label} ({count})" for label, count in zip(self.classes, counts, strict=False)] or self.classes
+        facts = [("Classes", str(len(self.classes))), ("Named (support pictures)", _some(shown))]
+        if self.rejection is not None:
+            facts.append(("None of these", f"below a confidence of {self.rejection.threshold:.3f}"))
+        if self.transductive is not None:
+            facts.append(("Pictures of one call", f"help each other: {self.transductive}"))
+        if self.origin is not None and not self.origin.private:
+            facts.append(("Learner", f"{self.origin.repo_id}, commit {self.origin.commit[:8]}"))
+        config = self.embedder.config
+        size = f"{config.channels}×{config.image_size}×{config.image_size}"
+        return [*facts, ("Backbone", config.backbone), ("Input", size), ("Adapts by", config.head)]
 
     def embed(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Features (B, D) of pictures, for `answers`; a transductive network has to be given all at once."""

@@ -37,7 +37,8 @@ INCLUDED = "teachers_included"
 
 _CONFIG_KEYS = ("backbone", "image_size", "channels", "head")
 _REQUIRED = (*_CONFIG_KEYS, "views", "batchnorm", "feature_dim", *EmbeddingSpec.REQUIRED_KEYS)
-_OPTIONAL = ("init_from", INCLUDED, *EmbeddingSpec.OPTIONAL_KEYS)
+_CALIBRATION = "calibration_steps"
+_OPTIONAL = ("init_from", _CALIBRATION, INCLUDED, *EmbeddingSpec.OPTIONAL_KEYS)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def _learner_config(described: JsonView, source: str) -> LearnerConfig:
     if described.get("pooled") is None:
         check_architecture(values["backbone"], source)
     values |= {"views": list(_views(described["views"], source)), "init_from": start}
+    if _CALIBRATION in described:
+        values[_CALIBRATION] = described[_CALIBRATION]
     try:
         return FreeConfig.from_dict({"learner": values}).learner
     except ConfigError as error:

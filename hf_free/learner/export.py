@@ -27,6 +27,8 @@ from hf_free.errors import LearnerError
 from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.heads import normalize_features
+from hf_free.learner.quantize import COMPARED as INT8_COMPARED
+from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_file, write_text
 from hf_free.version import __version__
 
@@ -57,6 +59,9 @@ class Exported:
         bytes: Size of the file.
         difference: Largest difference of a probability between the file and Python, of all pictures compared.
         milliseconds: For one picture of the learner's size, in the file's runtime on this machine.
+        same_labels: Of an int8 file, the share of drawn pictures that get the classifier's label; None of others.
+        float_bytes: Of an int8 file, the size that the float one has.
+        float_milliseconds: Likewise its time.
     """
 
     path: Path
@@ -64,6 +69,9 @@ class Exported:
     bytes: int
     difference: float
     milliseconds: float
+    same_labels: float | None = None
+    float_bytes: int | None = None
+    float_milliseconds: float | None = None
 
 
 class PixelsToProbabilities(nn.Module):
@@ -139,7 +147,7 @@ class BatchStatistics(nn.Module):
         return self.after(scaled)
 
 
-def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
+def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool = False) -> Exported:
     """Write a classifier as ONNX (`.onnx`) or as a program of `torch.export` (`.pt2`), with its labels beside it.
 
     The file is run on pictures of several shapes and compared with the classifier; one that differs is not kept.
@@ -148,6 +156,8 @@ def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
         classifier: The classifier.
         path: Ends in `.onnx`, which takes the extra `onnx`, or `.pt2`. The labels go into `NAME.onnx.json`, or
             `NAME.pt2.json`.
+        int8: Whether convolutions are computed in eight bits, which takes an ONNX file. A file that gives too many
+            pictures another label is not kept.
 
     Raises:
         LearnerError: another ending, missing packages, a network that cannot be exported, a file that answers
@@ -156,6 +166,8 @@ def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
     writers = {".onnx": _write_onnx, ".pt2": _write_program}
     if path.suffix.lower() not in writers:
         raise LearnerError(f"{path} ends in {path.suffix!r}", allowed="a file that ends in .onnx or .pt2")
+    if int8 and path.suffix.lower() != ".onnx":
+        raise LearnerError(f"int8 in {path.name}", allowed="a file that ends in .onnx")
     module, about = PixelsToProbabilities(classifier).eval(), _about(classifier)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
@@ -167,12 +179,54 @@ def export_classifier(classifier: FewShotClassifier, path: Path) -> Exported:
                 allowed=f"differences up to {MAX_DIFFERENCE}",
                 action="use the classifier in Python; the file was not kept",
             )
+        size = classifier.embedder.config.image_size
+        milliseconds, same, before = _milliseconds(run, size), None, None
+        if int8:
+            before = (made.stat().st_size, milliseconds)
+            run = _in_int8(made, about, size)
+            difference, same = _int8_differences(classifier, run)
+            milliseconds = _milliseconds(run, size)
+            about |= {"convolutions": "int8", "same_labels": f"{same:.3f}"}
         about["largest_difference"] = f"{difference:.2g}"
-        milliseconds = _milliseconds(run, classifier.embedder.config.image_size)
         content = made.read_bytes()
         write_file(path, lambda place: place.write_bytes(content))
     labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    return Exported(path, labels, len(content), difference, milliseconds)
+    float_bytes, float_milliseconds = before or (None, None)
+    return Exported(path, labels, len(content), difference, milliseconds, same, float_bytes, float_milliseconds)
+
+
+def _in_int8(path: Path, about: dict[str, object], size: int) -> Run:
+    """Put a file with int8 convolutions in the place of a float one."""
+    import onnx
+
+    quantized = path.with_name(f"int8-{path.name}")
+    quantize_convolutions(path, quantized, size)
+    proto = onnx.load(quantized)
+    _forget_the_machine(proto)
+    proto.ir_version, proto.producer_name = IR_VERSION, "hf-free"
+    onnx.helper.set_model_props(proto, {key: _as_text(value) for key, value in about.items()})
+    path.write_bytes(proto.SerializeToString())
+    quantized.unlink()
+    return _onnx_runner(path)
+
+
+def _int8_differences(classifier: FewShotClassifier, run: Run) -> tuple[float, float]:
+    """Largest difference of a probability, and share of equal labels, over drawn pictures.
+
+    Raises:
+        LearnerError: too few are equal, or a row is none of probabilities.
+    """
+    images = drawn_pictures(INT8_COMPARED, classifier.embedder.config.image_size, seed=2)
+    found, expected = run(images)[0], classifier.predict_proba(images)
+    same = (found.argmax(1) == expected.argmax(1)).float().mean().item()
+    sums = (found.sum(1) - 1).abs().max().item()
+    if same < SAME_LABELS or not sums < 1e-3:
+        raise LearnerError(
+            f"in int8 {same:.1%} of drawn pictures keep their label",
+            allowed=f"{SAME_LABELS:.0%} or more",
+            action="export without --int8; the file was not kept",
+        )
+    return (found - expected).abs().max().item(), same
 
 
 def _about(classifier: FewShotClassifier) -> dict[str, object]:
@@ -216,7 +270,7 @@ def _program(module: nn.Module) -> torch.export.ExportedProgram:
 def _write_onnx(module: nn.Module, path: Path, about: dict[str, object]) -> Run:
     try:
         import onnx
-        import onnxruntime
+        import onnxruntime  # noqa: F401  what the file is run in
         import onnxscript  # noqa: F401  what torch writes ONNX with
     except ImportError as error:
         raise LearnerError(
@@ -242,6 +296,12 @@ def _write_onnx(module: nn.Module, path: Path, about: dict[str, object]) -> Run:
     onnx.helper.set_model_props(proto, {key: _as_text(value) for key, value in about.items()})
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
+    return _onnx_runner(path)
+
+
+def _onnx_runner(path: Path) -> Run:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:

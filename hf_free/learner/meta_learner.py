@@ -30,6 +30,7 @@ from hf_free.learner.one_step import replaced_in_one_step
 from hf_free.learner.persistence import Origin, fetch_files, find_learner, hf_free_block, rebuild, write_files
 from hf_free.learner.pooled_files import copy_teacher_files
 from hf_free.provenance.reading import Json
+from hf_free.runtime.notebook import cell_html
 
 
 class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
@@ -65,6 +66,19 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args, backbone=backbone)
         self.record = dict(record or {})
         self.origin: Origin | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it; private and gated teachers are counted, not named."""
+        return cell_html("MetaLearner", self._facts)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        from hf_free.provenance.learner_record import LearnerRecord  # as what publishes: not needed to predict
+        from hf_free.publishing.facts import record_facts, result_facts
+        from hf_free.publishing.redaction import public_record
+
+        described = {**self.config.of_network(), **self.embedding.config()}
+        record = LearnerRecord.from_dict(public_record({**self.record, "learner": described}))
+        return [*record_facts(record), *result_facts(record)]
 
     @classmethod
     def create(

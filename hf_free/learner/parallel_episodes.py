@@ -92,7 +92,8 @@ def episodes_at_once(learner: Embedder, pictures: int) -> int:
     weights = sum(weight.numel() for weight in learner.parameters())
     values = pictures * learner.config.channels * learner.config.image_size**2
     episodes = min(EPISODES_AT_ONCE, STACKED_WEIGHTS // max(1, weights), STACKED_VALUES // max(1, values))
-    if episodes < 2 or learner.device.type != "cpu" or not _may_be_grouped(learner.backbone):
+    is_calibrated = learner.config.head == "maml" and learner.config.calibration_steps > 0  # each for itself
+    if is_calibrated or episodes < 2 or learner.device.type != "cpu" or not _may_be_grouped(learner.backbone):
         return 1
     return episodes if _keeps_apart(learner) else 1
 

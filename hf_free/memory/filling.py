@@ -75,18 +75,30 @@ class Filling:
 
 
 def fill(
-    to: Filling, tasks: Sequence[RecoveredTask], counts: TaskCounts, *, pause: Callable[[], None] = lambda: None
+    to: Filling,
+    tasks: Sequence[RecoveredTask],
+    counts: TaskCounts,
+    *,
+    draws_alone: bool = False,
+    pause: Callable[[], None] = lambda: None,
 ) -> None:
     """Put recovered tasks, and drawn pictures beside them, into the memory with teachers' answers.
 
     Some tasks are kept aside until enough are; drawn pictures never are. Where `pause`, called between two batches of
     questions, raises something, nothing is kept.
+
+    Args:
+        to: Where they go.
+        tasks: What was recovered.
+        counts: What is counted of it.
+        draws_alone: Whether pictures are drawn where nothing was recovered.
+        pause: See above.
     """
     stored = tasks[-1:] if to.last_task_only else tasks
-    if not stored:
+    if not stored and not (draws_alone and to.drawn):
         return
     memory, held_out = to.memory, to.held_out
-    drawn = torch.empty(0, *stored[0].images.shape[1:], dtype=torch.uint8)
+    drawn = torch.empty(0, to.size[0], to.size[1], to.size[1], dtype=torch.uint8)
     if to.drawn:
         drawn = torch.cat(to.chains.gather([_drawn_by(to, chain) for chain in to.chains.each()]))
     answers: list[LogitRows | None] = [None] * (len(stored) + 1)

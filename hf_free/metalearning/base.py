@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.runtime.random_streams import Stream
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,17 @@ class Objective(Protocol):
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
         """Learn from the new tasks and the memory; named terms for the log."""
+
+    def preferred(self, usable: Sequence[int], stream: Stream) -> Sequence[int]:
+        """Of the teachers that can be inverted, by index, those that the next step should recover tasks from.
+
+        Args:
+            usable: One or more teachers.
+            stream: By which numbers, where it is a draw.
+
+        Returns:
+            Some of them, at least one; all where it makes no difference.
+        """
 
     def score(self, held_out: TaskMemory, episodes: int, *, at_once: int | None = None) -> float:
         """How good the learner is on recovered pictures it never learned from; higher is better, -inf is unknown.

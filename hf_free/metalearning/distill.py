@@ -28,7 +28,7 @@ from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
-from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
 
 LEAST_SPREAD = 1e-6
 """Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
@@ -164,6 +164,10 @@ class Distiller:
         total = self.chains.step(self.learner, lambda chain: self._learn(*parts[chain], answers, moment))
         self.optimizer.step()
         return total
+
+    def preferred(self, usable: Sequence[int], stream: Stream) -> Sequence[int]:
+        """All teachers are alike; see `hf_free.metalearning.base.Objective`."""
+        return usable
 
     @torch.no_grad()
     def score(self, held_out: TaskMemory, episodes: int, *, at_once: int | None = None) -> float:

@@ -26,6 +26,13 @@ MakeObjective = Callable[
 ]
 """Makes a method's way to learn, for a learner, the layout of its teachers' answers, and their records."""
 
+Connect = Callable[[Inverter, Objective, Sequence[TeacherRecord]], None]
+"""Makes the two halves of a method known to each other, and the teachers of a run to them."""
+
+
+def stand_apart(inverter: Inverter, objective: Objective, records: Sequence[TeacherRecord]) -> None:
+    """Connect nothing: the inverter sees the learner as its student, and that is all."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -48,6 +55,9 @@ class Method:
     constants: Mapping[str, object] = field(default_factory=dict)
     """Settings in which it differs from the defaults, as nested mappings; those that are in
     `hf_free.config.recipes` already win."""
+    connect: Connect = stand_apart
+    """Called once before a run, for halves that need more of each other than the student's answers. Either may be
+    another method's."""
 
     @property
     def facts(self) -> MethodFacts:

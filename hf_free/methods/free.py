@@ -16,13 +16,25 @@ from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.base import Objective
 from hf_free.metalearning.bell import Aligner
+from hf_free.metalearning.bilevel import BilevelDistiller
 from hf_free.metalearning.distill import Distiller
+from hf_free.metalearning.episodes import Episodes
+from hf_free.metalearning.episodic import EpisodicObjective
+from hf_free.metalearning.regularize import Regularizer
 from hf_free.methods.base import Method
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.label_names import is_placeholder
+
+EPISODIC: dict[str, type[EpisodicObjective]] = {
+    "align": Aligner,
+    "regularize": Regularizer,
+    "episodes": Episodes,
+    "bilevel": BilevelDistiller,
+}
+"""Ways to learn by episodes, by the name that `bell.objective` has for them."""
 
 _PAPER = "Wei, Hu, Wang, Shen, Yuan, Tao: FREE: Faster and Better Data-Free Meta-Learning, CVPR 2024"
 _URL = "https://arxiv.org/abs/2405.00984"
@@ -58,7 +70,7 @@ def make_bell(
     streams: RandomStreams = UNSEEDED,
     chains: Chains = ONE_CHAIN,
 ) -> Objective:
-    """BELL, or distillation of all teachers' answers: as `bell.objective` says."""
+    """BELL, distillation of all teachers' answers, or a peer's way to learn: as `bell.objective` says."""
     if config.bell.objective == "distill":
         return Distiller(learner, layout, config.bell, precision, streams=streams, chains=chains)
     names = {
@@ -68,10 +80,13 @@ def make_bell(
         if config.bell.match_label_names and not is_placeholder(name)
     }
     asked = None if len(names) == sum(record.num_classes for record in records) else layout
-    return Aligner(
+    if config.bell.objective == "episodes":
+        asked = None  # PURER's pictures change in each step: asking all teachers anew would be most of a run
+    return EPISODIC[config.bell.objective](
         learner,
         config.bell,
         precision,
+        teachers=len(records),
         class_names=names,
         layout=asked,
         flip=config.five.flip,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hf_free.config.recipes import RECIPES
-from hf_free.methods import free
-from hf_free.methods.base import Method
+from hf_free.config.tree import FreeConfig
+from hf_free.methods import bidf_mkd, free, purer, tgr
+from hf_free.methods.base import MakeInverter, Method
+from hf_free.methods.inversions import INVERSION_WAYS, Inversion
 
 METHODS: dict[str, Method] = {}
 
@@ -26,6 +28,20 @@ def list_methods() -> list[Method]:
     return list(METHODS.values())
 
 
+def list_inversions() -> list[Inversion]:
+    """All ways to invert that go by a name, in the order in which they are shown."""
+    return list(INVERSION_WAYS.values())
+
+
+def inverter_of(config: FreeConfig) -> MakeInverter:
+    """What makes the inverter that a configuration asks for: the named one, or its method's."""
+    way = config.inversion
+    return METHODS[config.method].inverter if way is None else INVERSION_WAYS[way].make
+
+
 register(free.DEFAULT)
 register(free.PAPER)
 register(free.RELEASED)
+register(purer.PURER)
+register(tgr.TGR)
+register(bidf_mkd.BIDF_MKD)

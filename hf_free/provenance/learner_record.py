@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hf_free.provenance.reading import Json, flag_of, list_of, number_of, object_of, text_of, texts_of, whole_of
 from hf_free.provenance.renamed import with_new_names
 from hf_free.provenance.results import EvaluationReport
-from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, Training
+from hf_free.provenance.run_record import Imitation, KnownTeachers, MethodFacts, Recovered, Training
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,8 @@ class LearnerRecord:
     method: MethodFacts = field(default_factory=MethodFacts)
     recovered: Recovered = field(default_factory=Recovered)
     training: Training = field(default_factory=Training)
+    imitation: Imitation | None = None
+    """Of a network that stands for a pooled learner; None for others."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library -> version."""
     repo_id: str | None = None
@@ -205,6 +207,7 @@ class LearnerRecord:
             method=MethodFacts.from_dict(object_of(block.get("method"))),
             recovered=Recovered.from_dict(object_of(block.get("recovered"))),
             training=Training.from_dict(object_of(block.get("training"))),
+            imitation=Imitation.from_dict(imitated) if (imitated := object_of(block.get("imitation"))) else None,
             versions=object_of(block.get("versions")),
             repo_id=text_of(block.get("repo_id")) or None,
         )

@@ -75,6 +75,10 @@ class Training:
     """Autocast type of the run."""
     learner_precision: str = ""
     """That of the learner, where it is another one."""
+    queries: int | None = None
+    """Pictures that black boxes were asked about; None: there are none."""
+    query_budget: int | None = None
+    """How many they might have been asked about; None: any number."""
 
     def to_dict(self) -> Json:
         """The facts as plain JSON types."""
@@ -93,6 +97,33 @@ class Training:
             threads=whole_of(values.get("threads")),
             mixed_precision=text_of(values.get("mixed_precision")),
             learner_precision=text_of(values.get("learner_precision")),
+            queries=whole_of(values.get("queries")),
+            query_budget=whole_of(values.get("query_budget")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imitation:
+    """How a network learned what a pooled learner says (`hf_free.training.distill`)."""
+
+    pictures: int | None = None
+    """Drawn pictures that the teachers were asked about."""
+    agreement: float | None = None
+    """RV coefficient of the two embeddings on new drawn pictures, 0 to 1."""
+    loss: float | None = None
+    """In the end: 1 - cosine of what is predicted and what is said."""
+
+    def to_dict(self) -> Json:
+        """The entry of a record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Imitation:
+        """Read the entry of a record."""
+        return cls(
+            pictures=whole_of(values.get("pictures")),
+            agreement=number_of(values.get("agreement")),
+            loss=number_of(values.get("loss")),
         )
 
 

@@ -65,6 +65,8 @@ class TeacherRecord:
     """Shorter side, or height and width, that a photo is resized to before the center is cut out; wins over `crop`."""
     transformers_version: str = ""
     """transformers that built the network; empty for a network of timm's."""
+    answers_only: bool = False
+    """Whether it is a black box, which answers and gives neither weights nor gradients."""
     notes: tuple[str, ...] = ()
     """What was ignored or is worth knowing, a sentence each."""
 

@@ -67,6 +67,7 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
     record = LearnerRecord.from_dict(public_record(block))
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
+    is_trained = not is_pooled(record.block) and record.imitation is None  # by `hf-free train`, which reads it
     body = render(
         "model_card.md.jinja",
         **_facts(record),
@@ -74,7 +75,7 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
         repo_id=Markup(repo_id or PLACEHOLDER),
         picture=_picture(folder, record),
         license_text=choose_license(record)[1],
-        config_yaml=_code_block(record.config) if record.config and not is_pooled(record.block) else None,
+        config_yaml=_code_block(record.config) if record.config and is_trained else None,
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
@@ -109,6 +110,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
     return {
         "learner": learner,
         "pooled": is_pooled(record.block),
+        "imitation": record.imitation,
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
         "weighs_teachers": learner.weighs_teachers,
@@ -143,12 +145,12 @@ def _reasons(entries: Iterable[LeftOut]) -> list[tuple[str, str]]:
 def _not_distilled(record: LearnerRecord) -> dict[str, object] | None:
     """Which teachers, by their line in the table, have tasks too wide for the one head of `align`; None: no such.
 
-    `hf_free.metalearning.bell.Aligner` takes steps on tasks of up to `bell.n_way` classes only. Of a learner that is
-    continued nothing is said: its old teachers may have taught it in another way.
+    `hf_free.metalearning.bell.Aligner` and `regularize.Regularizer` take steps on tasks of up to `bell.n_way` classes
+    only. Of a learner that is continued nothing is said: its old teachers may have taught it in another way.
     """
     n_way = whole_of(record.setting("bell", "n_way")) or 0
     most = whole_of(record.setting("five", "max_classes")) or 0
-    if record.setting("bell", "objective") != "align" or not 0 < n_way < most:
+    if record.setting("bell", "objective") not in ("align", "regularize", "bilevel") or not 0 < n_way < most:
         return None
     start = text_of(record.setting("learner", "init_from"))
     if start and InitFrom.parse(start).is_learner:

@@ -62,8 +62,8 @@ def draw_heterogeneity(
 
 
 def choose_teachers(records: Sequence[TeacherRecord], without: Collection[int] = ()) -> list[int]:
-    """Up to six teachers: the first of each architecture, then the next ones."""
-    usable = [index for index in range(len(records)) if index not in without]
+    """Up to six teachers: the first of each architecture, then the next ones; black boxes show no features."""
+    usable = [index for index, record in enumerate(records) if index not in without and not record.answers_only]
     firsts: dict[str, int] = {}
     for index in usable:
         firsts.setdefault(records[index].architecture, index)

@@ -40,6 +40,10 @@ TITLES = {
     "gradient_cosine": "BELL: cosine of gradients",
     "replay_accuracy": "BELL: accuracy in replay",
     "replay_updates": "BELL: updates of replay",
+    "teachers_met": "TGR: teachers inverted before groups",
+    "task_loss": "TGR: loss on new tasks",
+    "dispersion": "TGR: dispersion of gradients",
+    "made_harder": "PURER: whether pictures are made harder",
 }
 """What the terms of the log are called above their curves; others by their own names."""
 _NOT_CURVES = frozenset({"memory", "step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
@@ -56,7 +60,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, float]], path: str | Path, *, ti
     Returns:
         The path written.
     """
-    curves = _curves(log_rows)
+    curves = log_curves(log_rows)
     columns = min(3, max(1, len(curves)))
     lines = max(1, math.ceil(len(curves) / columns))
     width, height = 3.3 * columns + 0.3, 2.15 * lines + 0.75
@@ -77,7 +81,7 @@ def loss_curves(log_rows: Sequence[Mapping[str, float]], path: str | Path, *, ti
     return save_figure(figure, path)
 
 
-def _curves(log_rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def log_curves(log_rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Finite numbers of the log by name: steps and values. Texts, flags, clocks and nested values are no curves."""
     points: dict[str, list[tuple[float, float]]] = {}
     for position, row in enumerate(log_rows):

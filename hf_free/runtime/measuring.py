@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 
+import psutil
 import torch
 
 MATMUL_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192), "mps": (1024, 2048)}
@@ -85,11 +85,20 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.
 
 def peak_memory(device: torch.device) -> dict[str, int]:
     """Bytes: `process`, the most this process ever had in main memory; on CUDA `device`, the most its tensors took."""
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB, on macOS bytes
-    peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    peak = {"process": _peak_of_process()}
     if device.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(device)
     return peak
+
+
+def _peak_of_process() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB, on macOS bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def amortized(meta_seconds: float, task_seconds: float, tasks: float) -> float:

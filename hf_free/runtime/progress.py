@@ -1,7 +1,7 @@
 """A bar, or one line per minute.
 
 On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is a line
-a minute.
+a minute. In a notebook the bar is a widget, of which a saved file keeps nothing: the last state follows it as text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BarOrLines(Progress):
         draws = console is not None and (console.is_terminal or console.is_jupyter)
         super().__init__(*columns, console=console, transient=transient, disable=not draws, **options)
         self._writes_lines = console is not None and not draws
-        self._last_line = not transient
+        self._last_line = not transient and (self._writes_lines or (console is not None and console.is_jupyter))
         self._written_at = self.get_time()
         self._has_news = False
 
@@ -48,10 +48,10 @@ class BarOrLines(Progress):
             self._write_line()
 
     def stop(self) -> None:
-        """End the bar, or write the last state."""
+        """End the bar; write the last state where no bar stays to be read."""
         with contextlib.suppress(OSError):
             super().stop()
-        if self._writes_lines and self._last_line and self._has_news:
+        if self._last_line and self._has_news:
             self._write_line()
 
     def line_of(self, task: Task) -> str:

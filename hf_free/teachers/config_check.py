@@ -114,6 +114,20 @@ def check_config(config: object, name: str) -> TeacherSpec:
     )
 
 
+def check_classes(classes: tuple[int, ...], count: int, name: str) -> None:
+    """Refuse a choice of a head's outputs that cannot be.
+
+    Raises:
+        TeacherError: one that is not there or named twice, or fewer than two.
+    """
+    if not all(0 <= index < count for index in classes) or not 2 <= len(set(classes)) == len(classes):
+        raise TeacherError(
+            f"{name}: classes {','.join(map(str, classes))}",
+            allowed=f"at least two different ones from 0 to {count - 1}",
+            action="name fewer classes, or none to take them all",
+        )
+
+
 def center_crop(mode: object, share: object) -> float | None:
     """timm's `crop_pct` where its `crop_mode` is to crop the center; None where the whole picture is shown."""
     if mode not in (None, "center"):

@@ -4,6 +4,7 @@
       - org/name@v2:0-4            # any text of the grammar
       - collection:org/slug        # all models of a collection of the Hub
       - ./folder                   # relative to this file
+      - endpoint:https://host/path # a classifier that only answers
       - id: org/name               # or a mapping
         revision: v2
         classes: [3, 7, 12]
@@ -12,6 +13,13 @@
         architecture: tf_efficientnet_lite0
         num_classes: 1000
         input_size: [3, 224, 224]
+
+    # a black box that says more of itself than its address does
+      - name: birds
+        endpoint: https://host/birds
+        label_names: [sparrow, swift]   # all of its labels, where answers hold the likeliest ones only
+        answers: percentages            # or probabilities, logits; seen by themselves where that is clear
+        token_env: BIRDS_TOKEN          # environment variable with its token
 
 A mapping's other keys are fields of `config.json` and win over the repository's own. Such an entry is named
 `teachers.yaml#lite0` everywhere; without a `name` it goes by its place, `teachers.yaml#2`.
@@ -33,7 +41,7 @@ from hf_free.config.yaml_reading import as_texts, is_null, meant, read_written
 from hf_free.errors import ConfigError, HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.runtime.files import read_bounded
-from hf_free.teachers.reference import TeacherReference, existing_path, is_list_entry, parse_classes
+from hf_free.teachers.reference import TeacherReference, existing_path, is_list_entry, parse_address, parse_classes
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +54,9 @@ CONFIG_KEYS = (*_TEXT_KEYS, *_NUMBER_KEYS, "model_args")
 """Fields of `config.json` that an entry may give; each is checked as if the repository had said it. Texts stay as
 they were written: a class may be called `no`, `null` or `007`."""
 
-_OWN_KEYS = ("name", "id", "path", "revision", "classes")
+_OWN_KEYS = ("name", "id", "path", "endpoint", "revision", "classes")
+_ENDPOINT_KEYS = ("answers", "pictures_per_request", "token_env")
+_OF_ENDPOINTS = ("name", "endpoint", "classes", "label_names", "num_classes", "input_size", "mean", "std")
 _MAX_BYTES = 16 * 2**20
 
 
@@ -188,14 +198,23 @@ def _reference(path: str | Path, name: str, entry: object) -> TeacherReference:
         return TeacherReference.parse(_beside(path, str(entry)))
     if not isinstance(entry, Mapping):
         raise _refuse(path, name, f"is a {type(entry).__name__}", "a text, or a mapping")
-    unknown = [str(key) for key in entry if key not in (*_OWN_KEYS, *CONFIG_KEYS)]
+    is_endpoint = "endpoint" in entry
+    known = (*_OF_ENDPOINTS, *_ENDPOINT_KEYS) if is_endpoint else (*_OWN_KEYS, *CONFIG_KEYS)
+    unknown = [str(key) for key in entry if key not in known]
     if unknown:
-        raise _refuse(path, name, f"has the unknown key {unknown[0]!r}", ", ".join((*_OWN_KEYS, *CONFIG_KEYS)))
+        raise _refuse(path, name, f"has the unknown key {unknown[0]!r}", ", ".join(known))
     given = {str(key): value for key, value in entry.items() if not is_null(value)}  # `revision:` gives none
     text, classes = f"{path}#{name}", _classes(path, name, given.get("classes"))
     config = _config(path, name, given)
+    if is_endpoint:
+        try:
+            address = parse_address(str(given.get("endpoint", "")))
+        except TeacherReferenceError as error:
+            raise _refuse(path, name, f"is wrong: {error.given}", error.allowed) from None
+        return TeacherReference(address, False, None, classes, None, text, config, is_endpoint=True)
     if ("id" in given) == ("path" in given):
-        raise _refuse(path, name, "has not exactly one of id and path", "id: org/name, or path: a folder or file")
+        rule = "id: org/name, path: a folder or file, or endpoint: https://host/path"
+        raise _refuse(path, name, "has not exactly one of id, path and endpoint", rule)
     if "id" in given:
         repository, revision = str(given["id"]), given.get("revision")
         try:
@@ -210,9 +229,11 @@ def _reference(path: str | Path, name: str, entry: object) -> TeacherReference:
 def _config(path: str | Path, name: str, given: Mapping[str, object]) -> str | None:
     """The fields of `config.json` that an entry gives, as JSON; None for none."""
     fields = {
-        key: as_texts(given[key]) if key in _TEXT_KEYS else meant(given[key]) for key in CONFIG_KEYS if key in given
+        key: as_texts(given[key]) if key in (*_TEXT_KEYS, "answers", "token_env") else meant(given[key])
+        for key in (*CONFIG_KEYS, *_ENDPOINT_KEYS)
+        if key in given
     }
-    for key in _NUMBER_KEYS:
+    for key in (*_NUMBER_KEYS, "pictures_per_request"):
         numbers = fields.get(key)
         for number in numbers if isinstance(numbers, list) else [numbers]:
             if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):

@@ -24,12 +24,14 @@ from hf_free.backbones.weights import (
     read_header,
     shared_prefix,
 )
+from hf_free.config.sections import QueriesConfig
 from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, UnfitTeacherError
 from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.runtime.memory_budget import free_memory
-from hf_free.teachers.config_check import TeacherSpec, check_config
+from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
+from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import (
     FILES,
@@ -62,6 +64,7 @@ def load_teacher(
     device: str | torch.device = "cpu",
     snapshot: Snapshot | None = None,
     precision: Precision | None = None,
+    endpoints: EndpointAccess | None = None,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
@@ -73,6 +76,7 @@ def load_teacher(
         device: Where the teacher computes.
         snapshot: Its files, if they have been fetched already.
         precision: What it will be computed in, see `try_out`.
+        endpoints: How a black box is asked.
 
     Raises:
         TeacherReferenceError: a text that names no teacher.
@@ -82,6 +86,9 @@ def load_teacher(
     """
     if not isinstance(reference, TeacherReference):
         reference = TeacherReference.parse(str(reference))
+    if reference.is_endpoint:
+        access = endpoints or EndpointAccess.of(QueriesConfig())
+        return open_endpoint(reference, access, token=token, device=device)
     try:
         return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot, precision)
     except (HfFreeError, MemoryError, RuntimeError) as error:
@@ -406,13 +413,7 @@ def _with_classes(record: TeacherRecord, classes: tuple[int, ...] | None) -> Tea
     """Keep the chosen outputs of the head; names follow."""
     if classes is None:
         return record
-    outside = [c for c in classes if not 0 <= c < record.num_classes]
-    if outside or len(classes) < 2 or len(set(classes)) < len(classes):
-        raise TeacherError(
-            f"{record.reference}: classes {','.join(map(str, classes))}",
-            allowed=f"at least two different ones from 0 to {record.num_classes - 1}",
-            action="name fewer classes, or none to take them all",
-        )
+    check_classes(classes, record.num_classes, record.reference)
 
     def chosen(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if labels is None else tuple(labels[c] for c in classes)

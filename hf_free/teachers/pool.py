@@ -26,6 +26,7 @@ from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.runtime.text import parse_bytes, size_text
+from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoint
 from hf_free.teachers.listing import Resolver
 from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.reference import TeacherReference
@@ -75,6 +76,7 @@ class TeacherPool(Sequence[Teacher]):
         strict: Whether a source that cannot be had or read is an error. Left out all the same are whole checkpoints
             that are of no use as teachers (`UnfitTeacherError`), and what a collection holds that is no teacher.
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
+        endpoints: How black boxes are asked; None keeps no answers and knows no budget.
         chains: Where several processes make this pool at once: each loads and checks the teachers of its own chains,
             and is told the records of the others'. One of these is loaded only where it is asked for all the same.
 
@@ -96,8 +98,10 @@ class TeacherPool(Sequence[Teacher]):
         meanwhile: Callable[[TeacherPool], bool] | None = None,
         strict: bool = False,
         precision: Precision | None = None,
+        endpoints: EndpointAccess | None = None,
         chains: Chains = ONE_CHAIN,
     ) -> None:
+        self.endpoints = endpoints or EndpointAccess()
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []
         self.skipped: list[tuple[str, str]] = []
@@ -110,6 +114,8 @@ class TeacherPool(Sequence[Teacher]):
         every = enumerate(_as_references(sources, Resolver(token=token), strict=strict))
         found = [(place, *one) for place, one in every if chains.is_own(place)]
         good = [reference for _, _, reference, _ in found if isinstance(reference, TeacherReference)]
+        addresses = [reference.location for reference in good if reference.is_endpoint]
+        check_tokens(self.endpoints.tokens, addresses)
         unsure = [reference for reference in good if reference.from_collection]
         with Prefetcher(
             good, optional=PIXEL_FILES, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure
@@ -117,7 +123,7 @@ class TeacherPool(Sequence[Teacher]):
             for place, text, reference, expected in found:
                 if progress is not None:
                     progress(text)
-                if meanwhile is not None and isinstance(reference, TeacherReference) and not reference.is_local:
+                if meanwhile is not None and isinstance(reference, TeacherReference) and reference.is_on_hub:
                     while prefetcher.is_downloading(reference, fail_early=strict) and meanwhile(self):
                         pass
                 try:
@@ -179,6 +185,11 @@ class TeacherPool(Sequence[Teacher]):
         return list(self._references)
 
     @property
+    def black_boxes(self) -> list[int]:
+        """Places of the teachers that only answer."""
+        return [place for place, record in enumerate(self.records) if record.answers_only]
+
+    @property
     def loaded_bytes(self) -> int:
         """Memory of the teachers the pool holds now, in bytes, with their folded copies."""
         return sum(self.records[i].weight_bytes + self._folded.get(i, 0) for i in self._loaded)
@@ -211,7 +222,7 @@ class TeacherPool(Sequence[Teacher]):
     ) -> None:
         if isinstance(reference, HfFreeError):
             raise reference
-        snapshot = None if reference.is_local else prefetcher.snapshot(reference, fail_early=strict)
+        snapshot = None if not reference.is_on_hub else prefetcher.snapshot(reference, fail_early=strict)
         teacher = self._load(reference, snapshot, precision=self._precision)
         teacher.record = record = replace(teacher.record, reference=text)
         if expected is not None:
@@ -223,7 +234,7 @@ class TeacherPool(Sequence[Teacher]):
                 action="raise --teacher-memory, or leave it out",
             )
         # From here on the commit is fixed, so that a push in between changes nothing.
-        pinned = reference if reference.is_local else replace(reference, revision=record.commit)
+        pinned = reference if not reference.is_on_hub else replace(reference, revision=record.commit)
         self.records.append(record)
         self._references.append(pinned)
         self._make_room(record.weight_bytes)
@@ -243,6 +254,8 @@ class TeacherPool(Sequence[Teacher]):
     def _load(
         self, reference: TeacherReference, snapshot: Snapshot | None = None, *, precision: Precision | None
     ) -> Teacher:
+        if reference.is_endpoint:
+            return open_endpoint(reference, self.endpoints, token=self._token, device=self._device)
         return load_teacher(
             reference,
             token=self._token,
@@ -254,8 +267,14 @@ class TeacherPool(Sequence[Teacher]):
 
     def _make_room(self, needed: int) -> None:
         before = len(self._loaded)
-        while self._loaded and self.loaded_bytes + needed > self.budget:
-            self._folded.pop(self._loaded.popitem(last=False)[0], None)
+        leaving = [
+            place for place in self._loaded if not self.records[place].answers_only
+        ]  # a black box takes no room
+        for place in leaving:
+            if self.loaded_bytes + needed <= self.budget:
+                break
+            del self._loaded[place]
+            self._folded.pop(place, None)
         if len(self._loaded) < before:
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 

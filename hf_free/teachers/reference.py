@@ -1,8 +1,9 @@
-"""A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, or a local folder.
+"""A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, a local folder, or an endpoint.
 
 Grammar only: what stands for several teachers, a YAML list or a collection of the Hub, is opened by
 `hf_free.teachers.listing.resolve`. What stands before the first colon is a label of the user's own and makes no
-difference, but for the word `collection`: `collection:org/slug` is all models of a collection.
+difference, but for two words: `collection:org/slug` is all models of a collection, `endpoint:https://host/path` a
+classifier behind an address, which only answers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_free.hub.names import NAME_PART, check_repository, check_revision, is_written_as_path, name_error
+from hf_free.hub.names import (
+    NAME_PART,
+    check_address,
+    check_repository,
+    check_revision,
+    is_written_as_path,
+    name_error,
+)
 from hf_free.runtime.text import format_classes
 
 _INSTEAD_OF_A_FILE = (
@@ -25,6 +33,14 @@ _CLASSES_OF_A_FOLDER = (
     "see docs/guides/teachers.md"
 )
 
+ENDPOINT = "endpoint:"
+"""What stands before an address."""
+
+_CLASSES_OF_AN_ENDPOINT = (
+    "an endpoint takes its classes through a YAML list, as {endpoint: https://host/path, classes: 0-4}; "
+    "see docs/guides/black-boxes.md"
+)
+
 _LIST_ENTRY = re.compile(r".+\.ya?ml#[\w.-]+", re.IGNORECASE)
 
 _MAX_CLASSES = 100_000
@@ -35,7 +51,8 @@ class TeacherReference:
     """A frozen reference to one teacher, printed back by `str` as it was given.
 
     Args:
-        location: `org/name`, or a local folder as given; or a `.safetensors` file, whose `config` is then given.
+        location: `org/name`, or a local folder as given; or a `.safetensors` file, whose `config` is then given; or
+            an endpoint's address.
         is_local: Whether `location` is a folder or file.
         revision: Branch, tag or commit; None for the default branch.
         classes: Subset of the head's outputs, in the order given.
@@ -44,6 +61,7 @@ class TeacherReference:
         config: Fields of `config.json` that a YAML list gives, as JSON; None gives none.
         from_collection: Whether it was found in a collection: nobody has named it, so that it ends no run if it turns
             out to be no teacher.
+        is_endpoint: Whether `location` is an address that answers.
     """
 
     location: str
@@ -54,6 +72,12 @@ class TeacherReference:
     text: str | None = field(default=None, compare=False, repr=False)
     config: str | None = None
     from_collection: bool = field(default=False, compare=False, repr=False)
+    is_endpoint: bool = False
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether it has files on the Hub."""
+        return not (self.is_local or self.is_endpoint)
 
     @classmethod
     def parse(cls, text: str) -> TeacherReference:
@@ -66,6 +90,8 @@ class TeacherReference:
         """
         if text != text.strip() or not text:
             raise name_error(text, "is empty" if not text.strip() else "begins or ends with a space")
+        if text.startswith(ENDPOINT):
+            return cls(parse_address(text.removeprefix(ENDPOINT), text), is_local=False, text=text, is_endpoint=True)
         path = existing_path(text)
         if path is not None:
             if not path.is_dir():
@@ -96,6 +122,19 @@ class TeacherReference:
         revision = f"@{self.revision}" if self.revision else ""
         classes = f":{format_classes(self.classes)}" if self.classes is not None else ""
         return f"{collection}{self.location}{revision}{classes}"
+
+
+def parse_address(url: str, text: str | None = None) -> str:
+    """Read an endpoint's address.
+
+    Raises:
+        TeacherReferenceError: no http or https address, or one with a password, a query or a fragment.
+    """
+    problem = check_address(url)
+    if problem is not None:
+        action = "tokens go into --endpoint-token" if "holds" in problem else _CLASSES_OF_AN_ENDPOINT
+        raise name_error(text or url, problem, allowed="endpoint:https://host/path", action=action)
+    return url
 
 
 def is_list_entry(text: str) -> bool:

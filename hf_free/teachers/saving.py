@@ -45,7 +45,7 @@ def save_teacher(
     Path(folder).mkdir(parents=True, exist_ok=True)
     save_config_for_hf(
         network,
-        str(Path(folder) / "config.json"),
+        Path(folder) / "config.json",  # type: ignore[arg-type]  # an older timm opens it as a path
         model_config=config,
         model_args=None if model_args is None else dict(model_args),
     )

@@ -51,7 +51,12 @@ class CostEstimate:
 
 
 def estimate(
-    work: Workload, pool: TeacherPool, elder: PreviousLearner | None = None, *, defects: Defects | None = None
+    work: Workload,
+    pool: TeacherPool,
+    elder: PreviousLearner | None = None,
+    *,
+    defects: Defects | None = None,
+    paints: bool = True,
 ) -> CostEstimate:
     """Count a run's operations and memory; of teachers that are built alike, one is counted.
 
@@ -60,6 +65,7 @@ def estimate(
         pool: The teachers.
         elder: The learner that is continued, if any.
         defects: Defects of the released code that are reproduced; None for none.
+        paints: Whether a generator makes the pictures; else their pixels are moved themselves.
     """
     five, memory, size, channels = work.five, work.memory, work.learner.image_size, work.learner.channels
     teachers = _teacher_costs(pool)
@@ -69,7 +75,8 @@ def estimate(
     learner, student = _learner_cost(work.learner, outputs), _student_cost(work.learner, outputs, defects or Defects())
     slots = five.max_classes if five.conditional else 0
     network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
-    generator = count(network, (five.latent_dim,))
+    generator = count(network, (five.latent_dim,)) if paints else Cost(0, 0)
+    teacher_looks = 2 if paints and five.canvas and five.match_canvas else 1  # at the canvases, at finished pictures
 
     recovered = [five.images_per_class * min(record.num_classes, five.max_classes) for record in pool.records]
     lenders = [teacher for record, teacher in zip(pool.records, teachers, strict=True) if record.has_batchnorm]
@@ -81,8 +88,8 @@ def estimate(
         step_flops: float = inner_step.total_flops
         if five.borrowed_batchnorm and lenders and not record.has_batchnorm:  # any of them is drawn, each step anew
             step_flops += sum(lender.total_flops for lender in lenders) / len(lenders)
-        looks = generator.forward_flops + teacher.forward_flops * (2 if five.canvas and five.match_canvas else 1)
-        adaptations += images * (five.inner_steps * step_flops + looks)  # at the canvases, at the finished pictures
+        looks = generator.forward_flops + teacher.forward_flops * teacher_looks
+        adaptations += images * (five.inner_steps * step_flops + looks)
     share = min(five.teachers_per_step, len(pool)) / len(pool)
 
     five_images = round(sum(recovered) * share)
@@ -100,7 +107,7 @@ def estimate(
         one_answer=one_answer,
         answers_a_step=asked * one_answer,
         bell_update=_bell_update(work.bell, learner),
-        bell_updates=work.bell.updates_per_step if asks_all else work.bell.replay_patience + 1,
+        bell_updates=work.bell.updates_per_step if asks_all else work.replays_per_step,
         teachers_bytes=min(all_weights, pool.budget),
         memory_bytes=(memory.max_images + memory.held_out_images) * picture_bytes,
     )
@@ -140,7 +147,7 @@ def _student_cost(config: LearnerConfig, outputs: int, defects: Defects) -> Cost
 
 
 def _bell_update(bell: BellConfig, learner: Cost) -> int:
-    if bell.objective == "distill":
+    if bell.distils:
         return bell.batch_size * learner.total_flops
     support, query = bell.n_way * bell.k_shot, bell.n_way * bell.n_query
     return bell.replay_tasks * (bell.replay_inner_steps * SECOND_ORDER * support + query) * learner.total_flops

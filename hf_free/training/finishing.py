@@ -60,6 +60,7 @@ def finish(run: Run) -> MetaLearner:
         chosen_on(run.selector, run.state),
         method=METHODS[run.config.method].facts,
         learner_precision=run.learner_precision,
+        queries=run.pool.endpoints.budget if run.pool.black_boxes else None,
     )
     learner.record = record.to_dict() | learner.record
     if is_first:

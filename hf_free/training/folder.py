@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.yaml"
 """The file that marks a folder as a run of hf-free."""
 
+ANSWERS = "answers"
+"""Folder of a run with the answers of its black boxes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +53,7 @@ class RunFolder:
         self.learner = root / "learner"
         self.best = root / "best.safetensors"
         self.generator = root / "generator.safetensors"
+        self.answers = root / ANSWERS
 
     def check_usable(self, *, overwrite: bool = False, resume: bool = False) -> None:
         """Refuse a folder that a run cannot be written to as asked. Nothing is changed.
@@ -92,7 +96,8 @@ class RunFolder:
 
     def is_in_use(self) -> bool:
         """Whether the folder holds anything."""
-        return self.root.is_dir() and any(path.name != LOCK_FILE for path in self.root.iterdir())
+        # answers of black boxes alone are what a start has left that came to nothing: the next one has them
+        return self.root.is_dir() and any(path.name not in (LOCK_FILE, ANSWERS) for path in self.root.iterdir())
 
     @contextmanager
     def claimed(self, *, overwrite: bool, resume: bool) -> Iterator[None]:
@@ -102,20 +107,24 @@ class RunFolder:
             RunError: see `check_usable`.
         """
         self.check_usable(overwrite=overwrite, resume=resume)
-        with self.set_aside(overwrite=overwrite), RunLock(self.root):
+        with self.set_aside(overwrite=overwrite) as earlier, RunLock(self.root):
+            if earlier is not None and (earlier / ANSWERS).is_dir():
+                shutil.copytree(earlier / ANSWERS, self.answers)  # paid for: they are not asked again
             remove_scraps(self.root)
             self.checkpoints.sweep()
             yield
 
     @contextmanager
-    def set_aside(self, *, overwrite: bool) -> Iterator[None]:
+    def set_aside(self, *, overwrite: bool) -> Iterator[Path | None]:
         """Set an earlier run aside while a new one is made, and put it back where the new one comes to nothing.
+
+        Yields where it lies meanwhile; None where there is none.
 
         "Nothing" is no checkpoint and no learner. Where the new run has one but did not finish, both are kept.
         """
         aside = self.root.with_name(self.root.name + ".previous")
         if not overwrite or not self.is_in_use():
-            yield
+            yield None
             return
         if aside.exists():
             raise RunError(
@@ -123,11 +132,13 @@ class RunFolder:
             )
         self.root.rename(aside)
         try:
-            yield
+            yield aside
         except BaseException:
             if self.checkpoints.folders() or self.learner.exists():
                 logger.warning("the run before is kept in %s", aside)
             else:
+                if self.answers.is_dir():
+                    shutil.copytree(self.answers, aside / ANSWERS, dirs_exist_ok=True)
                 if self.root.exists():
                     shutil.rmtree(self.root)
                 aside.rename(self.root)

@@ -55,10 +55,10 @@ def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]
 
 
 def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[TeacherRecord]) -> list[str]:
-    """Teachers whose tasks have more classes than the one head that `align` trains."""
+    """Teachers whose tasks have more classes than the one head that `align` and `regularize` train."""
     n_way, most = bell.n_way, five.max_classes
     large = [record.reference for record in records if min(record.num_classes, most) > n_way]
-    if bell.objective != "align" or not large:
+    if bell.objective not in ("align", "regularize", "bilevel") or not large:
         return []
     way_out = (
         f"their pictures are replayed only (--set five.max_classes={n_way} distils tasks of so many classes; "

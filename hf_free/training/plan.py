@@ -5,6 +5,7 @@ Memory and time are measured: each part of a step is done once or twice with a c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,10 +14,14 @@ from hf_free.config.recipes import Defects
 from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.inversion.learned_pixels import LearnedPixels
+from hf_free.inversion.pixels import PixelInverter
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
+from hf_free.teachers.endpoints import EndpointAccess
+from hf_free.training.black_boxes import notes_on_black_boxes
 from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
 from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
@@ -64,7 +69,12 @@ class TrainingPlan:
 
 
 def plan(
-    config: FreeConfig, *, token: str | None = None, console: Console | None = None, measure: bool = True
+    config: FreeConfig,
+    *,
+    token: str | None = None,
+    console: Console | None = None,
+    measure: bool = True,
+    endpoint_tokens: Sequence[str] = (),
 ) -> TrainingPlan:
     """Load and check the teachers, count what a step costs, and say what a run would do.
 
@@ -73,6 +83,7 @@ def plan(
         token: Hub token, for private and gated teachers.
         console: Where downloads are shown; None shows none.
         measure: Whether memory and time are measured, which takes up to half a minute.
+        endpoint_tokens: Tokens of black boxes, as for `train`; each is asked about four pictures.
 
     Raises:
         RunError: fewer than two usable teachers.
@@ -80,9 +91,11 @@ def plan(
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
-    found = gather(config, token=token, console=console, is_planned=True)
+    endpoints = EndpointAccess.of(config.queries, tokens=endpoint_tokens)
+    found = gather(config, token=token, console=console, is_planned=True, endpoints=endpoints)
     config, pool, precision = found.config, found.pool, found.precision
-    cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects))
+    paints = not isinstance(found.warm_up.inverter, PixelInverter | LearnedPixels)
+    cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects), paints=paints)
     budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
@@ -100,6 +113,7 @@ def plan(
         predicted_steps=None if predicted is None else predicted.steps,
         notes=(
             *few,
+            *notes_on_black_boxes(pool, found.warm_up.inverter, found.workload),
             *notes_on_previous_learner(found.previous, pool.records),
             *notes_on_teachers(config.hub, pool.records),
             *notes_on_distillation(config.five, config.bell, pool.records),

@@ -36,6 +36,7 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.owners import is_abandoned, owned_tag
+from hf_free.runtime.text import listed
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
@@ -125,6 +126,13 @@ def pool(
     for reference, reason in teachers.skipped:
         logger.warning("left out: %s: %s", reference, reason)
     records = teachers.records
+    if names := [records[place].reference for place in teachers.black_boxes]:
+        raise ConfigError(
+            f"{listed(names)} only answer{'s' if len(names) == 1 else ''}: a pooled learner computes its teachers' "
+            "features for every picture",
+            allowed="teachers whose weights can be had",
+            action="hf-free train asks black boxes once, and its learner needs none of them",
+        )
     if not records:
         raise RunError("no usable teacher", allowed="one or more", action="hf-free inspect ID... says why not")
     named = [(record.reference, record.license) for record in records]
@@ -199,7 +207,17 @@ def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weig
         )
     if include_weights and folder is None:
         raise ConfigError("--include-weights without --output", action="name the folder that they are copied to")
-    if folder is None or not folder.exists():
+    if folder is not None:
+        check_output(folder, overwrite=overwrite)
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that holds something else than a learner that may be replaced.
+
+    Raises:
+        RunError: it is in use.
+    """
+    if not folder.exists():
         return
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if not is_empty and not (overwrite and (folder / "config.json").is_file()):

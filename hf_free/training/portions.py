@@ -212,7 +212,7 @@ def forecast(
     if distils:
         learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
     else:
-        learning = (bell.replay_patience + 1) * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
+        learning = work.replays_per_step * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
         learning += teachers * trial.alignment.seconds(recovered / teachers)
     step = warm_up + asking + learning
     reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)

@@ -52,6 +52,12 @@ MEASURES = {
     "gradient_cosine": Measure("cosine of gradients", more_is_better=True),
     "replay_accuracy": Measure("accuracy in replay", more_is_better=True),
     "replay_updates": Measure("updates of replay", more_is_better=None),
+    "queries": Measure("queries spent", more_is_better=None),
+    "queries_left": Measure("queries left", more_is_better=None),
+    "teachers_met": Measure("teachers inverted before groups", more_is_better=True),
+    "task_loss": Measure("loss on new tasks", "nats"),
+    "dispersion": Measure("dispersion of gradients", more_is_better=None),
+    "made_harder": Measure("pictures made harder", more_is_better=None),
 }
 """The terms that a run's progress shows; others go by their own names."""
 

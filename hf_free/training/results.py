@@ -14,6 +14,7 @@ from hf_free.provenance.reading import Json, object_of, text_of
 from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, RunRecord, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision
+from hf_free.teachers.query_budget import QueryBudget
 from hf_free.training.folder import RunFolder
 from hf_free.training.state import RunState
 from hf_free.version import __version__
@@ -29,6 +30,7 @@ def run_record(
     *,
     method: MethodFacts,
     learner_precision: Precision | None = None,
+    queries: QueryBudget | None = None,
 ) -> RunRecord:
     """The learner's provenance: what goes into the `hf_free` block of config.json and into the card.
 
@@ -41,6 +43,7 @@ def run_record(
         chosen: What the published state was chosen on.
         method: What it was trained with.
         learner_precision: The learner's, see `hf_free.learner.precision`; None: the same.
+        queries: What black boxes were asked; None: there are none.
     """
     import timm
 
@@ -68,6 +71,8 @@ def run_record(
             threads=torch.get_num_threads(),
             mixed_precision=precision.name,
             learner_precision=(learner_precision or precision).name,
+            queries=None if queries is None else queries.spent,
+            query_budget=None if queries is None else queries.limit,
         ),
         versions={
             "hf_free": __version__,

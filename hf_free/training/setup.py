@@ -36,7 +36,7 @@ from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
 from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
-from hf_free.methods.registry import METHODS
+from hf_free.methods.registry import METHODS, inverter_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.chains import Chains
@@ -44,8 +44,10 @@ from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.runtime.tracking import Trackers, check_installed
+from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
+from hf_free.training.black_boxes import check_black_boxes
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
@@ -74,6 +76,7 @@ def gather(
     is_planned: bool = False,
     ranks: Ranks = ALONE,
     begun: Division | None = None,
+    endpoints: EndpointAccess | None = None,
 ) -> Gathered:
     """What a run starts from, its teachers among it; nothing is written.
 
@@ -87,10 +90,11 @@ def gather(
         is_planned: Whether it is only planned: what there is to know of the teachers is left to the plan to say.
         ranks: The processes of the run.
         begun: How the run did its steps before, where it is resumed.
+        endpoints: How black boxes are asked; None keeps no answers.
 
     Raises:
-        ConfigError: a device that is not there, another backbone than the learner's that is continued, or a validation
-            set named test.
+        ConfigError: a device that is not there, black boxes in a run of several chains, another backbone than the
+            learner's that is continued, or a validation set named test.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
         RunError: too few usable teachers.
@@ -124,7 +128,7 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
-        make = partial(METHODS[config.method].inverter, config, device, precision, streams, chains)
+        make = partial(inverter_of(config), config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         pool = pool or TeacherPool(
@@ -137,8 +141,11 @@ def gather(
             fetched=fetching.show,
             meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
             precision=precision,
+            endpoints=endpoints or EndpointAccess.of(config.queries),
             chains=chains,
         )
+    if pool.black_boxes:
+        check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
@@ -192,11 +199,12 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     learner.backbone.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
 
     # ---- method
-    inverter = gathered.warm_up.inverter
+    method, inverter = METHODS[config.method], gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
-    objective = METHODS[config.method].objective(
+    objective = method.objective(
         config, learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
     )
+    method.connect(inverter, objective, pool.records)
     return Parts(
         **vars(gathered),
         learner_precision=learner_precision,
@@ -216,6 +224,7 @@ def prepare(
     pool: TeacherPool | None = None,
     console: Console | None = None,
     ranks: Ranks = ALONE,
+    endpoint_tokens: Sequence[str] = (),
 ) -> Run:
     """A run that is ready for its next step; its folder is begun.
 
@@ -227,6 +236,7 @@ def prepare(
         pool: Teachers already loaded; None loads the configuration's.
         console: Where downloads are shown; None shows none.
         ranks: The processes of the run, each of which prepares it; the first alone writes.
+        endpoint_tokens: Tokens of black boxes, see `hf_free.teachers.endpoints.EndpointAccess`.
 
     Raises:
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
@@ -254,6 +264,7 @@ def prepare(
         warms_up=not resume,
         ranks=ranks,
         begun=begun,
+        endpoints=EndpointAccess.of(config.queries, folder=folder.answers, tokens=endpoint_tokens),
     )
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
@@ -396,7 +407,7 @@ def make_learner(
     batchnorm: BatchNormMode = "running"
     if defects is not None and defects.transductive_batchnorm:
         batchnorm = "transductive"
-    elif bell.objective == "align":
+    elif not bell.distils:
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
@@ -404,7 +415,7 @@ def make_learner(
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
-    if bell.objective == "distill":
+    if bell.distils:
         projection = nn.Linear(learner.backbone_dim, layout.width)
         learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
@@ -423,7 +434,7 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
     """Have torch.compile compile what can be compiled."""
     check_can_compile(device)
     inverter.compile()
-    if bell.objective == "distill":  # what torch.compile makes has no second derivative, which replay takes
+    if bell.distils:  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
 
 

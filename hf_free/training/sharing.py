@@ -69,8 +69,8 @@ def check_chains(five: FiveConfig, bell: BellConfig, defects: Defects, chains: i
     if chains == 1:
         return
     rules = [("five.teachers_per_step", five.teachers_per_step, chains)]
-    rules += [("bell.batch_size", bell.batch_size, 2 * chains)] if bell.objective == "distill" else []
-    rules += [("bell.replay_tasks", bell.replay_tasks, chains)] if bell.objective == "align" else []
+    rules += [("bell.batch_size", bell.batch_size, 2 * chains)] if bell.distils else []
+    rules += [("bell.replay_tasks", bell.replay_tasks, chains)] if not bell.distils else []
     for key, value, least in rules:
         if value < least:
             raise ConfigError(

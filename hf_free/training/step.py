@@ -5,7 +5,7 @@ from __future__ import annotations
 from hf_free.inversion.task import RecoveredTask
 from hf_free.memory.filling import fill
 from hf_free.metalearning.base import Moment
-from hf_free.training import screening, trackers
+from hf_free.training import black_boxes, screening, trackers
 from hf_free.training.run import Run
 from hf_free.training.warm_up import invert_some
 
@@ -24,13 +24,17 @@ def take_step(run: Run, terms: dict[str, float]) -> None:
     is_inverting = recovers or not len(run.memory)
     tasks, moved = list[RecoveredTask](), dict[str, float]()
     if is_inverting:
-        tasks, moved = invert_some(run.inverter, run.pool, five, state, student, run.streams, run.chains)
+        tasks, moved = invert_some(
+            run.inverter, run.pool, five, state, student, run.streams, run.chains, objective.preferred
+        )
     terms |= moved
     run.between_parts()
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]
     tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_tasks)
-    fill(run.filling, tasks, state, pause=clock.check)
+    draws_alone = is_inverting and not warms_up and not any(black_boxes.invertible(run.pool, run.inverter))
+    fill(run.filling, tasks, state, draws_alone=draws_alone, pause=clock.check)
+    terms |= black_boxes.query_terms(run.pool)
     run.between_parts()
 
     # meta-learning: learn from the new tasks and the memory

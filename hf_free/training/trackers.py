@@ -22,6 +22,9 @@ _GROUPS = {
     "gradient_cosine": "alignment/gradient_cosine",
     "replay_accuracy": "accuracy/replay",
     "replay_updates": "throughput/replay_updates",
+    "teachers_met": "throughput/teachers_met",
+    "dispersion": "alignment/dispersion",
+    "made_harder": "curriculum/made_harder",
 }
 """Names that trackers know terms of the log by; the others are losses, or how healthy recovered tasks are."""
 

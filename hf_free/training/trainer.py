@@ -37,6 +37,7 @@ def train(
     progress: bool | None = None,
     console: Console | None = None,
     watch: Watch | None = None,
+    endpoint_tokens: Sequence[str] = (),
 ) -> MetaLearner:
     """Train a meta-learner from teachers, without data. One run trains in one folder: a lock names its process.
 
@@ -58,6 +59,8 @@ def train(
         console: Where; None takes stderr, or the notebook.
         watch: Called after each step with the learner as it is and the minutes spent; it must leave the learner alone,
             and its own time counts. Not after warm-up steps done while teachers are still being downloaded.
+        endpoint_tokens: Tokens of black boxes: `TOKEN`, or `HOST=TOKEN` for several hosts; none takes
+            `HF_FREE_ENDPOINT_TOKEN` of the environment. Never part of a configuration.
 
     Returns:
         The learner, also saved to `output/learner`.
@@ -87,7 +90,14 @@ def train(
         console=console,
     ) as begun:
         run = setup.prepare(
-            config, begun.folder, token=token, resume=resume, pool=pool, console=begun.console, ranks=begun.ranks
+            config,
+            begun.folder,
+            token=token,
+            resume=resume,
+            pool=pool,
+            console=begun.console,
+            ranks=begun.ranks,
+            endpoint_tokens=endpoint_tokens,
         )
         say_start(begun.console, run.learner, run.pool.records, run.chains, run.precision)
         bar = RunProgress(begun.console, total_steps=config.trainer.steps)

@@ -211,7 +211,7 @@ def try_parts(
     busy = clock()
     devices = [device] if device.type == "cuda" else []
     size, channels = work.learner.image_size, work.learner.channels
-    own = [index for index in range(len(pool)) if pool.chains.is_own(index)]
+    own = [i for i in range(len(pool)) if pool.chains.is_own(i) and not pool.records[i].answers_only]
     kinds = {kind_of(pool.records[index]): index for index in own}
     share = seconds / (2 * len(kinds) + 3)
 
@@ -247,7 +247,8 @@ def try_parts(
         most = max((TaskSize.of(work.five, record.num_classes).images for record in pool.records), default=0)
         learning = _learning(objective, part, most)
     longest = max(both.values(), key=lambda loads: loads[0].seconds(FIRST_IMAGES), default=None)  # for kinds not tried
-    found = [both.get(kind_of(record), longest) for record in pool.records]
+    unmeasured = (NOTHING, NOTHING)  # a black box computes elsewhere, and asking it may cost
+    found = [unmeasured if record.answers_only else both.get(kind_of(record), longest) for record in pool.records]
     inversions, answers = (tuple(loads[place] for loads in found if loads is not None) for place in (0, 1))
     took = time.monotonic() - start
     trial = Trial(inversions, answers, drawing, seconds=took, **learning)

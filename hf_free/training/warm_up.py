@@ -23,11 +23,15 @@ from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.random_streams import RandomStreams, Stream
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
+from hf_free.training.black_boxes import invertible
 from hf_free.training.schedule import Clock
 from hf_free.training.state import RunState
 from hf_free.training.trackers import LogRow, is_logged, log_row
 
 logger = logging.getLogger(__name__)
+
+Preferred = Callable[[Sequence[int], Stream], Sequence[int]]
+"""Which of the teachers that can be inverted a step should recover tasks from."""
 
 
 def invert_some(
@@ -38,14 +42,26 @@ def invert_some(
     student: Student | None,
     streams: RandomStreams,
     chains: Chains,
+    preferred: Preferred | None = None,
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
-    """One step of an inverter on random teachers, each chain's from its own: all chains' tasks, and mean terms."""
-    shares = []
+    """One step of an inverter on random teachers, each chain's from its own: all chains' tasks, and mean terms.
+
+    Of a chain without any `preferred` teacher (`hf_free.metalearning.base.Objective`) all are as good.
+    """
+    can = invertible(pool, inverter)
+    shares, usable_at_all = [], [i for i in range(len(pool)) if i not in state.excluded and can[i]]
+    if preferred is not None and usable_at_all:
+        wanted = set(preferred(usable_at_all, streams.stream("groups")))
+    else:
+        wanted = set(usable_at_all)
     for chain in chains.own:
         stream = streams.stream("teachers", chain)
-        usable = [i for i in range(len(pool)) if chains.of(i) == chain and i not in state.excluded]
+        own = [i for i in usable_at_all if chains.of(i) == chain]
+        usable = [i for i in own if i in wanted] or own
         chosen = _draw_teachers(pool, chains.sizes(config.teachers_per_step)[chain], usable, stream)
         shares.append(Share(chosen, _draw_lender(pool, config, usable, [one.record for _, one in chosen], stream)))
+    if not any(can):
+        return [], {}  # black boxes alone: they are asked about drawn pictures
     return inverter.step_shares(shares, student)
 
 

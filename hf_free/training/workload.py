@@ -21,7 +21,15 @@ class Workload:
     @property
     def distils(self) -> bool:
         """Whether the learner predicts the teachers' answers."""
-        return self.bell.objective == "distill"
+        return self.bell.distils
+
+    @property
+    def replays_per_step(self) -> int:
+        """Updates of replay in a step, at least; 0 where the learner predicts answers."""
+        bell = self.bell
+        if bell.distils:
+            return 0
+        return bell.updates_per_step if bell.objective == "episodes" else bell.replay_patience + 1
 
     def share_asked(self, teachers: int) -> float:
         """Share of so many teachers that is asked about an image."""

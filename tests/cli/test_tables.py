@@ -68,5 +68,6 @@ def test_results_have_a_row_each_and_notes_only_where_there_are_some():
     assert "Note" not in text
     rows = [row, replace(row, method="[i]x[/i]", accuracy=None, interval=None, inductive=False, note="gone")]
     text = shown(results_table(EvaluationReport(rows, "org/digits", "test")))
-    assert "transductive; gone" in text
+    assert "x[/i], 1 shot: transductive" in text
+    assert "x[/i], 1 shot: gone" in text
     assert "[i]x[/i]" in text

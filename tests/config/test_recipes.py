@@ -94,12 +94,61 @@ def test_paper_has_the_published_constants(recipes, key, value):
     assert _flat(recipes["paper"])[key] == value
 
 
-def test_only_paper_and_released_rely_on_class_names(recipes):
-    assert {name: config.bell.match_label_names for name, config in recipes.items()} == {
-        "default": False,
-        "paper": True,
-        "released": True,
-    }
+@pytest.mark.parametrize(
+    ("method", "key", "value"),
+    [  # completing free-method.md: the peers' code at the commits that hf_free.config.recipes names
+        ("purer", "five.pixel_lr", 0.25),
+        ("purer", "five.inner_steps", 1),
+        ("purer", "five.teachers_per_step", 13),
+        ("purer", "five.total_variation", 1e-4),
+        ("purer", "five.batchnorm", 0.01),
+        ("purer", "bell.objective", "episodes"),
+        ("purer", "bell.replay_tasks", 4),
+        ("purer", "bell.replay_inner_steps", 1),
+        ("purer", "bell.challenge", 10.0),
+        ("purer", "bell.challenge_after", 4000),
+        ("purer", "bell.replay_patience", 6),
+        ("purer", "trainer.steps", 60_000),
+        ("tgr", "five.inner_steps", 200),
+        ("tgr", "five.inner_lr", 1e-3),
+        ("tgr", "five.images_per_class", 30),
+        ("tgr", "five.teachers_per_step", 4),
+        ("tgr", "bell.objective", "regularize"),
+        ("tgr", "bell.groups", 5),
+        ("tgr", "bell.dispersion", 1e-3),
+        ("tgr", "bell.second_order", True),
+        ("tgr", "bell.replay_tasks", 16),
+        ("tgr", "bell.replay_patience", 4),
+        ("tgr", "trainer.steps", 1200),
+    ],
+)
+def test_peers_have_the_constants_of_their_code(recipes, method, key, value):
+    assert _flat(recipes[method])[key] == value
+
+
+def test_only_default_does_without_class_names(recipes):
+    assert {name for name, config in recipes.items() if not config.bell.match_label_names} == {"default"}
+
+
+@pytest.mark.parametrize(("way", "steps"), [("five", 5), ("generator", 200), ("pixels", 1000)])
+@pytest.mark.parametrize("method", RECIPES)
+def test_a_way_to_invert_brings_its_number_of_steps_and_what_is_given_wins(method, way, steps):
+    config = FreeConfig.from_dict({"method": method, "inversion": way})
+    assert (config.inversion, config.five.inner_steps) == (way, steps)
+    assert config.five.images_per_class == FreeConfig(method=method).five.images_per_class, "the rest is the method's"
+    assert FreeConfig.from_dict(config.to_dict()) == config
+    given = FreeConfig.from_dict({"method": method, "inversion": way, "five": {"inner_steps": 7}})
+    assert given.five.inner_steps == 7
+    assert departures(config.to_dict())["inversion"] == way
+
+
+def test_no_way_to_invert_leaves_it_to_the_method():
+    assert FreeConfig.load(assignments=["inversion=null"]) == FreeConfig()
+    assert "inversion" not in departures(FreeConfig().to_dict())
+    with pytest.raises(
+        ConfigError, match=r"inversion = 'fives'[^$]*'five', 'generator', 'pixels' or 'zero-order'[^$]*--inversion"
+    ):
+        FreeConfig.from_dict({"inversion": "fives"})
 
 
 def test_one_call_does_not_leak_into_the_next():
@@ -178,7 +227,7 @@ def test_layers_come_in_the_order_of_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("bad", [{"method": "papers"}, {"method": ["paper"]}, {"method": None}])
 def test_an_unknown_recipe_is_refused_with_the_rule(bad):
-    with pytest.raises(ConfigError, match="allowed: 'default', 'paper' or 'released'"):
+    with pytest.raises(ConfigError, match="allowed: 'default', 'paper', "):
         FreeConfig.from_dict(bad)
 
 

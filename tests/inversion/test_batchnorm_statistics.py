@@ -7,7 +7,7 @@ import torch
 from pico import pico_teacher
 from torch import nn
 
-from hf_free.inversion.batchnorm_statistics import EPS, collected_distances, statistics_distance
+from hf_free.inversion.batchnorm_statistics import EPS, collected_distances, statistics_distance, statistics_norms
 
 
 def _distance_by_loop(activations, mean, var):
@@ -119,3 +119,21 @@ def test_gradient_is_that_of_the_plain_formula(shape):
     spread = (((variance + EPS) / (var + EPS)).sqrt() - 1).square()
     ((average - mean).square() / (var + EPS) + spread).mean().backward()
     assert torch.allclose(ours.grad, plain.grad, rtol=1e-4, atol=1e-8)
+
+
+def test_norms_are_those_of_differences_of_means_and_of_variances():
+    torch.manual_seed(0)
+    activations, mean, var = 2 * torch.randn(6, 3, 4, 5) + 1, torch.randn(3), torch.rand(3) + 0.1
+    channels = [activations[:, c].double().flatten() for c in range(3)]
+    means = sum((v.mean() - mean[c]) ** 2 for c, v in enumerate(channels)) ** 0.5
+    variances = sum((v.var(correction=0) - var[c]) ** 2 for c, v in enumerate(channels)) ** 0.5
+    assert statistics_norms(activations, mean, var).item() == pytest.approx((means + variances).item(), rel=1e-5)
+
+
+def test_another_distance_is_collected_where_it_is_asked_for():
+    teacher = pico_teacher("conv4", size=16)
+    layers, pictures = teacher.batchnorm_layers(), torch.rand(4, 3, 16, 16)
+    with collected_distances(layers) as plain, collected_distances(layers, statistics_norms) as norms:
+        teacher.logits(pictures)
+    assert len(plain) == len(norms) == len(layers)
+    assert all(one != other for one, other in zip(plain, norms, strict=True))

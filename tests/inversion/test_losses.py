@@ -13,6 +13,7 @@ from hf_free.inversion.losses import (
     cross_entropy,
     disagreement,
     feature_norm,
+    neighbor_norms,
     pairwise_distance,
     similarity_hinge,
     total_variation,
@@ -159,3 +160,16 @@ def test_weighted_sum_without_weights_is_zero_with_a_gradient():
     total.backward()
     assert total.item() == 0
     assert picture.grad.tolist() == [0, 0, 0]
+
+
+def test_neighbor_norms_are_four_directions_over_the_whole_batch():
+    images = torch.rand(2, 1, 3, 4)
+    sums = [0.0] * 4
+    for picture in images[:, 0].tolist():
+        for y in range(3):
+            for x in range(4):
+                for place, (dy, dx) in enumerate([(0, 1), (1, 0), (1, 1), (1, -1)]):
+                    if y + dy < 3 and 0 <= x + dx < 4:
+                        sums[place] += (picture[y][x] - picture[y + dy][x + dx]) ** 2
+    assert neighbor_norms(images).item() == pytest.approx(sum(math.sqrt(value) for value in sums), rel=1e-5)
+    assert neighbor_norms(torch.ones(1, 3, 4, 4)).item() == 0

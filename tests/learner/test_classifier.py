@@ -238,3 +238,14 @@ def test_it_has_a_repository_of_its_own_and_answers_there_as_here(hub, tokens, r
         home=tmp_path / "elsewhere",
     )
     assert pulled.json == pushed.json
+
+
+def test_a_notebook_shows_its_classes_with_texts_as_texts():
+    classifier = make().adapt(pictures(), ["<b>", "ant", "<b>", "bee", "<b>", "ant"])
+    classifier.calibrate_rejection(0.2)
+    shown = classifier._repr_html_()
+    for text in ("<caption>FewShotClassifier</caption>", "&lt;b&gt; (3), ant (2), bee (1)", "below a confidence of"):
+        assert text in shown
+    assert "<b>" not in shown
+    del classifier.support
+    assert "It cannot be shown: AttributeError" in classifier._repr_html_()

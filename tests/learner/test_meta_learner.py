@@ -165,3 +165,25 @@ def test_a_repository_with_only_a_pickle_is_refused(hub, run_client):
     assert result.returncode != 0
     assert "MissingFilesError" in result.stderr
     assert not any("pytorch_model.bin" in request.path and request.method == "GET" for request in hub.requests)
+
+
+def test_a_notebook_shows_it_with_texts_as_texts_and_whatever_its_record_holds():
+    private = {"reference": "lab/hush", "repo_id": "lab/hush", "private": True}
+    learner = make(record={**RECORD, "teachers": [*RECORD["teachers"], private], "versions": {"<b>": "1 & 2"}})
+    shown = learner._repr_html_()
+    for text in (
+        "<caption>MetaLearner</caption>",
+        "test_resnet",
+        "3×16×16",
+        "nearest_mean",
+        "<td>2</td>",
+        "1 &amp; 2",
+    ):
+        assert text in shown
+    assert "<b>" not in shown
+    assert "hush" not in shown
+    for odd in (None, 3, [1], {"a": object()}):
+        learner.record = {"teachers": odd, "results": odd, "training": odd, "config": odd}
+        assert learner._repr_html_().startswith("<table>")
+    learner.record = 3
+    assert "It cannot be shown" in learner._repr_html_()

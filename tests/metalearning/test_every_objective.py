@@ -17,10 +17,14 @@ from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.metalearning import task_groups
 from hf_free.metalearning.base import Moment, Objective
 from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.distill import Distiller
+from hf_free.metalearning.episodes import Episodes
+from hf_free.metalearning.regularize import Regularizer
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import GLOBAL
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
 
@@ -39,14 +43,19 @@ def make(name: str, *, seed: int = 0) -> Objective:
     if name == "distill":
         learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
         return Distiller(learner, layout, CONFIG, Precision())
-    return Aligner(learner, CONFIG, Precision(), layout=layout)
+    if name == "episodes":
+        return Episodes(learner, CONFIG, Precision())
+    return {"align": Aligner, "regularize": Regularizer}[name](
+        learner, CONFIG, Precision(), teachers=len(CLASSES), layout=layout
+    )
 
 
-MODES = {"distill": "running", "align": "support"}
+MODES = {"distill": "running", "align": "support", "regularize": "support", "episodes": "support"}
 
 
 @pytest.fixture(params=MODES)
-def name(request) -> str:
+def name(request, monkeypatch) -> str:
+    monkeypatch.setattr(task_groups, "PROBE_UPDATES", 2)
     return request.param
 
 
@@ -94,6 +103,13 @@ def test_without_new_tasks_it_learns_from_the_memory_or_says_that_it_cannot(name
     objective = make(name)
     terms = objective.step([], memory_of(pool, tasks_of(pool)), Moment())
     assert objective.needs_new_tasks or terms
+
+
+def test_it_prefers_some_of_the_teachers_that_can_be_inverted(name):
+    for usable in ([0, 1], [1]):
+        chosen = make(name).preferred(usable, GLOBAL)
+        assert chosen
+        assert set(chosen) <= set(usable)
 
 
 def test_the_student_leaves_no_trace(name):

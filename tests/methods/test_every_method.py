@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from hf_free.config.reading import merge
 from hf_free.config.recipes import RECIPES
 from hf_free.config.tree import FreeConfig
+from hf_free.metalearning import task_groups
 from hf_free.methods.registry import METHODS, list_methods
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.folder import RunFolder
@@ -21,13 +22,21 @@ from hf_free.training.trainer import train
 
 SMALL = {
     "trainer": {"steps": 3, "checkpoint_every": 1},
-    "bell": {"replay_tasks": 1, "replay_patience": 1, "n_way": 3, "n_query": 2, "match_label_names": False},
+    "bell": {
+        "replay_tasks": 1,
+        "replay_patience": 1,
+        "n_way": 3,
+        "n_query": 2,
+        "match_label_names": False,
+        "challenge_after": 1,
+    },
     "learner": {"image_size": 16},
 }
 
 
 @pytest.fixture(params=METHODS)
-def name(request) -> str:
+def name(request, monkeypatch) -> str:
+    monkeypatch.setattr(task_groups, "PROBE_UPDATES", 2)
     torch.set_num_threads(1)
     return request.param
 
@@ -37,7 +46,9 @@ def config_of(name: str, **trainer: object) -> FreeConfig:
 
 
 def pool() -> TeacherPool:
-    return TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(3)])
+    """With BatchNorm and without."""
+    kinds = enumerate(("conv4", "vit", "conv4"))
+    return TeacherPool.from_teachers([pico_teacher(kind, size=16, num_classes=3, seed=seed) for seed, kind in kinds])
 
 
 def test_every_recipe_has_its_method():
@@ -79,6 +90,7 @@ def test_steps_log_finite_named_terms_and_a_stop_changes_nothing(name, tmp_path)
     assert all(math.isfinite(value) for row in rows for value in row.values())
     record = json.loads((tmp_path / "whole" / "record.json").read_text())
     assert record["config"]["method"] == name
+    assert METHODS[name].title in (tmp_path / "whole" / "learner" / "README.md").read_text(encoding="utf-8")
 
     def cut(learner: object, minutes: float) -> None:
         if len(RunFolder(tmp_path / "cut").read_log()) == 2:

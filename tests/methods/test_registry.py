@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -29,32 +30,18 @@ def test_each_stands_under_its_own_name_once():
         register(METHODS["paper"])
 
 
-FILE = """
-from hf_free.methods.base import Method
-from hf_free.methods.free import make_bell, make_five
-
-SMALLER = Method(
-    name="smaller",
-    title="FREE with a small generator",
-    paper="Nobody: A Small Generator, nowhere 2026",
-    url="https://example.org/smaller",
-    needs="gradients",
-    inverter=make_five,
-    objective=make_bell,
-    departures=("the generator has four channels",),
-    constants={"five": {"width": 4}, "bell": {"updates_per_step": 3}},
-)
-"""
+FILE, LINE, *_ = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/methods/adding.md").read_text(), re.M | re.S)
+"""The example of the documentation."""
 
 
 @pytest.fixture
 def smaller(tmp_path):
-    """A method that is added in one file and one line."""
+    """A method that is added in one file and one line, those of the documentation."""
     (tmp_path / "smaller.py").write_text(FILE)
     spec = spec_from_file_location("smaller", tmp_path / "smaller.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    register(module.SMALLER)
+    exec(LINE, {"register": register, "smaller": module})
     yield module.SMALLER
     del METHODS["smaller"], RECIPES["smaller"]
 
@@ -82,5 +69,7 @@ def test_a_method_of_one_file_and_one_line_is_in_card_list_and_documentation(sma
 
 
 def test_a_name_that_is_not_registered_is_refused():
-    with pytest.raises(ConfigError, match=r"method = 'smaller'[\s\S]*'default', 'paper' or 'released'"):
+    names = [f"'{name}'" for name in METHODS]
+    rule = f"{', '.join(names[:-1])} or {names[-1]}"
+    with pytest.raises(ConfigError, match=rf"method = 'smaller'[\s\S]*{rule}"):
         FreeConfig.from_dict({"method": "smaller"})

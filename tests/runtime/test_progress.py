@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -28,3 +30,21 @@ def test_a_file_gets_a_line_a_minute_in_the_place_of_a_bar(transient, last):
     bar.add_task("", total=40)
     seen = _lines(bar, (1, 1), (59, 5), (60, 10), (61, 11), (119, 19), (125, 20), (126, 30))
     assert seen == ["module-10 10/40", "module-20 20/40", *last]
+
+
+@pytest.mark.parametrize(("transient", "left"), [(False, ["module-30 30/40"]), (True, [])])
+def test_a_notebook_keeps_the_last_state_as_text_beside_its_widget(monkeypatch, transient, left):
+    kept = []
+    display = ModuleType("IPython.display")
+    display.display = kept.append
+    display.clear_output = lambda **options: None
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    console = Console(force_jupyter=True)
+    bar = BarOrLines(TextColumn("{task.description}"), MofNCompleteColumn(), console=console, transient=transient)
+    bar.add_task("", total=40)
+    for done in (10, 30):
+        bar.update(bar.task_ids[0], completed=done, description=f"module-{done}")
+    bar.stop()
+    texts = [entry._repr_mimebundle_(include=["text/plain"], exclude=[])["text/plain"].strip() for entry in kept]
+    assert [text for text in texts if text] == left

@@ -67,7 +67,9 @@ def test_wheel_holds_every_module_and_nothing_else(wheel):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "hf_free").rglob("*.py")}
     expected |= {f"hf_free/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "cli").rglob("*.py")}
-    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "hf_free/publishing/templates").glob("*.jinja")}
+    for folder in ("publishing", "reporting"):
+        templates = (ROOT / "hf_free" / folder / "templates").iterdir()
+        expected |= {path.relative_to(ROOT).as_posix() for path in templates if path.is_file()}
     assert "hf_free/cli/__init__.py" in expected
     assert "hf_free/publishing/templates/model_card.md.jinja" in expected
     assert names == expected | {"hf_free/py.typed"}  # so: no top-level module named cli
@@ -102,7 +104,7 @@ def test_constraints_pin_every_requirement_above_its_floor():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = read_pins()
     extras = project["optional-dependencies"]
-    for text in [*project["dependencies"], *(text for name in ("dev", "tensorboard") for text in extras[name])]:
+    for text in [*project["dependencies"], *(text for name in sorted(extras) for text in extras[name])]:
         requirement = Requirement(text)
         if requirement.name == project["name"]:  # an extra of our own, which is among them
             assert requirement.extras <= {"tensorboard"}

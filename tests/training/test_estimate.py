@@ -65,6 +65,21 @@ def test_cost_of_the_default_by_hand():
     assert cost.total(10, 0.4) == recovering + 10 * 4 * cost.bell_update
 
 
+def test_pixels_that_are_moved_themselves_cost_no_generator():
+    teachers = [pico_teacher("conv4", num_classes=3, seed=seed) for seed in range(2)]
+    config = _config(five={"inner_steps": 2, "teachers_per_step": 2, "images_per_class": 10})
+    cost = estimate(_work(config), TeacherPool.from_teachers(teachers), paints=False)
+    answer, learner = _conv4(8, 3), _conv4(32, classes=6)
+    assert cost.five_step == 2 * 10 * 3 * (2 * (4 * answer + 4 * learner) + 2 * answer)
+
+
+def test_cost_of_episodes_has_as_many_updates_as_asked_for():
+    teachers = [pico_teacher("conv4", seed=seed) for seed in range(2)]
+    for objective, updates in (("episodes", 3), ("regularize", 8)):
+        bell = {"objective": objective, "replay_patience": 7, "updates_per_step": 3}
+        assert estimate(_work(_config(bell=bell)), TeacherPool.from_teachers(teachers)).bell_updates == updates
+
+
 def test_cost_of_replay_by_hand():
     teachers = [pico_teacher("conv4", seed=seed) for seed in range(2)]
     bell = {"objective": "align", "replay_tasks": 3, "replay_inner_steps": 2, "replay_patience": 7, "n_query": 4}

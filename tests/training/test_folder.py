@@ -250,3 +250,29 @@ def test_a_run_under_way_says_who_is_at_it(run):
     with run.claimed(overwrite=False, resume=True), pytest.raises(RunError, match="no learner yet") as refused:
         learner_of_run(run.root)
     assert f"wait: it is being trained by process {os.getpid()}" in refused.value.action
+
+
+def test_answers_that_were_paid_for_outlive_the_run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.answers.mkdir(parents=True)
+    (folder.answers / "x.answers").write_text("one")
+    folder.check_usable()  # what a start has left that came to nothing
+    folder.begin("seed: 1\n", resume=False)
+    with pytest.raises(RunError, match="in use"):
+        folder.check_usable()
+    with folder.claimed(overwrite=True, resume=False):
+        assert (folder.answers / "x.answers").read_text() == "one"
+        folder.learner.mkdir()
+    assert not (tmp_path / "run.previous").exists()
+    folder.learner.rmdir()
+    folder.begin("seed: 1\n", resume=False)
+
+    def fail() -> None:
+        with folder.claimed(overwrite=True, resume=False):
+            (folder.answers / "y.answers").write_text("two")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert sorted(path.name for path in folder.answers.iterdir()) == ["x.answers", "y.answers"]
+    assert folder.config.read_text() == "seed: 1\n"  # put back, with what the new run had paid for

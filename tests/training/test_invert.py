@@ -7,7 +7,12 @@ import torch
 from pico import pico_folder, pico_teacher
 
 from hf_free import ConfigError, RunError, TeacherReferenceError, invert
+from hf_free.config.sections import QueriesConfig
 from hf_free.inversion.five import invert_teacher
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
+from hf_free.teachers.endpoints import EndpointAccess
+from hf_free.teachers.loader import load_teacher
 from hf_free.training.invert import default_steps
 
 
@@ -43,3 +48,40 @@ def test_what_cannot_be_inverted_is_refused_with_the_rule(tmp_path):
         invert("no teacher")
     with pytest.raises(ConfigError, match="device 'nowhere'"):
         invert("org/name", device="nowhere")
+
+
+def test_a_black_box_is_inverted_by_its_answers_within_its_queries():
+    teacher = pico_teacher("conv4", size=16, num_classes=2)
+    with ModelServer(ServedTeacher(teacher)) as server:
+        name = f"endpoint:{server.address}"
+        queries = QueriesConfig(directions=3, pictures_per_request=64, budget=100)
+        access = EndpointAccess.of(queries)
+        black_box = load_teacher(name, endpoints=access)
+        task = invert(black_box, steps=2, images_per_class=2, queries=queries)
+        assert len(task.images) == 4
+        assert 4 < access.budget.spent == server.answered <= 4 + 4 * 2 * 4 + 4  # the same picture is asked about once
+        with pytest.raises(RunError, match="takes 644 queries, and") as refused:
+            invert(black_box, steps=40, images_per_class=2, queries=queries)
+        assert "--query-budget" in str(refused.value)
+        with pytest.raises(RunError, match="take gradients"):
+            invert(black_box, generator="runs/x")
+
+
+def test_another_way_to_invert_goes_by_its_name():
+    teacher = pico_teacher("conv4", size=16)
+    options = {"images_per_class": 3, "seed": 1, "device": "cpu"}
+    pixels = invert(teacher, inversion="pixels", steps=2, **options)
+    assert pixels.images.shape == (15, 3, 16, 16)
+    assert not torch.equal(pixels.images, invert(teacher, steps=2, **options).images)
+    assert torch.equal(pixels.images, invert(teacher, inversion="pixels", steps=2, **options).images)
+    assert torch.equal(
+        invert(teacher, inversion="five", steps=2, **options).images, invert(teacher, steps=2, **options).images
+    )
+    assert (default_steps(None, "pixels"), default_steps(None, "five")) == (1000, default_steps(None))
+
+
+def test_a_way_that_is_not_there_or_has_no_generator_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"inversion = 'pixel'[\s\S]*'pixels'"):
+        invert(pico_teacher("conv4", size=16), inversion="pixel", steps=2)
+    with pytest.raises(ConfigError, match="belongs to the inversion five"):
+        invert(pico_teacher("conv4", size=16), inversion="pixels", generator=tmp_path, steps=2)

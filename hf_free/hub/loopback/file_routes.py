@@ -16,8 +16,8 @@ from hf_free.hub.loopback.messages import Answer, Request
 from hf_free.hub.loopback.store import Blob, Repository, Store, StoreError, check_path, git_hash
 from hf_free.provenance.reading import Json
 
-API = r"/api/(?P<kind>model|dataset)s/(?P<repo>[^/]+/[^/]+)"
-FILES = r"/(?:(?P<kind>dataset)s/)?(?P<repo>[^/]+/[^/]+)"
+API = r"/api/(?P<kind>model|dataset|space)s/(?P<repo>[^/]+/[^/]+)"
+FILES = r"/(?:(?P<kind>dataset|space)s/)?(?P<repo>[^/]+/[^/]+)"
 _MAX_PREUPLOAD = 256
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
 
@@ -101,7 +101,7 @@ class FileRoutes:
         self.store.write(request.body)
         return Answer({})
 
-    @route("POST", r"/lfs-verify/(?P<kind>model|dataset)/(?P<repo>[^/]+/[^/]+)")
+    @route("POST", r"/lfs-verify/(?P<kind>model|dataset|space)/(?P<repo>[^/]+/[^/]+)")
     def lfs_verify(self, request: Request, kind: str, repo: str) -> Answer:
         """Confirm that a large file has arrived whole."""
         wish = request.json()
@@ -179,7 +179,7 @@ class FileRoutes:
 
 def page(request: Request, kind: str, repo: str) -> str:
     """The address of a repository's page."""
-    return f"{request.endpoint}/{'' if kind == 'model' else 'datasets/'}{repo}"
+    return f"{request.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{repo}"
 
 
 def _lines(body: bytes) -> Iterator[tuple[str, Json]]:

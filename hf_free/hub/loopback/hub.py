@@ -119,7 +119,7 @@ class LoopbackHub:
             files: Bytes by path, or a folder; other files of the branch stay.
             private: Visibility; counts only when the repository is made, like the next.
             gated: Whether files need a grant.
-            repo_type: `model` or `dataset`.
+            repo_type: `model`, `dataset` or `space`.
             message: Title of the commit.
             branch: Branch to commit to; made from main if need be.
             granted: Users with access to a gated repository.

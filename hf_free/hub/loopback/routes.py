@@ -55,7 +55,7 @@ class Routes(FileRoutes):
         """Make a repository; 409 with its address if it exists."""
         wish = request.json()
         kind = wish.get("type") or "model"
-        if kind not in ("model", "dataset"):
+        if kind not in ("model", "dataset", "space"):
             raise StoreError(400, f"This loopback Hub has no {kind!r} repositories")
         namespace = wish.get("organization") or (request.user.name if request.user else "")
         user = self.store.check_write(request.user, namespace)
@@ -108,7 +108,7 @@ class Routes(FileRoutes):
 
     # ---- what there is
 
-    @route("GET", r"/api/(?P<kind>model|dataset)s")
+    @route("GET", r"/api/(?P<kind>model|dataset|space)s")
     def listing(self, request: Request, kind: str) -> Answer:
         """List repositories by search text, author and tags; pages by cursor."""
         query = request.query

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hf_free.cli.main import main
@@ -11,7 +13,13 @@ from hf_free.cli.main import main
 def started(monkeypatch) -> list:
     """(output, seed) of each walkthrough that the program has started; none of them really runs."""
     asked = []
-    monkeypatch.setattr("hf_free.demo.walkthrough.run_demo", lambda output, seed, _: asked.append((output, seed)))
+
+    def run_demo(output, seed, console, commands_to=None):
+        asked.append((output, seed))
+        console.print("the story")
+        return {"rows": []}
+
+    monkeypatch.setattr("hf_free.demo.walkthrough.run_demo", run_demo)
     return asked
 
 
@@ -26,3 +34,16 @@ def test_a_folder_in_use_is_refused_before_anything_starts(tmp_path, capsys, sta
 def test_output_and_seed_reach_the_walkthrough(tmp_path, started):
     assert main(["demo", "--output", str(tmp_path / "new"), "--seed", "7"]) == 0
     assert started == [(tmp_path / "new", 7)]
+
+
+@pytest.mark.parametrize(("flag", "said"), [("--json", '"results": {'), ("-q", ""), (None, "the story")])
+def test_stdout_is_the_results_the_folder_or_the_story(tmp_path, started, capsys, flag, said):
+    place = tmp_path / "new"
+    assert main(["demo", "--output", str(place), *([flag] if flag else [])]) == 0
+    out, err = capsys.readouterr()
+    assert said in out
+    assert ("the story" in err) is (flag is not None)
+    if flag == "-q":
+        assert out == f"{place}\n"
+    if flag == "--json":
+        assert json.loads(out) == {"output": str(place), "results": {"rows": []}}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import timm
+from pico import pico_teacher
 from safetensors.torch import load_file
 from verbs_at_work import PROGRAM
 
 from hf_free.cli.main import main
 from hf_free.evaluation.flops import count
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
@@ -93,3 +96,12 @@ def test_inspect_on_the_hub(hub, tokens, run_client, teacher_folder):
         assert "Traceback" not in rows[name]["reason"]
     with_token = run_client([*PROGRAM, "inspect", "lab/cli-private", "--token", tokens["alice"], "--json"])
     assert json.loads(with_token.stdout)[0]["access"] == "private"
+
+
+def test_a_black_box_is_inspected_by_its_answers(capsys):
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16))) as server:
+        assert main(["inspect", f"endpoint:{server.address}", "--measure", "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert (row["usable"], row["classes"], row["forward_flops"]) == (True, 5, 0)
+        assert "inversion" not in row
+        assert server.answered == 4

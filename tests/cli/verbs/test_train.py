@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pico import pico_folder, pico_teacher
 from program import MODELS, refused
+from runs import TINY
+
+from hf_free.cli.main import main
+from hf_free.config.reading import merge
+from hf_free.config.tree import FreeConfig
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
 
 
 @pytest.mark.parametrize(
@@ -13,7 +21,7 @@ from program import MODELS, refused
     [
         (["--steps", "0"], ["trainer.steps = '0'", "greater than or equal to 1"]),
         (["--seed", "-1"], ["seed = '-1'"]),
-        (["--recipe", "best"], ["method = 'best'", "'default', 'paper' or 'released'"]),
+        (["--recipe", "best"], ["method = 'best'", "'default', 'paper', "]),
         (["--mixed-precision", "fp16"], ["trainer.mixed_precision = 'fp16'", "allowed: 'auto', 'no' or 'bf16'"]),
         (["--set", "defects=[x]"], ["defects holds 'x'", "--set defects=[...]"]),
         (["--set", "five.images_per_class=1"], ["allowed: a value greater than or equal to 2"]),
@@ -22,6 +30,7 @@ from program import MODELS, refused
         (["--set", "five.inner_steps=many"], ["five.inner_steps = 'many'"]),
         (["--set", "five.inner_steps"], ["--set 'five.inner_steps'", "section.key=value"]),
         (["--config", "missing.yaml"], ["missing.yaml", "give an existing file"]),
+        (["--query-budget", "-1"], ["queries.budget = '-1'", "greater than or equal to 0"]),
         (["--resume"], ["--resume without --output", "hf-free train --resume --output DIR"]),
     ],
 )
@@ -121,3 +130,20 @@ def test_nothing_to_resume(capsys, tmp_path):
 def test_overwrite_and_resume_exclude_each_other(capsys, earlier):
     message = refused(capsys, "train", *MODELS, "--output", str(earlier), "--resume", "--overwrite")
     assert "--overwrite and --resume together" in message
+
+
+def test_black_boxes_are_asked_with_their_token_within_a_budget(capsys, tmp_path, monkeypatch):
+    for name in ("draw_pictures", "draw_heterogeneity"):
+        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
+    own = str(pico_folder(tmp_path / "own", size=16))
+    config = FreeConfig.from_dict(merge(TINY, {"trainer": {"steps": 3}})).to_yaml()
+    (tmp_path / "run.yaml").write_text(config)
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16)), token="secret") as server:
+        words = ["train", "--models", own, f"endpoint:{server.address}", "--config", str(tmp_path / "run.yaml")]
+        words += ["--output", str(tmp_path / "run"), "--query-budget", "10"]
+        assert "give its token: --endpoint-token" in refused(capsys, *words)
+        assert not (tmp_path / "run" / "config.yaml").exists()
+        assert main([*words, "--endpoint-token", "secret"]) == 0
+        assert server.answered == 10
+        assert main(["pool", "--models", own, f"endpoint:{server.address}", "--output", str(tmp_path / "p")]) == 1
+    assert b"secret" not in b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())

@@ -1,0 +1,43 @@
+"""Output on a terminal that cannot show every letter: it gets near ones or their numbers, never an error."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TextIO
+
+NEAR = {
+    "±": "+-", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "·": ".", "•": "*", "→": "->", "≤": "<=", "≥": ">=",
+    "‘": "'", "’": "'", "“": '"', "”": '"', "\N{REPLACEMENT CHARACTER}": "?", "\N{NO-BREAK SPACE}": " ",
+}  # fmt: skip
+"""What stands for a sign that a terminal cannot show; letters become `\\u00e9`."""
+
+_HANDLER = "hf_free.near"
+
+
+def speak_plainly(*streams: TextIO) -> None:
+    """Let streams write every text, whatever their encoding; those that can write all are left as they are."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and not can_write(stream, "".join(NEAR) + "\N{GRINNING FACE}"):
+            codecs.register_error(_HANDLER, _near)
+            reconfigure(errors=_HANDLER)
+
+
+def can_write(stream: TextIO, text: str) -> bool:
+    """Whether a stream's encoding has every character of a text."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _near(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    texts = (NEAR.get(letter, letter.encode("ascii", "backslashreplace").decode()) for letter in _part(error))
+    return "".join(texts), error.end
+
+
+def _part(error: UnicodeEncodeError) -> str:
+    return error.object[error.start : error.end]

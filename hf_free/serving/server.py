@@ -1,0 +1,217 @@
+"""The server: standard-library HTTP, bounded in every direction, and no traceback to whoever asks.
+
+Bodies, pictures of a request, connections and waiting are bounded. A server on this machine alone answers only
+requests that call it by a name of this machine, so that no web page reaches it through a name of its own.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from hf_free.errors import ConfigError
+from hf_free.hub.endpoint import is_this_machine
+from hf_free.serving.protocol import MOST_PICTURES, Refusal, answer_of, read_request
+from hf_free.serving.served_model import ServedModel
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 32 * 2**20
+"""Of one request: a photo of 20 megapixels in base64."""
+
+MAX_CONNECTIONS = 64
+"""Connections at once; one more is told to come back."""
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    b'Content-Length: 41\r\nConnection: close\r\n\r\n{"error": "too many connections at once"}'
+)
+
+IDLE_SECONDS = 30.0
+"""How long a connection may be silent, between two requests and within one."""
+
+
+class ModelServer:
+    """A server of one model, answering from a thread of its own; a context manager.
+
+    Args:
+        model: Who answers.
+        host: Address to listen at; loopback unless others are to reach it.
+        port: 0 takes any free one.
+        token: What requests have to carry as `Authorization: Bearer`; None asks for nothing.
+
+    Raises:
+        ConfigError: an address that cannot be had.
+    """
+
+    def __init__(
+        self, model: ServedModel, *, host: str = "127.0.0.1", port: int = 0, token: str | None = None
+    ) -> None:
+        try:
+            self._server = _HTTPServer(model, host, port, token)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
+                allowed="an address of this machine with a free port",
+                action="--port 0 takes any free one",
+            ) from None
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where it answers, as `http://127.0.0.1:8000`."""
+        host, port = self._server.server_address[:2]
+        shown = f"[{host!s}]" if ":" in str(host) else str(host)
+        return f"http://{shown}:{port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        return self._server.is_local
+
+    @property
+    def answered(self) -> int:
+        """Pictures that were answered so far."""
+        return self._server.answered
+
+    def __enter__(self) -> ModelServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    """Threads per connection, as many as `MAX_CONNECTIONS` at work."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, model: ServedModel, host: str, port: int, token: str | None) -> None:
+        self.model, self.token, self.is_local = model, token, is_this_machine(host)
+        self.places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.answered, self.counting = 0, threading.Lock()
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection, where there is room for one."""
+        if self.places.acquire(blocking=False):
+            super().process_request(request, client_address)
+            return
+        with suppress(OSError):
+            request.sendall(_FULL)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """All requests of a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is none of our business; nothing is shown on the terminal."""
+        logger.debug("a connection ended early", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _HTTPServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "hf-free", ""
+    disable_nagle_algorithm = True  # header and body are two writes; without it each answer costs 40 ms
+    timeout = IDLE_SECONDS
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests go to the log, at debug level."""
+        logger.debug(format, *args)
+
+    def do_GET(self) -> None:
+        """What is served."""
+        self._answer(self._about)
+
+    def do_POST(self) -> None:
+        """Classify."""
+        self._answer(self._classify)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses, as JSON too."""
+        self.close_connection = True
+        self._send(code, {"error": message or "a request that cannot be read"})
+
+    def _answer(self, make: Callable[[], object]) -> None:
+        try:
+            self._check_caller()
+            self._send(200, make())
+        except Refusal as refusal:
+            self.close_connection = True  # what it has not read of the body would be taken for the next request
+            self._send(refusal.status, {"error": refusal.message})
+        except OSError:
+            raise  # the connection: nobody is there to be told
+        except Exception as error:
+            logger.warning("a request failed: %s: %s", type(error).__name__, error)
+            self.close_connection = True
+            self._send(500, {"error": "the model failed on this request"})
+
+    def _check_caller(self) -> None:
+        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        if self.server.is_local and not is_this_machine(host):
+            raise Refusal(403, "this server answers only under a name of its own machine, such as localhost")
+        token = self.server.token
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+            raise Refusal(401, "a token is needed: Authorization: Bearer TOKEN")
+
+    def _about(self) -> object:
+        model = self.server.model
+        return {
+            "model": model.name,
+            "task": "image-classification",
+            "labels": list(model.labels),
+            "size": list(model.size),
+            "max_pictures": MOST_PICTURES,
+        }
+
+    def _classify(self) -> object:
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise Refusal(411, "a body without its Content-Length")
+        if len(length) > 12 or int(length) > MAX_BODY_BYTES:
+            raise Refusal(413, f"a body of more than {MAX_BODY_BYTES} bytes")
+        if self.path.partition("?")[0] != "/":
+            raise Refusal(404, "pictures are taken at /")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise Refusal(400, "a body that ends early")
+        request = read_request(body, self.headers.get("Content-Type", ""))
+        scores = self.server.model.scores(request.pictures, request.function)
+        with self.server.counting:
+            self.server.answered += len(request.pictures)
+        return answer_of(scores, self.server.model.labels, request)
+
+    def _send(self, status: int, content: object) -> None:
+        data = json.dumps(content, allow_nan=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)

@@ -1,0 +1,54 @@
+"""How many questions black boxes may be asked in a run, and how many were."""
+
+from __future__ import annotations
+
+import threading
+
+from hf_free.errors import QueryBudgetError
+
+
+class QueryBudget:
+    """Counts pictures that are sent; refuses before the limit is passed.
+
+    Args:
+        limit: Pictures that all black boxes together may be asked about; None for any number.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit, self._spent, self._lock = limit, 0, threading.Lock()
+
+    @property
+    def spent(self) -> int:
+        """Pictures that were sent so far, those of earlier starts of the run included."""
+        return self._spent
+
+    @property
+    def left(self) -> int | None:
+        """Pictures that may still be sent; None for any number."""
+        return None if self.limit is None else max(0, self.limit - self._spent)
+
+    def spend(self, count: int, name: str) -> None:
+        """Take so many queries.
+
+        Raises:
+            QueryBudgetError: fewer are left, and none is taken.
+        """
+        with self._lock:
+            if self.limit is not None and self._spent + count > self.limit:
+                raise QueryBudgetError(
+                    f"{name} would be asked {count} more time{'' if count == 1 else 's'}; "
+                    f"{self.limit - self._spent} of {self.limit} queries are left",
+                    allowed="no more than --query-budget",
+                    action="raise --query-budget, and --resume",
+                )
+            self._spent += count
+
+    def give_back(self, count: int) -> None:
+        """Queries that were not taken up."""
+        with self._lock:
+            self._spent -= count
+
+    def recall(self, count: int) -> None:
+        """Queries of an earlier start, whatever the limit is by now."""
+        with self._lock:
+            self._spent += count

@@ -1,0 +1,78 @@
+"""What a run does with teachers that only answer: who may have them, who is inverted, what was asked."""
+
+from __future__ import annotations
+
+from hf_free.config.sections import BellConfig
+from hf_free.errors import ConfigError
+from hf_free.inversion.base import Inverter, TaskSize
+from hf_free.runtime.text import listed
+from hf_free.teachers.pool import TeacherPool
+from hf_free.training.workload import Workload
+
+
+def needs_gradients(inverter: Inverter) -> bool:
+    """Whether a way to invert takes a teacher's gradients; all do that do not say otherwise."""
+    return bool(getattr(inverter, "needs_gradients", True))
+
+
+def invertible(pool: TeacherPool, inverter: Inverter) -> list[bool]:
+    """Of each teacher, whether this inverter can invert it: black boxes give no gradients."""
+    takes_all = not needs_gradients(inverter)
+    return [takes_all or not record.answers_only for record in pool.records]
+
+
+def check_black_boxes(pool: TeacherPool, inverter: Inverter, bell: BellConfig, *, chains: int, method: str) -> None:
+    """Refuse black boxes where nothing could be learned from them, before anything is written.
+
+    Raises:
+        ConfigError: with their names: a method that learns from pictures recovered by gradients alone, or a run whose
+            work is shared.
+    """
+    names = [pool.records[place].reference for place in pool.black_boxes]
+    if not names:
+        return
+    if chains > 1:
+        raise ConfigError(
+            f"{listed(names)}: black boxes in a run of {chains} chains",
+            allowed="one process with one chain: budget and answers are kept in one place",
+            action="leave out --num-processes and --chains",
+        )
+    if bell.objective != "distill" and needs_gradients(inverter):
+        raise ConfigError(
+            f"{listed(names)} only answer{'s' if len(names) == 1 else ''}, and --method {method} inverts every "
+            "teacher by its gradients",
+            allowed="teachers whose weights can be had",
+            action="--method default asks black boxes about drawn pictures; --method bidf-mkd inverts them by queries",
+        )
+
+
+def query_terms(pool: TeacherPool) -> dict[str, float]:
+    """Queries spent and left, for a step's line in the log; nothing where there is no black box."""
+    if not pool.black_boxes:
+        return {}
+    budget = pool.endpoints.budget
+    left = budget.left
+    return {"queries": float(budget.spent), **({} if left is None else {"queries_left": float(left)})}
+
+
+def notes_on_black_boxes(pool: TeacherPool, inverter: Inverter, work: Workload) -> list[str]:
+    """What to know before a run with black boxes begins.
+
+    Args:
+        pool: The teachers.
+        inverter: How they are inverted.
+        work: What the run does.
+    """
+    names = [pool.records[place].reference for place in pool.black_boxes]
+    if not names:
+        return []
+    can = [record for record, is_in in zip(pool.records, invertible(pool, inverter), strict=True) if is_in]
+    sizes = [TaskSize.of(work.five, record.num_classes).images for record in can]
+    recovered = sum(sizes) / max(len(sizes), 1) * min(work.five.teachers_per_step, len(sizes))
+    left, asked = pool.endpoints.budget.left, (recovered + work.memory.drawn_per_step) * work.share_asked(len(pool))
+    budget = "no --query-budget is set" if left is None else f"{left:,} queries are left"
+    return [
+        f"black boxes: {listed(names)}; a step that makes pictures asks each about {asked:,.0f} of them, {budget}"
+        if work.distils
+        else f"black boxes: {listed(names)}; {budget}"
+    ]

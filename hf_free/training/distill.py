@@ -1,0 +1,271 @@
+"""`distill`: one small network that stands for a pooled learner.
+
+    pooled learner -> drawn pictures, and what it says of them -> a network that predicts it -> learner
+
+Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
+from hf_free.errors import ConfigError
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.inputs import InputSettings
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.pooled_backbone import PooledBackbone
+from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.metalearning.muon import Muon
+from hf_free.pooling.imitation import PictureBank, imitation_loss, joined_projection, likeness
+from hf_free.pooling.pictures import MOST_PIXELS, Progress
+from hf_free.provenance.reading import Json
+from hf_free.provenance.run_record import Imitation
+from hf_free.publishing.card import write_card
+from hf_free.runtime.device import Precision, choose_device
+from hf_free.runtime.distributed import seed_everything
+from hf_free.runtime.interrupts import StopBetweenSteps
+from hf_free.runtime.random_streams import RandomStreams
+from hf_free.teachers.pool import TeacherPool
+from hf_free.training.pool import check_output
+
+logger = logging.getLogger(__name__)
+
+FIRST_PICTURES = 2048
+"""Pictures that are drawn before anything is learned."""
+
+PICTURES_AT_ONCE = 512
+"""Pictures of one turn of asking."""
+
+HELD_OUT = 512
+"""Pictures that are drawn for the report in the end, and not learned from."""
+
+ROOM = 2**29
+"""Bytes of pictures that are kept to learn from, at most."""
+
+WARM_UP = 0.05
+"""Share of the time in which the learning rate rises."""
+
+
+def distill(
+    pooled: MetaLearner | str | Path,
+    output: str | Path,
+    *,
+    minutes: float = 30.0,
+    learner: LearnerConfig | None = None,
+    bell: BellConfig | None = None,
+    hub: HubConfig | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    mixed_precision: str = "auto",
+    token: str | None = None,
+    progress: Progress | None = None,
+) -> MetaLearner:
+    """Make one network of a pooled learner: smaller and faster, and nearly as good (docs/guides/pooled.md).
+
+    No real picture is used: the network sees pictures that a program draws in the teachers' colors, and learns what
+    the pooled learner's embedding of them is. Ctrl-C ends the learning and keeps what was learned.
+
+    Args:
+        pooled: What `pool` made: the learner, its folder, or its Hub id.
+        output: Folder to save it to, new or empty.
+        minutes: How long it learns; loading, the last measurements and saving come on top.
+        learner: The network, the size of its pictures, its views and head.
+        bell: Batch size, learning rates and weight decay.
+        hub: Cache, and what is published later.
+        overwrite: Whether an earlier learner in `output` is replaced.
+        seed: Of everything random.
+        device: Where to compute.
+        mixed_precision: `auto`, `no` or `bf16`.
+        token: Hub token, for private and gated teachers.
+        progress: Told what is done, and how many seconds of how many.
+
+    Raises:
+        ConfigError: a learner that is not a pooled one, or settings that do not fit.
+        LearnerError: a network that does not exist or does not take pictures of this size.
+        RunError: an output folder in use.
+    """
+    started = time.monotonic()
+    config, bell, hub = learner or LearnerConfig(), bell or BellConfig(), hub or HubConfig()
+    folder = Path(output).expanduser().absolute()
+    check_output(folder, overwrite=overwrite)
+    _check_settings(config, minutes)
+    seed_everything(seed)
+    where = choose_device(device)
+    source, network, weights, pool = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
+
+    # ---- the network, and what it learns from
+    config = replace(config, channels=source.config.channels, init_from=None)
+    student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
+    width = student.backbone_dim
+    precision = Precision.choose(mixed_precision, where)
+    side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
+    size = (config.channels, side)
+    room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
+    drawn = streams.stream("pictures")
+    bank = PictureBank(network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where)
+    bank.grow(FIRST_PICTURES)
+    held_out = bank.draw(HELD_OUT)
+    projection = nn.Linear(width, held_out[1].shape[1]).to(where)
+
+    # ---- asking and learning in turn
+    loop = _Loop(student, projection, bank, bell, precision, streams)
+    with StopBetweenSteps(inside=False) as stop:
+        loop.run(60 * minutes, stop, progress)
+
+    # ---- the learner
+    student.eval()
+    features = loop.features(bank.images[-FIRST_PICTURES:])
+    student.embedding = Embedding(joined_projection(projection, features))
+    student.eval()
+    shown = held_out[0].float().to(where) / 255
+    with torch.no_grad(), precision.autocast(where):
+        agreed = likeness(student.prepare_features(student.raw_answers(shown)).float().cpu(), held_out[1].float())
+    logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
+    student.record = _record(source, config, hub, loop, agreed, seed=seed, seconds=time.monotonic() - started)
+    student.save_pretrained(folder)
+    write_card(folder, student.hf_free_block())
+    return student
+
+
+class _Loop:
+    """Asks the teachers about new pictures and learns from all of them, in turn.
+
+    Args:
+        student: Its backbone learns.
+        projection: Predicts what the teachers say.
+        bank: The pictures.
+        config: Batch size and rates.
+        precision: Autocast type.
+        streams: Where random numbers come from.
+    """
+
+    def __init__(
+        self,
+        student: MetaLearner,
+        projection: nn.Linear,
+        bank: PictureBank,
+        config: BellConfig,
+        precision: Precision,
+        streams: RandomStreams,
+    ) -> None:
+        self.student, self.projection, self.bank = student, projection, bank
+        self.config, self.precision, self.updates, self.loss = config, precision, 0, math.nan
+        self._batches = streams.stream("batches")
+        parameters = [*student.backbone.parameters(), *projection.parameters()]
+        rate, decay = config.lr, config.weight_decay
+        self._optimizer: torch.optim.Optimizer = (
+            Muon(parameters, matrix_lr=config.matrix_lr, lr=rate, weight_decay=decay)
+            if config.matrix_lr
+            else torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        )
+        self._peaks = [group["lr"] for group in self._optimizer.param_groups]
+
+    def run(self, seconds: float, stop: StopBetweenSteps, progress: Progress | None) -> None:
+        """Ask and learn until the time is over or a stop is wanted."""
+        begun, asked = time.monotonic(), 0.0
+        while (spent := time.monotonic() - begun) < seconds and not stop.wanted:
+            if asked < spent / 2:
+                at = time.monotonic()
+                self.bank.grow(PICTURES_AT_ONCE)
+                asked += time.monotonic() - at
+            else:
+                self._update(spent / seconds)
+            if progress is not None and (self.updates % 10 == 0):
+                what = f"distilling, {self.bank.seen:,} pictures, disagreement {self.loss:.3f} (falls)"
+                progress(what, int(spent), int(seconds))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The backbone's features of pictures as bytes (N, C, S, S), in the mode it is in; no gradients."""
+        parts = images.split(PICTURES_AT_ONCE)
+        with torch.no_grad(), self.precision.autocast(self.student.device):
+            return torch.cat(
+                [self.student.raw_answers(part.to(self.student.device).float() / 255) for part in parts]
+            ).float()
+
+    def _update(self, done: float) -> None:
+        rate = min(done / WARM_UP, 0.5 * (1 + math.cos(math.pi * done)))
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * rate
+        images, said = self.bank.sample(self.config.batch_size, self._batches)
+        self.student.train()
+        device = self.student.device
+        with self.precision.autocast(device):
+            features = self.student.raw_answers(images.to(device).float() / 255)
+        loss = imitation_loss(self.projection(features.float()), said.to(device))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self.updates += 1
+        now = loss.item()
+        self.loss = now if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * now
+
+
+def _check_settings(learner: LearnerConfig, minutes: float) -> None:
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
+    if learner.init_from is not None:
+        raise ConfigError(
+            f"learner.init_from {learner.init_from} with distill, which begins with an untrained network",
+            allowed="null",
+            action="leave it out",
+        )
+
+
+def _opened(
+    pooled: MetaLearner | str | Path, device: torch.device, *, token: str | None, cache_dir: str | None
+) -> tuple[MetaLearner, PooledBackbone, PooledTeachers, TeacherPool]:
+    """The pooled learner, its network, its weights and its teachers."""
+    source = (
+        pooled
+        if isinstance(pooled, MetaLearner)
+        else MetaLearner.from_pretrained(pooled, token=token, cache_dir=cache_dir, map_location=str(device))
+    )
+    network, weights = source.backbone, source.embedding.pooled
+    if not isinstance(network, PooledBackbone) or weights is None or not isinstance(network.classifiers, TeacherPool):
+        raise ConfigError(
+            f"{'this learner' if source is pooled else pooled} is one network already",
+            allowed="a pooled learner",
+            action="make one first: hf-free pool --models ID ... --output DIR",
+        )
+    return source, network, weights, network.classifiers
+
+
+def _record(
+    source: MetaLearner,
+    config: LearnerConfig,
+    hub: HubConfig,
+    loop: _Loop,
+    agreed: float,
+    *,
+    seed: int,
+    seconds: float,
+) -> Json:
+    """The pooled learner's provenance, with what this run did."""
+    known = source.record
+    settings = {**known.get("config", {}), "seed": seed, "learner": asdict(config), "hub": asdict(hub)}
+    return {
+        **{key: value for key, value in known.items() if key not in ("results", "repo_id")},
+        "config": settings,
+        "results": [],
+        "training": {
+            "minutes": round(seconds / 60, 2),
+            "steps": loop.updates,
+            "device": source.device.type,
+            "threads": torch.get_num_threads(),
+            "mixed_precision": loop.precision.name,
+        },
+        "imitation": Imitation(
+            pictures=loop.bank.seen,
+            agreement=round(agreed, 4),
+            loss=None if loop.updates == 0 else round(loop.loss, 4),
+        ).to_dict(),
+    }

@@ -1,0 +1,279 @@
+"""`report`: one HTML page about one or more runs, read from their folders; nothing in them is changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hf_free.errors import HfFreeError, RunError
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.memory.kept_pictures import KeptPictures, read_kept
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import Json, list_of, object_of
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.publishing.opening import is_pooled
+from hf_free.publishing.redaction import public_record
+from hf_free.publishing.results import folder_name, with_results
+from hf_free.reporting.naming import class_name, class_names, teacher_names
+from hf_free.reporting.report_page import report_page
+from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
+from hf_free.reporting.tsne import in_plane
+from hf_free.runtime.files import write_text
+from hf_free.runtime.strict_json import read_strict_json
+from hf_free.training.folder import CONFIG_FILE, RunFolder
+
+logger = logging.getLogger(__name__)
+
+CLASSES, PICTURES = 36, 6
+"""Classes shown of a run, and pictures of each: about 0.4 MB of a page at 32 pixels."""
+
+MAP_CLASSES, MAP_PICTURES = 10, 15
+"""Classes and pictures of each on the map."""
+
+MOST_RESULTS = 2**24
+"""Bytes of a file of results."""
+
+RESULTS = "results.json"
+"""What `hf-free evaluate --output RUN/results.json` leaves in a run's folder."""
+
+
+def report(
+    runs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    results: Iterable[str | Path] = (),
+    draws_map: bool = True,
+) -> Path:
+    """Write one self-contained HTML page about runs: figures, pictures, tables; no network, no scripts.
+
+    Private and gated teachers are not named on it, and paths shrink to their last part.
+
+    Args:
+        runs: Folders of runs, finished or not, or of learners (pooled ones too). Several stand side by side.
+        output: The file to write, whole or not at all.
+        results: Further files that `hf-free evaluate --output` wrote; they belong to the first run.
+        draws_map: Whether the learner is loaded to draw how it sees its classes, which takes some seconds.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: a folder that is neither, or no file of results.
+    """
+    if not runs:
+        raise RunError("no run to report on", allowed="one or more folders", action="hf-free report RUN")
+    folders = [Path(run).expanduser() for run in runs]
+    names = _names(folders)
+    measured = [_read_results(Path(path)) for path in results]
+    read = [
+        read_run(folder, name, results=measured if place == 0 else (), draws_map=draws_map)
+        for place, (folder, name) in enumerate(zip(folders, names, strict=True))
+    ]
+    return write_text(Path(output), report_page(read))
+
+
+def default_page(folder: Path) -> Path:
+    """Where the page about a run goes: into its folder; beside a learner's, all of which is published with a push."""
+    if (folder / CONFIG_FILE).is_file():
+        return folder / "report.html"
+    return folder.absolute().parent / f"{folder_name(str(folder.absolute()))}-report.html"
+
+
+def read_run(
+    folder: str | Path, name: str = "", *, results: Sequence[Json] = (), draws_map: bool = True
+) -> ReportedRun:
+    """What a report shows of a run's folder, or of a learner's.
+
+    Args:
+        folder: The folder.
+        name: What the run is called; its folder's name without one.
+        results: Reports of `hf-free evaluate` besides those of the folder.
+        draws_map: See `report`.
+
+    Raises:
+        RunError: it is neither.
+    """
+    folder = Path(folder).expanduser()
+    run = RunFolder(folder)
+    is_run = run.config.is_file()
+    learner = run.learner if (run.learner / "config.json").is_file() else folder
+    block = _block(learner / "config.json") if not is_run or learner != folder else None
+    if not is_run and block is None:
+        raise RunError(
+            f"{folder} is no run and no learner",
+            allowed=f"a folder with {CONFIG_FILE} of hf-free train, or with config.json of a learner",
+            action="name the --output of hf-free train or hf-free pool",
+        )
+    name = name or folder_name(str(folder.absolute()))
+    private = block if block is not None else _unfinished(run)
+    results = [*_own_results(folder / RESULTS), *results]
+    reports: list[Json] = list_of(private.get("results"))
+    for measured in results:
+        reports = with_results(reports, measured)
+    record = LearnerRecord.from_dict(public_record({**private, "results": reports}))
+    kept = _kept(run) if is_run else None
+    views = run.pictures / "teachers.png"
+    return ReportedRun(
+        name=name,
+        record=record,
+        is_finished=block is not None,
+        is_pooled=is_pooled(private),
+        log=run.read_log() if is_run else (),
+        recovered=() if kept is None else _pictures(kept),
+        classes_in_all=0 if kept is None else kept.read.classes_in_all,
+        pictures_in_all=0 if kept is None else kept.read.pictures_in_all,
+        class_map=_map(learner, kept) if kept is not None and block is not None and draws_map else None,
+        views=views.read_bytes() if is_run and views.is_file() else b"",
+        teachers=_teacher_names(record),
+    )
+
+
+class _Kept(NamedTuple):
+    """Recovered pictures of a checkpoint, and whose they are."""
+
+    read: KeptPictures
+    records: list[TeacherRecord]
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """A run's folder name; with the folder above it where two are the same, else numbered."""
+    paths = [folder.absolute() for folder in folders]
+    short = [folder_name(str(path)) for path in paths]
+    longer = [
+        f"{path.parent.name}/{name}" if short.count(name) > 1 else name
+        for path, name in zip(paths, short, strict=True)
+    ]
+    return [f"{name} ({place})" if longer.count(name) > 1 else name for place, name in enumerate(longer, 1)]
+
+
+def _block(path: Path) -> Json | None:
+    """The `hf_free` block of a learner's config.json; None where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    block = object_of(content).get("hf_free")
+    return object_of(block) if isinstance(block, dict) else None
+
+
+def _unfinished(run: RunFolder) -> Json:
+    """What is known of a run without a learner: its configuration, its teachers, what it has counted."""
+    state = run.checkpoint_state() or {}
+    known = _read_object(run.teachers)
+    seconds = state.get("seconds")
+    return {
+        "config": run.read_config().to_dict(),
+        "teachers": list_of(known.get("teachers")),
+        "skipped": list_of(state.get("skipped")),
+        "left_out": object_of(state.get("left_out")),
+        "recovered": {"tasks": state.get("kept_tasks"), "images": state.get("pictures")},
+        "training": {
+            "steps": state.get("step"),
+            "minutes": round(seconds / 60, 2) if isinstance(seconds, (int, float)) else None,
+        },
+    }
+
+
+def _read_object(path: Path) -> Json:
+    try:
+        return object_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _read_results(path: Path) -> Json:
+    """A report that `hf-free evaluate --output` wrote."""
+    try:
+        found = object_of(read_strict_json(path, max_bytes=MOST_RESULTS))
+    except (OSError, ValueError) as error:
+        raise _no_results(path, f"{error}") from None
+    if not all(isinstance(row, dict) for row in list_of(found.get("rows"))) or "dataset" not in found:
+        raise _no_results(path, "it has no rows on a data set")
+    return found
+
+
+def _own_results(path: Path) -> list[Json]:
+    """The results that lie in a folder; a file of that name that holds something else is left out aloud."""
+    if not path.is_file():
+        return []
+    try:
+        return [_read_results(path)]
+    except RunError as error:
+        logger.warning("left out: %s", error.given)
+        return []
+
+
+def _no_results(path: Path, why: str) -> RunError:
+    return RunError(
+        f"{path} holds no results: {why}",
+        allowed="a file of hf-free evaluate --output",
+        action="measure the learner again, or move the file away",
+    )
+
+
+def _kept(run: RunFolder) -> _Kept | None:
+    """Some of the pictures that the newest checkpoint keeps; None where there is none that can be read."""
+    records = [TeacherRecord.from_dict(entry) for entry in list_of(_read_object(run.teachers).get("teachers"))]
+    try:
+        checkpoint = run.whole_checkpoint().folder
+        read = read_kept(checkpoint / "memory.safetensors", classes=CLASSES, pictures=MAP_PICTURES)
+    except (HfFreeError, OSError, KeyError, SafetensorError):
+        return None
+    if not read.classes or any(kept.key.teacher >= len(records) for kept in read.classes):
+        return None
+    return _Kept(read, records)
+
+
+def _pictures(kept: _Kept) -> list[ClassPictures]:
+    names = _safe_names(kept.records)
+    shown = []
+    for one in kept.read.classes:
+        record, pixels = kept.records[one.key.teacher], one.images[-PICTURES:]
+        label = class_name(record, one.key.teacher, one.key.index)
+        shown.append(ClassPictures(names[one.key.teacher], label, _rgb(pixels)))
+    return shown
+
+
+def _safe_names(records: Sequence[TeacherRecord]) -> list[str]:
+    """A teacher's name without the folders above it, which are this computer's."""
+    return [
+        f"{place}: {folder_name(record.reference)}" if record.repo_id is None and not record.is_hidden else name
+        for place, (record, name) in enumerate(zip(records, teacher_names(records), strict=True), 1)
+    ]
+
+
+def _teacher_names(record: LearnerRecord) -> list[str]:
+    return [teacher.repo_id or teacher.reference or "unnamed" for teacher in record.teachers]
+
+
+def _rgb(images: Tensor) -> np.ndarray:
+    """(N, 1 or 3, H, W) uint8 -> (N, H, W, 3)."""
+    return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _map(learner: Path, kept: _Kept) -> ClassMap | None:
+    """How the learner sees some classes; None where it cannot be loaded or too few pictures are there."""
+    chosen = sorted(kept.read.classes, key=lambda one: one.key.index)[:MAP_CLASSES]
+    chosen = [one for one in chosen if len(one.images) > 1]
+    images = [picture for one in chosen for picture in one.images]
+    if len(chosen) < 2 or len(images) < 4:
+        return None
+    try:
+        network = MetaLearner.from_pretrained(learner).eval()
+        with torch.no_grad():
+            features = network.embed(torch.stack(images))
+    except (HfFreeError, OSError) as error:
+        logger.warning("no map of classes: the learner cannot be loaded: %s", error)
+        return None
+    labels = np.repeat(np.arange(len(chosen)), [len(one.images) for one in chosen])
+    names = _safe_names(kept.records)
+    owners = [(kept.records[one.key.teacher], one.key.teacher, one.key.index) for one in chosen]
+    return ClassMap(in_plane(features.cpu(), 0), labels, class_names(owners, names))

@@ -1,0 +1,37 @@
+"""`hf-free app`: a Space is made, and what cannot be served is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+
+from verbs_at_work import PROGRAM
+
+from hf_free.cli.main import main
+
+
+def test_a_space_is_written_and_nothing_uploaded_on_a_dry_run(capsys, tmp_path):
+    folder = tmp_path / "space"
+    words = ["app", "me/few-shot", "--space", "lab/try-it", "--output", str(folder), "--dry-run"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"Space: {folder}\n"
+    assert main([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (len(said["files"]), said["url"]) == (3, None)
+
+
+def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
+    words = [*PROGRAM, "app", "me/few-shot", "--space", "alice/try-it", "--output", str(tmp_path / "space"), "-q"]
+    done = run_client(words, token=tokens["alice"])
+    assert done.stdout == f"{hub.endpoint}/spaces/alice/try-it\n"
+    published = hub.read_repo("alice/try-it", repo_type="space")
+    for path in (tmp_path / "space").iterdir():
+        assert published[path.name] == path.read_bytes()
+    assert hub.history("alice/try-it", repo_type="space")[0].title == "App of me/few-shot by hf-free"
+
+
+def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr("hf_free.demo.app.find_spec", lambda name: None)
+    assert main(["app", "me/few-shot"]) == 1
+    assert "pip install 'hf-free[app]'" in capsys.readouterr().err
+    assert main(["app", "me/few-shot", "--output", "x"]) == 1
+    assert "--output without --space" in capsys.readouterr().err

@@ -1,0 +1,28 @@
+"""`hf-free distill`: a pooled learner in, one network out."""
+
+from __future__ import annotations
+
+import json
+
+from pico import pico_folder
+
+from hf_free import MetaLearner, pool
+from hf_free.cli.main import main
+
+
+def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 64)
+    monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 64)
+    folders = [str(pico_folder(tmp_path / kind, kind, size=16)) for kind in ("conv4", "resnet")]
+    pool(folders, output=tmp_path / "pooled", rounds=0, device="cpu")
+    output = tmp_path / "small"
+    words = ["distill", str(tmp_path / "pooled"), "--output", str(output), "--max-minutes", "0.02", "--json"]
+    assert main([*words, "--backbone", "conv4_32", "--image-size", "16", "--set", "bell.batch_size=16"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["learner"] == str(output)
+    assert 0 < said["agreement"] <= 1
+    assert MetaLearner.from_pretrained(output).config.image_size == 16
+    assert main(words) == 1
+    assert "in use" in capsys.readouterr().err
+    assert main(["distill", str(output), "--output", str(tmp_path / "again")]) == 1
+    assert "one network already" in capsys.readouterr().err

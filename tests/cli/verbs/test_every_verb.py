@@ -1,0 +1,90 @@
+"""What all verbs promise: JSON on request, one line on request, and no terminal too poor for them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from hf_free.cli.main import app, main
+
+MAKERS = {"adapt", "app", "demo", "export", "invert", "pool", "push", "report", "train"}
+"""Verbs that make something; the others only say something."""
+
+COMMANDS = get_command(app).commands
+
+
+def _flags(verb):
+    return {flag for option in COMMANDS[verb].params for flag in (*option.opts, *option.secondary_opts)}
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_every_verb_has_json_and_those_that_make_something_a_quiet_mode(verb):
+    assert "--json" in _flags(verb)
+    assert ({"--quiet", "-q"} <= _flags(verb)) is (verb in MAKERS)
+
+
+@pytest.fixture(scope="module")
+def places(learner_run, pictures, teacher_folder, tmp_path_factory) -> dict[str, Path]:
+    """A run, a data set, a teacher and a folder to write to, with names that no ASCII terminal can show."""
+    root = tmp_path_factory.mktemp("ascii") / "Größe"
+    shutil.copytree(learner_run, root / "übung")
+    shutil.copytree(pictures / "train", root / "bilder")
+    (root / "bilder" / "red").rename(root / "bilder" / "röt ±")
+    for name in ("lehrer", "lehrerin"):
+        shutil.copytree(teacher_folder, root / name)
+    return {"run": root / "übung", "data": root / "bilder", "teacher": root / "lehrer", "root": root}
+
+
+WORDS = {
+    "methods": ["methods"],
+    "cost": ["cost", "{teacher}"],
+    "inspect": ["inspect", "{teacher}"],
+    "inspect-json": ["inspect", "{teacher}", "--json"],
+    "plan": ["train", "--models", "{teacher}", "{root}/lehrerin", "--dry-run"],
+    "invert": ["invert", "{teacher}", "--steps", "1", "--images-per-class", "2", "--output", "{root}/p.png"],
+    "adapt": ["adapt", "{run}", "--support", "{data}", "--output", "{root}/kept", "--overwrite"],
+    "predict": ["predict", "{run}", "--support", "{data}", "--images", "{data}"],
+    "evaluate": ["evaluate", "{run}", "--dataset", "{data}", "--n-way", "2", "--k-shot", "1", "--episodes", "3",
+                 "--n-query", "2", "--baselines", "none"],
+    "report": ["report", "{run}", "--output", "{root}/seite.html"],
+    "refusal": ["report", "{root}/nichts"],
+    "help": ["train", "--help"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_terminal_of_ascii_is_enough(name, places, monkeypatch):
+    streams = {
+        kind: io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict") for kind in ("stdout", "stderr")
+    }
+    for kind, stream in streams.items():
+        monkeypatch.setattr(sys, kind, stream)
+    code = main([word.format(**places) for word in WORDS[name]])
+    written = {}
+    for kind, stream in streams.items():
+        stream.flush()
+        written[kind] = stream.buffer.getvalue().decode("ascii")
+    assert code == (1 if name == "refusal" else 0), written
+    assert "Traceback" not in written["stderr"]
+    assert "Unexpected" not in written["stderr"]
+    assert "".join(written.values()).strip()
+    if name == "evaluate":
+        assert "+-" in written["stdout"]
+    if name == "predict":
+        assert "r\\xf6t +-" in written["stdout"]
+    if name == "inspect-json":
+        assert json.loads(written["stdout"])[0]["reference"] == str(places["teacher"])
+
+
+@pytest.mark.parametrize("name", ["adapt", "invert", "report"])
+def test_a_quiet_verb_prints_what_it_made_and_nothing_else(name, places, capsys):
+    assert main([*(word.format(**places) for word in WORDS[name]), "-q"]) == 0
+    made = WORDS[name][WORDS[name].index("--output") + 1].format(**places)
+    assert capsys.readouterr().out == f"{made}\n"
+    assert Path(made).exists()

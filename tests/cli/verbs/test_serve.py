@@ -1,0 +1,42 @@
+"""`hf-free serve`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import urllib.request
+
+from pico import pico_folder
+from served import pictures, png
+from verbs_at_work import PROGRAM
+
+from hf_free.cli.main import main
+
+
+def test_it_says_where_it_answers_and_ends_cleanly(tmp_path):
+    model = str(pico_folder(tmp_path / "model", size=16, num_classes=2, label_names=["day", "night"]))
+    with subprocess.Popen(
+        [*PROGRAM, "serve", model, "--port", "0", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        lines = []
+        while not lines or lines[-1].rstrip() != "}":
+            lines.append(process.stdout.readline())
+        about = json.loads("".join(lines))
+        assert about["labels"] == ["day", "night"]
+        with urllib.request.urlopen(
+            urllib.request.Request(about["address"], png(pictures(1)[0])), timeout=10
+        ) as answer:
+            assert {entry["label"] for entry in json.load(answer)} == {"day", "night"}
+        process.send_signal(signal.SIGTERM)
+        _, messages = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Stopped after 1 pictures." in messages
+    assert "Traceback" not in messages
+
+
+def test_what_cannot_be_served_is_one_message(tmp_path, capsys):
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 1
+    assert "config.json" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path), "--port", "70000"]) == 2
+    assert "70000" in capsys.readouterr().err

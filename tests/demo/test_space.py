@@ -1,0 +1,33 @@
+"""A Space's folder: what the Hub reads of it, and that its program starts the app."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+import yaml
+
+from hf_free.demo.space import write_space
+from hf_free.errors import ConfigError, TeacherReferenceError
+from hf_free.version import __version__
+
+
+def test_a_space_names_its_learner_and_what_it_needs(tmp_path):
+    app, requirements, card = write_space(tmp_path / "space", "me/few-shot", "lab/try-it")
+    assert [call.args[0].value for call in ast.walk(ast.parse(app.read_text())) if isinstance(call, ast.Call)] == [
+        "me/few-shot"
+    ]
+    assert f"hf-free[app]=={__version__}" in requirements.read_text().splitlines()
+    metadata = yaml.safe_load(card.read_text(encoding="utf-8").split("---")[1])
+    assert metadata["sdk"] == "gradio"
+    assert metadata["python_version"] == "3.11", "a text: 3.10 as a number is 3.1"
+    assert metadata["app_file"] == app.name
+    assert metadata["models"] == ["me/few-shot"]
+
+
+def test_a_folder_and_impossible_names_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="a folder, which a Space cannot read"):
+        write_space(tmp_path / "space", str(tmp_path), "lab/try-it")
+    with pytest.raises(TeacherReferenceError):
+        write_space(tmp_path / "space", "me/few-shot", "no slash")
+    assert not (tmp_path / "space").exists()

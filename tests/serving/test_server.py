@@ -1,0 +1,134 @@
+"""The server against the real client, and against requests that no client should send."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from huggingface_hub import InferenceClient
+from pico import pico_teacher
+from served import pictures, png
+
+from hf_free.errors import ConfigError
+from hf_free.serving import server as server_module
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return pico_teacher("conv4", size=16, num_classes=7)
+
+
+@pytest.fixture(scope="module")
+def server(teacher):
+    with ModelServer(ServedTeacher(teacher)) as running:
+        yield running
+
+
+def ask(server: ModelServer, body: bytes = b"", *, method: str = "POST", path: str = "/", **headers: str):
+    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=10)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    content = json.loads(answer.read())
+    connection.close()
+    return answer.status, content
+
+
+def test_the_hubs_client_is_answered(server, teacher):
+    picture = pictures(1)
+    expected = teacher.logits(picture.float() / 255)[0]
+    client = InferenceClient(model=server.address)
+    found = client.image_classification(png(picture[0]))
+    assert len(found) == 5  # as a pipeline of transformers
+    assert [entry.label for entry in found] == [f"LABEL_{index}" for index in expected.argsort(descending=True)[:5]]
+    assert found[0].score == pytest.approx(expected.softmax(0).max().item(), abs=1e-5)
+    found = client.image_classification(png(picture[0]), top_k=100, function_to_apply="none")
+    assert {entry.label: pytest.approx(entry.score, abs=1e-4) for entry in found} == {
+        f"LABEL_{index}": value for index, value in enumerate(expected.tolist())
+    }
+
+
+def test_many_at_once_get_their_own_answers(server, teacher):
+    shown = pictures(24)
+    expected = teacher.logits(shown.float() / 255).softmax(1).max(1).values
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda one: ask(server, png(one))[1][0]["score"], shown))
+    assert torch.allclose(torch.tensor(found), expected, atol=1e-5)
+
+
+def test_a_get_says_what_is_served(server):
+    status, about = ask(server, method="GET")
+    assert status == 200
+    assert (about["task"], len(about["labels"]), about["size"]) == ("image-classification", 7, [3, 16, 16])
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "headers", "status"),
+    [
+        (b"no picture", "/", {}, 400),
+        (b"", "/", {}, 400),
+        (b"{}", "/", {"Content_Type": "application/json"}, 400),
+        (b"x", "/elsewhere", {}, 404),
+        (b"", "/", {"Content_Length": str(10**10)}, 413),
+        (b"", "/", {"Content_Length": "-1"}, 411),
+        (b"x", "/", {"Host": "rebound.example.org"}, 403),
+    ],
+)
+def test_what_is_refused_is_json_with_its_status(server, body, path, headers, status):
+    found, content = ask(server, body, path=path, **headers)
+    assert found == status
+    assert set(content) == {"error"}
+    assert "Traceback" not in content["error"]
+
+
+def test_other_methods_and_broken_requests_are_json_too(server):
+    assert ask(server, method="DELETE")[0] == 501
+    with socket.create_connection(urlsplit(server.address).netloc.split(":"), timeout=5) as raw:
+        raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
+        raw.shutdown(socket.SHUT_WR)
+        assert b"a body that ends early" in raw.makefile("rb").read()
+
+
+def test_a_model_that_fails_is_a_status_and_no_traceback(caplog):
+    class Broken:
+        name, labels, size = "broken", ("a", "b"), (3, 8, 8)
+
+        def scores(self, pictures, function):
+            raise ZeroDivisionError("a secret path")
+
+    with ModelServer(Broken()) as running:
+        status, content = ask(running, b"x")
+    assert (status, content) == (500, {"error": "the model failed on this request"})
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_token_is_asked_for_where_one_is_set(teacher):
+    with ModelServer(ServedTeacher(teacher), token="right") as running:
+        assert ask(running, png(pictures(1)[0]), Authorization="Bearer right")[0] == 200
+        assert ask(running, b"x", Authorization="Bearer wrong")[0] == 401
+        assert ask(running, method="GET")[0] == 401
+
+
+def test_connections_are_bounded(teacher, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
+    with ModelServer(ServedTeacher(teacher)) as running:
+        place = urlsplit(running.address).netloc
+        held = http.client.HTTPConnection(place, timeout=5)
+        held.request("GET", "/")
+        assert held.getresponse().read()
+        assert ask(running, method="GET")[0] == 503
+        held.close()
+
+
+def test_a_port_in_use_is_one_message(server, teacher):
+    port = urlsplit(server.address).port
+    with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}"):
+        ModelServer(ServedTeacher(teacher), port=port)
+    with pytest.raises(ConfigError, match="cannot listen"):
+        ModelServer(ServedTeacher(teacher), host="192.0.2.1")

@@ -1,0 +1,160 @@
+"""What a run does with teachers that only answer, for real: a server, a run, a kill."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from pico import pico_folder, pico_teacher
+from runs import TINY
+from safetensors.torch import load_file
+
+from hf_free.config.reading import merge
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import ConfigError
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
+from hf_free.training.folder import RunFolder
+from hf_free.training.plan import plan
+from hf_free.training.trainer import train
+
+PER_REQUEST = {"queries": {"pictures_per_request": 64}}
+
+
+@pytest.fixture(scope="module")
+def server():
+    torch.set_num_threads(1)
+    names = ["ant", "bee", "cat", "dog", "eel"]
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16, seed=7, label_names=names))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("teachers")
+    names = ["ant", "fox", "gnu"]
+    options = {"size": 16, "num_classes": 3, "label_names": names}
+    return [str(pico_folder(root / f"t{seed}", seed=seed, **options)) for seed in range(2)]
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    for name in ("draw_pictures", "draw_heterogeneity"):
+        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
+
+
+def config(models, *more) -> FreeConfig:
+    values = merge(TINY, merge(PER_REQUEST, {"models": models}))
+    for one in more:
+        values = merge(values, one)
+    return FreeConfig.from_dict(values)
+
+
+def test_a_black_box_is_a_teacher_of_default_and_its_address_stays_here(server, folders, tmp_path):
+    name, before = f"endpoint:{server.address}", server.answered
+    learner = train(config([*folders, name]), output=tmp_path / "run", progress=False)
+    assert learner.embedding.projection.out_features == 3 + 3 + 5
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    asked = record["training"]["queries"]
+    assert asked == server.answered - before > 4 + 2 * 8
+    rows = RunFolder(tmp_path / "run").read_log()
+    assert rows[-1]["queries"] == asked
+    assert "queries_left" not in rows[-1]
+    address = server.address.split("/")[2]
+    published = [path for path in (tmp_path / "run" / "learner").rglob("*") if path.is_file()]
+    assert not [path for path in published if address.encode() in path.read_bytes()]
+    assert "a private teacher" in (tmp_path / "run" / "learner" / "README.md").read_text()
+
+
+def test_a_killed_run_goes_on_and_asks_nothing_twice(server, folders, tmp_path):
+    name, before = f"endpoint:{server.address}", server.answered
+    train(config([*folders, name]), output=tmp_path / "whole", progress=False)
+    paid, answered = server.answered - before, server.answered
+
+    def cut(learner: object, minutes: float) -> None:
+        if len(RunFolder(tmp_path / "cut").read_log()) == 5:
+            raise SystemError("power cut")  # two steps after the checkpoint of step 3
+
+    with pytest.raises(SystemError):
+        train(config([*folders, name]), output=tmp_path / "cut", progress=False, watch=cut)
+    until_then = server.answered - answered
+    train(config([*folders, name]), output=tmp_path / "cut", progress=False, resume=True)
+    assert server.answered - answered == paid
+    assert until_then > paid / 2
+    one, other = (load_file(tmp_path / run / "learner" / "model.safetensors") for run in ("whole", "cut"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_within_a_budget_the_run_goes_on_without_further_answers(server, folders, tmp_path, caplog):
+    before = server.answered
+    name = f"endpoint:{server.address}"
+    train(config([*folders, name], {"queries": {"budget": 30}}), output=tmp_path / "run", progress=False)
+    assert server.answered - before == 30
+    row = RunFolder(tmp_path / "run").read_log()[-1]
+    assert (row["queries"], row["queries_left"]) == (30, 0)
+    training = json.loads((tmp_path / "run" / "record.json").read_text())["training"]
+    assert (training["queries"], training["query_budget"]) == (30, 30)
+    assert "were asked 30 times, of 30 queries" in (tmp_path / "run" / "learner" / "README.md").read_text()
+    assert caplog.text.count("query budget is spent") == 1
+
+
+def test_black_boxes_alone_are_asked_about_drawn_pictures(server, tmp_path):
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16, num_classes=3))) as other:
+        names = [f"endpoint:{one.address}" for one in (server, other)]
+        learner = train(config(names), output=tmp_path / "run", progress=False)
+    assert learner.embedding.projection.out_features == 5 + 3
+    row = RunFolder(tmp_path / "run").read_log()[-1]
+    assert row["memory"] > 8
+    assert row["answers"] > 0
+
+
+def test_a_method_that_needs_gradients_refuses_it_by_name(server, folders):
+    name = f"endpoint:{server.address}"
+    values = {"method": "paper", **merge(TINY, {"models": [*folders, name]})}
+    with pytest.raises(ConfigError, match=f"{name} only answers, and --method paper inverts every teacher"):
+        plan(FreeConfig.from_dict(values), measure=False)
+    with pytest.raises(ConfigError, match="black boxes in a run of 2 chains"):
+        plan(config([*folders, name], {"trainer": {"chains": 2}}), measure=False)
+
+
+def test_a_plan_says_what_a_step_asks(server, folders):
+    planned = plan(config([*folders, f"endpoint:{server.address}"], {"queries": {"budget": 100}}), measure=False)
+    (note,) = [note for note in planned.notes if note.startswith("black boxes: ")]
+    assert note.endswith("96 queries are left")
+    assert "a step that makes pictures asks each about 32 of them" in note  # two tasks of three classes, drawn 8
+
+
+BIDF = {
+    "method": "bidf-mkd",
+    "five": {"inner_steps": 2, "teachers_per_step": 1, "images_per_class": 4, "recover_share": 1.0},
+    "bell": {"replay_tasks": 1, "replay_patience": 1, "n_way": 5, "n_query": 2, "distilled_steps": 2},
+    "queries": {"directions": 5, "smoothing": 0.5, "pictures_per_request": 256},
+    "trainer": {"steps": 2, "warmup_steps": 0, "checkpoint_every": 100},
+}
+
+
+def test_black_boxes_are_inverted_by_queries_within_a_budget(server, tmp_path, caplog):
+    before = server.answered
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16, num_classes=3))) as other:
+        names = [f"endpoint:{one.address}" for one in (server, other)]
+        values = merge(TINY, merge(BIDF, {"models": names, "queries": {"budget": 5000}}))
+        train(FreeConfig.from_dict(values), output=tmp_path / "run", progress=False)
+        spent = server.answered - before + other.answered
+    rows = RunFolder(tmp_path / "run").read_log()
+    assert rows[-1]["queries"] == spent <= 5000
+    assert rows[-1]["distillation"] > 0
+    assert {"cross_entropy", "recognized", "adversarial"} <= set(rows[-1])
+    assert rows[-1]["memory"] > 0
+
+
+def test_an_inversion_that_the_budget_is_too_small_for_is_not_begun(server, folders, tmp_path, caplog):
+    name, before = f"endpoint:{server.address}", server.answered
+    values = merge(
+        TINY, merge(BIDF, {"models": [*folders, name], "queries": {"budget": 50}, "five": {"teachers_per_step": 3}})
+    )
+    train(FreeConfig.from_dict(values), output=tmp_path / "run", progress=False)
+    assert server.answered - before == 4  # names say which classes are one: nobody else's pictures are shown
+    skipped = json.loads((tmp_path / "run" / "record.json").read_text())["skipped"]
+    assert [entry["reference"] for entry in skipped] == [name]
+    assert "its inversion takes 260 queries, and 46 are left" in skipped[0]["reason"]

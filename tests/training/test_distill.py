@@ -1,0 +1,72 @@
+"""`distill`: a pooled learner becomes one network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pico import pico_folder
+
+from hf_free import ConfigError, MetaLearner, RunError, distill, pool
+from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
+
+FIVE = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
+NETWORK = LearnerConfig(backbone="conv4_32", image_size=16, views=["identity"])
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pooled")
+    folders = [str(pico_folder(root / name, kind, size=16)) for name, kind in (("a", "conv4"), ("b", "resnet"))]
+    pool(folders, output=root / "learner", five=FIVE, rounds=0, device="cpu")
+    return root / "learner"
+
+
+def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(pooled, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 256)
+    monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 128)
+    seen = []
+    small = distill(
+        pooled,
+        tmp_path / "small",
+        minutes=0.1,
+        learner=NETWORK,
+        bell=BellConfig(batch_size=64),
+        device="cpu",
+        progress=lambda what, done, total: seen.append((what, done, total)),
+    )
+    record = small.record["imitation"]
+    hardly = distill(pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, device="cpu").record["imitation"]
+    assert record["agreement"] > hardly["agreement"] + 0.05
+    assert record["pictures"] >= hardly["pictures"]
+    assert 0 < record["loss"] < 1
+    assert small.record["training"]["steps"] > 5
+    assert [teacher["reference"] for teacher in small.record["teachers"]] == [
+        teacher["reference"] for teacher in MetaLearner.from_pretrained(pooled).record["teachers"]
+    ]
+    assert seen[-1][2] == 6
+    assert "disagreement" in seen[-1][0]
+    opened = MetaLearner.from_pretrained(tmp_path / "small")
+    images = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    labels = [0, 0, 1, 1, 2, 2]
+    answers = [learner.adapt(images, labels).predict_proba(images) for learner in (small, opened)]
+    assert torch.equal(*answers)
+    assert opened.feature_dim == opened.backbone_dim + 1
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "what a *pooled learner* says of\n" in card
+    assert f"agree to {record['agreement']:.2f} of 1" in card
+    assert "repeats the run" not in card, "no configuration of hf-free train makes it"
+
+
+def test_what_cannot_be_distilled_is_refused_before_anything_is_written(pooled, tmp_path):
+    plain = MetaLearner(NETWORK)
+    plain.save_pretrained(tmp_path / "plain")
+    for source in (plain, tmp_path / "plain"):
+        with pytest.raises(ConfigError, match="one network already"):
+            distill(source, tmp_path / "small", minutes=1, learner=NETWORK)
+    with pytest.raises(ConfigError, match="minutes of 0"):
+        distill(pooled, tmp_path / "small", minutes=0)
+    with pytest.raises(ConfigError, match="init_from"):
+        distill(pooled, tmp_path / "small", learner=LearnerConfig(init_from="timm:resnet18"))
+    with pytest.raises(RunError, match="in use"):
+        distill(pooled, pooled)
+    assert not (tmp_path / "small").exists()
