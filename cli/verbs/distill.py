@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import given_values
-from hf_free.cli.console import output_console, progress_bar, say, write_json
+from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
 from hf_free.training.location import learner_location
 
 EXAMPLES = options.examples(
@@ -55,6 +55,7 @@ def distill(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make one small network that does nearly what a pooled learner does, at a fraction of its cost per picture."""
     flags = {
@@ -88,6 +89,9 @@ def distill(
     done = made.record["imitation"]
     if as_json:
         write_json({"learner": str(output), **done})
+        return
+    if quiet:
+        print_made(output)
         return
     output_console().print(f"Learner: {output}", soft_wrap=True, markup=False)
     say(f"On new drawn pictures it agrees with the pooled learner to {done['agreement']:.2f} of 1 (RV coefficient).")

@@ -82,7 +82,7 @@ def test_shell_completion_offers_flags():
 
 def test_list_flags_are_read_off_the_program():
     found = grammars()
-    assert found["train"].lists == {"--models", "--set", "--log-with"}
+    assert found["train"].lists == {"--models", "--set", "--log-with", "--endpoint-token"}
     assert found["evaluate"].integer_lists == {"--k-shot"}
     assert found["evaluate"].positionals == 1
     assert found["push"].positionals == 2

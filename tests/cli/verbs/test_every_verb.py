@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from hf_free.cli.main import app, main
 
-MAKERS = {"adapt", "app", "demo", "export", "invert", "pool", "push", "report", "train"}
+MAKERS = {"adapt", "app", "demo", "distill", "export", "invert", "pool", "push", "report", "train"}
 """Verbs that make something; the others only say something."""
 
 COMMANDS = get_command(app).commands
