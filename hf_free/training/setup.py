@@ -150,7 +150,7 @@ def gather(
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
         note_teachers(pool, config.hub, state, previous)
-    check_enough(pool, state, config.least_teachers)
+    check_enough(pool, state, config.least_tasks, config.five.max_classes)
     check_chains_of_teachers(chains.count, len(pool))
     return Gathered(
         config=config,
@@ -332,7 +332,7 @@ def prepare(
         run.go_on_from(load_checkpoint(run, chosen))
         if ranks.is_first:
             folder.read_log(before_step=run.state.step)
-        check_enough(run.pool, run.state, config.least_teachers)
+        check_enough(run.pool, run.state, config.least_tasks, config.five.max_classes)
     settings = tracked_settings(config.to_dict())
     run.trackers = Trackers(
         config.trainer.log_with if ranks.is_first else (), folder=folder.trackers, settings=settings
