@@ -183,7 +183,7 @@ class _Loop:
                 progress(what, int(spent), int(seconds))
 
     def features(self, images: Tensor) -> Tensor:
-        """What the student makes of pictures, before it has a projection its features; bytes (N, C, S, S), no gradients."""
+        """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
         device = self.student.device
         parts = [part.to(device).float() / 255 for part in images.split(self._at_once)]
         with torch.no_grad(), self.precision.autocast(device):
@@ -197,10 +197,8 @@ class _Loop:
         self.student.train()
         self._optimizer.zero_grad(set_to_none=True)
         device, now = self.student.device, 0.0
-        at_once = pictures_at_once(
-            self.student.config.image_size
-        )  # more would not fit; BatchNorm sees each part alone
-        for shown, wanted in zip(images.split(at_once), said.split(at_once), strict=True):
+        # in parts, where whole it would not fit; BatchNorm then sees each part alone
+        for shown, wanted in zip(images.split(self._at_once), said.split(self._at_once), strict=True):
             with self.precision.autocast(device):
                 features = self.student.raw_answers(shown.to(device).float() / 255)
             loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
