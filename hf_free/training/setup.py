@@ -131,19 +131,20 @@ def gather(
         make = partial(inverter_of(config), config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
-        pool = pool or TeacherPool(
-            config.models if models is None else models,
-            budget=config.hub.teacher_memory,
-            device=device,
-            token=token,
-            cache_dir=cache_dir,
-            strict=True,
-            fetched=fetching.show,
-            meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
-            precision=precision,
-            endpoints=endpoints or EndpointAccess.of(config.queries),
-            chains=chains,
-        )
+        if pool is None:  # an empty one stays, with its reasons
+            pool = TeacherPool(
+                config.models if models is None else models,
+                budget=config.hub.teacher_memory,
+                device=device,
+                token=token,
+                cache_dir=cache_dir,
+                strict=True,
+                fetched=fetching.show,
+                meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
+                precision=precision,
+                endpoints=endpoints or EndpointAccess.of(config.queries),
+                chains=chains,
+            )
     if pool.black_boxes:
         check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
     if is_planned:
