@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
 from hf_free.errors import ConfigError
+from hf_free.evaluation.flops import count
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
@@ -129,7 +130,13 @@ def distill(
     student.eval()
     agreed = likeness(student.prepare_features(loop.features(held_out[0])).cpu(), held_out[1].float())
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
-    student.record = _record(source, config, hub, loop, agreed, seed=seed, seconds=time.monotonic() - started)
+    done = replace(
+        costs_of(student, pool),
+        pictures=bank.seen,
+        agreement=round(agreed, 4),
+        loss=round(loop.loss, 4) if loop.updates else None,
+    )
+    student.record = _record(source, config, hub, loop, done, seed=seed, seconds=time.monotonic() - started)
     student.save_pretrained(folder)
     write_card(folder, student.hf_free_block())
     return student
@@ -239,12 +246,30 @@ def _opened(
     return source, network, weights, network.classifiers
 
 
+def costs_of(student: MetaLearner, pool: TeacherPool) -> Imitation:
+    """What one view of a picture costs the network, and what it costs all teachers."""
+    size = student.config.image_size
+    counted: dict[tuple[object, ...], int] = {}  # networks built alike are counted once
+    total = 0
+    for place, record in enumerate(pool.records):
+        kind = (record.architecture, record.input_size, record.parameters)
+        if kind not in counted:
+            counted[kind] = count(pool[place]).forward_flops
+        total += counted[kind]
+    return Imitation(
+        flops=count(student.backbone, (student.config.channels, size, size)).forward_flops,
+        pooled_flops=total,
+        parameters=sum(parameter.numel() for parameter in student.parameters()),
+        pooled_parameters=sum(record.parameters for record in pool.records),
+    )
+
+
 def _record(
     source: MetaLearner,
     config: LearnerConfig,
     hub: HubConfig,
     loop: _Loop,
-    agreed: float,
+    done: Imitation,
     *,
     seed: int,
     seconds: float,
@@ -263,9 +288,5 @@ def _record(
             "threads": torch.get_num_threads(),
             "mixed_precision": loop.precision.name,
         },
-        "imitation": Imitation(
-            pictures=loop.bank.seen,
-            agreement=round(agreed, 4),
-            loss=None if loop.updates == 0 else round(loop.loss, 4),
-        ).to_dict(),
+        "imitation": done.to_dict(),
     }
