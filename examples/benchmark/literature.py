@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
 
 from benchmark.matrix import read_experiment
 
@@ -102,7 +101,7 @@ def over_data(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _differences(known: Published, ours: Ours) -> tuple[str, ...]:
-    found: list[Any] = []
+    found = list[str]()
     if ours.split != "test":
         found.append(f"{ours.split} classes, not test classes")
     if ours.teachers != known.teachers:
@@ -112,5 +111,5 @@ def _differences(known: Published, ours: Ours) -> tuple[str, ...]:
     if ours.episodes < 600:
         found.append(f"{ours.episodes} of 600 episodes")
     if ours.own_settings:
-        found.append(f"{ours.own_settings} settings are not the method's")
+        found.append(f"settings that are not the method's: {ours.own_settings}")
     return tuple(found)

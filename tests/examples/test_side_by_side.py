@@ -374,7 +374,10 @@ def ours(**changes):
         ({"accuracy": 41.0}, "not reproduced: +1.9 points"),
         ({"split": "validation"}, "not comparable: validation classes, not test classes"),
         ({"teachers": 12, "steps": 3}, "not comparable: 12 of 100 teachers; 3 of 1,000 steps"),
-        ({"episodes": 100, "own_settings": 2}, "not comparable: 100 of 600 episodes; 2 settings are not the method's"),
+        (
+            {"episodes": 100, "own_settings": 2},
+            "not comparable: 100 of 600 episodes; settings that are not the method's: 2",
+        ),
         ({"shot": 5}, "not run"),
         ({"method": "purer"}, "not run"),
         ({"data": ("cifar_fs", "cub200_2010")}, "not run"),
