@@ -52,6 +52,7 @@ LIBRARIES = {
     "jinja2": ("hf_free/publishing/", "hf_free/reporting/"),
     "matplotlib": ("hf_free/reporting/",),
     "rich": ("cli/", "hf_free/runtime/progress.py", "hf_free/training/progress.py"),
+    "transformers": ("hf_free/teachers/transformers_loader.py",),
     "typer": ("cli/",),
 }
 """One library, one room."""

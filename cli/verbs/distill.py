@@ -68,6 +68,8 @@ def distill(
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [])
     where = options.torch_device(device)
     from hf_free.backbones.custom import import_networks
+    from hf_free.evaluation.flops import operations
+    from hf_free.runtime.text import count_text
     from hf_free.training.distill import distill as distill_learner
 
     import_networks([own_networks] if own_networks else [])
@@ -95,4 +97,9 @@ def distill(
         return
     output_console().print(f"Learner: {output}", soft_wrap=True, markup=False)
     say(f"On new drawn pictures it agrees with the pooled learner to {done['agreement']:.2f} of 1 (RV coefficient).")
+    before, after = (
+        f"{operations(done[f'{whose}flops'])} and {count_text(done[f'{whose}parameters'])} weights"
+        for whose in ("pooled_", "")
+    )
+    say(f"Per view of a picture: {after}; all teachers take {before}.")
     say(f"Measure both: hf-free evaluate {output} --dataset ID_OR_DIR --compare {pooled}")

@@ -280,7 +280,7 @@ def train(
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
     saved = RunFolder(output).config if resume and output is not None and config is None else config
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
-    check_teachers(settings.models, least=settings.least_teachers)
+    check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
     if dry_run:
         _show_plan(settings, token=token, endpoint_tokens=endpoint_token or [], as_json=as_json)
         return

@@ -118,8 +118,8 @@ class FreeConfig:
         return start is not None and InitFrom.parse(start).is_learner
 
     @property
-    def least_teachers(self) -> int:
-        """Teachers that a run needs: two, or one more for a learner that has learned from others already."""
+    def least_tasks(self) -> int:
+        """Tasks that a run needs: two, or one more for a learner that has learned from others already."""
         return 1 if self.continues_learner else 2
 
     @classmethod

@@ -110,16 +110,22 @@ class Preprocessing:
         interpolation: A filter's name, see `hf_free.data.resizing.FILTERS`.
         crop: None: the whole picture, its shape not kept; else timm's `crop_pct`: the shorter side becomes
             size / crop, the shape is kept, and the center is cut out (`timm.data.transforms_imagenet_eval`).
+        resize: None, or what wins over `crop`: the shorter side, or height and width, to which a picture is resized
+            before the center is cut out as transformers' processors cut it: where it cannot be the very center, half
+            a pixel to the top left, while timm rounds.
     """
 
     size: int
     channels: int = 3
     interpolation: str = "bilinear"
     crop: float | None = None
+    resize: tuple[int, ...] | None = None
 
     @property
     def shorter_side(self) -> int:
-        """What the shorter side is resized to."""
+        """What the shorter side is resized to, or more."""
+        if self.resize is not None:
+            return max(self.resize)
         return self.size if self.crop is None else int(self.size / self.crop)
 
 
@@ -127,30 +133,44 @@ def fit(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Bring pictures to one size and one number of channels; bytes are rounded to bytes again, floats stay floats.
 
     Args:
-        pictures: (B, 1 or 3, H, W), uint8 or float32 in [0, 1]. Pictures of the size wanted are not resized.
+        pictures: (B, 1 or 3, H, W), uint8 or float32 in [0, 1]. Pictures of the size wanted are not resized, unless
+            `resize` says so.
         preprocessing: What is wanted.
 
     Returns:
         (B, channels, size, size) of the same type.
     """
-    size, channels, (height, width) = preprocessing.size, preprocessing.channels, pictures.shape[-2:]
-    if pictures.shape[1:] == (channels, size, size):
+    size, channels, exact = preprocessing.size, preprocessing.channels, preprocessing.resize
+    if pictures.shape[1:] == (channels, size, size) and exact in (None, (size, size)):
         return pictures
-    shape = (size, size)
-    if preprocessing.crop is not None and shape != (height, width):
+    if _is_cropped(preprocessing, *pictures.shape[-2:]):
         pictures = _without_far_ends(pictures)
-        height, width = pictures.shape[-2:]
-        side, shorter = preprocessing.shorter_side, min(height, width)
-        shape = (side * height // shorter, side * width // shorter)
+    shape = _shape_to_crop(preprocessing, *pictures.shape[-2:])
     is_bytes = pictures.dtype == torch.uint8
     values = pictures.float()
     if values.shape[1] > channels:
         values = match_channels(values, channels)
     values = resizing.resize(values, shape, preprocessing.interpolation, limit=255.0 if is_bytes else 1.0)
-    top, left = (round((side - size) / 2) for side in shape)
+    top, left = ((side - size) // 2 if exact else round((side - size) / 2) for side in shape)
     values = values[..., top : top + size, left : left + size]
     values = match_channels(values, channels)
     return values.round().clamp_(0, 255).to(torch.uint8) if is_bytes else values
+
+
+def _is_cropped(preprocessing: Preprocessing, height: int, width: int) -> bool:
+    """Whether the shape of pictures is kept, so that their ends are cut off."""
+    if preprocessing.resize is not None:
+        return len(preprocessing.resize) == 1
+    return preprocessing.crop is not None and (height, width) != (preprocessing.size, preprocessing.size)
+
+
+def _shape_to_crop(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
+    """What pictures of a height and width are resized to before their center is cut out."""
+    if _is_cropped(preprocessing, height, width):
+        side, shorter = preprocessing.shorter_side, min(height, width)
+        return side * height // shorter, side * width // shorter
+    high, wide = preprocessing.resize or (preprocessing.size, preprocessing.size)
+    return high, wide
 
 
 def _without_far_ends(pictures: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ class Prefetcher:
     Args:
         references: What will be asked for; local folders need no fetching and are passed over.
         required: Files of each repository.
+        optional: Files to fetch too where a repository has them.
         token: Hub token.
         cache_dir: Folder of the download cache.
         report: Told how far the fetching is, by one thread at a time.
@@ -72,13 +73,15 @@ class Prefetcher:
         references: Iterable[RepositoryPlace],
         *,
         required: tuple[str, ...] = ("config.json", "model.safetensors"),
+        optional: tuple[str, ...] = (),
         token: str | None = None,
         cache_dir: str | Path | None = None,
         report: Callable[[Fetched], None] | None = None,
         at_once: int = AT_ONCE,
         unsure: Iterable[RepositoryPlace] = (),
     ) -> None:
-        self._required, self._token, self._cache_dir, self._report = required, token, cache_dir, report
+        self._required, self._optional = required, optional
+        self._token, self._cache_dir, self._report = token, cache_dir, report
         self._wanted = list(dict.fromkeys(_place(r) for r in references if r.is_on_hub))
         self._unsure = {_place(r) for r in unsure}
         self._futures: dict[tuple[str, str | None], Future[Snapshot]] = {}
@@ -161,6 +164,7 @@ class Prefetcher:
                 place[0],
                 revision=place[1],
                 required=self._required,
+                optional=self._optional,
                 token=self._token,
                 cache_dir=self._cache_dir,
                 arrived=arrived,

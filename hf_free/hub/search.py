@@ -92,11 +92,16 @@ def weight_bytes_of(counts: Mapping[str, int]) -> int:
 
 
 def _looks_usable(model: RepositoryInfo) -> bool | None:
-    """Whether a listed model is timm's and has config.json and model.safetensors; None where files are not listed."""
+    """Whether a listed model is of timm or transformers and has the files of a teacher; None where none are listed.
+
+    A classifier of transformers says beside its weights how it is shown pictures; models of texts do not.
+    """
     if model.files is None:
         return None
     names = {file.name for file in model.files}
-    return "timm" in (model.library, *model.tags) and {"config.json", "model.safetensors"} <= names
+    has_weights, of = {"config.json", "model.safetensors"} <= names, (model.library, *model.tags)
+    is_shown_pictures = bool({"preprocessor_config.json", "processor_config.json"} & names)
+    return has_weights and ("timm" in of or ("transformers" in of and is_shown_pictures))
 
 
 def models_of_collection(slug: str, *, token: str | None = None) -> list[str]:

@@ -41,6 +41,8 @@ __all__ = [
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar", ".npz")
 """Endings of weight files that can run code when they are loaded; they are never fetched."""
+WEIGHTS_IN_PARTS = "model.safetensors.index.json"
+"""What transformers writes beside weights in several files."""
 _MAX_CARD_BYTES = 2**20
 """Of a README.md that is read; the Hub's largest cards have some hundred kB."""
 
@@ -264,6 +266,12 @@ def _check_present(place: str, present: Collection[str], required: Sequence[str]
             allowed="model.safetensors: a pickle can run code when it is loaded, so hf-free never reads one",
             action="convert it (https://huggingface.co/spaces/safetensors/convert) and give the new revision, or load "
             "it yourself where you trust it and save config.json and model.safetensors into a folder",
+        )
+    if WEIGHTS_IN_PARTS in present:
+        raise MissingFilesError(
+            f"{place} has its weights in several files",
+            allowed="model.safetensors, all weights in one file",
+            action="load it and save it with max_shard_size above its size, in a folder or repository of your own",
         )
     raise MissingFilesError(
         f"{place} has no {' and no '.join(missing)}",

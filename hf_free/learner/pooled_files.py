@@ -15,7 +15,9 @@ from hf_free.runtime.strict_json import read_strict_json
 
 FOLDER = "teachers"
 FILES = ("config.json", "model.safetensors")
-"""Of each teacher, in timm's layout."""
+"""Of each teacher."""
+PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
+"""Of teachers of transformers too, where they have them: how photos are shown to them."""
 
 
 def teacher_folder(place: int) -> str:
@@ -34,8 +36,11 @@ def teacher_files(config: Path) -> list[str]:
         return []
     if object_of(block.get("learner")).get(INCLUDED) is not True:
         return []
-    count = len(list_of(block.get("teachers")))
-    return [f"{teacher_folder(place)}/{name}" for place in range(count) for name in FILES]
+    return [
+        f"{teacher_folder(place)}/{name}"
+        for place, teacher in enumerate(list_of(block.get("teachers")))
+        for name in (*FILES, *(name for name in PIXEL_FILES if name in object_of(object_of(teacher).get("sha256"))))
+    ]
 
 
 def copy_teacher_files(backbone: nn.Module, target: Path) -> None:
@@ -51,5 +56,7 @@ def copy_teacher_files(backbone: nn.Module, target: Path) -> None:
     for place in range(len(backbone.feature_sizes)):
         folder = target / teacher_folder(place)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            shutil.copyfile(backbone.included / teacher_folder(place) / name, folder / name)
+        for name in (*FILES, *PIXEL_FILES):
+            source = backbone.included / teacher_folder(place) / name
+            if name in FILES or source.is_file():
+                shutil.copyfile(source, folder / name)

@@ -99,15 +99,19 @@ class PictureBank:
     @torch.no_grad()
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw pictures and ask the teachers about them: bytes (count, C, S, S), and what is to be predicted."""
-        images = draw_beside(self._pool, count, self._size, self._stream)
-        at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
-        parts = [part.float() / 255 for part in images.split(at_once)]
-        with self._precision.autocast(self._device):
-            parts = [said_in_one_vector(self._network, self._teachers, part.to(self._device)) for part in parts]
-        said = torch.cat([part.float().cpu() for part in parts])
+        drawn_at_once = pictures_at_once(self._size[1])
+        counts = [min(drawn_at_once, count - begun) for begun in range(0, count, drawn_at_once)]
+        images = torch.cat([draw_beside(self._pool, part, self._size, self._stream) for part in counts])
+        asked_at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
+        said = torch.cat([self._ask(part) for part in images.split(asked_at_once)])
         self._directions = self._directions or Directions(said)
         self.seen += count
         return images, self._directions(said).half()
+
+    def _ask(self, images: Tensor) -> Tensor:
+        with self._precision.autocast(self._device):
+            said = said_in_one_vector(self._network, self._teachers, images.to(self._device).float() / 255)
+        return said.float().cpu()
 
     def grow(self, count: int) -> None:
         """Draw pictures and keep them."""

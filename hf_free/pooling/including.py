@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_free.errors import ConfigError, TeacherError
 from hf_free.hub.snapshot import fetch_snapshot
-from hf_free.learner.pooled_files import FILES, teacher_folder
+from hf_free.learner.pooled_files import FILES, PIXEL_FILES, teacher_folder
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
 from hf_free.runtime.files import sha256_of
@@ -71,14 +71,19 @@ def include_teachers(
             source = path if path.is_dir() else path.parent
         else:
             location, commit = reference.location, reference.revision
-            source = fetch_snapshot(location, revision=commit, token=token, cache_dir=cache_dir).folder
+            source = fetch_snapshot(
+                location, revision=commit, optional=PIXEL_FILES, token=token, cache_dir=cache_dir
+            ).folder
         config, weights = (target / name for name in FILES)
         shutil.copyfile(source / weights_name(reference), weights)
         if reference.config is None:
             shutil.copyfile(source / FILES[0], config)
         else:
             config.write_text(json.dumps(read_config(reference, source), indent=2) + "\n", encoding="utf-8")
-        hashes = {path.name: sha256_of(path) for path in (config, weights)}
+        pixels = [target / name for name in PIXEL_FILES if name in record.sha256]
+        for path in pixels:
+            shutil.copyfile(source / path.name, path)
+        hashes = {path.name: sha256_of(path) for path in (config, weights, *pixels)}
         if hashes[weights.name] != record.sha256.get(weights_name(reference), hashes[weights.name]):
             raise TeacherError(
                 f"{record.reference}: its weights have changed since they were read",

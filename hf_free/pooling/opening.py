@@ -19,7 +19,7 @@ from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory
 from hf_free.teachers.listing import resolve_without_hub
 from hf_free.teachers.pool import Pinned, TeacherPool
 from hf_free.teachers.reference import TeacherReference, is_list_entry
-from hf_free.teachers.source import FILES
+from hf_free.teachers.source import FILES, PIXEL_FILES
 
 LEAST_BUDGET = 4 * 2**30
 """Bytes of the teachers' weights that are held in memory, whatever is free."""
@@ -43,7 +43,11 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
             if not one.reference.is_local:
                 location, commit = one.reference.location, one.reference.revision
                 fetch_snapshot(
-                    location, revision=commit, required=FILES, cache_dir=access.cache_dir, local_files_only=True
+                    location,
+                    revision=commit,
+                    required=[*FILES, *(name for name in PIXEL_FILES if name in one.record.sha256)],
+                    cache_dir=access.cache_dir,
+                    local_files_only=True,
                 )
     # those that do not fit are loaded again whenever they are asked, so more than a run's may stay
     budget = max(LEAST_BUDGET, int(SHARE_OF_FREE * free_memory(torch.device(access.device))))

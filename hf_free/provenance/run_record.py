@@ -112,6 +112,14 @@ class Imitation:
     """RV coefficient of the two embeddings on new drawn pictures, 0 to 1."""
     loss: float | None = None
     """In the end: 1 - cosine of what is predicted and what is said."""
+    flops: int | None = None
+    """Operations of the network for one view of a picture."""
+    pooled_flops: int | None = None
+    """Operations of all teachers for it."""
+    parameters: int | None = None
+    """Of the network."""
+    pooled_parameters: int | None = None
+    """Of all teachers."""
 
     def to_dict(self) -> Json:
         """The entry of a record."""
@@ -124,6 +132,10 @@ class Imitation:
             pictures=whole_of(values.get("pictures")),
             agreement=number_of(values.get("agreement")),
             loss=number_of(values.get("loss")),
+            flops=whole_of(values.get("flops")),
+            pooled_flops=whole_of(values.get("pooled_flops")),
+            parameters=whole_of(values.get("parameters")),
+            pooled_parameters=whole_of(values.get("pooled_parameters")),
         )
 
 

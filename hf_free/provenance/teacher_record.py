@@ -18,7 +18,7 @@ class TeacherRecord:
     commit: str | None
     """Commit the files were read at, None for a local folder."""
     architecture: str
-    """timm's name of the network."""
+    """timm's name of the network, or transformers' class."""
     parameters: int
     """Number of parameters."""
     input_size: tuple[int, int, int]
@@ -48,7 +48,7 @@ class TeacherRecord:
     sha256: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file read."""
     timm_version: str = ""
-    """timm that built the network."""
+    """timm that built the network; empty for one of transformers'."""
     classes: tuple[int, ...] | None = None
     """Outputs of the head chosen by the reference; None: all."""
     label_descriptions: tuple[str, ...] | None = None
@@ -61,6 +61,10 @@ class TeacherRecord:
     """Whether it is computed in fp32 in a run in bf16, because its answers were others in bf16 when it was loaded."""
     crop: float | None = None
     """Share of a photo's shorter side that the teacher was measured on, timm's `crop_pct`; None: all of both sides."""
+    resize: tuple[int, ...] | None = None
+    """Shorter side, or height and width, that a photo is resized to before the center is cut out; wins over `crop`."""
+    transformers_version: str = ""
+    """transformers that built the network; empty for a network of timm's."""
     answers_only: bool = False
     """Whether it is a black box, which answers and gives neither weights nor gradients."""
     notes: tuple[str, ...] = ()

@@ -10,16 +10,16 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from hf_free.backbones.model_args import ModelArgs, check_model_args
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.provenance.reading import Json, JsonView
 from hf_free.runtime.text import printable
 
-_MAX_CLASSES = 1_000_000
-_SIDES = range(4, 2049)
-_FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random")
+MAX_CLASSES = 1_000_000
+SIDES = range(4, 2049)
+FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random")
 _ADDRESSES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 DEFAULT_CROP_PCT = 0.875
 """What timm takes where a configuration says nothing (`timm.data.constants`)."""
@@ -61,7 +61,7 @@ def check_config(config: object, name: str) -> TeacherSpec:
     """Check the parsed `config.json` of the teacher `name`.
 
     Raises:
-        TeacherError: a transformers model, an unknown architecture, no classifier, one class, a model argument or
+        TeacherError: an unknown architecture, no classifier, one class, a model argument or
             a value that is not allowed.
     """
     if not isinstance(config, Mapping):
@@ -79,22 +79,22 @@ def check_config(config: object, name: str) -> TeacherSpec:
     num_classes = _num_classes(config, cfg, name)
     if cfg.get("num_classes") not in (None, num_classes):
         notes.append(
-            f"pretrained_cfg.num_classes {_shown(cfg['num_classes'])} is ignored, num_classes is {num_classes}"
+            f"pretrained_cfg.num_classes {shown(cfg['num_classes'])} is ignored, num_classes is {num_classes}"
         )
     model_args = check_model_args(config.get("model_args") or {}, name)
     _agrees(model_args.pop("num_classes", num_classes), num_classes, "num_classes", name)
     input_size = _input_size(cfg.get("input_size") or defaults["input_size"], model_args, name)
     # 0 is a value, not a missing one; an empty list says nothing.
     mean, std = (
-        _per_channel(defaults[key], input_size[0], key, name, [])
+        per_channel(defaults[key], input_size[0], key, name, [])
         if cfg.get(key) in (None, [], ())
-        else _per_channel(cfg[key], input_size[0], key, name, notes)
+        else per_channel(cfg[key], input_size[0], key, name, notes)
         for key in ("mean", "std")
     )
     if min(std) <= 0:
         raise TeacherError(f"{name}: std is {list(std)}", allowed="positive numbers")
     interpolation = cfg.get("interpolation") or "bilinear"
-    if interpolation not in _FILTERS:
+    if interpolation not in FILTERS:
         notes.append(f"unknown interpolation {str(interpolation)[:40]!r}, bilinear is used")
         interpolation = "bilinear"
     names, descriptions = _labels(config, cfg, num_classes, notes)
@@ -139,13 +139,6 @@ def _architecture(config: JsonView, name: str) -> str:
     """The timm name of the network, without a tag."""
     architecture = config.get("architecture")
     if architecture is None:
-        if "model_type" in config or "architectures" in config or "transformers_version" in config:
-            kind = config.get("model_type") or config.get("architectures")
-            raise TeacherError(
-                f"{name} is a transformers model ({kind!r}), its config.json names no timm architecture",
-                allowed="image classifiers saved by timm (library_name: timm)",
-                action="look for a timm version of it, e.g. hf-free search --library timm",
-            )
         raise TeacherError(
             f"{name}: config.json has no 'architecture'",
             allowed="image classifiers in timm's Hub layout",
@@ -185,8 +178,8 @@ def _timm_defaults(architecture: str) -> Json:
 
 def _num_classes(config: JsonView, cfg: JsonView, name: str) -> int:
     number = config.get("num_classes", cfg.get("num_classes"))
-    if not _is_whole(number) or number < 0 or number > _MAX_CLASSES:
-        raise TeacherError(f"{name}: num_classes is {number!r}", allowed=f"a whole number from 2 to {_MAX_CLASSES}")
+    if not is_whole(number) or number < 0 or number > MAX_CLASSES:
+        raise TeacherError(f"{name}: num_classes is {number!r}", allowed=f"a whole number from 2 to {MAX_CLASSES}")
     if number < 2:
         what = "no classifier (num_classes 0)" if number == 0 else "1 class"
         kind = TeacherError if number == 0 else UnfitTeacherError
@@ -199,31 +192,31 @@ def _num_classes(config: JsonView, cfg: JsonView, name: str) -> int:
 
 
 def _input_size(value: object, model_args: ModelArgs, name: str) -> tuple[int, int, int]:
-    allowed = f"(1 or 3 channels, height, width), sides from {_SIDES.start} to {_SIDES.stop - 1}"
-    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_whole, value)):
+    allowed = f"(1 or 3 channels, height, width), sides from {SIDES.start} to {SIDES.stop - 1}"
+    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(is_whole, value)):
         raise TeacherError(f"{name}: input_size is {value!r}", allowed=allowed)
     channels, height, width = value
     _agrees(model_args.get("in_chans", channels), channels, "in_chans", name)
     image_size = model_args.get("img_size")
     if image_size is not None:  # what the network was built for wins over the picture size it was measured at
-        sides = (image_size, image_size) if _is_whole(image_size) else image_size
+        sides = (image_size, image_size) if is_whole(image_size) else image_size
         if not isinstance(sides, list | tuple) or len(sides) != 2:
             raise TeacherError(
                 f"{name}: model_args.img_size is {image_size!r}", allowed="one side, or height and width"
             )
         height, width = sides
-    if channels not in (1, 3) or height not in _SIDES or width not in _SIDES:
+    if channels not in (1, 3) or height not in SIDES or width not in SIDES:
         raise TeacherError(f"{name}: input_size is {[channels, height, width]}", allowed=allowed)
     return channels, height, width
 
 
-def _per_channel(value: Any, channels: int, key: str, name: str, notes: list[str]) -> tuple[float, ...]:
+def per_channel(value: Any, channels: int, key: str, name: str, notes: list[str]) -> tuple[float, ...]:
     """Mean or deviation of each channel; timm leaves three ImageNet values on networks for gray pictures."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.
     good = all(isinstance(v, int | float) and not isinstance(v, bool) and -1000 <= v <= 1000 for v in values)
     if not good or len(values) not in (1, 3):
-        raise TeacherError(f"{name}: {key} is {_shown(value)}", allowed="a number from -1000 to 1000 for each channel")
+        raise TeacherError(f"{name}: {key} is {shown(value)}", allowed="a number from -1000 to 1000 for each channel")
     if len(values) == channels:
         return tuple(map(float, values))
     notes.append(
@@ -248,19 +241,19 @@ def _labels(
     if not fits or not all(isinstance(n, str | int) for n in names):
         notes.append(f"label_names do not name {num_classes} classes and are ignored")
         return None, None
-    labels = tuple(_clean(str(n)) for n in names)
+    labels = tuple(clean_label(str(n)) for n in names)
     descriptions = config.get("label_descriptions") or cfg.get("label_descriptions")
     if not isinstance(descriptions, Mapping):
         return labels, None
-    return labels, tuple(_clean(str(descriptions.get(str(n), n))) for n in names)
+    return labels, tuple(clean_label(str(descriptions.get(str(n), n))) for n in names)
 
 
-def _clean(label: str) -> str:
+def clean_label(label: str) -> str:
     """One line of printable text of bounded length: labels end in tables, pictures and cards."""
     return printable(label, instead=" ")[:_MAX_LABEL_LENGTH]
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A stranger's value for a message, cut short."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
@@ -274,5 +267,6 @@ def _agrees(value: object, expected: int, key: str, name: str) -> None:
         )
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -82,14 +82,16 @@ def resolve_without_hub(texts: Iterable[str]) -> list[TeacherReference]:
     return [reference for text in texts for reference in door.references(text)]
 
 
-def check_teachers(texts: Sequence[str], *, least: int = 2) -> None:
+def check_teachers(texts: Sequence[str], *, least: int = 2, most_classes: int = 20) -> None:
     """Refuse teachers that cannot make two tasks, before anything is fetched.
 
-    One teacher (or one subset of a teacher's classes) is one task; a collection may hold any number.
+    A teacher (or a subset of its classes) is as many tasks as it has times `most_classes` classes, at least one. How
+    many classes it has is known here only where a subset is named; a collection may hold any number of teachers.
 
     Args:
         texts: What `resolve` reads.
-        least: Teachers that are needed; one is enough for a learner that has others already.
+        least: Tasks that are needed; one is enough for a learner that has others already.
+        most_classes: Classes of a task.
 
     Raises:
         ConfigError: no teacher, or one only.
@@ -100,10 +102,14 @@ def check_teachers(texts: Sequence[str], *, least: int = 2) -> None:
         raise ConfigError("no models given", allowed="two or more teachers", action=hint)
     references = resolve_without_hub(texts)
     different = {replace(reference, collection=None) for reference in references}
-    if len(different) < least and not any(reference.collection == COLLECTION for reference in references):
+    if len(different) >= least or any(reference.collection == COLLECTION for reference in references):
+        return
+    classes = references[0].classes
+    if classes is not None and len(classes) < least * most_classes:
         raise ConfigError(
             f"fewer than two tasks: the only teacher is {references[0]}",
-            allowed="two or more different teachers; a learner of learning needs more than one task",
+            allowed=f"two or more different teachers, or one of {least * most_classes} classes; "
+            "a learner of learning needs more than one task",
             action=hint,
         )
 

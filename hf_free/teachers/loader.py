@@ -1,4 +1,7 @@
-"""From a reference to a `Teacher`: the files of one commit are fetched, checked, and loaded strictly into timm."""
+"""From a reference to a `Teacher`: the files of one commit are fetched, checked, and loaded strictly.
+
+Into a network of timm here, of transformers in `hf_free.teachers.transformers_loader`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ from hf_free.backbones.weights import (
     shared_prefix,
 )
 from hf_free.config.sections import QueriesConfig
-from hf_free.errors import HfFreeError, TeacherError, UnfitTeacherError
+from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, UnfitTeacherError
+from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.runtime.memory_budget import free_memory
@@ -31,13 +35,16 @@ from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import (
     FILES,
+    PIXEL_FILES,
     check_no_pointers,
     is_single_file,
     local_files,
     read_config,
+    read_pixel_config,
     weights_name,
 )
 from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, normalization_census, weight_bytes
+from hf_free.teachers.transformers_config import is_transformers
 
 if TYPE_CHECKING:
     from hf_free.hub.snapshot import Snapshot
@@ -62,7 +69,8 @@ def load_teacher(
     """Fetch, check and build the teacher a reference names.
 
     Args:
-        reference: Hub repository or local folder in timm's layout; a text is read by `TeacherReference.parse`.
+        reference: Hub repository or local folder, in timm's layout or that of transformers; a text is read by
+            `TeacherReference.parse`.
         token: Hub token.
         cache_dir: Folder of the download cache.
         device: Where the teacher computes.
@@ -97,28 +105,20 @@ def _load_teacher(
     snapshot: Snapshot | None,
     precision: Precision | None,
 ) -> Teacher:
-    from hf_free.hub.snapshot import fetch_snapshot
-
     name = str(reference)
-    if snapshot is not None:
-        pass
-    elif reference.is_local:
-        snapshot = local_files(reference)
-    else:
-        snapshot = fetch_snapshot(
-            reference.location, revision=reference.revision, required=FILES, token=token, cache_dir=cache_dir
-        )
+    if snapshot is None:
+        snapshot = _fetch(reference, token, cache_dir)
     weights = snapshot.folder / weights_name(reference)
     check_no_pointers([weights] if is_single_file(reference) else [snapshot.folder / FILES[0], weights], name)
-    spec = check_config(read_config(reference, snapshot.folder), name)
-    _check_given_names(reference, spec, name)
+    config = read_config(reference, snapshot.folder)
     # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
-    _check_memory(weights, device, name)
-    network, weight_dtype, prefix = _load_network(spec, weights, name, mapped=in_cache)
-    if prefix:
-        spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
-    record = record_of(network, spec, name, weight_dtype)
+    files: tuple[str, ...] = (*FILES, weights.name)
+    if is_transformers(config):
+        snapshot, files = _with_pixels(snapshot, token, cache_dir), (*files, *PIXEL_FILES)
+        network, record = _load_transformers(config, snapshot, weights, device, name, copies=not in_cache)
+    else:
+        network, record = _load_timm(config, reference, weights, device, name, mapped=in_cache)
     record = replace(
         record,
         repo_id=snapshot.repo_id,
@@ -126,9 +126,62 @@ def _load_teacher(
         license=snapshot.license,
         private=snapshot.private,
         gated=snapshot.gated,
-        sha256=dict(snapshot.sha256),
+        sha256={file: digest for file, digest in snapshot.sha256.items() if file in files},
     )
     return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device), precision)
+
+
+def _fetch(reference: TeacherReference, token: str | None, cache_dir: str | Path | None) -> Snapshot:
+    from hf_free.hub.snapshot import fetch_snapshot
+
+    if reference.is_local:
+        return local_files(reference)
+    return fetch_snapshot(
+        reference.location,
+        revision=reference.revision,
+        required=FILES,
+        optional=PIXEL_FILES,
+        token=token,
+        cache_dir=cache_dir,
+    )
+
+
+def _with_pixels(snapshot: Snapshot, token: str | None, cache_dir: str | Path | None) -> Snapshot:
+    """A snapshot with the file that says how photos are shown, which the cache may lack though the Hub has it."""
+    from hf_free.hub.snapshot import fetch_snapshot
+
+    if not snapshot.from_cache or snapshot.repo_id is None or set(PIXEL_FILES) & set(snapshot.sha256):
+        return snapshot
+    required = (*FILES, PIXEL_FILES[1])
+    try:
+        return fetch_snapshot(
+            snapshot.repo_id, revision=snapshot.commit, required=required, token=token, cache_dir=cache_dir
+        )
+    except MissingFilesError:
+        return snapshot
+
+
+def _load_timm(
+    config: object, reference: TeacherReference, weights: Path, device: torch.device, name: str, *, mapped: bool
+) -> tuple[nn.Module, TeacherRecord]:
+    spec = check_config(config, name)
+    _check_given_names(reference, spec, name)
+    _check_memory(weights.stat().st_size, device, name)
+    network, weight_dtype, prefix = _load_network(spec, weights, name, mapped=mapped)
+    if prefix:
+        spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
+    return network, record_of(network, spec, name, weight_dtype)
+
+
+def _load_transformers(
+    config: JsonView, snapshot: Snapshot, weights: Path, device: torch.device, name: str, *, copies: bool
+) -> tuple[nn.Module, TeacherRecord]:
+    from hf_free.teachers.transformers_loader import load_classifier, needed_bytes
+
+    _check_memory(needed_bytes(weights, name), device, name)
+    pixels = read_pixel_config(snapshot, name)
+    network, record = load_classifier(config, pixels, weights, name, copies=copies)
+    return network, replace(record, num_features=_measure_features(network, record.input_size, name))
 
 
 def read_record(
@@ -226,9 +279,8 @@ def _check_given_names(reference: TeacherReference, spec: TeacherSpec, name: str
         )
 
 
-def _check_memory(weights: Path, device: torch.device, name: str) -> None:
+def _check_memory(needed: int, device: torch.device, name: str) -> None:
     """Refuse weights that are larger than the memory that is free now, before anything is made of them."""
-    needed = weights.stat().st_size
     for place in {torch.device("cpu"), device}:
         free = free_memory(place)
         if needed > free:

@@ -30,6 +30,7 @@ from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoi
 from hf_free.teachers.listing import Resolver
 from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.source import PIXEL_FILES
 from hf_free.teachers.teacher import Teacher
 
 _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")
@@ -116,7 +117,9 @@ class TeacherPool(Sequence[Teacher]):
         addresses = [reference.location for reference in good if reference.is_endpoint]
         check_tokens(self.endpoints.tokens, addresses)
         unsure = [reference for reference in good if reference.from_collection]
-        with Prefetcher(good, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure) as prefetcher:
+        with Prefetcher(
+            good, optional=PIXEL_FILES, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure
+        ) as prefetcher:
             for place, text, reference, expected in found:
                 if progress is not None:
                     progress(text)

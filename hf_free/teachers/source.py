@@ -1,4 +1,4 @@
-"""A teacher's two files and what its `config.json` says, once a YAML list has had its say."""
+"""A teacher's files and what its `config.json` says, once a YAML list has had its say."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
 from hf_free.runtime.files import read_bounded, why_unreadable
 from hf_free.teachers.reference import TeacherReference
+from hf_free.teachers.transformers_config import is_transformers
 
 FILES = ("config.json", "model.safetensors")
 """Files of a repository or folder in timm's layout."""
+
+PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
+"""Files that say how a classifier of transformers is shown photos; the first one wins, as in the library."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 """How every git-lfs pointer begins (github.com/git-lfs/git-lfs, docs/spec.md)."""
@@ -44,7 +48,7 @@ def local_files(reference: TeacherReference) -> Snapshot:
     """
     path = Path(reference.location).expanduser()
     if not is_single_file(reference):
-        return local_snapshot(path, required=FILES)
+        return local_snapshot(path, required=FILES, optional=PIXEL_FILES)
     if problem := why_unreadable(path):
         raise HubError(f"{path}: {problem}", action=f"its owner lets others read it: chmod a+r {path}")
     with path.open("rb") as file:
@@ -81,10 +85,29 @@ def read_config(reference: TeacherReference, folder: Path) -> Any:
         return config
     merged = {**config, **{key: value for key, value in given.items() if key in _TOP_LEVEL}}
     inner = config.get("pretrained_cfg")
+    if is_transformers(merged):
+        return {**merged, "pretrained_cfg": {**(inner if isinstance(inner, dict) else {}), **given}}
     if inner is not None and not isinstance(inner, dict):
         return merged
     cfg = {**(merged if inner is None else inner), **given}  # timm before 0.9 wrote everything at the top level
     return {**merged, "pretrained_cfg": {key: value for key, value in cfg.items() if key != "pretrained_cfg"}}
+
+
+def read_pixel_config(snapshot: Snapshot, name: str) -> object | None:
+    """What the processor of a transformers model is, parsed; None where no file says it.
+
+    Raises:
+        TeacherError: a file that is no JSON, or too long.
+    """
+    for file in PIXEL_FILES:
+        if file not in snapshot.sha256:
+            continue
+        values = _read_json(snapshot.folder / file, name)
+        if file == PIXEL_FILES[1]:
+            return values
+        if isinstance(values, dict) and isinstance(values.get("image_processor"), dict):
+            return values["image_processor"]
+    return None
 
 
 def _read_json(path: Path, name: str) -> Any:
@@ -94,7 +117,7 @@ def _read_json(path: Path, name: str) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         bounded = str(error).startswith("it ")
         raise TeacherError(
-            f"{name}: config.json {'cannot be read: ' if bounded else 'is not valid JSON: '}{str(error)[:200]}",
+            f"{name}: {path.name} {'cannot be read: ' if bounded else 'is not valid JSON: '}{str(error)[:200]}",
             allowed=f"a JSON object of at most {MAX_CONFIG_BYTES} bytes",
             action="upload it again",
         ) from None

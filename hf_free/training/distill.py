@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
 from hf_free.errors import ConfigError
+from hf_free.evaluation.flops import count
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
@@ -32,6 +33,7 @@ from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.interrupts import StopBetweenSteps
+from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.pool import check_output
@@ -126,11 +128,15 @@ def distill(
     features = loop.features(bank.images[-FIRST_PICTURES:])
     student.embedding = Embedding(joined_projection(projection, features))
     student.eval()
-    shown = held_out[0].float().to(where) / 255
-    with torch.no_grad(), precision.autocast(where):
-        agreed = likeness(student.prepare_features(student.raw_answers(shown)).float().cpu(), held_out[1].float())
+    agreed = likeness(student.prepare_features(loop.features(held_out[0])).cpu(), held_out[1].float())
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
-    student.record = _record(source, config, hub, loop, agreed, seed=seed, seconds=time.monotonic() - started)
+    done = replace(
+        costs_of(student, pool),
+        pictures=bank.seen,
+        agreement=round(agreed, 4),
+        loss=round(loop.loss, 4) if loop.updates else None,
+    )
+    student.record = _record(source, config, hub, loop, done, seed=seed, seconds=time.monotonic() - started)
     student.save_pretrained(folder)
     write_card(folder, student.hf_free_block())
     return student
@@ -159,7 +165,7 @@ class _Loop:
     ) -> None:
         self.student, self.projection, self.bank = student, projection, bank
         self.config, self.precision, self.updates, self.loss = config, precision, 0, math.nan
-        self._batches = streams.stream("batches")
+        self._batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
         parameters = [*student.backbone.parameters(), *projection.parameters()]
         rate, decay = config.lr, config.weight_decay
         self._optimizer: torch.optim.Optimizer = (
@@ -184,12 +190,11 @@ class _Loop:
                 progress(what, int(spent), int(seconds))
 
     def features(self, images: Tensor) -> Tensor:
-        """The backbone's features of pictures as bytes (N, C, S, S), in the mode it is in; no gradients."""
-        parts = images.split(PICTURES_AT_ONCE)
-        with torch.no_grad(), self.precision.autocast(self.student.device):
-            return torch.cat(
-                [self.student.raw_answers(part.to(self.student.device).float() / 255) for part in parts]
-            ).float()
+        """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
+        device = self.student.device
+        parts = [part.to(device).float() / 255 for part in images.split(self._at_once)]
+        with torch.no_grad(), self.precision.autocast(device):
+            return torch.cat([self.student.raw_answers(part) for part in parts]).float()
 
     def _update(self, done: float) -> None:
         rate = min(done / WARM_UP, 0.5 * (1 + math.cos(math.pi * done)))
@@ -197,15 +202,17 @@ class _Loop:
             group["lr"] = peak * rate
         images, said = self.bank.sample(self.config.batch_size, self._batches)
         self.student.train()
-        device = self.student.device
-        with self.precision.autocast(device):
-            features = self.student.raw_answers(images.to(device).float() / 255)
-        loss = imitation_loss(self.projection(features.float()), said.to(device))
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        device, now = self.student.device, 0.0
+        # in parts, where whole it would not fit; BatchNorm then sees each part alone
+        for shown, wanted in zip(images.split(self._at_once), said.split(self._at_once), strict=True):
+            with self.precision.autocast(device):
+                features = self.student.raw_answers(shown.to(device).float() / 255)
+            loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
+            loss.backward()
+            now += loss.item()
         self._optimizer.step()
         self.updates += 1
-        now = loss.item()
         self.loss = now if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * now
 
 
@@ -239,12 +246,30 @@ def _opened(
     return source, network, weights, network.classifiers
 
 
+def costs_of(student: MetaLearner, pool: TeacherPool) -> Imitation:
+    """What one view of a picture costs the network, and what it costs all teachers."""
+    size = student.config.image_size
+    counted: dict[tuple[object, ...], int] = {}  # networks built alike are counted once
+    total = 0
+    for place, record in enumerate(pool.records):
+        kind = (record.architecture, record.input_size, record.parameters)
+        if kind not in counted:
+            counted[kind] = count(pool[place]).forward_flops
+        total += counted[kind]
+    return Imitation(
+        flops=count(student.backbone, (student.config.channels, size, size)).forward_flops,
+        pooled_flops=total,
+        parameters=sum(parameter.numel() for parameter in student.parameters()),
+        pooled_parameters=sum(record.parameters for record in pool.records),
+    )
+
+
 def _record(
     source: MetaLearner,
     config: LearnerConfig,
     hub: HubConfig,
     loop: _Loop,
-    agreed: float,
+    done: Imitation,
     *,
     seed: int,
     seconds: float,
@@ -263,9 +288,5 @@ def _record(
             "threads": torch.get_num_threads(),
             "mixed_precision": loop.precision.name,
         },
-        "imitation": Imitation(
-            pictures=loop.bank.seen,
-            agreement=round(agreed, 4),
-            loss=None if loop.updates == 0 else round(loop.loss, 4),
-        ).to_dict(),
+        "imitation": done.to_dict(),
     }

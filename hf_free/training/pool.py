@@ -37,6 +37,7 @@ from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.text import listed
+from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_texts
@@ -53,7 +54,7 @@ ROUNDS = 2
 
 
 def pool(
-    models: Sequence[str],
+    models: Sequence[OwnTeacher],
     *,
     output: str | Path | None = None,
     overwrite: bool = False,
@@ -74,7 +75,8 @@ def pool(
     names the teachers by commit and SHA-256 and holds none of their weights unless `include_weights` asks for it.
 
     Args:
-        models: Teachers: Hub ids `org/name[@revision][:classes]`, folders, YAML lists, collections.
+        models: Teachers: Hub ids `org/name[@revision][:classes]`, folders, YAML lists, collections; or networks in
+            memory (see `hf_free.teachers.in_memory`), whose learner is not saved.
         output: Folder to save it to, new or empty; None saves nothing.
         overwrite: Whether an earlier learner in `output` is replaced.
         include_weights: Whether the teachers' files are copied into `output`; their licenses have to allow it.
@@ -96,20 +98,31 @@ def pool(
     started = time.monotonic()
     learner, five, hub = learner or LearnerConfig(), five or FiveConfig(), hub or HubConfig()
     folder = None if output is None else Path(output).expanduser().absolute()
-    check_teachers(models, least=1)
+    texts = [model for model in models if isinstance(model, str)]
+    if len(texts) == len(models):
+        check_teachers(texts, least=1)
+    elif folder is not None:
+        raise ConfigError(
+            "an output for a pooled learner of networks in memory, which a folder cannot name",
+            allowed="teachers that are folders or repositories",
+            action="hf_free.save_teacher(network, FOLDER), and give the folder",
+        )
     _check_settings(learner, folder, include_weights=include_weights, overwrite=overwrite)
     seed_everything(seed)
     where = choose_device(device)
 
     # ---- teachers
-    teachers = TeacherPool(
-        absolute_texts(models),
-        budget=hub.teacher_memory,
-        device=where,
-        token=token,
-        cache_dir=hub.cache_dir,
-        strict=True,
-    )
+    if len(texts) < len(models):
+        teachers = pool_in_memory(models, device=where, token=token, cache_dir=hub.cache_dir)
+    else:
+        teachers = TeacherPool(
+            absolute_texts(texts),
+            budget=hub.teacher_memory,
+            device=where,
+            token=token,
+            cache_dir=hub.cache_dir,
+            strict=True,
+        )
     for reference, reason in teachers.skipped:
         logger.warning("left out: %s: %s", reference, reason)
     records = teachers.records
@@ -141,7 +154,7 @@ def pool(
     backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
     config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
     inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
-    record = _record(models, teachers, config, hub, tasks, seed=seed, seconds=time.monotonic() - started)
+    record = _record(texts, teachers, config, hub, tasks, seed=seed, seconds=time.monotonic() - started)
     made = MetaLearner(config, record, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
     made = made.to(where).eval()
     if folder is not None:

@@ -37,19 +37,29 @@ def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: Pre
         _skip(state, _unmistakable(reference), reason)
 
 
-def check_enough(pool: TeacherPool, state: RunState, least: int) -> None:
-    """Stop a run that has too few teachers left, with the reasons.
+def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: int) -> None:
+    """Stop a run that has too few tasks left, with the reasons.
+
+    Every inversion takes other classes of a teacher, `most_classes` at most: one with many is many tasks by itself.
+
+    Args:
+        pool: The teachers.
+        state: Which of them are left alone.
+        least: Tasks that are needed.
+        most_classes: Classes of a task.
 
     Raises:
-        RunError: fewer usable teachers than `least`.
+        RunError: fewer tasks than `least`.
     """
-    usable = len(pool) - len(state.excluded)
-    if usable >= least:
+    left = [record for place, record in enumerate(pool.records) if place not in state.excluded]
+    if sum(max(1, record.num_classes // most_classes) for record in left) >= least:
         return
+    usable = len(left)
     reasons = "\n".join(f"  {entry['reference']}: {entry['reason']}" for entry in state.skipped)
     raise RunError(
         f"fewer than two tasks: {usable} usable teacher(s)" + (f"; left out:\n{reasons}" if reasons else ""),
-        allowed="two or more usable teachers, or one to add to a learner (--from)",
+        allowed=f"two or more usable teachers; one of {2 * most_classes} classes, which is split into tasks of "
+        f"{most_classes}; or one to add to a learner (--from)",
         action="hf-free inspect ID... says what each can be used for",
     )
 
@@ -62,7 +72,7 @@ def healthy_tasks(
     One that cannot be inverted at all, for want of memory, is left alone at once.
 
     Raises:
-        RunError: fewer than `least` teachers are left, see `check_enough`.
+        RunError: fewer than `least` tasks are left, see `check_enough`.
     """
     kept = []
     for task in tasks:
@@ -81,7 +91,7 @@ def healthy_tasks(
         if state.failures[key] >= may_fail and task.teacher not in state.excluded:
             state.excluded.append(task.teacher)
             _skip(state, task.reference, f"not inverted any more: {reason}")
-            check_enough(pool, state, least)
+            check_enough(pool, state, least, config.max_classes)
     return kept
 
 

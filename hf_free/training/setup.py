@@ -131,26 +131,27 @@ def gather(
         make = partial(inverter_of(config), config, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
-        pool = pool or TeacherPool(
-            config.models if models is None else models,
-            budget=config.hub.teacher_memory,
-            device=device,
-            token=token,
-            cache_dir=cache_dir,
-            strict=True,
-            fetched=fetching.show,
-            meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
-            precision=precision,
-            endpoints=endpoints or EndpointAccess.of(config.queries),
-            chains=chains,
-        )
+        if pool is None:  # an empty one stays, with its reasons
+            pool = TeacherPool(
+                config.models if models is None else models,
+                budget=config.hub.teacher_memory,
+                device=device,
+                token=token,
+                cache_dir=cache_dir,
+                strict=True,
+                fetched=fetching.show,
+                meanwhile=warm_up.step if warms_up and chains.count == 1 else None,
+                precision=precision,
+                endpoints=endpoints or EndpointAccess.of(config.queries),
+                chains=chains,
+            )
     if pool.black_boxes:
         check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
         note_teachers(pool, config.hub, state, previous)
-    check_enough(pool, state, config.least_teachers)
+    check_enough(pool, state, config.least_tasks, config.five.max_classes)
     check_chains_of_teachers(chains.count, len(pool))
     return Gathered(
         config=config,
@@ -332,7 +333,7 @@ def prepare(
         run.go_on_from(load_checkpoint(run, chosen))
         if ranks.is_first:
             folder.read_log(before_step=run.state.step)
-        check_enough(run.pool, run.state, config.least_teachers)
+        check_enough(run.pool, run.state, config.least_tasks, config.five.max_classes)
     settings = tracked_settings(config.to_dict())
     run.trackers = Trackers(
         config.trainer.log_with if ranks.is_first else (), folder=folder.trackers, settings=settings

@@ -31,7 +31,7 @@ def take_step(run: Run, terms: dict[str, float]) -> None:
     run.between_parts()
     health = screening.health_of(tasks)
     judged = [task for task in tasks if task.health.problem or not warms_up]
-    tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_teachers)
+    tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_tasks)
     draws_alone = is_inverting and not warms_up and not any(black_boxes.invertible(run.pool, run.inverter))
     fill(run.filling, tasks, state, draws_alone=draws_alone, pause=clock.check)
     terms |= black_boxes.query_terms(run.pool)

@@ -12,8 +12,10 @@ from pathlib import Path
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import HfFreeError, StorageError
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import LostRank
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
+from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import bookkeeping, finishing, schedule, screening, session, setup
 from hf_free.training.progress import Console, RunProgress, say_start
@@ -30,6 +32,7 @@ def train(
     token: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    models: Sequence[OwnTeacher] | None = None,
     pool: TeacherPool | None = None,
     progress: bool | None = None,
     console: Console | None = None,
@@ -49,7 +52,9 @@ def train(
         resume: Go on from the newest whole checkpoint in `output`; where the folder is gone, from that in
             `hub.push_checkpoints`.
         overwrite: Replace an earlier run in `output`; it is put back if the new one fails before its first checkpoint.
-        pool: Teachers already loaded; None loads `config.models`.
+        models: Teachers of your own instead of `config.models`: networks in memory, beside texts that name others (see
+            `hf_free.teachers.in_memory`). A run that is resumed is given them again.
+        pool: Teachers already loaded; None loads `models`, or `config.models`.
         progress: Whether progress is shown; None shows it in a terminal and in a notebook.
         console: Where; None takes stderr, or the notebook.
         watch: Called after each step with the learner as it is and the minutes spent; it must leave the learner alone,
@@ -71,6 +76,9 @@ def train(
         StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
     setup.check_has_end(config.trainer)
+    if models is not None and pool is None:
+        device = choose_device(config.trainer.device)
+        pool = pool_in_memory(models, device=device, token=token, cache_dir=config.hub.cache_dir)
     with session.opened(
         output,
         trainer=config.trainer,

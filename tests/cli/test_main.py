@@ -22,7 +22,7 @@ VERBS = {
 }
 
 
-HEAVY = {"torch", "timm", "datasets", "huggingface_hub", "matplotlib", "numpy", "PIL", "accelerate"}
+HEAVY = {"torch", "timm", "datasets", "huggingface_hub", "matplotlib", "numpy", "PIL", "accelerate", "transformers"}
 
 
 def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ def test_weights_of_timm_or_a_learner(text, name, architecture):
     assert start.is_learner == (name is None)
     settings = FreeConfig.from_dict({"models": ["a/b", "c/d"], "learner": {"init_from": text}})
     assert settings.continues_learner == start.is_learner
-    assert settings.least_teachers == (1 if start.is_learner else 2)
+    assert settings.least_tasks == (1 if start.is_learner else 2)
 
 
 def test_a_fresh_learner_continues_none():

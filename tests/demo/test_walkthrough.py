@@ -58,7 +58,8 @@ def told(forks, tmp_path_factory):
     """
     output, console = tmp_path_factory.mktemp("demo") / "run", Console(file=io.StringIO(), width=200)
 
-    def run(argv, *, env):
+    def run(argv, *, env, stdout):
+        assert stdout is None, "a command's output goes where this process's goes"
         done = forks.run(argv, env=env)
         for number, text in ((1, done.stdout), (2, done.stderr)):
             os.write(number, text.encode())

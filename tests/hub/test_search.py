@@ -15,7 +15,13 @@ def test_search(hub, run_client):
     weights = pico_files()["model.safetensors"]
     for index in range(3):
         hub.add_repo(f"finder/net-{index}", {"README.md": card, **(pico_files() if index == 1 else {})})
-    hub.add_repo("finder/other", {"README.md": b"---\nlibrary_name: transformers\n---\n"})
+    other = {
+        "README.md": b"---\nlibrary_name: transformers\n---\n",
+        "model.safetensors": weights,
+        "config.json": b"{}",
+    }
+    hub.add_repo("finder/other", {**other, "preprocessor_config.json": b"{}"})
+    hub.add_repo("finder/words", other)
     code = """
 find = lambda **options: [asdict(model) for model in client.search_models(author="finder", **options)]
 print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(library=None)]))
@@ -29,7 +35,9 @@ print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(
     assert one[0]["weight_bytes"] == sum(t.numel() * t.element_size() for t in load(weights).values())
     assert everything[0]["weight_bytes"] is None
     assert len(two) == 2
-    assert len(unfiltered) == 4
+    usable = {model["repo_id"]: model["looks_usable"] for model in unfiltered}
+    assert len(usable) == 5
+    assert (usable["finder/other"], usable["finder/words"]) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def test_offline_serves_the_cache_and_says_so(hub, tokens, ask):
     assert f"offline: alice/offline@main served from the cache at commit {commit}" in cached["log"]
     assert "org/other@main is not in the cache, and HF_HUB_OFFLINE is set" in missing["error"]
     assert "HF_HUB_OFFLINE is set" in push["error"]
-    assert paths(hub, start) == []
+    about = ("alice/offline", "org/other", "whoami")  # another test's client may still have a question on its way
+    assert not [path for path in paths(hub, start) if any(name in path for name in about)]
     local = ask("fetch_snapshot, 'alice/offline', local_files_only=True")
     assert local["value"]["commit"] == commit
 

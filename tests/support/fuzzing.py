@@ -127,13 +127,50 @@ def _teachers() -> list[Any]:
     names = {"label_names": ["a", "b", "c"], "label_descriptions": {"a": "x", "b": "y", "c": "z"}}
     cfg = {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "crop_pct": 0.9, "url": "x"}
     config = {"architecture": "test_resnet", "num_classes": 3, "model_args": {"in_chans": 3}, "pretrained_cfg": cfg}
-    return [{**config, **names}, {**config, **cfg, "pretrained_cfg": None}, {"model_type": "vit", "num_labels": 2}]
+    return [{**config, **names}, {**config, **cfg, "pretrained_cfg": None}]
 
 
 def _read_teacher(document: Any) -> object:
     from hf_free.teachers.config_check import check_config
 
     return check_config(document, "org/teacher")
+
+
+def _transformers() -> list[Any]:
+    config = {
+        "model_type": "vit",
+        "architectures": ["ViTForImageClassification"],
+        "hidden_size": 16,
+        "depths": [1, 2],
+        "image_size": 32,
+        "hidden_act": "gelu",
+        "qkv_bias": True,
+        "id2label": {"0": "a", "1": "b"},
+        "vision_config": {"num_channels": 3},
+        "pretrained_cfg": {"mean": 0.5, "input_size": [3, 8, 8]},
+    }
+    pixels = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 32},
+        "crop_size": 32,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.5, 0.4, 0.3],
+        "resample": 3,
+        "rescale_factor": 0.004,
+    }
+    others = {"image_processor_type": "ConvNextImageProcessorFast", "size": 224, "crop_pct": 0.9, "do_rescale": True}
+    return [{"config": config, "pixels": pixels}, {"config": {"model_type": "vit"}, "pixels": others}]  # fmt: skip
+
+
+def _read_transformers(document: Any) -> object:
+    from hf_free.provenance.reading import object_of
+    from hf_free.teachers.transformers_config import check_transformers_config
+    from hf_free.teachers.transformers_pixels import overlay, read_pixels
+
+    document = object_of(document)
+    spec = check_transformers_config(object_of(document.get("config")), "org/teacher", tensors=40)
+    pixels = read_pixels(document.get("pixels"), "org/teacher", model_type=spec.model_type, channels=spec.channels)
+    return overlay(pixels, spec.pixels, "org/teacher", spec.channels)
 
 
 @cache
@@ -234,6 +271,7 @@ def _read_answer(document: Any) -> object:
 
 TARGETS = {
     "teacher": Target(_teachers, _read_teacher),
+    "transformers": Target(_transformers, _read_transformers),
     "learner": Target(_learners, _read_learner),
     "record": Target(_records, _read_record),
     "card": Target(_records, _read_card),

@@ -54,7 +54,6 @@ def test_labels_are_read_wherever_they_stand(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": ..., "model_type": "vit"}, r"is a transformers model \('vit'\)"),
         ({"architecture": ...}, "has no 'architecture'"),
         ({"architecture": "conv4_33"}, "knows no architecture 'conv4_33'"),
         ({"architecture": "os.system"}, "knows no architecture"),

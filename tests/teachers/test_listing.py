@@ -290,12 +290,14 @@ def test_revisions_and_subsets_are_tasks_of_their_own():
 def test_one_task_is_too_few_but_for_a_learner_that_has_others():
     for texts, problem in (
         ([], "no models given"),
-        (["org/a", "org/a"], "the only teacher is org/a"),
-        (["x:org/a", "y:org/a"], "only teacher"),
+        (["org/a:0-4", "org/a:0-4"], "the only teacher is org/a:0-4"),
+        (["x:org/a:0-4", "y:org/a:0-4"], "only teacher"),
     ):
         with pytest.raises(ConfigError, match=problem):
             check_teachers(texts)
-    check_teachers(["org/a"], least=1)
+    check_teachers(["org/a:0-4"], least=1)
+    check_teachers(["org/a:0-39"])  # two tasks of twenty
+    check_teachers(["org/a"])  # its classes are known once it is there
     check_teachers(["collection:org/some"])
     with pytest.raises(TeacherReferenceError):
         check_teachers(["org/a", "no teacher"])

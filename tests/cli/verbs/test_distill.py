@@ -6,8 +6,9 @@ import json
 
 from pico import pico_folder
 
-from hf_free import MetaLearner, pool
+from hf_free import MetaLearner, load_teacher, pool
 from hf_free.cli.main import main
+from hf_free.evaluation.flops import count
 
 
 def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, capsys, monkeypatch):
@@ -22,6 +23,10 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     assert said["learner"] == str(output)
     assert 0 < said["agreement"] <= 1
     assert MetaLearner.from_pretrained(output).config.image_size == 16
+    teachers = [load_teacher(folder) for folder in folders]
+    assert said["pooled_parameters"] == sum(teacher.record.parameters for teacher in teachers)
+    assert said["pooled_flops"] == sum(count(teacher).forward_flops for teacher in teachers)
+    assert 0 < said["flops"] < said["pooled_flops"]
     assert main(words) == 1
     assert "in use" in capsys.readouterr().err
     assert main(["distill", str(output), "--output", str(tmp_path / "again")]) == 1

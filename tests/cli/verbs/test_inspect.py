@@ -79,7 +79,7 @@ def test_inspect_on_the_hub(hub, tokens, run_client, teacher_folder):
     commit = hub.add_repo("lab/cli-good", {**files, "README.md": card})
     hub.add_repo("lab/cli-private", files, private=True)
     hub.add_repo("lab/cli-pickled", {"config.json": files["config.json"], "pytorch_model.bin": b"pickle"})
-    hub.add_repo("lab/cli-transformers", {**files, "config.json": b'{"model_type": "vit"}'})
+    hub.add_repo("lab/cli-transformers", {**files, "config.json": b'{"model_type": "bert"}'})
     hub.add_repo("lab/cli-truncated", {**files, "model.safetensors": files["model.safetensors"][:5000]})
     names = ["good", "private", "pickled", "transformers", "truncated", "absent", "good@v9"]
     done = run_client([*PROGRAM, "inspect", *(f"lab/cli-{name}" for name in names), "--json"])
@@ -89,7 +89,7 @@ def test_inspect_on_the_hub(hub, tokens, run_client, teacher_folder):
     assert (rows["good"]["commit"], rows["good"]["license"], rows["good"]["classes"]) == (commit, "mit", 4)
     assert rows["good"]["record"]["label_names"] == ["ant", "bee", "cat", "dog"]
     for name, reason in {
-        "private": "token", "pickled": "only pickled weights", "transformers": "architecture",
+        "private": "token", "pickled": "only pickled weights", "transformers": "transformers",
         "truncated": "model.safetensors", "absent": "lab/cli-absent", "good@v9": "v9",
     }.items():  # fmt: skip
         assert reason in rows[name]["reason"], name

@@ -66,10 +66,10 @@ def test_no_models(capsys):
     assert "hf-free train --models" in message
 
 
-@pytest.mark.parametrize("models", [["org/a"], ["org/a", "org/a"]])
+@pytest.mark.parametrize("models", [["org/a:0-4"], ["org/a:0-4", "org/a:0-4"]])
 def test_fewer_than_two_tasks(capsys, models):
     message = refused(capsys, "train", "--models", *models)
-    assert "fewer than two tasks: the only teacher is org/a" in message
+    assert "fewer than two tasks: the only teacher is org/a:0-4" in message
     assert "two or more different teachers" in message
 
 

@@ -1,0 +1,194 @@
+"""A network of the user's own, in memory, as a teacher: of timm, of transformers, or any other that classifies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.errors import TeacherError
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import Precision
+from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.saving import build_teacher, record_for
+from hf_free.teachers.teacher import Answers, Teacher, normalization_census, reduce_logits, weight_bytes
+from hf_free.teachers.transformers_network import TransformersNetwork, family_of
+
+OwnTeacher = nn.Module | Teacher | str
+"""What stands for a teacher in Python: a network, a teacher, or a text that names one."""
+
+_SIDES = "input_size=(3, height, width), mean=(r, g, b) and std=(r, g, b), for pixels in [0, 1]"
+
+
+def as_teacher(
+    network: nn.Module,
+    *,
+    input_size: tuple[int, int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    label_names: Sequence[str] | None = None,
+    interpolation: str | None = None,
+    name: str = "(in memory)",
+) -> Teacher:
+    """Make a teacher of a network in memory. It is copied: the network itself stays as it is.
+
+    Of timm's networks everything is known; what is given here wins. Others need the size of their pictures and the
+    mean and deviation that these were normalized with. The features of a network that is neither timm's nor
+    transformers' are the input of its last linear layer, where that layer gives the answers, else the answers.
+
+    Args:
+        network: Maps normalized pictures (B, C, H, W) to logits (B, classes).
+        input_size: Channels, height and width of its pictures.
+        mean: Mean of each channel, of pixels in [0, 1].
+        std: Deviation of each channel.
+        label_names: Name of each class.
+        interpolation: Filter that pictures are resized with; None: timm's, else bilinear.
+        name: What logs and records call it.
+
+    Raises:
+        TeacherError: a network that needs more to be said, or that does not classify.
+    """
+    given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
+    known = {key: tuple(value) for key, value in given.items() if value is not None}
+    copied: nn.Module = copy.deepcopy(network).eval()
+    if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
+        filtered = {} if interpolation is None else {"interpolation": interpolation}
+        return build_teacher(copied, record_for(copied, reference=name, **known, **filtered))
+    if input_size is None or mean is None or std is None:
+        raise TeacherError(
+            f"{name}: a {type(network).__name__}, and nothing says how it is shown pictures",
+            allowed="networks of timm; others with the size, mean and deviation of their pictures",
+            action=f"hf_free.teachers.in_memory.as_teacher(network, {_SIDES})",
+        )
+    config: Any = getattr(network, "config", None)
+    family = family_of(str(getattr(config, "model_type", "")), type(network).__name__)
+    if family is not None:
+        set_attention: Any = getattr(copied, "set_attn_implementation", None)
+        if set_attention is not None:
+            set_attention("eager")  # whose second derivatives exist
+        wrapped: nn.Module = TransformersNetwork(copied, family, type(network).__name__)
+    else:
+        wrapped = OwnNetwork(copied, input_size)
+    with torch.no_grad():
+        asked = Answers(wrapped.eval()).ask(torch.zeros((2, *input_size)), "both")
+    features, logits = asked
+    record = TeacherRecord(
+        reference=name,
+        repo_id=None,
+        commit=None,
+        architecture=type(network).__name__,
+        parameters=sum(p.numel() for p in wrapped.parameters()),
+        input_size=input_size,
+        fixed_input_size=True,
+        mean=tuple(mean),
+        std=tuple(std),
+        interpolation=interpolation or "bilinear",
+        num_classes=logits.shape[1],
+        label_names=None if label_names is None else tuple(label_names),
+        num_features=features.shape[1],
+        normalization=normalization_census(wrapped),
+        weight_bytes=weight_bytes(wrapped),
+    )
+    return Teacher(wrapped, record)
+
+
+def pool_in_memory(
+    models: Sequence[OwnTeacher],
+    *,
+    device: str | torch.device = "cpu",
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    precision: Precision | None = None,
+) -> TeacherPool:
+    """A pool of networks in memory, and of teachers that texts name, which stay in memory too.
+
+    Args:
+        models: Networks (see `as_teacher`), teachers, texts.
+        device: Where they compute.
+        token: Hub token, for texts.
+        cache_dir: Folder of the download cache, for texts.
+        precision: What they will be computed in.
+
+    Raises:
+        TeacherError: one that cannot be a teacher.
+        HubError: files that cannot be had.
+    """
+    teachers = []
+    for place, model in enumerate(models, start=1):
+        if isinstance(model, str):
+            teacher = load_teacher(model, token=token, cache_dir=cache_dir, device=device, precision=precision)
+        elif isinstance(model, Teacher):
+            teacher = model.to(device)
+        else:
+            teacher = as_teacher(model, name=f"(in memory {place})").to(device)
+        teachers.append(teacher)
+    return TeacherPool.from_teachers(teachers)
+
+
+class OwnNetwork(nn.Module):
+    """Any classifier behind timm's interface.
+
+    Args:
+        body: Maps pictures to logits.
+        input_size: Of a picture that it is tried with.
+
+    Raises:
+        TeacherError: it gives no logits (B, classes) for such pictures.
+    """
+
+    def __init__(self, body: nn.Module, input_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.body = body
+        self.pretrained_cfg = {"architecture": type(body).__name__, "classifier": ()}
+        self._head: tuple[nn.Module, ...] = ()  # a tuple hides it from registration: it is a part of the body
+        images = torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                logits = reduce_logits(body(images))
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise TeacherError(
+                f"a {type(body).__name__} cannot answer about images of {input_size}: {error}"[:300],
+                allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",
+            ) from error
+        linear = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
+        for head in reversed(linear):
+            self._head = (head,)
+            with torch.no_grad():
+                kept = self.forward_features(images)
+                if kept.ndim == 2 and torch.equal(head(kept), logits):
+                    return
+        self._head = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        return reduce_logits(self.body(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Input of the last linear layer, or the logits where there is no such layer."""
+        if not self._head:
+            return self(x)
+        kept: list[Tensor] = []
+        handle = self._head[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        try:
+            logits = self(x)
+        finally:
+            handle.remove()
+        return kept[-1] if kept else logits
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of what `forward_features` gave, or just that."""
+        return x if pre_logits or not self._head else self._head[0](x)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> OwnNetwork:
+        copied = OwnNetwork.__new__(OwnNetwork)
+        nn.Module.__init__(copied)
+        copied.body = copy.deepcopy(self.body, memo)
+        copied.pretrained_cfg = dict(self.pretrained_cfg)
+        places = {id(module): name for name, module in self.body.named_modules()}
+        copied._head = tuple(copied.body.get_submodule(places[id(head)]) for head in self._head)
+        return copied.train(self.training)

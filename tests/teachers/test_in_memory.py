@@ -1,0 +1,92 @@
+"""Networks of the user's own as teachers: timm's, transformers', and any other."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from pico import pico_folder, pico_network
+from torch import nn
+
+from hf_free.errors import TeacherError
+from hf_free.teachers.in_memory import OwnNetwork, as_teacher, pool_in_memory
+
+SHOWN = {"input_size": (3, 16, 16), "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}
+
+
+class Plain(nn.Module):
+    """A network that knows neither timm nor transformers; may be more than its last linear layer says."""
+
+    def __init__(self, classes=4, scale=1.0):
+        super().__init__()
+        self.early = nn.Linear(8, classes)  # of the right width, and not the head
+        self.conv = nn.Conv2d(3, 8, 3, stride=2)
+        self.head, self.scale = nn.Linear(8, classes), scale
+
+    def forward(self, x):
+        pooled = self.conv(x).relu().mean((2, 3))
+        return self.scale * self.head(pooled) + 0 * self.early(pooled)
+
+
+def test_a_network_of_timm_s_needs_nothing_said_and_stays_as_it_is():
+    network = pico_network("conv4", num_classes=4)
+    before = copy.deepcopy(network.state_dict())
+    network.train()
+    teacher = as_teacher(network, label_names=["a", "b", "c", "d"])
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(teacher.logits(images), network.eval()(teacher.prepare(images)), atol=1e-6)
+    assert (teacher.record.label_names, teacher.record.input_size) == (("a", "b", "c", "d"), (3, 32, 32))
+
+
+@pytest.mark.parametrize(("scale", "width"), [(1.0, 8), (2.0, 4)])
+def test_any_network_answers_as_it_does_alone(scale, width):
+    network = Plain(scale=scale).eval()
+    teacher = as_teacher(network, **SHOWN)
+    images = torch.rand(3, 3, 20, 20)
+    logits, features = teacher(images)
+    shown = teacher.prepare(images)
+    assert torch.allclose(logits, network(shown), atol=1e-6)
+    expected = network.conv(shown).relu().mean((2, 3)) if width == 8 else network(shown)
+    assert torch.allclose(features, expected, atol=1e-6), "where more follows the last layer, the answers are all"
+    assert (teacher.record.num_features, teacher.record.num_classes, teacher.record.architecture) == (
+        width,
+        4,
+        "Plain",
+    )
+    copied = copy.deepcopy(teacher.network)
+    assert torch.equal(copied.forward_head(copied.forward_features(shown)), logits)
+
+
+def test_what_is_no_classifier_is_refused():
+    with pytest.raises(TeacherError, match="nothing says how it is shown pictures"):
+        as_teacher(Plain())
+    with pytest.raises(TeacherError, match="cannot answer about images of"):
+        as_teacher(nn.Linear(7, 2), **SHOWN)
+    with pytest.raises(TeacherError, match="logits of shape"):
+        as_teacher(nn.Conv2d(3, 4, 3), **SHOWN)
+
+
+def test_a_network_of_transformers_answers_as_it_does_alone():
+    pytest.importorskip("transformers")
+    from pico_transformers import ask, pico_classifier
+
+    network = pico_classifier("vit")
+    teacher = as_teacher(network, **{**SHOWN, "input_size": (3, 32, 32)})
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(teacher.logits(images), ask(network, teacher.prepare(images)), atol=1e-6)
+    assert (teacher.record.num_features, teacher.record.num_classes) == (16, 5)
+    assert isinstance(network.classifier, nn.Linear), "the user's own keeps its head"
+
+
+def test_a_pool_holds_networks_teachers_and_texts(tmp_path):
+    named = str(pico_folder(tmp_path, "conv4"))
+    models = [pico_network("resnet"), as_teacher(Plain(), **SHOWN, name="mine"), named]
+    pool = pool_in_memory(models)
+    assert [record.reference for record in pool.records] == ["(in memory 1)", "mine", named]
+    assert isinstance(pool[1].network, OwnNetwork)
+    assert pool[2].record.sha256

@@ -1,0 +1,110 @@
+"""Whole small runs: of networks in memory, of one teacher alone, and of transformers' families."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pico import pico_folder, pico_network, pico_run
+
+from hf_free.config.reading import merge
+from hf_free.config.sections import FiveConfig
+from hf_free.config.tree import FreeConfig
+from hf_free.errors import ConfigError, RunError
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.transformers_loader import is_installed
+from hf_free.training.folder import RunFolder
+from hf_free.training.pool import pool
+from hf_free.training.screening import check_enough
+from hf_free.training.setup import prepare
+from hf_free.training.state import RunState
+from hf_free.training.step import take_step
+from hf_free.training.trainer import train
+
+TEN = (
+    "beit", "convnext", "deit-two", "dinov2", "efficientnet", "levit", "mobilenet_v2", "resnet", "swin", "vit",
+)  # fmt: skip
+
+needs_transformers = pytest.mark.skipif(not is_installed(), reason="the extra transformers is not installed")
+
+
+def _config(models=(), **changes):
+    return FreeConfig.from_dict(merge({**pico_run(), "models": list(models)}, changes))
+
+
+def test_networks_in_memory_teach_beside_named_teachers_of_both_kinds(tmp_path):
+    named = [str(pico_folder(tmp_path / "timm", "conv4", size=16))]
+    if is_installed():
+        from pico_transformers import pico_folder_of
+
+        named += [str(pico_folder_of(tmp_path / family, family)) for family in ("vit", "resnet")]
+    models = [pico_network("conv4", size=16, seed=1), *named]
+    learner = train(_config(), models=models, output=tmp_path / "run", progress=False)
+    assert [teacher["reference"] for teacher in learner.record["teachers"]] == ["(in memory 1)", *named]
+    assert all(torch.isfinite(parameter).all() for parameter in learner.parameters())
+    pooled = pool(models[:1], rounds=0)
+    assert pooled.backbone(torch.rand(2, 3, 16, 16)).shape[0] == 2
+    with pytest.raises(ConfigError, match="which a folder cannot name"):
+        pool(models, output=tmp_path / "pooled")
+
+
+@pytest.mark.parametrize("kind", ["timm", pytest.param("transformers", marks=needs_transformers)])
+def test_a_teacher_of_many_classes_alone_is_many_tasks(kind, tmp_path):
+    if kind == "timm":
+        folder = pico_folder(tmp_path / "one", "conv4", num_classes=60, size=16)
+    else:
+        from pico_transformers import pico_folder_of
+
+        folder = pico_folder_of(tmp_path / "one", "vit", num_classes=60)
+    config = _config([str(folder)], memory={"max_images": 400}, trainer={"steps": 8})
+    run = prepare(config, RunFolder(tmp_path / "run"))
+    for step in (1, 2, 3):
+        run.state.step = step
+        run.streams.begin(step)
+        take_step(run, {})
+    tasks = 20  # classes of each
+    assert len(run.memory.classes) > tasks + 5, "each task is of classes drawn anew"
+    assert {key.teacher for key in run.memory.classes} == {0}
+
+
+def test_few_classes_alone_are_one_task():
+    from pico import pico_teacher
+
+    few = TeacherPool.from_teachers([pico_teacher("conv4", num_classes=39, size=16)])
+    with pytest.raises(RunError, match="fewer than two tasks: 1 usable") as told:
+        check_enough(few, RunState(), 2, 20)
+    assert "one of 40 classes" in told.value.allowed
+    check_enough(TeacherPool.from_teachers([pico_teacher("conv4", num_classes=40, size=16)]), RunState(), 2, 20)
+
+
+@needs_transformers
+@pytest.mark.long
+@pytest.mark.parametrize("family", TEN)
+def test_transformers_families_through_a_whole_run(family, tmp_path):
+    from pico_transformers import pico_folder_of
+
+    folders = [str(pico_folder_of(tmp_path / str(seed), family, seed=seed)) for seed in (0, 1)]
+    learner = train(_config(folders), output=tmp_path / "run", progress=False)
+    assert len(learner.record["teachers"]) == 2
+    assert {teacher["timm_version"] for teacher in learner.record["teachers"]} == {""}
+    assert all(torch.isfinite(parameter).all() for parameter in learner.parameters())
+
+
+@needs_transformers
+def test_a_pooled_learner_of_transformers_is_opened_again_with_its_files(tmp_path):
+    from pico_transformers import pico_folder_of
+
+    from hf_free.learner.meta_learner import MetaLearner
+
+    folders = [pico_folder_of(tmp_path / family, family) for family in ("vit", "resnet")]
+    for folder in folders:
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    made = pool(
+        [str(folder) for folder in folders], output=tmp_path / "pooled", include_weights=True, rounds=0,
+        five=FiveConfig(**pico_run()["five"]),
+    )  # fmt: skip
+    for folder in folders:
+        (folder / "config.json").unlink()
+    made.save_pretrained(tmp_path / "copy")
+    opened = MetaLearner.from_pretrained(tmp_path / "copy")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(opened.backbone(images), made.backbone(images))
