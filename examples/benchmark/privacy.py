@@ -15,7 +15,9 @@ nearer       Of the recovered pictures, the share whose nearest real picture of 
              (8x8).
 membership   AUC of telling members from strangers of the same class by a score, and the share of members above all
              but 1 % of the strangers: closeness to recovered pictures; the loss of what the learner says in the
-             teacher's place; the teacher's own loss, which is what there is to reveal. 0.5 and 0.01 reveal nothing.
+             teacher's place; that of a classifier made with the learner from one half of the strangers, on the other
+             half, and of its features alone, which `learner.answers=false` leaves; the teacher's own loss, which is
+             what there is to reveal. 0.5 and 0.01 reveal nothing.
 
 Controls stand beside: drawn pictures, which know nothing, and noisy copies of members, which a leak would look like.
 Without --data and without the shared CIFAR-FS, the pictures are the demo's digits.
@@ -24,6 +26,7 @@ Without --data and without the shared CIFAR-FS, the pictures are the demo's digi
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
@@ -44,6 +47,7 @@ from hf_free.demo.digits import TEACHERS_DIGITS, drawn_digits
 from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.errors import HfFreeError
 from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
+from hf_free.learner.embedding import Embedding
 from hf_free.runtime import measuring
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
@@ -60,6 +64,7 @@ NOISE = 0.1
 RECOVERED, DRAWN, LEAK = "recovered pictures", "drawn pictures (know nothing)", "noisy copies of members (a leak)"
 OTHERS, OWN, PIXELS = "features of another teacher", "features of the teacher itself", "pixels"
 LEARNERS_LOSS, OWN_LOSS = "loss of the learner in the teacher's place", "loss of the teacher itself"
+CLASSIFIER, OF_FEATURES = "loss of a classifier made with the learner", "the same, of the learner's features alone"
 FOUND = "members found at 1 % false alarms"
 
 Space = Callable[[Tensor], Tensor]
@@ -263,6 +268,7 @@ def attack(
 ) -> list[Row]:
     """Each figure, class by class, then over the classes."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    learners = {CLASSIFIER: learner, OF_FEATURES: without_answers(learner)}
     for number, (subject, teacher) in enumerate(zip(subjects, teachers, strict=True)):
         told(f"recovering from teacher {number + 1} of {len(teachers)}, and attacking")
         per_class = options.images_per_class
@@ -282,8 +288,13 @@ def attack(
                     nearer = share_nearer(ours, inside, outside)
                     found.setdefault(("nearer", what), {}).setdefault(space, []).append(nearer)
                 note_scores(found, f"closeness to {what}, {space}", -nearest(inside, ours), -nearest(outside, ours))
-            for what, ask in {LEARNERS_LOSS: in_place_of(learner, number), OWN_LOSS: teacher.logits}.items():
+            known = {OWN_LOSS: teacher.logits}
+            if learner.embedding.sizes is not None:
+                known[LEARNERS_LOSS] = in_place_of(learner, number)
+            for what, ask in known.items():
                 note_scores(found, what, *(-losses(ask, side, label) for side in (members, strangers)))
+        for what, one in learners.items():
+            note_classifier(found, what, one, subject, options.n_way)
     return [
         Row(table, what, {column: over_classes(values, options.seed) for column, values in columns.items()})
         for (table, what), columns in found.items()
@@ -306,6 +317,26 @@ def note_scores(
     columns = found.setdefault(("membership", what), {})
     columns.setdefault("AUC", []).append(auc(members, strangers))
     columns.setdefault(FOUND, []).append(found_at(members, strangers))
+
+
+def note_classifier(
+    found: dict[tuple[str, str], dict[str, list[float]]], what: str, learner: MetaLearner, subject: Subject, n_way: int
+) -> None:
+    """Adapt a learner to every other stranger of each class; what the losses of members and the other strangers tell."""
+    sides = [subject.of_class(label) for label in range(n_way)]
+    shown = [strangers[::2] for _, strangers in sides]
+    labels = torch.arange(n_way).repeat_interleave(torch.tensor([len(part) for part in shown]))
+    classifier = learner.adapt(torch.cat(shown), labels)
+    for label, (members, strangers) in enumerate(sides):
+        scores = [classifier.predict_proba(side)[:, label].log() for side in (members, strangers[1::2])]
+        note_scores(found, what, *scores)
+
+
+def without_answers(learner: MetaLearner) -> MetaLearner:
+    """What a learner says with its features alone."""
+    other = copy.deepcopy(learner)
+    other.embedding = Embedding()
+    return other
 
 
 def in_place_of(learner: MetaLearner, number: int) -> Callable[[Tensor], Tensor]:

@@ -82,8 +82,8 @@ def test_the_controls_bracket_what_is_measured(measured):
     assert nearer[privacy.DRAWN]["pixels"]["low"] <= 0.5 <= nearer[privacy.DRAWN]["pixels"]["high"]
     assert set(nearer[privacy.RECOVERED]) == {privacy.OTHERS, privacy.PIXELS}
     attacks = [what for table, what in rows if table == "membership"]
-    assert len(attacks) == 3 * 3 + 2
-    assert {privacy.LEARNERS_LOSS, privacy.OWN_LOSS} < set(attacks)
+    assert len(attacks) == 3 * 3 + 4
+    assert {privacy.LEARNERS_LOSS, privacy.CLASSIFIER, privacy.OF_FEATURES, privacy.OWN_LOSS} < set(attacks)
 
 
 def test_the_tables_say_what_was_measured(measured):
