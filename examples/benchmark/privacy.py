@@ -322,7 +322,7 @@ def note_scores(
 def note_classifier(
     found: dict[tuple[str, str], dict[str, list[float]]], what: str, learner: MetaLearner, subject: Subject, n_way: int
 ) -> None:
-    """Adapt a learner to every other stranger of each class; what the losses of members and the other strangers tell."""
+    """Adapt a learner to every other stranger of each class; what losses of members and the other strangers tell."""
     sides = [subject.of_class(label) for label in range(n_way)]
     shown = [strangers[::2] for _, strangers in sides]
     labels = torch.arange(n_way).repeat_interleave(torch.tensor([len(part) for part in shown]))
