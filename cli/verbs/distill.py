@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -63,22 +64,29 @@ def distill(
         "learner": {"backbone": backbone, "image_size": image_size},
         "hub": {"cache_dir": str(cache_dir) if cache_dir else None},
     }
+    from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
 
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [])
     where = options.torch_device(device)
     from hf_free.backbones.custom import import_networks
     from hf_free.evaluation.flops import operations
+    from hf_free.learner.meta_learner import MetaLearner
     from hf_free.runtime.text import count_text
     from hf_free.training.distill import distill as distill_learner
 
     import_networks([own_networks] if own_networks else [])
+    location = learner_location(pooled)
+    source = MetaLearner.from_pretrained(location, token=token, cache_dir=cache_dir, map_location=where)
+    network, is_usual = settings.learner, settings.learner.views == LearnerConfig().views
+    if is_usual and not any(text.startswith("learner.views") for text in assignments or ()):
+        network = replace(network, views=source.config.views)  # nobody said other ones: digits stay unmirrored
     with progress_bar() as progress:
         made = distill_learner(
-            learner_location(pooled),
+            source,
             output,
             minutes=max_minutes,
-            learner=settings.learner,
+            learner=network,
             bell=settings.bell,
             hub=settings.hub,
             overwrite=overwrite,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -25,11 +26,18 @@ from torch import Tensor, nn
 from hf_free.errors import ConfigError, FailedElsewhere, RunError
 from hf_free.runtime.launched import Launched, end_with_launcher
 from hf_free.runtime.processes import available_cores
+from hf_free.runtime.text import listed
 
 T = TypeVar("T")
 
 TIMEOUT_MINUTES = 30
 """Minutes that a process waits for the others, which may have larger teachers to load."""
+
+STORE_SECONDS = 5.0
+"""Seconds that the store through which the processes have met is given to say who is behind."""
+
+_TALKS = "hf_free/talks/"
+"""How the keys begin under which each process notes how often it has talked."""
 
 SETTINGS = {
     "ACCELERATE_MIXED_PRECISION": ("no", "trainer.mixed_precision"),
@@ -56,6 +64,8 @@ class Ranks:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seconds: float = 0.0
     """Time spent in saying things to each other, waiting for the slowest included."""
+    talks: int = 0
+    """How often they have talked, so that one that stands still is told from those that wait for it."""
 
     @property
     def count(self) -> int:
@@ -130,14 +140,35 @@ class Ranks:
         except RuntimeError:  # the store has gone with its process
             return True
 
+    def _behind(self) -> list[str]:
+        """The processes that have talked less often than this one, by the notes in the store."""
+        found: list[str] = []
+
+        def look() -> None:
+            with suppress(RuntimeError):  # the store has gone with its process
+                store = dist.distributed_c10d._get_default_store()
+                for rank in range(self.count):
+                    key = f"{_TALKS}{rank}"
+                    if not store.check([key]) or int(store.get(key)) < self.talks:
+                        found.append(f"rank {rank}")
+
+        asking = threading.Thread(target=look, daemon=True)  # a store whose process stands still does not answer
+        asking.start()
+        asking.join(STORE_SECONDS)
+        return found
+
     def _talk(self, say: Callable[[], object]) -> None:
         begun = time.perf_counter()
+        self.talks += 1
         try:
+            dist.distributed_c10d._get_default_store().set(f"{_TALKS}{self.launched.rank}", str(self.talks))
             say()
         except RuntimeError as error:  # gloo and NCCL have no kinds of errors: whatever it is, the group is dead
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            behind = self._behind()
+            who = f"; {listed(behind)} did not come to where it waited" if behind else ""
             raise LostRank(
-                f"{self.launched} has lost the others: {reason}",
+                f"{self.launched} has lost the others: {reason}{who}",
                 allowed=f"processes that all reach the same point within {TIMEOUT_MINUTES} minutes",
                 action="see what the others say; then --resume goes on from the last checkpoint",
             ) from error

@@ -80,7 +80,8 @@ def distill(
         pooled: What `pool` made: the learner, its folder, or its Hub id.
         output: Folder to save it to, new or empty.
         minutes: How long it learns; loading, the last measurements and saving come on top.
-        learner: The network, the size of its pictures, its views and head.
+        learner: The network, the size of its pictures, its views and head; None takes a Conv-4 (64) of 32 pixels with
+            the pooled learner's views and head.
         bell: Batch size, learning rates and weight decay.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output` is replaced.
@@ -96,16 +97,17 @@ def distill(
         RunError: an output folder in use.
     """
     started = time.monotonic()
-    config, bell, hub = learner or LearnerConfig(), bell or BellConfig(), hub or HubConfig()
+    bell, hub = bell or BellConfig(), hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     check_output(folder, overwrite=overwrite)
-    _check_settings(config, minutes)
+    _check_settings(learner, minutes)
     seed_everything(seed)
     where = choose_device(device)
     source, network, weights, pool = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
 
     # ---- the network, and what it learns from
-    config = replace(config, channels=source.config.channels, init_from=None)
+    config = learner or LearnerConfig(views=source.config.views, head=source.config.head)
+    config = replace(config, channels=source.config.channels)
     student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
     width = student.backbone_dim
     precision = Precision.choose(mixed_precision, where)
@@ -216,10 +218,10 @@ class _Loop:
         self.loss = now if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * now
 
 
-def _check_settings(learner: LearnerConfig, minutes: float) -> None:
+def _check_settings(learner: LearnerConfig | None, minutes: float) -> None:
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
-    if learner.init_from is not None:
+    if learner is not None and learner.init_from is not None:
         raise ConfigError(
             f"learner.init_from {learner.init_from} with distill, which begins with an untrained network",
             allowed="null",

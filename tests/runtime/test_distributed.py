@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 
 import pytest
 import torch
@@ -161,3 +162,33 @@ def test_fewer_processes_than_started_are_noticed(monkeypatch):
 def test_who_ends_without_a_word_is_an_error_all_the_same():
     assert issubclass(FailedElsewhere, RunError)
     assert str(Ranks(Launched(1, 2, 1, 2)).launched) == "rank 1 of 2"
+
+
+STANDS = """
+import os, signal, time
+from hf_free.runtime import distributed
+from hf_free.runtime.launched import Launched
+
+distributed.TIMEOUT_MINUTES = 2 / 60
+here = Launched.here()
+ranks = distributed.connect(here, "cpu")
+ranks.wait()
+if here.rank == 1:
+    if os.fork() == 0:  # wakes it again, so that the test ends
+        time.sleep(6)
+        os.kill(os.getppid(), signal.SIGCONT)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+else:
+    try:
+        ranks.wait()
+    except distributed.LostRank as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing stops a process there")
+def test_a_process_that_stands_still_is_named(forks):
+    first, _ = run_ranks(forks, STANDS)
+    assert "rank 0 of 2 has lost the others" in first.stdout
+    assert "rank 1 did not come to where it waited" in first.stdout

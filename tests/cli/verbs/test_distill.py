@@ -8,6 +8,7 @@ from pico import pico_folder
 
 from hf_free import MetaLearner, load_teacher, pool
 from hf_free.cli.main import main
+from hf_free.config.sections import LearnerConfig
 from hf_free.evaluation.flops import count
 
 
@@ -15,14 +16,16 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 64)
     monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 64)
     folders = [str(pico_folder(tmp_path / kind, kind, size=16)) for kind in ("conv4", "resnet")]
-    pool(folders, output=tmp_path / "pooled", rounds=0, device="cpu")
+    unmirrored = LearnerConfig(views=["identity"])
+    pool(folders, output=tmp_path / "pooled", rounds=0, learner=unmirrored, device="cpu")
     output = tmp_path / "small"
     words = ["distill", str(tmp_path / "pooled"), "--output", str(output), "--max-minutes", "0.02", "--json"]
     assert main([*words, "--backbone", "conv4_32", "--image-size", "16", "--set", "bell.batch_size=16"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["learner"] == str(output)
     assert 0 < said["agreement"] <= 1
-    assert MetaLearner.from_pretrained(output).config.image_size == 16
+    small = MetaLearner.from_pretrained(output)
+    assert (small.config.image_size, small.views) == (16, ("identity",)), "mirrored as little as the pooled learner"
     teachers = [load_teacher(folder) for folder in folders]
     assert said["pooled_parameters"] == sum(teacher.record.parameters for teacher in teachers)
     assert said["pooled_flops"] == sum(count(teacher).forward_flops for teacher in teachers)
