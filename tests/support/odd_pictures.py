@@ -29,6 +29,16 @@ def exif(orientation: int) -> bytes:
     return block.tobytes()
 
 
+def is_readable(path):
+    """Whether Pillow itself can read a file."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except OSError:
+        return False
+    return True
+
+
 def write_all(folder: Path) -> list[Path]:
     """Write the pictures; their paths, sorted."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +56,10 @@ def write_all(folder: Path) -> list[Path]:
         rgb.save(folder / f"plain.{suffix}")
     for mode in ("1", "L", "P"):
         rgb.convert(mode).save(folder / f"mode_{mode}.png")
-    for mode in ("CMYK", "YCbCr"):
-        rgb.convert(mode).save(folder / f"mode_{mode}.tif")
+    rgb.convert("CMYK").save(folder / "mode_CMYK.tif")
+    rgb.convert("YCbCr").save(folder / "mode_YCbCr.tif")
+    if not is_readable(folder / "mode_YCbCr.tif"):  # Pillow 12 and older cannot read what they write
+        (folder / "mode_YCbCr.tif").unlink()
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
     rgb.convert("L").save(folder / "gray.jpg")
     for mode in ("RGBA", "LA"):
