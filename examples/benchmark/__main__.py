@@ -14,6 +14,7 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     many-teachers a step and its memory with 1,000 teachers over those with 100; asking in parts
     transductive  heads that see all queries, beside the inductive one
     rejection     how well a classifier says None
+    privacy       what recovered pictures and a learner reveal of the pictures that teachers saw
     compare-runs  two runs step by step: not equal is exit code 1
     black-boxes   teachers that only answer beside the same ones with weights
     processes     images per second of one process and of several
@@ -45,6 +46,7 @@ PROGRAMS = {
     "many-teachers": "many_teachers",
     "transductive": "transductive",
     "rejection": "rejection",
+    "privacy": "privacy",
     "compare-runs": "compare_runs",
     "black-boxes": "black_boxes",
     "processes": "processes",

@@ -247,6 +247,10 @@ class LearnerConfig(_Section):
     """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
     are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
     left out."""
+    answers: bool = True
+    """Whether the finished learner of `distill` still predicts its teachers' answers. `false` leaves it its features,
+    which say less about which pictures a teacher was trained on (docs/security.md) and tell new classes apart less
+    well; `gating` and `shared_classes` need the answers, and what is continued from such a learner has lost them."""
 
     def of_network(self) -> dict[str, object]:
         """The settings that a saved network is rebuilt from: all but those of what a run fits at its end."""
@@ -256,7 +260,7 @@ class LearnerConfig(_Section):
         return kept
 
 
-FITTED = ("gating", "whitening", "shared_classes")
+FITTED = ("gating", "whitening", "shared_classes", "answers")
 """Settings of `learner` that a run reads when it ends; of a saved learner its weights say what was fitted."""
 
 

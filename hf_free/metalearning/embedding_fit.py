@@ -1,4 +1,4 @@
-"""What is fitted at the end of a run: shared classes, gating, whitening."""
+"""What is fitted at the end of a run: shared classes, gating, whitening; or the answers left out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.data.class_matching import MIN_CLASS_IMAGES, group_classes, likeness
 from hf_free.data.logits import LogitLayout
 from hf_free.learner.embedder import Embedder
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.shared_classes import MAX_SHARED_LOGITS, SharedClasses
 from hf_free.learner.whitening import DIRECTIONS, MIN_IMAGES, Whitening
@@ -35,7 +36,8 @@ def fit_embedding(
 ) -> None:
     """Fit the parts of a trained learner's embedding that the configuration asks for; the others are left out.
 
-    Each is fitted to what the ones before it give: shared classes, gate, whitening.
+    Each is fitted to what the ones before it give: shared classes, gate, whitening. The first two are made of
+    predicted answers: without these there is the whitening alone.
 
     Args:
         learner: Trained.
@@ -46,6 +48,8 @@ def fit_embedding(
         most: Recovered pictures that it is shown, at most.
         at_once: Pictures that are embedded together.
     """
+    if not config.answers:
+        learner.embedding = Embedding(center=learner.embedding.center)
     embedding = learner.embedding
     embedding.shared_classes = fit_shared_classes(learner, layout, memory, without) if config.shared_classes else None
     recovered = embed_recovered(learner, memory, most=most, at_once=at_once)

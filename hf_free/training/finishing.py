@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 from safetensors.torch import save_file
@@ -51,6 +52,8 @@ def finish(run: Run) -> MetaLearner:
 
     # ---- the record
     known = known_teachers(run.previous, run.pool.records, run.layout, without=gone)
+    if not config.answers:
+        known = replace(known, answer_outputs=())
     record = run_record(
         run.config.to_dict(),
         known,

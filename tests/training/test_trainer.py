@@ -29,6 +29,7 @@ from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import NO_CLASS
+from hf_free.metalearning.continual import PreviousLearner
 from hf_free.metalearning.distill import Distiller
 from hf_free.publishing.redaction import public_record
 from hf_free.runtime.interrupts import StopBetweenSteps
@@ -735,6 +736,20 @@ def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
             tmp_path
         ) != _without_minutes(uninterrupted["paper"])
         assert changed
+
+
+def test_a_learner_can_leave_out_its_teachers_answers(tmp_path, uninterrupted):
+    config = FreeConfig.from_dict(merge(CONFIGS["default"].to_dict(), {"learner": {"answers": False}}))
+    train(config, output=tmp_path, pool=_pool())
+    learner, usual = (MetaLearner.from_pretrained(run / "learner") for run in (tmp_path, uninterrupted["default"]))
+    assert usual.embedding.projection is not None
+    assert learner.embedding.projection is None
+    assert learner.embedding.gate is None
+    assert not [name for name in _weights(tmp_path) if "projection" in name]
+    assert _same(dict(learner.backbone.state_dict()), dict(usual.backbone.state_dict()))  # trained alike
+    pictures = torch.rand(2, 3, 16, 16)
+    assert torch.equal(learner.raw_answers(pictures), learner.backbone((pictures - learner.mean) / learner.std))
+    assert PreviousLearner(learner, learner.record["teachers"]).blocks == ()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
