@@ -58,7 +58,7 @@ def distill(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make one small network that does nearly what a pooled learner does, at a fraction of its cost per picture."""
+    """Make one small network that imitates a pooled learner: less accurate, at a fraction of its cost per picture."""
     flags = {
         "seed": seed,
         "learner": {"backbone": backbone, "image_size": image_size},

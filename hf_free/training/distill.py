@@ -71,7 +71,7 @@ def distill(
     token: str | None = None,
     progress: Progress | None = None,
 ) -> MetaLearner:
-    """Make one network of a pooled learner: smaller and faster, and nearly as good (docs/guides/pooled.md).
+    """Make one network that imitates a pooled learner: less accurate, far cheaper (docs/guides/pooled.md).
 
     No real picture is used: the network sees pictures that a program draws in the teachers' colors, and learns what
     the pooled learner's embedding of them is. Ctrl-C ends the learning and keeps what was learned.
