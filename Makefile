@@ -1,4 +1,4 @@
-# make demo    the whole path on a loopback Hub, in at most 3 minutes after the install
+# make demo    the whole path on a loopback Hub, in about 3 minutes after the install
 # make test    the tests
 # make test-browser  the report and the app in a headless Chromium, where there is one
 # make test-floors  a choice of tests with the lowest versions that pyproject.toml allows, in .venv-floors
