@@ -27,7 +27,7 @@ def demo(
 ) -> None:
     """See it all work: teachers of digits 0 to 6, a learner made without their data, tested on digits 7 to 9.
 
-    Nothing leaves this computer: the Hub is a small server on 127.0.0.1. Takes up to three minutes on two cores.
+    Nothing leaves this computer: the Hub is a small server on 127.0.0.1. Takes about three minutes on two cores.
     """
     from hf_free.training.folder import RunFolder
 
