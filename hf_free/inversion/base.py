@@ -63,6 +63,22 @@ class TaskSize(NamedTuple):
         return TaskSize(each, min(self.classes, max(2, images // each)))
 
 
+class StepsAlone:
+    """`Inverter.step` of every way to invert: `step_shares` with one chain, which has all the teachers."""
+
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """See `Inverter.step_shares`."""
+        raise NotImplementedError
+
+    def step(
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """See `Inverter.step`."""
+        return self.step_shares([Share(teachers, lender)], student)
+
+
 @dataclass(frozen=True)
 class Share:
     """What one chain of a step inverts, see `hf_free.runtime.chains`."""

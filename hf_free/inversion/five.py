@@ -24,6 +24,7 @@ from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
     Share,
+    StepsAlone,
     Student,
     TaskSize,
     Terms,
@@ -72,7 +73,7 @@ class _Inversion:
         return self.reference, joint_norm(self.gradients), {name: term.cpu() for name, term in self.terms.items()}
 
 
-class Five:
+class Five(StepsAlone):
     """The meta-generator with its inner and outer loop.
 
     Args:
@@ -125,29 +126,13 @@ class Five:
         """Give the generator new random weights, for the teacher of that index."""
         self.generator.load_state_dict(self._new_generator(index).state_dict())
 
-    def step(
-        self,
-        teachers: Sequence[tuple[int, Teacher]],
-        student: Student | None = None,
-        lender: Teacher | None = None,
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """One outer step: recover a task from each teacher and move the meta-generator once.
-
-        Args:
-            teachers: (index in the pool, teacher), one graph alive at a time.
-            student: See `hf_free.inversion.base.Inverter.step`.
-            lender: See there.
-
-        Returns:
-            The tasks, and the mean loss terms at the last inner step, without those of teachers gone wrong. Of the
-            teachers' gradients see `hf_free.inversion.gradients`.
-        """
-        return self.step_shares([Share(teachers, lender)], student)
-
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """`step` over all chains of a run, whose gradients are added up; see `hf_free.inversion.base.Inverter`."""
+        """One outer step over all chains: recover a task from each teacher and move the meta-generator once.
+
+        The teachers' gradients are added up (`hf_free.inversion.gradients`); see `hf_free.inversion.base.Inverter`.
+        """
         tasks, found = [], []
         for _, share in zip(self.chains.each(), shares, strict=True):
             of_chain = [self._invert(index, teacher, student, share.lender) for index, teacher in share.teachers]

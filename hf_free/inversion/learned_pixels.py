@@ -21,6 +21,7 @@ from hf_free.inversion.base import (
     OUT_OF_MEMORY,
     InversionTarget,
     Share,
+    StepsAlone,
     Student,
     TaskSize,
     Terms,
@@ -88,7 +89,7 @@ class PixelSet(nn.Module):
         return InversionTarget(self.labels, tuple(self.chosen.tolist()))
 
 
-class LearnedPixels:
+class LearnedPixels(StepsAlone):
     """Recovers tasks as the state of pixels that are learned from step to step.
 
     Until it has met the teachers of a run it keeps nothing: each task then starts from noise.
@@ -128,12 +129,6 @@ class LearnedPixels:
         """Make pixels for all teachers of a run, in the order of their indices; earlier ones are forgotten."""
         self._sets = nn.ModuleList([self._new_set(record, index) for index, record in enumerate(records)])
         self._optimizer = self._adam(self._sets)
-
-    def step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """Move the pixels of these teachers together; see `hf_free.inversion.base.Inverter`."""
-        return self.step_shares([Share(teachers, lender)], student)
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None

@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
-from hf_free.inversion.base import InversionTarget, Share, Student, TaskSize, Terms, recover_each
+from hf_free.inversion.base import InversionTarget, Share, StepsAlone, Student, TaskSize, Terms, recover_each
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.runtime.chains import ONE_CHAIN, Chains
@@ -21,7 +21,7 @@ FRESH_STEPS = 200
 """Steps of a generator trained for one teacher alone (BiDf-MKD, Hu et al. 2023; TGR)."""
 
 
-class PerTeacherGenerator:
+class PerTeacherGenerator(StepsAlone):
     """Recovers each task with a generator that starts from random weights and serves this teacher alone.
 
     Args:
@@ -61,12 +61,6 @@ class PerTeacherGenerator:
         self.steps, self.device, self.chains = steps, self.five.device, chains
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
-
-    def step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
-        return self.step_shares([Share(teachers, lender)], student)
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None

@@ -17,6 +17,7 @@ from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
     Share,
+    StepsAlone,
     Student,
     TaskSize,
     Terms,
@@ -38,7 +39,7 @@ PIXEL_LR = 0.1
 """Adam's rate on normalized pixels: `--di_lr` of DeepInversion's public code for CIFAR-10."""
 
 
-class PixelInverter:
+class PixelInverter(StepsAlone):
     """Recovers tasks by optimizing their pixels; nothing is learned from one teacher for the next.
 
     As DeepInversion does: normal noise in the teacher's normalized space, Adam, values kept to those that a picture
@@ -77,12 +78,6 @@ class PixelInverter:
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=defects)
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
-
-    def step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """Recover a task from each teacher; see `hf_free.inversion.base.Inverter`."""
-        return self.step_shares([Share(teachers, lender)], student)
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None

@@ -24,6 +24,7 @@ from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
     Share,
+    StepsAlone,
     Student,
     TaskSize,
     Terms,
@@ -115,7 +116,7 @@ def estimate_gradients(
     return Estimate(base, gradients * size / directions, pictures)
 
 
-class ZeroOrderInverter:
+class ZeroOrderInverter(StepsAlone):
     """Recovers tasks from teachers that only answer; teachers with weights are asked the same way.
 
     Args:
@@ -153,12 +154,6 @@ class ZeroOrderInverter:
         self.streams, self.chains = streams, chains
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
-
-    def step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """Recover `sets` tasks from each teacher; see `hf_free.inversion.base.Inverter`."""
-        return self.step_shares([Share(teachers, lender)], student)
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None

@@ -23,7 +23,7 @@ from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
-from hf_free.metalearning.muon import Muon
+from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import pictures_at_once
@@ -132,12 +132,7 @@ class Distiller:
         self.streams, self.chains = streams, chains
         self.center = CenterPerTeacher(layout.sizes).to(learner.device)
         parameters = [p for p in learner.parameters() if p.requires_grad]
-        fused = learner.device.type in ("cpu", "cuda")
-        self.optimizer: torch.optim.Optimizer = keep_memory_order(
-            Muon(parameters, matrix_lr=config.matrix_lr, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
-            if config.matrix_lr
-            else torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
-        )
+        self.optimizer = keep_memory_order(muon_or_adamw(parameters, config, learner.device))
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:

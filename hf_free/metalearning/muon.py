@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from hf_free.config.sections import BellConfig
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic a x + b x^3 + c x^5 that drives singular values towards 1 (Jordan et al. 2024)."""
 
@@ -37,6 +39,17 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 def is_matrix(parameter: Tensor) -> bool:
     """Whether a parameter maps many inputs to many outputs: a linear layer or a convolution that is not depthwise."""
     return parameter.ndim in (2, 4) and min(parameter.shape[:2]) > 1
+
+
+def muon_or_adamw(
+    parameters: Iterable[nn.Parameter], config: BellConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """The optimizer of a network that is distilled into: `bell.matrix_lr` 0 leaves matrices to AdamW as well."""
+    fused = device.type in ("cpu", "cuda")
+    rate, decay = config.lr, config.weight_decay
+    if not config.matrix_lr:
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
+    return Muon(parameters, matrix_lr=config.matrix_lr, lr=rate, weight_decay=decay, fused=fused)
 
 
 class Muon(torch.optim.AdamW):

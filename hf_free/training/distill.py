@@ -24,7 +24,7 @@ from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
-from hf_free.metalearning.muon import Muon
+from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitation_loss, joined_projection, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
 from hf_free.provenance.reading import Json
@@ -166,16 +166,17 @@ class _Loop:
         streams: RandomStreams,
     ) -> None:
         self.student, self.projection, self.bank = student, projection, bank
-        self.config, self.precision, self.updates, self.loss = config, precision, 0, math.nan
+        self.config, self.precision, self.updates = config, precision, 0
+        self._mean_loss: Tensor | None = None  # on the device: read only where it is shown
         self._batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
         parameters = [*student.backbone.parameters(), *projection.parameters()]
-        rate, decay = config.lr, config.weight_decay
-        self._optimizer: torch.optim.Optimizer = (
-            Muon(parameters, matrix_lr=config.matrix_lr, lr=rate, weight_decay=decay)
-            if config.matrix_lr
-            else torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-        )
+        self._optimizer = muon_or_adamw(parameters, config, student.device)
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
+
+    @property
+    def loss(self) -> float:
+        """Running mean of the loss; nan before the first update."""
+        return math.nan if self._mean_loss is None else self._mean_loss.item()
 
     def run(self, seconds: float, stop: StopBetweenSteps, progress: Progress | None) -> None:
         """Ask and learn until the time is over or a stop is wanted."""
@@ -205,17 +206,18 @@ class _Loop:
         images, said = self.bank.sample(self.config.batch_size, self._batches)
         self.student.train()
         self._optimizer.zero_grad(set_to_none=True)
-        device, now = self.student.device, 0.0
+        device = self.student.device
+        now = torch.zeros((), device=device)
         # in parts, where whole it would not fit; BatchNorm then sees each part alone
         for shown, wanted in zip(images.split(self._at_once), said.split(self._at_once), strict=True):
             with self.precision.autocast(device):
                 features = self.student.raw_answers(shown.to(device).float() / 255)
             loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
             loss.backward()
-            now += loss.item()
+            now += loss.detach()
         self._optimizer.step()
         self.updates += 1
-        self.loss = now if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * now
+        self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)
 
 
 def _check_settings(learner: LearnerConfig | None, minutes: float) -> None:
