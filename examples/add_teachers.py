@@ -26,4 +26,4 @@ values = {
     "trainer": {"max_minutes": options.minutes},
 }
 learner = train(FreeConfig.load(values=values, assignments=options.set), output=options.output)
-print(f"{len(learner.record['teachers'])} teachers now, {learner.record['teachers_before']} of them from before")
+print(f"{len(learner.record.teachers)} teachers now, {learner.record.teachers_before} of them from before")

@@ -72,6 +72,7 @@ def distill(
     from hf_free.backbones.custom import import_networks
     from hf_free.evaluation.flops import operations
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.provenance.run_record import Imitation
     from hf_free.runtime.text import count_text
     from hf_free.training.distill import distill as distill_learner
 
@@ -96,18 +97,18 @@ def distill(
             token=token,
             progress=progress,
         )
-    done = made.record["imitation"]
+    done = made.record.imitation or Imitation()
     if as_json:
-        write_json({"learner": str(output), **done})
+        write_json({"learner": str(output), **done.to_dict()})
         return
     if quiet:
         print_made(output)
         return
     output_console().print(f"Learner: {output}", soft_wrap=True, markup=False)
-    say(f"On new drawn pictures it agrees with the pooled learner to {done['agreement']:.2f} of 1 (RV coefficient).")
+    say(f"On new drawn pictures its embedding agrees with the pooled learner's to {done.agreement or 0:.2f} of 1.")
     before, after = (
-        f"{operations(done[f'{whose}flops'])} and {count_text(done[f'{whose}parameters'])} weights"
-        for whose in ("pooled_", "")
+        f"{operations(flops or 0)} and {count_text(parameters or 0)} weights"
+        for flops, parameters in ((done.pooled_flops, done.pooled_parameters), (done.flops, done.parameters))
     )
     say(f"Per view of a picture: {after}; all teachers take {before}.")
     say(f"Measure both: hf-free evaluate {output} --dataset ID_OR_DIR --compare {pooled}")

@@ -21,6 +21,7 @@ from hf_free.training.location import learner_location
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabeledImages
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.provenance.recorded_teacher import RecordedTeacher
     from hf_free.provenance.results import EvaluationReport
     from hf_free.teachers.pool import TeacherPool
 
@@ -290,7 +291,7 @@ def _transductive(names: list[str] | None) -> list[str]:
 def _publish(
     location: str,
     report: EvaluationReport,
-    teachers: list[dict[str, object]],
+    teachers: Sequence[RecordedTeacher],
     token: str | None,
     cache_dir: Path | None,
     commit_message: str | None,
@@ -334,24 +335,24 @@ def _readable(data: LabeledImages) -> LabeledImages:
     return readable
 
 
-def teacher_records(model: str, learner: MetaLearner) -> list[dict[str, object]]:
+def teacher_records(model: str, learner: MetaLearner) -> tuple[RecordedTeacher, ...]:
     """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
-    for folder in (Path(model), Path(model).parent):
-        run = folder / "record.json"
-        if run.is_file():
-            return json.loads(run.read_text(encoding="utf-8")).get("teachers", [])
-    return learner.record.get("teachers", [])
+    from hf_free.provenance.unredacted import unredacted
+
+    return unredacted(model, learner.record).teachers
 
 
 def teacher_pool(
-    teachers: list[dict[str, object]], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
+    teachers: Sequence[RecordedTeacher], *, token: str | None, cache_dir: Path | None, budget: str | None, device: str
 ) -> TeacherPool:
     """The teachers of a record, each at the commit it was trained from.
 
     One that cannot be had any more is in the pool's `skipped`, with the reason.
     """
-    from hf_free.provenance.teacher_record import TeacherRecord
     from hf_free.teachers.pool import TeacherPool
 
-    records = [TeacherRecord.from_dict(record) for record in teachers]
-    return TeacherPool(records, budget=budget or "4GiB", device=device, token=token, cache_dir=cache_dir)
+    loaded = [(teacher.reference, teacher.as_loaded()) for teacher in teachers]
+    records = [record for _, record in loaded if record is not None]
+    pool = TeacherPool(records, budget=budget or "4GiB", device=device, token=token, cache_dir=cache_dir)
+    pool.skipped += [(name, "its record is incomplete") for name, record in loaded if record is None]
+    return pool

@@ -115,7 +115,7 @@ def main() -> None:
         )
     found = {
         "variant": options.variant,
-        "training": learner.record["training"],
+        "training": learner.record.training.to_dict(),
         "accuracies": accuracies(learner, options.dataset, options.split, options.episodes),
     }
     options.output.write_text(json.dumps(found), encoding="utf-8")

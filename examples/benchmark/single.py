@@ -100,8 +100,8 @@ def measure_or_load(
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "machine": made_with()["machine"],
         "asked": asked,
-        "training": learner.record["training"],
-        "recovered": learner.record["recovered"],
+        "training": learner.record.training.to_dict(),
+        "recovered": learner.record.recovered.to_dict(),
         "rows": measure(learner, where, baselines=options.baselines, teachers=teachers, concatenations=CONCATENATIONS),
     }
     run.write_json(path, results)

@@ -189,7 +189,7 @@ def curve(store: Store, name: str, config: FreeConfig, where: Episodes) -> dict[
         last = MetaLearner.from_pretrained(run.learner)
         folders = [(float(path.name), path) for path in sorted(run.root.glob("snapshots/[0-9]*"))]
         points = []
-        end = max([last.record["training"]["minutes"], *(minutes for minutes, _ in folders)])  # recorded rounded
+        end = max([last.record.training.minutes or 0.0, *(minutes for minutes, _ in folders)])  # recorded rounded
         for minutes, folder in [*folders, (end, run.learner)]:
             rows = measure(MetaLearner.from_pretrained(folder), where)
             point = {"minutes": minutes}

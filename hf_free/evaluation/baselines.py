@@ -36,7 +36,7 @@ def untrained(learner: Embedder, images: ImageSizes, seed: int) -> FeatureSet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config, inputs = replace(learner.config, init_from=None), replace(learner.inputs, batchnorm="running")
-        fresh = Embedder(config, inputs=inputs, model_args=learner.model_args)
+        fresh = Embedder(config, inputs=inputs, backbone=learner.model_args)
     features = learner_features(fresh.to(learner.device).eval(), images)
     return FeatureSet(f"untrained {learner.config.backbone}", [features], time.perf_counter() - start)
 

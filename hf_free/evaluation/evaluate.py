@@ -206,7 +206,7 @@ def _add_learner(
     name: str = "learner",
 ) -> None:
     """A learner's own rows: as it was made, and on request the transductive ones."""
-    name = name if learner.record.get("data_free", True) else f"{name} (not data-free)"
+    name = name if learner.record.is_data_free else f"{name} (not data-free)"
     if learner.batchnorm == "running" and learner.config.head != "maml":
         start = time.perf_counter()
         features = learner_features(learner, images, progress, name)
@@ -288,10 +288,9 @@ def _teacher_labels(learners: Sequence[MetaLearner], teachers: TeacherPool | Non
     names: list[str] = []
     for record in teachers.records if teachers is not None else ():
         names += record.label_names or ()
-    recorded = [entry for learner in learners for entry in learner.record.get("teachers") or ()]
-    for entry in recorded:
-        if isinstance(entry, dict):
-            names += entry.get("label_names") or ()
+    for learner in learners:
+        for teacher in learner.record.teachers:
+            names += teacher.label_names
     return names
 
 

@@ -6,12 +6,13 @@ how such a backbone is had, as timm takes names of networks; `hf_free` itself do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_free.errors import LearnerError
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 
 if TYPE_CHECKING:  # `hf_free` registers at its import, which does not wait for torch
     import torch
@@ -45,7 +46,7 @@ class PooledParts:
     Attributes:
         source: The learner's name, for errors.
         folder: Its folder.
-        teachers: The entries of its record, one a teacher.
+        teachers: The entries of its record, one per teacher.
         feature_sizes: See `PooledBackbone`.
         answer_sizes: Likewise.
         channels: Likewise.
@@ -55,7 +56,7 @@ class PooledParts:
 
     source: str
     folder: Path
-    teachers: Sequence[Mapping[str, Any]]
+    teachers: Sequence[RecordedTeacher]
     feature_sizes: tuple[int, ...]
     answer_sizes: tuple[int, ...]
     channels: int

@@ -24,11 +24,11 @@ from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, FILES, SUPPORT
 from hf_free.learner.heads import LinearClassifier, get_head, head_on_features, scores
 from hf_free.learner.labels import Label, plain_label
-from hf_free.learner.persistence import Origin, fetch_files, hf_free_block
+from hf_free.learner.persistence import Origin, fetch_files, full_record
 from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import get_transductive
-from hf_free.provenance.reading import JsonView
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.notebook import cell_html
 
 
@@ -77,7 +77,7 @@ class FewShotClassifier:
         self.embedder, self.weight, self.bias = parts.embedder, parts.weight, parts.bias
         self.classes, self.support = list(parts.classes), parts.support
         self.rejection, self.transductive = parts.rejection, parts.transductive
-        self.background, self.origin, self.record = parts.background, parts.origin, parts.record or {}
+        self.background, self.origin, self.record = parts.background, parts.origin, parts.record
         self._start, self._batchnorm = start, parts.batchnorm
 
     @classmethod
@@ -89,7 +89,7 @@ class FewShotClassifier:
         *,
         background: Color = WHITE,
         transductive: str | None = None,
-        record: JsonView | None = None,
+        record: LearnerRecord | None = None,
         origin: Origin | None = None,
     ) -> FewShotClassifier:
         """Adapt a network to prepared pictures; what `MetaLearner.adapt` calls.
@@ -97,7 +97,7 @@ class FewShotClassifier:
         Args:
             network: It stays as it is, and is shared.
             images: (S, C, H, W) in [0, 1], of its size.
-            labels: One a picture.
+            labels: One per picture.
             background: What transparent pictures were laid on.
             transductive: Name of a transductive head.
             record: The learner's provenance.
@@ -120,7 +120,7 @@ class FewShotClassifier:
             background=background,
             transductive=transductive,
             origin=origin,
-            record=record,
+            record=record or LearnerRecord(),
         )
         return cls(parts, network)
 
@@ -363,7 +363,7 @@ class FewShotClassifier:
             self.save_pretrained(folder, with_pictures=with_pictures)
             write_classifier_card(folder, repo_id=repo_id)
 
-        check_can_be_opened(hf_free_block(self.embedder, self.record or {}))
+        check_can_be_opened(full_record(self.embedder, self.record))
         return push_made(
             make,
             repo_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -49,7 +49,8 @@ from hf_free.learner.pooled_files import copy_teacher_files
 from hf_free.learner.rejection import Rejection, is_share
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import TRANSDUCTIVE
-from hf_free.provenance.reading import Json, JsonView, number_of, object_of, text_of
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import Json, number_of, object_of, text_of
 from hf_free.runtime.files import sha256_of
 
 CLASSIFIER_FORMAT = 1
@@ -85,7 +86,7 @@ class ClassifierParts:
     rejection: Rejection | None = None
     transductive: str | None = None
     origin: Origin | None = None
-    record: JsonView | None = None
+    record: LearnerRecord = field(default_factory=LearnerRecord)
 
 
 def write_classifier(parts: ClassifierParts, folder: Path) -> None:
@@ -93,7 +94,7 @@ def write_classifier(parts: ClassifierParts, folder: Path) -> None:
     order = [CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS, *([] if parts.support is None else [SUPPORT])]
     copy_teacher_files(parts.embedder.backbone, folder)
     with replaced_in_one_step(folder, order) as fresh:
-        named = write_files(parts.embedder, parts.record or {}, fresh)
+        named = write_files(parts.embedder, parts.record, fresh)
         save_file(plain_tensors({"weight": parts.weight, "bias": parts.bias}), fresh / CLASSIFIER_WEIGHTS)
         named[CLASSIFIER_WEIGHTS] = sha256_of(fresh / CLASSIFIER_WEIGHTS)
         content: Json = {

@@ -25,6 +25,7 @@ from hf_free.learner.format import CONFIG, FORMAT_VERSION
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.pooled_backbone import KIND
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, whole
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json, JsonView
 
 MAX_VIEWS = 8
@@ -46,7 +47,7 @@ class LearnerSpec:
     """The checked contents of a learner's config.json; see `Embedder` for the meaning of the fields."""
 
     config: LearnerConfig
-    record: Json
+    record: LearnerRecord
     inputs: InputSettings
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -147,7 +148,7 @@ def _learner_config(described: JsonView, source: str) -> LearnerConfig:
         ) from None
 
 
-def _check_pooled(described: JsonView, embedding: EmbeddingSpec, record: JsonView, source: str) -> bool:
+def _check_pooled(described: JsonView, embedding: EmbeddingSpec, record: LearnerRecord, source: str) -> bool:
     """Whether a learner has its pooled teachers' files with it; what it says of them fits together."""
     included = described.get(INCLUDED, False)
     demand(isinstance(included, bool), source, INCLUDED, included, "true or false")
@@ -155,8 +156,8 @@ def _check_pooled(described: JsonView, embedding: EmbeddingSpec, record: JsonVie
         demand(not included, source, INCLUDED, included, f"false without {KIND}")
         return False
     demand(described["backbone"] == KIND, source, "backbone", described["backbone"], f"{KIND!r} beside {KIND}")
-    teachers, count = record.get("teachers") or [], len(embedding.pooled[0])
-    demand(len(teachers) == count, source, "teachers", len(teachers), f"{count}, as {KIND} has sizes")
+    teachers, count = len(record.teachers), len(embedding.pooled[0])
+    demand(teachers == count, source, "teachers", teachers, f"{count}, as {KIND} has sizes")
     return included
 
 
@@ -312,7 +313,7 @@ _RECORD_KINDS: dict[str, tuple[type, ...]] = {
 """What the record holds under these names, or null; other names hold what they like and are only shown."""
 
 
-def _record(block: JsonView, sizes: Sequence[int] | None, source: str) -> Json:
+def _record(block: JsonView, sizes: Sequence[int] | None, source: str) -> LearnerRecord:
     """The record: what cards, evaluation and runs that continue the learner read of it has the right kind."""
     record = {key: value for key, value in block.items() if key not in ("format_version", "learner")}
     _check_kinds(record, _RECORD_KINDS, "", source)
@@ -345,7 +346,7 @@ def _record(block: JsonView, sizes: Sequence[int] | None, source: str) -> Json:
         fits = len(outputs) == len(sizes)
         fits = fits and all(c is None or len(c) == size for c, size in zip(outputs, sizes, strict=True))
     demand(fits, source, "answer_outputs", outputs, "for each of answer_sizes null or as many outputs")
-    return record
+    return LearnerRecord.from_dict(record)
 
 
 def _check_kinds(values: JsonView, kinds: Mapping[str, tuple[type, ...]], where: str, source: str) -> None:

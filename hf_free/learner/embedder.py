@@ -33,8 +33,8 @@ class Embedder(nn.Module):
         config: Backbone, picture size and channels; also the head, which an embedder does not use itself.
         embedding: What follows the backbone; None leaves its features as they are.
         inputs: Views, normalization, BatchNorm mode.
-        model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
-        backbone: The network; None builds an untrained one.
+        backbone: The network itself; or further arguments of `timm.create_model`, JSON-able (for instance `patch_size`
+            of a ViT), for an untrained one. None builds an untrained one without any.
 
     Raises:
         LearnerError: a backbone that does not exist or does not fit.
@@ -49,16 +49,19 @@ class Embedder(nn.Module):
         *,
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
-        model_args: ModelArgs | None = None,
-        backbone: nn.Module | None = None,
+        backbone: nn.Module | ModelArgs | None = None,
     ) -> None:
         super().__init__()
         self.config, inputs = config or LearnerConfig(), inputs or InputSettings()
         self.views = tuple(inputs.views)
         self.batchnorm: BatchNormMode = inputs.batchnorm
-        self.model_args = dict(model_args or {})
         mean, std = inputs.normalization(self.config.channels)
-        self.backbone = backbone or build_backbone(self.config, self.model_args, mean, std)
+        self.model_args: ModelArgs = {}
+        if isinstance(backbone, nn.Module):
+            self.backbone = backbone
+        else:
+            self.model_args = dict(backbone or {})
+            self.backbone = build_backbone(self.config, self.model_args, mean, std)
         self.embedding = embedding or Embedding()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)

@@ -231,11 +231,10 @@ def _int8_differences(classifier: FewShotClassifier, run: Run) -> tuple[float, f
 
 def _about(classifier: FewShotClassifier) -> dict[str, object]:
     """What a user of the file has to know: labels in the order of the probabilities, sizes, threshold, license."""
-    from hf_free.provenance.learner_record import LearnerRecord
     from hf_free.publishing.metadata import choose_license
-    from hf_free.publishing.redaction import public_record
+    from hf_free.publishing.redaction import redacted
 
-    record = LearnerRecord.from_dict(public_record(classifier.record))
+    record = redacted(classifier.record)
     config = classifier.embedder.config
     return {
         "made_with": f"hf-free {__version__}",

@@ -23,13 +23,13 @@ from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
-from hf_free.learner.format import FILES, load_strictly
+from hf_free.learner.format import FILES, FORMAT_VERSION, load_strictly
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_step import replaced_in_one_step
-from hf_free.learner.persistence import Origin, fetch_files, find_learner, hf_free_block, rebuild, write_files
+from hf_free.learner.persistence import Origin, fetch_files, find_learner, full_record, rebuild, write_files
 from hf_free.learner.pooled_files import copy_teacher_files
-from hf_free.provenance.reading import Json
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.notebook import cell_html
 
 
@@ -38,11 +38,14 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
     Args:
         config: Backbone, picture size and channels, head.
-        record: Provenance that is saved with it in the `hf_free` block (configuration, teachers, results).
         embedding: What follows the backbone; None leaves its features as they are.
         inputs: How it sees images: views, normalization, BatchNorm mode.
-        model_args: Further arguments of `timm.create_model`, JSON-able (for instance `patch_size` of a ViT).
-        backbone: The network, as for a pooled learner; None builds the one that `config` names.
+        backbone: The network itself, as for a pooled learner; or further arguments of `timm.create_model`, JSON-able
+            (for instance `patch_size` of a ViT), for the one that `config` names. None builds that without any.
+
+    Attributes:
+        record: Where it comes from: configuration, teachers, results. It is saved with the learner.
+        origin: Where on the Hub it was read from; None for a learner of this computer.
 
     Raises:
         LearnerError: a backbone that does not exist or does not fit.
@@ -56,15 +59,13 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
     def __init__(
         self,
         config: LearnerConfig | None = None,
-        record: Json | None = None,
         *,
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
-        model_args: ModelArgs | None = None,
-        backbone: nn.Module | None = None,
+        backbone: nn.Module | ModelArgs | None = None,
     ) -> None:
-        super().__init__(config, embedding=embedding, inputs=inputs, model_args=model_args, backbone=backbone)
-        self.record = dict(record or {})
+        super().__init__(config, embedding=embedding, inputs=inputs, backbone=backbone)
+        self.record = LearnerRecord()
         self.origin: Origin | None = None
 
     def _repr_html_(self) -> str:
@@ -72,19 +73,17 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         return cell_html("MetaLearner", self._facts)
 
     def _facts(self) -> list[tuple[str, str]]:
-        from hf_free.provenance.learner_record import LearnerRecord  # as what publishes: not needed to predict
-        from hf_free.publishing.facts import record_facts, result_facts
-        from hf_free.publishing.redaction import public_record
+        from hf_free.publishing.facts import record_facts, result_facts  # publishing: not needed to predict
+        from hf_free.publishing.redaction import redacted
 
         described = {**self.config.of_network(), **self.embedding.config()}
-        record = LearnerRecord.from_dict(public_record({**self.record, "learner": described}))
+        record = redacted(self.record.saved_as(FORMAT_VERSION, described))
         return [*record_facts(record), *result_facts(record)]
 
     @classmethod
     def create(
         cls,
         config: LearnerConfig,
-        record: Json | None = None,
         *,
         embedding: Embedding | None = None,
         inputs: InputSettings | None = None,
@@ -98,7 +97,6 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         Args:
             config: See `MetaLearner`.
-            record: Likewise.
             embedding: None takes that of the learner it starts from, if any.
             inputs: None sees images as that learner does, with the running statistics; a mean or deviation that is
                 None is that of the weights it starts from.
@@ -110,21 +108,22 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         """
         source = config.init_from
         if source is None:
-            return cls(config, record, embedding=embedding, inputs=inputs)
+            return cls(config, embedding=embedding, inputs=inputs)
         model_args: ModelArgs = {}
         if not InitFrom.parse(source).is_learner:
             network = pretrained_timm(source, config, cache_dir)
             cfg: Any = network.pretrained_cfg
             own = InputSettings(mean=cfg["mean"][: config.channels], std=cfg["std"][: config.channels])
-            start = {"init_from": source, "data_free": False}
+            data_free = False
         else:
             other = cls.from_pretrained(source, token=token, cache_dir=cache_dir)
             network, own, model_args = other.backbone, replace(other.inputs, batchnorm="running"), other.model_args
             embedding = other.embedding if embedding is None else embedding
-            start = {"init_from": source, "data_free": other.record.get("data_free", True)}
+            data_free = other.record.is_data_free
         inputs = inputs or own
         inputs = replace(inputs, mean=inputs.mean or own.mean, std=inputs.std or own.std)
-        learner = cls(config, {**(record or {}), **start}, embedding=embedding, inputs=inputs, model_args=model_args)
+        learner = cls(config, embedding=embedding, inputs=inputs, backbone=model_args)
+        learner.record = LearnerRecord.started_from(source, data_free=data_free)
         load_strictly(learner.backbone, network.state_dict(), source)
         return learner
 
@@ -169,9 +168,9 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             origin=self.origin,
         )
 
-    def hf_free_block(self) -> Json:
-        """The `hf_free` block of config.json: the record and what rebuilds this learner."""
-        return hf_free_block(self, self.record)
+    def full_record(self) -> LearnerRecord:
+        """The record with what rebuilds this learner: the `hf_free` block of config.json."""
+        return full_record(self, self.record)
 
     def save_pretrained(self, save_directory: str | Path, **_: object) -> None:  # type: ignore[override]
         """Write the three files of a learner into a folder; other files there, such as a card, stay as they are.
@@ -245,9 +244,9 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         def make(folder: Path) -> None:
             self.save_pretrained(folder)
-            write_card(folder, self.hf_free_block(), repo_id=repo_id)
+            write_card(folder, self.full_record(), repo_id=repo_id)
 
-        check_can_be_opened(self.hf_free_block())
+        check_can_be_opened(self.full_record())
         return push_made(
             make,
             repo_id,

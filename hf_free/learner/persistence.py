@@ -48,7 +48,8 @@ from hf_free.learner.format import (
 from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprints_of
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_files import teacher_files
-from hf_free.provenance.reading import Json, JsonView
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import Json
 from hf_free.runtime.files import sha256_of
 from hf_free.runtime.strict_json import why_too_large
 
@@ -63,7 +64,7 @@ up to five times as much is taken for a moment (Swin's relative positions)."""
 AnyEmbedder = TypeVar("AnyEmbedder", bound=Embedder)
 
 
-def write_files(embedder: Embedder, record: JsonView, folder: Path) -> dict[str, str]:
+def write_files(embedder: Embedder, record: LearnerRecord, folder: Path) -> dict[str, str]:
     """Write config.json, model.safetensors and hf_free.safetensors.
 
     Args:
@@ -82,7 +83,7 @@ def write_files(embedder: Embedder, record: JsonView, folder: Path) -> dict[str,
     return named
 
 
-def _config_text(embedder: Embedder, record: JsonView, named: dict[str, str]) -> str:
+def _config_text(embedder: Embedder, record: LearnerRecord, named: dict[str, str]) -> str:
     """config.json as text; without the teachers' class descriptions, then names, where it would be too large."""
     content = {**timm_config(embedder, record), FINGERPRINTS: named}
     for key in ("label_descriptions", "label_names"):
@@ -98,7 +99,7 @@ def _config_text(embedder: Embedder, record: JsonView, named: dict[str, str]) ->
     return json.dumps(content, indent=2)
 
 
-def timm_config(embedder: Embedder, record: JsonView) -> Json:
+def timm_config(embedder: Embedder, record: LearnerRecord) -> Json:
     """config.json in the form that timm writes and reads (timm.models.save_for_hf), with the `hf_free` block."""
     cfg: Any = embedder.backbone.pretrained_cfg
     kept = ("fixed_input_size", "interpolation", "first_conv", "classifier")
@@ -114,15 +115,15 @@ def timm_config(embedder: Embedder, record: JsonView) -> Json:
             "std": list(cfg["std"]),
             "num_classes": 0,
         },
-        "hf_free": hf_free_block(embedder, record),
+        "hf_free": full_record(embedder, record).to_dict(),
     }
     if embedder.model_args:
         content["model_args"] = embedder.model_args
     return content
 
 
-def hf_free_block(embedder: Embedder, record: JsonView) -> Json:
-    """The `hf_free` block of config.json: the record, and what `rebuild` reads."""
+def full_record(embedder: Embedder, record: LearnerRecord) -> LearnerRecord:
+    """A record with what `rebuild` reads: the `hf_free` block of config.json."""
     backbone = embedder.backbone
     described = {
         **embedder.config.of_network(),
@@ -132,7 +133,7 @@ def hf_free_block(embedder: Embedder, record: JsonView) -> Json:
         **embedder.embedding.config(),
         **({INCLUDED: True} if isinstance(backbone, PooledBackbone) and backbone.included is not None else {}),
     }
-    return {**record, "format_version": FORMAT_VERSION, "learner": described}
+    return record.saved_as(FORMAT_VERSION, described)
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ def find_learner(folder: Path, source: str, weights: Mapping[str, str] | None = 
 
 def rebuild(
     stored: StoredLearner, make: Callable[..., AnyEmbedder], access: Access | None = None
-) -> tuple[AnyEmbedder, Json]:
+) -> tuple[AnyEmbedder, LearnerRecord]:
     """The embedder of these files, and its record; nothing is built before config.json is checked and its tensors are
     there.
 
@@ -298,8 +299,8 @@ def rebuild(
     for name in stored.strangers:
         refuse_stranger(source, name, is_named=False)
     embedding = spec.embedding.build(width, part_names(read_tensors(stored.extra, source)), source)
-    arguments = {"config": spec.config, "embedding": embedding, "inputs": spec.inputs, "model_args": spec.model_args}
-    embedder = make(**arguments, backbone=backbone)
+    network = spec.model_args if backbone is None else backbone
+    embedder = make(config=spec.config, embedding=embedding, inputs=spec.inputs, backbone=network)
     load_strictly(embedder.backbone, read_tensors(stored.weights, source, embedder.backbone), source)
     if blank is not None or backbone is not None:
         embedder.backbone_dim = width  # measured without memory; else one picture would go through, of any size
@@ -317,7 +318,7 @@ def _pooled_backbone(stored: StoredLearner, spec: LearnerSpec, access: Access) -
         PooledParts(
             source=stored.source,
             folder=stored.folder,
-            teachers=spec.record.get("teachers") or [],
+            teachers=spec.record.teachers,
             feature_sizes=feature_sizes,
             answer_sizes=answer_sizes,
             channels=spec.config.channels,

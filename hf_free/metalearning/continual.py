@@ -7,11 +7,9 @@ an old network's outputs on new pictures are the target that keeps its knowledge
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +20,10 @@ from hf_free.data.logits import LogitBlock, LogitLayout
 from hf_free.errors import ConfigError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import fitting_precision
-from hf_free.provenance.reading import Json, JsonView
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.run_record import KnownTeachers
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.provenance.unredacted import unredacted
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import LabelSource, teacher_sources
@@ -38,16 +37,16 @@ class PreviousLearner:
 
     Args:
         learner: It, frozen from here on.
-        teachers: Records of its teachers, in the order of its answers.
+        teachers: Its teachers, in the order of its answers.
     """
 
-    def __init__(self, learner: MetaLearner, teachers: Sequence[JsonView]) -> None:
+    def __init__(self, learner: MetaLearner, teachers: Sequence[RecordedTeacher]) -> None:
         self.learner = learner.eval().requires_grad_(False)
-        self.teachers = [dict(teacher) for teacher in teachers]
+        self.teachers = list(teachers)
         sizes = learner.embedding.sizes or ()
-        outputs = learner.record.get("answer_outputs") or [None] * len(sizes)
+        outputs = learner.record.answer_outputs or (None,) * len(sizes)
         pairs = zip(sizes, outputs, strict=True)
-        found = [LogitBlock((), 0, size, None if chosen is None else tuple(chosen)) for size, chosen in pairs]
+        found = [LogitBlock((), 0, size, chosen) for size, chosen in pairs]
         self.blocks = LogitLayout.side_by_side(found).blocks
         """The columns of what it predicts."""
         self.keys = [_key(teacher) for teacher in self.teachers]
@@ -79,12 +78,12 @@ class PreviousLearner:
         """
         learner = MetaLearner.from_pretrained(source, token=token, cache_dir=cache_dir)
         settings = replace(_inherited(wanted, recipe, learner), init_from=source)
-        return cls(learner, _recorded_teachers(source, learner)), settings
+        return cls(learner, unredacted(source, learner.record).teachers), settings
 
     def place_of(self, record: TeacherRecord) -> int | None:
         """Which block a teacher has already, by the hash of its weights; None if it has none, or one that does not
         say which of its outputs it is."""
-        key = _key(record.to_dict())
+        key = _key(RecordedTeacher.of(record))
         if key is None or key not in self.keys or len(self.keys) != len(self.blocks):
             return None
         place = self.keys.index(key)
@@ -101,15 +100,12 @@ class PreviousLearner:
                 projection.bias[:width] = old.bias if old.bias is not None else 0.0
         return projection
 
-    def records(self, new: Sequence[TeacherRecord]) -> list[Json]:
-        """Records of all teachers, old and new, each once."""
-        listed = {_key(record.to_dict()): record.to_dict() for record in new}
+    def all_teachers(self, new: Sequence[TeacherRecord]) -> list[RecordedTeacher]:
+        """All teachers, old and new, each once."""
+        entries = list(map(RecordedTeacher.of, new))
+        listed = {_key(entry): entry for entry in entries}
         old = [listed.get(key) or teacher for key, teacher in zip(self.keys, self.teachers, strict=True)]
-        return old + [record.to_dict() for record in new if self._is_new(record)]
-
-    def _is_new(self, record: TeacherRecord) -> bool:
-        key = _key(record.to_dict())
-        return key is None or key not in self.keys
+        return old + [entry for entry in entries if (key := _key(entry)) is None or key not in self.keys]
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def known_teachers(
 ) -> KnownTeachers:
     """The teachers of a learner, old and new, for its record; those of the pool in `without` are left out."""
     new_ones = [record for index, record in enumerate(new) if index not in without]
-    teachers = [record.to_dict() for record in new_ones] if previous is None else previous.records(new_ones)
+    teachers = map(RecordedTeacher.of, new_ones) if previous is None else previous.all_teachers(new_ones)
     return KnownTeachers(
         teachers=tuple(teachers),
         answer_outputs=tuple(block.chosen for block in layout.without(without).blocks),
@@ -192,15 +188,7 @@ def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> Lear
     return replace(wanted, **kept)
 
 
-def _recorded_teachers(source: str, learner: MetaLearner) -> list[Json]:
-    """The old teachers; a run on this machine has a record of its own, which hides nothing."""
-    own = Path(source).parent / "record.json"
-    if Path(source).is_dir() and own.is_file():
-        return json.loads(own.read_text(encoding="utf-8")).get("teachers") or []
-    return learner.record.get("teachers") or []
-
-
-def _key(teacher: JsonView) -> tuple[str, tuple[int, ...]] | None:
+def _key(teacher: RecordedTeacher) -> tuple[str, tuple[int, ...]] | None:
     """What makes a teacher the same: its weights and the classes chosen of them; None where that is not recorded."""
-    weights = (teacher.get("sha256") or {}).get("model.safetensors")
-    return None if weights is None else (weights, tuple(teacher.get("classes") or ()))
+    weights = teacher.sha256.get("model.safetensors")
+    return None if weights is None else (weights, teacher.classes or ())

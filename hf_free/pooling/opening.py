@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -14,6 +13,7 @@ from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.learner.backbone_kinds import PooledParts
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_files import teacher_folder
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory
 from hf_free.teachers.listing import resolve_without_hub
@@ -60,14 +60,13 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
     return PooledBackbone(pool, parts.feature_sizes, parts.answer_sizes, channels=parts.channels, included=included)
 
 
-def _pinned(parts: PooledParts, place: int, entry: Mapping[str, object]) -> Pinned:
+def _pinned(parts: PooledParts, place: int, entry: RecordedTeacher) -> Pinned:
     """Where one teacher is had, and what it has to be."""
-    try:
-        record = TeacherRecord.from_dict(entry)
-    except TypeError:
+    record = entry.as_loaded()
+    if record is None:
         raise LearnerError(
-            f"{parts.source}: what is said of teacher {place + 1} is incomplete", action="pool the teachers again"
-        ) from None
+            f"{parts.source}: the record of teacher {place + 1} is incomplete", action="pool the teachers again"
+        )
     return Pinned(_reference(parts, place, record), record)
 
 

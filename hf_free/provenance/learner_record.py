@@ -1,98 +1,28 @@
 """What a learner is made of: the `hf_free` block of its config.json, read into fields.
 
-Cards, their metadata and redaction read these fields. An older record lacks some of them: they take their defaults.
-A newer one has keys that are unknown here: they stay in the block (`to_dict`).
+Whoever reads a record reads these fields. What an older record lacks takes its default; what a newer one has on top
+stays in the block (`to_dict`), so that a learner that is saved again loses nothing.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hf_free.provenance.reading import Json, flag_of, list_of, number_of, object_of, text_of, texts_of, whole_of
+from hf_free.provenance.reading import Json, flag_of, list_of, object_of, text_of, whole_of
+from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.renamed import with_new_names
 from hf_free.provenance.results import EvaluationReport
-from hf_free.provenance.run_record import Imitation, KnownTeachers, MethodFacts, Recovered, Training
-
-
-@dataclass(frozen=True)
-class RecordedTeacher:
-    """What a learner's record says of one of its teachers; see `TeacherRecord` for what the fields mean."""
-
-    reference: str = ""
-    repo_id: str | None = None
-    commit: str = ""
-    architecture: str = ""
-    parameters: float | None = None
-    input_size: tuple[str, ...] = ()
-    num_classes: int | None = None
-    normalization: Mapping[str, object] = field(default_factory=dict)
-    license: str = ""
-    private: bool = False
-    gated: bool = False
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    classes: tuple[int, ...] | None = None
-    label_names: tuple[str, ...] = ()
-    label_descriptions: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> RecordedTeacher:
-        """Read an entry of `teachers`."""
-        classes = list_of(values.get("classes"))
-        is_chosen = values.get("classes") is not None and all(isinstance(index, int) for index in classes)
-        return cls(
-            reference=text_of(values.get("reference")),
-            repo_id=text_of(values.get("repo_id")) or None,
-            commit=text_of(values.get("commit")),
-            architecture=text_of(values.get("architecture")),
-            parameters=number_of(values.get("parameters")),
-            input_size=texts_of(values.get("input_size")),
-            num_classes=whole_of(values.get("num_classes")),
-            normalization=object_of(values.get("normalization")),
-            license=text_of(values.get("license")),
-            private=bool(values.get("private")),
-            gated=bool(values.get("gated")),
-            sha256={name: str(digest) for name, digest in object_of(values.get("sha256")).items()},
-            classes=tuple(classes) if is_chosen else None,
-            label_names=texts_of(values.get("label_names")),
-            label_descriptions=texts_of(values.get("label_descriptions")),
-        )
-
-    @property
-    def is_hidden(self) -> bool:
-        """Whether the repository is private or gated, so that what is published does not name it."""
-        return self.private or self.gated
-
-    @property
-    def is_public(self) -> bool:
-        """Whether anybody can have it from the Hub; a local folder cannot be had."""
-        return self.repo_id is not None and not self.is_hidden
-
-    @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of the weights file in hexadecimal; empty where it is not recorded."""
-        found = next((digest for name, digest in self.sha256.items() if name.endswith(".safetensors")), "")
-        return found if re.fullmatch(r"[0-9a-f]{64}", found) else ""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A teacher that a run left out of something, and why."""
-
-    reference: str
-    reason: str
-    asked: bool = False
-    """Whether it was only not inverted: the learner has learned its answers all the same."""
-    is_known_public: bool = False
-    """Whether the entry says that it is neither private nor gated; most cannot say."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> LeftOut:
-        """Read an entry of `skipped`."""
-        is_known_public = values.get("private") is False and values.get("gated") is False
-        reference, reason = str(values.get("reference", "")), str(values.get("reason", ""))
-        return cls(reference, reason, bool(values.get("asked")), is_known_public)
+from hf_free.provenance.run_record import (
+    Imitation,
+    KnownTeachers,
+    MethodFacts,
+    PoolRecord,
+    Recovered,
+    RunRecord,
+    Training,
+)
+from hf_free.provenance.teacher_record import TeacherRecord
 
 
 @dataclass(frozen=True)
@@ -161,8 +91,10 @@ class Publication:
 class LearnerRecord:
     """A learner's record. Nothing in it is needed to use the learner."""
 
-    block: Json
+    block: Json = field(default_factory=dict)
     """The block itself, keys of later versions included."""
+    version: int | None = None
+    """Version of the format in which the learner was saved; None where it was not."""
     config: Json = field(default_factory=dict)
     """The configuration of the run, as `FreeConfig.to_dict` gives it; settings under the names of today."""
     publication: Publication = Publication()
@@ -176,6 +108,8 @@ class LearnerRecord:
     """Reason -> number of tasks."""
     data_free: bool | None = None
     """Whether no real image was used; None where that is not recorded."""
+    init_from: str = ""
+    """What its network started from, where that were weights of others."""
     results: tuple[EvaluationReport, ...] = ()
     answer_outputs: tuple[tuple[int, ...] | None, ...] = ()
     """Which outputs of each teacher the learner predicts, None for all of them; empty where that is not recorded."""
@@ -194,6 +128,7 @@ class LearnerRecord:
         config, _ = with_new_names(object_of(block.get("config")))
         return cls(
             block=dict(block),
+            version=whole_of(block.get("format_version")),
             config=config,
             publication=Publication.from_dict(object_of(config.get("hub"))),
             learner=RecordedLearner.from_dict({**object_of(config.get("learner")), **object_of(block.get("learner"))}),
@@ -202,6 +137,7 @@ class LearnerRecord:
             skipped=tuple(map(LeftOut.from_dict, map(object_of, list_of(block.get("skipped"))))),
             left_out=object_of(block.get("left_out")),
             data_free=flag_of(block.get("data_free")),
+            init_from=text_of(block.get("init_from")),
             results=tuple(map(EvaluationReport.from_dict, map(object_of, list_of(block.get("results"))))),
             answer_outputs=KnownTeachers.from_dict(block).answer_outputs,
             method=MethodFacts.from_dict(object_of(block.get("method"))),
@@ -212,6 +148,60 @@ class LearnerRecord:
             repo_id=text_of(block.get("repo_id")) or None,
         )
 
+    @classmethod
+    def of(cls, made: RunRecord | PoolRecord) -> LearnerRecord:
+        """What a run says of itself, as its learner's record."""
+        return cls.from_dict(made.to_dict())
+
+    @classmethod
+    def started_from(cls, source: str, *, data_free: bool) -> LearnerRecord:
+        """The record of a network that has the weights of another one, and nothing else yet.
+
+        Args:
+            source: `timm:NAME`, or a learner's Hub id or folder.
+            data_free: Whether those were trained without real images.
+        """
+        return cls.from_dict({"init_from": source, "data_free": data_free})
+
+    def to_dict(self) -> Json:
+        """The block as it is written, with every key that it was read with."""
+        return dict(self.block)
+
     def setting(self, section: str, key: str) -> object:
         """A setting of the run's configuration; None where it is not recorded."""
         return object_of(self.config.get(section)).get(key)
+
+    @property
+    def is_data_free(self) -> bool:
+        """Whether no real image was used; the first learners, which were all data-free, did not record it."""
+        return bool(self.data_free) or "data_free" not in self.block
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the learner is its teachers, which it names in order to open them."""
+        return object_of(self.block.get("learner")).get("pooled") is not None
+
+    def saved_as(self, version: int, learner: Json) -> LearnerRecord:
+        """The record with what rebuilds the learner.
+
+        Args:
+            version: Of the format in which it is saved.
+            learner: The `learner` block.
+        """
+        return self.from_dict({**self.block, "format_version": version, "learner": learner})
+
+    def with_teachers(self, teachers: Sequence[TeacherRecord]) -> LearnerRecord:
+        """The record with other entries for its teachers."""
+        return self.from_dict({**self.block, "teachers": [teacher.to_dict() for teacher in teachers]})
+
+    def of_imitation(self, config: Json, training: Training, imitation: Imitation) -> LearnerRecord:
+        """The record of a network that imitates this learner: the same teachers, and no results yet.
+
+        Args:
+            config: Settings of the imitation.
+            training: How long it took, and on what.
+            imitation: How well it went.
+        """
+        kept = {key: value for key, value in self.block.items() if key not in ("results", "repo_id")}
+        said = {"results": [], "training": training.known(), "imitation": imitation.to_dict()}
+        return self.from_dict({**kept, "config": config, **said})

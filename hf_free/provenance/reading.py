@@ -42,7 +42,7 @@ def number_of(value: object) -> float | None:
     """A number as it was written, not larger than a float can be; None where there is none."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
-    number: Any = value
+    number: Any = value if isinstance(value, Integral) else float(value)  # numpy's short floats do not compare
     largest = sys.float_info.max  # a whole number of 400 digits has no float
     return number if -largest <= number <= largest else None
 

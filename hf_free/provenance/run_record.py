@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from hf_free.provenance.reading import Json, list_of, number_of, object_of, text_of, texts_of, whole_of
+from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,10 @@ class Training:
         """The facts as plain JSON types."""
         return asdict(self)
 
+    def known(self) -> Json:
+        """Those of the facts that are recorded."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Training:
         """Read the facts of a record."""
@@ -143,8 +148,8 @@ class Imitation:
 class KnownTeachers:
     """The teachers of a learner, old and new, in the order of its answers."""
 
-    teachers: tuple[Json, ...]
-    """Their records, see `TeacherRecord.to_dict`; those of an earlier learner with every key they came with."""
+    teachers: tuple[RecordedTeacher, ...]
+    """Their entries; those of an earlier learner with every key they came with."""
     answer_outputs: tuple[tuple[int, ...] | None, ...]
     """Which outputs of each teacher the learner predicts; None: all of them."""
     teachers_before: int | None = None
@@ -154,14 +159,14 @@ class KnownTeachers:
         """The keys of a record."""
         outputs = [None if chosen is None else list(chosen) for chosen in self.answer_outputs]
         before = {} if self.teachers_before is None else {"teachers_before": self.teachers_before}
-        return {"teachers": list(self.teachers), "answer_outputs": outputs, **before}
+        return {"teachers": [one.to_dict() for one in self.teachers], "answer_outputs": outputs, **before}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> KnownTeachers:
         """Read the keys of a record."""
         chosen = list_of(values.get("answer_outputs"))
         return cls(
-            teachers=tuple(map(object_of, list_of(values.get("teachers")))),
+            teachers=tuple(map(RecordedTeacher.from_dict, map(object_of, list_of(values.get("teachers"))))),
             answer_outputs=tuple(None if outputs is None else _wholes(outputs) for outputs in chosen),
             teachers_before=whole_of(values.get("teachers_before")),
         )
@@ -174,14 +179,16 @@ class RunRecord:
     config: Json
     """The run's configuration, as `FreeConfig.to_dict` gives it."""
     known: KnownTeachers
-    skipped: Sequence[Json] = ()
-    """Teachers left out of something, each with the reason; see `hf_free.provenance.learner_record.LeftOut`."""
+    skipped: Sequence[LeftOut] = ()
+    """Teachers left out of something, each with the reason."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason -> number of tasks."""
     licenses: Mapping[str, int] = field(default_factory=dict)
     """License -> number of teachers."""
     data_free: bool = True
-    """Whether no real image was used; the learner's own record says otherwise where it started from timm's weights."""
+    """Whether no real image was used, by the run or by whoever trained the weights that it started from."""
+    init_from: str = ""
+    """Weights that the run started from; empty for none."""
     method: MethodFacts = field(default_factory=MethodFacts)
     recovered: Recovered = field(default_factory=Recovered)
     training: Training = field(default_factory=Training)
@@ -193,7 +200,7 @@ class RunRecord:
         return {
             "config": dict(self.config),
             **self.known.to_dict(),
-            "skipped": list(self.skipped),
+            "skipped": [one.to_dict() for one in self.skipped],
             "left_out": self.left_out,
             "licenses": dict(self.licenses),
             "data_free": self.data_free,
@@ -201,6 +208,37 @@ class RunRecord:
             "results": [],
             "recovered": self.recovered.to_dict(),
             "training": self.training.to_dict(),
+            "versions": dict(self.versions),
+            **({"init_from": self.init_from} if self.init_from else {}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolRecord:
+    """The record of a pooled learner, which nothing was trained for."""
+
+    config: Json
+    """Teachers, seed, and the sections `learner` and `hub`."""
+    teachers: Sequence[RecordedTeacher]
+    skipped: Sequence[LeftOut]
+    licenses: Mapping[str, int]
+    """License -> number of teachers."""
+    recovered: Recovered
+    training: Training
+    versions: Mapping[str, str]
+    """Library -> version."""
+
+    def to_dict(self) -> Json:
+        """The keys of an `hf_free` block, in the order in which they are written."""
+        return {
+            "config": dict(self.config),
+            "teachers": [one.to_dict() for one in self.teachers],
+            "skipped": [one.to_dict() for one in self.skipped],
+            "licenses": dict(self.licenses),
+            "data_free": True,
+            "results": [],
+            "recovered": self.recovered.to_dict(),
+            "training": self.training.known(),
             "versions": dict(self.versions),
         }
 

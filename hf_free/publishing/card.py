@@ -18,18 +18,16 @@ import yaml
 from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
 from hf_free.errors import RunError
-from hf_free.provenance.learner_record import LearnerRecord, LeftOut, RecordedTeacher
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of, text_of, whole_of
+from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.metadata import card_metadata, choose_license
-from hf_free.publishing.opening import is_pooled
-from hf_free.publishing.redaction import public_record
+from hf_free.publishing.redaction import public_record, redacted
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
 from hf_free.runtime.text import count_text, format_classes, one_line, printable
-
-__all__ = ["public_record", "write_card"]
 
 PICTURE = Path("pictures") / "recovered.png"
 """Where the picture of recovered images lies in a learner's repository."""
@@ -41,7 +39,7 @@ LONG_TABLE = 12
 _SPECIAL = re.compile(r"[\\`*\[\]{}<>|#~$!]|(?<!\w)_|_(?!\w)")
 
 
-def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None = None, redacts: bool = True) -> Path:
+def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = None, redacts: bool = True) -> Path:
     """Write README.md anew into a learner's folder, and leave nothing else there that must not be published.
 
     The `hf_free` block of a config.json in the folder is redacted (`public_record`), and the picture of recovered
@@ -49,7 +47,7 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
 
     Args:
         folder: The learner's folder: what will be pushed.
-        block: The `hf_free` block of its config.json; every key may be missing. It is not changed.
+        record: Its full record, as config.json has it; every part may be missing.
         repo_id: Where it is going to; by default `hub.push_to_hub` of the record's configuration.
         redacts: Whether config.json is redacted. A pooled learner's is only in what is published: where its own folder
             names folders of this computer, it is opened with them.
@@ -64,10 +62,10 @@ def write_card(folder: Path, block: Mapping[str, object], *, repo_id: str | None
     folder.mkdir(parents=True, exist_ok=True)
     if redacts:
         write_public_config(folder / "config.json")
-    record = LearnerRecord.from_dict(public_record(block))
+    record = redacted(record)
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
-    is_trained = not is_pooled(record.block) and record.imitation is None  # by `hf-free train`, which reads it
+    is_trained = not record.is_pooled and record.imitation is None  # by `hf-free train`, which reads it
     body = render(
         "model_card.md.jinja",
         **_facts(record),
@@ -109,7 +107,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
     learner, start = record.learner, record.learner.init_from
     return {
         "learner": learner,
-        "pooled": is_pooled(record.block),
+        "pooled": record.is_pooled,
         "imitation": record.imitation,
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
@@ -282,10 +280,10 @@ def write_public_config(path: Path) -> None:
     block = content.get("hf_free") if isinstance(content, dict) else None
     if not isinstance(block, dict):
         return
-    redacted = public_record(block)
+    public = public_record(block)
     if path.with_name("classifier.json").is_file():
-        redacted["repo_id"] = None
-        if isinstance(hub := object_of(redacted.get("config")).get("hub"), dict):
+        public["repo_id"] = None
+        if isinstance(hub := object_of(public.get("config")).get("hub"), dict):
             hub["push_to_hub"] = None
-    if block != redacted:
-        write_text(path, json.dumps({**content, "hf_free": redacted}, indent=2) + "\n")
+    if block != public:
+        write_text(path, json.dumps({**content, "hf_free": public}, indent=2) + "\n")

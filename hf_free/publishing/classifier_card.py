@@ -9,7 +9,7 @@ from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json, list_of, number_of, object_of, text_of
 from hf_free.publishing.card import PLACEHOLDER, Markup, escape, render, write_public_config
 from hf_free.publishing.metadata import choose_license, classifier_metadata
-from hf_free.publishing.redaction import public_record
+from hf_free.publishing.redaction import redacted
 from hf_free.publishing.results import valid_id
 from hf_free.runtime.files import write_text
 
@@ -30,7 +30,7 @@ def write_classifier_card(folder: Path, *, repo_id: str | None = None) -> Path:
     write_public_config(folder / "config.json")
     content = object_of(json.loads((folder / "classifier.json").read_text(encoding="utf-8")))
     config = object_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    record = LearnerRecord.from_dict(public_record(object_of(config.get("hf_free"))))
+    record = redacted(LearnerRecord.from_dict(object_of(config.get("hf_free"))))
     origin = object_of(content.get("learner"))
     learner_id = None if origin.get("private") else valid_id(origin.get("repo_id"))
     repo_id = valid_id(repo_id)

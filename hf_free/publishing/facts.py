@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hf_free.provenance.learner_record import LearnerRecord, RecordedTeacher
-from hf_free.publishing.opening import is_pooled
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.publishing.results import is_own_row
 from hf_free.runtime.text import count_text
 
@@ -16,7 +16,7 @@ Fact = tuple[str, str]
 def record_facts(record: LearnerRecord) -> list[Fact]:
     """What a learner is, what it was made from and what that cost; what is not recorded is left out."""
     readers: tuple[tuple[str, Callable[[LearnerRecord], str]], ...] = (
-        ("Kind", lambda record: "pooled: the teachers themselves" if is_pooled(record.block) else "one network"),
+        ("Kind", lambda record: "pooled: the teachers themselves" if record.is_pooled else "one network"),
         ("Method", lambda record: str(record.config.get("method") or "")),
         ("Backbone", lambda record: record.learner.backbone or ""),
         ("Input", _input),

@@ -46,7 +46,7 @@ def card_metadata(record: LearnerRecord, title: str) -> ModelCardData:
     """The metadata of a record that may be published.
 
     Args:
-        record: What `public_record` returned.
+        record: What `redacted` returned.
         title: Name of the learner in the model-index.
     """
     fields: Json = {}
@@ -57,8 +57,7 @@ def card_metadata(record: LearnerRecord, title: str) -> ModelCardData:
     fields |= _license_fields(record)
     if results := eval_results(record):
         fields |= {"model_name": one_line(title), "eval_results": results, "metrics": ["accuracy"]}
-    is_data_free = record.data_free or "data_free" not in record.block  # the first learners did not record it
-    tags = [tag for tag in TAGS if tag != "data-free" or is_data_free]
+    tags = [tag for tag in TAGS if tag != "data-free" or record.is_data_free]
     return ModelCardData(library_name="hf-free", pipeline_tag="image-classification", tags=tags, **fields)
 
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from hf_free.errors import HubError
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of
 from hf_free.runtime.text import listed
 
 
-def is_pooled(block: Mapping[str, object]) -> bool:
-    """Whether an `hf_free` block is a pooled learner's, which names its teachers in order to open them."""
-    return object_of(block.get("learner")).get("pooled") is not None
-
-
-def check_can_be_opened(block: Mapping[str, object]) -> None:
+def check_can_be_opened(record: LearnerRecord) -> None:
     """Refuse to publish a pooled learner whose teachers others could not have, or would have to be named and are not.
 
     Args:
-        block: Its `hf_free` block, before anything is left out of it.
+        record: Its full record (`MetaLearner.full_record`), before anything is left out of it.
 
     Raises:
         HubError: with the teachers.
     """
-    if not is_pooled(block) or object_of(block.get("learner")).get("teachers_included") is True:
+    if not record.is_pooled or record.learner.teachers_included:
         return
-    record = LearnerRecord.from_dict(block)
     local = [teacher.reference for teacher in record.teachers if teacher.repo_id is None]
     if local:
         raise HubError(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hf_free.errors import HubError, PushError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import MESSAGE, push_command, push_folder
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
-from hf_free.publishing.opening import check_can_be_opened, is_pooled
+from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
 from hf_free.runtime.files import write_text
@@ -54,7 +56,7 @@ def push_saved(
         shutil.copytree(folder, copy)
         if complete is not None:
             complete(copy)
-        check_can_be_opened(block_of(copy))
+        check_can_be_opened(record_of(copy))
         address_card(copy, repo_id)
         write_public_config(copy / "config.json")
         try:
@@ -120,11 +122,11 @@ def push_made(
             raise error.cause from None
 
 
-def block_of(folder: Path) -> dict[str, object]:
-    """The `hf_free` block of a folder's config.json; empty where there is none."""
+def record_of(folder: Path) -> LearnerRecord:
+    """The record in a folder's config.json; empty where there is none."""
     config = folder / "config.json"
     content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    return object_of(object_of(content).get("hf_free"))
+    return LearnerRecord.from_dict(object_of(object_of(content).get("hf_free")))
 
 
 def address_card(folder: Path, repo_id: str) -> None:
@@ -136,8 +138,7 @@ def address_card(folder: Path, repo_id: str) -> None:
     if card.is_file():
         write_text(card, card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id))
     elif config.is_file() and (folder / "model.safetensors").is_file():
-        block = json.loads(config.read_text(encoding="utf-8")).get("hf_free", {})
-        write_card(folder, block, repo_id=repo_id)
+        write_card(folder, record_of(folder), repo_id=repo_id)
 
 
 def add_results(
@@ -145,7 +146,7 @@ def add_results(
     report: EvaluationReport,
     *,
     repo_id: str | None = None,
-    teachers: Sequence[Mapping[str, object]] | None = None,
+    teachers: Sequence[RecordedTeacher] | None = None,
 ) -> None:
     """Put results into the `hf_free` block of a folder's config.json, and write the card anew from it.
 
@@ -153,19 +154,19 @@ def add_results(
         folder: The learner's.
         report: What was measured.
         repo_id: Where the card is going to; None for what the record says.
-        teachers: The teachers' records with all names, as a run's own has them, by which private ones are found in the
+        teachers: The teachers with all names, as a run's own has them, by which private ones are found in the
             results; None takes those of the folder, which may be redacted already.
     """
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    block = content["hf_free"]
-    found = report.to_dict()
-    if not is_pooled(block):
-        known = block.get("teachers") or [] if teachers is None else list(teachers)
+    block, found = content["hf_free"], report.to_dict()
+    is_pooled = LearnerRecord.from_dict(block).is_pooled
+    if not is_pooled:
+        known = block.get("teachers") or [] if teachers is None else [one.to_dict() for one in teachers]
         found = public_record({**block, "teachers": known, "results": [found]})["results"][0]
     block["results"] = with_results(block.get("results") or [], found)
     write_text(path, json.dumps(content, indent=2) + "\n")
-    write_card(folder, block, repo_id=repo_id, redacts=not is_pooled(block))
+    write_card(folder, LearnerRecord.from_dict(block), repo_id=repo_id, redacts=not is_pooled)
 
 
 def publish_results(

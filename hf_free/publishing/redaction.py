@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hf_free.config.init_from import InitFrom
-from hf_free.provenance.learner_record import LearnerRecord, RecordedTeacher
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.mending import mended
 from hf_free.provenance.reading import Json, object_of, text_of, texts_of
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.publishing.results import folder_name, is_path, plain, without_paths
 
 PRIVATE = "a private teacher"
@@ -66,6 +67,11 @@ def public_record(block: Mapping[str, object]) -> Json:
     if counts:
         public["left_out"] = counts
     return object_of(_walk(public, scrub))
+
+
+def redacted(record: LearnerRecord) -> LearnerRecord:
+    """A learner's record as it may be published, see `public_record`."""
+    return LearnerRecord.from_dict(public_record(record.to_dict()))
 
 
 def _public_teacher(entry: Json, teacher: RecordedTeacher, named: bool) -> Json:

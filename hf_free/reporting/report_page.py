@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from hf_free.config.tree import departures
-from hf_free.provenance.learner_record import RecordedTeacher
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.publishing.facts import Fact, record_facts
 from hf_free.publishing.results import is_own_row

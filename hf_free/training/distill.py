@@ -27,8 +27,8 @@ from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitation_loss, joined_projection, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
-from hf_free.provenance.reading import Json
-from hf_free.provenance.run_record import Imitation
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.run_record import Imitation, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import seed_everything
@@ -140,7 +140,7 @@ def distill(
     )
     student.record = _record(source, config, hub, loop, done, seed=seed, seconds=time.monotonic() - started)
     student.save_pretrained(folder)
-    write_card(folder, student.hf_free_block())
+    write_card(folder, student.full_record())
     return student
 
 
@@ -277,20 +277,14 @@ def _record(
     *,
     seed: int,
     seconds: float,
-) -> Json:
+) -> LearnerRecord:
     """The pooled learner's provenance, with what this run did."""
-    known = source.record
-    settings = {**known.get("config", {}), "seed": seed, "learner": asdict(config), "hub": asdict(hub)}
-    return {
-        **{key: value for key, value in known.items() if key not in ("results", "repo_id")},
-        "config": settings,
-        "results": [],
-        "training": {
-            "minutes": round(seconds / 60, 2),
-            "steps": loop.updates,
-            "device": source.device.type,
-            "threads": torch.get_num_threads(),
-            "mixed_precision": loop.precision.name,
-        },
-        "imitation": done.to_dict(),
-    }
+    settings = {**source.record.config, "seed": seed, "learner": asdict(config), "hub": asdict(hub)}
+    training = Training(
+        minutes=round(seconds / 60, 2),
+        steps=loop.updates,
+        device=source.device.type,
+        threads=torch.get_num_threads(),
+        mixed_precision=loop.precision.name,
+    )
+    return source.record.of_imitation(settings, training, done)

@@ -12,6 +12,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.continual import known_teachers
 from hf_free.metalearning.embedding_fit import fit_embedding
 from hf_free.methods.registry import METHODS
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.reporting.heterogeneity import draw_heterogeneity
 from hf_free.reporting.recovered import draw_pictures
 from hf_free.runtime.files import write_file
@@ -62,10 +63,11 @@ def finish(run: Run) -> MetaLearner:
         run.precision,
         chosen_on(run.selector, run.state),
         method=METHODS[run.config.method].facts,
+        started=learner.record,
         learner_precision=run.learner_precision,
         queries=run.pool.endpoints.budget if run.pool.black_boxes else None,
     )
-    learner.record = record.to_dict() | learner.record
+    learner.record = LearnerRecord.of(record)
     if is_first:
         write_learner(run.folder, learner, with_generator=run.config.hub.push_generator and generator is not None)
     run.chains.ranks.wait()

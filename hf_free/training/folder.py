@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
 from hf_free.provenance.reading import Json, number_of
+from hf_free.provenance.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_text
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
@@ -45,7 +46,7 @@ class RunFolder:
         self.root = root
         self.config = root / CONFIG_FILE
         self.teachers = root / "teachers.json"
-        self.record = root / "record.json"
+        self.record = root / RUN_RECORD
         self.log = root / "log.jsonl"
         self.checkpoints = CheckpointStore(root / "checkpoints")
         self.pictures = root / "pictures"

@@ -30,7 +30,9 @@ from hf_free.learner.pooled_backbone import KIND, PooledBackbone
 from hf_free.pooling.fit import fit_pooled
 from hf_free.pooling.including import check_may_include, include_teachers
 from hf_free.pooling.pictures import MOST_PIXELS, Progress, ask_all, pictures_of, recover_from_all
-from hf_free.provenance.reading import Json
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
+from hf_free.provenance.run_record import PoolRecord, Recovered, Training
 from hf_free.publishing.card import write_card
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
@@ -154,17 +156,18 @@ def pool(
     backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
     config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
     inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
+    made = MetaLearner(config, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
     record = _record(texts, teachers, config, hub, tasks, seed=seed, seconds=time.monotonic() - started)
-    made = MetaLearner(config, record, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
+    made.record = LearnerRecord.of(record)
     made = made.to(where).eval()
     if folder is not None:
         if include_weights:
             _save_with_teachers(made, backbone, teachers, folder, token=token, cache_dir=hub.cache_dir)
         else:
             made.save_pretrained(folder)
-            write_card(folder, made.hf_free_block(), redacts=False)
+            write_card(folder, made.full_record(), redacts=False)
     if hub.push_to_hub:
-        check_can_be_opened(made.hf_free_block())
+        check_can_be_opened(made.full_record())
     return made
 
 
@@ -187,12 +190,12 @@ def _save_with_teachers(
         built = Path(scratch) / "learner"
         built.mkdir()
         included = include_teachers(teachers.references, teachers.records, built, token=token, cache_dir=cache_dir)
-        made.record["teachers"] = [one.to_dict() for one in included]
+        made.record = made.record.with_teachers(included)
         backbone.included = built
         is_new = not folder.exists() or not any(folder.iterdir())
         place = built if is_new else folder
         made.save_pretrained(place)
-        write_card(place, made.hf_free_block(), redacts=False)
+        write_card(place, made.full_record(), redacts=False)
         if is_new:
             os.replace(built, folder)
     backbone.included = folder
@@ -237,32 +240,25 @@ def _record(
     *,
     seed: int,
     seconds: float,
-) -> Json:
-    """The learner's provenance, in the form of a run's; see `hf_free.training.results.run_record`."""
-    known = [record.to_dict() for record in teachers.records]
+) -> PoolRecord:
+    """The learner's provenance; see `hf_free.training.results.run_record` for a run's."""
     healths = [task.health for task in tasks]
-    return {
-        "config": {"models": list(models), "seed": seed, "learner": _plain(learner), "hub": _plain(hub)},
-        "teachers": known,
-        "skipped": [{"reference": reference, "reason": reason} for reference, reason in teachers.skipped],
-        "licenses": dict(Counter(record.license or "none stated" for record in teachers.records)),
-        "data_free": True,
-        "results": [],
-        "recovered": {
-            "tasks": len(tasks),
-            "images": sum(len(task.images) for task in tasks),
-            "teacher_accuracy": round(fmean([health.accuracy for health in healths] or [0.0]), 4),
-            "diversity": round(fmean([health.diversity for health in healths] or [0.0]), 4),
-        },
-        "training": {"minutes": round(seconds / 60, 2), "threads": torch.get_num_threads()},
-        "versions": {
+    return PoolRecord(
+        config={"models": list(models), "seed": seed, "learner": asdict(learner), "hub": asdict(hub)},
+        teachers=list(map(RecordedTeacher.of, teachers.records)),
+        skipped=[LeftOut(reference, reason) for reference, reason in teachers.skipped],
+        licenses=Counter(record.license or "none stated" for record in teachers.records),
+        recovered=Recovered(
+            tasks=len(tasks),
+            images=sum(len(task.images) for task in tasks),
+            teacher_accuracy=round(fmean([health.accuracy for health in healths] or [0.0]), 4),
+            diversity=round(fmean([health.diversity for health in healths] or [0.0]), 4),
+        ),
+        training=Training(minutes=round(seconds / 60, 2), threads=torch.get_num_threads()),
+        versions={
             "hf_free": __version__,
             "torch": torch.__version__,
             "timm": timm.__version__,
             "python": platform.python_version(),
         },
-    }
-
-
-def _plain(section: LearnerConfig | HubConfig) -> Json:
-    return asdict(section)
+    )

@@ -19,8 +19,7 @@ from hf_free.memory.kept_pictures import KeptPictures, read_kept
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json, list_of, object_of
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.publishing.opening import is_pooled
-from hf_free.publishing.redaction import public_record
+from hf_free.publishing.redaction import redacted
 from hf_free.publishing.results import folder_name, with_results
 from hf_free.reporting.naming import class_name, class_names, teacher_names
 from hf_free.reporting.report_page import report_page
@@ -118,14 +117,14 @@ def read_run(
     reports: list[Json] = list_of(private.get("results"))
     for measured in results:
         reports = with_results(reports, measured)
-    record = LearnerRecord.from_dict(public_record({**private, "results": reports}))
+    record = redacted(LearnerRecord.from_dict({**private, "results": reports}))
     kept = _kept(run) if is_run else None
     views = run.pictures / "teachers.png"
     return ReportedRun(
         name=name,
         record=record,
         is_finished=block is not None,
-        is_pooled=is_pooled(private),
+        is_pooled=record.is_pooled,
         log=run.read_log() if is_run else (),
         recovered=() if kept is None else _pictures(kept),
         classes_in_all=0 if kept is None else kept.read.classes_in_all,

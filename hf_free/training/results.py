@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
+from dataclasses import replace
 from importlib.metadata import version
 
 import torch
 
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.provenance.reading import Json, object_of, text_of
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import Json, object_of
+from hf_free.provenance.recorded_teacher import LeftOut
 from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, RunRecord, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision
@@ -29,6 +32,7 @@ def run_record(
     chosen: str,
     *,
     method: MethodFacts,
+    started: LearnerRecord,
     learner_precision: Precision | None = None,
     queries: QueryBudget | None = None,
 ) -> RunRecord:
@@ -42,6 +46,7 @@ def run_record(
         precision: Autocast type.
         chosen: What the published state was chosen on.
         method: What it was trained with.
+        started: What the learner was before the run, see `MetaLearner.create`.
         learner_precision: The learner's, see `hf_free.learner.precision`; None: the same.
         queries: What black boxes were asked; None: there are none.
     """
@@ -53,7 +58,9 @@ def run_record(
         known=known,
         skipped=_skipped(state, known, asks_all=object_of(config.get("bell")).get("objective") == "distill"),
         left_out=state.left_out,
-        licenses=Counter(text_of(teacher.get("license")) or "none stated" for teacher in known.teachers),
+        data_free=started.is_data_free,
+        init_from=started.init_from,
+        licenses=Counter(teacher.license or "none stated" for teacher in known.teachers),
         method=method,
         recovered=Recovered(
             tasks=state.kept_tasks,
@@ -84,10 +91,11 @@ def run_record(
     )
 
 
-def _skipped(state: RunState, known: KnownTeachers, *, asks_all: bool) -> list[Json]:
+def _skipped(state: RunState, known: KnownTeachers, *, asks_all: bool) -> list[LeftOut]:
     """Teachers left out; `asked` are those whose answers the learner has learned all the same."""
-    answers = {teacher["reference"] for teacher in known.teachers if asks_all}
-    return [entry | ({"asked": True} if entry["reference"] in answers else {}) for entry in state.skipped]
+    answers = {teacher.reference for teacher in known.teachers if asks_all}
+    entries = map(LeftOut.from_dict, state.skipped)
+    return [replace(entry, asked=entry.reference in answers) for entry in entries]
 
 
 def write_learner(run: RunFolder, learner: MetaLearner, *, with_generator: bool) -> None:
@@ -100,5 +108,6 @@ def write_learner(run: RunFolder, learner: MetaLearner, *, with_generator: bool)
         target = run.learner / "pictures" / "recovered.png"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(picture.read_bytes())
-    run.write_json(run.record, learner.hf_free_block())
-    write_card(run.learner, learner.hf_free_block())
+    record = learner.full_record()
+    run.write_json(run.record, record.to_dict())
+    write_card(run.learner, record)

@@ -22,6 +22,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import LearnerError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.publishing.card import write_card
 
 FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "learner_format_1"
@@ -258,7 +259,7 @@ def test_every_value_of_a_record_may_be_of_any_type(folder: Path, tmp_path: Path
                 continue
             outcomes["loaded"] += 1
             learner.save_pretrained(tmp_path / "again")
-            write_card(tmp_path / "again", learner.hf_free_block())
+            write_card(tmp_path / "again", learner.full_record())
     assert outcomes["refused"] > 30
     assert outcomes["loaded"] > 10
 
@@ -303,7 +304,7 @@ def swin(window: int) -> MetaLearner:
     """A network of 9,000 weights that computes tables of window^4 numbers for itself."""
     arguments = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1), "patch_size": 1, "window_size": window}
     config = LearnerConfig(backbone="swin_tiny_patch4_window7_224", image_size=window)
-    return MetaLearner(config, model_args=arguments)
+    return MetaLearner(config, backbone=arguments)
 
 
 def test_tables_that_a_network_computes_are_bounded_and_so_is_what_is_taken_to_compute_them(
@@ -386,7 +387,7 @@ def test_nothing_is_built_of_a_configuration_that_the_files_do_not_bear_out(
 
 def test_arguments_that_only_shape_the_network_pass(tmp_path: Path) -> None:
     args = {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
-    learner = MetaLearner(LearnerConfig(backbone="test_vit", image_size=16), model_args=args)
+    learner = MetaLearner(LearnerConfig(backbone="test_vit", image_size=16), backbone=args)
     learner.save_pretrained(tmp_path)
     again = MetaLearner.from_pretrained(tmp_path)
     assert again.model_args == args
@@ -458,12 +459,13 @@ def test_a_record_of_very_many_classes_is_saved_without_their_descriptions(
 ) -> None:
     learner = MetaLearner.from_pretrained(folder)
     names = [f"n{i:08}" for i in range(1000)]
-    learner.record["teachers"] = [
+    entries = [
         {"reference": f"org/{i}", "label_names": names, "label_descriptions": ["what it looks like" * 10] * 1000}
         for i in range(50)
     ]
+    learner.record = LearnerRecord.from_dict({"teachers": entries})
     learner.save_pretrained(tmp_path / "large")
     assert "the teachers' label_descriptions are left out" in caplog.text
-    teachers = MetaLearner.from_pretrained(tmp_path / "large").record["teachers"]
-    assert (teachers[7]["label_names"], teachers[7]["label_descriptions"]) == (names, None)
-    assert learner.record["teachers"][7]["label_descriptions"] is not None
+    teachers = MetaLearner.from_pretrained(tmp_path / "large").record.teachers
+    assert (teachers[7].label_names, teachers[7].label_descriptions) == (tuple(names), ())
+    assert learner.record.teachers[7].label_descriptions

@@ -77,7 +77,7 @@ def learner(head: str, batchnorm: BatchNormMode = "running") -> MetaLearner:
     made = MetaLearner(
         LearnerConfig(backbone="conv4_32", image_size=16, head=head),  # type: ignore[arg-type]
         inputs=InputSettings(batchnorm=batchnorm),
-        model_args={"width": 8},
+        backbone={"width": 8},
     )
     with torch.no_grad():
         made.train().features(torch.rand(16, 3, 16, 16))

@@ -12,6 +12,7 @@ from PIL import Image
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import LearnerError
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 
 
 class TestAdapt:
@@ -118,10 +119,10 @@ class TestStartingFrom:
         other = make(record={"data_free": False})
         other.save_pretrained(tmp_path)
         config = LearnerConfig(backbone="test_resnet", image_size=SIZE, init_from=str(tmp_path), head="ridge")
-        learner = MetaLearner.create(config, {"teachers": []})
+        learner = MetaLearner.create(config)
         assert torch.equal(learner.eval().embed(pictures()), other.embed(pictures()))
         assert learner.config.head == "ridge"
-        assert learner.record == {"teachers": [], "init_from": str(tmp_path), "data_free": False}
+        assert learner.record.to_dict() == {"init_from": str(tmp_path), "data_free": False}
 
     def test_another_architecture_is_refused(self, tmp_path):
         make().save_pretrained(tmp_path)
@@ -183,7 +184,7 @@ def test_a_notebook_shows_it_with_texts_as_texts_and_whatever_its_record_holds()
     assert "<b>" not in shown
     assert "hush" not in shown
     for odd in (None, 3, [1], {"a": object()}):
-        learner.record = {"teachers": odd, "results": odd, "training": odd, "config": odd}
+        learner.record = LearnerRecord.from_dict({"teachers": odd, "results": odd, "training": odd, "config": odd})
         assert learner._repr_html_().startswith("<table>")
     learner.record = 3
     assert "It cannot be shown" in learner._repr_html_()

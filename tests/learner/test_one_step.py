@@ -16,6 +16,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import StorageError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 LABELS = ["a", "a", "b", "b"]
@@ -23,7 +24,7 @@ LABELS = ["a", "a", "b", "b"]
 
 def make(seed: int) -> MetaLearner:
     torch.manual_seed(seed)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), model_args={"width": 4})
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), backbone={"width": 4})
     learner.embedding.projection = nn.Linear(learner.backbone_dim, 3)
     return learner.eval()
 
@@ -130,7 +131,7 @@ def test_a_replacement_that_fails_leaves_a_learner(
 def test_what_cannot_be_written_leaves_the_old_learner_and_nothing_else(folder: Path) -> None:
     save(OLD, folder)
     broken = make(3)
-    broken.record["teachers"] = [object()]  # no JSON
+    broken.record = LearnerRecord.from_dict({"teachers": [object()]})  # no JSON
     with pytest.raises(TypeError):
         save(broken, folder)
     assert torch.equal(answers(folder), OLD.embed(IMAGES))
@@ -161,6 +162,7 @@ SAVING = """
 import sys
 from pathlib import Path
 from hf_free.learner.one_step import replaced_in_one_step
+from hf_free.provenance.learner_record import LearnerRecord
 with replaced_in_one_step(Path(sys.argv[1]), []) as staging:
     (staging / "model.safetensors").write_bytes(b"half")
     print(staging.name, flush=True)

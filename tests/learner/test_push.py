@@ -19,7 +19,7 @@ IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 def make(seed: int) -> MetaLearner:
     torch.manual_seed(seed)
-    return MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), model_args={"width": 4}).eval()
+    return MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), backbone={"width": 4}).eval()
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -190,7 +190,7 @@ def test_the_papers_recipe_starts_from_the_backbone(runs, folders, tmp_path):
     models = [folders["a"], folders["c"]]
     learner = train(_config(models, runs / "first", bell=align), output=tmp_path)
     assert learner.embedding.projection is None
-    assert [entry["num_classes"] for entry in learner.record["teachers"]] == [3, 4, 5]
+    assert [entry.num_classes for entry in learner.record.teachers] == [3, 4, 5]
 
 
 def test_the_plan_says_which_teachers_the_learner_has_already(runs, folders):
@@ -252,7 +252,7 @@ learner = train(FreeConfig.from_yaml({str(tmp_path / "run.yaml")!r}), output=run
 pictures = LabeledImages(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) // 4, ["x", "y"])
 rows = evaluate(learner, pictures, EpisodeSettings(n_way=2, k_shots=(1,), n_query=2, episodes=2)).rows
 card = (run / "learner" / "README.md").read_text()
-print(json.dumps([learner.record["data_free"], learner.mean.flatten().tolist(), card, rows[0].method]))
+print(json.dumps([learner.record.data_free, learner.mean.flatten().tolist(), card, rows[0].method]))
 """
     data_free, mean, card, method = run_client(code).json
     assert data_free is False

@@ -48,7 +48,7 @@ def test_another_half_makes_another_method(monkeypatch, tmp_path):
     assert "canvas_distance" not in rows[0]  # pixels are painted over nothing
     assert not (tmp_path / "run" / "generator.safetensors").exists()
     assert (tmp_path / "run" / "learner" / "model.safetensors").is_file()
-    assert learner.record["recovered"]["tasks"] > 0
+    assert learner.record.recovered.tasks > 0
 
 
 def test_facts_do_not_change():

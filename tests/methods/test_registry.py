@@ -53,7 +53,7 @@ def test_a_method_of_one_file_and_one_line_is_in_card_list_and_documentation(sma
     assert (config.five.width, config.bell.updates_per_step) == (4, 3), "its constants lie below what is given"
     pool = TeacherPool.from_teachers([pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(2)])
     learner = train(config, output=tmp_path / "run", pool=pool, progress=False)
-    assert learner.record["method"] == smaller.facts.to_dict()
+    assert learner.record.method == smaller.facts
     card = (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
     assert "Method: FREE with a small generator. Paper: Nobody: A Small Generator, nowhere 2026" in card
     assert "(<https://example.org/smaller>)" in card

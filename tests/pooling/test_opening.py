@@ -9,12 +9,14 @@ from pico import pico_folder
 from hf_free.errors import HubError, LearnerError, TeacherReferenceError
 from hf_free.learner.backbone_kinds import Access, PooledParts
 from hf_free.pooling.opening import open_teachers
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.teachers.loader import load_teacher
 
 
 def parts(*entries, tmp_path, **access):
     sizes = (0,) * len(entries), (5,) * len(entries)
-    return PooledParts("me/pooled", tmp_path, entries, *sizes, 3, False, Access(**access))
+    teachers = list(map(RecordedTeacher.from_dict, entries))
+    return PooledParts("me/pooled", tmp_path, teachers, *sizes, 3, False, Access(**access))
 
 
 def test_a_folder_of_this_computer_opens(tmp_path):
@@ -25,7 +27,7 @@ def test_a_folder_of_this_computer_opens(tmp_path):
 
 
 def test_what_is_said_of_a_teacher_has_to_be_whole(tmp_path):
-    with pytest.raises(LearnerError, match="what is said of teacher 1 is incomplete"):
+    with pytest.raises(LearnerError, match="the record of teacher 1 is incomplete"):
         open_teachers(parts({"reference": "org/a"}, tmp_path=tmp_path))
 
 

@@ -8,7 +8,9 @@ from dataclasses import asdict
 import pytest
 
 from hf_free.config.tree import FreeConfig
-from hf_free.provenance.learner_record import LearnerRecord, LeftOut, Publication, RecordedLearner, RecordedTeacher
+from hf_free.provenance.learner_record import LearnerRecord, Publication, RecordedLearner
+from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
+from hf_free.provenance.run_record import Imitation, Training
 from hf_free.provenance.teacher_record import TeacherRecord
 
 TEACHER = TeacherRecord(
@@ -46,7 +48,7 @@ def test_who_may_see_a_teacher(changes, hidden, public):
 
 def test_an_empty_block_has_defaults_everywhere():
     record = LearnerRecord.from_dict({})
-    assert record == LearnerRecord(block={})
+    assert record == LearnerRecord()
     assert (record.data_free, record.publication) == (None, Publication())
     assert record.setting("bell", "lr") is None
     assert RecordedTeacher.from_dict({}) == RecordedTeacher()
@@ -98,3 +100,27 @@ def test_values_of_another_kind_are_none(odd):
         read = RecordedTeacher.from_dict({key: odd})
         assert isinstance(read.reference, str)
         assert isinstance(read.label_names, tuple)
+
+
+def test_a_learner_that_is_saved_keeps_unknown_keys_and_gets_a_version():
+    record = LearnerRecord.from_dict({"of_a_later_version": {"kept": [1]}, "data_free": True})
+    assert record.version is None
+    saved = record.saved_as(1, {"backbone": "conv4_64", "pooled": None})
+    assert saved.to_dict() == {**record.to_dict(), "format_version": 1, "learner": saved.block["learner"]}
+    assert (saved.version, saved.learner.backbone, saved.is_pooled) == (1, "conv4_64", False)
+    assert record.saved_as(1, {"pooled": {"features": [4], "answers": [0]}}).is_pooled
+
+
+def test_what_a_network_started_from_decides_whether_it_is_data_free():
+    assert LearnerRecord().is_data_free, "the first learners did not record it"
+    assert not LearnerRecord.started_from("timm:resnet18", data_free=False).is_data_free
+    assert LearnerRecord.started_from("org/learner", data_free=True).init_from == "org/learner"
+
+
+def test_a_network_that_imitates_a_learner_has_its_teachers_but_not_its_results():
+    pooled = LearnerRecord.from_dict({"teachers": [TEACHER.to_dict()], "results": [{}], "repo_id": "org/pooled"})
+    small = pooled.of_imitation({"seed": 3}, Training(minutes=2.0, steps=7), Imitation(agreement=0.9))
+    assert (small.teachers, small.results, small.repo_id) == (pooled.teachers, (), None)
+    assert (small.config, small.training.steps, small.imitation.agreement) == ({"seed": 3}, 7, 0.9)
+    assert small.block["training"] == {"minutes": 2.0, "steps": 7}, "what is not known is not written"
+    assert pooled.with_teachers([TEACHER, TEACHER]).teachers == pooled.teachers * 2

@@ -8,6 +8,7 @@ import random
 import pytest
 from records import local_teacher, record, report, secret_teacher, teacher
 
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.mending import MOST_LEVELS, mended
 from hf_free.publishing.card import write_card
 
@@ -80,7 +81,7 @@ def _tampered_card(folder, place, value):
     for key in place[:-1]:
         holder = holder[key]
     holder[place[-1]] = value
-    write_card(folder, block)
+    write_card(folder, LearnerRecord.from_dict(block))
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.run_record import KnownTeachers, MethodFacts, Recovered, RunRecord, Training
+from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
+from hf_free.provenance.run_record import KnownTeachers, MethodFacts, PoolRecord, Recovered, RunRecord, Training
 
 RECORD = RunRecord(
     config={"method": "paper", "seed": 3},
-    known=KnownTeachers(teachers=({"reference": "lab/a"}, {"reference": "lab/b"}), answer_outputs=(None, (0, 2))),
-    skipped=[{"reference": "lab/c", "reason": "gone"}],
+    known=KnownTeachers(
+        teachers=tuple(RecordedTeacher.from_dict({"reference": name}) for name in ("lab/a", "lab/b")),
+        answer_outputs=(None, (0, 2)),
+    ),
+    skipped=[LeftOut("lab/c", "gone")],
     left_out={"dull": 2},
     licenses={"mit": 2},
     method=MethodFacts(name="paper", title="FREE", paper="Wei et al.", url="https://x.org", departures=("mended",)),
@@ -47,3 +51,19 @@ def test_a_record_without_them_or_with_nonsense_has_none(kind):
     assert kind.from_dict({"tasks": "many", "minutes": [], "departures": 3, "of_a_later_version": 1}) == kind()
     with pytest.raises(FrozenInstanceError):
         kind().name = "other"
+
+
+def test_a_pooled_learners_record_has_only_what_pooling_does():
+    record = PoolRecord(
+        config={"seed": 1}, teachers=RECORD.known.teachers, skipped=(), licenses={"mit": 2},
+        recovered=Recovered(tasks=2), training=Training(minutes=0.5, threads=1), versions={"hf_free": "0.1.0"},
+    )  # fmt: skip
+    written = record.to_dict()
+    keys = ["config", "teachers", "skipped", "licenses", "data_free", "results", "recovered", "training", "versions"]
+    assert list(written) == keys
+    assert written["training"] == {"minutes": 0.5, "threads": 1}
+    assert LearnerRecord.of(record).teachers == RECORD.known.teachers
+
+
+def test_a_run_that_started_from_other_weights_says_so_last():
+    assert list(replace(RECORD, init_from="timm:resnet18", data_free=False).to_dict())[-1] == "init_from"

@@ -14,6 +14,7 @@ from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.publishing.card import write_card
 from hf_free.publishing.redaction import PRIVATE
 
@@ -31,6 +32,11 @@ NASTY = [
 
 
 PICTURE = "](pictures/recovered.png)"
+
+
+def typed(*arguments, **changes):
+    """A record as `write_card` takes it."""
+    return LearnerRecord.from_dict(record(*arguments, **changes))
 
 
 def test_a_card_says_where_a_run_left_its_recipe(card):
@@ -167,7 +173,7 @@ def test_a_bare_record_makes_a_card(card):
 
 
 def test_the_repository_can_be_named_when_it_is_known(tmp_path):
-    text = write_card(tmp_path, record(results=[report()]), repo_id="you/other").read_text()
+    text = write_card(tmp_path, typed(results=[report()]), repo_id="you/other").read_text()
     assert 'from_pretrained("you/other")' in text
     assert metadata(text)["model-index"][0]["name"] == "other"
 
@@ -224,24 +230,24 @@ def test_the_picture_is_pushed_only_for_public_teachers_or_on_request(tmp_path, 
     picture = tmp_path / "pictures" / "recovered.png"
     picture.parent.mkdir()
     picture.write_bytes(b"png")
-    text = write_card(tmp_path, record(teachers, hub={"card_images": asked})).read_text()
+    text = write_card(tmp_path, typed(teachers, hub={"card_images": asked})).read_text()
     assert (PICTURE in text) == picture.exists() == shown
     assert ("recovered pictures are not shown here" in text) != shown
 
 
 def test_a_picture_that_stays_in_the_repository_stays_in_the_card(tmp_path):
     """Results are added in a folder with config.json and README.md alone."""
-    assert PICTURE not in write_card(tmp_path, record()).read_text()
+    assert PICTURE not in write_card(tmp_path, typed()).read_text()
     (tmp_path / "README.md").write_text(f"![x{PICTURE}\n")
-    assert PICTURE in write_card(tmp_path, record()).read_text()
+    assert PICTURE in write_card(tmp_path, typed()).read_text()
     (tmp_path / "model.safetensors").write_bytes(b"")  # the whole repository: what is not here is nowhere
-    assert PICTURE not in write_card(tmp_path, record()).read_text()
+    assert PICTURE not in write_card(tmp_path, typed()).read_text()
 
 
 def test_a_broken_config_is_refused_and_left_alone(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"config\.json is not JSON"):
-        write_card(tmp_path, record())
+        write_card(tmp_path, typed())
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.json", "{")]
 
 
@@ -251,7 +257,7 @@ def test_the_hub_takes_the_card(tokens, hub, run_client, tmp_path):
     for index, (first, second) in enumerate(zip(NASTY, reversed(NASTY), strict=True)):
         folders.append(tmp_path / str(index))
         teachers = [teacher("lab/a", license=first), local_teacher("/home/alice/net")]
-        write_card(folders[-1], record(teachers, results=[report(first, second)], hub={"license": second}))
+        write_card(folders[-1], typed(teachers, results=[report(first, second)], hub={"license": second}))
     code = f"""
 from pathlib import Path
 from huggingface_hub import ModelCard
@@ -277,7 +283,7 @@ def test_a_card_of_ten_times_as_many_teachers_takes_ten_times_as_many_calls(tmp_
         hidden = [secret_teacher(reference=f"lab/hush{i}@x", repo_id=f"lab/hush{i}") for i in range(count)]
         profile = cProfile.Profile()
         profile.enable()
-        write_card(tmp_path, record(teachers=hidden))
+        write_card(tmp_path, typed(teachers=hidden))
         profile.disable()
         return sum(entry.callcount for entry in profile.getstats())
 

@@ -20,7 +20,8 @@ from hf_free.publishing.results import valid_id
 
 
 def test_the_clients_read_the_metadata_back(tmp_path):
-    path = write_card(tmp_path, record(results=[report(rows=[*report()["rows"], row("learner, x", inductive=False)])]))
+    source = record(results=[report(rows=[*report()["rows"], row("learner, x", inductive=False)])])
+    path = write_card(tmp_path, LearnerRecord.from_dict(source))
     assert path == tmp_path / "README.md"
     data = ModelCard.load(path).data
     assert (data.library_name, data.pipeline_tag, data.license) == ("hf-free", "image-classification", "mit")

@@ -6,18 +6,15 @@ import pytest
 from records import local_teacher, record, secret_teacher, teacher
 
 from hf_free.errors import HubError
-from hf_free.publishing.opening import check_can_be_opened, is_pooled
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.publishing.opening import check_can_be_opened
 
 SIZES = {"features": [4], "answers": [0]}
 
 
 def pooled(*teachers, hub=None, **learner):
-    return {**record(list(teachers), hub=hub), "learner": {"backbone": "pooled", "pooled": SIZES, **learner}}
-
-
-def test_which_are_pooled():
-    assert is_pooled(pooled(teacher()))
-    assert not is_pooled(record([teacher()]))
+    block = record(list(teachers), hub=hub)
+    return LearnerRecord.from_dict({**block, "learner": {"backbone": "pooled", "pooled": SIZES, **learner}})
 
 
 def test_public_teachers_will_do():
@@ -37,4 +34,4 @@ def test_private_teachers_are_named_or_not_at_all():
 
 
 def test_learners_of_their_own_network_need_nobody():
-    check_can_be_opened(record([local_teacher("/data/mine"), secret_teacher()]))
+    check_can_be_opened(LearnerRecord.from_dict(record([local_teacher("/data/mine"), secret_teacher()])))

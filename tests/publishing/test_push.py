@@ -9,6 +9,8 @@ import pytest
 from records import secret_teacher, teacher
 
 from hf_free.errors import HubError, PushError
+from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.publishing.card import write_card
 from hf_free.publishing.push import add_results, address_card, push_made
@@ -28,7 +30,7 @@ def learner(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architecture": "conv4_32", "hf_free": {"teachers": []}}))
     (folder / "model.safetensors").write_bytes(b"weights of the learner, as far as this test goes")
-    write_card(folder, {})
+    write_card(folder, LearnerRecord())
     return folder
 
 
@@ -136,7 +138,7 @@ def test_results_of_a_learner_whose_record_is_redacted_already_do_not_name_its_p
     published = public_record({**config["hf_free"], "teachers": own})
     (learner / "config.json").write_text(json.dumps({**config, "hf_free": published}))
     rows = [ROW, replace(ROW, method="teacher lab/hush@hush-1:0-4"), replace(ROW, method="teacher lab/a")]
-    add_results(learner, report(rows=rows), teachers=own)
+    add_results(learner, report(rows=rows), teachers=list(map(RecordedTeacher.from_dict, own)))
     text = (learner / "config.json").read_text() + (learner / "README.md").read_text()
     assert "hush" not in text
     assert "teacher lab/a" in text

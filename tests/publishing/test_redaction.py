@@ -11,6 +11,7 @@ from records import config_of, local_teacher, metadata, record, report, row, sec
 
 from hf_free.config.sections import LearnerConfig
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.card import write_card, write_public_config
 from hf_free.publishing.redaction import PRIVATE, START, UNLOADED, public_record
@@ -51,10 +52,11 @@ def test_private_and_gated_teachers_are_named_nowhere_unless_asked_for(card, kin
 
 def test_the_published_teachers_can_still_be_read(tmp_path):
     teachers = [teacher("lab/a"), secret_teacher(), local_teacher("/home/alice/net")]
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), record(teachers))
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    learner.record = LearnerRecord.from_dict(record(teachers))
     learner.save_pretrained(tmp_path)
     before = json.loads((tmp_path / "config.json").read_text())
-    write_card(tmp_path, learner.hf_free_block())
+    write_card(tmp_path, learner.full_record())
     after = json.loads((tmp_path / "config.json").read_text())
     assert {key: value for key, value in after.items() if key != "hf_free"} == {
         key: value for key, value in before.items() if key != "hf_free"
@@ -63,13 +65,13 @@ def test_the_published_teachers_can_still_be_read(tmp_path):
         "README.md", "config.json", "hf_free.safetensors", "model.safetensors",
     ]  # fmt: skip
     loaded = MetaLearner.from_pretrained(tmp_path)
-    found = [TeacherRecord.from_dict(entry) for entry in loaded.record["teachers"]]
+    found = [entry.as_loaded() for entry in loaded.record.teachers]
     assert [entry.reference for entry in found] == ["lab/a", PRIVATE, "net"]
     assert found[0] == TeacherRecord.from_dict(teachers[0])
     assert (found[1].private, found[1].label_names, found[1].num_classes, found[1].license) == (True, None, 5, "mit")
     assert found[2].label_names == tuple(teachers[2]["label_names"])
     rewritten = (tmp_path / "config.json").stat().st_mtime_ns
-    write_card(tmp_path, loaded.hf_free_block())
+    write_card(tmp_path, loaded.full_record())
     assert (tmp_path / "config.json").stat().st_mtime_ns == rewritten  # nothing was left to redact
 
 

@@ -108,7 +108,7 @@ def test_the_learners_optimizer_goes_on_in_another_memory_format() -> None:
 
 def distiller(config: BellConfig, *, channels_last: bool) -> Distiller:
     torch.manual_seed(0)
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), model_args={"width": 8})
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), backbone={"width": 8})
     learner.embedding.projection = nn.Linear(learner.backbone_dim, 3)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     learner.backbone.to(memory_format=layout)  # type: ignore[call-overload]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_free.errors import HfFreeError
+from hf_free.provenance.learner_record import LearnerRecord
 
 if TYPE_CHECKING:
     from hf_free.learner.config_check import LearnerSpec
@@ -192,7 +193,9 @@ def _saved_learner() -> str:
     record |= {"config": {"bell": {"n_way": 5}, "models": ["org/a"]}, "training": {"steps": 3, "seconds": 1.0}}
     with tempfile.TemporaryDirectory() as folder:
         config = LearnerConfig(backbone="test_resnet", image_size=16)
-        MetaLearner(config, record).save_pretrained(Path(folder) / "learner")
+        learner = MetaLearner(config)
+        learner.record = LearnerRecord.from_dict(record)
+        learner.save_pretrained(Path(folder) / "learner")
         return (Path(folder) / "learner" / "config.json").read_text()
 
 
@@ -214,18 +217,17 @@ def _records() -> list[Any]:
     return [json.loads(_saved_learner())["hf_free"]]
 
 
-def _gated(record: Any) -> dict[str, Any]:
+def _gated(record: Any) -> LearnerRecord:
     """A record as from_pretrained lets it in, beside an untouched description of the network."""
     content = json.loads(_saved_learner())
     whole = {**record, **{key: content["hf_free"][key] for key in ("format_version", "learner")}}
-    return dict(_read_learner({**content, "hf_free": whole}).record)
+    return _read_learner({**content, "hf_free": whole}).record
 
 
 def _read_record(document: Any) -> object:
-    from hf_free.provenance.learner_record import LearnerRecord
-    from hf_free.publishing.redaction import public_record
+    from hf_free.publishing.redaction import redacted
 
-    return LearnerRecord.from_dict(public_record(_gated(document))) if isinstance(document, dict) else None
+    return redacted(_gated(document)) if isinstance(document, dict) else None
 
 
 def _read_card(document: Any) -> object:

@@ -8,6 +8,7 @@ from PIL import Image
 from hf_free.config.sections import LearnerConfig
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 
 SIZE = 16
 
@@ -16,7 +17,8 @@ def make(backbone="test_resnet", *, head="nearest_mean", channels=3, record=None
     """A learner whose BatchNorm statistics and weights are no longer those of the initialization."""
     torch.manual_seed(0)
     config = LearnerConfig(backbone=backbone, image_size=SIZE, channels=channels, head=head)
-    learner = MetaLearner(config, record, inputs=InputSettings(**inputs), model_args=model_args)
+    learner = MetaLearner(config, inputs=InputSettings(**inputs), backbone=model_args)
+    learner.record = LearnerRecord.from_dict(record or {})
     learner.train()
     with torch.no_grad():
         for _ in range(2):

@@ -9,6 +9,7 @@ from hf_free.data.episodes import sample_episodes
 from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 
 SETTING = EpisodeSettings(n_way=3, n_query=5, episodes=12, k_shots=(1, 4))
 
@@ -21,7 +22,8 @@ def everything(pool, **more):
 def make(head="nearest_mean", batchnorm="running", record=None):
     torch.manual_seed(0)
     config = LearnerConfig(backbone="conv4_32", image_size=16, head=head)
-    learner = MetaLearner(config, record, inputs=InputSettings(batchnorm=batchnorm)).train()
+    learner = MetaLearner(config, inputs=InputSettings(batchnorm=batchnorm)).train()
+    learner.record = LearnerRecord.from_dict(record or {})
     with torch.no_grad():
         learner.features(torch.rand(16, 3, 16, 16))
     return learner.eval()

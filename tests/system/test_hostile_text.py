@@ -17,6 +17,7 @@ from rich.table import Table
 from hf_free.cli.console import plain, say, show_error, warn, write_json
 from hf_free.errors import HubError
 from hf_free.evaluation.predictions import Prediction, as_csv
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.publishing.card import write_card
 from hf_free.reporting.style import new_figure, plain_text
 
@@ -110,7 +111,7 @@ def test_card(name, tmp_path):
     results = [{"dataset": name, "split": name, "rows": rows, "warnings": [name]}]
     config = {"models": [name], "learner": {"backbone": name}}
     block = {"teachers": [teacher], "skipped": [skipped], "results": results, "versions": {name: name}}
-    text = write_card(tmp_path, {**block, "config": config}).read_text(encoding="utf-8")
+    text = write_card(tmp_path, LearnerRecord.from_dict({**block, "config": config})).read_text(encoding="utf-8")
     assert not _commands(text)
     _, front, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
     metadata = yaml.safe_load(front)

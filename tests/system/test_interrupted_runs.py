@@ -402,7 +402,7 @@ def test_a_run_says_what_it_begins_with_and_names_its_losses(tmp_path, teachers,
     with caplog.at_level(logging.INFO, logger="hf_free.training.progress"):
         learner = train(_config(teachers), output=tmp_path / "run", console=console)
     parameters = sum(p.numel() for p in learner.backbone.parameters())
-    classes = sum(teacher["num_classes"] for teacher in learner.record["teachers"])
+    classes = sum(teacher.num_classes for teacher in learner.record.teachers)
     line = (
         f"Training conv4_32 ({parameters:,} parameters, pictures of 3x16x16) "
         f"on 2 teachers with {classes} classes in all"

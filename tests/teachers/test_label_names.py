@@ -9,6 +9,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.teachers.label_names import is_placeholder
 
 
@@ -28,7 +29,7 @@ def test_names_with_a_word_are_names(name):
 
 def test_placeholders_are_no_classes_that_a_data_set_shares_with_the_teachers():
     learner = MetaLearner.create(LearnerConfig(backbone="conv4_32", image_size=16))
-    learner.record = {"teachers": [{"label_names": ["LABEL_0", "1", "owl"]}]}
+    learner.record = LearnerRecord.from_dict({"teachers": [{"label_names": ["LABEL_0", "1", "owl"]}]})
     pictures = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
     data = LabeledImages(pictures, torch.arange(3).repeat(4), ["label 0", "1", "Owl"])
     report = evaluate(learner, data, EpisodeSettings(n_way=2, k_shots=(1,), n_query=2, episodes=2))

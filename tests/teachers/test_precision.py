@@ -192,6 +192,6 @@ def test_plan_and_run_say_what_the_learner_is_computed_in(tmp_path, monkeypatch,
     monkeypatch.setattr(MetaLearner, "__init__", wrong_from_the_start)
     assert plan(config).notes.count(note) == 1
     learner = train(config, output=tmp_path / "run")
-    assert learner.record["training"]["mixed_precision"] == "bf16"
-    assert learner.record["training"]["learner_precision"] == "no"
+    assert learner.record.training.mixed_precision == "bf16"
+    assert learner.record.training.learner_precision == "no"
     assert [record.getMessage() for record in caplog.records].count(note) == 1

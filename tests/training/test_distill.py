@@ -34,14 +34,16 @@ def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(po
         device="cpu",
         progress=lambda what, done, total: seen.append((what, done, total)),
     )
-    record = small.record["imitation"]
-    hardly = distill(pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, device="cpu").record["imitation"]
+    record = small.record.imitation.to_dict()
+    hardly = distill(
+        pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, device="cpu"
+    ).record.imitation.to_dict()
     assert record["agreement"] > hardly["agreement"] + 0.05
     assert record["pictures"] >= hardly["pictures"]
     assert 0 < record["loss"] < 1
-    assert small.record["training"]["steps"] > 5
-    assert [teacher["reference"] for teacher in small.record["teachers"]] == [
-        teacher["reference"] for teacher in MetaLearner.from_pretrained(pooled).record["teachers"]
+    assert small.record.training.steps > 5
+    assert [teacher.reference for teacher in small.record.teachers] == [
+        teacher.reference for teacher in MetaLearner.from_pretrained(pooled).record.teachers
     ]
     assert seen[-1][2] == 6
     assert "disagreement" in seen[-1][0]

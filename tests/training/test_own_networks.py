@@ -39,7 +39,7 @@ def test_networks_in_memory_teach_beside_named_teachers_of_both_kinds(tmp_path):
         named += [str(pico_folder_of(tmp_path / family, family)) for family in ("vit", "resnet")]
     models = [pico_network("conv4", size=16, seed=1), *named]
     learner = train(_config(), models=models, output=tmp_path / "run", progress=False)
-    assert [teacher["reference"] for teacher in learner.record["teachers"]] == ["(in memory 1)", *named]
+    assert [teacher.reference for teacher in learner.record.teachers] == ["(in memory 1)", *named]
     assert all(torch.isfinite(parameter).all() for parameter in learner.parameters())
     pooled = pool(models[:1], rounds=0)
     assert pooled.backbone(torch.rand(2, 3, 16, 16)).shape[0] == 2
@@ -84,8 +84,8 @@ def test_transformers_families_through_a_whole_run(family, tmp_path):
 
     folders = [str(pico_folder_of(tmp_path / str(seed), family, seed=seed)) for seed in (0, 1)]
     learner = train(_config(folders), output=tmp_path / "run", progress=False)
-    assert len(learner.record["teachers"]) == 2
-    assert {teacher["timm_version"] for teacher in learner.record["teachers"]} == {""}
+    assert len(learner.record.teachers) == 2
+    assert {teacher.as_loaded().timm_version for teacher in learner.record.teachers} == {""}
     assert all(torch.isfinite(parameter).all() for parameter in learner.parameters())
 
 

@@ -31,6 +31,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import NO_CLASS
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.metalearning.distill import Distiller
+from hf_free.provenance.recorded_teacher import LeftOut
 from hf_free.publishing.redaction import public_record
 from hf_free.runtime.interrupts import StopBetweenSteps
 from hf_free.teachers.pool import TeacherPool
@@ -174,7 +175,7 @@ def test_record_says_where_the_learner_comes_from(finished):
     # steps 2 to 5, two teachers each; a teacher's classes have 4 pictures each
     assert record["recovered"]["tasks"] == 8
     assert 8 * 2 * 4 <= record["recovered"]["images"] <= 8 * 4 * 4
-    assert learner.record["versions"]["torch"] == torch.__version__
+    assert learner.record.versions["torch"] == torch.__version__
 
 
 def test_the_published_learner_is_the_one_returned(finished):
@@ -569,10 +570,10 @@ def test_a_teacher_of_nan_is_skipped_and_the_others_go_on(tmp_path):
     pool = _pool(pico_teacher("conv4", size=16, num_classes=3, seed=9))
     _break(pool[3])
     learner = train(_config(**LONG), output=tmp_path, pool=pool)
-    (skipped,) = learner.record["skipped"]
-    assert "not finite" in skipped["reason"]
-    assert list(learner.record["left_out"].values()) == [MAX_FAILURES]
-    assert learner.record["recovered"]["tasks"] == (MAX_FAILURES + 2) * 3
+    (skipped,) = learner.record.skipped
+    assert "not finite" in skipped.reason
+    assert list(learner.record.left_out.values()) == [MAX_FAILURES]
+    assert learner.record.recovered.tasks == (MAX_FAILURES + 2) * 3
     assert all(torch.isfinite(value).all() for value in _weights(tmp_path).values())
     rows = RunFolder(tmp_path).read_log()
     assert all(math.isfinite(value) for row in rows for value in row.values())
@@ -586,7 +587,7 @@ def test_a_teacher_with_constant_output_is_skipped_and_the_others_go_on(tmp_path
     pool = _pool(pico_teacher("conv4", size=16, num_classes=8, seed=9))
     _break(pool[3], 0.0)
     learner = train(_config(**merge(LONG, {"five": {"min_teacher_accuracy": 0.2}})), output=tmp_path, pool=pool)
-    reasons = [entry["reason"] for entry in learner.record["skipped"]]
+    reasons = [entry.reason for entry in learner.record.skipped]
     reason = "the teacher recognizes 12% of its recovered pictures (at least 20% are needed)"
     assert f"not inverted any more: {reason}" in reasons
     rows = RunFolder(tmp_path).read_log()
@@ -601,11 +602,11 @@ def test_broken_folders_are_named_with_their_reasons(tmp_path):
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder) for folder in folders]}))
     learner = train(config, output=tmp_path / "run")
-    reasons = {entry["reference"]: entry["reason"] for entry in learner.record["skipped"]}
+    reasons = {entry.reference: entry.reason for entry in learner.record.skipped}
     assert set(reasons) == {str(folders[1]), str(folders[3])}
     assert "NaN" in reasons[str(folders[1])]
     assert "constant output" in reasons[str(folders[3])]
-    assert len(learner.record["teachers"]) == 2
+    assert len(learner.record.teachers) == 2
     assert "constant output" in (tmp_path / "run" / "learner" / "README.md").read_text(encoding="utf-8")
 
 
@@ -710,17 +711,17 @@ def test_recipes_of_the_paper_run(recipes, name):
     assert loaded.embedding.projection is None
     classifier = loaded.adapt(torch.rand(4, 3, 16, 16), [0, 1, 0, 1])
     assert len(classifier.predict(torch.rand(3, 3, 16, 16))) == 3
-    assert learner.record["config"]["method"] == name
+    assert learner.record.config["method"] == name
 
 
 def test_the_defects_show(recipes):
     paper, released = recipes["paper"][0], recipes["released"][0]
-    assert paper.record["config"]["defects"] == []
-    assert len(released.record["config"]["defects"]) == 8
+    assert paper.record.config["defects"] == []
+    assert len(released.record.config["defects"]) == 8
     assert (paper.batchnorm, released.batchnorm) == ("support", "transductive")
     # four steps after the warm-up; three teachers each, or only the last of them
-    assert paper.record["recovered"]["tasks"] == 12
-    assert released.record["recovered"]["tasks"] == 4
+    assert paper.record.recovered.tasks == 12
+    assert released.record.recovered.tasks == 4
     assert not _same(_weights(recipes["paper"][1]), _weights(recipes["released"][1]))
 
 
@@ -749,7 +750,7 @@ def test_a_learner_can_leave_out_its_teachers_answers(tmp_path, uninterrupted):
     assert _same(dict(learner.backbone.state_dict()), dict(usual.backbone.state_dict()))  # trained alike
     pictures = torch.rand(2, 3, 16, 16)
     assert torch.equal(learner.raw_answers(pictures), learner.backbone((pictures - learner.mean) / learner.std))
-    assert PreviousLearner(learner, learner.record["teachers"]).blocks == ()
+    assert PreviousLearner(learner, learner.record.teachers).blocks == ()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -844,12 +845,12 @@ def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path, caplog):
     record, huge = replace(small.record, reference="lab/huge"), CrampedNetwork(small.network, 0)
     config = _config(five={"teachers_per_step": 4}, trainer={"warmup_steps": 2})
     learner = train(config, output=tmp_path, pool=_pool(Teacher(huge, record)))
-    (skipped,) = learner.record["skipped"]
+    (skipped,) = learner.record.skipped
     reason = "not inverted any more: its inversion needs more memory than there is"
-    assert skipped == {"reference": "lab/huge", "reason": reason}
+    assert skipped == LeftOut("lab/huge", reason)
     assert f"left out: lab/huge: {reason}" in caplog.text
     # named in the first step already, though that only warms up, and never asked again
-    assert learner.record["left_out"] == {"lab/huge: its inversion needs more memory than there is": 1}
+    assert learner.record.left_out == {"lab/huge: its inversion needs more memory than there is": 1}
     card = (tmp_path / "learner" / "README.md").read_text()  # names nobody whose visibility is unknown
     assert "its inversion needs more memory than there is" in card
     assert (tmp_path / "pictures" / "teachers.png").read_bytes().startswith(b"\x89PNG")

@@ -15,6 +15,7 @@ from hf_free.cli.main import main
 from hf_free.cli.verbs.evaluate import PRIVATE_LEARNER, without_names
 from hf_free.config.sections import LearnerConfig
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.teachers.reference import TeacherReference
 
@@ -69,7 +70,8 @@ def test_a_teacher_that_is_gone_is_a_row_that_says_so(capsys, tmp_path, pictures
 
     gone = Path(shutil.copytree(teacher_folder, tmp_path / "gone"))
     records = [read_record(TeacherReference.parse(str(folder))).to_dict() for folder in (teacher_folder, gone)]
-    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), {"teachers": records})
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    learner.record = LearnerRecord.from_dict({"teachers": records})
     learner.save_pretrained(tmp_path / "learner")
     shutil.rmtree(gone)
     words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--baselines", "all", "--json"]
