@@ -103,7 +103,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The public names too, though they are not there before they are used."""
+    """List the public names too, although each is imported only when it is first used."""
     return sorted({*globals(), *__all__})
 
 

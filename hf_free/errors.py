@@ -36,11 +36,11 @@ class TeacherReferenceError(HfFreeError):
 
 
 class HubError(HfFreeError):
-    """A Hub that does not have, does not give, or cannot be reached."""
+    """Something that the Hub does not have or does not give, or a Hub that cannot be reached."""
 
 
 class MissingFilesError(HubError):
-    """A repository or folder that can be had and lacks a file that it should hold."""
+    """A repository or folder that was found, but lacks a file that it should hold."""
 
 
 class PushError(HubError):
@@ -65,7 +65,8 @@ class TeacherError(HfFreeError):
 
 
 class UnfitTeacherError(TeacherError):
-    """A whole checkpoint whose network is of no use as a teacher: a run leaves it out and goes on with the others."""
+    """An intact checkpoint whose network is of no use as a teacher: a run leaves it out and goes on with the
+    others."""
 
 
 class QueryBudgetError(TeacherError):

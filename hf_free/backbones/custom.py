@@ -15,7 +15,7 @@ _RULE = "a local Python file that registers networks with timm.models.register_m
 
 
 def import_networks(paths: Iterable[str | Path]) -> None:
-    """Run Python files of the user's own, each once a process, so that their networks are registered with timm.
+    """Run Python files of the user's own, each once per process, so that their networks are registered with timm.
 
     The paths come from the user (`--import`, or the key `imports` of her own configuration); nothing that is read
     from a Hub or from a teacher's folder ever ends up here. See docs/guides/own-networks.md.

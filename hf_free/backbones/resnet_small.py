@@ -107,7 +107,7 @@ def _resnet(name: str, pretrained: bool, block: type[nn.Module], layers: tuple[i
 
 @register_model
 def resnet10_small(pretrained: bool = False, **kwargs: object) -> ResNet:
-    """ResNet-10 for small pictures: one basic block a stage."""
+    """ResNet-10 for small pictures: one basic block per stage."""
     return _resnet("resnet10_small", pretrained, BasicBlock, (1, 1, 1, 1), **kwargs)
 
 
@@ -119,7 +119,7 @@ def resnet12_small(pretrained: bool = False, **kwargs: Any) -> ResNet12:
 
 @register_model
 def resnet18_small(pretrained: bool = False, **kwargs: object) -> ResNet:
-    """ResNet-18 for small pictures: two basic blocks a stage."""
+    """ResNet-18 for small pictures: two basic blocks per stage."""
     return _resnet("resnet18_small", pretrained, BasicBlock, (2, 2, 2, 2), **kwargs)
 
 

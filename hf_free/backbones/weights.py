@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_free.errors import TeacherError, UnfitTeacherError
 
 _SHOWN = 4
-"""Tensor names a message shows."""
+"""Most tensor names that a message shows."""
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.")
 """Prefixes of DataParallel and DistributedDataParallel, of torch.compile, and of people's own wrappers (in Lightning

@@ -31,7 +31,7 @@ class Defects:
     """Which defects of the released FREE code are reproduced; none by default."""
 
     store_last_teacher_only: bool = False
-    """Of an outer step's tasks only the last one goes into the memory."""
+    """Only the last task of an outer step goes into the memory."""
     divergence_of_probabilities: bool = False
     """`kl_div` gets probabilities in place of log-probabilities, and the arguments in the other order."""
     images_before_last_step: bool = False
@@ -41,7 +41,7 @@ class Defects:
     last_step_gradient_only: bool = False
     """The meta-generator follows the last inner step's gradient alone."""
     reptile_gradient_through_adam: bool = False
-    """The way that the sequential steps went is given to Adam as a gradient."""
+    """Adam is given the displacement of the sequential steps as a gradient."""
     student_keeps_replay_weights: bool = False
     """The student answers with the weights that the last replay episode was adapted to."""
     transductive_batchnorm: bool = False
@@ -76,7 +76,7 @@ _PAPER: Json = {
         "min_teacher_accuracy": 0.0,
         "min_diversity": 0.0,
     },
-    "memory": {"drawn_per_step": 0, "max_images": 25_600},  # [code] 400 images a class, 64 classes
+    "memory": {"drawn_per_step": 0, "max_images": 25_600},  # [code] 400 images per class, 64 classes
     "bell": {
         "objective": "align",
         "lr": 1e-3,  # [code] outer_lr
@@ -96,13 +96,12 @@ _PAPER: Json = {
 }
 
 RELEASED_DEFECTS: tuple[Defect, ...] = get_args(Defect)
-"""What the released code does other than the method says, all at once."""
+"""Everything in which the released code departs from the method."""
 
 _DEFAULT: Json = {
     "trainer": {"max_minutes": 30.0},
 }
-"""The best we found is what the sections of `hf_free.config.sections` have as defaults; this adds the length of a
-run."""
+"""The defaults of the sections in `hf_free.config.sections` are the best we found; this adds the length of a run."""
 
 _PURER: Json = {  # [code] Egg-Hu/PURER at commit 6d62ccd: main.py, tool.py, methods/maml.py, pretrain.py, scripts/
     "five": {
@@ -151,7 +150,7 @@ _PURER: Json = {  # [code] Egg-Hu/PURER at commit 6d62ccd: main.py, tool.py, met
         "views": ["identity"],
         "calibration_steps": 5,  # [ours] the paper's ICFIL is not in its code
     },
-    "trainer": {"warmup_steps": 0, "steps": 60_000},  # [code] 240,000 episodes, four an update
+    "trainer": {"warmup_steps": 0, "steps": 60_000},  # [code] 240,000 episodes, four per update
 }
 
 _TGR: Json = {  # [code] WalkerWorldPeace/TGR at commit 77f6239: main.py, task_similarity.py, methods/maml.py, scripts/
@@ -176,7 +175,7 @@ _TGR: Json = {  # [code] WalkerWorldPeace/TGR at commit 77f6239: main.py, task_s
         "min_teacher_accuracy": 0.0,
         "min_diversity": 0.0,
     },
-    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 a class, 64 classes
+    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 per class, 64 classes
     "bell": {
         "objective": "regularize",
         "lr": 1e-3,  # [code]
@@ -219,7 +218,7 @@ _BIDF_MKD: Json = {  # [code] Egg-Hu/BiDf-MKD at commit 2a08d26: mainKD.py, synt
         "min_teacher_accuracy": 0.0,
         "min_diversity": 0.0,
     },
-    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 a class, 64 classes
+    "memory": {"drawn_per_step": 0, "max_images": 38_400},  # [code] 20 batches of 30 per class, 64 classes
     "bell": {
         "objective": "bilevel",
         "lr": 1e-3,  # [code]
@@ -236,7 +235,7 @@ _BIDF_MKD: Json = {  # [code] Egg-Hu/BiDf-MKD at commit 2a08d26: mainKD.py, synt
     },
     "learner": {"backbone": "conv4_32", "head": "maml", "views": ["identity"]},  # [code]
     "queries": {"directions": 100, "smoothing": 0.005},  # [code]
-    "trainer": {"warmup_steps": 0, "steps": 298},  # [code] 60,000 updates, 200 and more a task
+    "trainer": {"warmup_steps": 0, "steps": 298},  # [code] 60,000 updates, 200 and more per task
 }
 
 RECIPES: dict[str, Json] = {

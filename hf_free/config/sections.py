@@ -35,7 +35,7 @@ INVERSION_TERMS = (
     "diversity",
     "adversarial",
 )
-"""Terms of the inversion loss; each one's weight has its name in `five`."""
+"""Terms of the inversion loss; each has a weight of the same name in `five`."""
 
 
 Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab"]
@@ -79,7 +79,7 @@ class FiveConfig(_Section):
     images_per_class: int = Field(default=20, ge=2, le=4096)
     """Images recovered per class (FREE: 20)."""
     max_classes: int = Field(default=20, ge=2, le=1024)
-    """Classes per task at most; heads with more classes are sampled by subsets."""
+    """Most classes per task; of heads with more classes random subsets are drawn."""
     latent_dim: int = Field(default=256, ge=1, le=8192)
     """Width of the latent z (FREE: 256)."""
     width: int = Field(default=32, ge=4, le=1024)
@@ -95,8 +95,9 @@ class FiveConfig(_Section):
     batchnorm: float = Field(default=100.0, ge=0)
     """Weight of the distance to the teacher's BatchNorm statistics; 0 as released, 1 in TGR, 10 in Fast-Datafree."""
     recognition_first: bool = True
-    """Whether that weight is multiplied by the (geometric mean) probability that the teacher gives the wanted classes:
-    statistics count once it recognizes the pictures, which takes deeper teachers more of the few steps."""
+    """Whether the weight of the BatchNorm distance is multiplied by the (geometric mean) probability that the teacher
+    gives the target classes: the statistics count once it recognizes the pictures, for which deeper teachers need more
+    of the few steps."""
     canvas_distance: float = Field(default=5.0, ge=0)
     """Weight of the mean squared difference between a picture and its canvas, which keeps the generator from painting
     over everything in glaring colors; 20 suits photographs, and costs other pictures more than it gains there."""
@@ -111,18 +112,19 @@ class FiveConfig(_Section):
     diversity: float = Field(default=0.0, ge=0)
     """Weight of the hinge that keeps the pictures of a class apart in the teacher's features."""
     diversity_margin: float = Field(default=0.3, gt=0, le=2)
-    """Cosine distance from which on that hinge leaves two pictures alone (real pictures: 0.3 on average)."""
+    """Cosine distance beyond which the hinge leaves two pictures alone (real pictures: 0.3 on average)."""
     augment: bool = True
     """Random shift and flip of each image before the teacher sees it."""
     flip: bool = True
-    """Whether that flips images; false for writing and signs, which mirrored are others (as `learner.views`)."""
+    """Whether that augmentation flips images; false for writing and signs, which mean something else when mirrored (as
+    in `learner.views`)."""
     recover_share: float = Field(default=0.6, gt=0, le=1)
     """Share of the run, from its start, in which tasks are recovered; the rest learns from the memory alone."""
     min_teacher_accuracy: float = Field(default=0.5, ge=0, le=1)
-    """A recovered task whose teacher recognizes a smaller share of its images is left out."""
+    """Smallest share of a recovered task's images that its teacher must recognize; other tasks are left out."""
     min_diversity: float = Field(default=0.01, ge=0, le=2)
-    """A recovered task whose pictures of a class lie closer together in the teacher's features (mean cosine distance)
-    is left out; collapsed tasks have down to 0.004, tasks over canvases 0.035 and more."""
+    """Smallest mean cosine distance, in the teacher's features, between a recovered task's pictures of one class;
+    other tasks are left out. Collapsed tasks have down to 0.004, tasks over canvases 0.035 and more."""
 
     @model_validator(mode="after")
     def _pulls_somewhere(self) -> FiveConfig:
@@ -136,15 +138,15 @@ class MemoryConfig(_Section):
     """The memory of recovered tasks."""
 
     max_images: int = Field(default=40_000, ge=1)
-    """Images held at most; the oldest tasks make room."""
+    """Most images held; the oldest tasks make room for new ones."""
     teachers_per_image: int | None = Field(default=25, ge=1)
-    """Teachers that are asked about an image: the one it was recovered from, and others in turn, so that each is asked
-    about equally many; null asks all. Time and memory hardly depend on the number of teachers above it."""
+    """Number of teachers that are asked about each image: the one it was recovered from, and others in turn, so that
+    each is asked about equally many; null asks all. With more teachers than this, time and memory hardly grow."""
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
     """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are
     asked about them too."""
     held_out_images: int = Field(default=512, ge=2)
-    """Pictures kept aside at most to choose the best checkpoint with; one for four that the memory was given."""
+    """Most pictures kept aside to choose the best checkpoint with; one for every four that the memory was given."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -169,7 +171,7 @@ class BellConfig(_Section):
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
     """Updates per step in `distill` and `episodes`."""
     interpolation: float = Field(default=1.0, ge=0)
-    """Outer step of the plain interpolation theta += eps (theta' - theta)."""
+    """Step size eps of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of the distillation divergences."""
     replay_tasks: int = Field(default=10, ge=0, le=1024)
@@ -193,10 +195,10 @@ class BellConfig(_Section):
     lambda doubled, in a quarter of the time: the same up to lambda squared for smooth networks, and about the same
     direction where ReLUs switch on the way."""
     challenge: float = Field(default=0.0, ge=0)
-    """Factor on the learner's loss on an episode of live pictures, which these climb where it has nothing left to
-    learn from them (`purer`: 10)."""
+    """Factor on the learner's loss on an episode of live pictures. Where the learner has nothing left to learn from
+    them, the pictures are optimized to raise that loss (`purer`: 10)."""
     challenge_after: int = Field(default=4000, ge=0)
-    """Updates of the learner before that first happens (PURER: 4,000)."""
+    """Updates of the learner before pictures are first made harder in this way (PURER: 4,000)."""
     n_way: int = Field(default=5, ge=2, le=1024)
     """Classes of a cross-task episode."""
     k_shot: int = Field(default=1, ge=1, le=1024)
@@ -240,17 +242,18 @@ class LearnerConfig(_Section):
     the defect `transductive_batchnorm` do without."""
     whitening: float | None = Field(default=60.0, gt=0)
     """A direction in which the embeddings of recovered pictures vary by this many times the mean over all directions
-    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It takes 100
-    recovered pictures, of a learner that is continued those of its new teachers. The head `maml` and the defect
-    `transductive_batchnorm` do without."""
+    counts half when the learner of `distill` adapts, stronger ones less; null lets all count alike. It needs 100
+    recovered pictures; of a learner that is continued only those of its new teachers count. The head `maml` and the
+    defect `transductive_batchnorm` do without."""
     shared_classes: bool = True
     """Whether the learner of `distill` scores a class that several teachers know once for all of them. Which classes
-    are one is read off the teachers' answers, not off their names. It takes 100 pictures; above 4,096 answers it is
-    left out."""
+    are the same is read off the teachers' answers, not off their names. It needs 100 pictures, and is left out above
+    4,096 answers."""
     answers: bool = True
-    """Whether the finished learner of `distill` still predicts its teachers' answers. `false` leaves it its features,
-    which say less about which pictures a teacher was trained on (docs/security.md) and tell new classes apart less
-    well; `gating` and `shared_classes` need the answers, and what is continued from such a learner has lost them."""
+    """Whether the finished learner of `distill` still predicts its teachers' answers. With `false` it keeps only its
+    features, which say less about which pictures a teacher was trained on (docs/security.md) and tell new classes
+    apart less well. `gating` and `shared_classes` need the answers, and a run that continues such a learner does not
+    get them back."""
 
     def of_network(self) -> dict[str, object]:
         """The settings that a saved network is rebuilt from: all but those of what a run fits at its end."""
@@ -287,8 +290,8 @@ class TrainerConfig(_Section):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; the first ten have a line each."""
     log_with: Annotated[list[Tracker], BeforeValidator(as_list)] = field(default_factory=list)
-    """Trackers that are told what log.jsonl is, each in the background: `tensorboard` writes to `trackers/` in the
-    run's folder (`pip install 'hf-free[tensorboard]'`), the others as their own settings say."""
+    """Trackers that are sent what goes into log.jsonl, each in the background: `tensorboard` writes to `trackers/` in
+    the run's folder (`pip install 'hf-free[tensorboard]'`), the others as their own settings say."""
     deterministic: bool = False
     """Whether torch takes algorithms that give the same numbers each time, on a GPU too."""
     checkpoint_every: int = Field(default=100, ge=1)
@@ -297,7 +300,7 @@ class TrainerConfig(_Section):
     """Minutes between two checkpoints to resume from, a quarter of max_minutes at most; the first comes after the
     first minute that recovered something."""
     keep_checkpoints: int = Field(default=2, ge=1, le=1000)
-    """Checkpoints that are kept, the newest ones; a second one is there if the newest is damaged."""
+    """Number of newest checkpoints that are kept; a second one is there in case the newest is damaged."""
     picture_every: int = Field(default=50, ge=1)
     """Steps between two grids of recovered images."""
     validation_episodes: int = Field(default=200, ge=1)
@@ -306,20 +309,20 @@ class TrainerConfig(_Section):
     """Pictures of other classes that choose the best checkpoint: a `datasets` id, Parquet or a folder; None reads no
     real picture and takes held-out recovered ones."""
     validation_split: str | None = None
-    """Its split, never one named test; None takes validation, else train."""
+    """Split of the validation data set, never one named test; None takes validation, else train."""
     memory: str | None = None
-    """Memory that a run may take, as 6GiB: what does not fit whole is done in pieces (on a GPU: its memory). None
-    takes half of what is free, within the limits of control groups."""
+    """Memory that a run may take, such as 6GiB (the GPU's, where it runs on one): what does not fit at once is done in
+    pieces. None takes half of what is free, within the limits of control groups."""
     min_steps: int = Field(default=3, ge=0)
-    """A run whose minutes are enough for fewer steps, as measured before it begins, is refused; 0 takes any. Below 50
-    it says what to make smaller."""
+    """Fewest steps that a run's minutes must be enough for, as measured before it begins; with fewer it is refused. 0
+    accepts any number. Below 50 it says what to make smaller."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process; None leaves them to torch (`OMP_NUM_THREADS`, else one a core), and shares the
+    """CPU threads of each process; None leaves them to torch (`OMP_NUM_THREADS`, else one per core), and shares the
     cores out where a run has several processes. Fewer are faster where other programs share the cores."""
     chains: int | None = Field(default=None, ge=1, le=1024)
     """Parts that a step's work is cut into, each with its own teachers and its part of every batch: a multiple of the
-    number of processes, which share them out. None takes one per process. One process with two chains comes to the
-    weights of two processes with one each."""
+    number of processes, which share them out. None takes one per process. One process with two chains ends with the
+    same weights as two processes with one each."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -327,12 +330,13 @@ class QueriesConfig(_Section):
     """Questions to black boxes: teachers behind an address, which answer and give nothing else."""
 
     budget: int | None = Field(default=None, ge=0)
-    """Pictures that all black boxes of a run together may be asked about, tries that may have been answered included;
-    null for any number. What is beyond it is not asked, and the run goes on with the answers that are there."""
+    """Most pictures that all black boxes of a run together may be asked about; failed tries that may have been
+    answered count too; null for any number. Beyond that nothing is asked, and the run goes on with the answers that
+    are there."""
     concurrent: int = Field(default=4, ge=1, le=256)
-    """Requests to one black box under way at most."""
+    """Most requests to one black box at the same time."""
     per_second: float | None = Field(default=None, gt=0)
-    """Requests to one black box that begin in a second at most; null for any number."""
+    """Most requests to one black box that begin within a second; null for any number."""
     pictures_per_request: int = Field(default=1, ge=1, le=256)
     """Pictures of one request; the Hub's protocol takes one, `hf-free serve` lists of up to 256."""
     directions: int = Field(default=100, ge=1, le=100_000)

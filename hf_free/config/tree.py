@@ -58,7 +58,7 @@ def _known_inversion(name: object) -> object:
 
 
 def _one_of(known: Mapping[str, object], name: object) -> object:
-    """A name that is known; these may become more, so that no `Literal` can list them."""
+    """A known name; others may be registered, so that no `Literal` can list them."""
     if not isinstance(name, str) or name not in known:
         *names, last = (f"'{one}'" for one in known)
         raise PydanticCustomError("literal_error", "{rule}", {"rule": f"{', '.join(names)} or {last}"})
@@ -171,7 +171,7 @@ class FreeConfig:
 
 
 def _with_new_names(values: Mapping[str, object]) -> Json:
-    """Settings under the names of today; which had an old one is said."""
+    """Settings under today's names; those that were given under an old name are logged."""
     renamed, old = with_new_names(values)
     if old:
         names = ", ".join(f"{was} is now {now}" for was, now in old.items())
@@ -293,9 +293,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
 
 
 def departures(config: Mapping[str, object]) -> dict[str, object]:
-    """Settings of the method, by `section.key`, that are not as the recipe of that name has them.
+    """Settings of the method, by `section.key`, that differ from those of its recipe.
 
-    The length of a run, its device and what is published are nobody's method and not among them.
+    The length of a run, its device and what is published are no part of a method and not among them.
 
     Args:
         config: A tree as `FreeConfig.to_dict` gives it, perhaps of an older hf-free; unknown keys are passed over.

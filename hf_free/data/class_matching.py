@@ -15,10 +15,10 @@ from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import CHUNK, CenterPerTeacher, ClassKey, LogitLayout
 
 MIN_LIKENESS = 0.85
-"""Mean correlation between the classes of two groups from which on they become one, in units of what is to be expected
-of one and the same class. On the 100 CIFAR-FS teachers 0.75 serves as well, and 0.85 merges hardly any two classes of
-different names (docs/experiments). It is stricter than `CLASH_SCORE`: here one class taken for two loses little,
-there two taken for one do."""
+"""Two groups of classes become one from this mean correlation on, in units of what is expected of one and the same
+class. On the 100 CIFAR-FS teachers 0.75 serves as well, and 0.85 merges hardly any two classes of different names
+(docs/experiments). It is stricter than `CLASH_SCORE`: here little is lost if one class is taken for two, there if two
+are taken for one."""
 
 IMPOSSIBLE_LIKENESS = -1e9
 """Likeness of two classes that are not one: no mean over two groups with such a pair reaches `MIN_LIKENESS`."""
@@ -136,11 +136,11 @@ def expected_scores(sizes: Sequence[int]) -> Tensor:
 
 
 def likeness(answers: LogitRows, teachers: Tensor) -> Tensor:
-    """How alike any two classes are answered, about 1 for one and the same class.
+    """How similarly any two classes are answered; about 1 for one and the same class.
 
-    Asked are the pictures recovered from either of two teachers. What both answer to pictures of neither's kind goes
-    together for reasons of its own: teachers of letters agree on much about photographs, and about how much ink there
-    is. Of two teachers with too few pictures of their own all pictures are asked.
+    Only the pictures recovered from either of two teachers count. Their answers to pictures of neither's kind go
+    together for other reasons: teachers of letters agree on much about photographs, and about how much ink there is.
+    For two teachers with too few pictures of their own all pictures count.
 
     Two teachers of two classes each answer one number each: if they share a class, the other two seem to be one as
     well. So they are never quite `MIN_LIKENESS` to each other, and larger teachers decide, if there are any. Classes

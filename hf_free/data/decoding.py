@@ -1,7 +1,7 @@
 """Anything that is a picture -> a tensor (C, H, W): the one door, for every verb and for Python alike.
 
 Files, encoded bytes, PIL pictures, arrays and tensors pass the same five steps in the same order: orientation (EXIF),
-transparency (laid on a ground), bit depth (8 bits stay bytes, more become floats), mode (gray or RGB), size (large
+transparency (laid on a background), bit depth (8 bits stay bytes, more become floats), mode (gray or RGB), size (large
 pictures are reduced by a power of two). `hf_free.data.images` makes batches of what comes out.
 """
 
@@ -431,7 +431,7 @@ def _upright(picture: Picture) -> Picture:
 
 
 def _composed(picture: Picture, background: Color) -> Picture:
-    """A picture with transparency of any kind, laid on a ground: mode RGB."""
+    """A picture with transparency of any kind, laid on a background: mode RGB."""
     ground = Image.new("RGBA", picture.size, (*background, 255))
     return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
 

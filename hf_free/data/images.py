@@ -54,7 +54,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 """Test-time views by name; each maps (B, C, H, W) to the same shape."""
 
 _AT_ONCE = 256
-"""Pictures that threads are given at a time, so that an interruption waits for no more."""
+"""Pictures that the threads are given at a time; an interruption waits for no more than these."""
 _NAMED = 5
 """Unreadable pictures that an error names; it counts the others."""
 
@@ -96,8 +96,8 @@ def to_float(images: Tensor) -> Tensor:
 
 
 MOST_ASPECT = 16
-"""How many times as long as wide a picture is at most before its center is cut out; the ends of a longer one are cut
-before it is resized."""
+"""Largest ratio of a picture's sides when its center is cut out; a longer picture loses its ends before it is
+resized."""
 
 
 @dataclass(frozen=True)

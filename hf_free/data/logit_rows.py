@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def row_width(sizes: Sequence[int], asked: int) -> int:
-    """Values that any so many blocks of these sizes have at most."""
+    """Most values that so many blocks of these sizes can have."""
     return sum(sorted(sizes, reverse=True)[:asked])
 
 

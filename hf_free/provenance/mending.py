@@ -1,7 +1,7 @@
 """A record that somebody has tampered with or a strange program has written, in the form that readers count on.
 
-What is of another kind than a record's entry ever is gives way to nothing: a learner's record is only shown, and not
-worth refusing the learner for. A whole record stays as it is.
+A value of a kind that a record never holds is replaced by nothing: a record is only shown to people, so a broken one
+is no reason to refuse the learner. An intact record stays as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MEASURED = ("teacher_accuracy", "diversity")
 
 
 def mended(block: Mapping[str, object]) -> Json:
-    """A deep copy of a record, without what no record holds.
+    """A deep copy of a record, without values that no record holds.
 
     Values deeper than `MOST_LEVELS` and whole numbers beyond 64 bits become null, halves of surrogate pairs question
     marks; lists and objects that are neither become empty.

@@ -21,7 +21,7 @@ class MethodFacts:
     url: str = ""
     """Where the paper lies."""
     departures: tuple[str, ...] = ()
-    """In what it is not as its authors released it, and why."""
+    """How it departs from its authors' code, and why."""
 
     def to_dict(self) -> Json:
         """The facts as plain JSON types."""
@@ -116,7 +116,7 @@ class Imitation:
     agreement: float | None = None
     """RV coefficient of the two embeddings on new drawn pictures, 0 to 1."""
     loss: float | None = None
-    """In the end: 1 - cosine of what is predicted and what is said."""
+    """The last loss: 1 - cosine of what is predicted and what the teachers say."""
     flops: int | None = None
     """Operations of the network for one view of a picture."""
     pooled_flops: int | None = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 LEAVES = 14
-"""Shapes a picture."""
+"""Shapes per picture."""
 
 EXPONENTS = (1.0, 2.2)
 """Range of a in the 1/f^a amplitude spectrum of the textures; photographs lie near 1 (Field 1987), 2.2 is smooth."""
@@ -49,9 +49,9 @@ def dead_leaves(
         count: Number of pictures.
         size: Height and width in pixels.
         generator: CPU generator.
-        mean: Mean of the whole batch a channel, (3,) or a number, in [0, 1].
-        std: Deviation of the whole batch a channel, likewise.
-        leaves: Shapes a picture.
+        mean: Mean of the whole batch per channel, (3,) or a number, in [0, 1].
+        std: Deviation of the whole batch per channel, likewise.
+        leaves: Shapes per picture.
 
     Returns:
         (count, 3, size, size) in [0, 1].
@@ -88,7 +88,7 @@ def recolored(pictures: Tensor, mean: Tensor | float, std: Tensor | float) -> Te
 
 
 def random_colors(count: int, generator: torch.Generator) -> Tensor:
-    """A brightness and a smaller tint a picture -> (count, 3, 1, 1)."""
+    """A brightness and a smaller tint per picture -> (count, 3, 1, 1)."""
     bright = torch.randn(count, 1, 1, 1, generator=generator)
     return 0.9 * bright + 0.45 * torch.randn(count, 3, 1, 1, generator=generator)
 

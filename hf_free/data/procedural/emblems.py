@@ -44,8 +44,8 @@ def emblems(
         count: Number of pictures.
         size: Height and width in pixels.
         generator: CPU generator.
-        mean: Mean of the whole batch a channel, (3,) or a number, in [0, 1].
-        std: Deviation of the whole batch a channel, likewise.
+        mean: Mean of the whole batch per channel, (3,) or a number, in [0, 1].
+        std: Deviation of the whole batch per channel, likewise.
 
     Returns:
         (count, 3, size, size) in [0, 1].

@@ -38,8 +38,8 @@ def strokes(
         count: Number of pictures.
         size: Height and width in pixels.
         generator: CPU generator.
-        mean: Mean of the whole batch a channel, (3,) or a number, in [0, 1]; above 0.5 the ground is light.
-        std: Deviation of the whole batch a channel, likewise; what does not fit into [0, 1] is cut off.
+        mean: Mean of the whole batch per channel, (3,) or a number, in [0, 1]; above 0.5 the ground is light.
+        std: Deviation of the whole batch per channel, likewise; what does not fit into [0, 1] is cut off.
 
     Returns:
         (count, 3, size, size) in [0, 1].
