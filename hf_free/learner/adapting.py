@@ -1,4 +1,4 @@
-"""From a network and a support set to a linear classifier, always the same bits for the same set."""
+"""From a network and a support set to a linear classifier, bit for bit the same for the same set."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ class Adaptation(NamedTuple):
 
 
 def needs_pictures(network: Embedder) -> bool:
-    """Whether a support picture's features depend on the other ones, so that pictures have to be kept to adapt anew.
-
-    So it is with MAML, which changes the network, and with BatchNorm statistics of the support or of the batch.
+    """Whether a support picture's features depend on the other pictures, so that pictures have to be kept to adapt
+    anew. They do with MAML, which changes the network, and with BatchNorm statistics of the support or of the batch.
     """
     return network.config.head == "maml" or network.batchnorm != "running"
 
@@ -48,7 +47,7 @@ def support_rows(network: Embedder, images: Tensor) -> Tensor:
 
 
 def fit(network: Embedder, support: SupportSet) -> Adaptation:
-    """Adapt to a support set, within a caller's autocast block too in fp32 but for the embedding of pictures.
+    """Adapt to a support set. Within a caller's autocast block, all but the embedding of pictures stays in fp32.
 
     Args:
         network: The learner; it stays as it is.

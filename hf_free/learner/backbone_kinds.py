@@ -1,7 +1,7 @@
 """Backbones that are not built from a name of timm's: how a learner's folder says which, and who can open them.
 
-A pooled learner's backbone is its teachers, of which a learner knows nothing. So whoever stands above both registers
-how such a backbone is had, as timm takes names of networks; `hf_free` itself does so when it is imported.
+A pooled learner's backbone is its teachers, of which a learner knows nothing. So a package above both registers how to
+open such a backbone, much as networks are registered with timm; `hf_free` itself does so when it is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # `hf_free` registers at its import, which does not wait for 
 
 @dataclass(frozen=True)
 class Access:
-    """How files of others are had when a learner is opened.
+    """How to get at other people's files when a learner is opened.
 
     Attributes:
         token: Access token of the Hub; None takes the user's own.
@@ -51,7 +51,7 @@ class PooledParts:
         answer_sizes: Likewise.
         channels: Likewise.
         is_included: Whether the teachers' files lie in the folder.
-        access: How they are had otherwise.
+        access: How to get them otherwise.
     """
 
     source: str
@@ -70,7 +70,7 @@ _openers: list[Opener] = []
 
 
 def register_opener(opener: Opener) -> None:
-    """Say how the teachers of a pooled learner are had; the last one that was registered is asked."""
+    """Say how to open the teachers of a pooled learner; the opener that was registered last is used."""
     _openers[:] = [opener]
 
 

@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hf_free.learner.full_precision import without_autocast
 
 BatchNormMode = Literal["running", "support", "transductive"]
-"""Statistics that BatchNorm uses once trained: the running ones; those of an episode's support pictures (inductive
-too); those of whatever batch is predicted together (as FREE published; transductive)."""
+"""Statistics that a trained BatchNorm uses: the running ones; those of an episode's support pictures (also inductive);
+those of whatever batch is predicted together (as FREE published it; transductive)."""
 
 
 class Adaptable(Protocol):

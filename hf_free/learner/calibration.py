@@ -55,7 +55,8 @@ def calibrate(network: Adaptable, classifier: LinearClassifier, images: Tensor, 
 
 
 def recover_like(network: Adaptable, classifier: LinearClassifier, images: Tensor, labels: Tensor) -> Tensor:
-    """Pictures that a network takes for a support set's classes, as many of each, from noise: (S, C, H, W) in [0, 1].
+    """Pictures, made from noise, that a network takes for a support set's classes, as many per class as there: (S, C,
+    H, W) in [0, 1].
 
     Arguments as for `calibrate`.
     """

@@ -42,7 +42,7 @@ class Answers(NamedTuple):
 
 
 class FewShotClassifier:
-    """A classifier of new classes, to keep: it can be changed, saved, loaded and published.
+    """A classifier of new classes that can be changed, saved, loaded and published.
 
     Made by `MetaLearner.adapt`. It shares the learner's network unless adaptation changed it, so training the
     learner further changes its answers; `save_pretrained` keeps everything needed.
@@ -52,12 +52,12 @@ class FewShotClassifier:
         weight: (N, D) of the linear layer on the embedder's normalized features.
         bias: (N,) of it.
         classes: The N labels, as given to `adapt`: numbers first, then texts, each sorted.
-        support: What it was shown; None where that is not known.
+        support: The pictures or features it was adapted to; None where they are not known.
         rejection: When `predict` says None; None: it always names a class.
         transductive: Name of a head of `hf_free.learner.transductive` with which the pictures of one call help each
             other; None answers each alone.
         background: What transparent pictures are laid on, as given to `adapt`.
-        origin: The learner's repository on the Hub, where it is one's.
+        origin: The learner's repository on the Hub; None for a learner of this computer.
         record: The learner's provenance, saved with it.
 
     Example:
@@ -178,9 +178,9 @@ class FewShotClassifier:
         return self.answers(self.embed(images, batch_size=batch_size)).probabilities
 
     def predict(self, images: Images, *, batch_size: int = 256) -> list[Label | None]:
-        """The likeliest class of each picture, as the label that was given to `adapt`.
+        """The most likely class of each picture, as the label that was given to `adapt`.
 
-        After `calibrate_rejection` None for a picture that is of no known class.
+        After `calibrate_rejection`, None stands for a picture of no known class.
         """
         return self.labels_of(self.answers(self.embed(images, batch_size=batch_size)))
 
@@ -193,7 +193,7 @@ class FewShotClassifier:
         return [label if is_known else None for label, is_known in zip(best, known, strict=True)]
 
     def top_k(self, images: Images, k: int = 5, *, batch_size: int = 256) -> list[list[tuple[Label, float]]]:
-        """The k likeliest classes of each picture, likeliest first, with their probabilities.
+        """The k most likely classes of each picture, the most likely first, with their probabilities.
 
         Args:
             images: The pictures.
@@ -251,9 +251,9 @@ class FewShotClassifier:
     def calibrate_rejection(self, false_rejections: float = FALSE_REJECTIONS) -> Rejection:
         """Let `predict` say None for pictures of no known class, from a threshold that the support gives.
 
-        Each support picture is left out once and answered by a classifier of the others; the threshold lets the given
-        share of them fall below it. Later changes of the classes calibrate it anew. `rejection = None` names a class
-        always again; `rejection = Rejection(0.5)` sets a threshold by hand.
+        Each support picture is left out once and classified from the others; the threshold is set so that the given
+        share of them falls below it. Later changes of the classes calibrate it anew. With `rejection = None` a class
+        is always named again; `rejection = Rejection(0.5)` sets a threshold by hand.
 
         Args:
             false_rejections: Share of pictures of known classes that may be rejected, above 0 and below 1. More means
@@ -277,9 +277,9 @@ class FewShotClassifier:
 
         Args:
             folder: Made where it is missing; its other files stay as they are.
-            with_pictures: Whether to keep support pictures where changing the classes takes them (BatchNorm
+            with_pictures: Whether to keep support pictures where they are needed to change the classes (BatchNorm
                 statistics of the support or the batch); else features are kept in their place, and the loaded
-                classifier answers, but cannot be changed.
+                classifier can predict, but cannot be changed.
         """
         keeps = with_pictures and self.embedder.config.head != "maml"  # of which none can be adapted anew once loaded
         write_classifier(self._parts(keeps), Path(folder))
@@ -335,7 +335,8 @@ class FewShotClassifier:
         replace_card: bool = False,
         with_pictures: bool = False,
     ) -> str:
-        """Publish the classifier in a repository of its own, with a card; features of the support are part of it.
+        """Publish the classifier in a repository of its own, with a card. Features of the support pictures are
+        published too.
 
         A card that is there already stays, unless `replace_card` says otherwise: it may have been edited by hand.
 

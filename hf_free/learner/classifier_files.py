@@ -1,9 +1,9 @@
 """An adapted classifier as files beside those of its learner, and strict reading of them.
 
 `classifier.json` has the classes and how they are answered, `classifier.safetensors` the linear layer, and
-`support.safetensors` what was shown: features, or pictures where adapting anew takes them. The first of them is in
-format 1, whose first version had neither support nor threshold; those files are read all the same, and its reader
-reads these.
+`support.safetensors` the support set: features, or pictures where they are needed to adapt anew. `classifier.json` is
+in format 1, whose first version had neither support nor threshold; old files are still read, and old versions read new
+files.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ClassifierParts:
         weight: (N, D) of the linear layer.
         bias: (N,) of it.
         classes: The N labels.
-        support: What it was shown; None: it is not known, so that the classifier stays as it is.
+        support: The support set; None: it is not known, so that the classifier cannot be changed.
         batchnorm: The learner's own BatchNorm mode, before adaptation.
         background: What transparent pictures are laid on.
         rejection: When a picture is of no known class; None knows no such picture.
@@ -188,7 +188,7 @@ def read_classifier(folder: Path, source: str, access: Access) -> ClassifierPart
 def _read_support(
     folder: Path, source: str, described: object, classes: tuple[Label, ...], embedder: Embedder
 ) -> SupportSet:
-    """What a classifier was shown, checked against its classes and its network."""
+    """A classifier's support set, checked against its classes and its network."""
     sha256, kind = object_of(described).get("sha256"), object_of(described).get("rows")
     if not isinstance(sha256, str) or kind not in ("pictures", "features"):
         raise _unfit(source, "support", described, "rows, pictures or features, and the SHA-256 of their file")

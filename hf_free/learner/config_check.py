@@ -30,7 +30,7 @@ from hf_free.provenance.reading import Json, JsonView
 
 MAX_VIEWS = 8
 MAX_COLOR = 1000.0
-"""Of mean and deviation of a channel, as for teachers."""
+"""Largest mean and deviation of a channel, as for teachers."""
 MAX_TEXT = 1000
 
 INCLUDED = "teachers_included"
@@ -65,7 +65,7 @@ def check_learner_config(content: JsonView, source: str) -> LearnerSpec:
         source: The learner's name, for errors.
 
     Raises:
-        LearnerError: no learner's, of a newer format, incomplete, or with a value that is not allowed.
+        LearnerError: it is no learner's, of a newer format, incomplete, or has a value that is not allowed.
     """
     block = _block(content, source)
     described, cfg = block["learner"], content["pretrained_cfg"]
@@ -192,7 +192,7 @@ def is_own_network(backbone: str) -> bool:
 
 
 def learner_model_args(arguments: object, backbone: str, source: str) -> Json:
-    """Check `model_args`: what a teacher's may be, and for a network of the user's own also numbers and words.
+    """Check `model_args`: as those of a teacher, and for a network of the user's own also numbers and words.
 
     Raises:
         LearnerError: a name or a value that is not allowed.
@@ -310,7 +310,7 @@ _RECORD_KINDS: dict[str, tuple[type, ...]] = {
     "init_from": (str,),
     "repo_id": (str,),
 }
-"""What the record holds under these names, or null; other names hold what they like and are only shown."""
+"""What the record holds under these names, or null; values under other names may be anything and are only shown."""
 
 
 def _record(block: JsonView, sizes: Sequence[int] | None, source: str) -> LearnerRecord:

@@ -1,6 +1,6 @@
 """`Embedder`: images in, features out, in the space that heads work in.
 
-It is all of a learner that predicting takes; `hf_free.learner.meta_learner.MetaLearner` is one that also adapts, knows
+It is the part of a learner that predicts; `hf_free.learner.meta_learner.MetaLearner` is one that also adapts, knows
 where it comes from, and can be published.
 """
 
@@ -157,7 +157,7 @@ class Embedder(nn.Module):
     def copy_for(self, batchnorm: BatchNormMode) -> Self:
         """A copy that embeds with other BatchNorm statistics.
 
-        It weighs neither teachers nor directions: that was fitted to features of this one's mode.
+        The copy weighs neither teachers nor directions: those weights were fitted to features of the original's mode.
         """
         other = copy.deepcopy(self)
         if batchnorm != other.batchnorm:

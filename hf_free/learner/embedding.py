@@ -2,7 +2,7 @@
 
 A new part of the embedding touches two files: one of its own, as `hf_free.learner.whitening` is, and this one, which
 says what `config.json` holds of it (`EmbeddingSpec`) and where it acts (`Embedding`). Saving, strict loading,
-evaluation, adaptation and copies side by side follow from these. A run that is to fit it does so in
+evaluation, adaptation and copies side by side follow from these. A run fits it in
 `hf_free.metalearning.embedding_fit`, where a setting asks for it.
 """
 
@@ -34,7 +34,7 @@ def hellinger_embedding(logits: Tensor, sizes: Sequence[int], temperature: float
     the teachers (Hellinger kernel: Jebara et al., "Probability Product Kernels", 2004), so that a teacher that is
     unsure about a picture says little and one that is certain cannot drown the others.
     """
-    if len(set(sizes)) == 1:  # one tensor operation instead of one a teacher
+    if len(set(sizes)) == 1:  # one tensor operation instead of one per teacher
         return F.softmax(logits.unflatten(1, (len(sizes), sizes[0])) / temperature, -1).sqrt().flatten(1)
     parts = [F.softmax(part / temperature, 1).sqrt() for part in logits.split(list(sizes), 1)]
     return torch.cat(parts, 1)
@@ -46,8 +46,8 @@ def joint_embedding(
     """Predicted answers and the features they are made of, side by side, each of the length sqrt(its dimensions).
 
     Many teachers' answers tell new classes apart better than features do, a few teachers' answers worse, since they
-    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments). So do the
-    probabilities of the classes that teachers share, between the two, where there are any.
+    have few dimensions; when each dimension weighs alike, both cases are served (docs/experiments). The probabilities
+    of shared classes, if there are any, stand between the two and weigh alike as well.
 
     Args:
         answers: (B, A) predicted logits.
@@ -127,7 +127,7 @@ class Embedding(nn.Module):
         return embedded if self.center is None else embedded - self.center
 
     def fit_head(self, head: Head, support: Tensor, labels: Tensor, n_way: int) -> LinearClassifier:
-        """Fit a head to weighed support features; the weighing moves into its weights.
+        """Fit a head to weighted support features; the factors move into its weights.
 
         Args:
             head: The head.
@@ -141,7 +141,7 @@ class Embedding(nn.Module):
         return fit_weighted(head, support, labels, n_way, self._factors(support), self.whitening)
 
     def weigh(self, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Prepared features of support (E, S, D) and queries (E, Q, D), weighed for a head that sees both."""
+        """Prepared features of support (E, S, D) and queries (E, Q, D), weighted for a head that sees both."""
         factors = self._factors(support)
         return weigh(support, factors, self.whitening), weigh(query, factors, self.whitening)
 
@@ -248,8 +248,8 @@ class EmbeddingSpec:
         )
 
     def describe(self) -> dict[str, object]:
-        """The keys of format 1 that `read` reads; those of parts that came later only where there is such a part, so
-        that earlier versions of hf-free can read what does without."""
+        """The keys of format 1 that `read` reads; those of later parts only where the part is used, so that older
+        versions of hf-free can read a learner without it."""
         shape = self.projection
         return {
             "projection": None if shape is None else {"bias": self.projection_bias, "shape": list(shape)},

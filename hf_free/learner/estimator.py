@@ -19,10 +19,10 @@ Array = NDArray[np.generic]
 
 
 class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A few-shot classifier as scikit-learn has classifiers.
+    """A few-shot classifier with scikit-learn's interface.
 
     With a learner, X are pictures of any kind that `MetaLearner.adapt` takes. Without one, X are features (S, D), such
-    as those of any network, and the head is fitted to them, made of length 1.
+    as those of any network; they are scaled to length 1 and the head is fitted to them.
 
     Args:
         learner: A `MetaLearner`, its Hub id or folder; None takes features.

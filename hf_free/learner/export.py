@@ -1,8 +1,9 @@
-"""A classifier out of Python: an ONNX file or a `torch.export` program, compared with the learner before it is kept.
+"""A classifier for use outside Python: an ONNX file or a `torch.export` program, compared with the classifier before
+it is kept.
 
-uint8 pictures (B, 3, H, W) of any size and number go in; probabilities and confidence come out. Resize, normalization,
-network and head are all in the file. What export assumed about its example silently holds for ever in an ONNX file, so
-every file is run, in its own runtime, on pictures of other shapes than the example's.
+uint8 pictures (B, 3, H, W), any number of any size, go in; probabilities and confidence come out. Resize,
+normalization, network and head are all in the file. Whatever the export assumed about its example input is silently
+built into an ONNX file, so every file is run, in its own runtime, on pictures of other shapes than the example's.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ OPSET, IR_VERSION = 20, 10
 """The first opset with an antialiased Resize, and the IR that goes with it; onnxruntime-web takes both."""
 
 MAX_DIFFERENCE = 0.01
-"""Of a probability, between the file and Python. Pictures are rounded to whole gray levels after the resize, and a
-level may fall to either side: 5e-4 was measured on noise."""
+"""Largest difference of a probability between the file and Python. Pictures are rounded to whole gray levels after the
+resize, and rounding may go either way: 5e-4 was measured on noise."""
 
 COMPARED = ((2, 48, 36), (1, 36, 48), (3, 40, 40), (2, 5, 3), (1, 700, 500))
 """Number, height and width of the pictures that are compared: portrait, landscape, square, tiny, large; the learner's
@@ -75,7 +76,7 @@ class Exported:
 
 
 class PixelsToProbabilities(nn.Module):
-    """All of a classifier as one module of tensor operations that exporters know.
+    """A whole classifier as one module of tensor operations that exporters know.
 
     Args:
         classifier: Answers each picture alone, or by the BatchNorm statistics of the batch.
@@ -214,7 +215,7 @@ def _int8_differences(classifier: FewShotClassifier, run: Run) -> tuple[float, f
     """Largest difference of a probability, and share of equal labels, over drawn pictures.
 
     Raises:
-        LearnerError: too few are equal, or a row is none of probabilities.
+        LearnerError: too few are equal, or a row does not sum to 1.
     """
     images = drawn_pictures(INT8_COMPARED, classifier.embedder.config.image_size, seed=2)
     found, expected = run(images)[0], classifier.predict_proba(images)
@@ -374,7 +375,7 @@ def _smooth_pictures(count: int, height: int, width: int, seed: int) -> Tensor:
 
 
 def _milliseconds(run: Run, size: int) -> float:
-    """The fastest of some runs with one picture; a transductive network needs two."""
+    """Time per picture of the fastest of some runs with two pictures: a transductive network needs two."""
     images, seconds = _smooth_pictures(2, size, size, 0), []
     for _ in range(5):
         start = time.perf_counter()

@@ -20,12 +20,12 @@ FILES = (CONFIG, WEIGHTS, EXTRA_WEIGHTS)
 WEIGHT_FILES = (WEIGHTS, EXTRA_WEIGHTS)
 CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
 SUPPORT = "support.safetensors"
-"""What a classifier was shown; versions of before it pass it over."""
+"""The classifier's support set; older versions ignore the file."""
 FORMAT_VERSION = 1
 
 MAX_CONFIG_BYTES = 8 * 2**20
-"""Of config.json and classifier.json: room for eighty teachers of ImageNet's 1,000 described classes, 0.1 MB each. A
-hundred teachers of five classes take 0.15 MB. What is larger leaves class descriptions and names out
+"""Largest config.json or classifier.json: room for eighty teachers of ImageNet's 1,000 described classes, 0.1 MB each.
+A hundred teachers of five classes take 0.15 MB. A larger one leaves class descriptions and names out
 (`hf_free.learner.persistence`); see also `hf_free.runtime.strict_json.MAX_VALUES`."""
 
 _STORED_PARTS = {"gate": "relevance", "whitening": "damping"}
@@ -38,7 +38,7 @@ _FLOATING = frozenset({"F16", "BF16", "F32", "F64"})
 
 
 def plain_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous copies on the CPU that share no memory, as safetensors wants them; tied weights become two."""
+    """Contiguous copies on the CPU that share no memory, as safetensors wants them; tied weights are stored twice."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
@@ -138,7 +138,7 @@ def check_tensors(header: Header, wanted: Mapping[str, Tensor], source: str, fil
         file: The file's name.
 
     Raises:
-        LearnerError: a tensor missing, too many, of another shape or of another type.
+        LearnerError: a tensor that is missing, not expected, or of another shape or type.
     """
     problems = [f"Missing key {name}" for name in wanted if name not in header]
     problems += [f"Unexpected key {name[:100]}" for name in header if name not in wanted]

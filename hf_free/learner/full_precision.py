@@ -1,7 +1,8 @@
 """Heads compute in full precision, whatever autocast block they are called in.
 
-In such a block matrix products are bf16 or fp16, which the few numbers of a support set do not bear; and a block keeps
-its low-precision copies of weights until it ends, so that gradient steps within one never see what they changed.
+In such a block matrix products are in bf16 or fp16, which is too coarse for the few numbers of a support set. A block
+also keeps its low-precision copies of weights until it ends, so that gradient steps inside it never see their own
+updates.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Which teachers an episode is about: those whose pictures its support pictures look like count more.
+"""Weights teachers by what an episode's support pictures look like: those trained on similar pictures count more.
 
 A learner of several domains holds answers of teachers that know nothing of the pictures at hand: what a teacher of
-photographs says of letters is chance, and drowns what the teachers of letters say. For each teacher, the learner's
-features of the pictures recovered from it are taken as normally distributed, all with one covariance; then the
-log-probability that a picture is one of a teacher's is linear in its features, up to a term that all teachers share
-(Fisher's linear discriminant, 1936). Averaged over the support pictures it weighs the teachers' predicted answers.
-Teachers of one domain hardly differ in it, and then every one counts alike.
+photographs says of letters is noise, and drowns out the teachers of letters. For each teacher, the learner's features
+of the pictures recovered from it are taken as normally distributed, all with one covariance; then the log-probability
+that a picture is one of a teacher's is linear in its features, up to a term that all teachers share (Fisher's linear
+discriminant, 1936). Its average over the support pictures weights the teachers' predicted answers. Teachers of one
+domain hardly differ in it, and then all count alike.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class TeacherGate(nn.Module):
     def forward(self, support: Tensor) -> Tensor:
         """Factors (E, D) of the dimensions, which leave the support at a mean squared length of 1.
 
-        But for that one number: their squares are 1 on average over the teachers whose pictures are known; teachers of
-        which no pictures are known, and the features, have a factor of 1; the square of a shared class's is the mean
-        over the teachers that know it.
+        Before that scaling, the squared factors average 1 over the teachers whose pictures are known; teachers without
+        known pictures, and the features, have a factor of 1; the squared factor of a shared class is the mean over the
+        teachers that know it.
 
         Args:
             support: Embeddings (E, S, D).
@@ -78,7 +78,7 @@ class TeacherGate(nn.Module):
             parts.append(group_means(parts[0].square(), self.groups).sqrt())
         weights = torch.cat([*parts, factors.new_ones(len(support), self.features)], 1)
         lengths = (support * weights.unsqueeze(1)).square().sum(2).mean(1, keepdim=True).sqrt()
-        return weights / lengths.clamp_min(1e-8)  # heads count on about 1, of queries too
+        return weights / lengths.clamp_min(1e-8)  # heads expect lengths near 1, of queries as well
 
 
 def group_means(values: Tensor, groups: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def solve_shrunk(centered: Tensor, right: Tensor) -> Tensor:
 
     Ledoit & Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, section 3.2: the
     samples' covariance is drawn towards a multiple of the identity, and how far is estimated from the samples, so that
-    it is a little for many and nearly all the way for fewer than D.
+    it is little for many samples and nearly all the way for fewer than D.
 
     Where there are fewer samples than dimensions, only their inner products (N, N) are made, and the solutions follow
     by the Woodbury identity: a Conv-4 at 224 pixels has 12,544 features, and C would take 1.3 GB, several times over.

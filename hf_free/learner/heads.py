@@ -31,7 +31,7 @@ LOGISTIC_PENALTY = 1.0
 """Penalty of the logistic regression as in scikit-learn with C=1: sum of losses + 1/2 |weight|^2."""
 
 LOGISTIC_TOLERANCE = 1e-10
-"""What is left of the first error of the objective when the logistic regression stops, by Nesterov's bound."""
+"""Share of the objective's initial error that may remain when the logistic regression stops, by Nesterov's bound."""
 
 ANIL_STEPS, ANIL_LR = 5, 0.5
 """Gradient steps on the head alone (Raghu et al., "Rapid Learning or Feature Reuse?", 2020; 5 steps as FREE's
@@ -39,7 +39,7 @@ MAML). The rate is high because the inputs have length 1."""
 
 
 class LinearClassifier(NamedTuple):
-    """Linear classifiers on normalized features, one an episode: weight (E, N, D), bias (E, N)."""
+    """Linear classifiers on normalized features, one per episode: weight (E, N, D), bias (E, N)."""
 
     weight: Tensor
     bias: Tensor
@@ -66,7 +66,8 @@ def scores_of_normalized(classifier: LinearClassifier, features: Tensor) -> Tens
 
 
 def class_means(features: Tensor, labels: Tensor, n_way: int) -> Tensor:
-    """Mean feature a class: features (E, S, D), labels (E, S) in 0..n_way-1 -> (E, N, D); any numbers a class."""
+    """Mean feature of each class: features (E, S, D), labels (E, S) in 0..n_way-1 -> (E, N, D); any number per
+    class."""
     one_hot = F.one_hot(labels, n_way).to(features.dtype)  # (E, S, N)
     return one_hot.transpose(1, 2) @ features / one_hot.sum(1).unsqueeze(-1)
 
@@ -164,15 +165,15 @@ def fit_weighted(
     factors: Tensor | None = None,
     whitening: Callable[[Tensor], Tensor] | None = None,
 ) -> LinearClassifier:
-    """Fit a head to weighed features, for use on features that are not: the weighing moves into the weights.
+    """Fit a head to weighted features, for use on unweighted ones: the factors move into the head's weights.
 
     Args:
         fit: The head.
-        support: Support features (E, S, D) of length 1, which what follows should leave at about that length.
+        support: Unit-length support features (E, S, D); factors and whitening should keep their length near 1.
         labels: (E, S).
         n_way: Number of classes N.
-        factors: (E, D) of the dimensions, see `hf_free.learner.gating`; None multiplies by nothing.
-        whitening: Multiplies by a symmetric matrix after that; None does not.
+        factors: (E, D) of the dimensions, see `hf_free.learner.gating`; None leaves them as they are.
+        whitening: A symmetric matrix to multiply by after that; None leaves it out.
     """
     classifier = fit(weigh(support, factors, whitening), labels, n_way)
     weight = classifier.weight if whitening is None else whitening(classifier.weight)

@@ -50,7 +50,8 @@ def plain_label(value: object) -> Label:
 
 
 def classes_of(labels: Iterable[Label]) -> list[Label]:
-    """The classes that occur, in an order that does not depend on the pictures': numbers first, each type sorted.
+    """The classes that occur, in an order that does not depend on that of the pictures: numbers first, each type
+    sorted.
 
     Raises:
         LearnerError: bool and int labels together: True equals 1, so that two classes would become one.

@@ -49,7 +49,8 @@ def descend(
 
     The head starts at the nearest class means (Proto-MAML, Triantafillou et al. 2020), so that any trained backbone
     can serve. BatchNorm keeps its statistics; a transductive network's takes those of the support pictures, anew in
-    every step, as FREE published it. A caller's autocast block is left: it would hold back each step's weights.
+    every step, as FREE published it. It runs outside a caller's autocast block, which would not see each step's new
+    weights.
 
     Args:
         network: In eval mode; its weights change.

@@ -1,6 +1,6 @@
 """`MetaLearner`, the network that is trained, published and adapted.
 
-The form in which it is saved is in `hf_free.learner.persistence`.
+How it is saved is in `hf_free.learner.persistence`.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
                 laid on `background`, the first of several frames.
             support_labels: One str or int label per picture, any values, any number of pictures per class. Neither
                 their order nor that of the pictures matters.
-            background: What transparent pictures are laid on, of the pictures to predict too: a color's name,
-                `#rrggbb` or three numbers.
+            background: What transparent pictures are laid on, those to predict too: a color's name, `#rrggbb` or three
+                numbers.
             transductive: Name of a head with which the pictures of one call of `predict` help each other
                 (`hf_free.learner.transductive.TRANSDUCTIVE`); None answers each alone.
 
@@ -203,7 +203,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             map_location: Device to put the learner on.
 
         Raises:
-            LearnerError: a folder or repository that holds no learner.
+            LearnerError: a folder or repository that holds no learner, or one that is damaged.
             HubError: a repository that cannot be had.
         """
         source = str(pretrained_model_name_or_path)

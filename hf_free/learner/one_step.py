@@ -31,10 +31,10 @@ from hf_free.runtime.strict_json import read_strict_json
 
 FINGERPRINTS = "hf_free_files"
 """Key under which config.json and classifier.json name the SHA-256 of each file that belongs to them. It stands beside
-the `hf_free` block, where versions of before it pass it over."""
+the `hf_free` block, where older versions ignore it."""
 
 _STAGING = ".saving-"
-"""How the folder that new files are written into begins."""
+"""Prefix of the name of the folder that new files are written into."""
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def fingerprints_of(content: object, files: Sequence[str] = WEIGHT_FILES) -> dic
         files: What it has to name.
 
     Raises:
-        ValueError: something else than a text for each of these.
+        ValueError: anything but a text for each of these.
     """
     named = content.get(FINGERPRINTS) if isinstance(content, dict) else None
     if named is None:
@@ -153,7 +153,7 @@ def _named_in(path: Path, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str]
 
 
 def _support_named_in(path: Path) -> dict[str, str]:
-    """The support that a classifier.json names, in a place that versions of before it pass over."""
+    """The SHA-256 of the support that a classifier.json names, under a key that older versions ignore."""
     try:
         content = read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)
     except (OSError, ValueError):

@@ -21,13 +21,14 @@ from hf_free.learner.heads import get_head, scores
 from hf_free.learner.maml import descend
 
 EPISODES_AT_ONCE = 4
-"""More are no faster: docs/experiments."""
+"""Most copies side by side; more are no faster (docs/experiments)."""
 
 STACKED_WEIGHTS = 2**22
-"""Weights of all copies together, at most (16 MiB in fp32)."""
+"""Most weights of all copies together (16 MiB in fp32)."""
 
 STACKED_VALUES = 2**21
-"""Numbers in all pictures together, at most: 680 of 32x32 in color. At 84 pixels copies side by side were slower."""
+"""Most numbers in all pictures together: 680 pictures of 32x32 in color. At 84 pixels copies side by side were
+slower."""
 
 PROBE_TOLERANCE = 1e-4
 """Greatest relative difference of answers that may come from another order of summation (1e-6 measured)."""
@@ -85,9 +86,9 @@ class _ParallelLinear(nn.Linear):
 def episodes_at_once(learner: Embedder, pictures: int) -> int:
     """How many copies of a learner are stacked for episodes of so many pictures; 1 where one at a time is better.
 
-    That is so on other devices than a CPU (not measured there), for large networks and pictures, and for networks
-    whose channels cannot be kept apart. The last is tried rather than known: what one copy answers must be what the
-    network answers, and must not depend on the other copy's pictures at all.
+    One at a time is better on devices other than a CPU (not measured there), for large networks and pictures, and for
+    networks whose channels cannot be kept apart. The last is found by trial: a copy must answer what the network
+    answers, and must not depend on the other copy's pictures at all.
     """
     weights = sum(weight.numel() for weight in learner.parameters())
     values = pictures * learner.config.channels * learner.config.image_size**2
@@ -118,7 +119,7 @@ def _keeps_apart(learner: Embedder) -> bool:
 def adapt_and_score(learner: Embedder, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
     """Adapt a learner to several episodes, each for itself, and answer their queries.
 
-    The same as `MetaLearner.adapt` and `FewShotClassifier.predict` an episode.
+    The same as `MetaLearner.adapt` and `FewShotClassifier.predict_proba` for each episode.
 
     Args:
         learner: One that `episodes_at_once` allows so many copies of.

@@ -2,8 +2,9 @@
 
 `config.json` is in timm's own form with an extra `hf_free` block, `model.safetensors` has exactly the backbone's timm
 keys (so `timm.create_model("hf-hub:org/name")` loads it after `import hf_free`), and `hf_free.safetensors` holds
-projection, center, relevance, damping and shared classes, none of which a learner must have. Under `hf_free_files`
-config.json names the SHA-256 of both files of weights; learners that were saved without are read all the same.
+projection, center, gate (`relevance`), whitening (`damping`) and shared classes, all of them optional. Under
+`hf_free_files` config.json names the SHA-256 of both files of weights; learners that were saved without it are read
+all the same.
 
 A pooled learner has no network of its own: model.safetensors is empty, and config.json names its teachers, each by
 commit and by the SHA-256 of its files, or says that these lie in `teachers/`.
@@ -54,12 +55,12 @@ from hf_free.runtime.files import sha256_of
 from hf_free.runtime.strict_json import why_too_large
 
 WIDENED = 2
-"""Times its file that a network takes in memory: weights of 16 bits become fp32."""
+"""A network may take this many times the size of its file in memory: weights of 16 bits become fp32."""
 
 MAX_COMPUTED_BYTES = 64 * 2**20
-"""Of the tables that a network computes for itself (relative positions, masks), beyond that: of 21 of timm's networks
-looked at, tiny_vit_21m_512 has the most, 50 MiB beside a file of 79. While they are computed,
-up to five times as much is taken for a moment (Swin's relative positions)."""
+"""What a network may take beyond that, for tables that it computes for itself (relative positions, masks): of 21 of
+timm's networks, tiny_vit_21m_512 has the largest, 50 MiB beside a file of 79. While they are computed, up to five
+times as much is taken for a moment (Swin's relative positions)."""
 
 AnyEmbedder = TypeVar("AnyEmbedder", bound=Embedder)
 
@@ -84,7 +85,8 @@ def write_files(embedder: Embedder, record: LearnerRecord, folder: Path) -> dict
 
 
 def _config_text(embedder: Embedder, record: LearnerRecord, named: dict[str, str]) -> str:
-    """config.json as text; without the teachers' class descriptions, then names, where it would be too large."""
+    """config.json as text; where it would be too large, without the teachers' class descriptions, then without their
+    names."""
     content = {**timm_config(embedder, record), FINGERPRINTS: named}
     for key in ("label_descriptions", "label_names"):
         text = json.dumps(content, indent=2)
@@ -229,12 +231,13 @@ class StoredLearner(NamedTuple):
 
 
 def find_learner(folder: Path, source: str, weights: Mapping[str, str] | None = None) -> StoredLearner:
-    """Find the files of a learner, those that an interrupted save has left behind among them.
+    """Find the files of a learner, including those that an interrupted save has left behind.
 
     Args:
         folder: The learner's.
         source: Its name, for errors.
-        weights: The SHA-256 of its weights, where it has to be a certain learner; None takes that of config.json.
+        weights: The SHA-256 of its weights, where it has to be a certain learner; None takes those that config.json
+            names.
 
     Raises:
         LearnerError: no config.json, or one that cannot be read or belongs to other weights.
@@ -266,8 +269,8 @@ def rebuild(
 
     Args:
         stored: What `find_learner` gave.
-        make: `Embedder` or a kind of it, which takes its arguments.
-        access: How the teachers of a pooled learner are had; None as for a folder of this computer.
+        make: `Embedder` or a subclass with the same arguments.
+        access: How to open the teachers of a pooled learner; None opens them as for a folder of this computer.
 
     Raises:
         LearnerError: a configuration that is not allowed; tensors that are not those which it declares, are not
@@ -312,7 +315,7 @@ def rebuild(
 
 
 def _pooled_backbone(stored: StoredLearner, spec: LearnerSpec, access: Access) -> PooledBackbone:
-    """The teachers of a pooled learner, opened by whoever knows teachers."""
+    """The teachers of a pooled learner, opened by the registered opener."""
     feature_sizes, answer_sizes = spec.embedding.pooled or ((), ())
     return open_pooled(
         PooledParts(

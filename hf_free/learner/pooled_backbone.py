@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hf_free.errors import LearnerError
 
 KIND = "pooled"
-"""What a pooled learner's `learner.backbone` says, where others name a network of timm's."""
+"""Value of `learner.backbone` for a pooled learner, where others name a network of timm's."""
 
 
 class FrozenClassifier(Protocol):
@@ -33,8 +33,8 @@ class FrozenClassifier(Protocol):
 class PooledBackbone(nn.Module):
     """Asks frozen classifiers about the same images: (B, C, H, W) in [0, 1] -> (B, all features, then all logits).
 
-    They are no registered submodules: to move, train, save or count the learner leaves them alone, and a copy of the
-    backbone asks the same ones.
+    They are not registered as submodules: moving, training, saving or counting the learner leaves them alone, and a
+    copy of the backbone asks the same ones.
 
     Args:
         classifiers: In the order of their columns; one is taken at a time, so that a pool under a memory budget may

@@ -17,7 +17,7 @@ FOLDER = "teachers"
 FILES = ("config.json", "model.safetensors")
 """Of each teacher."""
 PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
-"""Of teachers of transformers too, where they have them: how photos are shown to them."""
+"""Also of transformers' teachers, where they have them: how photos are shown to them."""
 
 
 def teacher_folder(place: int) -> str:
@@ -28,7 +28,7 @@ def teacher_folder(place: int) -> str:
 def teacher_files(config: Path) -> list[str]:
     """The files that a learner's config.json says are with it, below its folder.
 
-    None where it cannot be read, which is for others to refuse.
+    No files where it cannot be read: refusing it is for others.
     """
     try:
         block = object_of(object_of(read_strict_json(config, max_bytes=MAX_CONFIG_BYTES)).get("hf_free"))
@@ -44,9 +44,10 @@ def teacher_files(config: Path) -> list[str]:
 
 
 def copy_teacher_files(backbone: nn.Module, target: Path) -> None:
-    """Copy the files that a pooled backbone has with it below a folder; nothing where it has none, or they are there.
+    """Copy a pooled backbone's own files below a folder; does nothing where it has none, or where they are there
+    already.
 
-    The learner's config.json names each by its SHA-256, so that files of another learner there are found out.
+    The learner's config.json names each by its SHA-256, so that another learner's files in that place are detected.
     """
     if not isinstance(backbone, PooledBackbone) or backbone.included is None:
         shutil.rmtree(target / FOLDER, ignore_errors=True)  # an earlier learner's, which nothing names any more

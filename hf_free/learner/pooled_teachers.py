@@ -14,12 +14,12 @@ from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, whole
 from hf_free.learner.whitening import Whitening
 
 TEMPERATURE = 2.0
-"""Of the softmax of each teacher's answers: one that is asked about classes it does not know is too sure at 1
-(docs/experiments/few-teachers.md)."""
+"""Temperature of the softmax of each teacher's answers: at 1, a teacher that is asked about unknown classes is too
+sure (docs/experiments/few-teachers.md)."""
 
 MOST_DIRECTIONS = 256
-"""Directions of one teacher's features that are whitened at most, the strongest; a quarter of a megabyte for each 256
-features."""
+"""Most directions of one teacher's features that are whitened, the strongest first; a quarter of a megabyte for each
+256 features."""
 
 
 RELEVANCE = 4.0
@@ -27,10 +27,10 @@ RELEVANCE = 4.0
 for letters (docs/experiments/several-domains.md)."""
 
 MIN_ALIKE = 4
-"""Teachers of one group that there have to be for their relevance to be compared: of two, chance decides."""
+"""Fewest teachers of a group whose relevance is compared: between two, chance decides."""
 
 TRACE = 1e-3
-"""What a picture's relevance is multiplied by in the embedding, where it only has to be found again."""
+"""Factor of a picture's relevance in the embedding, which only carries it along."""
 
 
 class PooledTeachers(nn.Module):
@@ -39,7 +39,7 @@ class PooledTeachers(nn.Module):
     The square of a weight is the share of a teacher's part in the inner product of two embeddings. Teachers of one
     group share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
     in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows. That number
-    stands last in the embedding, a column a teacher; `relevance` reads it off the support and takes it out.
+    stands last in the embedding, one column per teacher; `relevance` reads it off the support and takes it out.
 
     Args:
         feature_sizes: Width of each teacher's features; 0 where they are left out.
@@ -47,7 +47,7 @@ class PooledTeachers(nn.Module):
 
     Attributes:
         center: (sum of feature sizes) mean features of pictures that are not real, which are subtracted.
-        whitenings: One a teacher whose features are there.
+        whitenings: One per teacher whose features are there.
         feature_weights: (T,) length of each teacher's features.
         answer_weights: (T,) length of each teacher's square roots of probabilities.
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
@@ -82,7 +82,7 @@ class PooledTeachers(nn.Module):
 
     @in_full_precision
     def forward(self, said: Tensor) -> Tensor:
-        """(B, all features, then all logits) -> (B, as many, then one a teacher)."""
+        """(B, all features, then all logits) -> (B, as many, then one per teacher)."""
         features, logits = said.float().split([sum(self.feature_sizes), sum(self.answer_sizes)], 1)
         centered = iter((features - self.center).split([size for size in self.feature_sizes if size], 1))
         answers = iter(logits.split([size for size in self.answer_sizes if size], 1))

@@ -1,4 +1,4 @@
-"""What a learner is computed in: fp32 where its processor computes it wrongly in bf16."""
+"""A learner's precision: fp32 where the processor computes it wrongly in bf16."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from hf_free.data.procedural.dead_leaves import dead_leaves
 
 CALIBRATED, COMPARED = 64, 128
-"""Pictures that the ranges of activations are found from, and pictures that the labels are compared on."""
+"""Number of pictures that the ranges of activations are found from, and that the labels are compared on."""
 
 SAME_LABELS = 0.9
-"""Least share of drawn pictures that must get the same label as from the float file."""
+"""Smallest share of drawn pictures that must get the same label as from the float file."""
 
 
 def drawn_pictures(count: int, size: int, seed: int) -> Tensor:
@@ -30,7 +30,7 @@ def drawn_pictures(count: int, size: int, seed: int) -> Tensor:
 
 
 def quantize_convolutions(source: Path, target: Path, size: int) -> None:
-    """Write an ONNX file anew with its convolutions in int8, static, a scale per channel of the weights.
+    """Write an ONNX file anew with its convolutions in int8, static, with one scale per channel of the weights.
 
     Args:
         source: The float file, with an input `images`.

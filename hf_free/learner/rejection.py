@@ -16,7 +16,7 @@ FALSE_REJECTIONS = 0.1
 """Share of pictures of known classes that a threshold may reject, where nothing else is asked for."""
 
 MAX_FOLDS = 200
-"""Classifiers that are fitted to calibrate, at most; a larger support leaves several pictures out at a time."""
+"""Most classifiers that are fitted to calibrate; of a larger support several pictures are left out at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def threshold_for(
         false_rejections: That share.
 
     Raises:
-        LearnerError: a share that is none, or no class with two pictures.
+        LearnerError: a share outside (0, 1), or no class with two pictures.
     """
     if not is_share(false_rejections):
         raise LearnerError(f"false_rejections={false_rejections!r}", allowed="a number above 0 and below 1, as 0.1")
@@ -74,7 +74,7 @@ def threshold_for(
 
 
 def left_out_confidence(embedding: Embedding, head: Head, support: Tensor, labels: Tensor) -> Tensor:
-    """Confidence of support pictures that were left out of the classifier that answers them.
+    """Confidence of support pictures, each classified without itself in the support.
 
     Pictures whose class has no other one are not left out. Of more than `MAX_FOLDS` pictures several are left out
     together, of each class in turn.

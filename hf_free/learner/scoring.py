@@ -12,7 +12,7 @@ from hf_free.learner.heads import get_head, normalize_features, scores_of_normal
 from hf_free.learner.transductive import get_transductive
 
 _GATHERED_FLOATS = 2**25
-"""Features gathered at once when scoring, at most (128 MiB); wide features get smaller batches of episodes."""
+"""Most features gathered at once when scoring (128 MiB); wide features get smaller batches of episodes."""
 
 
 def score_episodes(
@@ -32,7 +32,7 @@ def score_episodes(
         head: Name of a head that works on features.
         batch: Episodes scored at once, at most.
         transductive: Name of a transductive head, which sees all queries of an episode; None sees each alone.
-        embedding: Weighs the features, which it has made; None weighs nothing.
+        embedding: The embedding that made the features, which weights them; None leaves them unweighted.
 
     Returns:
         (E,) shares of right answers, on the CPU.

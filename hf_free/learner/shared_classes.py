@@ -2,8 +2,8 @@
 
 A teacher says how likely its own few classes are beside each other, never how likely they are beside another
 teacher's. But teachers share classes, and a shared class links them: classes whose logits rise and fall together are
-taken for one, no names are asked for, and least squares finds the scores of all classes whose differences within each
-teacher come nearest to what that teacher answers. Teachers that no chain of shared classes links stay apart.
+taken for one, whatever their names. Least squares then finds the scores of all classes whose differences within each
+teacher come nearest to that teacher's answers. Teachers that no chain of shared classes links stay apart.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
 
 TEMPERATURE = 2.0
-"""Of the softmax over all classes of linked teachers, which are many more than a teacher's (docs/experiments)."""
+"""Temperature of the softmax over all classes of linked teachers, which are many more than one teacher's
+(docs/experiments)."""
 
 PENALTY = 1e-3
-"""On the squared scores. It decides where no teacher does: the scores of linked teachers have a mean of zero."""
+"""Penalty on the squared scores. It decides what no teacher does: the scores of linked teachers have a mean of
+zero."""
 
 MAX_SHARED_LOGITS = 4096
 """Answers above which none are shared: it takes memory in proportion to their square and time in proportion to their
@@ -33,7 +35,7 @@ cube, here 0.6 GiB and 8 s of one core."""
 
 
 def common_scores(groups: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The linear map from all teachers' answers to one score a group of classes, by least squares.
+    """The linear map from all teachers' answers to one score per group of classes, by least squares.
 
     Minimizes, over the scores s, the squared difference between each teacher's centered answers and the centered
     scores of its classes, summed over the teachers, plus `PENALTY` times |s|^2.

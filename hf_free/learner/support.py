@@ -1,8 +1,8 @@
-"""What a classifier was shown: support pictures, or their features, in an order of their own.
+"""A classifier's support set: pictures, or their features, in an order of their own.
 
-Sums of floating-point numbers depend on their order. Here it depends on what the rows hold alone, not on when they
-came, so that a classifier to which classes were added and from which others were taken away is, bit for bit, the one
-that adapting to the same pictures at once gives.
+Sums of floating-point numbers depend on their order. Here the order depends only on what the rows hold, not on when
+they came: a classifier whose classes were added and removed is, bit for bit, the one that adapting to the same
+pictures at once gives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SupportSet:
 
         Args:
             rows: (S, ...) as the class has them.
-            labels: One a row.
+            labels: One per row.
 
         Raises:
             LearnerError: fewer than two classes, or bool and int labels together.

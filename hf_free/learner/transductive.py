@@ -1,7 +1,8 @@
 """Heads that see all queries at once (transductive): support and query features in, the queries' probabilities out.
 
-They answer better than the heads of `hf_free.learner.heads`, which see one query at a time, where the queries come
-together and are of the support's classes. So their figures are never compared with inductive ones without saying so.
+Where the queries come together and are of the support's classes, they are more accurate than the heads of
+`hf_free.learner.heads`, which see one query at a time. Their figures are never compared with inductive ones without
+saying so.
 
 All take support features (E, S, D) with labels (E, S) in 0..N-1, and query features (E, Q, D), prepared and weighed
 (`Embedding.weigh`), and give (E, Q, N). All compute outside a caller's autocast block, in fp32 at least.
@@ -160,7 +161,7 @@ IN_WORDS = {
     "transport": "optimal-transport means",
     "balanced-transport": "balanced optimal-transport means",
 }
-"""How a row of a table calls them."""
+"""Their names in a table's rows."""
 
 ASSUMES_EQUAL_CLASSES = frozenset({"balanced-transport"})
 """Those that are right only where each class has equally many queries, as in an episode."""

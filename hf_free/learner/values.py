@@ -11,14 +11,14 @@ from hf_free.errors import LearnerError
 from hf_free.learner.format import CONFIG
 
 MAX_WIDTH = 1_000_000
-"""Features, answers, and numbers of them."""
+"""Largest number of features or answers."""
 
 
 def demand(good: object, source: str, key: str, value: object, rule: str) -> None:
     """Refuse a value that breaks its rule.
 
     Args:
-        good: Whether it keeps it.
+        good: Whether the value keeps its rule.
         source: The learner's name.
         key: Where the value stands in config.json.
         value: It.

@@ -1,4 +1,4 @@
-"""Damping: directions in which recovered pictures differ most, whatever they show, count less.
+"""Whitening: directions in which recovered pictures differ most, whatever they show, count less.
 
 A head that sees five pictures cannot know that half of what they differ by is, say, brightness. The pictures recovered
 from the teachers can tell: the penalty on a classifier's weights w becomes |w|^2 plus, divided by a constant, the
@@ -21,12 +21,11 @@ from hf_free.learner.format import load_strictly
 from hf_free.learner.full_precision import in_full_precision
 
 DIRECTIONS = 64
-"""Directions that can be damped; those of less variance hardly would be (docs/experiments)."""
+"""Most directions that are whitened; those of less variance would hardly change (docs/experiments)."""
 
 MIN_IMAGES = 100
-"""Pictures it can be learned from. Fewer vary by chance along some directions: of those in which features of 700
-dimensions, all alike, vary most over 100 pictures the strongest would be damped to 0.90 at a half of 60, over 20 to
-0.75."""
+"""Fewest pictures to fit on. At a half of 60, chance alone scales the strongest of 700 dimensions by 0.90 with 100
+pictures, by 0.75 with 20."""
 
 
 class Whitening(nn.Module):
@@ -52,7 +51,7 @@ class Whitening(nn.Module):
         """Learn from the features (N, D) of pictures.
 
         A direction of variance v is multiplied by 1 / sqrt(1 + v / (half * m)), m being the mean variance of the D
-        dimensions, and all by one number, so that the features keep a mean squared length of 1, which heads count on.
+        dimensions, and all by one number, so that the features keep a mean squared length of 1, as heads expect.
         Where there are fewer pictures than dimensions, their inner products have the variances, and it is from these
         that the directions are found: many teachers' answers have too many dimensions for their square.
         """
@@ -79,7 +78,7 @@ class Whitening(nn.Module):
 
 
 def rebuild_whitening(count: object, width: int, tensors: dict[str, Tensor], source: str) -> Whitening:
-    """Damping as a learner's repository holds it.
+    """The whitening that a learner's repository holds.
 
     Raises:
         LearnerError: a number of directions that cannot be, or tensors that do not fit.
