@@ -1,7 +1,7 @@
 """The app: drop pictures into classes, ask about a new picture. What it does is in `class_sessions`.
 
-Pictures come and go as files: Gradio's own picture components turn, clip and recompress them. No State holds anything
-but a session's key, and nothing outside is asked.
+Pictures come and go as files: Gradio's own picture components turn, clip and recompress them. Gradio's State holds
+only a session's key, and nothing outside this computer is asked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SHOWN = 320
-"""Pixels of a picture that is shown, about."""
+"""About how many pixels a shown picture has."""
 
 _KEEP_SECONDS = 3600
 """Files that were uploaded are deleted after this long; a session keeps copies of its own."""

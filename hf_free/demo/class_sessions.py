@@ -1,7 +1,7 @@
 """What the app keeps for each of its users: their classes and pictures; one learner and one lock for all of them.
 
-A session is named by a key that its user holds. Servers have no other way to tell callers apart for certain: to an
-MCP server all of them are one.
+A session is named by a key that its user holds. Servers have no other reliable way to tell callers apart: to an MCP
+server they are all one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.text import one_line
 
 MOST_SESSIONS = 100
-"""Sessions kept; the one that was used longest ago makes room."""
+"""Most sessions kept; the least recently used one makes room."""
 
 MOST_PICTURES = 200
 """Support pictures of a session."""
@@ -50,9 +50,9 @@ class Answer:
     """What is said of a picture."""
 
     label: str | None
-    """The likeliest class; None where the picture is of none of them."""
+    """The most likely class; None where the picture is of none of them."""
     probabilities: dict[str, float]
-    """Of each class, as `FewShotClassifier.predict_proba` gives them."""
+    """Probability of each class, as `FewShotClassifier.predict_proba` gives it."""
     nearest: list[Near]
 
 
@@ -72,7 +72,7 @@ class ClassSessions:
     All methods may be called from several threads at once.
 
     Args:
-        learner: Shared by all; it is used by one at a time.
+        learner: Shared by all users, one at a time.
         most_sessions: Sessions kept.
 
     Example:
@@ -106,7 +106,7 @@ class ClassSessions:
             return {name: len(paths) for name, paths in session.classes.items()}
 
     def add(self, key: str, name: str, paths: Sequence[str | Path]) -> dict[str, int]:
-        """Give a class pictures; it is made where there is none of that name.
+        """Add pictures to a class; a class that does not exist is created.
 
         Args:
             key: The session.

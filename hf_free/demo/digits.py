@@ -58,7 +58,7 @@ def drawn_digits(
         uint8 pictures (N, 3, 32, 32); all samples once, then all of them again.
 
     Raises:
-        DatasetError: a digit that there is not, or one given twice.
+        DatasetError: a digit that does not exist, or one given twice.
     """
     if not set(digits) <= set(range(10)) or len(set(digits)) < len(digits) or not digits:
         raise DatasetError(f"digits {list(digits)}", allowed="different ones from 0 to 9")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hf_free.errors import ConfigError
 
 _STEMS = {"test_vit": 8, "test_vit2": 8, "test_convnext": 16, "test_convnext2": 16, "test_convnext3": 16}
-"""Patches a side that timm's own small models see best; as they are, their stems leave 2 or 8 of a 32x32 picture."""
+"""Patches per side that suit timm's own small models; their unchanged stems leave 2 or 8 of a 32x32 picture."""
 
 
 def small_image_args(architecture: str, size: int) -> dict[str, object]:
@@ -71,7 +71,7 @@ class ClassifierRecipe:
         if self.epochs < 1 or self.batch_size < 2 or self.lr <= 0 or self.shift < 0:
             raise ConfigError(
                 f"epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr}, shift={self.shift}",
-                allowed="at least 1 epoch, 2 pictures a batch, a positive rate, no negative shift",
+                allowed="at least 1 epoch, 2 pictures per batch, a positive rate, no negative shift",
             )
 
     def to_dict(self) -> dict[str, object]:
@@ -92,7 +92,7 @@ class TrainedClassifier:
     mean: tuple[float, ...]
     """Mean per channel that pictures in [0, 1] are normalized with."""
     std: tuple[float, ...]
-    """Deviation a channel."""
+    """Deviation per channel."""
     input_size: tuple[int, int, int]
     """Channels, height and width."""
 

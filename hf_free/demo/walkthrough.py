@@ -1,7 +1,7 @@
 """The demo: teachers, a Hub, `hf-free train`, `pool` and `evaluate`, on one computer in at most three minutes.
 
-Everything a user would do is done here with the very commands she would type, in processes of their own, against a
-small Hub on 127.0.0.1 (`hf_free.hub.loopback.hub`). Nothing is downloaded and nothing leaves the computer.
+Everything is done with the very commands that a user would type, in processes of their own, against a small Hub on
+127.0.0.1 (`hf_free.hub.loopback.hub`). Nothing is downloaded and nothing leaves the computer.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class DemoLength:
     recipes: tuple[ClassifierRecipe, ...] = RECIPES
     """Teachers to train."""
     workers: int | None = None
-    """Teachers trained at once; None takes one a core."""
+    """Teachers trained at once; None takes one per core."""
     copies: int = COPIES
     """Drawings of each digit that teachers see."""
     steps: int = 40

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hf_free.teachers.teacher import Teacher
 
 PIXEL_GRID = 8
-"""Pixels are averaged to 8x8, as the few-shot figures of this project's issues are."""
+"""Side to which pictures are averaged for the pixel baseline."""
 
 
 def untrained(learner: Embedder, images: ImageSizes, seed: int) -> FeatureSet:
@@ -51,9 +51,9 @@ def pixels(learner: Embedder, images: ImageSizes) -> FeatureSet:
 
 
 def teacher_preprocessing(record: TeacherRecord) -> Preprocessing:
-    """How a teacher is shown real pictures: by its own filter and crop, as timm or transformers' processor does.
+    """How a teacher is shown real pictures: with its own filter and crop, as timm or transformers' processor would.
 
-    The whole picture, its shape not kept, costs it about a point at 1 shot on flowers (docs/experiments).
+    Squashing the whole picture instead costs about a point at 1 shot on flowers (docs/experiments).
     """
     channels, height, width = record.input_size
     return Preprocessing(max(height, width), channels, record.interpolation, record.crop, record.resize)
@@ -160,7 +160,7 @@ class _ParameterAverage:
 
 
 def _architecture(teacher: Teacher) -> tuple[object, ...]:
-    """What has to agree for two teachers' parameters to be averaged: the network but for the classifier's width."""
+    """What must agree for two teachers' parameters to be averaged: everything but the classifier's width."""
     cfg: Any = teacher.network.pretrained_cfg
     classifier = cfg.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)

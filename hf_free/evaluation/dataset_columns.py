@@ -23,7 +23,7 @@ LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "
 
 @dataclass(frozen=True)
 class DataFlags:
-    """What a user is told to write in order to choose; "" where the verb that reads cannot be told."""
+    """The flags that a message tells the user to write; "" where the verb has none."""
 
     split: str = "--split NAME"
     image_column: str = "--image-column NAME"
@@ -41,7 +41,8 @@ def find_column(
     source: str,
     flags: DataFlags,
 ) -> str:
-    """The column of images or labels: the one named, else the only one of its type, else the one of a known name.
+    """The column of images or labels: the one that was named, else the only one of its type, else the one with a usual
+    name.
 
     Raises:
         DatasetError: no such column, none that could be it, or several.
@@ -119,7 +120,8 @@ def number_type(feature: Any) -> str | None:
 
 
 def undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
-    """The data set with a column of encoded images as they lie there, to be read by hf-free; others as they are."""
+    """The data set with its column of images left encoded, to be decoded by hf-free; other columns stay as they
+    are."""
     import datasets
 
     is_encoded = isinstance((data.features or {})[column], datasets.Image)

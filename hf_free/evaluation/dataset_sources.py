@@ -38,12 +38,13 @@ _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*", re.DOTALL)  # as `datas
 _MAX_CARD_BYTES = 2**20
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # columns of pictures by `file_name`
 _TABLES = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".lance", ".h5", ".py")
-"""Endings of files in which a Hub's data set may hold its pictures; among them loose ones only illustrate it."""
+"""Endings of files in which a data set on the Hub may hold its pictures; loose pictures beside such files only
+illustrate it."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Splits of `datasets` by name; `is_streamed` where they are read from files as they lie there."""
+    """Splits of `datasets` by name; `is_streamed` where they are read straight from the files."""
 
     splits: dict[str, Any]
     is_streamed: bool
@@ -67,10 +68,10 @@ def open_data(
         revision: Revision of a Hub data set.
         token: Access token for the Hub.
         cache_dir: Folder of the `datasets` cache, for Hub data sets.
-        by_column: Whether a column was asked for, so that `metadata.csv` tells the classes rather than folders.
+        by_column: Whether a column was asked for: then `metadata.csv` gives the classes rather than folders.
 
     Raises:
-        DatasetError: no such data set, or none that can be read, or one of several configurations has to be named.
+        DatasetError: no such data set, one that cannot be read, or one of which a configuration has to be named.
         HubError: a Hub that cannot be reached.
     """
     path = Path(source)
@@ -313,7 +314,7 @@ def _inside(path: Path, folder: str, source: str) -> Path:
 
 
 def read_or_explain(load: Callable[[], T], source: str) -> T:
-    """Call a function of `datasets` without its remark on data cards, and turn its many errors into one kind.
+    """Call a function of `datasets`, silence its remark on data cards, and turn its many errors into one kind.
 
     Raises:
         DatasetError: whatever went wrong.
@@ -359,5 +360,5 @@ def _no_remark_on_cards() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error's text, of bearable length."""
+    """The first line of an error's text, shortened."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

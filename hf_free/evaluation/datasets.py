@@ -56,7 +56,7 @@ class LabeledImages:
     def __post_init__(self) -> None:
         self.labels = torch.as_tensor(self.labels)
         if len(self.images) != len(self.labels):
-            raise DatasetError(f"{len(self.images)} pictures and {len(self.labels)} labels", allowed="one a picture")
+            raise DatasetError(f"{len(self.images)} pictures and {len(self.labels)} labels", allowed="one per picture")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,7 +99,7 @@ class LabeledImages:
         return replace(self, images=images, labels=labels, class_names=[self.class_names[i] for i in present.tolist()])
 
     def readable(self, progress: Progress | None = None) -> tuple[LabeledImages, list[PictureError]]:
-        """The pictures that can be read, each read once for it, and why the others cannot.
+        """The pictures that can be read, found by reading each once, and why the others cannot.
 
         Raises:
             DatasetError: none of them can be read.
@@ -209,7 +209,7 @@ def load_folder_images(folder: str | Path) -> FolderImages:
 def _images_of_folder(
     folder: PictureFolder, source: str, split: str | None, order: Sequence[str], flags: DataFlags
 ) -> LabeledImages:
-    """The pictures of class folders, with what is passed over said once."""
+    """The pictures of class folders; what is passed over is logged once."""
     folder.check_clear()
     if not folder.splits:
         raise DatasetError(
@@ -246,7 +246,8 @@ def _choose_split(
     order: Sequence[str] = SPLIT_ORDER,
     flags: DataFlags = FLAGS,
 ) -> str:
-    """The split that was asked for, or the first in order, or the only one; `val` and `Val` are `validation`."""
+    """The split that was asked for, else the first in order of preference, else the only one; `val` and `Val` are
+    `validation`."""
     if wanted is not None:
         if wanted in names:
             return wanted

@@ -70,7 +70,7 @@ class EpisodeSettings:
             DatasetError: too few classes or pictures.
         """
         drawn = {}
-        for k_shot in sorted(self.k_shots, reverse=True):  # what suits the most shots suits all
+        for k_shot in sorted(self.k_shots, reverse=True):  # classes with enough for the most shots suit all
             generator = torch.Generator().manual_seed(self.seed)
             drawn[k_shot] = sample_episodes(
                 labels,
@@ -96,7 +96,8 @@ class Comparison:
     teachers: TeacherPool | None = None
     """The teachers, for `baselines="all"`."""
     concatenations: Sequence[int] = ()
-    """Numbers of teachers, the first ones, whose features are concatenated, beside those of all."""
+    """For each of these numbers, the features of that many teachers, the first ones, are concatenated, besides those
+    of all."""
     learners: Mapping[str, MetaLearner] = field(default_factory=dict)
     """Other learners by the name of their rows, each with its own head."""
     off_the_shelf: Sequence[OffTheShelf] = ()
@@ -124,11 +125,11 @@ def evaluate(
 
     Args:
         learner: The learner; it is moved to `device`, as are those it is compared with.
-        data: Pictures of classes it has not been trained for: what `load_labeled_images` gave, or what it is to
-            load.
+        data: Pictures of classes it has not been trained for: what `load_labeled_images` returned, or the source that
+            it is to load.
         episodes: How many classes, shots, queries and episodes.
         beside: Baselines, teachers and other learners to measure too.
-        transductive: Names of heads that see all queries of an episode together, a row of its own for each
+        transductive: Names of heads that see all queries of an episode together; each gets a row of its own
             (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalizes all queries together.
         device: Where to compute.
         progress: Called with what is being done, how much is done, how much there is.
@@ -205,7 +206,7 @@ def _add_learner(
     progress: Progress | None,
     name: str = "learner",
 ) -> None:
-    """A learner's own rows: as it was made, and on request the transductive ones."""
+    """A learner's own rows: as it is, and the transductive ones that are asked for."""
     name = name if learner.record.is_data_free else f"{name} (not data-free)"
     if learner.batchnorm == "running" and learner.config.head != "maml":
         start = time.perf_counter()

@@ -18,7 +18,7 @@ BATCH = 256
 """Images per pass when extracting features."""
 
 MOST_BYTES = 2 * 2**30
-"""Bytes of decoded pictures that are kept of all sizes together; one size may be larger."""
+"""Bytes of decoded pictures that are kept, over all sizes; a single size may exceed it."""
 
 
 @dataclass
@@ -27,11 +27,11 @@ class FeatureSet:
 
     Attributes:
         method: Its name in the table.
-        features: (N, D) each; several where the row is the mean over them; none where it cannot be had.
+        features: (N, D) each; several where the row is their mean; none where they cannot be computed.
         seconds: Time the extraction took.
         note: What a reader should know; the reason where there are no features.
         best_method: Name of a further row for the best of several features; empty: no such row.
-        embedding: What made the features and weighs them by an episode's support; None: nothing does.
+        embedding: What made the features and weights them by an episode's support; None leaves them unweighted.
     """
 
     method: str
@@ -43,7 +43,7 @@ class FeatureSet:
 
 
 class ImageSizes:
-    """Pictures of a data set at the sizes the networks ask for, each made once as long as all have room.
+    """Pictures of a data set at the sizes that the networks ask for; each size is made once as long as all fit.
 
     Args:
         data: The data set.
@@ -60,7 +60,7 @@ class ImageSizes:
         return len(self._places)
 
     def batches(self, preprocessing: Preprocessing, count: int) -> Iterator[Tensor]:
-        """`at` in parts of `count` pictures, which are not kept unless they are there already."""
+        """`at` in parts of `count` pictures, which are not cached unless they are already."""
         if preprocessing in self._made:
             yield from self._made[preprocessing].split(count)
             return
@@ -81,7 +81,7 @@ class ImageSizes:
         return made
 
     def _make_room(self, images: Tensor) -> None:
-        """Forget the sizes that were not used for longest until these pictures fit in; read again if asked for."""
+        """Forget the least recently used sizes until these pictures fit; they are read again when asked for."""
         while self._made and images.nbytes + sum(kept.nbytes for kept in self._made.values()) > MOST_BYTES:
             del self._made[next(iter(self._made))]
 

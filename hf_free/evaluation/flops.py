@@ -1,8 +1,8 @@
 """Cost of a network's forward and backward pass in floating-point operations.
 
-Counted are the matrix products and convolutions (attention's products among them), two operations a multiply-add, as
-`torch.utils.flop_counter` counts them (but see `_convolution_backward`). Not counted: normalization, activations,
-pooling, additions, resizing, the optimizer; in the networks used here they are a few per cent of the arithmetic.
+Matrix products and convolutions are counted (attention's products among them), two operations per multiply-add, as by
+`torch.utils.flop_counter` (but see `_convolution_backward`). Not counted: normalization, activations, pooling,
+additions, resizing, the optimizer; in the networks used here they are a few per cent of the arithmetic.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PUBLISHED = {
     "ResNet-18": ("resnet18_small", {32: 1.12, 84: 7.87, 224: 54.67}),
     "ResNet-50": ("resnet50_small", {32: 2.62, 84: 18.36, 224: 128.34}),
 }
-"""GFLOPs of one image's backward pass by image size, as FREE (Wei et al., CVPR 2024) motivates its few steps with, and
-our network that comes closest: ResNets with a 3x3 stem and no max-pool; for Conv-4, 64 filters, 1.06 to 1.18 below."""
+"""GFLOPs of one image's backward pass by image size, with which FREE (Wei et al., CVPR 2024) motivates its few steps,
+and our closest network: ResNets with a 3x3 stem and no max-pool; for Conv-4, 64 filters, 1.06 to 1.18 below."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations for one image (or one batch of the counted size)."""
+    """Operations for one image, or for one batch of the size counted."""
 
     forward_flops: int
     backward_flops: int
@@ -83,12 +83,12 @@ def count(
     try:
         return _count(copy.deepcopy(network).to("meta"), shape, "meta", input_gradient_only)
     except (NotImplementedError, RuntimeError):
-        # Some networks look at values while they run, which the meta device has not.
+        # Some networks look at values while they run; the meta device has none.
         return _count(copy.deepcopy(network).to("cpu"), shape, "cpu", input_gradient_only)
 
 
 def published_rows() -> list[Json]:
-    """The published table beside our count, a row a network and image size; GFLOPs of the backward pass."""
+    """The published table beside our count, one row per network and image size; GFLOPs of the backward pass."""
     import timm
 
     import hf_free.backbones.register  # noqa: F401  (registers the networks with timm)
@@ -134,8 +134,8 @@ def _convolution_backward(
 ) -> int:
     """Operations of a convolution's backward pass: each gradient asked for costs what the forward pass costs.
 
-    torch's own formula takes the weight gradient of a grouped convolution for that of a dense one, which is too much
-    by the number of groups.
+    torch's own formula counts the weight gradient of a grouped convolution as that of a dense one, too much by a
+    factor of the number of groups.
     """
     # The operator's arguments after the weight: bias, stride, padding, dilation, transposed, output padding, groups,
     # and which of (input, weight, bias) gradients are wanted.

@@ -16,7 +16,7 @@ from hf_free.runtime.device import Precision
 from hf_free.teachers.teacher import Teacher
 
 GOOD, FAIR = 0.8, 0.3
-"""Shares of recognized pictures from which a verdict is `good` or `fair`. Measured on 22 real teachers (see
+"""Shares of recognized pictures from which on a verdict is `good` or `fair`. Measured on 22 real teachers (see
 docs/experiments): those above the first had 89 to 100 % after 20 steps, those between the two 95 to 100 %, the one
 below 74 %."""
 
@@ -26,8 +26,8 @@ NEAR, FAR = 1.0, 10.0
 trained on: with its variances lost a teacher may recognize 96 % at a distance of 25,000."""
 
 MAX_SIZE = 64
-"""Pixels a side of the pictures at most. A larger teacher gets them enlarged, as it does in a run, whose pictures are
-the learner's size; at 224 pixels the measurement would take minutes instead of seconds."""
+"""Most pixels per side of the pictures. A larger teacher gets them enlarged, as in a run, where pictures have the
+learner's size; at 224 pixels the measurement would take minutes instead of seconds."""
 
 LEGEND = (
     f"good: {GOOD:.0%} or more recognized, a loss below chance, BatchNorm statistics to go by and at most {NEAR:g} "
@@ -42,7 +42,7 @@ Verdict = Literal["good", "fair", "poor"]
 
 @dataclass(frozen=True)
 class Invertibility:
-    """What a short inversion of one teacher came to."""
+    """Result of a short inversion of one teacher."""
 
     steps: int
     """Inner steps taken."""
@@ -53,11 +53,11 @@ class Invertibility:
     loss: float
     """Cross-entropy of the finished pictures to those classes, in nats."""
     chance: float
-    """What it is for a teacher that cannot tell the classes apart: the logarithm of their number."""
+    """The loss of a teacher that cannot tell the classes apart: the logarithm of their number."""
     recognized: float
     """Share of the pictures that the teacher puts into the class they were made for, among these classes."""
     diversity: float
-    """Mean cosine distance of the teacher's features within a class; what is much depends on the network."""
+    """Mean cosine distance of the teacher's features within a class; what counts as large depends on the network."""
     statistics: float | None
     """Distance to the teacher's BatchNorm statistics at the last step; None without BatchNorm."""
 
@@ -65,11 +65,11 @@ class Invertibility:
     def verdict(self) -> Verdict:
         """`good`, `fair` or `poor`, by the share of recognized pictures, the loss and the statistics.
 
-        Without BatchNorm statistics it is `fair` at best: only its answers say what pictures are like. So it is with
-        a loss above chance, where the pictures that are not recognized are held for others with certainty.
+        It is `fair` at best without BatchNorm statistics, where only the answers say what pictures are like, and with
+        a loss above chance, where the teacher is certain that unrecognized pictures show something else.
         """
         distance = math.inf if self.statistics is None else self.statistics
-        is_sick = self.statistics is not None and not distance <= FAR  # NaN is at most nothing
+        is_sick = self.statistics is not None and not distance <= FAR  # comparisons with NaN are false
         if not math.isfinite(self.loss) or self.recognized < FAIR or is_sick:
             return "poor"
         is_good = self.recognized >= GOOD and self.loss <= self.chance and distance <= NEAR
@@ -90,7 +90,7 @@ def measure_invertibility(
     caller's random numbers are left as they were. Pictures have the teacher's size, at most `MAX_SIZE` pixels a side.
 
     Args:
-        teacher: Whom to invert.
+        teacher: The teacher to invert.
         steps: Inner steps; FREE's k is 5.
         images_per_class: Images per class.
         max_classes: Classes at most; of a larger head a random subset is taken.

@@ -84,7 +84,7 @@ class OffTheShelf:
         return f"{self.name} (not data-free, trained on {self.trained_on})"
 
     def embedding(self, images: ImageSizes, progress: Progress | None = None) -> FeatureSet:
-        """Its features of all pictures, of length 1."""
+        """Its features of all pictures, scaled to length 1."""
         start = time.perf_counter()
         record = self.network.record
         shown = teacher_preprocessing(record)

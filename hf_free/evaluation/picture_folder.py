@@ -6,7 +6,7 @@ that was given, or in its split folders. A split folder is a first-level folder 
 nothing else: a class may be called `train`, and a picture `test_7.png`. `datasets` would make splits of both and lose
 the rest.
 
-Hidden files, and what systems and archives leave behind, are not there. Everything else that is not used is counted.
+Hidden files, and what systems and archives leave behind, are ignored. Everything else that is not used is counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LEFTOVERS = frozenset(
 _LISTED = 5  # names in a message
 
 OTHER_PICTURES = frozenset({".jxl", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"})
-"""Endings of pictures that Python's own table may not know."""
+"""Endings of picture files that Python's own table may lack."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PictureFolder:
         root: The folder.
         files: The pictures, sorted: split by split, class by class; those without a class first.
         empty_classes: Class folders without a picture, by their path below the root.
-        left_out: What else is not used, a phrase each.
+        left_out: What else is not used, one phrase each.
         deep: Pictures that lie in folders within their class folder.
         unclear: Folders named as splits that hold class folders, beside others with pictures: "" if there are none.
     """
@@ -81,7 +81,7 @@ class PictureFolder:
         """Refuse folders of which nobody can say whether they are splits or classes.
 
         Raises:
-            DatasetError: which they are.
+            DatasetError: with their names.
         """
         if self.unclear:
             raise DatasetError(
@@ -91,7 +91,8 @@ class PictureFolder:
             )
 
     def notes(self, name: str, *, need_classes: bool = True) -> str:
-        """What is passed over, and what may be read otherwise than it was meant, in one sentence; "" if nothing is.
+        """What is passed over, and what may be read otherwise than it was meant, in one sentence; "" if there is
+        nothing.
 
         Args:
             name: What the user calls the folder.
@@ -235,7 +236,7 @@ class _Walk:
         return is_file
 
     def _leads_up(self, folder: Path, entry: os.DirEntry[str]) -> bool:
-        """Whether a link leads to a folder that it lies in, by whatever way one came there."""
+        """Whether a link leads to a folder that contains it, by whatever path it was reached."""
         if not entry.is_symlink():
             return False
         depth = len(folder.parts) - len(self._root.parts)
@@ -247,7 +248,7 @@ class _Walk:
         return is_circle
 
     def left_out(self) -> list[str]:
-        """What was passed over, a phrase each."""
+        """What was passed over, one phrase each."""
         phrases = []
         if self._kinds:
             endings = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self._kinds.items()))
@@ -267,7 +268,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _may_be_picture(suffix: str) -> bool:
-    """Whether a file of an ending that hf-free does not read is a picture for others."""
+    """Whether other programs read a file with such an ending as a picture, though hf-free does not."""
     kind = mimetypes.guess_type(f"a{suffix}")[0] or ""
     if suffix in OTHER_PICTURES or kind.startswith("image/"):
         return True

@@ -11,7 +11,7 @@ from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import load_folder_images
 
 LIST = "-"
-"""Stands for a list of files, one a line."""
+"""Stands for a list of files, one per line."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def find_pictures(sources: Sequence[str], lines: Iterable[str] = ()) -> list[Nam
     Args:
         sources: Folders, with all their sub-folders; files; patterns such as `new/*.jpg` and `**/*.png`; `-` for the
             lines.
-        lines: Paths of files or folders, one a line; blank lines are passed over.
+        lines: Paths of files or folders, one per line; blank lines are passed over.
 
     Raises:
         DatasetError: a source that is not there, a pattern that no file has, or no picture at all.
@@ -42,7 +42,7 @@ def find_pictures(sources: Sequence[str], lines: Iterable[str] = ()) -> list[Nam
         if source == LIST:
             given = [text for line in lines if (text := line.rstrip("\r\n")).strip()]
             if not given:
-                raise DatasetError("the list of pictures is empty", allowed="one path a line")
+                raise DatasetError("the list of pictures is empty", allowed="one path per line")
         else:
             given = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
         if not given:

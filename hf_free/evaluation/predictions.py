@@ -1,4 +1,4 @@
-"""What a classifier says of picture files: a row a picture, also for one that cannot be read."""
+"""What a classifier says of picture files: one row per picture, also for one that cannot be read."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Prediction:
         image: Its name.
         path: The file.
         label: Its class; None where it could not be read, or is rejected.
-        probabilities: Of each class by its label, None where it could not be read.
-        top: The likeliest classes with their probabilities, likeliest first.
+        probabilities: That of each class by its label; None where the picture could not be read.
+        top: The most likely classes with their probabilities, the most likely first.
         confidence: What the threshold is compared with.
-        rejected: Whether it is of no known class; None: nobody asked.
+        rejected: Whether it is of no known class; None where rejection was not asked for.
         error: Why it could not be read.
     """
 
@@ -48,11 +48,11 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """Of the label; of a rejected picture nobody's."""
+        """Probability of the label; None for a rejected picture."""
         return None if self.label is None or self.probabilities is None else self.probabilities[self.label]
 
     def to_dict(self, top_k: int | None = None) -> Json:
-        """As JSON; with the k likeliest classes where they were asked for."""
+        """As JSON; with the k most likely classes where they were asked for."""
         named = [{"label": label, "probability": value} for label, value in self.top[:top_k]]
         return {
             "image": self.image,
@@ -70,7 +70,7 @@ class Predictions:
     """All rows, and what a reader should know of the files.
 
     Attributes:
-        rows: One a picture, in order.
+        rows: One per picture, in order.
         more_frames: How many files hold more pictures than the one that was seen.
     """
 
@@ -135,7 +135,7 @@ def predict_files(
 
 
 def as_csv(rows: Sequence[Prediction], top_k: int = 1) -> str:
-    """Rows as CSV with a header: image, label, probability, further likeliest classes, rejected if asked, and error.
+    """Rows as CSV with a header: image, label, probability, further likely classes, rejected if asked for, and error.
 
     Names that a spreadsheet would run as formulas begin with an apostrophe; the JSON form has them as they are.
 

@@ -24,7 +24,7 @@ class Scorer:
     report: EvaluationReport
 
     def add(self, found: FeatureSet, *, head: str | None = None, transductive: str | None = None) -> None:
-        """Append a row per number of shots for a set of features; then, on request, for its best features.
+        """Append a row per number of shots for a set of features, and, if asked for, one for the best of them.
 
         Args:
             found: What to score.

@@ -1,8 +1,8 @@
-"""A sweep over timm: one small model per module, taken through everything that a run asks of a teacher.
+"""A sweep over timm: one small model per module is put through everything that a run asks of a teacher.
 
 A module is a file of `timm.models`, a family of architectures. Of each, the smallest classifier is built with random
 weights, written in Hub layout, and loaded as a stranger's repository would be; then it answers, is inverted for one
-step, and a learner learns one step from it. What fails is a family that hf-free cannot take, with the reason.
+step, and a learner learns one step from it. A failure names a family that hf-free cannot use, with the reason.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ MAX_SIDE, SMALLER_SIDE = 512, 224
 """Height or width above which a network is built for smaller pictures, and what it is then built for."""
 
 CHOOSING = "choose"
-"""Key of the seconds that a sweep takes to find a module's smallest model, for which it builds all of them once."""
+"""Key under which a row holds the seconds that finding a module's smallest model took: all of its models are built
+once."""
 STEPS = ("build", "load", "logits", "features", "census", "five", "bell")
 """What each model is taken through, in order."""
 
@@ -125,7 +126,7 @@ class _Seen:
 def sweep(
     modules: Sequence[str], *, max_parameters: int = MAX_PARAMETERS, begin: Callable[[str], None] | None = None
 ) -> Iterator[SweepRow]:
-    """Take the smallest classifier of each module through all steps; a row as soon as each is done.
+    """Put the smallest classifier of each module through all steps; each row is given as soon as it is done.
 
     Args:
         modules: Names from `list_modules`.
@@ -186,7 +187,7 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
     seen = _Seen()
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-            warnings.simplefilter("ignore")  # timm's deprecations are no matter of the sweep
+            warnings.simplefilter("ignore")  # timm's deprecations do not concern the sweep
             torch.manual_seed(0)
             _take_through(candidate, folder, input_size, seconds, seen)
     except (HfFreeError, *_BUILD_ERRORS) as error:

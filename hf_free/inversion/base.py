@@ -1,4 +1,4 @@
-"""What every way to invert a teacher shares: its interface, the size of a task, and whose classes are wanted."""
+"""What all ways to invert a teacher share: their interface, the size of a task, and its target classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUT_OF_MEMORY = "its inversion needs more memory than there is"
 
 
 class InversionTarget(NamedTuple):
-    """What one inversion is asked for: latents' labels and the teacher's classes they stand for."""
+    """Target of one inversion: the labels of its latents and the teacher's classes that they stand for."""
 
     labels: Tensor
     classes: tuple[int, ...]
@@ -44,7 +44,7 @@ class TaskSize(NamedTuple):
 
     @classmethod
     def of(cls, config: FiveConfig, num_classes: int) -> TaskSize:
-        """What the configuration asks for, of a teacher of so many classes."""
+        """What the configuration asks for, for a teacher of so many classes."""
         return cls(config.images_per_class, min(num_classes, config.max_classes))
 
     @property
@@ -53,9 +53,8 @@ class TaskSize(NamedTuple):
         return self.images_per_class * self.classes
 
     def within(self, images: int | None) -> TaskSize:
-        """The size with so many pictures at most, None for any number: fewer per class at first, then fewer classes.
-
-        Two classes of two pictures are the least that there is.
+        """The size with at most so many pictures, None for any number: first with fewer per class, then with fewer
+        classes, down to two classes of two pictures.
         """
         if images is None or self.images <= images:
             return self
@@ -94,7 +93,7 @@ class Inverter(Protocol):
 
     device: torch.device
     most_images: int | None
-    """Pictures of one inversion at most, where memory is short; None leaves their number to the configuration."""
+    """Most pictures of one inversion, where memory is short; None leaves their number to the configuration."""
     pause: Callable[[], None]
     """Called before each inner step; what it raises ends the step, and nothing that is trained has moved."""
 
@@ -136,10 +135,10 @@ class Inverter(Protocol):
         """Have torch.compile compile what can be compiled."""
 
     def modules(self) -> dict[str, nn.Module]:
-        """What is trained over all teachers, and a checkpoint has to hold."""
+        """What is trained over all teachers, so that a checkpoint has to hold it."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimizers of these modules."""
+        """Optimizers of what `modules` gives."""
 
 
 INVERSION = "inversion"
@@ -212,7 +211,7 @@ def recover_each(
 
 
 def gathered(of_own: Sequence[Sequence[T]], chains: Chains) -> list[T]:
-    """What each own chain has found -> what all chains of the run have found, in their order."""
+    """What this process's chains have found -> what all chains of the run have found, in their order."""
     return [one for of_chain in chains.gather(of_own) for one in of_chain]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 EPS = 1e-5
-"""Guards the division by a channel's variance, as BatchNorm's own default."""
+"""Added to a channel's variance before dividing by it; BatchNorm's own default."""
 
 ROWS = 8192
 """Pixels at once where the variance is computed: as fp32 they stay in a CPU's cache."""
@@ -28,10 +28,10 @@ def collected_distances(layers: Sequence[nn.Module], distance: Distance | None =
 
     Args:
         layers: The layers.
-        distance: Which one; None takes `statistics_distance`.
+        distance: How it is measured; None takes `statistics_distance`.
 
     Yields:
-        A list that fills with one scalar a layer, in the order of the forward pass.
+        A list that fills with one scalar per layer, in the order of the forward pass.
     """
     distances: list[Tensor] = []
     of = distance or statistics_distance
@@ -55,7 +55,7 @@ def statistics_distance(activations: Tensor, running_mean: Tensor, running_var: 
     stored variance makes layers and teachers comparable, so that one weight serves all.
 
     Args:
-        activations: (B, C, ...) input of the layer; more than one value a channel.
+        activations: (B, C, ...) input of the layer; more than one value per channel.
         running_mean: (C,).
         running_var: (C,).
     """
@@ -96,7 +96,7 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """d mean / dx = 1 / n, d variance / dx = 2 (x - mean) / n: together one multiply-add a value."""
+        """d mean / dx = 1 / n, d variance / dx = 2 (x - mean) / n: together one multiply-add per value."""
         activations, mean = ctx.saved_tensors
         of_mean, of_variance = gradients
         count = activations.numel() // len(mean)

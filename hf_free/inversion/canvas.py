@@ -3,7 +3,7 @@
 A generator that starts from a picture of anything must paint over much of it until the teacher sees the class it is
 meant for, and what it paints there hides what makes the picture worth asking about. Among the canvases of a task
 each class gets those that the teacher finds most like it: the assignment with the greatest sum of log-probabilities
-(Kuhn 1955, by scipy). It costs one forward pass a task; what it gains is in docs/experiments.
+(Kuhn 1955, by scipy). It costs one forward pass per task; what it gains is in docs/experiments.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from hf_free.runtime.random_streams import GLOBAL, Stream
 from hf_free.teachers.teacher import Teacher
 
 AT_ONCE = 1024
-"""Canvases that are shared out at once: the time of an assignment grows with the cube of their number."""
+"""Most canvases that are assigned at once: the time of an assignment grows with the cube of their number."""
 
 LEAST_LOG_PROBABILITY = -20.0
-"""Below it two answers count as alike, so that a teacher that is sure of itself does not decide by rounding errors."""
+"""Differences below this count as none, so that rounding errors of a teacher that is sure of itself do not decide."""
 
 
 def draw_canvases(
@@ -39,7 +39,7 @@ def give_to_classes(
 
     Args:
         canvases: (N, C, H, W) in [0, 1].
-        labels: (N,), positions in `classes`; each class as often as pictures are wanted of it.
+        labels: (N,), positions in `classes`; each class occurs as often as it needs pictures.
         classes: The teacher's classes.
         teacher: Asked once about each canvas.
         precision: How it computes.

@@ -1,6 +1,6 @@
 """FIVE: one meta-generator that adapts to any teacher in a few inner steps, and learns to do so better.
 
-Inner loop, a teacher: a copy of the meta-generator and fresh latents take k Adam steps on the inversion loss.
+Inner loop, for each teacher: a copy of the meta-generator and fresh latents take k Adam steps on the inversion loss.
 Outer step: the gradients met on the way, at the copies' weights, move the meta-generator (first-order MAML, Finn
 et al. 2017). Fast-Datafree (Fang et al. 2022) accumulates them over all inner steps and keeps one outer Adam; the
 released FREE code takes the last step's gradient only and makes a new Adam for every outer step.
@@ -62,14 +62,14 @@ class TrainedGenerator:
 
 @dataclass(frozen=True)
 class _Inversion:
-    """What the outer step has to know of a teacher's inner loop."""
+    """What the outer step needs from a teacher's inner loop."""
 
     reference: str
     gradients: list[Tensor]
     terms: Terms
 
     def seen(self) -> tuple[str, float, Terms]:
-        """What other processes have to know: the teacher, the norm of its gradient, its loss terms."""
+        """What other processes need: the teacher, the norm of its gradient, its loss terms."""
         return self.reference, joint_norm(self.gradients), {name: term.cpu() for name, term in self.terms.items()}
 
 
@@ -110,7 +110,7 @@ class Five(StepsAlone):
         self.optimizer = self._outer_optimizer()
         self._noted: set[str] = set()
         self.most_images: int | None = None
-        """Pictures of one inversion at most, where memory is short; None leaves their number to the configuration."""
+        """Most pictures of one inversion, where memory is short; None leaves their number to the configuration."""
         self.pause: Callable[[], None] = lambda: None
         """Called before each inner step; what it raises ends the outer step, and the meta-generator has not moved."""
 
@@ -158,7 +158,7 @@ class Five(StepsAlone):
         return {"generator": self.generator}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The outer step's."""
+        """The optimizer of the outer step."""
         return [self.optimizer]
 
     def _invert(
@@ -199,7 +199,7 @@ class Five(StepsAlone):
         return self.optimizer.param_groups[0].setdefault("teacher_norms", [])
 
     def _note_gradient(self, reference: str, norm: float, scale: float) -> None:
-        """Say once of a teacher that its gradient is no longer taken as it is."""
+        """Warn once that a teacher's gradient is no longer taken as it is."""
         if scale == 1 or reference in self._noted:
             return
         self._noted.add(reference)
@@ -235,10 +235,10 @@ class Five(StepsAlone):
         """The inner loop for one teacher, in which nothing waits for the device.
 
         Args:
-            teacher: Whom to invert.
+            teacher: The teacher to invert.
             index: Its place in the pool, which the student is asked with.
             student: See `step`.
-            gradients: One tensor a generator parameter, to which the outer gradient is added.
+            gradients: One tensor per generator parameter, to which the outer gradient is added.
             steps: Inner steps; None takes the configuration's.
             lender: See `step`.
 

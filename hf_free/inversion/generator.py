@@ -16,15 +16,15 @@ CANVAS_EPS = 0.02
 """Keeps the logits of black and white canvas pixels within 4, where the generator can still paint."""
 
 LARGEST_SEED = 16
-"""Height of the first feature map at most: a linear layer onto more would dwarf the rest of the network."""
+"""Largest height of the first feature map: a linear layer onto more would dwarf the rest of the network."""
 
 
 class MetaGenerator(nn.Module):
     """Generator of FREE's released code, after DAFL and CMI: a linear layer, then upsampling and 3x3 convolutions.
 
     Linear(latent -> 2 width x s0 x s0), BatchNorm, then a stage of (nearest x2, 3x3 convolution, BatchNorm,
-    LeakyReLU) a doubling, a 3x3 convolution to the channels, sigmoid. Two stages up to 64 pixels, as released.
-    BatchNorm always uses the batch's statistics, so there are no running ones to keep.
+    LeakyReLU) per doubling of the size, a 3x3 convolution to the channels, sigmoid. Two stages up to 64 pixels, as
+    released. BatchNorm always uses the batch's statistics, so there are no running ones to keep.
 
     Args:
         image_size: Height and width of the pictures.

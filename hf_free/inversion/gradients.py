@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 MAX_RATIO = 10.0
-"""Times the median norm from which a gradient is no longer taken as it is. In a pool of 18 trained networks of six
-kinds 15 were at 0.2 to 9 times; the three MobileNets, which are hard to invert, at 3 to 58. A Conv-4 that lost the
-variances of one layer was at 35 to 190, one that lost all at 10^8."""
+"""A gradient of more than this many times the median norm is no longer taken as it is. In a pool of 18 trained
+networks of six kinds 15 were at 0.2 to 9 times; the three MobileNets, which are hard to invert, at 3 to 58. A Conv-4
+that lost the variances of one layer was at 35 to 190, one that lost all at 10^8."""
 
 WINDOW = 64
-"""Norms of earlier steps that the median is taken over as well: a step may hold one teacher, or sick ones only."""
+"""Number of norms of earlier steps that the median also covers: a step may have one teacher, or only sick ones."""
 
 
 def joint_norm(gradients: Sequence[Tensor]) -> float:
@@ -33,13 +33,13 @@ def comparable_scales(norms: Sequence[float], past: Sequence[float]) -> list[flo
 
     Args:
         norms: Norm of each teacher's gradient in this step.
-        past: Finite norms of earlier steps, at most `WINDOW` of them are looked at, the last ones.
+        past: Finite norms of earlier steps; the last `WINDOW` of them are looked at.
 
     Returns:
-        1 up to `MAX_RATIO` times the median of all these norms; above, what brings the gradient to that median, so
-        that the teacher counts as one of the others; 0 for a norm that is not finite. The median is the lower one of
-        an even number: of two teachers, one may be sick. Norms of 0 do not count, as those of one that is asked for
-        nothing.
+        1 for norms up to `MAX_RATIO` times the median of them all; above that, the factor that brings the gradient to
+        the median, so that the teacher counts like the others; 0 for a norm that is not finite. Of an even number the
+        median is the lower one: of two teachers, one may be sick. Norms of 0 do not count: such a teacher was asked
+        for nothing.
     """
     usable = [norm for norm in [*past[-WINDOW:], *norms] if math.isfinite(norm) and norm > 0]
     usual = median_low(usable) if usable else 0.0

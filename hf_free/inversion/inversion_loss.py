@@ -25,7 +25,7 @@ from hf_free.teachers.teacher import Teacher
 
 
 class InversionLoss:
-    """What pictures of a teacher's classes should be like.
+    """Scores how well pictures fit a teacher's classes.
 
     Args:
         config: Weights of the terms, and augmentation.
@@ -63,10 +63,10 @@ class InversionLoss:
             target: What they were made for.
             teacher: The teacher that is inverted.
             index: Its place in the pool, which the student is asked with.
-            student: See `hf_free.inversion.base.Inverter.step`, as for the lender.
-            lender: Lends BatchNorm statistics to a teacher without.
+            student: See `hf_free.inversion.base.Inverter.step`.
+            lender: A teacher that lends its BatchNorm statistics to one without.
             canvas: (N, C, H, W) that the pictures are painted over, if any.
-            stream: By which numbers they are shifted and flipped.
+            stream: Random numbers for shifts and flips.
         """
         config, seen = self.config, pictures
         if config.augment:
@@ -97,9 +97,8 @@ class InversionLoss:
         return terms
 
     def total(self, terms: Terms) -> Tensor:
-        """The weighted sum that an inversion follows; statistics count as far as the pictures are recognized.
-
-        In five steps both cannot be had from any teacher: a high weight for the statistics alone leaves a deep one
+        """The weighted sum that an inversion follows; statistics count as far as the pictures are recognized. With a
+        fixed weight, five steps do not suffice for both with every teacher: a high weight leaves a deep one
         unconvinced, a low one leaves the pictures of a shallow one glaring (docs/experiments).
         """
         if self.config.recognition_first and "batchnorm" in terms:

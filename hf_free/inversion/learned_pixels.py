@@ -60,10 +60,10 @@ class LivePictures(NamedTuple):
 
 
 class Challenge(Protocol):
-    """What a learner wants of live pictures beside the teachers' wishes."""
+    """What a learner wants of live pictures, besides what the teachers want."""
 
     def __call__(self, live: Sequence[LivePictures], stream: Stream) -> Tensor | None:
-        """A scalar that they should descend; None for nothing."""
+        """A loss that the pictures should lower; None for none."""
 
 
 class PixelSet(nn.Module):
@@ -71,7 +71,7 @@ class PixelSet(nn.Module):
 
     Args:
         values: (N, C, H, W) in the teacher's normalized space.
-        target: What they are made for.
+        target: What the pictures are made for.
     """
 
     labels: Tensor
@@ -85,18 +85,18 @@ class PixelSet(nn.Module):
 
     @property
     def target(self) -> InversionTarget:
-        """What they are made for."""
+        """What the pictures are made for."""
         return InversionTarget(self.labels, tuple(self.chosen.tolist()))
 
 
 class LearnedPixels(StepsAlone):
-    """Recovers tasks as the state of pixels that are learned from step to step.
+    """Recovers tasks from pixels that are kept and learned from step to step.
 
     Until it has met the teachers of a run it keeps nothing: each task then starts from noise.
 
     Args:
-        config: Data steps of a step (`inner_steps`), `pixel_lr`, sizes, and the weights of cross-entropy, BatchNorm
-            and total variation; the rest has no meaning here.
+        config: Data steps per outer step (`inner_steps`), `pixel_lr`, sizes, and the weights of cross-entropy,
+            BatchNorm and total variation; the rest is not used.
         image_size: Height and width of recovered pictures.
         channels: 1 or 3.
         device: Where it computes.
@@ -121,7 +121,7 @@ class LearnedPixels(StepsAlone):
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
         self.challenge: Challenge | None = None
-        """Asked in each data step."""
+        """The learner's wish, asked for in each data step."""
         self._sets = nn.ModuleList()
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -133,7 +133,7 @@ class LearnedPixels(StepsAlone):
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """The same; a run with learned pixels has one chain. See `hf_free.inversion.base.Inverter`."""
+        """As `step`; a run with learned pixels has one chain. See `hf_free.inversion.base.Inverter`."""
         everyone = [pair for share in shares for pair in share.teachers]
         kept = [self._set_of(index, teacher) for index, teacher in everyone]
         is_met = all(index < len(self._sets) for index, _ in everyone)

@@ -72,7 +72,7 @@ def feature_norm(features: Tensor) -> Tensor:
 
 
 def pairwise_distance(features: Tensor, labels: Tensor) -> Tensor:
-    """Mean cosine distance between features of different pictures of one class: the within-class variety.
+    """Mean cosine distance between features of different pictures of one class: the diversity within classes.
 
     Args:
         features: (B, D).
@@ -88,14 +88,14 @@ def pairwise_distance(features: Tensor, labels: Tensor) -> Tensor:
 def similarity_hinge(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     """How much closer than a margin the pictures of one class lie: mean over their pairs of max(0, margin - distance).
 
-    Against the collapse of a class onto one picture. Contrastive Model Inversion (Fang et al., IJCAI 2021) wants each
-    recovered picture told apart from all others, without an end; the hinge (Hadsell et al. 2006, eq. 4, unsquared)
-    leaves pairs alone that are as far apart as those of real pictures.
+    It prevents the collapse of a class onto one picture. Contrastive Model Inversion (Fang et al., IJCAI 2021) wants
+    each recovered picture told apart from all others, without an end; the hinge (Hadsell et al. 2006, eq. 4,
+    unsquared) leaves pairs alone that are as far apart as those of real pictures.
 
     Args:
         features: (B, D), compared by cosine distance.
         labels: (B,).
-        margin: Distance from which on a pair counts nothing.
+        margin: Distance from which on a pair adds no loss.
 
     Returns:
         A scalar in [0, margin]; 0 where no class has two pictures.
@@ -112,6 +112,6 @@ def _within_class(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Sum of the terms with a non-zero weight; where a teacher has none of them, zero, which pulls nowhere."""
+    """Sum of the terms with a non-zero weight; zero, without a gradient, where a teacher has none of them."""
     weighted = [weights[name] * term for name, term in terms.items() if weights[name]]
     return torch.stack(weighted or [0 * term for term in terms.values()]).sum()

@@ -1,7 +1,7 @@
 """The pixels themselves are optimized, as in DeepInversion.
 
-FIVE's loss, labels, number of pictures, augmentation and precision are shared, so that a comparison is one of the ways
-alone.
+FIVE's loss, labels, number of pictures, augmentation and precision are shared, so that a comparison is about the way
+of inverting alone.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class PixelInverter(StepsAlone):
     """Recovers tasks by optimizing their pixels; nothing is learned from one teacher for the next.
 
     As DeepInversion does: normal noise in the teacher's normalized space, Adam, values kept to those that a picture
-    can have. Its total variation and squared norm are left out, for all methods are to share one loss.
+    can have. Its total variation and squared norm are left out, so that all methods share one loss.
 
     Args:
-        config: Loss weights and sizes; a canvas and the rates of a generator have no meaning here.
+        config: Loss weights and sizes; the canvas and the rates of a generator are not used.
         image_size: Height and width of recovered pictures.
         channels: 1 or 3.
         device: Where it computes.

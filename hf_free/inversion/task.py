@@ -13,7 +13,7 @@ from hf_free.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class Health:
-    """How good a recovery is, by the teacher's own judgment."""
+    """How good a recovery is, as judged by the teacher itself."""
 
     accuracy: float
     """Share of the pictures that the teacher recognizes as the class they were made for."""
@@ -81,7 +81,7 @@ def failed_task(teacher: Teacher, index: int, problem: str) -> RecoveredTask:
 def finish_task(
     images: Tensor, labels: Tensor, classes: tuple[int, ...], teacher: Teacher, index: int
 ) -> RecoveredTask:
-    """Round the pictures, ask the teacher about them, and take its health."""
+    """Round the pictures, ask the teacher about them, and measure the task's health."""
     stored = to_uint8(images)
     output = teacher(stored.float() / 255)
     logits = output.logits[:, list(classes)].float()

@@ -48,10 +48,10 @@ BETAS = (0.5, 0.999)
 """Of Adam (DAFL; BiDf-MKD's code)."""
 
 INITIAL_DEVIATION = 0.02
-"""Of a generator's first weights: N(0, 0.02), BatchNorm's N(1, 0.02) (BiDf-MKD's code, as DCGAN has it)."""
+"""Deviation of a generator's initial weights: N(0, 0.02), BatchNorm's N(1, 0.02) (BiDf-MKD's code, as in DCGAN)."""
 
 PICTURES_AT_ONCE = 2048
-"""Pictures whose losses are asked for in one call, about; BiDf-MKD's code goes in five rounds of 20 directions."""
+"""About how many pictures' losses are asked for in one call; BiDf-MKD's code goes in five rounds of 20 directions."""
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Pictures (M, C, H, W) in [0, 1], and which base picture each is a variant of (M,) -> the loss of each (M,)."""
@@ -59,12 +59,12 @@ PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What differences say of a loss at some pictures."""
+    """A loss and its estimated gradient at some pictures."""
 
     losses: Tensor
-    """(N,) at the pictures themselves."""
+    """(N,) the loss at the pictures themselves."""
     gradients: Tensor
-    """(N, C, H, W), each picture's own."""
+    """(N, C, H, W) the gradient, of each picture by itself."""
     asked: Tensor
     """(N, C, H, W) the pictures as they were asked about: on the gray levels, where there are any."""
 
@@ -92,7 +92,7 @@ def estimate_gradients(
         levels: Gray levels that pictures are rounded to on their way; None: none. Directions are signs then, and a
             pixel moves by the whole levels that come next to mu / sqrt(d), one at least; pictures are kept that far
             inside [0, 1].
-        stream: By which numbers directions are drawn.
+        stream: Random numbers for the directions.
     """
     count, size = len(pictures), pictures[0].numel()
     device, generator = pictures.device, stream.on(pictures.device)
@@ -121,7 +121,7 @@ class ZeroOrderInverter(StepsAlone):
 
     Args:
         config: Sizes, rates, steps and the weights `cross_entropy` and `adversarial`; all other terms of the inversion
-            loss take a look inside a teacher.
+            loss need to look inside a teacher.
         queries: How many directions, and how long they are.
         image_size: Height and width of recovered pictures.
         channels: 1 or 3.
@@ -186,7 +186,8 @@ class ZeroOrderInverter(StepsAlone):
         return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
 
     def cost(self, teacher: Teacher, steps: int | None = None) -> int:
-        """Queries that recovering one task takes: each picture, and its variants, in each step; and the results."""
+        """Queries that recovering one task takes: each picture and its variants in each step, and the finished
+        pictures."""
         images = self.task_size(teacher).images
         return images * (steps or self.config.inner_steps) * (1 + self.queries.directions) + images
 
@@ -216,7 +217,7 @@ class ZeroOrderInverter(StepsAlone):
             return failed_task(teacher, index, error.given), {}
 
     def _beyond_budget(self, teacher: Teacher, steps: int) -> str | None:
-        """Why an inversion is not begun: half of one is worth nothing."""
+        """Why an inversion is not begun: half an inversion is worth nothing."""
         left = teacher.oracle.budget.left if isinstance(teacher, BlackBox) else None
         cost = self.cost(teacher, steps)
         if left is None or cost <= left:
@@ -277,7 +278,7 @@ class ZeroOrderInverter(StepsAlone):
 
 
 class _AnswerLoss:
-    """What an inversion by answers lowers, of each picture by itself; see `PixelLoss`."""
+    """The loss of an inversion by answers, for each picture by itself; see `PixelLoss`."""
 
     def __init__(
         self, config: FiveConfig, teacher: Teacher, index: int, target: InversionTarget, student: Student | None

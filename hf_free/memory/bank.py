@@ -20,7 +20,7 @@ NO_CLASS = -1
 """Class of a picture that was drawn rather than recovered."""
 
 MIN_ROWS = 1024
-"""Pictures that room is made for at first; it doubles up to the budget."""
+"""Pictures that there is room for at first; room doubles up to the budget."""
 
 
 class Sample(NamedTuple):
@@ -36,7 +36,7 @@ class TaskMemory:
     Args:
         max_images: Pictures held at most.
         sizes: Number of answers of each block of the layout; none keeps no answers.
-        asked: Blocks whose answers are kept with each picture; None keeps all.
+        asked: Number of blocks whose answers are kept with each picture; None keeps all.
         device: Where the memory lies.
     """
 
@@ -54,9 +54,9 @@ class TaskMemory:
         """What is kept of the teachers' answers."""
         self.class_ids = torch.empty(0, dtype=torch.long, device=self.device)
         self.classes: list[ClassKey] = []
-        self._ids: dict[ClassKey, int] = {}  # made anew where another list was set
+        self._ids: dict[ClassKey, int] = {}  # made anew where `sizes` has changed
         self.seen = 0
-        """Pictures ever added; counted anew where a budget changed between saving and loading."""
+        """Number of pictures ever added; counted anew where the budget changed between saving and loading."""
 
     def __len__(self) -> int:
         return min(self.seen, self.max_images)

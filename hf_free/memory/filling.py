@@ -35,7 +35,7 @@ class TaskCounts(Protocol):
 
 
 HELD_OUT_SHARE = 0.25
-"""Held-out pictures for one that the memory was given, at most, so that a short run has something to learn from."""
+"""Most held-out pictures per picture in the memory, so that a short run has something to learn from."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Filling:
     asked: int | None = None
     """Teachers that are asked about a picture; None asks all."""
     seed: int = 0
-    """Of the draw of those."""
+    """Seed of the draw of those teachers."""
     drawn: int = 0
-    """Pictures drawn beside those of a step."""
+    """Pictures drawn besides the recovered ones of a step."""
     at_once: int = ASKED_AT_ONCE
     """Pictures that a teacher is asked about at once."""
     last_task_only: bool = False
@@ -66,10 +66,10 @@ class Filling:
     streams: RandomStreams = UNSEEDED
     """Where random numbers come from."""
     chains: Chains = ONE_CHAIN
-    """Who draws which pictures, and asks which teachers about all of them."""
+    """The chains of the run: who draws which pictures, and asks which teachers about all of them."""
 
     def own_sources(self) -> list[LabelSource]:
-        """Whom this process asks: teachers of its own chains, and whoever else answers."""
+        """Who is asked by this process: teachers of its own chains, and other sources of answers."""
         is_own = self.chains.is_own
         return [one for one in self.sources if not isinstance(one, TeacherSource) or is_own(one.teacher)]
 
@@ -91,7 +91,7 @@ def fill(
         to: Where they go.
         tasks: What was recovered.
         counts: What is counted of it.
-        draws_alone: Whether pictures are drawn where nothing was recovered.
+        draws_alone: Whether pictures are drawn even where nothing was recovered.
         pause: See above.
     """
     stored = tasks[-1:] if to.last_task_only else tasks

@@ -1,4 +1,4 @@
-"""Pictures of a memory that was written to a file: the last few of some classes, without reading the others."""
+"""Reads a few pictures from a saved memory: the last ones of some classes, without reading the others."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def read_kept(path: Path, *, classes: int, pictures: int) -> KeptPictures:
 
     Args:
         path: The file.
-        classes: Classes read, at most.
-        pictures: Pictures of each, at most.
+        classes: Most classes that are read.
+        pictures: Most pictures of each.
 
     Raises:
         safetensors.SafetensorError: it is no such file.
-        KeyError: it is, of something else.
+        KeyError: it is one, but holds something else.
     """
     with safe_open(path, framework="pt") as file:
         ids = file.get_tensor("class_ids")

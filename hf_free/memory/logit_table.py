@@ -16,7 +16,7 @@ def row_bytes(sizes: Sequence[int], asked: int | None) -> int:
 
     Args:
         sizes: Number of columns of each block of the layout.
-        asked: Blocks that are kept with an image; None keeps all.
+        asked: Number of blocks that are kept with an image; None keeps all.
     """
     if asked is None or asked >= len(sizes):
         return 2 * sum(sizes)
@@ -24,11 +24,12 @@ def row_bytes(sizes: Sequence[int], asked: int | None) -> int:
 
 
 class LogitTable:
-    """Logits in fp16 by the place of their image, with the teachers whose they are.
+    """Logits in fp16 by the place of their image, with the teachers that they came from.
 
     Args:
         sizes: Number of columns of each block of the layout; none keeps nothing.
-        asked: Blocks that are kept with an image; None, or as many as there are, keeps all, without an index.
+        asked: Number of blocks that are kept with an image; None, or as many as there are, keeps all, without an
+            index.
         device: Where the table lies.
     """
 
@@ -74,7 +75,7 @@ class LogitTable:
         return LogitRows(self.values[which], self.sizes, None if self.asked is None else self.blocks[which])
 
     def tensors(self, held: int) -> dict[str, Tensor]:
-        """What a file holds of the first rows."""
+        """The first rows as tensors, for a file."""
         index = {} if self.asked is None else {"blocks": self.blocks[:held]}
         return {"answers": self.values[:held], **index}
 

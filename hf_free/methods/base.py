@@ -27,7 +27,7 @@ MakeObjective = Callable[
 """Makes a method's way to learn, for a learner, the layout of its teachers' answers, and their records."""
 
 Connect = Callable[[Inverter, Objective, Sequence[TeacherRecord]], None]
-"""Makes the two halves of a method known to each other, and the teachers of a run to them."""
+"""Introduces the two halves of a method to each other, and to the teachers of a run."""
 
 
 def stand_apart(inverter: Inverter, objective: Objective, records: Sequence[TeacherRecord]) -> None:
@@ -51,7 +51,7 @@ class Method:
     inverter: MakeInverter
     objective: MakeObjective
     departures: tuple[str, ...] = ()
-    """In what it is not as its authors released it, and why."""
+    """How it departs from what its authors released, and why."""
     constants: Mapping[str, object] = field(default_factory=dict)
     """Settings in which it differs from the defaults, as nested mappings; those that are in
     `hf_free.config.recipes` already win."""
@@ -61,7 +61,7 @@ class Method:
 
     @property
     def facts(self) -> MethodFacts:
-        """What a learner's record says of it, and its card."""
+        """What a learner's record and card say of it."""
         return MethodFacts(
             name=self.name, title=self.title, paper=self.paper, url=self.url, departures=self.departures
         )

@@ -1,6 +1,6 @@
 """FREE (Wei et al., CVPR 2024): FIVE inverts the teachers, BELL learns from what was recovered.
 
-Three of it: the best we found, the paper with its code's defects mended, and the code as it is.
+There are three versions: the best we found, the paper with its code's defects mended, and the code as it is.
 """
 
 from __future__ import annotations

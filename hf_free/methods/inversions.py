@@ -45,7 +45,7 @@ INVERSION_WAYS: dict[str, Inversion] = {}
 
 
 def register_inversion(way: Inversion) -> None:
-    """Make a way to invert known by its name: to `--inversion`, `hf-free methods` and the documentation.
+    """Register a way to invert under its name, for `--inversion`, `hf-free methods` and the documentation.
 
     Raises:
         ValueError: the name is taken.

@@ -1,15 +1,15 @@
 """PURER (Hu et al., CVPR 2023): learned pixels of every teacher, and episodes of them that become harder.
 
 Paper: Hu, Shen, Wang, Liu, Yuan, Tao, "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning", CVPR
-2023, https://arxiv.org/abs/2303.11183. Code: Egg-Hu/PURER at commit 6d62ccd, without a license, of which facts alone
-are used.
+2023, https://arxiv.org/abs/2303.11183. Code: Egg-Hu/PURER at commit 6d62ccd, which has no license; only facts are
+taken from it.
 
 - Inversion: `hf_free.inversion.learned_pixels`, one Adam step on the pixels of all teachers before each update.
 - Learning: `hf_free.metalearning.episodes`, second-order MAML on four episodes of these pixels.
 - Episode curriculum inversion with its gradient switch: `Episodes.challenge`, which the pixels descend.
-- Calibration at test time (ICFIL): `hf_free.learner.calibration`, which the paper has and the code has not.
+- Calibration at test time (ICFIL): `hf_free.learner.calibration`; it is in the paper, but not in the code.
 
-Constants are in `hf_free.config.recipes`, each with its source. Departures from the code, with the reason, below.
+Constants are in `hf_free.config.recipes`, each with its source. Departures from the code and their reasons are below.
 """
 
 from __future__ import annotations

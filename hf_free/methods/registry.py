@@ -12,7 +12,7 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
-    """Make a method known by its name: to `--method`, `hf-free methods`, the documentation, and its learners' cards.
+    """Register a method under its name, for `--method`, `hf-free methods`, the documentation, and its learners' cards.
 
     Raises:
         ValueError: the name is taken.
@@ -34,7 +34,7 @@ def list_inversions() -> list[Inversion]:
 
 
 def inverter_of(config: FreeConfig) -> MakeInverter:
-    """What makes the inverter that a configuration asks for: the named one, or its method's."""
+    """The factory of the inverter that a configuration asks for: the one it names, or its method's."""
     way = config.inversion
     return METHODS[config.method].inverter if way is None else INVERSION_WAYS[way].make
 

@@ -8,7 +8,7 @@ Apache-2.0.
 - Groups: `hf_free.metalearning.task_groups`, whose probe is made from the recovered pictures.
 - Learning: `hf_free.metalearning.regularize`, its step in `hf_free.metalearning.dispersion`; then replay by MAML.
 
-Constants are in `hf_free.config.recipes`, each with its source. Departures from the code, with the reason, below.
+Constants are in `hf_free.config.recipes`, each with its source. Departures from the code and their reasons are below.
 """
 
 from __future__ import annotations
