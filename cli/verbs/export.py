@@ -70,6 +70,6 @@ def export(
     print_line(f"Largest difference to Python: {done.difference:.1e} of a probability", soft_wrap=True)
     if done.same_labels is not None and done.float_bytes is not None:
         print_line(f"Same label as in Python: {done.same_labels:.1%} of drawn pictures", soft_wrap=True)
-        before = f"{decimal_size_text(done.float_bytes)}, {done.float_milliseconds:.1f} ms a picture"
+        before = f"{decimal_size_text(done.float_bytes)}, {done.float_milliseconds:.1f} ms per picture"
         print_line(f"In float it would be {before}", soft_wrap=True)
-    print_line(f"{done.milliseconds:.1f} ms a picture on this machine", soft_wrap=True)
+    print_line(f"{done.milliseconds:.1f} ms per picture on this machine", soft_wrap=True)

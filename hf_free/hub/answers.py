@@ -1,7 +1,7 @@
-"""What a Hub answers, read once and strictly: huggingface_hub passes on whatever stands in the JSON.
+"""A Hub's answers, read once and strictly: huggingface_hub passes on whatever stands in the JSON.
 
 Each function gives a frozen record of the fields that hf-free uses, all of the type they are declared with, or raises
-one error. Fields that nobody here reads may hold what they like.
+one error. Fields that are not read here may hold anything.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RepositoryInfo:
     downloads: int
     likes: int
     parameters: Mapping[str, int] | None
-    """Numbers in its safetensors files by type, None where that is not said."""
+    """Number of weights in its safetensors files by type; None where that is not given."""
     parameters_total: int | None
 
 
@@ -111,7 +111,7 @@ def read_collection(collection: object) -> list[str]:
     """The ids of the models in a collection.
 
     Raises:
-        MalformedAnswerError: items that are none.
+        MalformedAnswerError: items that are no such list.
     """
     items = _checked(_field(collection, "items", list) or [], list, "items")
     models = (item for item in items if _text(item, "item_type") == "model")

@@ -21,7 +21,7 @@ from hf_free.runtime.files import read_bounded, write_text
 from hf_free.runtime.owners import STALE_SECONDS, is_abandoned, owned_tag
 
 _OURS = "hf-free-"
-"""How our partial downloads begin; huggingface_hub keeps its own beside them."""
+"""Prefix of the names of our partial downloads; huggingface_hub keeps its own beside them."""
 _MAX_RECORD_BYTES = 2**20
 
 
@@ -102,9 +102,8 @@ class RepositoryCache:
         return None
 
     def partial_file(self) -> Path:
-        """A new name to download to; partial files that killed processes of ours left are removed.
-
-        Those of other programs are when they are a day old.
+        """A new name to download to. Partial files left by killed processes of ours are removed; those of other
+        programs only when they are a day old.
         """
         blobs = self.folder / "blobs"
         blobs.mkdir(parents=True, exist_ok=True)

@@ -13,16 +13,16 @@ from hf_free.hub.failures import explain
 from hf_free.hub.session import api_for, is_transient, patiently
 
 DOWNLOAD_ERRORS = (HfHubHTTPError, OSError, ValueError)
-"""What `fetch_dataset` and libraries that download for themselves raise."""
+"""Errors that `fetch_dataset` raises, and libraries that download by themselves."""
 
 
 def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
-    """The names of a data set's files; none where the Hub has no such data set, which is not judged here.
+    """The names of a data set's files; empty where the Hub has no such data set, which others report.
 
     A Hub that cannot be reached is found out within seconds.
 
     Raises:
-        HubError: no answer. Offline by choice (HF_HUB_OFFLINE) is none: the cache may have it.
+        HubError: no answer. With HF_HUB_OFFLINE set it is not raised: the cache may have the files.
     """
     if constants.HF_HUB_OFFLINE:
         return []

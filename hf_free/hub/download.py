@@ -26,12 +26,12 @@ from hf_free.hub.session import (
 )
 
 MIN_PROGRESS_BYTES = 16 * 2**10
-"""Bytes that a request has to bring to count as progress."""
+"""Fewest bytes that a request has to bring to count as progress."""
 
 _CHUNK = 1 << 18
 
 Arrived = Callable[[int], None]
-"""Told how many bytes of a file are there by now; what it raises ends the download."""
+"""Called with the number of bytes that have arrived; an exception from it ends the download."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def download(
         target: Where to write; removed again if the file does not arrive.
         expected: Size and hash from the Hub's metadata.
         headers: With the token, if any.
-        arrived: Told of every piece.
+        arrived: Called for every piece.
         name: What errors call the file; None for the path of its address.
         patience: Seconds in which `MIN_PROGRESS_BYTES` have to arrive.
 
     Raises:
         HubError: the bytes have another hash, three times.
-        StalledError: next to nothing came for so long.
+        StalledError: next to nothing came for that long.
         Exception: the last failure of the connection or the server.
     """
     name = name or urlsplit(url).path
@@ -160,7 +160,7 @@ def _append(source: _Source, target: Path, start: int, size: int, arrived: Arriv
     """Append what one request gives.
 
     Raises:
-        StalledError: it trickles: each byte is in time, and the file would take for ever.
+        StalledError: it trickles: each byte is in time, but the file would take forever.
     """
     wanted = {**source.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     timeout = min(READ_TIMEOUT, source.patience)

@@ -17,7 +17,7 @@ def token_to_send(token: str | None) -> str | None:
     """The token given, or the user's own from `HF_TOKEN` or `hf auth login`.
 
     Raises:
-        HubError: it is none that could be sent, or it would travel unencrypted to another machine.
+        HubError: it cannot be sent in a header, or it would travel unencrypted to another machine.
     """
     if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         token = get_token()
@@ -60,9 +60,9 @@ def why_unsafe_for_tokens(endpoint: str) -> str | None:
 def is_this_machine(host: str) -> bool:
     """Whether every address that a host name or a spelling of an address stands for is loopback.
 
-    The system's resolver decides, which is what a connection asks too: `127.1`, `0x7f000001` and `2130706433` are
-    127.0.0.1 to it, `127.example.org` is a name like any other. A name of the whole net that leads here today may
-    lead elsewhere at the next question, so of names only `localhost` and those below it count (RFC 6761, 6.3).
+    The system's resolver decides, as it does for a connection: to it `127.1`, `0x7f000001` and `2130706433` are
+    127.0.0.1, and `127.example.org` is a name like any other. A public name that leads here today may lead elsewhere
+    next time, so of names only `localhost` and those below it count (RFC 6761, 6.3).
     """
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}

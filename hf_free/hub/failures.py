@@ -31,11 +31,11 @@ LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
 
 _NETWORK = "a working network, or files that are in the cache"
 _MAX_SAID = 300
-"""Characters of a server's own words in a message."""
+"""Most characters of a server's own words in a message."""
 
 
 def check_names(repo_id: str, revision: str | None) -> None:
-    """Refuse an id or a revision that no Hub can have, before it becomes part of an address or a path.
+    """Refuse an impossible id or revision before it becomes part of an address or a path.
 
     Raises:
         HubError: with what is wrong.

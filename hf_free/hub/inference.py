@@ -1,7 +1,7 @@
-"""The Hub's image-classification protocol, as a client speaks it: one address, asked patiently and within bounds.
+"""A client of the Hub's image-classification protocol: it asks one address, patiently and within bounds.
 
-What is sent is what `huggingface_hub.InferenceClient.image_classification` sends; that client takes whatever comes
-back, of any size and after any redirect, and gives up at the first 429 or 503.
+It sends what `huggingface_hub.InferenceClient.image_classification` sends; but that client accepts answers of any size
+and after any redirect, and gives up at the first 429 or 503.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hf_free.runtime.text import one_line, without_secrets
 logger = logging.getLogger(__name__)
 
 PATIENCE = 120.0
-"""Seconds without an answer after which an address is given up: models that sleep take a minute or two to wake."""
+"""Seconds without an answer after which an address is given up: sleeping models take a minute or two to wake up."""
 
 FIRST_PATIENCE = 10.0
 """The same while no connection could be made at all: an address that is wrong stays wrong."""
@@ -34,18 +34,18 @@ TIMEOUT = 30.0
 """Seconds that one phase of a request may take."""
 
 LONGEST_WAIT = 8.0
-"""Seconds between two attempts at most, where the server names no time."""
+"""Most seconds between two attempts, where the server names no time."""
 
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Of one answer: 256 pictures with a thousand labels each take 15 MB."""
+"""Most bytes of one answer: 256 pictures with a thousand labels each take 15 MB."""
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may pass by themselves."""
+"""Statuses that may go away by themselves."""
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """Who is told of each attempt."""
+    """Is told of each attempt."""
 
     sent: Callable[[], None]
     """Before a request goes out."""
@@ -62,7 +62,7 @@ class InferenceClient:
     Args:
         url: Its address.
         token: Sent as `Authorization: Bearer`; see `token_for`.
-        per_second: Requests that begin in a second at most; None for any number.
+        per_second: Most requests that begin within a second; None for any number.
         patience: Seconds without an answer after which it is given up.
         sleep: Waits; tests wait less.
     """
@@ -92,12 +92,12 @@ class InferenceClient:
         self._client.close()
 
     def ask(self, pictures: Sequence[bytes], *, top_k: int, function: str, counted: Accounting = UNCOUNTED) -> bytes:
-        """Send picture files in one request -> the answer's JSON, not read yet; one alone is sent by itself.
+        """Send picture files in one request -> the answer's JSON, not yet parsed; a single picture is sent as it is.
 
         Args:
             pictures: Picture files.
-            top_k: Labels that are wanted of each.
-            function: What makes scores of logits: `softmax`, `none`.
+            top_k: Labels that are asked for per picture.
+            function: What turns logits into scores: `softmax`, `none`.
             counted: Told of each attempt.
 
         Raises:
@@ -158,7 +158,7 @@ class InferenceClient:
             return answer.status_code, seconds_asked(answer.headers), b"".join(parts)
 
     def _problem(self, status: int, answer: bytes) -> str:
-        """What a server says of a request that it does not answer, in a line."""
+        """What a server says about a request that it refuses, in one line."""
         try:
             content = json.loads(answer)
             said = content.get("error", "") if isinstance(content, dict) else ""

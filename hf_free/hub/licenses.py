@@ -1,4 +1,5 @@
-"""What a license's identifier says, as far as a teacher's may bind the learner: one definition for plan and card."""
+"""What a license's identifier says, as far as a teacher's license may bind the learner: one definition for plan and
+card."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def stated_license(metadata: Mapping[str, object]) -> str | None:
     """
     value = metadata.get("license")
     if isinstance(value, list):
-        value = ", ".join(entry for entry in value if isinstance(entry, str))  # anchors make others grow without end
+        value = ", ".join(
+            entry for entry in value if isinstance(entry, str)
+        )  # through anchors others can grow without end
     if not isinstance(value, str) or not value.strip():
         return None
     name = metadata.get("license_name")

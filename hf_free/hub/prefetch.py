@@ -31,7 +31,7 @@ class RepositoryPlace(Protocol):
 
 
 AT_ONCE = 4
-"""Repositories fetched at once; a Hub answers each in a fraction of a second, and one stream seldom fills a line."""
+"""Repositories fetched at once: one stream seldom uses the whole bandwidth."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fetched:
     """How far the fetching is."""
 
     done: int
-    """Repositories that are there, or failed."""
+    """Repositories that have arrived or failed."""
     total: int
     """Repositories in all."""
     bytes_done: int
@@ -63,9 +63,9 @@ class Prefetcher:
         optional: Files to fetch too where a repository has them.
         token: Hub token.
         cache_dir: Folder of the download cache.
-        report: Told how far the fetching is, by one thread at a time.
+        report: Called with how far the fetching is, by one thread at a time.
         at_once: Repositories fetched at once.
-        unsure: Those that may lack files, which is no reason to fail early.
+        unsure: References that may lack files, which is no reason to fail early.
     """
 
     def __init__(
@@ -107,8 +107,7 @@ class Prefetcher:
 
         Args:
             reference: One of those the prefetcher was made with.
-            fail_early: Whether any repository's failure is raised at once, so that nobody waits for the ones before
-                it in vain.
+            fail_early: Whether any repository's failure is raised at once, rather than after the ones before it.
 
         Raises:
             HubError: the files cannot be had.
@@ -120,8 +119,8 @@ class Prefetcher:
     def is_downloading(self, reference: RepositoryPlace, *, fail_early: bool = False) -> bool:
         """Whether there is time to do something else before the files of one of the references are there.
 
-        True only once bytes of any repository are under way: where all is in the cache, the answer is always False,
-        after a wait of a moment.
+        It is True only once bytes of any repository are under way: where all is in the cache, the answer is always
+        False, after a moment's wait.
 
         Raises:
             HubError: with `fail_early`, a repository's files cannot be had.

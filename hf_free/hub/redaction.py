@@ -10,7 +10,7 @@ _LOGGERS = (
     *("huggingface_hub.utils._http", "huggingface_hub.lfs", "huggingface_hub._commit_api"),
     *("huggingface_hub.file_download", "huggingface_hub.hf_api", "httpx", "httpx2", "hf_free.hub.session"),
 )
-"""Who writes addresses into logs: a filter counts only for the logger that it was given to."""
+"""Loggers that write addresses: a filter works only for the logger that it was added to."""
 
 
 class _Redaction(logging.Filter):

@@ -17,7 +17,7 @@ from hf_free.hub.failures import explain
 from hf_free.hub.session import api_for, patiently
 
 _LISTED: list[Any] = ["downloads", "likes", "tags", "private", "gated", "library_name", "siblings", "safetensors"]
-"""What one listing request is asked for, of each model."""
+"""Fields that a listing request asks for, for each model."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class FoundModel:
     gated: bool
     tags: tuple[str, ...]
     parameters: int | None = None
-    """Numbers in its safetensors files, None where the Hub's listing does not say."""
+    """Number of weights in its safetensors files; None where the Hub's listing does not say."""
     weight_bytes: int | None = None
-    """What they take, None likewise."""
+    """Bytes that they take; None likewise."""
     looks_usable: bool | None = None
     """Whether it is timm's and holds the two files of a teacher; None where the listing does not say."""
 
@@ -57,7 +57,7 @@ def search_models(
     tags = [text for text in (library, tag) if text]
 
     def ask() -> list[RepositoryInfo]:
-        # the listing itself tries a Hub that does not answer for half a minute, with lines of its own
+        # huggingface_hub's listing would retry a silent Hub for half a minute, with output of its own
         get_session().head(constants.ENDPOINT, timeout=10)
         models = api_for(token).list_models(
             search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
@@ -86,15 +86,16 @@ def search_models(
 
 
 def weight_bytes_of(counts: Mapping[str, int]) -> int:
-    """Bytes of so many numbers of each of safetensors' types, which are named by their bits: F32, BF16, F8_E4M3."""
-    bits = {name: re.search(r"\d+", name) for name in counts}  # BOOL has none, and takes a byte
+    """Bytes of so many weights of each of safetensors' types, whose names hold their bits: F32, BF16, F8_E4M3."""
+    bits = {name: re.search(r"\d+", name) for name in counts}  # BOOL names no bits; it takes a byte
     return sum(count * (int(found[0]) if (found := bits[name]) else 8) for name, count in counts.items()) // 8
 
 
 def _looks_usable(model: RepositoryInfo) -> bool | None:
     """Whether a listed model is of timm or transformers and has the files of a teacher; None where none are listed.
 
-    A classifier of transformers says beside its weights how it is shown pictures; models of texts do not.
+    A classifier of transformers has a file beside its weights that says how it is shown pictures; text models have
+    none.
     """
     if model.files is None:
         return None

@@ -1,4 +1,4 @@
-"""Timeouts, retries and bounds of every wait: how a Hub is talked to."""
+"""How to talk to a Hub: timeouts, retries, and bounds on every wait."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ ATTEMPTS = 5
 T = TypeVar("T")
 
 MISREADINGS = (TypeError, AttributeError, LookupError, RecursionError)
-"""What huggingface_hub, which checks no answer, raises over one of another form than it expects."""
+"""Errors that huggingface_hub, which checks no answer, raises for one of an unexpected form."""
 
 _WATCHES: list[_Watch] = []
-"""Those of the calls under way."""
+"""The watches of the calls under way."""
 
 logger = logging.getLogger(__name__)
 
 
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Of one answer that is no file: a listing of a thousand models with all their file names takes a few MB."""
+"""Most bytes of an answer that is no file: a listing of a thousand models with all their file names takes a few MB."""
 
 
 class NoProgressError(Exception):
@@ -50,7 +50,7 @@ class NoProgressError(Exception):
 
 
 class WaitAskedError(NoProgressError):
-    """The Hub asks for a longer wait than anybody should sit through without a word.
+    """The Hub asks for a wait that is too long to sit through in silence.
 
     Args:
         status: HTTP status of the answer.
@@ -77,7 +77,8 @@ class _Watch:
         timeout: Seconds that a phase of a request may take.
         thread: Whose requests are watched, since other threads may fetch meanwhile; None for all, as uploads need,
             which huggingface_hub makes in threads of its own.
-        patience: Seconds that a request may be without a good answer, its repetitions included, and that one may take.
+        patience: Seconds that a request may go without a good answer, its repetitions included, and that one answer
+            may take.
     """
 
     def __init__(self, timeout: float, thread: int | None, patience: float) -> None:
@@ -112,9 +113,9 @@ class _Watch:
         self.last_status = response.status_code
         asked = seconds_asked(response.headers)
         if _is_transient_status(response.status_code) and asked is not None and self.silence() + asked > self.patience:
-            raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told
+            raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told to
         if not _is_transient_status(response.status_code) and response.status_code != 409:
-            self.asked_at = None  # a conflict is tried again by huggingface_hub, for ever
+            self.asked_at = None  # huggingface_hub would retry a conflict forever
         response.stream = _bounded(response.stream, self.patience)
 
     def _is_concerned(self) -> bool:
@@ -122,7 +123,7 @@ class _Watch:
 
 
 def _bounded(stream: Any, seconds: float) -> Any:
-    """A stream of bytes that ends with an error where it is endless, or trickles for ever.
+    """A stream of bytes that ends with an error if it is endless or trickles forever.
 
     The timeouts of a phase begin anew with each byte, and the whole of such an answer is kept in memory.
     """
@@ -167,8 +168,8 @@ def _watched(timeout: float, patience: float, *, every_thread: bool) -> Iterator
 def _watch_sessions() -> None:
     """Let every session of huggingface_hub, those that follow a refused connection too, ask the watches.
 
-    It closes its session after a connection error and makes another in the middle of a call; hooks that were put
-    on the first one would be lost, and with them all timeouts.
+    After a connection error huggingface_hub closes its session and makes another in the middle of a call; hooks on the
+    first one would be lost, and with them all timeouts.
     """
     make = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)  # the user's own, if there is one
 
@@ -210,7 +211,7 @@ def _is_transient_status(status: int) -> bool:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a failure may pass by itself: the connection, or a server's trouble."""
+    """Whether a failure may go away by itself: of the connection, or within the server."""
     error = root_of(error)
     if isinstance(error, HfHubHTTPError):
         return _is_transient_status(error.response.status_code)
@@ -238,7 +239,7 @@ def patiently(
         call: What to do.
         timeout: Seconds that one phase of a request may take.
         attempts: Attempts without any progress.
-        every_thread: Whether requests of other threads belong to it, as those of an upload do.
+        every_thread: Whether requests of other threads belong to the call, as those of an upload do.
         patience: Seconds without a good answer after which no new attempt begins, and for one answer to be whole.
 
     Raises:

@@ -44,10 +44,11 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar", ".npz")
 WEIGHTS_IN_PARTS = "model.safetensors.index.json"
 """What transformers writes beside weights in several files."""
 _MAX_CARD_BYTES = 2**20
-"""Of a README.md that is read; the Hub's largest cards have some hundred kB."""
+"""Most bytes of a README.md that is read; the Hub's largest cards have some hundred kB."""
 
 Arrived = Callable[[str, int, int], None]
-"""Told a file's name, how many of its bytes are there, and its size; what it raises ends the fetching."""
+"""Called with a file's name, how many of its bytes have arrived, and its size; an exception from it ends the
+fetching."""
 logger = logging.getLogger(__name__)
 
 
@@ -100,7 +101,7 @@ def fetch_snapshot(
         token: Access token; None takes the user's own.
         cache_dir: huggingface_hub's cache; None for the default one.
         local_files_only: Ask no Hub.
-        arrived: Told of every piece of a file that is downloaded; not of cached files.
+        arrived: Called for every piece of a file that is downloaded; not for cached files.
 
     Raises:
         HubError: with the cause: unknown, private or gated repository, no such revision or file, only pickled
@@ -187,10 +188,10 @@ def _from_hub(
     cached = commit is not None and all((cache.snapshot(commit) / name).is_file() for name in required)
     info = patiently(
         lambda: read_repository(api.model_info(repo_id, revision=revision, files_metadata=True, timeout=READ_TIMEOUT)),
-        attempts=2 if cached else ATTEMPTS,  # nobody has to wait long where the cache can serve
+        attempts=2 if cached else ATTEMPTS,  # no need to wait long where the cache can serve
     )
     commit = info.commit or ""
-    if not is_commit(commit):  # it becomes the name of a folder
+    if not is_commit(commit):  # the commit becomes the name of a folder
         raise HubError(
             f"the Hub answers with the impossible commit {commit!r} for {repo_id}", action="check HF_ENDPOINT"
         )
@@ -236,7 +237,7 @@ def _from_cache(
         elif name in required:
             return None
     record = cache.read_record(commit)
-    if record is None:  # another client fetched it: the card beside it may say the license, nobody the visibility
+    if record is None:  # another client fetched it: the card beside it may give the license; the visibility is unknown
         record = CommitRecord(commit, license=_license_of_card(cache.snapshot(commit) / "README.md"))
     return _snapshot(cache, repo_id, record, names, from_cache=True)
 
@@ -246,7 +247,7 @@ def _snapshot(
 ) -> Snapshot:
     folder = cache.snapshot(record.commit)
     hashes = {}
-    for name in names:  # all were compared with what is expected a moment ago
+    for name in names:  # all were compared with the expected hashes a moment ago
         expected = record.files.get(name)
         is_known = expected is not None and expected.algorithm == "sha256"
         hashes[name] = expected.digest if expected is not None and is_known else sha256_of(folder / name)

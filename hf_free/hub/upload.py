@@ -20,7 +20,7 @@ Kind = Literal["model", "space"]
 """What a repository is."""
 
 MESSAGE = "Upload meta-learner with hf-free"
-"""First line of a commit that says nothing else."""
+"""Default first line of a commit."""
 
 
 def push_folder(
@@ -163,7 +163,7 @@ def _check_account(account: Account, namespace: str, repo_id: str, *, create_pr:
 
 
 def _explain_push(error: Exception, repo_id: str) -> HubError | None:
-    """The failures that only uploads have; None for others."""
+    """The error for failures that only uploads have; None for others."""
     if isinstance(error, ConnectionError) and "xet" in str(error):
         return HubError(
             f"the Hub that has {repo_id} offers no Xet storage",

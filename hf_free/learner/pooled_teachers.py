@@ -141,7 +141,7 @@ def check_pooled_sizes(described: Any, source: str) -> tuple[tuple[int, ...], tu
     """
     if described is None:
         return None
-    rule = "features and answers, a whole number a teacher each"
+    rule = "features and answers, one whole number per teacher each"
     good = isinstance(described, Mapping) and described.keys() == {"features", "answers"}
     demand(good, source, "pooled", described, rule)
     sizes = described["features"], described["answers"]

@@ -1,4 +1,4 @@
-"""What every way of meta-learning offers to a run."""
+"""The interface that every way of meta-learning offers to a run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from hf_free.runtime.random_streams import Stream
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in a run a step is; by itself a step of its own, in ample time and memory."""
+    """Where a step stands in its run; the defaults are those of a single step with ample time and memory."""
 
     rate: float = 1.0
     """Factor on the learning rate."""
     is_logged: bool = False
-    """Whether the step has a line in the log, so that what is costly may be measured."""
+    """Whether the step has a line in the log, so that costly measurements are worth their time."""
     is_over: Callable[[], bool] = lambda: False
-    """Whether the run's time is over: what has no other bound ends then."""
+    """Tells whether the run's time is over; loops without another bound end then."""
     pause: Callable[[], None] = lambda: None
-    """To be called between passes; what it raises ends the step, between two updates of the weights."""
+    """To be called between passes; an exception from it ends the step between two updates of the weights."""
     at_once: int | None = None
-    """Pictures that the learner takes in one pass at most, where memory is short."""
+    """Most pictures that the learner takes in one pass, where memory is short."""
 
 
 BY_ITSELF = Moment()
-"""A step of its own, in no run."""
+"""A single step outside any run."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Rehearsal:
     """One update of a copy of the learner, to be measured: nothing that a run goes on with is changed."""
 
     name: str
-    """What is done, as "an update of the learner"."""
+    """What is measured, such as "an update of the learner"."""
     update: Callable[[int], object]
-    """Does it with so many pictures, drawn at random."""
+    """Runs it with so many random pictures."""
     least: int
     """The fewest pictures it makes sense with."""
     most: int
-    """Pictures of an update in full."""
+    """Pictures of a full update."""
     learner: MetaLearner
     """The copy."""
     align: Callable[[int], object] | None = None
@@ -70,7 +70,7 @@ class Objective(Protocol):
 
         Args:
             usable: One or more teachers.
-            stream: By which numbers, where it is a draw.
+            stream: Random numbers, where the choice is random.
 
         Returns:
             Some of them, at least one; all where it makes no difference.
@@ -81,24 +81,25 @@ class Objective(Protocol):
 
         Args:
             held_out: These pictures.
-            episodes: Episodes to draw of them, where episodes are drawn.
-            at_once: Pictures that the learner takes in one pass at most, where memory is short.
+            episodes: Number of episodes to draw from them, where episodes are drawn.
+            at_once: Most pictures that the learner takes in one pass, where memory is short.
         """
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
-        """The learner's logits for a teacher's classes; half-made pictures leave no trace in its statistics."""
+        """The learner's logits for a teacher's classes; unfinished pictures leave no trace in its BatchNorm
+        statistics."""
 
     def rehearsal(self) -> Rehearsal:
-        """What an update takes, for a trial."""
+        """An update to try out, so that its memory and time can be measured."""
 
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint has to hold besides the learner."""
+        """Modules that a checkpoint has to hold besides the learner."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Its optimizers, for the checkpoint."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What else a checkpoint has to hold, where it is no module's."""
+        """Tensors that a checkpoint has to hold besides those of modules."""
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` gave."""

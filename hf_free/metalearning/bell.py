@@ -16,7 +16,7 @@ from hf_free.metalearning.episodic import EpisodicObjective, distillation_loss
 from hf_free.metalearning.gradient_alignment import interpolate, pairwise_cosine, sequential_steps
 
 RELEASED_GAIN = 67.0
-"""Factor on theta - theta' in the released code, taken over from Fast-Datafree without a reason given."""
+"""Factor on theta - theta' in the released code, taken over from Fast-Datafree; no reason is given."""
 
 
 class Aligner(EpisodicObjective):

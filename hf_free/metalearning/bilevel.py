@@ -1,8 +1,8 @@
 """Bi-level distillation (BiDf-MKD, ICML 2023): teachers' soft labels at both levels of MAML, then replay.
 
-From a step's recovered tasks the learner learns what it has to be so that a few steps on a task's support pictures,
-towards its teacher's answers, bring it close to the teacher's answers about the query pictures as well. Then it
-replays cross-task episodes from the memory, as BELL does.
+The learner is trained so that a few steps on a task's support pictures, towards its teacher's answers, also bring it
+close to the teacher's answers about the query pictures. Then it replays cross-task episodes from the memory, as BELL
+does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class BilevelDistiller(Aligner):
         return {"distillation": total.item()}
 
     def _task_loss(self, task: RecoveredTask, network: nn.Module, moment: Moment = BY_ITSELF) -> Tensor:
-        """What a pair of tasks of that size takes, for a rehearsal."""
+        """One update on a pair of tasks of that size, to measure what it takes."""
         return self._pair_loss(task, task, network, moment)
 
     def _pair_loss(self, support: RecoveredTask, query: RecoveredTask, network: nn.Module, moment: Moment) -> Tensor:
@@ -107,7 +107,7 @@ def distilled_query_loss(
     steps: int,
     lr: float,
 ) -> Tensor:
-    """Adapt towards a teacher's answers about the support, then judge by its answers about the query.
+    """Adapt towards a teacher's answers about the support; the loss is on its answers about the query.
 
     Both losses are KL(teacher || learner), mean over pictures; differentiable twice.
 

@@ -1,4 +1,4 @@
-"""Adding teachers to a learner: what it knows of its own teachers is kept by asking it, not them.
+"""Adding teachers to a learner: what it knows of its old teachers is kept by asking the learner, not them.
 
 The old learner, frozen, answers for its teachers; the new learner starts from its weights, with columns for the new
 teachers beside the old ones, and learns both kinds of answers at once (learning without forgetting, Li & Hoiem 2016:
@@ -29,14 +29,14 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import LabelSource, teacher_sources
 
 _SHAPE = ("backbone", "image_size", "channels")
-"""What cannot change when a learner is continued."""
+"""Settings that cannot change when a learner is continued."""
 
 
 class PreviousLearner:
     """A learner that is continued.
 
     Args:
-        learner: It, frozen from here on.
+        learner: The learner; it is frozen from here on.
         teachers: Its teachers, in the order of its answers.
     """
 
@@ -81,8 +81,8 @@ class PreviousLearner:
         return cls(learner, unredacted(source, learner.record).teachers), settings
 
     def place_of(self, record: TeacherRecord) -> int | None:
-        """Which block a teacher has already, by the hash of its weights; None if it has none, or one that does not
-        say which of its outputs it is."""
+        """The block that a teacher already has, found by the hash of its weights; None if it has none, or one that
+        does not say which of its outputs it holds."""
         key = _key(RecordedTeacher.of(record))
         if key is None or key not in self.keys or len(self.keys) != len(self.blocks):
             return None
@@ -91,7 +91,7 @@ class PreviousLearner:
         return place if block.size == record.num_classes or block.chosen is not None else None
 
     def grow(self, projection: nn.Linear) -> nn.Linear:
-        """Put its projection into the first rows of a wider one."""
+        """Put the previous learner's projection into the first rows of a wider one."""
         old = self.learner.embedding.projection
         if old is not None and self.blocks:
             width = sum(block.size for block in self.blocks)
@@ -170,7 +170,7 @@ def known_teachers(
 
 
 def _inherited(wanted: LearnerConfig, recipe: str, learner: MetaLearner) -> LearnerConfig:
-    """The old learner's settings where nothing else than the recipe's is asked for."""
+    """The old learner's settings wherever nothing but the recipe's value is asked for."""
     default = LearnerConfig(**recipe_values(recipe).get("learner", {}))
     old = learner.config
     for name in _SHAPE:

@@ -11,7 +11,7 @@ g_i is its gradient at theta and gbar their mean. With the dispersion D = 1 / (2
   form sees and a Hessian does not (docs/experiments/peers.md).
 
 Let u_i be the gradient at theta_i, U their mean, H_i the Hessian at theta. The second form is U - lambda / n sum_i
-H_i (U - u_i), which takes one product of a Hessian and a vector a teacher and one graph alive at a time.
+H_i (U - u_i), which takes one Hessian-vector product per teacher, with one graph alive at a time.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Loss = Callable[[dict[str, Tensor]], Tensor]
 
 
 class Step(NamedTuple):
-    """What is known after it."""
+    """Result of a step."""
 
     gradient: dict[str, Tensor]
-    """To descend, by the weights' names."""
+    """The gradient, by the weights' names."""
     losses: Tensor
-    """Each teacher's at theta, (n,)."""
+    """Each teacher's loss at theta, (n,)."""
     dispersion: Tensor
     """D at theta, a scalar."""
 

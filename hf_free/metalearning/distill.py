@@ -2,8 +2,8 @@
 
 FREE tells the learner what one teacher says about the five classes of one task. Here a picture recovered from one
 teacher, or merely drawn, is shown to others as well; the learner predicts all logits at once from one feature vector
-(a linear projection). What the answers agree on is what the teachers' classes share, so the learner's predicted
-answers are the embedding that new classes are told apart in.
+(a linear projection). Where the answers agree they show what the teachers' classes have in common, so the predicted
+answers serve as the embedding in which new classes are told apart.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
 
 LEAST_SPREAD = 1e-6
-"""Sum of squares below which a teacher's answers to a batch are all alike: there is nothing to learn from them."""
+"""Below this sum of squares a teacher's answers to a batch count as all alike: there is nothing to learn from them."""
 
 
 FIRST_IMAGES = 4
-"""Pictures of the smallest update that is rehearsed."""
+"""Pictures of the smallest update that is tried out."""
 
 
 SCORED_AT_ONCE = 256
@@ -43,11 +43,12 @@ SCORED_AT_ONCE = 256
 
 
 def number_of_parts(count: int, most: int | None) -> int:
-    """Nearly equal parts that a batch is taken in, of at most `most` pictures and at least two, which BatchNorm needs.
+    """Nearly equal parts of a batch, each of at most `most` pictures and at least two, which BatchNorm needs.
 
     Args:
         count: Pictures of the batch.
-        most: Pictures at once at most; None takes all. Parts of three stay where two would leave one alone.
+        most: Most pictures at once; None takes all. Parts of three stay where parts of two would leave one picture
+            alone.
     """
     return 1 if most is None else max(1, min(-(-count // most), count // 2))
 
@@ -62,8 +63,8 @@ def answer_loss(
 
     Args:
         predicted: (B, A).
-        answers: B rows; an answer that is NaN, or of a teacher that was not asked, counts nothing, nor does a teacher
-            that gives all its classes one and the same logit.
+        answers: B rows; answers that are NaN or missing do not count, nor does a teacher that gives all its classes
+            one and the same logit.
         center: The teachers' groups.
         spread_of: Answers whose spread is the unit; None takes `answers`. With those of a whole batch, the losses of
             its parts add up to that of the batch.
@@ -136,7 +137,7 @@ class Distiller:
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
-        """`updates_per_step` updates on random pictures of the memory, whoever they are of."""
+        """`updates_per_step` updates on random pictures of the memory, whichever teacher they came from."""
         self.learner.train()
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * moment.rate
@@ -198,11 +199,11 @@ class Distiller:
         return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)
 
     def modules(self) -> dict[str, nn.Module]:
-        """None: the learner holds everything."""
+        """No modules: the learner holds everything."""
         return {}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The one that updates the learner."""
+        """The optimizer of the learner."""
         return [self.optimizer]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -210,10 +211,11 @@ class Distiller:
         return {}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """There is nothing to take back."""
+        """There is nothing to restore."""
 
     def _learn(self, images: Tensor, said: LogitRows, answers: LogitRows, moment: Moment) -> Tensor:
-        """The backward pass of some pictures of a batch, whose answers are `answers`; their part of its loss."""
+        """The backward pass of some pictures of a batch, whose answers are `answers`; returns their part of the
+        loss."""
         device, total = self.learner.device, torch.zeros((), device=self.learner.device)
         count = number_of_parts(len(said), moment.at_once)
         is_whole = count == 1 and len(said) == len(answers)

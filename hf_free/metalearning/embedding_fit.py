@@ -1,4 +1,4 @@
-"""What is fitted at the end of a run: shared classes, gating, whitening; or the answers left out."""
+"""Fitting the embedding at the end of a run: shared classes, gating, whitening; or leaving the answers out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hf_free.memory.bank import TaskMemory
 
 MAX_IMAGES = 2048
-"""Recovered pictures it is learned from, at most."""
+"""Most recovered pictures that a part is fitted to."""
 
 
 def fit_embedding(
@@ -36,16 +36,16 @@ def fit_embedding(
 ) -> None:
     """Fit the parts of a trained learner's embedding that the configuration asks for; the others are left out.
 
-    Each is fitted to what the ones before it give: shared classes, gate, whitening. The first two are made of
+    Each is fitted to the output of those before it, in the order shared classes, gate, whitening. The first two need
     predicted answers: without these there is the whitening alone.
 
     Args:
         learner: Trained.
         layout: Which columns of the memory's answers are whose.
         memory: Recovered pictures with all teachers' answers.
-        config: Which parts.
+        config: Says which parts.
         without: Teachers whose answers the learner has lost.
-        most: Recovered pictures that it is shown, at most.
+        most: Most recovered pictures that it is shown.
         at_once: Pictures that are embedded together.
     """
     if not config.answers:
@@ -130,7 +130,7 @@ def fit_gate(
 def embed_recovered(
     learner: Embedder, memory: TaskMemory, *, most: int = MAX_IMAGES, at_once: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings (N, D) of recovered pictures by the learner as it is, `most` at most, and the teacher (N,) of each.
+    """The learner's embeddings (N, D) of recovered pictures, `most` at most, and the teacher (N,) of each.
 
     There are none where a learner's features depend on the batch. Of a continued learner's old teachers there are no
     pictures.

@@ -18,7 +18,7 @@ from hf_free.runtime.random_streams import Stream
 
 
 class Episodes(EpisodicObjective):
-    """A few updates a step on cross-task episodes of the memory; nothing is distilled.
+    """A few updates per step on cross-task episodes of the memory; nothing is distilled.
 
     It is made as `hf_free.metalearning.episodic.EpisodicObjective` is. PURER (Hu et al. 2023) calls what `challenge`
     does episode curriculum inversion, and when it does it the gradient switch: once after `bell.challenge_after`
@@ -30,7 +30,7 @@ class Episodes(EpisodicObjective):
 
     @property
     def most_updates(self) -> float:  # type: ignore[override]
-        """As many as are asked for."""
+        """As many updates as the configuration asks for."""
         return self.config.updates_per_step
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
@@ -42,11 +42,12 @@ class Episodes(EpisodicObjective):
         return terms
 
     def challenge(self, live: Sequence[LivePictures], stream: Stream) -> Tensor | None:
-        """What live pictures should descend to become harder: minus the outer loss of an episode of them, weighed.
+        """The loss that live pictures lower to become harder: minus the outer loss of an episode of them, times its
+        weight.
 
         Args:
             live: Pictures of each teacher that is inverted, through which gradients flow.
-            stream: By which numbers the episode is drawn.
+            stream: Random numbers for the episode.
 
         Returns:
             A scalar; None while the switch is off, or where there are too few classes or pictures for an episode.
@@ -63,7 +64,7 @@ class Episodes(EpisodicObjective):
         return -config.challenge * loss
 
     def tensors(self) -> dict[str, Tensor]:
-        """Where the curriculum is, beside what every way of learning by episodes keeps."""
+        """State of the curriculum, besides what every way of learning by episodes keeps."""
         state = torch.tensor([self._updates, self._waited, self._best, self._is_on], dtype=torch.float64)
         return {**super().tensors(), "curriculum": state}
 

@@ -56,13 +56,13 @@ def distillation_loss(
 
 
 class EpisodicObjective:
-    """A network with one head that learns from new tasks as a subclass says, then from cross-task episodes.
+    """A network with one head that learns from new tasks, as a subclass defines, then from cross-task episodes.
 
     Args:
         learner: The meta-learner.
         config: Rates and sizes.
         precision: Autocast type of the first-order part.
-        teachers: Their number.
+        teachers: Number of teachers.
         class_names: (teacher, class) -> name where names may be trusted, else an empty dictionary; classes of one
             name are one class of the cross-task episodes.
         layout: Where whose answers stand, for classes without a name; None asks no teacher which classes are one.
@@ -75,7 +75,7 @@ class EpisodicObjective:
 
     needs_new_tasks = True
     most_updates: float = math.inf
-    """Updates of replay in a step at most, where patience does not end it before."""
+    """Most updates of replay in a step, where patience does not end it earlier."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class EpisodicObjective:
         return {}
 
     def fitting(self, tasks: Sequence[RecoveredTask]) -> list[RecoveredTask]:
-        """The tasks that the one head has outputs enough for."""
+        """The tasks for which the one head has enough outputs."""
         return [task for task in tasks if len(task.classes) <= self.config.n_way]
 
     def preferred(self, usable: Sequence[int], stream: Stream) -> Sequence[int]:
@@ -134,7 +134,7 @@ class EpisodicObjective:
     def rehearsal(self) -> Rehearsal:
         """An episode of replay, by its query pictures; see `hf_free.metalearning.base.Objective`.
 
-        A smaller one has as many times fewer support pictures: those of the first ask little of the memory.
+        In a smaller episode the support shrinks in proportion.
         """
         network, config = copy.deepcopy(self.network).train(), self.config
         learner: MetaLearner = network[0]  # type: ignore[assignment]
@@ -165,14 +165,14 @@ class EpisodicObjective:
         return Rehearsal("an episode of replay", replay, least, query, learner, whole)
 
     def rehearse(self, task: RecoveredTask, network: nn.Module) -> None:
-        """What a new task takes, on a copy of the network."""
+        """One update on a new task, on a copy of the network, to measure what it takes."""
 
     def modules(self) -> dict[str, nn.Module]:
         """The shared head."""
         return {"head": self.network[1]}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """That of replay; alignment makes new ones."""
+        """The optimizer of replay; alignment makes new ones."""
         return [self.optimizer]
 
     def tensors(self) -> dict[str, Tensor]:

@@ -23,11 +23,11 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 def sequential_steps(
     network: nn.Module, losses: Sequence[Loss], make_optimizer: MakeOptimizer
 ) -> tuple[nn.Module, list[Tensor]]:
-    """Clone the network and take one optimizer step a task, one after the other.
+    """Clone the network and take one optimizer step per task, one after the other.
 
     Args:
         network: theta; left as it is, but for BatchNorm's running statistics, which the clone owns.
-        losses: One a task; the order is the caller's (random, for the identity above).
+        losses: One per task; the caller chooses the order (random, for the identity above).
         make_optimizer: Makes the fresh optimizer of the clone.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Muon: gradients of matrices are orthogonalised before they are followed, so that every direction learns as fast.
+"""Muon: gradients of matrices are orthogonalized before they are followed, so that all directions learn equally fast.
 
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024, kellerjordan.github.io/posts/muon);
 convolution kernels are flattened to (out, in x height x width) as in Jordan's CIFAR-10 speed runs. torch.optim.Muon
-takes two-dimensional parameters only, and a convolutional learner's are not. Everything that is no matrix (biases,
-norms, embeddings) is AdamW's.
+takes two-dimensional parameters only, and a convolutional learner's are not. Everything that is not a matrix (biases,
+norms, embeddings) is left to AdamW.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from hf_free.config.sections import BellConfig
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic a x + b x^3 + c x^5 that drives singular values towards 1 (Jordan et al. 2024)."""
+"""Coefficients of the quintic a x + b x^3 + c x^5 that drives singular values towards 1 (Jordan et al. 2024)."""
 
 ITERATIONS = 5
-"""Of that quintic: singular values end between about 0.7 and 1.2 (Jordan et al. 2024)."""
+"""Iterations of that quintic: singular values end between about 0.7 and 1.2 (Jordan et al. 2024)."""
 
 MOMENTUM = 0.9
 """Nesterov momentum; 0.95, Jordan's, ended slightly worse here (docs/experiments)."""
@@ -91,7 +91,7 @@ class Muon(torch.optim.AdamW):
             if group["orthogonal"]:
                 for parameter in group["params"]:
                     self._step_matrix(parameter, group["lr"], group["weight_decay"])
-        super().step()  # sees the others only: the matrices have no gradient any more
+        super().step()  # updates the others only: the matrices have no gradient any more
         return loss
 
     def _step_matrix(self, parameter: Tensor, lr: float, weight_decay: float) -> None:

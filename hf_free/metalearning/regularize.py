@@ -19,7 +19,7 @@ from hf_free.metalearning.task_groups import BATCH, BATCHES, embed_teacher, trai
 from hf_free.runtime.random_streams import Stream
 
 NO_GROUP = -1
-"""Group of a teacher that has none: it goes with any."""
+"""Group number of a teacher without a group, which goes with any."""
 
 
 class Regularizer(EpisodicObjective):
@@ -35,10 +35,10 @@ class Regularizer(EpisodicObjective):
     _met: frozenset[int] = frozenset()
     """Teachers that tasks were recovered from."""
     _all_met: bool = False
-    """Whether there is no teacher left to wait for."""
+    """Whether every teacher has been met."""
 
     def preferred(self, usable: Sequence[int], stream: Stream) -> Sequence[int]:
-        """Those not met yet, at first; then a group's."""
+        """At first the teachers not met yet; later those of one group."""
         if self._groups is None:
             waiting = [index for index in usable if index not in self._met]
             self._all_met = not waiting
@@ -79,7 +79,7 @@ class Regularizer(EpisodicObjective):
         regularized_step(weights, losses, self.config.dispersion, second_order=self.config.second_order)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The teachers met and the groups, beside those of every way of learning by episodes."""
+        """The teachers met and the groups, besides what every way of learning by episodes keeps."""
         groups = {} if self._groups is None else {"groups": self._groups}
         return {**super().tensors(), "met": torch.tensor(sorted(self._met), dtype=torch.long), **groups}
 

@@ -21,7 +21,7 @@ def draw_classes(ids: Sequence[int], clash: Tensor, n_way: int, stream: Stream =
         ids: Class ids to draw from, C of them.
         clash: (C, C) bool, which of them must not meet (`hf_free.data.class_matching`).
         n_way: Number of classes.
-        stream: By which numbers.
+        stream: Random numbers.
 
     Returns:
         The ids, or fewer than n_way where the clashes leave no more.
@@ -70,7 +70,7 @@ def maml_query_loss(
     steps: int,
     lr: float,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Adapt by plain gradient steps on the support set, then judge on the query set; differentiable twice.
+    """Adapt by plain gradient steps on the support set, then evaluate on the query set; differentiable twice.
 
     Args:
         network: Pictures in [0, 1] -> logits (B, n_way).

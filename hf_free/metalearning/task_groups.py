@@ -1,8 +1,8 @@
 """Groups of unlike teachers, as TGR forms them: by what a probe network learns from their recovered pictures.
 
 TGR (ICML 2024) embeds a teacher as the diagonal of the Fisher information of a ResNet-34 trained on ImageNet, on the
-pictures recovered from that teacher; two teachers are alike as far as these diagonals are, and spectral clustering of
-their unlikeness puts unlike ones together. A probe trained on real pictures is not data-free. Here it is a small
+pictures recovered from that teacher; two teachers are as similar as these diagonals are, and spectral clustering of
+their dissimilarity puts unlike ones together. A probe trained on real pictures is not data-free. Here it is a small
 network that learns from the recovered pictures themselves which of all teachers' classes each was made for; of its
 Fisher information only the layers before the classifier count, whose outputs mean something to every teacher.
 """
@@ -21,10 +21,11 @@ PROBE_WIDTH, PROBE_SIZE = 32, 32
 """Channels of the probe, a Conv-4, and the height and width in which it sees all pictures."""
 
 PROBE_UPDATES, PROBE_BATCH, PROBE_LR = 60, 128, 3e-3
-"""The probe's training by Adam: it is told apart pictures that a network has made, and need not be good at it."""
+"""The probe's training by Adam: it only has to tell apart pictures that a network has made, and need not be good at
+it."""
 
 BATCHES, BATCH = 5, 60
-"""Batches, and pictures of each, of a teacher's embedding: TGR takes 5 of 600."""
+"""Number of batches and pictures per batch for a teacher's embedding: TGR takes 5 of 600."""
 
 RESTARTS = 30
 """Starts of k-means in the clustering (TGR)."""
@@ -45,7 +46,7 @@ def train_probe(
         images: (N, C, H, W) uint8.
         labels: (N,), 0 and up.
         device: Where it computes.
-        generator: Of initial weights and batches, on the CPU.
+        generator: Random numbers for initial weights and batches, on the CPU.
         updates: Updates of Adam; None takes `PROBE_UPDATES`.
         pause: Called before each.
     """
@@ -105,7 +106,7 @@ def unlike_groups(embeddings: Sequence[Sequence[Tensor]], count: int, *, seed: i
     Args:
         embeddings: One per teacher.
         count: Groups that are wanted; fewer where there are fewer teachers.
-        seed: Of k-means.
+        seed: Seed of k-means.
     """
     number = len(embeddings)
     if count <= 1 or number <= count:
@@ -115,7 +116,7 @@ def unlike_groups(embeddings: Sequence[Sequence[Tensor]], count: int, *, seed: i
         for second in range(first):
             unlike = max(0.0, 1 - similarity(embeddings[first], embeddings[second]))
             affinity[first, second] = affinity[second, first] = unlike
-    if not affinity.any():  # all alike: any groups do
+    if not affinity.any():  # all alike: any grouping will do
         return [place % count for place in range(number)]
     from sklearn.cluster import SpectralClustering  # slow to import
 

@@ -85,8 +85,8 @@ PURER = Method(
         "the learner starts from random weights, not from the mean of the teachers' (--average), which needs teachers "
         "of one architecture, that of the learner",
         "evaluation is inductive; the last state is published, not that which was best on test episodes",
-        "the inversion calibration (ICFIL) is written from the paper, for the code has none; "
-        "learner.calibration_steps=0 does without",
+        "the inversion calibration (ICFIL) is written from the paper, since the code has none; "
+        "learner.calibration_steps=0 switches it off",
         "the head maml starts from the nearest class means, where the code starts from the trained head",
     ),
 )

@@ -1,10 +1,10 @@
-"""How much each of several tables about the same pictures counts: as much as it agrees with the others.
+"""Weights of several tables about the same pictures: each counts as much as it agrees with the others.
 
 STATIS (L'Hermier des Plantes, 1976; Lavit et al., "The ACT (STATIS method)", 1994): tables of different widths are
 compared by the inner products of their rows, two of them by Escoufier's RV coefficient (1973), which is the cosine of
 the two matrices of centered inner products (for networks: linear CKA, Kornblith et al. 2019). The first eigenvector of
-these coefficients says how much each table has in common with all. A teacher that sees in pictures what no other sees
-most often sees what is not there; no label and no real picture is asked for.
+these coefficients says how much each table has in common with all. What one teacher alone sees in the pictures is most
+often not there. No label and no real picture is needed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 APART = 2.0
-"""Second eigenvalue of the agreement of several kinds, over the median of those below it. Measured on drawn pictures:
-1.0 for 20 and for 30 Conv-4 of CIFAR-FS, 1.0 and 1.5 for ten of road signs and of letters, above 3 for both together
-and for three domains (docs/experiments/few-teachers.md)."""
+"""Several kinds are assumed from this ratio on, of the agreement's second eigenvalue to the median of those below it.
+Measured on drawn pictures: 1.0 for 20 and for 30 Conv-4 of CIFAR-FS, 1.0 and 1.5 for ten of road signs and of letters,
+above 3 for both together and for three domains (docs/experiments/few-teachers.md)."""
 
 
 def agreement(tables: Iterable[Tensor]) -> Tensor:
@@ -50,11 +50,10 @@ def compromise(coefficients: Tensor, votes: Tensor | None = None) -> Tensor:
 
 
 def see_apart(coefficients: Tensor) -> bool:
-    """Whether tables are of several kinds: whether their agreement has a second direction beside what all share.
-
-    Tables of one kind agree alike, each two of them: after the first, the eigenvalues of their coefficients are nearly
-    equal. Kinds that agree within and less across raise the second one above the rest, as in the scree test (Cattell,
-    1966).
+    """Whether tables are of several kinds, that is, whether their agreement has a second direction besides what all
+    share. All pairs of tables of one kind agree alike: after the first, the eigenvalues of their coefficients are
+    nearly equal. Kinds that agree within and less across raise the second one above the rest, as in the scree test
+    (Cattell, 1966).
 
     Args:
         coefficients: RV coefficients (T, T); of fewer than four tables nothing can be said.

@@ -2,9 +2,9 @@
 
 Features are centered, whitened and of length 1 for each teacher. A teacher's share of the features is the square of
 its entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most:
-they see alike, and a hundred small ones would drown a few strong ones. Answers share alike: each teacher knows other
-classes. All answers together weigh as much more than the features as they have more to say, counted in directions.
-Each constant is a trial of docs/experiments/few-teachers.md.
+they see alike, and a hundred small ones would drown a few strong ones. All teachers' answers have equal shares: each
+teacher knows other classes. All answers together weigh more than the features in proportion to the number of
+directions they vary in. Each constant was chosen in docs/experiments/few-teachers.md.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from hf_free.pooling.pictures import Said
 
 HALF = 0.3
 """A direction in which features vary by this many times their mean variance is whitened by half its power: it counts
-1 / sqrt(2). Of 0.1 to 10 strong teachers want 0.1 at five shots, small ones 1 and more at one shot."""
+1 / sqrt(2). Of values from 0.1 to 10, 0.1 is best for strong teachers at five shots, 1 and more for small ones at one
+shot."""
 
 MOST_VOTES = 2.0
-"""Teachers of one architecture count as this many at most."""
+"""Teachers of one architecture count as at most this many."""
 
 MOST_ROWS = 512
-"""Pictures that agreement is measured on, at most: their inner products are as many numbers squared, for each
+"""Most pictures that agreement is measured on: their inner products are that many numbers squared, for each
 teacher."""
 
 
@@ -36,7 +37,7 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     """Centers, whitening and weights of teachers.
 
     Args:
-        said: What they say of at least `hf_free.learner.pooled_teachers.MOST_DIRECTIONS` pictures.
+        said: Their features and logits for at least `hf_free.learner.pooled_teachers.MOST_DIRECTIONS` pictures.
         architectures: What each teacher's network is.
     """
     widths, counts = ([part.shape[1] for part in parts] for parts in (said.features, said.logits))
@@ -61,10 +62,9 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
 
 
 def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) -> list[int]:
-    """A number for each teacher; those of one number share their weight anew in each episode.
-
-    They do where they are of one architecture and see pictures in several ways, as teachers of signs, letters and
-    photographs do. Where all know one kind of picture, no support tells them apart, and chance would.
+    """The group of each teacher, as a number; teachers of one group share their weight anew in each episode. Teachers
+    are grouped where they are of one architecture and know several kinds of pictures, such as signs, letters and
+    photographs. Where all know one kind, no support tells them apart, and chance would decide.
 
     Args:
         coefficients: Agreement of their features (T, T).
@@ -93,10 +93,10 @@ def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable]) -> T
 
 
 def answer_share(seen: Sequence[Tensor], shares: Tensor, answers: Sequence[Tensor]) -> float:
-    """Share of all answers together, where that of all features together is 1: every direction weighs alike.
+    """Weight of all answers together, where that of all features together is 1: every direction weighs alike.
 
-    Directions are counted by effective rank: of all answers side by side, and of one teacher's features, on the mean
-    over the teachers as they share.
+    Directions are counted by effective rank: that of all answers side by side, and that of one teacher's features,
+    averaged over the teachers by their shares.
 
     Args:
         seen: Features (N, F) of each teacher.

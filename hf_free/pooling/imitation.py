@@ -1,8 +1,8 @@
 """One network that imitates a pooled learner: what it is shown, its loss, and the embedding that comes out.
 
 The network predicts, by a linear map of its features, what the pooled learner's embedding of a picture is: the
-teachers' whitened features and the square roots of their probabilities, each with its teacher's weight. So it learns
-features, where `hf-free train` learns logits (docs/experiments/few-teachers.md).
+teachers' whitened features and the square roots of their probabilities, each with its teacher's weight. It learns
+features in this way, where `hf-free train` learns logits (docs/experiments/few-teachers.md).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from hf_free.runtime.random_streams import Stream
 from hf_free.teachers.pool import TeacherPool
 
 IN_32_BITS = Precision()
-"""How teachers compute where nothing else is asked for."""
+"""Precision of the teachers where no other is asked for."""
 
 MOST_DIMENSIONS = 512
-"""Of the pooled embedding that are predicted, those in which pictures differ most: a hundred teachers have tens of
-thousands, of which few are not made of others."""
+"""Most dimensions of the pooled embedding that are predicted, those in which pictures differ most: a hundred teachers
+have tens of thousands, most of them combinations of others."""
 
 
 def said_in_one_vector(network: PooledBackbone, teachers: PooledTeachers, images: Tensor) -> Tensor:
     """What pooled teachers say of images (B, C, H, W) in [0, 1], one view, in the space that heads work in -> (B, D).
 
-    The columns by which the teachers are weighed anew in each episode are left out.
+    The columns by which teachers are weighted anew in each episode are left out.
     """
     embedded = teachers(network(images))
     return embedded[:, : embedded.shape[1] - len(teachers.feature_sizes)]
@@ -64,11 +64,11 @@ class PictureBank:
     Args:
         network: The teachers.
         teachers: Their weights.
-        pool: The teachers again, in whose colors is drawn.
+        pool: The teachers again, whose colors the drawn pictures have.
         size: Channels, and height and width of the pictures.
-        room: Pictures at most.
-        stream: What is drawn.
-        precision: Of the teachers.
+        room: Most pictures that are kept.
+        stream: Random numbers for the pictures.
+        precision: The teachers' precision.
         device: Where their weights are.
     """
 
@@ -128,7 +128,7 @@ class PictureBank:
 
 
 def imitation_loss(predicted: Tensor, said: Tensor) -> Tensor:
-    """1 - cosine of what is predicted (B, D) and what the teachers say, the mean: heads see directions only."""
+    """Mean of 1 - cosine of predictions (B, D) and what the teachers say: heads see directions only."""
     return 1 - F.cosine_similarity(predicted, said, dim=1).mean()
 
 
@@ -136,7 +136,7 @@ def imitation_loss(predicted: Tensor, said: Tensor) -> Tensor:
 def joined_projection(projection: nn.Linear, features: Tensor) -> nn.Linear:
     """A linear map whose outputs have the inner products of the predictions and the centered features together.
 
-    Both are brought to one mean length, so that each has half of the say. Side by side they are A f + c with the
+    Both are scaled to the same mean length, so that they weigh alike. Side by side they are A f + c with the
     features f (B, d), a matrix A (D + d, d) and a constant c. Of [A, c] = Q R the upper triangle R has the same inner
     products, in d + 1 dimensions.
 

@@ -1,4 +1,4 @@
-"""Teachers' files in a pooled learner's own folder, where their licenses allow that they are handed on."""
+"""Teachers' files in a pooled learner's own folder, where their licenses allow redistribution."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hf_free.teachers.source import read_config, weights_name
 
 
 def check_may_include(records: Sequence[TeacherRecord]) -> None:
-    """Refuse to hand on teachers' weights unless each one's license says that anybody may.
+    """Refuse to redistribute teachers' weights unless the license of each allows it.
 
     Raises:
         ConfigError: with the teachers whose licenses do not say so.
@@ -49,7 +49,7 @@ def include_teachers(
     """Copy the files of all teachers below a learner's folder.
 
     Args:
-        references: Where each is had; those of the Hub with their commit.
+        references: Where each comes from; those of the Hub with their commit.
         records: What each is.
         folder: The learner's.
         token: Hub token.

@@ -1,4 +1,4 @@
-"""Opening a pooled learner: its teachers are had again, each at its commit and with the files it was made with."""
+"""Opening a pooled learner: its teachers are loaded again, each at its commit and with the files it was made with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hf_free.teachers.reference import TeacherReference, is_list_entry
 from hf_free.teachers.source import FILES, PIXEL_FILES
 
 LEAST_BUDGET = 4 * 2**30
-"""Bytes of the teachers' weights that are held in memory, whatever is free."""
+"""Bytes of the teachers' weights that are held in memory however little is free."""
 
 
 def open_teachers(parts: PooledParts) -> PooledBackbone:
@@ -33,12 +33,12 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
 
     Raises:
         LearnerError: a teacher that is not named, or that lies in a folder of another computer.
-        HubError: files that cannot be had, as of a private repository without a token.
+        HubError: files that cannot be had, such as those of a private repository without a token.
         TeacherError: files that are not those the learner was made with, or that cannot serve as a teacher.
     """
     access = parts.access
     pinned = [_pinned(parts, place, entry) for place, entry in enumerate(parts.teachers)]
-    if access.local_files_only:  # what is in the cache, no Hub is asked for
+    if access.local_files_only:  # files that are in the cache, without asking a Hub
         for one in pinned:
             if not one.reference.is_local:
                 location, commit = one.reference.location, one.reference.revision
@@ -49,7 +49,7 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
                     cache_dir=access.cache_dir,
                     local_files_only=True,
                 )
-    # those that do not fit are loaded again whenever they are asked, so more than a run's may stay
+    # teachers that do not fit are loaded again for every question, so more may stay than in a run
     budget = max(LEAST_BUDGET, int(SHARE_OF_FREE * free_memory(torch.device(access.device))))
     pool = TeacherPool(
         pinned, budget=budget, device=access.device, token=access.token, cache_dir=access.cache_dir, strict=True
@@ -61,7 +61,7 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
 
 
 def _pinned(parts: PooledParts, place: int, entry: RecordedTeacher) -> Pinned:
-    """Where one teacher is had, and what it has to be."""
+    """Where one teacher comes from, and what it has to be."""
     record = entry.as_loaded()
     if record is None:
         raise LearnerError(

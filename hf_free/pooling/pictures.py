@@ -17,16 +17,16 @@ from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.teachers.pool import TeacherPool
 
 MOST_PIXELS = 64
-"""Height and width of pictures that are recovered and drawn, at most; teachers enlarge them. Those of 224 pixels take
+"""Largest height and width of recovered and drawn pictures; teachers enlarge them. Those of 224 pixels take
 minutes each, and teachers recognize those of 64 (docs/experiments/public-checkpoints.md)."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what is done, how many of it are done, and how many there are."""
+"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What all teachers say of N pictures, a tensor a teacher.
+    """What all teachers say of N pictures, one tensor per teacher.
 
     Attributes:
         features: (N, F) each, the classifier's input.
@@ -40,7 +40,8 @@ class Said:
 def recover_from_all(
     inverter: Inverter, pool: TeacherPool, config: FiveConfig, rounds: int, progress: Progress | None = None
 ) -> list[RecoveredTask]:
-    """A task from each teacher, by an inverter that has met all of them in the rounds before; healthy ones only.
+    """One task from each teacher, by an inverter that has met all of them in earlier rounds; only healthy tasks are
+    kept.
 
     Args:
         inverter: It learns from each round.
@@ -63,11 +64,11 @@ def recover_from_all(
 
 
 def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:
-    """Recovered pictures, half of `count` at most, evenly of all tasks, and drawn ones for the rest.
+    """Recovered pictures, at most half of `count`, evenly from all tasks, and drawn ones for the rest.
 
     Args:
         tasks: What was recovered.
-        pool: The teachers, in whose colors is drawn.
+        pool: The teachers, whose colors the drawn pictures have.
         count: Number of pictures.
         size: Channels, and height and width.
 

@@ -1,7 +1,7 @@
 """The model card of a learner: README.md, written from its record and a template.
 
-What may not be published (`hf_free.publishing.redaction`) never reaches the template; metadata is
-`hf_free.publishing.metadata`'s.
+What may not be published (`hf_free.publishing.redaction`) never reaches the template; the metadata comes from
+`hf_free.publishing.metadata`.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
         folder: The learner's folder: what will be pushed.
         record: Its full record, as config.json has it; every part may be missing.
         repo_id: Where it is going to; by default `hub.push_to_hub` of the record's configuration.
-        redacts: Whether config.json is redacted. A pooled learner's is only in what is published: where its own folder
-            names folders of this computer, it is opened with them.
+        redacts: Whether config.json is redacted. That of a pooled learner is redacted only in what is published: its
+            own folder is opened by the names of folders on this computer.
 
     Returns:
         The path of README.md.
@@ -84,7 +84,7 @@ class Markup(str):
 
 
 def escape(value: object) -> str:
-    """A value as one line of Markdown that shows its own letters and does nothing: no link, cell, HTML, heading."""
+    """A value as one line of Markdown in which every letter stands for itself: no link, cell, HTML, heading."""
     return _SPECIAL.sub(lambda match: f"\\{match.group()}", one_line(value))
 
 
@@ -141,7 +141,8 @@ def _reasons(entries: Iterable[LeftOut]) -> list[tuple[str, str]]:
 
 
 def _not_distilled(record: LearnerRecord) -> dict[str, object] | None:
-    """Which teachers, by their line in the table, have tasks too wide for the one head of `align`; None: no such.
+    """Which teachers, by their line in the table, have tasks too wide for the one head of `align`; None where there
+    are none.
 
     `hf_free.metalearning.bell.Aligner` and `regularize.Regularizer` take steps on tasks of up to `bell.n_way` classes
     only. Of a learner that is continued nothing is said: its old teachers may have taught it in another way.
@@ -265,7 +266,7 @@ def _code_block(values: Mapping[str, object]) -> Markup:
 def write_public_config(path: Path) -> None:
     """Redact the `hf_free` block of a config.json (`public_record`), whole or not at all.
 
-    Beside a classifier, whose repository is another one than its learner's, it does not say where that was published:
+    Beside a classifier, which has a repository of its own, it does not say where the learner was published:
     classifier.json names the learner where it is public.
 
     Raises:

@@ -224,5 +224,5 @@ def publish_results(
 
 
 def _cause(error: HubError) -> HubError:
-    """What went wrong, without the advice of somebody who knew the copy only."""
+    """What went wrong, without advice that is about the temporary copy."""
     return error.cause if isinstance(error, PushError) else error

@@ -1,4 +1,4 @@
-"""What of a learner's record may be published: no private teachers' names, no paths of somebody's machine."""
+"""What part of a learner's record may be published: no private teachers' names, no paths of anyone's machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRIVATE = "a private teacher"
 UNLOADED = "a teacher that could not be loaded"
 
 START = "a learner on the Hub"
-"""Stands for a learner to start from: whether it is public is not recorded."""
+"""Stands for the learner that a run started from: whether it is public is not recorded."""
 
 _HUB_ID = re.compile(r"(?:[^/@:]+:)?([\w.-]+/[\w.-]+)(?:[@:].*)?", re.DOTALL)
 
@@ -30,11 +30,11 @@ _PATHS = re.compile(
 )
 
 _AS_THEY_ARE = frozenset({"label_names", "label_descriptions"})
-"""Keys whose texts look like paths at times (`/m/01g317`) and are none."""
+"""Keys whose texts sometimes look like paths (`/m/01g317`), but are not."""
 
 
 def public_record(block: Mapping[str, object]) -> Json:
-    """A learner's record as it may be published; a record that already is stays as it is.
+    """A learner's record as it may be published; a record that already is public stays as it is.
 
     Private and gated teachers lose name, commit, label names, hashes and notes, wherever the record holds them,
     unless `hub.name_private_teachers` is set; so do teachers that could not be loaded (unless their entry in
@@ -140,7 +140,7 @@ def _scrubber(replacements: Mapping[str, str], hidden: Sequence[RecordedTeacher]
 
 
 def _any_of(words: list[str], *, before: str = "", after: str = "") -> re.Pattern[str]:
-    """A pattern of any of the words, in any case; of nothing at all where there are none."""
+    """A pattern that matches any of the words, in any case; it matches nothing where there are none."""
     return re.compile(rf"{before}(?:{'|'.join(map(re.escape, words))}){after}" if words else r"(?!)", re.IGNORECASE)
 
 

@@ -29,7 +29,7 @@ class DataSetName:
     """What a report was measured on."""
 
     hub_id: str | None
-    """`org/name`; None for pictures of one's own."""
+    """`org/name`; None for the user's own pictures."""
     name: str
     """As it was given; of a folder, once it may be published, its name alone."""
     config: str | None
@@ -77,7 +77,7 @@ def fingerprint(source: str, class_names: Sequence[str], pictures: Sequence[int]
 
 
 def data_set(report: EvaluationReport) -> DataSetName:
-    """What a report was measured on; of reports that do not say whether it was a folder, what the text looks like."""
+    """What a report was measured on; reports that do not say whether it was a folder are judged by the text."""
     source, local = report.dataset, report.local
     if local is None:
         local = not valid_id(source.partition(":")[0]) or is_local_source(source)
@@ -90,7 +90,7 @@ def data_set(report: EvaluationReport) -> DataSetName:
 def with_results(earlier: Iterable[Json], new: Json) -> list[Json]:
     """The reports of a learner with a new one, which replaces what was measured before in the same way.
 
-    Earlier rows of the same data stay where they are of another way or shot.
+    Earlier rows on the same data stay if they have another way or shot.
 
     Args:
         earlier: Reports as they stand in the record; keys of later versions stay in them.
@@ -117,7 +117,7 @@ def with_results(earlier: Iterable[Json], new: Json) -> list[Json]:
 def without_paths(reports: Iterable[Json]) -> list[Json]:
     """Reports in which folders are named without their paths; different folders keep different names.
 
-    What one that comes later replaces is left out, as in `with_results`.
+    Rows that a later report replaces are left out, as in `with_results`.
     """
     merged: list[Json] = []
     for report in reports:
@@ -136,7 +136,7 @@ def without_paths(reports: Iterable[Json]) -> list[Json]:
 
 
 def plain(value: object) -> Any:
-    """A deep copy in plain types: numpy's and torch's numbers and arrays, tuples and paths are none for YAML."""
+    """A deep copy in types that YAML can write: no numbers or arrays of numpy and torch, no tuples, no paths."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

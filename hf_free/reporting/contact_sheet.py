@@ -24,10 +24,10 @@ MOST = 120
 """Pictures on a sheet."""
 
 _COLUMNS, _CELL, _TEXT = 8, 1.05, 0.34
-"""Pictures a row; inches of a picture and of the lines below it."""
+"""Pictures per row; inches of a picture and of the lines below it."""
 
 _PIXELS = 256
-"""What a large picture is reduced to while it is decoded; twice that is left at least."""
+"""Size to which a large picture is reduced while it is decoded; at least twice that is left."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def contact_sheet(pictures: Sequence[Shown], path: Path, *, title: str, most: in
         pictures: What to show, at least one.
         path: File to write (PNG), whole or not at all.
         title: Line above; it also says how many pictures are left out.
-        most: Pictures shown, at most.
+        most: Most pictures that are shown.
 
     Returns:
         The path written.

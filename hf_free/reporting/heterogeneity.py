@@ -1,4 +1,4 @@
-"""One and the same pictures as several teachers see them: what is gathered for the t-SNE picture of a run."""
+"""The same pictures as several teachers see them: gathers what the t-SNE figure of a run shows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_TEACHERS = 6
 MAX_CLASSES = 10
 
 PICTURES_A_CLASS = 15
-"""150 pictures at most: six maps of them take one to two seconds."""
+"""Most pictures of a map: six maps of 150 take one to two seconds."""
 
 
 def draw_heterogeneity(
     memory: TaskMemory, pool: TeacherPool, path: Path, *, without: Collection[int] = (), seed: int = 0
 ) -> Path | None:
-    """Draw the features of remembered pictures under up to six teachers, of as many architectures as there are.
+    """Draw the features of the memory's pictures under up to six teachers, of as many architectures as possible.
 
     Private and gated teachers are named by their number and architecture only, their classes by numbers.
 

@@ -45,8 +45,8 @@ def recovered_grid(
         confidence: The teacher's probability of the label for each image, shape (N,), in [0, 1]; printed in percent.
         path: File to write (PNG).
         title: Line above the grid.
-        per_class: Images per row at most.
-        max_classes: Rows at most; the title says how many are left out.
+        per_class: Most images per row.
+        max_classes: Most rows; the title says how many are left out.
 
     Returns:
         The path written.
@@ -69,7 +69,7 @@ def recovered_grid(
     cell, caption = 0.62, 0.17 if confidence is not None else 0.08  # inches
     left, margin = 0.3 + 0.078 * max(len(name) for name in names), 0.18
     width = max(left + columns * cell + margin, 2.2)
-    lines = textwrap.wrap(title, int((width - 0.36) / 0.1))  # a wide picture for a title's sake would be mostly empty
+    lines = textwrap.wrap(title, int((width - 0.36) / 0.1))  # not widened for a title: mostly empty
     top = 0.62 + 0.18 * max(0, len(lines) - 1)
     key = textwrap.wrap(KEY, int((width - 0.36) / 0.052)) if confidence is not None else []
     height = top + len(rows) * (cell + caption) + margin + 0.13 * len(key)

@@ -45,7 +45,7 @@ TITLES = {
     "dispersion": "TGR: dispersion of gradients",
     "made_harder": "PURER: whether pictures are made harder",
 }
-"""What the terms of the log are called above their curves; others by their own names."""
+"""Titles of the log's terms above their curves; other terms go by their own names."""
 _NOT_CURVES = frozenset({"memory", "step", "steps", "epoch", "time", "timestamp", "seconds", "minutes", "seed"})
 
 
@@ -102,7 +102,7 @@ def range_of_steps(positions: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) -> None:
-    smooth = running_mean(values, len(values) // 20)  # of a few values none: a mean would hide what they are
+    smooth = running_mean(values, len(values) // 20)  # none for a few values: a mean would hide them
     last = values[-1]
     marker = "o" if len(values) == 1 else None
     axes.plot(steps, values, color=ACCENT_LIGHT, linewidth=0.9, marker=marker, markersize=3)
@@ -110,7 +110,7 @@ def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray) ->
     axes.set_title(plain_text(TITLES.get(name, name), 34), size=8.5, color=INK, loc="left")
     axes.set_xlabel("step", size=7, color=MUTED, labelpad=1)
     shown = f"{last:.0f}" if abs(last) >= 1000 else f"{last:.3g}"
-    axes.set_title(shown, size=8, color=ACCENT, loc="right", weight="bold")  # above the panel it covers no curve
+    axes.set_title(shown, size=8, color=ACCENT, loc="right", weight="bold")  # where it covers no curve
     axes.tick_params(labelsize=7, colors=MUTED, length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -9,10 +9,9 @@ from hf_free.provenance.teacher_record import TeacherRecord
 
 
 def teacher_names(records: Sequence[TeacherRecord]) -> list[str]:
-    """How a picture names each teacher: by the shortest end of its reference that no other teacher's ends with.
-
-    Where all its ends are others' too the whole reference stands, with the number in front where two are the same.
-    A private or gated one is named by its architecture and its number, that of its line in the card.
+    """How a picture names each teacher: by the shortest end of its reference that is unique among the teachers. Where
+    no end is unique, the whole reference stands, with a number in front if two are the same. A private or gated
+    teacher is named by its architecture and the number of its line in the card.
     """
     ends = {index: _ends(record) for index, record in enumerate(records) if not record.is_hidden}
     often = Counter(end for listed in ends.values() for end in listed)

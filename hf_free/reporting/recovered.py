@@ -56,7 +56,7 @@ def draw_pictures(run: HasLog, memory: TaskMemory, pool: TeacherPool) -> None:
 
 
 def last_classes(memory: TaskMemory, count: int) -> list[tuple[int, Tensor]]:
-    """The last classes with their pictures' places, so that as many teachers as can be have as many each as can be."""
+    """The last classes with their pictures' places, evenly from as many teachers as possible."""
     groups = list(memory.pictures_by_class(1).items())
     nth, seen = {}, Counter[int]()
     for class_id, _ in reversed(groups):

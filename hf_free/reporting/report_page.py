@@ -30,7 +30,8 @@ from hf_free.runtime.text import count_text, format_classes, one_line, printable
 from hf_free.version import __version__
 
 _MOST_GROUPS = 12
-"""Teachers with a heading of their own above their pictures; of more, each caption names its teacher."""
+"""Up to this many teachers have headings of their own above their pictures; with more, each caption names its
+teacher."""
 _LONG_TABLE = 20
 """Teachers above which the table is folded."""
 _NONE = "–"

@@ -15,7 +15,7 @@ from hf_free.publishing.facts import Fact, record_facts, result_facts
 from hf_free.runtime.notebook import cell_html
 
 TILE, GAP = 96, 2
-"""Pixels of a recovered picture's side on the page, at most; pixels between two."""
+"""Most pixels per side of a recovered picture on the page; pixels between two pictures."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ClassMap:
     points: np.ndarray
     """(N, 2)."""
     labels: np.ndarray
-    """(N,): which of `names` each is of."""
+    """(N,) which of `names` each picture belongs to."""
     names: Sequence[str]
     """A name per class."""
 
@@ -64,9 +64,9 @@ class ReportedRun:
     """A run, or a learner that was made without one."""
 
     name: str
-    """What the page calls it."""
+    """Its name on the page."""
     record: LearnerRecord
-    """As it may be published; of a run that is not finished, what is known of it."""
+    """The record as it may be published; for an unfinished run, what is known so far."""
     is_finished: bool = True
     is_pooled: bool = False
     log: Sequence[Json] = ()
@@ -74,7 +74,7 @@ class ReportedRun:
     recovered: Sequence[ClassPictures] = ()
     """Some of the recovered pictures, by teacher and class."""
     classes_in_all: int = 0
-    """Classes that pictures were kept of."""
+    """Number of classes with kept pictures."""
     pictures_in_all: int = 0
     """Recovered pictures kept in all."""
     class_map: ClassMap | None = None

@@ -13,7 +13,7 @@ from hf_free.runtime.text import one_line
 INK, MUTED, RULE = "#1f2430", "#6b7280", "#e5e7eb"
 ACCENT, ACCENT_LIGHT = "#0f766e", "#99d5cf"
 DPI = 150
-"""Pixels an inch."""
+"""Pixels per inch."""
 
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:
@@ -37,7 +37,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 def plain_text(text: str, length: int | None = None) -> str:
     """One line of plain text: class names are data, not matplotlib's mathematics between dollar signs.
 
-    What is too long loses its middle, since names differ at either end.
+    A text that is too long loses its middle, since names differ at either end.
     """
     text = one_line(text)
     if length is not None and len(text) > length:

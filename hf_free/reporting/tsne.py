@@ -27,7 +27,7 @@ def feature_map(
     title: str | None = None,
     seed: int = 0,
 ) -> Path:
-    """Draw the t-SNE map of one and the same image set under each teacher, a panel a teacher, a color a class.
+    """Draw the t-SNE map of the same images under each teacher: one panel per teacher, one color per class.
 
     This is the picture of FREE's figure 1: teachers that were trained on different tasks order the same images
     differently. t-SNE (van der Maaten and Hinton 2008) keeps neighborhoods, not distances between groups.
@@ -65,7 +65,7 @@ def feature_map(
     handles, texts = panels.flat[0].get_legend_handles_labels()
     if class_names is not None:
         texts = [plain_text(class_names[kind], 30) for kind in kinds]
-    a_row = max(1, min(len(kinds), 10, int(width / (0.42 + 0.055 * max(map(len, texts))))))  # inches an entry
+    a_row = max(1, min(len(kinds), 10, int(width / (0.42 + 0.055 * max(map(len, texts))))))  # inches per entry
     a_row = math.ceil(len(kinds) / math.ceil(len(kinds) / a_row))  # rows of one length
     figure.legend(handles, texts, loc="lower center", ncols=a_row, fontsize=7, frameon=False, markerscale=2)
     below = 0.3 + 0.17 * math.ceil(len(kinds) / a_row)

@@ -1,7 +1,7 @@
 """Curves and maps as inline SVG: no script, no font, no file; colors come from the page's style sheet.
 
-Every figure is one picture to a screen reader (`role="img"`) with a title and a description. A series is told by its
-dashes or its shape as well as by its color.
+Every figure is one picture to a screen reader (`role="img"`) with a title and a description. Dashes or shapes tell
+series apart as well as colors do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def curves_svg(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]], *
         name: What is drawn.
         series: Run -> steps (N,) and values (N,), N at least 1, all finite; "" where a run has none is left out.
         key: Tells this figure's ids from those of others on the page.
-        unit: What the positions count, where it is something else than steps.
+        unit: What the positions count, where that is not steps.
 
     Returns:
         An `<svg>` element.

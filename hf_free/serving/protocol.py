@@ -24,10 +24,10 @@ Function = Literal["softmax", "sigmoid", "none"]
 """What turns logits into scores."""
 
 DEFAULT_TOP_K = 5
-"""Labels of an answer where nobody says how many, as a pipeline of transformers has it."""
+"""Labels in an answer where the request does not say how many, as in transformers' pipeline."""
 
 MOST_PICTURES = 256
-"""Pictures of one request at most."""
+"""Most pictures of one request."""
 
 
 class Refusal(Exception):
@@ -52,18 +52,18 @@ class Request:
     is_list: bool = False
     """Whether the answer is a list of answers."""
     top_k: int = DEFAULT_TOP_K
-    """Labels of an answer at most."""
+    """Most labels in an answer."""
     function: Function = "softmax"
 
 
 def read_request(body: bytes, content_type: str) -> Request:
     """Read the body of a request.
 
-    JSON is what says so, or begins with a brace, as no picture file does: clients send pictures with and without a
-    Content-Type.
+    A body counts as JSON if its Content-Type says so or it begins with a brace, as no picture file does: clients send
+    pictures with and without a Content-Type.
 
     Raises:
-        Refusal: a body that is neither, or parameters that cannot be.
+        Refusal: a body that is neither, or parameters that are not allowed.
     """
     if not body:
         raise Refusal(400, "an empty body; send a picture file, or JSON with inputs")
@@ -120,7 +120,7 @@ def scores_of(logits: Tensor, function: Function) -> Tensor:
 
 
 def answer_of(scores: Tensor, labels: Sequence[str], request: Request) -> list[Json] | list[list[Json]]:
-    """Scores (B, N) as the protocol's answer, likeliest labels first."""
+    """Scores (B, N) as the protocol's answer, the most likely labels first."""
     values, places = scores.double().topk(min(request.top_k, len(labels)), dim=1)
     rows = [
         [{"label": labels[place], "score": value} for value, place in zip(*row, strict=True)]

@@ -74,7 +74,7 @@ class ServedClassifier:
 
     Args:
         classifier: See `hf_free.learner.classifier`.
-        name: What it goes by.
+        name: Its name in messages.
     """
 
     def __init__(self, classifier: FewShotClassifier, name: str) -> None:
@@ -114,7 +114,7 @@ def open_model(
         device: Where it computes.
 
     Raises:
-        HfFreeError: neither; see `hf_free.teachers.loader.load_teacher`.
+        HfFreeError: it names neither; see `hf_free.teachers.loader.load_teacher`.
     """
     folder = Path(model).expanduser()
     if folder.is_dir() and not (folder / CLASSIFIER_CONFIG).is_file():

@@ -1,7 +1,7 @@
 """The server: standard-library HTTP, bounded in every direction, and no traceback to whoever asks.
 
-Bodies, pictures of a request, connections and waiting are bounded. A server on this machine alone answers only
-requests that call it by a name of this machine, so that no web page reaches it through a name of its own.
+Bodies, pictures per request, connections and waiting times are bounded. A server on loopback answers only requests
+that address it by a name of this machine, so that no web page reaches it through a name of its own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from hf_free.serving.served_model import ServedModel
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 * 2**20
-"""Of one request: a photo of 20 megapixels in base64."""
+"""Largest body of a request: a photo of 20 megapixels in base64."""
 
 MAX_CONNECTIONS = 64
-"""Connections at once; one more is told to come back."""
+"""Most connections at once; one more is told to come back later."""
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -44,7 +44,7 @@ class ModelServer:
     """A server of one model, answering from a thread of its own; a context manager.
 
     Args:
-        model: Who answers.
+        model: The model that answers.
         host: Address to listen at; loopback unless others are to reach it.
         port: 0 takes any free one.
         token: What requests have to carry as `Authorization: Bearer`; None asks for nothing.
@@ -159,10 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_caller()
             self._send(200, make())
         except Refusal as refusal:
-            self.close_connection = True  # what it has not read of the body would be taken for the next request
+            self.close_connection = True  # unread parts of the body would be taken for the next request
             self._send(refusal.status, {"error": refusal.message})
         except OSError:
-            raise  # the connection: nobody is there to be told
+            raise  # the connection is gone: there is nobody to tell
         except Exception as error:
             logger.warning("a request failed: %s: %s", type(error).__name__, error)
             self.close_connection = True

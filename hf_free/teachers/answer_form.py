@@ -1,8 +1,7 @@
 """What a black box's answers mean: labels with scores in any order, read as logits, or refused by name.
 
-A classifier that only answers may give probabilities, percentages or logits, of all its labels or of the likeliest
-ones, rounded or not. Nothing of this is announced; it is read off its first answers, and what can be read in more than
-one way is refused.
+A black box may give probabilities, percentages or logits, for all its labels or the most likely ones, rounded or not.
+None of this is announced; it is inferred from its first answers, and what can be read in more than one way is refused.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ Answer = tuple[tuple[str, str], ...]
 """(label, score) in the order they came; scores as they were written, so that their rounding can be seen."""
 
 TOLERANCE = 0.02
-"""How far probabilities may be from a sum of one: those of a thousand labels are rounded to four digits at worst."""
+"""How far the sum of probabilities may be from one: those of a thousand labels are rounded to four digits at worst."""
 
 FEWEST_DECIMALS, MOST_DECIMALS = 2, 12
-"""Digits behind the point that scores are taken to be written with, whatever is seen of them."""
+"""Most digits after the decimal point that scores are assumed to be written with."""
 
 MOST_LABELS = 100_000
-"""Labels of an answer at most."""
+"""Most labels of an answer."""
 
 MOST_LETTERS = 500
-"""Letters of a label at most."""
+"""Most letters of a label."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def read_answer(text: bytes, *, count: int = 1) -> list[Answer]:
     """Read the JSON of an answer about `count` pictures; nothing is said of what the scores mean.
 
     Raises:
-        ValueError: anything else than a list of labels with scores (a list of such lists for several pictures), in
+        ValueError: anything but a list of labels with scores (a list of such lists for several pictures), in
             words that follow "it".
     """
     try:
@@ -95,7 +94,7 @@ def find_form(
         labels: All of its labels in their order, where that is known.
 
     Raises:
-        TeacherError: answers that mean nothing, or could mean several things; with the entry that settles it.
+        TeacherError: answers without a meaning, or with several; the message gives the YAML entry that settles it.
     """
     seen = [{label for label, _ in answer} for answer in answers]
     sums = [sum(float(score) for _, score in answer) for answer in answers]
@@ -154,9 +153,9 @@ def _kind_of(scores: Sequence[float], sums: Sequence[float], name: str) -> Kind:
 def logits_of(answer: Answer, form: AnswerForm) -> list[float]:
     """An answer as logits in the order of the form's labels, up to a shift.
 
-    Probabilities become their logarithms. One written as 0 counts as half of the last digit that is written; labels
-    that did not come share equally what the others leave of one. A label that comes twice (ImageNet has two cranes)
-    is one class.
+    Probabilities become their logarithms. A probability written as 0 counts as half of its last digit; labels that are
+    missing share equally what the others leave of one. A label that comes twice (ImageNet has two cranes) is one
+    class.
 
     Raises:
         ValueError: an answer of another form, in words that follow "it".
@@ -192,7 +191,7 @@ def _log_add(one: float, other: float) -> float:
 
 
 def _decimals(score: str) -> int:
-    """Digits behind the point, an exponent counted in."""
+    """Digits after the decimal point, with an exponent taken into account."""
     mantissa, _, exponent = score.lower().partition("e")
     return len(mantissa.partition(".")[2]) - int(exponent or 0)
 

@@ -1,8 +1,8 @@
-"""Answers that were paid for, in one file that only grows: never asked twice, also after a kill.
+"""Answers that were paid for, in one append-only file: nothing is asked twice, not even after a kill.
 
-A line an event, each with its checksum: `L` a label with its number, `Q` so many pictures sent, `R` so many
-of them not taken up, `A` a picture's answer. A line that a kill has cut is passed over; pictures that were under way
-then count as sent. Scores are kept as they were written, so that how they are read may change at no cost.
+One line per event, each with its checksum: `L` a label with its number, `Q` a number of pictures sent, `R` a number of
+them that were not taken up, `A` a picture's answer. A line that a kill has cut short is skipped; pictures that were
+under way then count as sent. Scores are kept as they were written, so that how they are read may change at no cost.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AnswerLedger:
         return len(self._held) + len(self._places)
 
     def get(self, picture: str) -> Answer | None:
-        """The answer about a picture, by its hash; None where there is none that is whole."""
+        """The answer about a picture, by its hash; None where there is no intact one."""
         with self._lock:
             if picture in self._held:
                 return self._parsed(self._held[picture])
@@ -139,7 +139,7 @@ class AnswerLedger:
                     self._places[rest.partition("\t")[0]] = (start, len(raw))
                 elif event in ("Q", "R"):
                     self.sent += int(rest) if event == "Q" else -int(rest)
-        self._next += damaged  # each may have been a label's line: no number stands for two
+        self._next += damaged  # each may have been a label's line: no number may stand for two labels
         if damaged:
             logger.warning("%s: %d damaged line%s passed over", path, damaged, "" if damaged == 1 else "s")
 

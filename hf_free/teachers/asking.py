@@ -1,7 +1,7 @@
 """Who is asked about which image: the teacher it was recovered from, and others in turn.
 
-Asking every teacher about every image takes time and memory in proportion to both numbers. A quarter of a hundred
-teachers per image teaches the learner as much (docs/experiments), and then the number of teachers hardly matters.
+Asking every teacher about every image takes time and memory in proportion to both numbers. Of a hundred teachers, a
+quarter per image teaches the learner as much (docs/experiments), and then the number of teachers hardly matters.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 def choose_asked(owners: Tensor, counts: Sequence[int], asked: int | None, *, seed: int) -> Tensor | None:
     """Draw the blocks of a layout that each image is labeled with.
 
-    The image's own one comes first. The others are those that were asked least so far, ties drawn at random: so each
-    is asked about equally many images (give or take one, but for those that more were recovered from), and any two
-    meet over as many images as any other two. What is drawn depends on the arguments alone: a run that is resumed
-    goes on with the same draws, and ranks that share images need not speak to each other.
+    The teacher that the image was recovered from comes first. The others are those that were asked least so far, with
+    ties broken at random: so all are asked about equally many images (give or take one, except teachers from which
+    more were recovered), and all pairs of teachers share about equally many images. The draw depends on the arguments
+    alone: a resumed run goes on with the same draws, and ranks that share images need not communicate.
 
     Args:
         owners: (N,) block of the teacher that the image was recovered from; -1 for a drawn image.

@@ -17,17 +17,17 @@ from hf_free.teachers.oracle import Oracle
 from hf_free.teachers.teacher import Teacher, TeacherOutput
 
 GRAY_LEVELS = 255
-"""Pictures are sent with 8 bits: what differs by less than one level is one picture to a black box."""
+"""Pictures are sent with 8 bits: pictures that differ by less than one level are the same to a black box."""
 
 
 class BlackBox(Teacher):
     """A classifier behind an address, as a teacher.
 
     Its logits are logarithms of probabilities where it gives no logits: they differ from the network's own by a shift
-    per picture, which nothing here depends on. What stands for its features are its centered logits.
+    per picture, which nothing here depends on. Its centered logits stand in for features.
 
     Args:
-        oracle: Who asks it.
+        oracle: Asks it about pictures.
         form: What its answers mean.
         record: What is known about it.
         resizes: Whether pictures are brought to `record.input_size` before they are sent; else they go as they are.
@@ -44,7 +44,7 @@ class BlackBox(Teacher):
 
     @property
     def network(self) -> NoReturn:
-        """There is none.
+        """There is no network.
 
         Raises:
             TeacherError: always.
@@ -68,7 +68,7 @@ class BlackBox(Teacher):
         """Logits (batch, num_classes) of images in [0, 1], without gradients; each picture is asked about once.
 
         Raises:
-            TeacherError: gradients are wanted, or it gives answers that are none.
+            TeacherError: gradients are wanted, or its answers cannot be read.
             QueryBudgetError: its queries are not enough for all pictures; none is sent.
             HubError: it cannot be reached.
         """
@@ -98,7 +98,7 @@ class BlackBox(Teacher):
         return 0
 
     def batchnorm_layers(self) -> list[nn.Module]:
-        """None that can be seen."""
+        """There are no visible BatchNorm layers."""
         return []
 
     def _sent(self, images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What a teacher's `config.json` may say, and what is refused.
 
-A repository is written by a stranger: nothing in its configuration may name a file or an address, reach timm's
-loader, or ask for a network of any size it likes. Only fields read here go on to timm.
+A repository is written by a stranger: nothing in its configuration may name a file or an address, reach timm's loader,
+or ask for a network of arbitrary size. Only fields read here go on to timm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIDES = range(4, 2049)
 FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random")
 _ADDRESSES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 DEFAULT_CROP_PCT = 0.875
-"""What timm takes where a configuration says nothing (`timm.data.constants`)."""
+"""timm's defaults for what a configuration leaves out (`timm.data.constants`)."""
 _CODE = ("auto_map", "custom_load", "custom_pipelines")
 _MAX_LABEL_LENGTH = 200
 
@@ -115,10 +115,10 @@ def check_config(config: object, name: str) -> TeacherSpec:
 
 
 def check_classes(classes: tuple[int, ...], count: int, name: str) -> None:
-    """Refuse a choice of a head's outputs that cannot be.
+    """Refuse an impossible choice of a head's outputs.
 
     Raises:
-        TeacherError: one that is not there or named twice, or fewer than two.
+        TeacherError: an output that does not exist or is named twice, or fewer than two outputs.
     """
     if not all(0 <= index < count for index in classes) or not 2 <= len(set(classes)) == len(classes):
         raise TeacherError(

@@ -1,4 +1,4 @@
-"""From an endpoint's reference to a black box: who may be asked how, with which token, and where answers are kept."""
+"""From an endpoint's reference to a black box: how it is asked, with which token, and where its answers are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hf_free.teachers.query_budget import QueryBudget
 from hf_free.teachers.reference import TeacherReference
 
 ARCHITECTURE = "endpoint"
-"""What stands for the name of a network that nobody sees."""
+"""Stands for the architecture of a network that cannot be seen."""
 
 TOKEN_VARIABLE = "HF_FREE_ENDPOINT_TOKEN"
 """Environment variable with the token of the endpoints, as `--endpoint-token` takes it."""
@@ -36,7 +36,7 @@ PROBES, PROBE_SIZE = 4, 64
 """Noise pictures that a black box is asked about first, and their height and width where it names none."""
 
 ALL_LABELS = 10_000
-"""Labels that are asked for where nobody says how many there are; servers give as many as they have."""
+"""Labels that are asked for where their number is unknown; servers give as many as they have."""
 
 _HOST_AND_TOKEN = re.compile(r"((?:[\w-]+\.)+[\w-]+(?::\d+)?|localhost(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)=(?!=*$)(.+)")
 
@@ -47,13 +47,13 @@ class EndpointAccess:
 
     queries: QueriesConfig = field(default_factory=QueriesConfig)
     budget: QueryBudget = field(default_factory=QueryBudget)
-    """Of all of them together."""
+    """The query budget of all of them together."""
     folder: Path | None = None
     """Where answers are kept; None keeps them in memory."""
     tokens: tuple[str, ...] = ()
     """Tokens of the endpoints: `TOKEN` where they have one host, else `HOST=TOKEN` each."""
     ledgers: dict[str, AnswerLedger] = field(default_factory=dict, repr=False)
-    """Those in use; an endpoint that several teachers are made of has one."""
+    """Ledgers in use; an endpoint that several teachers are made of has one."""
 
     def ledger(self, identity: str) -> AnswerLedger:
         """The answers of an endpoint; what earlier starts have spent on it counts from now on."""
@@ -119,7 +119,7 @@ def open_endpoint(
         access: How it is asked.
         token: The Hub's token, for an endpoint of the Hub itself.
         device: Where its logits go.
-        client: Who asks; None makes an `InferenceClient`.
+        client: Sends the requests; None makes an `InferenceClient`.
 
     Raises:
         HubError: it does not answer.
@@ -216,7 +216,7 @@ def _record(
         num_classes=len(names),
         label_names=names,
         num_features=len(names),
-        private=True,  # an address is named to nobody who is not told it
+        private=True,  # a private endpoint's address is not told to others
         sha256={"labels": digest},
         classes=chosen,
         answers_only=True,

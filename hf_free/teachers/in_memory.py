@@ -37,8 +37,8 @@ def as_teacher(
 ) -> Teacher:
     """Make a teacher of a network in memory. It is copied: the network itself stays as it is.
 
-    Of timm's networks everything is known; what is given here wins. Others need the size of their pictures and the
-    mean and deviation that these were normalized with. The features of a network that is neither timm's nor
+    Everything is known about timm's networks; values given here win. Other networks need the size of their pictures
+    and the mean and deviation that these were normalized with. The features of a network that is neither timm's nor
     transformers' are the input of its last linear layer, where that layer gives the answers, else the answers.
 
     Args:

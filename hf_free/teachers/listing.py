@@ -1,4 +1,4 @@
-"""Lists of teachers: a YAML file for what the grammar has no room for, and collections of the Hub.
+"""Lists of teachers: YAML files, for what the grammar cannot express, and collections of the Hub.
 
     teachers:
       - org/name@v2:0-4            # any text of the grammar
@@ -14,11 +14,11 @@
         num_classes: 1000
         input_size: [3, 224, 224]
 
-    # a black box that says more of itself than its address does
+    # a black box about which more is known than its address
       - name: birds
         endpoint: https://host/birds
-        label_names: [sparrow, swift]   # all of its labels, where answers hold the likeliest ones only
-        answers: percentages            # or probabilities, logits; seen by themselves where that is clear
+        label_names: [sparrow, swift]   # all of its labels, where answers hold the most likely ones only
+        answers: percentages            # or probabilities, logits; inferred where it is clear
         token_env: BIRDS_TOKEN          # environment variable with its token
 
 A mapping's other keys are fields of `config.json` and win over the repository's own. Such an entry is named
@@ -77,16 +77,15 @@ def resolve(texts: Iterable[str], *, token: str | None = None) -> list[TeacherRe
 
 
 def resolve_without_hub(texts: Iterable[str]) -> list[TeacherReference]:
-    """`resolve`, but for collections: each stays one reference, so that nobody is asked."""
+    """As `resolve`, but each collection stays one reference, so that no Hub is asked."""
     door = Resolver(asks_hub=False)
     return [reference for text in texts for reference in door.references(text)]
 
 
 def check_teachers(texts: Sequence[str], *, least: int = 2, most_classes: int = 20) -> None:
-    """Refuse teachers that cannot make two tasks, before anything is fetched.
-
-    A teacher (or a subset of its classes) is as many tasks as it has times `most_classes` classes, at least one. How
-    many classes it has is known here only where a subset is named; a collection may hold any number of teachers.
+    """Refuse teachers that cannot make two tasks, before anything is fetched. A teacher (or a subset of its classes)
+    counts as one task per `most_classes` classes, but at least as one. Its number of classes is known here only where
+    a subset is named; a collection may hold any number of teachers.
 
     Args:
         texts: What `resolve` reads.

@@ -1,6 +1,6 @@
 """From a reference to a `Teacher`: the files of one commit are fetched, checked, and loaded strictly.
 
-Into a network of timm here, of transformers in `hf_free.teachers.transformers_loader`.
+Networks of timm are built here, those of transformers in `hf_free.teachers.transformers_loader`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, R
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
 
 _MAX_DIFFERENCE = 0.01
-"""Share by which answers about an image alone may differ from those in a batch; timm's families differ by 0.00014."""
+"""Relative difference allowed between answers about an image alone and in a batch; timm's families differ by
+0.00014."""
 
 
 def load_teacher(
@@ -111,7 +112,7 @@ def _load_teacher(
     weights = snapshot.folder / weights_name(reference)
     check_no_pointers([weights] if is_single_file(reference) else [snapshot.folder / FILES[0], weights], name)
     config = read_config(reference, snapshot.folder)
-    # Nobody writes into the cache's files; a folder's may be saved anew while a run goes on.
+    # Files of the cache never change; those of a folder may be saved anew while a run goes on.
     in_cache = snapshot.commit is not None
     files: tuple[str, ...] = (*FILES, weights.name)
     if is_transformers(config):
@@ -187,17 +188,17 @@ def _load_transformers(
 def read_record(
     reference: TeacherReference | str | Path, *, token: str | None = None, cache_dir: str | Path | None = None
 ) -> TeacherRecord:
-    """Everything about a teacher but the teacher; raises what `load_teacher` raises."""
+    """A teacher's record alone; raises what `load_teacher` raises."""
     return load_teacher(reference, token=token, cache_dir=cache_dir).record
 
 
 def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
     """Ask a teacher about four noise images, so that one that cannot answer is found before training.
 
-    One whose answers in bf16 are others than in fp32 is computed in fp32 from then on; its record says so.
+    One whose answers differ between bf16 and fp32 is computed in fp32 from then on; its record says so.
 
     Args:
-        teacher: Whom to ask.
+        teacher: The teacher to try.
         precision: What it will be computed in; None takes what suits its device.
 
     Raises:
@@ -234,7 +235,7 @@ def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
 
 
 def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
-    """Refuse answers that depend on an image's mates in the batch, or on its layout in memory.
+    """Refuse answers that depend on the other images of a batch, or on the layout in memory.
 
     Networks with BatchNorm that keeps no running statistics, for instance, answer by the batch.
     """
@@ -251,7 +252,7 @@ def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
 
 
 def _choose_precision(teacher: Teacher, images: Tensor, logits: Tensor, precision: Precision) -> Teacher:
-    """Have a teacher computed in fp32 whose answers in `precision` are others, or that cannot answer so."""
+    """Have a teacher computed in fp32 if its answers in `precision` differ, or if it cannot answer in that type."""
     try:
         found = precision.deviation(teacher.logits, images, logits)
     except _BUILD_ERRORS as error:
@@ -268,13 +269,13 @@ def _choose_precision(teacher: Teacher, images: Tensor, logits: Tensor, precisio
 
 
 def _check_given_names(reference: TeacherReference, spec: TeacherSpec, name: str) -> None:
-    """Refuse names that a YAML list gives and that do not fit; a repository's own are left out with a note instead."""
+    """Refuse names from a YAML list that do not fit; a repository's own names are left out with a note instead."""
     given = json.loads(reference.config or "{}").get("label_names")
     if given is not None and spec.label_names is None:
         count = f"{len(given)} names" if isinstance(given, list | dict) else repr(given)[:80]
         raise TeacherError(
             f"{name}: label_names is {count}",
-            allowed=f"a list of {spec.num_classes} names, one a class",
+            allowed=f"a list of {spec.num_classes} names, one per class",
             action="mend the list",
         )
 

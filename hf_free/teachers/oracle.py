@@ -1,4 +1,4 @@
-"""A black box asked about pictures: each once, several at a time, within its budget; answers are kept."""
+"""Asks a black box about pictures: about each once, several at a time, within the budget; answers are kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Client(Protocol):
-    """Who sends pictures; `hf_free.hub.inference.InferenceClient` is one."""
+    """Sends pictures; `hf_free.hub.inference.InferenceClient` is one."""
 
     def ask(self, pictures: Sequence[bytes], *, top_k: int, function: str, counted: Accounting) -> bytes:
         """Picture files -> the answer's JSON."""
@@ -34,13 +34,13 @@ class Oracle:
 
     Args:
         name: What errors call it.
-        client: Who asks it.
+        client: Sends the requests.
         ledger: Answers that are there already, and where new ones are kept.
         budget: How many pictures may be sent.
-        top_k: Labels that are asked for.
-        function: What makes scores of logits.
+        top_k: Labels to ask for.
+        function: What turns logits into scores.
         per_request: Pictures of one request; more than one where the server takes lists.
-        concurrent: Requests under way at most.
+        concurrent: Most requests at the same time.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Oracle:
         self._is_given_up = self._said_budget = False
 
     def answers(self, pictures: Tensor, *, keep_going: bool = False) -> list[Answer | None]:
-        """What it says of pictures (N, C, H, W) uint8; pictures that it was asked about before cost nothing.
+        """Its answers about pictures (N, C, H, W) uint8; pictures that it was asked about before cost nothing.
 
         Args:
-            pictures: What it is asked about.
-            keep_going: Whether pictures without an answer are None: where the budget is spent, or the endpoint fails,
-                which is said once. It is not asked again then.
+            pictures: The pictures to ask about.
+            keep_going: Whether pictures without an answer give None, where the budget is spent or the endpoint fails.
+                That is logged once, and the endpoint is not asked again.
 
         Raises:
             QueryBudgetError: the budget is not enough for all of them; none is sent.
             HubError: it cannot be reached, or does not answer.
-            TeacherError: answers that are none.
+            TeacherError: answers that cannot be read.
         """
         keys = [picture_hash(picture) for picture in pictures]
         found: dict[str, Answer | None] = {}
@@ -112,7 +112,7 @@ class Oracle:
 
         def ask(group: Sequence[tuple[str, int]]) -> None:
             if failed.is_set():
-                return  # nothing is paid for that nobody waits for
+                return  # nothing more is paid for once nobody waits
             try:
                 answers = self._request([pictures[at] for _, at in group])
             except BaseException:

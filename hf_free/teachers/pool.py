@@ -1,4 +1,5 @@
-"""Teachers, however many, under a memory budget: loaded when asked for, the least recently used leave."""
+"""Any number of teachers under a memory budget: each is loaded when asked for, and the least recently used leave
+memory."""
 
 from __future__ import annotations
 
@@ -34,14 +35,14 @@ from hf_free.teachers.source import PIXEL_FILES
 from hf_free.teachers.teacher import Teacher
 
 _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")
-"""What a YAML list may say anew of a teacher whose files are the same, and what changes its answers."""
+"""Fields that a YAML list may change for a teacher with the same files, and that change its answers."""
 
 _SHORT = 160
-"""Characters of a rule that is told with the reason for which a teacher is left out."""
+"""Most characters of a rule that is quoted with the reason why a teacher is left out."""
 
 
 class Pinned(NamedTuple):
-    """A teacher that was had before: where it is had now, and what it has to be."""
+    """A teacher that was loaded before: where it comes from now, and what it has to be."""
 
     reference: TeacherReference
     record: TeacherRecord
@@ -52,7 +53,7 @@ Source = str | TeacherReference | TeacherRecord | Pinned
 
 
 def _reason(reference: str, error: HfFreeError) -> str:
-    """Why a teacher is left out, in a line, without its name, which stands before it wherever it is shown."""
+    """Why a teacher is left out, in one line, without its name: wherever it is shown, the name comes first."""
     reason = error.given.removeprefix(reference).removeprefix(":").strip()
     return f"{reason} (allowed: {error.allowed})" if 0 < len(error.allowed) <= _SHORT else reason
 
@@ -60,8 +61,8 @@ def _reason(reference: str, error: HfFreeError) -> str:
 class TeacherPool(Sequence[Teacher]):
     """Teachers by index, held in memory only as far as a budget allows.
 
-    Every source is loaded and checked once when the pool is made; one that cannot serve is left out, with its reason
-    in `skipped`. A teacher that has left memory is loaded again from the very same commit and bytes.
+    Every source is loaded and checked once when the pool is made; an unusable one is left out, with the reason in
+    `skipped`. A teacher that has left memory is loaded again from the very same commit and bytes.
 
     Args:
         sources: References, their texts, records of an earlier run (which pin the commit), or both together.
@@ -70,15 +71,16 @@ class TeacherPool(Sequence[Teacher]):
         token: Hub token.
         cache_dir: Folder of the download cache.
         progress: Called with each source's text before it is loaded.
-        fetched: Told how far the downloads are; several run at once, while the first teachers are loaded.
-        meanwhile: Something useful to do with the teachers that are there, called with the pool again and again while
-            the next one is being downloaded, until it returns False. Never called where all files are in the cache.
-        strict: Whether a source that cannot be had or read is an error. Left out all the same are whole checkpoints
-            that are of no use as teachers (`UnfitTeacherError`), and what a collection holds that is no teacher.
+        fetched: Called with how far the downloads are; several run at once, while the first teachers are loaded.
+        meanwhile: Called repeatedly with the pool while the next teacher downloads, until it returns False. It is
+            never called where all files are in the cache.
+        strict: Whether a source that cannot be had or read is an error. Intact checkpoints that are of no use as
+            teachers (`UnfitTeacherError`), and models of a collection that are no teachers, are left out all the same.
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
         endpoints: How black boxes are asked; None keeps no answers and knows no budget.
         chains: Where several processes make this pool at once: each loads and checks the teachers of its own chains,
-            and is told the records of the others'. One of these is loaded only where it is asked for all the same.
+            and is told the records of the others. Another process's teacher is loaded only if it is asked for all the
+            same.
 
     Attributes:
         records: Record of each teacher, in order.
@@ -138,7 +140,8 @@ class TeacherPool(Sequence[Teacher]):
 
     @classmethod
     def from_teachers(cls, teachers: Sequence[Teacher]) -> TeacherPool:
-        """A pool of teachers already in memory; they stay there. One that is of no use is left out, as from a Hub."""
+        """A pool of teachers already in memory; they stay there. An unusable one is left out, as one from a Hub would
+        be."""
         pool = cls([], budget=max(1, 2 * sum(t.record.weight_bytes for t in teachers)))  # their folded copies, too
         for teacher in teachers:
             try:
@@ -171,7 +174,7 @@ class TeacherPool(Sequence[Teacher]):
         with self._lock:
             if index not in self._loaded:
                 self._make_room(self.records[index].weight_bytes)
-                # what it is computed in was found out when it was first loaded, and stands in the record
+                # its precision was found out when it was first loaded, and stands in the record
                 teacher = self._load(self._references[index], precision=Precision())
                 _check_unchanged(teacher.record, self.records[index])
                 teacher.record = self.records[index]
@@ -181,7 +184,7 @@ class TeacherPool(Sequence[Teacher]):
 
     @property
     def references(self) -> list[TeacherReference]:
-        """Where each teacher is had; those of the Hub with their commit."""
+        """Where each teacher comes from; those of the Hub with their commit."""
         return list(self._references)
 
     @property
@@ -197,7 +200,8 @@ class TeacherPool(Sequence[Teacher]):
     def for_asking(self, index: int, precision: Precision) -> Teacher:
         """The teacher at an index, with a faster copy for `Teacher.labels` where the budget has room for it.
 
-        Only where all teachers stay in memory: one that leaves it again and again would be folded each time.
+        It does so only where all teachers stay in memory: one that leaves it again and again would be folded each
+        time.
         """
         with self._lock:
             teacher, weights = self[index], self.records[index].weight_bytes

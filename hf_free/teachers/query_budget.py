@@ -8,7 +8,7 @@ from hf_free.errors import QueryBudgetError
 
 
 class QueryBudget:
-    """Counts pictures that are sent; refuses before the limit is passed.
+    """Counts pictures that are sent, and refuses before the limit is passed.
 
     Args:
         limit: Pictures that all black boxes together may be asked about; None for any number.
@@ -44,11 +44,11 @@ class QueryBudget:
             self._spent += count
 
     def give_back(self, count: int) -> None:
-        """Queries that were not taken up."""
+        """Give back queries that were not taken up."""
         with self._lock:
             self._spent -= count
 
     def recall(self, count: int) -> None:
-        """Queries of an earlier start, whatever the limit is by now."""
+        """Count queries of an earlier start, whatever the limit is by now."""
         with self._lock:
             self._spent += count

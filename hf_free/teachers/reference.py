@@ -1,9 +1,9 @@
 """A teacher's name as users type it: `[collection:]org/name[@revision][:classes]`, a local folder, or an endpoint.
 
-Grammar only: what stands for several teachers, a YAML list or a collection of the Hub, is opened by
-`hf_free.teachers.listing.resolve`. What stands before the first colon is a label of the user's own and makes no
-difference, but for two words: `collection:org/slug` is all models of a collection, `endpoint:https://host/path` a
-classifier behind an address, which only answers.
+This is grammar only: a text for several teachers, a YAML list or a collection of the Hub, is opened by
+`hf_free.teachers.listing.resolve`. The part before the first colon is the user's own label and makes no difference,
+except for two words: `collection:org/slug` is all models of a collection, `endpoint:https://host/path` a classifier
+behind an address, which only answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CLASSES_OF_A_FOLDER = (
 )
 
 ENDPOINT = "endpoint:"
-"""What stands before an address."""
+"""Prefix of an address."""
 
 _CLASSES_OF_AN_ENDPOINT = (
     "an endpoint takes its classes through a YAML list, as {endpoint: https://host/path, classes: 0-4}; "
@@ -59,7 +59,7 @@ class TeacherReference:
         collection: The label before the repository, see above.
         text: The text that was parsed, which `str` gives back; None where the reference was put together.
         config: Fields of `config.json` that a YAML list gives, as JSON; None gives none.
-        from_collection: Whether it was found in a collection: nobody has named it, so that it ends no run if it turns
+        from_collection: Whether it was found in a collection: nobody named it, so it does not end a run if it turns
             out to be no teacher.
         is_endpoint: Whether `location` is an address that answers.
     """
@@ -143,7 +143,7 @@ def is_list_entry(text: str) -> bool:
 
 
 def existing_path(text: str) -> Path | None:
-    """The file or folder that a text names, or None: also for a text that can be no path at all."""
+    """The file or folder that a text names, or None, also for a text that cannot be a path at all."""
     try:
         path = Path(text).expanduser()
         return path if path.exists() else None

@@ -32,7 +32,7 @@ def save_teacher(
     Args:
         network: A timm classifier.
         folder: Made if it does not exist.
-        label_names: A name a class, written at the top level as timm does.
+        label_names: One name per class, written at the top level as timm does.
         extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
         model_args: Arguments `timm.create_model` needs to build the same network; timm since 1.0.30 knows them.
     """

@@ -1,4 +1,4 @@
-"""Soft labels: what teachers, and a learner that is continued, say of images."""
+"""Soft labels: the logits of teachers, and of a learner that is continued, for images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.teachers.pool import TeacherPool
 
 ASKED_AT_ONCE = 512
-"""Images that a teacher is asked about in one pass at most."""
+"""Most images that a teacher is asked about in one pass."""
 
 
 class LabelSource(Protocol):
-    """Who answers for some blocks of a layout."""
+    """Answers for some blocks of a layout."""
 
     @property
     def places(self) -> Sequence[int]:
@@ -73,11 +73,11 @@ def label(
     """Show images (N, C, H, W) uint8 to those who are asked about them -> logits in fp16, on the CPU.
 
     Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN, and so
-    is a block that nobody answers for. Sources come one after the other, so that a pool larger than its budget is
-    loaded once a call.
+    is a block that nobody answers for. Sources come one after the other, so that each teacher of a pool larger than
+    its budget is loaded once per call.
 
     Args:
-        sources: Who answers.
+        sources: The sources of the logits.
         images: What they are asked about.
         layout: Where whose logits stand.
         precision: How the sources compute.
@@ -114,7 +114,7 @@ def _label_some(
     rows = torch.full((count, width), torch.nan, dtype=torch.float16)
     counts = place_rows(asked, torch.tensor(sizes), width).counts
     firsts = counts.cumsum(1) - counts + width * torch.arange(count)[:, None]  # in the flattened rows
-    # the questions of each block side by side
+    # the rows of each block side by side
     order = asked.flatten().argsort(stable=True)
     questions = order.split(torch.bincount(asked.flatten(), minlength=len(sizes)).tolist())
     for source in sources:

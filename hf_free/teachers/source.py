@@ -1,4 +1,4 @@
-"""A teacher's files and what its `config.json` says, once a YAML list has had its say."""
+"""A teacher's files, and its `config.json` with a YAML list's fields laid over it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FILES = ("config.json", "model.safetensors")
 """Files of a repository or folder in timm's layout."""
 
 PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
-"""Files that say how a classifier of transformers is shown photos; the first one wins, as in the library."""
+"""Files that say how photos are shown to a classifier of transformers; the first one wins, as in the library."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 """How every git-lfs pointer begins (github.com/git-lfs/git-lfs, docs/spec.md)."""
 
 MAX_CONFIG_BYTES = 4 * 2**20
-"""Of config.json: the 21,841 classes of ImageNet-22k with names and descriptions take 2 MB, and parsing takes many
-times as much memory."""
+"""Most bytes of a config.json: the 21,841 classes of ImageNet-22k with names and descriptions take 2 MB, and parsing
+takes many times as much memory."""
 
 _TOP_LEVEL = ("architecture", "num_classes", "model_args", "label_names", "label_descriptions")
 
@@ -57,7 +57,7 @@ def local_files(reference: TeacherReference) -> Snapshot:
 
 
 def check_no_pointers(paths: Iterable[Path], name: str) -> None:
-    """Refuse files that stand for others: what a clone without git-lfs holds instead of weights.
+    """Refuse the pointer files that a clone without git-lfs holds instead of weights.
 
     Raises:
         TeacherError: with the file's name and how to get the file itself.
@@ -94,7 +94,7 @@ def read_config(reference: TeacherReference, folder: Path) -> Any:
 
 
 def read_pixel_config(snapshot: Snapshot, name: str) -> object | None:
-    """What the processor of a transformers model is, parsed; None where no file says it.
+    """The parsed processor configuration of a transformers model; None where there is no such file.
 
     Raises:
         TeacherError: a file that is no JSON, or too long.
@@ -112,7 +112,7 @@ def read_pixel_config(snapshot: Snapshot, name: str) -> object | None:
 
 def _read_json(path: Path, name: str) -> Any:
     try:
-        text = read_bounded(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8-sig")  # editors of Windows write a mark
+        text = read_bounded(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8-sig")  # Windows editors write a mark
         return json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         bounded = str(error).startswith("it ")

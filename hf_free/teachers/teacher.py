@@ -21,12 +21,12 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 
 
 MAX_FOLDING = 0.001
-"""Share by which answers of a folded network may differ from the network's own in fp32; measured: 0.000001."""
+"""Relative difference allowed between a folded network's answers and the network's own in fp32; measured: 0.000001."""
 
 
 MIN_CHUNK, CHUNK_PIXELS = 16, 64 * 32 * 32
-"""Images that a CPU takes at once, at least, and their pixels. A Conv-4 answers about 512 images in half the time in
-parts of 64, and in parts of 32 or 128 in 7 or 19 % more than that (docs/experiments)."""
+"""Fewest images that a CPU takes at once, and how many pixels they may have. A Conv-4 takes half the time for 512
+images in parts of 64, and 7 or 19 % more than that in parts of 32 or 128 (docs/experiments)."""
 
 
 class TeacherOutput(NamedTuple):
@@ -42,8 +42,8 @@ class Teacher(nn.Module):
     """A frozen classifier for images in [0, 1] of any size, with 1 or 3 channels.
 
     The network is not a registered submodule: whatever contains a teacher can be trained, put into training mode,
-    optimized or saved without touching the teacher's weights. It still follows `.to(device)`. Weights of less than
-    32 bits stay as they are in memory and are computed with in 32 bits (or in autocast's type).
+    optimized or saved without touching the teacher's weights. It still follows `.to(device)`. Weights of less than 32
+    bits stay as they are in memory; computations use 32 bits (or autocast's type).
 
     Args:
         network: A timm classifier; it is frozen and put into eval mode.
@@ -59,11 +59,11 @@ class Teacher(nn.Module):
     def __init__(self, network: nn.Module, record: TeacherRecord) -> None:
         super().__init__()
         self.record = record
-        # pixel by pixel is the layout that convolutions of CPUs and GPUs prefer (4 times faster on a CPU)
+        # convolutions of CPUs and GPUs prefer channels-last (4 times faster on a CPU)
         network = network.to(memory_format=torch.channels_last)
         # A tuple hides the network from nn.Module's registration.
         self._unregistered = (network.eval().requires_grad_(False), Answers(network))
-        self._folded: tuple[nn.Module, ...] | None = None  # hidden as well; empty where folding was of no use
+        self._folded: tuple[nn.Module, ...] | None = None  # hidden as well; empty where folding did not help
         device = next(network.parameters()).device
         for name, values in (("mean", record.mean), ("std", record.std), ("luminance", _LUMINANCE)):
             self.register_buffer(name, torch.tensor(values, device=device).view(1, -1, 1, 1), persistent=False)
@@ -151,10 +151,10 @@ class Teacher(nn.Module):
         """Make a copy for `labels` that is faster, see `hf_free.teachers.folding`.
 
         Its answers about four noise images are compared with the network's; where they differ by more than rounding,
-        or no copy can be made, the network goes on answering itself.
+        or no copy can be made, the network itself is used.
 
         Args:
-            precision: What it will be asked in.
+            precision: The precision that it will be asked in.
         """
         self._folded = ()
         folded = None if self._answers.is_low_precision else fold_batchnorm(self.network)
@@ -256,7 +256,7 @@ def reduce_logits(output: object) -> Tensor:
 
 
 def _mean_of(outputs: object) -> Tensor:
-    if isinstance(outputs, Mapping):  # as transformers name them, else a head a key
+    if isinstance(outputs, Mapping):  # as transformers name them, else one head per key
         outputs = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
     if not isinstance(outputs, Sequence) or not outputs or not all(isinstance(t, Tensor) for t in outputs):
         raise TeacherError(

@@ -1,7 +1,7 @@
 """What the `config.json` of an image classifier of transformers may say, and what is refused.
 
 As for timm's (`hf_free.teachers.config_check`), only fields on a list go on to the library, each within a range: a
-stranger's configuration names no code, no file and no network of any size it likes.
+stranger's configuration names no code, no file and no network of arbitrary size.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _SMALL = _words(
     stem_strides stride stride_kv stride_q strides window_size
     """
 )
-"""What makes the maps within a network larger without a weight more: paddings of thousands would fill memory."""
+"""Fields that enlarge a network's feature maps without adding weights: paddings of thousands would fill memory."""
 
 _FLAGS = _words(
     """
@@ -89,7 +89,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 _NESTED = "vision_config"
-"""Where the types that join pictures and texts keep what is said of pictures."""
+"""Where model types for pictures and texts keep the fields for pictures."""
 
 UNREAD = _words(
     """
@@ -104,7 +104,7 @@ UNREAD = _words(
     semantic_loss_ignore_index stage_names text_config train_size use_auxiliary_head vocab_size
     """
 )
-"""Fields that a classifier that is only asked does not read, or that are about training and other tasks."""
+"""Fields that a classifier does not read in inference, or that are about training and other tasks."""
 
 _MOST_NUMBER, _MOST_SMALL, _MOST_VALUES, _DEEPEST = 65_536, 128, 4_096, 4
 """Largest number, largest of `_SMALL`, most numbers in all, and depth of lists: DINOv2-giant has 1,536 wide layers,
@@ -219,7 +219,8 @@ def _refuse_what_loads_more(config: JsonView, name: str) -> None:
 
 
 def _classes(config: JsonView, given: JsonView, name: str, notes: list[str]) -> tuple[int, tuple[str, ...] | None]:
-    """Number and names of the classes, as the library counts: `num_labels` beats `id2label`, neither means 2."""
+    """Number and names of the classes, as the library counts: `num_labels` wins over `id2label`, and neither means
+    2."""
     id2label = config.get("id2label")
     if id2label is not None and not isinstance(id2label, Mapping):
         raise TeacherError(f"{name}: id2label is a {type(id2label).__name__}", allowed="number -> name of each class")
@@ -239,7 +240,7 @@ def _classes(config: JsonView, given: JsonView, name: str, notes: list[str]) -> 
     if own is not None:
         if not isinstance(own, list) or len(own) != number or not all(isinstance(label, str) for label in own):
             raise TeacherError(
-                f"{name}: label_names is {shown(own)}", allowed=f"a list of {number} names, one a class"
+                f"{name}: label_names is {shown(own)}", allowed=f"a list of {number} names, one per class"
             )
         return number, tuple(map(clean_label, own))
     if not id2label:
@@ -317,7 +318,7 @@ def _check_all(key: str, value: object, name: str, rule: str, is_good: Callable[
 
 
 def _values(value: object, depth: int = 0) -> Iterator[object]:
-    """The plain values of lists of lists; what lies deeper, or is no list, comes as it is."""
+    """The plain values of nested lists; what lies deeper, or is no list, is given as it is."""
     if isinstance(value, list) and depth < _DEEPEST:
         for one in value:
             yield from _values(one, depth + 1)

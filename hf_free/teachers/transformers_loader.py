@@ -2,7 +2,7 @@
 
 The library is imported where such a teacher is really loaded. It reads no file: it is handed our own configuration
 and the tensors of one safetensors file, so that nothing a repository says can name code, an adapter, another file or a
-quantizer. What it would fill in at random with a warning is refused here.
+quantizer. Weights that it would fill in at random with a warning are refused here.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ EXTRA = "pip install 'hf-free[transformers]'"
 
 _FLOATING = {"F64", "F32", "F16", "BF16"}
 _INDEX_TABLES = ("position_ids", "relative_position_index", "num_batches_tracked", "attention_bias_idxs")
-"""Ends of names of whole numbers that networks count or look up with; any other is a quantized weight."""
+"""Endings of the names of integer tensors that networks count or look up with; any other integer tensor is a quantized
+weight."""
 
 _NOT_READ = (*_INDEX_TABLES, "attn_mask", "relative_coords_table", "pooler.dense.weight", "pooler.dense.bias")
-"""Ends of names of tensors that a file may hold though the classifier has none: tables that it computes itself, and
-the layer that a ViT's first training left behind."""
+"""Endings of the names of tensors that a file may hold though the classifier lacks them: tables that it computes
+itself, and the layer left over from a ViT's pretraining."""
 
 _SPARE = 2**22
-"""Numbers that a network may have beyond twice those of its file before it is built: up to there the library says
-which are missing. Tables that no file holds, Swin's of relative places for instance, are smaller than the weights."""
+"""How many weights a network may have beyond twice those of its file before it is built: up to there the library says
+which are missing. Tables that no file holds, such as Swin's relative positions, are smaller than the weights."""
 
 _SHOWN = 3
 
@@ -61,7 +62,7 @@ _ERRORS = (
 
 
 def is_installed() -> bool:
-    """Whether the library is there, without importing it."""
+    """Whether the library is installed, without importing it."""
     return importlib.util.find_spec("transformers") is not None
 
 
@@ -94,7 +95,7 @@ def load_classifier(
         pixels: The parsed `preprocessor_config.json`; None where there is none.
         weights: Its safetensors file.
         name: How messages call the teacher.
-        copies: Whether the weights are copied out of the file, which somebody may write into.
+        copies: Whether the weights are copied out of the file, because it may be overwritten.
 
     Returns:
         The network behind timm's interface, and its record without `num_features`, which are to be measured.
@@ -163,7 +164,7 @@ def _pixels(spec: TransformersSpec, values: object | None, family: Family, name:
 
 
 def _check_grid(spec: TransformersSpec, family: Family, name: str) -> None:
-    """Refuse a grid of patches that the library would take minutes to number, before any memory is taken."""
+    """Refuse a grid of patches that the library would take minutes to index, before any memory is taken."""
     if family.most_grid is None:
         return
     sides, patches = (
@@ -181,7 +182,7 @@ def _flat(value: object) -> list[int]:
 
 
 def _of_patches(values: object, name: str) -> Json:
-    """SigLIP 2's processor makes at most so many patches of a photo; the largest square of those is taken."""
+    """SigLIP 2's processor makes at most this many patches of a photo; the largest square of them is used."""
     given = values if isinstance(values, Mapping) else {}
     most, size = given.get("max_num_patches", 256), given.get("patch_size", 16)
     if not is_whole(most) or not is_whole(size) or not 1 <= most <= 4096 or not 1 <= size <= 64:
@@ -286,7 +287,7 @@ def _configuration(library: ModuleType, spec: TransformersSpec, config: JsonView
     _refuse_unlisted(config, config_class, library, name)
     chosen: Json = {key: value for key, value in spec.fields.items() if key in known}
     try:
-        with _quiet(library):  # it warns of the defaults of its own texts
+        with _quiet(library):  # it warns about the defaults of its text model
             made = config_class(**chosen, num_labels=spec.num_classes)
     except Exception as error:  # the library's own check of types raises what derives from nothing narrower
         raise _cannot_build(name, config_class.__name__, error) from error
@@ -311,7 +312,7 @@ def _refuse_unlisted(config: JsonView, known: Any, library: ModuleType, name: st
 
 
 def _check_types(header: Mapping[str, tuple[tuple[int, ...], str]], name: str) -> None:
-    """Refuse integer weights, which the library would turn into floats without a word."""
+    """Refuse integer weights, which the library would silently turn into floats."""
     for key, (_, kind) in header.items():
         if kind not in _FLOATING and not key.endswith(_NOT_READ):
             raise TeacherError(
@@ -389,7 +390,7 @@ def _cannot_build(name: str, what: str, error: BaseException) -> TeacherError:
 
 @contextmanager
 def _quiet(library: ModuleType) -> Iterator[None]:
-    """Keep the library's bars and reports to itself: what they say is said as an error here."""
+    """Silence the library's bars and reports: what they say is raised as an error here."""
     log = library.logging
     level, shows = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

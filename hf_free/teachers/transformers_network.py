@@ -20,9 +20,9 @@ class Family:
     Attributes:
         heads: Where the heads lie in the network; the answers of several are averaged, as the library averages them.
         output: Field of the library's output that holds the answers.
-        is_fixed: Whether the network takes pictures of one size only, or answers others without saying that it was
-            not made for them.
-        most_grid: Rows and columns of patches at most; LeViT numbers all pairs of places in Python, one by one, which
+        is_fixed: Whether the network takes pictures of one size only, or silently answers about others that it was not
+            made for.
+        most_grid: Most rows and columns of patches; LeViT numbers all pairs of positions in Python, one by one, which
             takes minutes beyond that. Its published networks have 14.
         takes_patches: Whether the network is given patches instead of pictures.
     """
@@ -79,7 +79,7 @@ UNFIT: Mapping[str, str] = {
     "imagegpt": "it takes the numbers of colors instead of pictures, which have no gradient",
     "shieldgemma2": "it is a language model that judges pictures",
 }
-"""Types that the library calls image classifiers and that can be no teachers, with the reason."""
+"""Types that the library calls image classifiers but that cannot be teachers, with the reason."""
 
 _TOKENS = ("cls_logits", "distillation_logits")
 """Outputs of the two heads of DeiT, whose inputs are two tokens."""
@@ -155,7 +155,7 @@ def family_of(model_type: str, architecture: str) -> Family | None:
 
 
 def _take_out(model: nn.Module, place: str) -> nn.Module:
-    """A network's head, in whose place nothing is left but what hands its input on."""
+    """A network's head; an identity takes its place."""
     parent, _, name = place.rpartition(".")
     owner = model.get_submodule(parent) if parent else model
     head = getattr(owner, name)

@@ -1,4 +1,4 @@
-"""How the processor of a transformers model makes pixels of a photo, as `preprocessor_config.json` says it.
+"""How a transformers model's processor turns a photo into pixels, according to `preprocessor_config.json`.
 
 The library's processors differ in more than size, mean and std: some divide by std twice, swap red and blue, crop
 before they resize. What each does is written down here once, in the words of `TeacherRecord`, and compared with the
@@ -25,14 +25,14 @@ _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757771
 
 @dataclass(frozen=True)
 class Processor:
-    """What one of the library's processors takes where a file says nothing (transformers 5.24)."""
+    """Defaults of one of the library's processors (transformers 5.24)."""
 
     size: int
     normal: tuple[tuple[float, ...], tuple[float, ...]]
     filter: str
     crop: int | None = None
     is_square: bool = True
-    """Whether a size that is one number is both sides; else it is the shorter one."""
+    """Whether a size given as one number stands for both sides; else it is the shorter one."""
 
 
 PROCESSORS: Mapping[str, Processor] = {
@@ -55,7 +55,7 @@ PROCESSORS: Mapping[str, Processor] = {
     "TextNet": Processor(640, _IMAGENET, "bilinear", is_square=False),
     "ViT": Processor(224, _HALF, "bilinear"),
 }
-"""By the name of the class without what all of them end in."""
+"""Processors by the name of their class without its common ending."""
 
 _FLIPPED = ("MobileViT", "PPLCNet")
 
@@ -68,7 +68,7 @@ BY_MODEL: Mapping[str, str] = {
     "resnet": "ConvNext", "segformer": "Segformer", "siglip": "Siglip", "swiftformer": "ViT", "swin": "ViT",
     "swinv2": "ViT", "textnet": "TextNet", "vit": "ViT", "vit_msn": "ViT",
 }  # fmt: skip
-"""Processor of each type where a file names none, as the library chooses it."""
+"""Processor of each model type where a file names none, as the library chooses it."""
 
 _LIMIT_OF_CROPPING = 384
 """From this size on ConvNext's processor distorts the whole picture instead of cropping its center."""
@@ -116,7 +116,7 @@ def read_pixels(values: object, name: str, *, model_type: str, channels: int) ->
 
 
 def overlay(pixels: Pixels | None, given: JsonView, name: str, channels: int) -> Pixels | None:
-    """`pixels` with what a YAML list says of them, which may be all there is; None where too little is known.
+    """`pixels` with a YAML list's values laid over them, which may be all there is; None where too little is known.
 
     Raises:
         TeacherError: a value that is not allowed.
@@ -149,7 +149,7 @@ def overlay(pixels: Pixels | None, given: JsonView, name: str, channels: int) ->
 
 
 def _kind(values: JsonView, name: str, model_type: str) -> str:
-    """Name of the processor, without "Image", "Fast", "Pil" and what older versions called it."""
+    """Name of the processor without "Image", "Fast", "Pil" and the ending of older versions."""
     written = values.get("image_processor_type") or values.get("feature_extractor_type")
     if written is None:
         kind = BY_MODEL.get(model_type, "")
@@ -169,7 +169,7 @@ def _kind(values: JsonView, name: str, model_type: str) -> str:
 
 
 def _sizes(values: JsonView, kind: str, name: str, notes: list[str]) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """What a photo is resized to, the shorter side or both, and what is cut out of its center."""
+    """The size to which a photo is resized, the shorter side or both, and the size cut out of its center."""
     defaults = PROCESSORS[kind]
     size = _side(values.get("size", defaults.size), defaults.is_square, "size", name)
     if kind == "PPLCNet" and values.get("resize_short", 256) is not None:
@@ -244,7 +244,7 @@ def _side(value: object, is_square: bool, key: str, name: str) -> tuple[int, ...
 def _affine(
     values: JsonView, kind: str, channels: int, name: str, notes: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std that do to values in [0, 1] what the processor does to bytes.
+    """Mean and std that have the same effect on values in [0, 1] as the processor has on bytes.
 
     Bytes are multiplied by rescale_factor (1 / 255 unless a file says otherwise), then mean is subtracted and the
     rest divided by std: a byte is 255 times the value in [0, 1].

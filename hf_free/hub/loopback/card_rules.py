@@ -1,6 +1,5 @@
-"""A card's metadata as a Hub reads it: license, tags, base models, and the results of a model-index.
-
-PyYAML is imported when the first card is read: the server itself starts with the standard library alone.
+"""A card's metadata as a Hub reads it: license, tags, base models, and the results of a model-index. PyYAML is
+imported when the first card is read: starting the server needs only the standard library.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ def read_metadata(text: str) -> Json:
 
 
 def card_errors(text: str) -> list[str]:
-    """What the real Hub's `validate-yaml` refuses and a training tool could plausibly write, in the Hub's words."""
+    """What the real Hub's `validate-yaml` refuses, as far as a training tool could plausibly write it, in the Hub's
+    words."""
     try:
         values = read_metadata(text)
     except ValueError as error:
@@ -98,7 +98,7 @@ def _loader() -> Any:
 
 
 def _model_index_errors(models: object) -> Iterator[str]:
-    """What is missing or of a wrong type in a model-index; the fields are those of hub-docs' `modelcard.md`."""
+    """What is missing from a model-index or has a wrong type; the fields are those of hub-docs' `modelcard.md`."""
     if not isinstance(models, list):
         yield '"model-index" must be an array'
         return
@@ -135,7 +135,7 @@ def _result_errors(result: Json, at: str) -> Iterator[str]:
 
 
 def _items(holder: Json, key: str, at: str) -> tuple[list[tuple[str, Json]], list[str]]:
-    """Place and content of each object in a list that has to be there, and what is wrong with the others."""
+    """Place and content of each object in a required list, and what is wrong with its other entries."""
     if key not in holder:
         return [], [f'"{at}.{key}" is required']
     if not isinstance(holder[key], list):

@@ -117,7 +117,7 @@ class LoopbackHub:
         Args:
             repo_id: `org/name`.
             files: Bytes by path, or a folder; other files of the branch stay.
-            private: Visibility; counts only when the repository is made, like the next.
+            private: Visibility; it counts only when the repository is made, and so does `gated`.
             gated: Whether files need a grant.
             repo_type: `model`, `dataset` or `space`.
             message: Title of the commit.
@@ -185,9 +185,9 @@ class LoopbackHub:
     def environment(self, token: str | None = None, home: Path | None = None) -> dict[str, str]:
         """The whole environment for a client's process.
 
-        The current one without proxies and without inherited `HF_*` settings, plus the address of this Hub, the token
-        and a home of the clients' own. Xet is off because this Hub has none; the calls that clients make on their
-        own (telemetry, update checks, download counts) are off too.
+        It is the current one without proxies and inherited `HF_*` settings, plus the address of this Hub, the token
+        and a home for clients. Xet is off because this Hub has none; the calls that clients make unasked (telemetry,
+        update checks, download counts) are off too.
 
         Args:
             token: Token of the client; None for an anonymous one.
@@ -213,7 +213,7 @@ class LoopbackHub:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """The files below a folder, without git's and clients' own."""
+    """The files below a folder, without those of git and of clients."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [path for path in paths if not _SKIPPED & set(path.relative_to(folder).parts)]
 

@@ -1,4 +1,4 @@
-"""What the loopback Hub is asked and answers, and the faults it can be given."""
+"""Requests to the loopback Hub, its answers, and the faults that it can be given."""
 
 from __future__ import annotations
 

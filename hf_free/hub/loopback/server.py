@@ -49,7 +49,7 @@ class HubServer(ThreadingHTTPServer):
         return None
 
     def handle_error(self, request: Any, client_address: object) -> None:
-        """Clients that hang up are part of the game; anything else is shown."""
+        """Clients that hang up are expected; anything else is shown."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 

@@ -22,7 +22,7 @@ LARGE_SUFFIXES = (
 )
 """File types that the real Hub's `.gitattributes` sends to large file storage."""
 LARGE_SIZE = 10 * 2**20
-"""Bytes from which the real Hub wants any file in large file storage."""
+"""From this many bytes on, the real Hub wants any file in large file storage."""
 GIT_ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LARGE_SUFFIXES).encode()
 
 
@@ -54,7 +54,7 @@ class User:
 
 @dataclass(frozen=True)
 class Collection:
-    """What somebody put together: (kind, id) of each item, in order."""
+    """A collection: (kind, id) of each item, in order."""
 
     items: tuple[tuple[str, str], ...]
     private: bool = False
@@ -71,7 +71,7 @@ class Blob:
 
     @property
     def etag(self) -> str:
-        """What clients take for the content's name: SHA-256 of a large file, git's hash of another."""
+        """What clients use as the content's name: SHA-256 of a large file, git's hash of others."""
         return self.sha256 if self.large else self.git_sha1
 
     @property
@@ -276,7 +276,7 @@ class Store:
 
     @staticmethod
     def is_own(user: User | None, namespace: str) -> bool:
-        """Whether a namespace is a user's own, or that of an organization she belongs to."""
+        """Whether a namespace is a user's own, or that of an organization the user belongs to."""
         return user is not None and namespace in (user.name, *user.organizations)
 
     def check_write(self, user: User | None, namespace: str) -> User:
