@@ -41,7 +41,7 @@ def distill(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="A configuration: its sections learner, five, bell and hub are read.")
+        Path | None, typer.Option(metavar="YAML", help="A configuration: sections learner, five, bell, hub are read.")
     ] = None,
     assignments: Annotated[
         list[str] | None,

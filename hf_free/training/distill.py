@@ -96,7 +96,7 @@ def distill(
         minutes: How long it asks and learns; loading, measuring and saving come on top.
         learner: The network, the size of its pictures, its views and head; None takes a Conv-4 (64) of 32 pixels with
             the pooled learner's views and head.
-        five: How pictures are recovered; None takes the defaults, mirrored where the learner looks at mirrored pictures.
+        five: How pictures are recovered; None takes the defaults, mirrored where the learner looks at mirrored ones.
         bell: Batch size, learning rates and weight decay.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output` is replaced.
@@ -132,7 +132,7 @@ def distill(
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
     bank = PictureBank(network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where)
-    inverter = Five(five, image_size=side, channels=config.channels, device=where, precision=precision, streams=streams)
+    inverter = Five(five, image_size=side, channels=size[0], device=where, precision=precision, streams=streams)
     turns = _turns(inverter, pool, five, minutes)
     learning_from = time.monotonic()
     bank.grow(FIRST_PICTURES)

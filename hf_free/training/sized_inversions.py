@@ -1,4 +1,4 @@
-"""How many pictures an inversion makes, so that it fits into memory and its time: measured with a few pictures first."""
+"""How many pictures an inversion makes, so that it fits into memory and time: measured with few pictures first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 
-from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import Inverter
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory

@@ -36,7 +36,8 @@ def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(po
         progress=lambda what, done, total: seen.append((what, done, total)),
     )
     record = small.record["imitation"]
-    hardly = distill(pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, five=FIVE, device="cpu").record["imitation"]
+    hardly = distill(pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, five=FIVE, device="cpu")
+    hardly = hardly.record["imitation"]
     assert record["agreement"] > hardly["agreement"] + 0.05
     assert record["pictures"] >= hardly["pictures"]
     assert 0 < record["recovered"] < record["pictures"] - 256

@@ -20,7 +20,8 @@ FIVE = FiveConfig(images_per_class=6, latent_dim=8, width=4, inner_steps=3)
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     root = tmp_path_factory.mktemp("teachers")
-    return TeacherPool([str(pico_folder(root / name, kind, size=16)) for name, kind in (("a", "conv4"), ("b", "resnet"))])
+    kinds = {"a": "conv4", "b": "resnet"}
+    return TeacherPool([str(pico_folder(root / name, kind, size=16)) for name, kind in kinds.items()])
 
 
 def test_memory_and_mean_time_bound_the_number_of_pictures():
