@@ -151,7 +151,7 @@ def _refuse_stray_words(verb: str, positionals: Sequence[str], grammar: Grammar)
 def expand_list_files(values: Iterable[str]) -> list[str]:
     """Replace each `@list.txt` and each existing `list.yaml` by the teachers in that file.
 
-    A text file has one id a line, blank lines and # comments left out; for YAML see `hf_free.teachers.listing`.
+    A text file has one id per line, blank lines and # comments left out; for YAML see `hf_free.teachers.listing`.
 
     Raises:
         UsageError: a list file that cannot be read or that names nothing.
@@ -169,7 +169,7 @@ def expand_list_files(values: Iterable[str]) -> list[str]:
 
 
 def _read_list_file(path: Path) -> list[str]:
-    rule = "a text file with one id a line; # begins a comment"
+    rule = "a text file with one id per line; # begins a comment"
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -18,7 +18,7 @@ from hf_free.errors import HfFreeError
 from hf_free.runtime.text import printable
 
 _WIDTH_OF_A_FILE = 160
-"""Columns of a table that goes to a file or a pipe, where nobody has a window to wrap to."""
+"""Columns of a table that goes to a file or a pipe, where there is no window to wrap to."""
 
 
 def output_console() -> Console:
@@ -41,7 +41,8 @@ def plain(value: object) -> Text:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr, or lines; the yielded function takes what, how many done, how many in all."""
+    """A bar on stderr, or lines; the yielded function takes what is being done, how many are done, and how many there
+    are."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from hf_free.runtime.progress import BarOrLines
@@ -114,7 +115,7 @@ class Interrupted(Exception):
     """A run that was stopped by a signal; the message says how to go on.
 
     Args:
-        message: That.
+        message: How to go on.
         code: Exit code: `RESUME_CODE`, or 128 and the signal's number where there is nothing to resume.
     """
 

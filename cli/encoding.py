@@ -1,4 +1,4 @@
-"""Output on a terminal that cannot show every letter: it gets near ones or their numbers, never an error."""
+"""Output on a terminal that cannot show every letter: it gets similar ones or their codes, never an error."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ QueryBudget = Annotated[
     typer.Option(
         metavar="INTEGER",
         rich_help_panel=DATA,
-        help="Pictures that black boxes (endpoint:https://...) may be asked about at most, all together.",
+        help="Most pictures that all black boxes (endpoint:https://...) together may be asked about.",
     ),
 ]
 EndpointToken = Annotated[
@@ -149,7 +149,7 @@ Memory = Annotated[
     typer.Option(
         metavar="SIZE",
         rich_help_panel=LENGTH,
-        help="Memory that the run may take, as 6GiB; half of what is free without it.",
+        help="Memory that the run may take, such as 6GiB. Default: half of what is free.",
     ),
 ]
 TeacherMemory = Annotated[
@@ -161,7 +161,7 @@ TeacherMemory = Annotated[
 
 
 def examples(*commands: str) -> str:
-    """The examples below a verb's help, one command a line."""
+    """The examples below a verb's help, one command per line."""
     lines = [f"[dim]$[/dim] {command.replace('[', chr(92) + '[')}" for command in commands]
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
 

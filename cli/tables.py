@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def results_table(report: EvaluationReport) -> Group:
-    """One row per method and shot, accuracy in percent with its 95 % interval; what a reader should know below it."""
+    """One row per method and shot, accuracy in percent with its 95 % interval; notes for the reader stand below."""
     first = report.rows[0]
     episodes = f"{first.n_way}-way, {first.n_query} queries per class, {first.episodes} episodes"
     rows = [
@@ -37,7 +37,7 @@ def results_table(report: EvaluationReport) -> Group:
 
 
 def _notes(report: EvaluationReport) -> list[Text]:
-    """A line per thing said of rows, with the shots that it is said of."""
+    """One line per note on the rows, with the shots that it is about."""
     shots: dict[tuple[str, str], list[str]] = {}
     for row in report.rows:
         for note in ("" if row.inductive else "transductive", row.note):

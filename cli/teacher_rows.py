@@ -1,4 +1,4 @@
-"""What `inspect` and `cost` share: teachers named on the command line, a row each, and what is said of bad ones."""
+"""What `inspect` and `cost` share: one row per teacher named on the command line, and messages about unusable ones."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def teacher_rows(
 
 
 def say_unusable(rows: Sequence[Mapping[str, object]]) -> None:
-    """Say of each model that cannot be used why not."""
+    """Say for each unusable model why it cannot be used."""
     for row in rows:
         if not row["usable"]:
             say(f"{row['reference']} cannot be used: {row['reason']}")

@@ -1,1 +1,1 @@
-"""One verb a file."""
+"""One verb per file."""

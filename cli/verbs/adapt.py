@@ -167,7 +167,7 @@ def adapt_to_folder(
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something else than a classifier, or one that is not to be replaced."""
+    """Refuse a folder that holds anything but a classifier, or a classifier that is not to be replaced."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     is_classifier = (output / "classifier.json").is_file()

@@ -81,7 +81,7 @@ def distill(
     source = MetaLearner.from_pretrained(location, token=token, cache_dir=cache_dir, map_location=where)
     network, is_usual = settings.learner, settings.learner.views == LearnerConfig().views
     if is_usual and not any(text.startswith("learner.views") for text in assignments or ()):
-        network = replace(network, views=source.config.views)  # nobody said other ones: digits stay unmirrored
+        network = replace(network, views=source.config.views)  # no others were asked for: digits stay unmirrored
     with progress_bar() as progress:
         made = distill_learner(
             source,

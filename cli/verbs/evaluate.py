@@ -270,7 +270,7 @@ def check_results_can_go(model: str, revision: str | None, token: str | None, *,
 
 
 def own_teachers(learner: MetaLearner) -> TeacherPool | None:
-    """The teachers that a pooled learner has with it; None for a learner of one network."""
+    """The teachers of a pooled learner; None for a learner of one network."""
     from hf_free.learner.pooled_backbone import PooledBackbone
     from hf_free.teachers.pool import TeacherPool
 
@@ -325,7 +325,7 @@ def without_names(report: EvaluationReport, names: Sequence[str]) -> EvaluationR
 
 
 def _readable(data: LabeledImages) -> LabeledImages:
-    """The pictures that can be read; how many cannot is said once, with the first of them."""
+    """The pictures that can be read; the number of the others is said once, with the first of them."""
     from hf_free.data.images import joint_error
 
     with progress_bar() as progress:

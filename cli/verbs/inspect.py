@@ -66,7 +66,7 @@ def inspect(
 
 
 def describe(teacher: Teacher, *, measure: bool = False) -> Json:
-    """What a model's row says: its record, its cost; with `measure` how well it can be inverted."""
+    """A model's row: its record, its cost, and with `measure` how well it can be inverted."""
     from hf_free.evaluation.flops import count
 
     record, cost = teacher.record, count(teacher)
@@ -100,7 +100,7 @@ def _summary(record: TeacherRecord) -> Json:
 
 
 def _inversion_table(rows: Sequence[Json]) -> Rows:
-    """What five steps of inversion from a fresh generator came to, a model a row."""
+    """Results of five steps of inversion from a fresh generator, one row per model."""
     from hf_free.evaluation.invertibility import LEGEND
 
     listed = []
@@ -140,7 +140,7 @@ def _table(rows: Sequence[Json]) -> Rows:
 
 
 def _facts(row: Json) -> dict[str, str]:
-    """What a usable model's cell says, a line a fact; notes say what of its config.json is not used."""
+    """The cell of a usable model, one line per fact; notes say which parts of its config.json are not used."""
     from hf_free.evaluation.flops import operations
     from hf_free.runtime.text import count_text
 

@@ -26,12 +26,13 @@ EXAMPLES = options.examples(
 
 
 def _share(task: RecoveredTask, classes: int) -> str:
-    """Of how many classes the pictures are, where it is not all."""
+    """How many classes the pictures show, where that is not all of them."""
     return "" if len(task.classes) == classes else f", {len(task.classes)} of {classes:,} classes"
 
 
 def name_without_path(reference: TeacherReference) -> str:
-    """A Hub id as it is, a folder by its own name: a picture is shown to others, a path or an address is not."""
+    """A Hub id as it is, a folder by its own name: the picture may be shown to others, so it names no path and no
+    address."""
     if reference.is_endpoint:
         return "a black box"
     return Path(reference.location).expanduser().resolve().name if reference.is_local else str(reference)
@@ -47,7 +48,7 @@ def invert(
     ] = None,
     inversion: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Another way to invert, as pixels; see hf-free methods."),
+        typer.Option(metavar="NAME", help="Another way to invert, such as pixels; see hf-free methods."),
     ] = None,
     steps: Annotated[
         int | None,
@@ -68,7 +69,7 @@ def invert(
             parser=options.whole(1, 100_000),
             metavar="INTEGER",
             rich_help_panel=options.DATA,
-            help="Of a black box: queries per picture and step, from which a gradient is estimated.",
+            help="For a black box: queries per picture and step, from which a gradient is estimated.",
         ),
     ] = 100,
     endpoint_token: options.EndpointToken = None,

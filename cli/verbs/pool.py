@@ -43,7 +43,7 @@ def pool(
         typer.Option(
             parser=options.whole(0, 100),
             metavar="INTEGER",
-            help="How often each teacher is inverted; 0 does with drawn pictures alone.",
+            help="How often each teacher is inverted; 0 uses drawn pictures alone.",
         ),
     ] = 2,
     overwrite: Annotated[

@@ -62,7 +62,7 @@ def predict(
             parser=options.whole(1),
             metavar="INTEGER",
             rich_help_panel=options.OUTPUT,
-            help="Also name the further likeliest classes, this many in all.",
+            help="Name this many of the most likely classes.",
         ),
     ] = None,
     sheet: Annotated[
@@ -158,7 +158,7 @@ def _kept(
 def _set(
     classifier: FewShotClassifier, background: str | None, transductive: str | None, reject: float | None
 ) -> None:
-    """What the flags say in place of what the classifier was saved with."""
+    """Let the flags override what the classifier was saved with."""
     from hf_free.data.decoding import parse_color
     from hf_free.learner.transductive import get_transductive
 

@@ -94,7 +94,7 @@ def _read(path: Path) -> list[SweepRow]:
     """The rows of an earlier sweep; a last line that was cut short is left out.
 
     Raises:
-        ConfigError: a file that is no sweep's.
+        ConfigError: a file that no sweep wrote.
     """
     from hf_free.evaluation.timm_sweep import SweepRow
 

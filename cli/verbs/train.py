@@ -152,7 +152,7 @@ def train(
         typer.Option(
             "--deterministic/--no-deterministic",
             rich_help_panel=options.LENGTH,
-            help="Take algorithms that give the same numbers each time, on a GPU too. Default: not.",
+            help="Use algorithms that give the same numbers each time, on a GPU too. Default: off.",
         ),
     ] = None,
     memory: options.Memory = None,

@@ -1,4 +1,4 @@
-"""What glibc does with freed memory: kept for the next tensor, or handed back to the system when that is wanted.
+"""Controls what glibc does with freed memory: keep it for the next tensor, or hand it back to the system.
 
 Kept, because on a CPU half of a small network's training time can be page faults. glibc asks the kernel for every
 large block (above 32 MiB at the latest), and gives it back when it is freed. A step of training frees and takes the

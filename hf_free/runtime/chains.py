@@ -27,7 +27,7 @@ class Chains:
     Args:
         count: All of them, a multiple of the number of processes.
         ranks: The processes; each does `count / ranks.count` neighboring chains in turn.
-        streams: Seeds what is not ours for each chain.
+        streams: Seeds code that is not ours for each chain.
 
     Raises:
         RunError: a number of chains that the processes cannot share out evenly.
@@ -67,7 +67,8 @@ class Chains:
         return [total // self.count + (chain < total % self.count) for chain in range(self.count)]
 
     def each(self) -> Iterator[int]:
-        """This process's chains, one after the other; what is not ours draws its own random numbers in each."""
+        """This process's chains, one after the other; in each, code that is not ours draws from other random
+        numbers."""
         for chain in self.own:
             if self.count > 1:
                 self._streams.seed_strangers(chain)

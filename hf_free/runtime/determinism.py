@@ -14,13 +14,12 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Within the block torch takes algorithms whose result does not change from run to run; settings are given back.
-
-    What has no such algorithm goes on with a warning of torch's. On one machine and number of threads CPUs compute
-    alike with and without; on a GPU sums whose order is free, as those of scattered gradients, do not.
+    """Within the block torch uses algorithms whose result does not change from run to run; settings are restored.
+    Operations without one go on with a warning from torch. With one machine and number of threads, CPUs give the same
+    numbers either way; on a GPU, sums of free order, such as those of scattered gradients, do not.
 
     Args:
-        wanted: Whether anything is done.
+        wanted: Whether to do so; False changes nothing.
     """
     if not wanted:
         yield

@@ -2,7 +2,7 @@
 
 Nothing is wrapped. FIVE and BELL take gradients of gradients, which a DistributedDataParallel or sharded module gives
 wrongly, some without an error; so every process has whole networks of its own, and what was found by each is combined
-by hand, once a step (`hf_free.runtime.chains`).
+by hand, once per step (`hf_free.runtime.chains`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STORE_SECONDS = 5.0
 """Seconds that the store through which the processes have met is given to say who is behind."""
 
 _TALKS = "hf_free/talks/"
-"""How the keys begin under which each process notes how often it has talked."""
+"""Prefix of the keys under which each process notes how often it has talked."""
 
 SETTINGS = {
     "ACCELERATE_MIXED_PRECISION": ("no", "trainer.mixed_precision"),
@@ -48,12 +48,12 @@ SETTINGS = {
     "ACCELERATE_USE_MEGATRON_LM": ("false", None),
     "ACCELERATE_TORCH_DEVICE": ("", "trainer.device"),
 }
-"""Environment variables by which Accelerate would compute otherwise than config.yaml says: what they may say, and the
-key that says it for them."""
+"""Environment variables by which Accelerate would deviate from config.yaml: their allowed values, and the key to use
+instead."""
 
 
 class LostRank(RunError):
-    """Another process of the run has ended; why, it has said itself."""
+    """Another process of the run has ended, and has said why itself."""
 
 
 @dataclass
@@ -63,9 +63,9 @@ class Ranks:
     launched: Launched = field(default_factory=Launched)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seconds: float = 0.0
-    """Time spent in saying things to each other, waiting for the slowest included."""
+    """Time spent in communication, including waiting for the slowest process."""
     talks: int = 0
-    """How often they have talked, so that one that stands still is told from those that wait for it."""
+    """How often they have communicated, which tells a process that stands still from those that wait for it."""
 
     @property
     def count(self) -> int:

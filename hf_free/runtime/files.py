@@ -103,7 +103,7 @@ def read_bounded(path: Path, *, max_bytes: int) -> bytes:
     Raises:
         FileNotFoundError: no such file.
         OSError: one that may not be read, or a link to itself.
-        ValueError: something else than a regular file, or one that is too large.
+        ValueError: anything but a regular file, or one that is too large.
     """
     # Not blocking, or opening a pipe would wait. Judged once it is open: nobody can exchange it between the two.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -120,7 +120,7 @@ def read_bounded(path: Path, *, max_bytes: int) -> bytes:
 
 
 def why_unreadable(path: Path) -> str | None:
-    """Why a file or folder that is there may not be read by this user, in words; None where it may, or is not there.
+    """Why this user may not read an existing file or folder, in words; None where it may be read or does not exist.
 
     `safetensors` says of such a file that it does not exist.
     """
@@ -172,7 +172,7 @@ def _make_empty(path: Path) -> int:
 
 
 def _sync(path: Path) -> None:
-    """Have a file or folder written to the disk itself; a system that cannot (folders on Windows) is left to its way.
+    """Flush a file or folder to the disk itself; a system that cannot do so (folders on Windows) is left alone.
 
     Raises:
         OSError: there is no space for it, which some file systems notice only now.

@@ -52,10 +52,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
-    """Within the block all `STOP_SIGNALS` end a run as Ctrl-C does: by an exception, so that it can clean up.
-
-    Where somebody else sees to a signal or it is ignored (SIGHUP under nohup), or in another thread than the main
-    one, nothing changes. At the end of the block the handlers are as they were.
+    """Within the block all `STOP_SIGNALS` end a run as Ctrl-C does: by an exception, so that it can clean up. Nothing
+    changes where a signal has a handler already or is ignored (SIGHUP under nohup), or outside the main thread. At the
+    end of the block the handlers are as they were.
     """
     ours = [number for number in STOP_SIGNALS if _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
@@ -72,8 +71,8 @@ class StopBetweenSteps:
 
     A step that is not done within `GRACE_SECONDS` is stopped before the next forward pass of any network: there no
     weight is half updated, so that a checkpoint can be written. A second Ctrl-C or SIGTERM stops at once, without a
-    checkpoint; the first says so. Where a signal cannot be caught (another thread), is ignored, or somebody else sees
-    to it, nothing changes.
+    checkpoint; the first says so. Where a signal cannot be caught (outside the main thread), is ignored, or has a
+    handler already, nothing changes.
 
     Args:
         run: The run's folder, to say of which step its last checkpoint is; None says nothing of it.
@@ -109,7 +108,7 @@ class StopBetweenSteps:
         """Stop here if a stop was asked for.
 
         Raises:
-            Stopped: it was.
+            Stopped: a stop was asked for.
         """
         if self.wanted:
             self._remove_hook()

@@ -1,4 +1,5 @@
-"""What a launcher (torchrun, accelerate launch) says to each process it starts: its rank among how many."""
+"""What a launcher (torchrun, accelerate launch) tells each process that it starts: its rank, and how many there
+are."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Launched:
-    """A process among those of one run; by itself the only one."""
+    """A process among those of one run; by default the only one."""
 
     rank: int = 0
     """Its number among all."""
@@ -63,7 +64,7 @@ class Launched:
 
 
 def end_with_launcher() -> None:
-    """Have this process told to stop (SIGTERM) when the one that started it dies, however that dies; Linux only.
+    """Have this process stopped (SIGTERM) when the one that started it dies, however it dies; Linux only.
 
     A launcher that is killed would leave its processes to themselves otherwise.
     """

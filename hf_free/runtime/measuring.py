@@ -1,4 +1,5 @@
-"""Figures of a benchmark: seconds, operations a second, memory, the machine, and what meta-training costs a task."""
+"""Figures of a benchmark: seconds, operations per second, memory, the machine, and what meta-training costs per
+task."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """What a device's work is timed by: on a CPU the time that all the process's threads compute, whatever else runs
-    beside it; elsewhere wall-clock time, since the process only waits."""
+    """The clock for a device's work: on a CPU the time that all threads of the process compute, whatever else runs;
+    elsewhere wall-clock time, since the process only waits."""
     if device.type != "cpu":
         return time.perf_counter
     return lambda: time.process_time() / torch.get_num_threads()
@@ -62,7 +63,7 @@ def alternating_seconds(works: Sequence[Callable[[], object]], device: torch.dev
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.0) -> float:
-    """Most operations a second that a product of two square matrices reaches, two a multiply-add.
+    """Most operations per second that a product of two square matrices reaches, two per multiply-add.
 
     Args:
         device: Where to compute.
@@ -102,7 +103,7 @@ def _peak_of_process() -> int:
 
 
 def amortized(meta_seconds: float, task_seconds: float, tasks: float) -> float:
-    """Seconds a task where `tasks` tasks share the cost of one meta-training."""
+    """Seconds per task where `tasks` tasks share the cost of one meta-training."""
     return meta_seconds / tasks + task_seconds
 
 

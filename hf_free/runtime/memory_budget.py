@@ -17,7 +17,7 @@ import torch
 from hf_free.runtime.allocator import give_back_memory
 
 SHARE_OF_FREE = 0.5
-"""Share of the free memory that a run takes where nobody says how much; the rest is for everything else."""
+"""Share of the free memory that a run takes by default; the rest is for everything else."""
 
 PIXELS_AT_ONCE = 2**21
 """Pixels of the pictures that one pass draws or embeds, where nothing was measured: 2,048 pictures of 32 pixels, 297

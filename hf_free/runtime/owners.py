@@ -1,4 +1,4 @@
-"""Names that say whose an unfinished file is, so that what a killed process left is told from a living one's work."""
+"""Names that say whose an unfinished file is, to tell what a killed process left from a living one's work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLOCK_TOLERANCE = 2.0
 """Seconds by which two readings of one process's start may differ: some systems count them from a drifting clock."""
 
 STALE_SECONDS = 24 * 3600.0
-"""Age after which an unfinished file of another computer, which cannot be asked, is nobody's any more."""
+"""Age after which an unfinished file of another computer, which cannot be asked, counts as abandoned."""
 
 
 def owned_tag() -> str:

@@ -24,7 +24,7 @@ def in_parallel(
     Args:
         function: A function at the top level of a module; jobs and results are pickled.
         jobs: Its arguments.
-        workers: Processes; None takes one a core; 1 stays in this process, with the threads it has.
+        workers: Processes; None takes one per core; 1 stays in this process, with the threads it has.
     """
     workers = min(workers or available_cores(), len(jobs))
     if workers <= 1:

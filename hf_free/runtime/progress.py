@@ -1,7 +1,8 @@
 """A bar, or one line per minute.
 
-On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is a line
-a minute. In a notebook the bar is a widget, of which a saved file keeps nothing: the last state follows it as text.
+On a terminal and in a notebook that is a bar. A file, a pipe or a service's log cannot be redrawn: there it is one
+line per minute. In a notebook the bar is a widget, of which a saved file keeps nothing: the last state follows it as
+text.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class BarOrLines(Progress):
             self._write_line()
 
     def line_of(self, task: Task) -> str:
-        """What a line says of a task."""
+        """The text of a line about a task."""
         shown = (column(task) for column in self.columns if isinstance(column, ProgressColumn))
         return " ".join(text.plain for text in shown if isinstance(text, Text) and text.plain)
 

@@ -1,7 +1,7 @@
 """Random numbers by purpose: a seeded stream for each, begun anew at every step of a run.
 
-One global generator makes every number depend on all that was drawn before it: a teacher more, a picture more in the
-log, and nothing is as it was; and two processes of one seed do the same work twice. Here a stream is fixed by the
+With one global generator every number depends on all that was drawn before it: one more teacher, or one more picture
+in the log, changes everything, and two processes with one seed do the same work twice. Here a stream is fixed by the
 run's seed, what it is for, a number (of a teacher, or of one of several chains of work) and the step. Nothing of it
 has to be saved: a run that goes on from step 100 draws what it would have drawn.
 
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import torch
 
 STRANGERS = "strangers"
-"""Purpose of what code that is not ours draws from the global generators."""
+"""Purpose of the numbers that code that is not ours draws from the global generators."""
 
 
 class Stream:
@@ -48,7 +48,8 @@ class Stream:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Whatever the block draws is drawn again after it; not so of the global generators, see `fork_rng`."""
+        """Numbers that the block draws are drawn again after it; this does not hold for the global generators, see
+        `fork_rng`."""
         before = {name: generator.get_state() for name, generator in self._generators.items()}
         try:
             yield

@@ -17,7 +17,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 
 def figure_text(value: float) -> str:
-    """Two decimals, as 0.34; from 100,000 on a power of ten, as 2.3e+10."""
+    """Two decimals, such as 0.34; from 100,000 on a power of ten, such as 2.3e+10."""
     return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.1e}"
 
 
@@ -82,7 +82,7 @@ def decimal_size_text(size: float) -> str:
 
 
 def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
-    """A stranger's text that does nothing to a terminal: no colors, no line ends, no invisible letters.
+    """A stranger's text made harmless to a terminal: no colors, no line ends, no invisible letters.
 
     Args:
         value: The text.
@@ -109,6 +109,6 @@ def spreadsheet_cell(value: object) -> str:
 
 
 def without_secrets(text: object) -> str:
-    """A text without what opens doors: the query of an address (signed ones are permissions), passwords, tokens."""
+    """A text without secrets: the query of an address (signed ones are permissions), passwords, tokens."""
     kept = _ADDRESS.sub(lambda found: f"{found[1]}{found[2]}{'?...' if found[3] else ''}", str(text))
     return _TOKEN.sub(lambda found: f"{found[1] or found[2]}...", kept)

@@ -15,16 +15,16 @@ from typing import Any
 from hf_free.errors import ConfigError
 
 _PACKAGES = {"comet_ml": "comet_ml", "dvclive": "dvclive"}
-"""Packages that are not called as their tracker is."""
+"""Packages whose name differs from that of their tracker."""
 
 _EXTRAS = frozenset({"tensorboard"})
 """Trackers that are an extra of hf-free of the same name."""
 
 PATIENCE = 10.0
-"""Seconds that all trackers together are given at the end; one without a network may never end."""
+"""Seconds that all trackers together get at the end; one without a network may never end."""
 
 _MOST_WAITING = 1000
-"""Values that wait for a slow tracker at most; newer ones are dropped then, and it is said."""
+"""Most values that wait for a slow tracker; beyond that newer ones are dropped, with a warning."""
 
 Scalar = float | int | str | bool
 """What every tracker takes as a setting."""
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Refuse trackers whose package is not there; Accelerate would leave them out without a word.
+    """Refuse trackers whose package is missing; Accelerate would silently leave them out.
 
     Raises:
         ConfigError: names what to install.
@@ -50,7 +50,7 @@ def check_installed(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """Any number of trackers, which are told the same.
+    """Any number of trackers, which all get the same values.
 
     Args:
         names: As Accelerate calls them.

@@ -32,7 +32,7 @@ def absolute_config(config: FreeConfig) -> FreeConfig:
 
 
 def absolute_texts(texts: Iterable[str]) -> list[str]:
-    """Teachers' texts, those that name something on this computer by its absolute path."""
+    """Teachers' texts, with absolute paths for those that name something on this computer."""
     return [_absolute_text(text) or text for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""What a run does with teachers that only answer: who may have them, who is inverted, what was asked."""
+"""How a run treats teachers that only answer: whether it may have them, which are inverted, what was asked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hf_free.training.workload import Workload
 
 
 def needs_gradients(inverter: Inverter) -> bool:
-    """Whether a way to invert takes a teacher's gradients; all do that do not say otherwise."""
+    """Whether a way to invert needs a teacher's gradients; it does unless it says otherwise."""
     return bool(getattr(inverter, "needs_gradients", True))
 
 
 def invertible(pool: TeacherPool, inverter: Inverter) -> list[bool]:
-    """Of each teacher, whether this inverter can invert it: black boxes give no gradients."""
+    """For each teacher, whether this inverter can invert it: black boxes give no gradients."""
     takes_all = not needs_gradients(inverter)
     return [takes_all or not record.answers_only for record in pool.records]
 

@@ -21,15 +21,15 @@ def save(run: Run) -> None:
 
 
 def save_if_due(run: Run) -> None:
-    """Write a checkpoint after as many steps or minutes as the schedule says."""
+    """Write a checkpoint if the schedule says that one is due."""
     seconds, begun = run.clock.seconds(), time.monotonic()
     if run.checkpoints.is_due(run.state.step, seconds, has_recovered=len(run.memory) > 0):
         save(run)
-        run.checkpoints.written(seconds + time.monotonic() - begun)  # the clock of several processes stands meanwhile
+        run.checkpoints.written(seconds + time.monotonic() - begun)  # the shared clock stands meanwhile
 
 
 def report(run: Run, terms: dict[str, float]) -> None:
-    """Write down what is due after a step: its line in the log, pictures, the learner's score."""
+    """Do what is due after a step: its line in the log, pictures, the learner's score."""
     state, trainer, ranks = run.state, run.config.trainer, run.chains.ranks
     is_logged = trackers.is_logged(state.step, trainer.log_every) or run.clock.is_over(state.step)
     if is_logged and ranks.is_first:
@@ -67,6 +67,6 @@ def agree(run: Run, stop: StopBetweenSteps) -> None:
 
 
 def is_over(run: Run, stop: StopBetweenSteps) -> bool:
-    """Whether the run has had its steps and minutes, to all its processes alike."""
+    """Whether the run has used up its steps or minutes, as all its processes agree."""
     agree(run, stop)
     return run.clock.is_over(run.state.step)

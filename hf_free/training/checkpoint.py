@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 def write_teachers(folder: RunFolder, models: Sequence[str], records: Sequence[TeacherRecord]) -> None:
-    """Note which teachers a run has, at which commits and with which settings, for `teachers_to_resume`."""
+    """Write down which teachers a run has, at which commits and with which settings, for `teachers_to_resume`."""
     folder.write_json(folder.teachers, {"models": list(models), "teachers": [record.to_dict() for record in records]})
 
 
 def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[TeacherRecord] | list[str]:
     """The teachers that a run began with, whatever a branch, a collection or a YAML list says by now.
 
-    A run that is older than this note has no more than its configuration's texts.
+    A run from before this note existed has only its configuration's texts.
 
     Raises:
         RunError: `models` names others.
@@ -59,7 +59,7 @@ BEST = "best.safetensors"
 """The best learner so far, as it lies in a checkpoint."""
 
 COMPANIONS = ("config.yaml", "teachers.json", "log.jsonl")
-"""Files of a run that its checkpoints have copies of, so that a run can go on from one alone."""
+"""Files of a run that each checkpoint has a copy of, so that a run can go on from a checkpoint alone."""
 
 
 def save_checkpoint(run: Run) -> Path:
@@ -146,7 +146,7 @@ def choose_checkpoint(folder: RunFolder, config: Json) -> WholeCheckpoint:
 
 
 def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
-    """Read a checkpoint into the run's networks and memory; its state is given back.
+    """Read a checkpoint into the run's networks and memory; returns its state.
 
     Raises:
         RunError: it does not fit the run.
@@ -161,9 +161,9 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
         run.held_out.load(folder / "held_out.safetensors")
         run.objective.load_tensors(load_file(folder / "bell.safetensors"))
         state = RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
-    except Exception as error:  # the files are those that were written: they are another run's, or an older hf-free's
+    except Exception as error:  # the files are intact, so they belong to another run or an older hf-free
         if isinstance(error, OSError) or is_out_of_memory(error):
-            raise  # of this machine, not of the checkpoint
+            raise  # these describe this machine, not the checkpoint's
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise RunError(
             f"the checkpoint {folder}, of hf-free {chosen.manifest.version}, does not fit this run: {reason}",

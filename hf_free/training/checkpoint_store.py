@@ -15,7 +15,7 @@ _NAME = re.compile(r"(\d{5,})-step-\d+")
 
 
 class WholeCheckpoint(NamedTuple):
-    """A checkpoint whose files are all there, and what it says of itself."""
+    """A checkpoint whose files are all there, and its manifest."""
 
     folder: Path
     manifest: Manifest
@@ -43,12 +43,12 @@ class CheckpointStore:
     def write(
         self, fill: Callable[[Path], None], about: Manifest, *, keep: int = 1, needed: int | None = None
     ) -> Path:
-        """Write a checkpoint; only when it is whole and on the disk, older ones go.
+        """Write a checkpoint; older ones are removed only once it is whole and on disk.
 
         Args:
             fill: Writes the files, of all ranks, into an empty folder.
             about: The manifest, still without files.
-            keep: How many are left.
+            keep: How many are kept.
             needed: Bytes that it takes, for the message where there is no space.
 
         Returns:

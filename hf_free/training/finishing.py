@@ -75,7 +75,8 @@ def finish(run: Run) -> MetaLearner:
 
 
 def note_if_hardly_trained(folder: RunFolder) -> None:
-    """Say so where a learner cannot predict its teachers' answers yet; only recipes that predict them log how far."""
+    """Warn where a learner cannot predict its teachers' answers yet; only recipes that predict them log how well they
+    do."""
     left = [row["answers"] for row in folder.read_log() if "answers" in row][-1:]
     if left and left[0] > HARDLY_TRAINED:
         logger.warning(

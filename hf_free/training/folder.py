@@ -97,12 +97,12 @@ class RunFolder:
 
     def is_in_use(self) -> bool:
         """Whether the folder holds anything."""
-        # answers of black boxes alone are what a start has left that came to nothing: the next one has them
+        # answers of black boxes alone were left by a start that came to nothing: the next one reuses them
         return self.root.is_dir() and any(path.name not in (LOCK_FILE, ANSWERS) for path in self.root.iterdir())
 
     @contextmanager
     def claimed(self, *, overwrite: bool, resume: bool) -> Iterator[None]:
-        """Hold the folder for this process's run; an earlier run there goes on or is replaced, as asked.
+        """Claim the folder for this process's run; an earlier run there is resumed or replaced, as asked.
 
         Raises:
             RunError: see `check_usable`.
@@ -174,7 +174,7 @@ class RunFolder:
         return TrainedGenerator(load_file(self.generator), config.five, size, channels)
 
     def begin(self, config: str, *, resume: bool, log: Iterable[Mapping[str, float]] = ()) -> None:
-        """Write the configuration; what an earlier run logged and found best goes unless it is resumed.
+        """Write the configuration; an earlier run's log and best state are removed unless it is resumed.
 
         Args:
             config: The run's configuration, as YAML.
@@ -247,7 +247,7 @@ class RunFolder:
         )
 
     def checkpoint_state(self) -> Json | None:
-        """What the run had counted at its checkpoint; None where there is none that can be read."""
+        """The run's state at its checkpoint; None where there is none that can be read."""
         try:
             folder = self.whole_checkpoint().folder
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -261,7 +261,7 @@ class RunFolder:
         return None if state is None else int(state["step"])
 
     def with_what_is_safe(self, error: StorageError) -> StorageError:
-        """A failed write of a run, with what of the run is kept and how it goes on."""
+        """The error for a failed write of a run: it says what is kept and how to go on."""
         step, output = self.last_step(), shlex.quote(str(self.root))
         kept = "nothing was trained yet: then type the same command again"
         if step is not None:
@@ -291,7 +291,7 @@ def learner_of_run(folder: Path) -> Path:
     """Where a learner lies: `learner/` of a run's folder; any other path is the learner's own.
 
     Raises:
-        RunError: a run that has not come to a learner.
+        RunError: a run that has no learner yet.
     """
     run = RunFolder(folder)
     if (run.learner / "config.json").is_file():

@@ -32,7 +32,7 @@ TRAINED_STEPS = 5
 
 
 def default_steps(generator: str | Path | None, inversion: str | None = None) -> int:
-    """Inner steps where none are given: from a fresh generator, from a run's, or those of another way to invert.
+    """Default number of inner steps: from a fresh generator, from a run's, or of another way to invert.
 
     Raises:
         ConfigError: no way of that name, or another one than `five` with a run's generator.
@@ -69,12 +69,12 @@ def invert(
         steps: Inner steps; None takes `FRESH_STEPS`, `TRAINED_STEPS` with `generator`, or those of the `inversion`.
         images_per_class: Images per class, at least 2.
         generator: Folder of a finished run whose meta-generator to start from; None starts from a fresh one.
-        inversion: Another way than FIVE's inner loop: a name that `hf-free methods` lists, as `pixels`.
+        inversion: Another way than FIVE's inner loop: a name that `hf-free methods` lists, such as `pixels`.
         seed: Seed of generator and latents, or pixels.
         token: Hub token, for a private or gated teacher.
         cache_dir: Folder of the download cache.
         device: Where to compute; `auto` takes a GPU where there is one. A loaded teacher stays where it is.
-        queries: How a black box (`endpoint:https://...`) is asked; it is inverted by its answers alone, see
+        queries: How a black box (`endpoint:https://...`) is asked; it is inverted from its answers alone, see
             `hf_free.inversion.zero_order`.
         endpoint_tokens: Its token, as for `train`.
 
@@ -90,7 +90,7 @@ def invert(
         RunError: a folder without a meta-generator, a black box that takes more queries than its budget, or less
             than one step or image.
     """
-    usual = default_steps(generator, inversion)  # refuses what does not go together, whoever gives the steps
+    usual = default_steps(generator, inversion)  # also refuses what does not go together when the steps are given
     steps = usual if steps is None else steps
     if steps < 1 or images_per_class < 2:
         raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 step and 2 images")

@@ -43,7 +43,7 @@ def launch(words: Sequence[str], processes: int) -> int:
     # torchrun would set OMP_NUM_THREADS to 1 where nobody has, which no process could tell from a user's own wish
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", STOPPING_SECONDS)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed has said why
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the failed process has said why
     try:
         launch_command(launch_command_parser().parse_args(given))
     except ChildFailedError as error:

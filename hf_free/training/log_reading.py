@@ -46,7 +46,7 @@ def _row(line: bytes) -> Json | None:
 
 
 def _is_number(value: object) -> bool:
-    """NaN is one: losses can be."""
+    """NaN counts as a number: losses can be NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return isinstance(value, float) or math.log2(abs(value) + 1) < 64

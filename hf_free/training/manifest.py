@@ -21,10 +21,10 @@ MANIFEST = "manifest.json"
 """The file's name; it is written last."""
 
 FORMAT = 1
-"""Of checkpoints. A later one is refused; see `hf_free.training.resuming`."""
+"""Format of checkpoints. A later one is refused; see `hf_free.training.resuming`."""
 
 _MOST_BYTES = 16 * 2**20
-"""Of a manifest; one of ten thousand teachers' names takes a megabyte."""
+"""Most bytes of a manifest; one with ten thousand teachers' names takes a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Topology:
 
     @classmethod
     def here(cls, device: torch.device, ranks: int = 1) -> Topology:
-        """That of this process."""
+        """The place of this process."""
         import torch  # slow to import, and a run's folder is asked without it
 
         return cls(ranks, device.type, torch.get_num_threads(), torch.__version__)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def license_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
-    """What there is to know of teachers' licenses before a learner is made of them, a line a kind.
+    """What to know about teachers' licenses before a learner is made of them, one line per kind.
 
     Args:
         teachers: Name and license's identifier of each; None where no license is stated.
@@ -70,7 +70,7 @@ def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[Teac
 
 
 def notes_on_run(learner: LearnerConfig, trainer: TrainerConfig) -> list[str]:
-    """What a run's settings make of it: not data-free, endless, all warm-up."""
+    """Notes on a run's settings: not data-free, endless, nothing but warm-up."""
     notes, start = [], learner.init_from
     if start is not None and not InitFrom.parse(start).is_learner:
         notes.append(f"not data-free: the learner starts from {start}, weights trained on real pictures")

@@ -51,10 +51,11 @@ from hf_free.version import __version__
 logger = logging.getLogger(__name__)
 
 PICTURES = 1024
-"""Pictures that are not real and that all teachers are asked about, half of them recovered."""
+"""Number of pictures, none of them real, that all teachers are asked about; half of them are recovered."""
 
 ROUNDS = 2
-"""How often each teacher is inverted; the generator learns from the first time, the second one's pictures are kept."""
+"""How often each teacher is inverted: the generator learns from the first round, the pictures of the second are
+kept."""
 
 
 def pool(
@@ -72,11 +73,12 @@ def pool(
     token: str | None = None,
     progress: Progress | None = None,
 ) -> MetaLearner:
-    """Make a learner of the teachers themselves: their features, each teacher with the weight its agreement gives it.
+    """Make a learner of the teachers themselves: their features, each teacher weighted by its agreement with the
+    others.
 
     No real picture is used: centers, whitening and weights come from pictures recovered from the teachers and drawn by
-    a program (`hf_free.pooling.fit`). The learner adapts, is measured, saved and published as any other; what is saved
-    names the teachers by commit and SHA-256 and holds none of their weights unless `include_weights` asks for it.
+    a program (`hf_free.pooling.fit`). The learner adapts and is measured, saved and published like any other. What is
+    saved names the teachers by commit and SHA-256, and holds their weights only with `include_weights`.
 
     Args:
         models: Teachers: Hub ids `org/name[@revision][:classes]`, folders, YAML lists, collections; or networks in
@@ -84,10 +86,10 @@ def pool(
         output: Folder to save it to, new or empty; None saves nothing.
         overwrite: Whether an earlier learner in `output` is replaced.
         include_weights: Whether the teachers' files are copied into `output`; their licenses have to allow it.
-        learner: Its views and head; backbone and picture size are the teachers' and not read.
+        learner: Its views and head; backbone and picture size come from the teachers and are not read.
         five: How pictures are recovered.
         hub: Cache, memory for the teachers' weights, and what is published.
-        rounds: How often each teacher is inverted; 0 does with drawn pictures alone.
+        rounds: How often each teacher is inverted; 0 uses drawn pictures alone.
         seed: Of everything random.
         device: Where to compute.
         token: Hub token, for private and gated teachers.
@@ -229,7 +231,7 @@ def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weig
 
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that holds something else than a learner that may be replaced.
+    """Refuse an output folder that holds anything but a learner that may be replaced.
 
     Raises:
         RunError: it is in use.

@@ -32,13 +32,13 @@ from hf_free.training.folder import CONFIG_FILE, RunFolder
 logger = logging.getLogger(__name__)
 
 CLASSES, PICTURES = 36, 6
-"""Classes shown of a run, and pictures of each: about 0.4 MB of a page at 32 pixels."""
+"""Most classes of a run that are shown, and pictures of each: about 0.4 MB of a page at 32 pixels."""
 
 MAP_CLASSES, MAP_PICTURES = 10, 15
 """Classes and pictures of each on the map."""
 
 MOST_RESULTS = 2**24
-"""Bytes of a file of results."""
+"""Most bytes of a results file."""
 
 RESULTS = "results.json"
 """What `hf-free evaluate --output RUN/results.json` leaves in a run's folder."""
@@ -164,7 +164,7 @@ def _block(path: Path) -> Json | None:
 
 
 def _unfinished(run: RunFolder) -> Json:
-    """What is known of a run without a learner: its configuration, its teachers, what it has counted."""
+    """What is known about a run without a learner: its configuration, its teachers, and its counts so far."""
     state = run.checkpoint_state() or {}
     known = _read_object(run.teachers)
     seconds = state.get("seconds")
@@ -200,7 +200,7 @@ def _read_results(path: Path) -> Json:
 
 
 def _own_results(path: Path) -> list[Json]:
-    """The results that lie in a folder; a file of that name that holds something else is left out aloud."""
+    """The results in a folder; a file of that name that holds something else is left out with a warning."""
     if not path.is_file():
         return []
     try:

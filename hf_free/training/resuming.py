@@ -1,4 +1,4 @@
-"""Whether a run can go on from a checkpoint: what must be as it was, what may differ and is said."""
+"""Whether a run can go on from a checkpoint: what must be unchanged, and what may differ and is logged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
         config: The configuration, as `FreeConfig.to_dict` gives it, with absolute paths.
 
     Returns:
-        What differs and may, a line for all together; nothing where all is as it was.
+        What differs and may differ, in one line; nothing where nothing differs.
 
     Raises:
         RunError: a setting of `FIXED` differs.
@@ -90,10 +90,10 @@ def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:
 def check_topology(chosen: WholeCheckpoint, here: Topology) -> list[str]:
     """Compare where a run computes with where its checkpoint was written.
 
-    How many processes there were is seen to by `hf_free.training.sharing.number_of_chains`.
+    The number of processes is handled by `hf_free.training.sharing.number_of_chains`.
 
     Returns:
-        What differs and keeps the run from being the same to the bit, in one line; nothing where nothing does.
+        In one line, what keeps the run from being the same to the bit; nothing where nothing does.
     """
     before = chosen.manifest.topology
     pairs = [

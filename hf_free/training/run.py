@@ -49,20 +49,20 @@ class Gathered:
     """The user's validation set, if any."""
     pool: TeacherPool
     state: RunState
-    """What is counted, steps done while teachers were on their way included."""
+    """The run's counts, including steps done while teachers were on their way."""
     warm_up: WarmUp
     """These steps, and the inverter that did them."""
 
     @property
     def workload(self) -> Workload:
-        """The sections that its memory and time depend on."""
+        """The settings that its memory and time depend on."""
         config = self.config
         return Workload(config.five, config.memory, config.bell, config.learner, config.trainer)
 
 
 @dataclass(kw_only=True)
 class Parts(Gathered):
-    """What a run is made of, before it begins."""
+    """The parts of a run before it begins."""
 
     learner_precision: Precision
     """The learner's, see `hf_free.learner.precision`."""

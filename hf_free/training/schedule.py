@@ -9,11 +9,11 @@ from collections.abc import Callable
 from hf_free.config.sections import TrainerConfig
 
 WARM_UP_SHARE = 0.2
-"""Share of a run's minutes that the warm-up takes at most: a short run would recover nothing else."""
+"""Largest share of a run's minutes for the warm-up: otherwise a short run would recover nothing."""
 
 
 class OutOfTime(Exception):
-    """The minutes of a run are over in the midst of a step: what was begun is dropped, what was done stays."""
+    """The minutes of a run are over in the middle of a step: unfinished work is dropped, finished work stays."""
 
 
 class Clock:
@@ -36,7 +36,8 @@ class Clock:
         return time.monotonic() - self._start if self._held is None else self._held
 
     def hold(self, seconds: Callable[[float], float]) -> None:
-        """Stand still until the next call, at what `seconds` makes of the time spent: one time for all processes."""
+        """Stop the clock until the next call, at a time that `seconds` computes from the time spent: one time for all
+        processes."""
         self._held = seconds(time.monotonic() - self._start)
 
     def progress(self, step: int) -> float:
@@ -49,7 +50,7 @@ class Clock:
         return self.progress(step) >= 1
 
     def check(self) -> None:
-        """Asked within a step, as often as something whole is done.
+        """To be called within a step whenever something whole is done.
 
         Raises:
             OutOfTime: the minutes are over.
@@ -75,10 +76,10 @@ FIRST_CHECKPOINT_SECONDS = 60.0
 """Seconds of a run after which its first checkpoint is written, as soon as anything is recovered."""
 
 SHARE_BETWEEN_CHECKPOINTS = 0.25
-"""Share of a run's minutes that lies between two checkpoints at most, so that short runs have some."""
+"""Largest share of a run's minutes between two checkpoints, so that short runs have some."""
 
 CHECKPOINT_COST = 20
-"""A checkpoint that takes long is written more seldom: this many times as long lies between two."""
+"""Checkpoints that take long are written less often: this many times as long lies between two."""
 
 
 class CheckpointSchedule:

@@ -23,7 +23,7 @@ from hf_free.training.state import RunState
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 5
-"""Recoveries in a row that may come to nothing before a teacher is left alone."""
+"""Recoveries that may fail in a row before a teacher is left alone."""
 
 
 def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: PreviousLearner | None) -> None:
@@ -40,7 +40,8 @@ def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: Pre
 def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: int) -> None:
     """Stop a run that has too few tasks left, with the reasons.
 
-    Every inversion takes other classes of a teacher, `most_classes` at most: one with many is many tasks by itself.
+    Every inversion takes other classes of a teacher, at most `most_classes`: one with many classes is many tasks by
+    itself.
 
     Args:
         pool: The teachers.
@@ -125,7 +126,7 @@ def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, five
 
 
 def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
-    """Mean health of a step's tasks, for its line in the log: the share recognized, the variety within a class."""
+    """Mean health of a step's tasks, for its line in the log: the share recognized, the diversity within classes."""
     if not tasks:
         return {}
     return {
@@ -160,11 +161,11 @@ def leave_out_silent(
 
 
 def _skip(state: RunState, reference: str, reason: str) -> None:
-    """Note a teacher that is left out, for record and card, and say so at once."""
+    """Record a teacher that is left out, for record and card, and log it at once."""
     state.skipped.append({"reference": reference, "reason": reason})
     logger.warning("left out: %s: %s", reference, reason)
 
 
 def _unmistakable(reference: str) -> str:
-    """A folder's name that reads like a repository of the Hub is written as the path it is."""
+    """Write a folder whose name looks like a Hub id as ./folder."""
     return f"./{reference}" if existing_path(reference) is not None and not is_path(reference) else reference

@@ -45,9 +45,9 @@ class Selector:
     score: Callable[[], float]
     """Higher is better; -inf where nothing can be said yet, NaN where the learner is broken."""
     describe: Callable[[], str]
-    """What it looks at now, for the record and the card."""
+    """The pictures that it scores on, in words, for the record and the card."""
     version: Callable[[], int] = lambda: 0
-    """A number that changes with what it looks at: scores on different pictures cannot be compared."""
+    """A number that changes with these pictures: scores on different pictures cannot be compared."""
 
 
 def load_validation(

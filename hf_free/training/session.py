@@ -1,4 +1,4 @@
-"""What surrounds a run: its folder, its processes, signals, and the message of a full disk."""
+"""The surroundings of a run: its folder, its processes, signals, and the message about a full disk."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def opened(
             if resume and remote is not None and ranks.is_first and not place.config.is_file():
                 restore_run(place.root, remote, token=token, cache_dir=hub.cache_dir)
             with claimed:
-                ranks.wait()  # until the folder is the first one's
+                ranks.wait()  # until the first process has claimed the folder
                 yield Session(place, ranks, shown, StopBetweenSteps(place, inside=ranks.count == 1))
     except StorageError as error:
         raise place.with_what_is_safe(error) from error

@@ -1,4 +1,4 @@
-"""How many chains a run has, and what has to be there for each; see `hf_free.runtime.chains`."""
+"""How many chains a run has, and what each of them needs; see `hf_free.runtime.chains`."""
 
 from __future__ import annotations
 

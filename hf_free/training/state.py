@@ -35,10 +35,10 @@ class RunState:
     best_step: int = 0
     """Its step."""
     best_on: int = 0
-    """What that was a score on, see `hf_free.training.selection.Judge.version`."""
+    """Version of the pictures that the best score was measured on, see `hf_free.training.selection`."""
     asked: list[int] = field(default_factory=list)
-    """Pictures that each teacher was asked about, by its place among the learner's answers; empty where all were asked
-    about all."""
+    """Number of pictures that each teacher was asked about, by its place among the learner's answers; empty where
+    every teacher was asked about every picture."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Tasks left out, by `reference: reason`."""
     failures: dict[str, int] = field(default_factory=dict)

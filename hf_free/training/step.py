@@ -11,7 +11,8 @@ from hf_free.training.warm_up import invert_some
 
 
 def take_step(run: Run, terms: dict[str, float]) -> None:
-    """One outer step; its terms for the log go into `terms` as they are known, so that a stop inside it sees them.
+    """One outer step; its terms for the log go into `terms` as soon as they are known, so that they are there after a
+    stop inside it.
 
     Raises:
         OutOfTime: between two inner steps, two batches of questions or two updates.

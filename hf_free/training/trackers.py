@@ -26,7 +26,7 @@ _GROUPS = {
     "dispersion": "alignment/dispersion",
     "made_harder": "curriculum/made_harder",
 }
-"""Names that trackers know terms of the log by; the others are losses, or how healthy recovered tasks are."""
+"""Groups in which trackers show terms of the log; the others are losses, or the health of recovered tasks."""
 
 
 def is_logged(step: int, every: int) -> bool:
@@ -58,7 +58,7 @@ def tracked_score(state: RunState) -> dict[str, float]:
 
 
 def tracked_settings(config: Json) -> dict[str, Scalar]:
-    """A configuration as the flat table that trackers take; lists and nothing become texts."""
+    """A configuration as the flat table that trackers take; lists and None become texts."""
     flat: dict[str, Scalar] = {}
     for section, value in config.items():
         entries = {f"{section}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""FIVE's steps in a run: which teachers are inverted, and a warm-up that begins before the last one is there.
+"""FIVE's steps in a run: which teachers are inverted, and a warm-up that begins before the last one has arrived.
 
 A warm-up step moves the meta-generator and keeps nothing, so it needs neither a learner nor any teacher in
 particular: it is what a run can do while teachers are still being downloaded. The first task that is kept is shown to
@@ -46,7 +46,7 @@ def invert_some(
 ) -> tuple[list[RecoveredTask], dict[str, float]]:
     """One step of an inverter on random teachers, each chain's from its own: all chains' tasks, and mean terms.
 
-    Of a chain without any `preferred` teacher (`hf_free.metalearning.base.Objective`) all are as good.
+    In a chain without any `preferred` teacher (`hf_free.metalearning.base.Objective`) all are equally good.
     """
     can = invertible(pool, inverter)
     shares, usable_at_all = [], [i for i in range(len(pool)) if i not in state.excluded and can[i]]
@@ -66,7 +66,7 @@ def invert_some(
 
 
 MIN_TEACHERS = 2
-"""Teachers that an early step needs: from one alone the generator would learn that one by heart."""
+"""Fewest teachers for an early step: from one alone the generator would learn that one by heart."""
 
 
 class WarmUp:
@@ -78,7 +78,7 @@ class WarmUp:
 
     Args:
         make: Makes the method's inverter.
-        five: How it is asked to work.
+        five: The inverter's settings.
         trainer: Length of the run and of its warm-up.
         state: The run's state; steps are counted there.
         streams: Where random numbers come from.
@@ -114,7 +114,7 @@ class WarmUp:
         return inverter
 
     def step(self, pool: TeacherPool) -> bool:
-        """Do one step if there are teachers enough for it and the warm-up is not over; whether one was done."""
+        """Do one step if there are enough teachers and the warm-up is not over; returns whether one was done."""
         state = self._state
         clock = Clock(self._trainer, state.seconds)
         is_over = clock.is_over(state.step) or not clock.is_warm_up(state.step + 1)
