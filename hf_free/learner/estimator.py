@@ -75,7 +75,7 @@ class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def predict(self, X: object) -> Array:
-        """The likeliest class of each row."""
+        """The most likely class of each row."""
         probabilities = self.predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(1)])
 
