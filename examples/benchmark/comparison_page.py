@@ -31,7 +31,7 @@ class PageTable:
 
 @dataclass(frozen=True)
 class Curves:
-    """Values against seconds, a line a row."""
+    """Values against seconds, one line per row."""
 
     title: str
     series: Mapping[str, Sequence[tuple[float, float]]]

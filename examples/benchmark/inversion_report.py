@@ -134,7 +134,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['load']['most']:g} (1 is this process alone on one thread).",
     ]
     if settings["quick"]:
-        lines.append("Quick form: fewer tasks than the 50 a method of the full one, see the column.")
+        lines.append("Quick form: fewer tasks than the 50 per method of the full one, see the column.")
     lines += ["", *_methods_table(results), "", *_costs_table(results), "", *_speed_table(results)]
     peak = ", ".join(f"{where} {size / 2**20:,.0f} MiB" for where, size in results["peak_memory"].items())
     lines += ["", f"Peak memory: {peak}.", "", *_curve_table(results)]

@@ -77,7 +77,7 @@ def found_at(members: Tensor, strangers: Tensor, false_alarms: float = FALSE_ALA
 
 
 def over_classes(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean of one value a class, and the middle 95 % of that of classes drawn anew."""
+    """The mean of one value per class, and the middle 95 % of that of classes drawn anew."""
     found = torch.tensor(values, dtype=torch.double)
     generator = torch.Generator().manual_seed(seed)
     drawn = found[torch.randint(len(found), (RESAMPLES, len(found)), generator=generator)].mean(1)

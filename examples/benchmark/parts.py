@@ -168,7 +168,7 @@ class Benchmark:
     def ablation(self) -> Table:
         """One thing of the default recipe changed at a time."""
         minutes, seed = self.options.ablation_minutes, self.options.seeds[0]
-        table = Table(f"ablation: recipe default, {minutes:g} minutes a row, seed {seed}")
+        table = Table(f"ablation: recipe default, {minutes:g} minutes per row, seed {seed}")
         short = _short(minutes)
         base = self.config(self.zoo(), seed=seed, minutes=minutes, sets=short)
         table.remarks += [f"All rows: {' '.join(short)}."] if short else []
@@ -187,7 +187,7 @@ class Benchmark:
     def defects(self) -> Table:
         """The paper's recipe with one defect of the released code at a time."""
         minutes, seed = self.options.ablation_minutes, self.options.seeds[0]
-        table = Table(f"defects: recipe paper, {minutes:g} minutes a row, seed {seed}")
+        table = Table(f"defects: recipe paper, {minutes:g} minutes per row, seed {seed}")
         for defect in (None, *RELEASED_DEFECTS):
             sets = [*PAPER, *([f"defects=[{defect}]"] if defect else [])]
             config = self.config(self.zoo(), recipe="paper", seed=seed, minutes=minutes, sets=sets)

@@ -19,7 +19,7 @@ Run it in the repository's folder. Parts:
     all       all of them but defects
 
 Every command skips what is finished and goes on with runs that were stopped; two commands may work in the same
---output at once. Results are one JSON file a row in results/, runs in runs/, tables in PART.md, all under --output.
+--output at once. Results are one JSON file per row in results/, runs in runs/, tables in PART.md, all under --output.
 To measure again after a change of the code, give another --output.
 """
 

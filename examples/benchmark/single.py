@@ -5,7 +5,7 @@
     python examples/benchmark single --teachers 5 --minutes 5 --baselines none
 
 Run it in the repository's folder. The teachers are model repositories as timm writes them (config.json and
-model.safetensors), one a folder; the data set is whatever `datasets` reads. Run again, it goes on where it was
+model.safetensors), one per folder; the data set is whatever `datasets` reads. Run again, it goes on where it was
 stopped, and skips what is finished. Leaves the run (with the learner in learner/) and results.json in --output.
 """
 
@@ -109,7 +109,7 @@ def measure_or_load(
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The rows as a Markdown table: a line a method, a column a number of shots."""
+    """The rows as a Markdown table: one line per method, one column per number of shots."""
     cells: dict[str, dict[int, str]] = {}
     for row in results["rows"]:
         found = "-" if row["accuracy"] is None else f"{row['accuracy']:.1f} ± {row['interval']:.1f}"

@@ -211,7 +211,7 @@ def teacher_folders(zoo: Path, count: int | None = None) -> list[str]:
     if len(folders) < (count or 2):
         raise RunError(
             f"{zoo} holds {len(folders)} teacher(s), {count or 2} are wanted: give their folder with --zoo",
-            allowed="a folder a teacher, with config.json and model.safetensors",
+            allowed="a folder per teacher, with config.json and model.safetensors",
         )
     return folders[:count]
 

@@ -63,7 +63,7 @@ class Table:
 
 
 def lines_of(result: Mapping[str, Any], name: str = "", note: str = "") -> list[Line]:
-    """The lines of a result, one a method; `name` takes the place of the word "learner" at a method's start."""
+    """The lines of a result, one per method; `name` takes the place of the word "learner" at a method's start."""
     methods: dict[str, list[dict[str, Any]]] = {}
     for row in result["rows"]:
         methods.setdefault(row["method"], []).append(row)

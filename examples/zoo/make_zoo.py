@@ -129,7 +129,7 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--workers", type=int, help="teachers at once; one a core by default, one on a GPU")
+    parser.add_argument("--workers", type=int, help="teachers at once; one per core by default, one on a GPU")
     parser.add_argument("--data-license", metavar="ID", help="license of the data, for the cards")
     parser.add_argument("--push", metavar="ORG", help="push each teacher to ORG/NAME")
     parser.add_argument("--private", action="store_true", help="create those repositories private")
@@ -232,7 +232,7 @@ def make_teacher(job: Job) -> float:
 
 
 def write_index(folder: Path, jobs: list[Job]) -> None:
-    """A line a teacher: folder, architecture, data, accuracy, classes."""
+    """One line per teacher: folder, architecture, data, accuracy, classes."""
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["folder", "architecture", "data", "accuracy", "classes"])

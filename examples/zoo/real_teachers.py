@@ -8,7 +8,7 @@
 The folder of checkpoints holds `models.py`, plain PyTorch definitions that know nothing of timm, and safetensors
 files whose headers name one of them, its arguments, mean and std. This script copies the definitions and
 `real_networks.py`, which registers them with timm, into the output folder, imports them from there as
-`hf-free ... --import` will, and writes a folder a teacher: config.json, model.safetensors, and a card with source
+`hf-free ... --import` will, and writes a folder per teacher: config.json, model.safetensors, and a card with source
 and license. Read `real_networks.py` and docs/guides/own-networks.md to bring networks of your own.
 """
 
@@ -143,7 +143,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder with models.py and */*.safetensors")
     parser.add_argument("--output", type=Path, required=True, help="folder of the teachers' folders")
     parser.add_argument("--data", type=Path, help="folder of data sets by name, to measure the teachers on")
-    parser.add_argument("--images", type=int, default=IMAGES, help="pictures a teacher is measured on at most")
+    parser.add_argument("--images", type=int, default=IMAGES, help="most pictures that a teacher is measured on")
     options = parser.parse_args()
     if options.images != IMAGES and options.data is None:
         parser.error("--images says how many pictures of --data a teacher is measured on; give --data too")
