@@ -319,7 +319,7 @@ def _run(
 ) -> None:
     from hf_free.training.setup import check_backbone
 
-    check_backbone(settings)
+    check_backbone(settings.learner, settings.imports)
     is_first = Launched.here().is_first
     if settings.hub.push_to_hub and is_first:
         from hf_free.hub.upload import check_can_push

@@ -14,7 +14,7 @@ from typing import Any
 from hf_free.errors import TeacherError
 
 ModelArgs = Mapping[str, Any]
-"""Further arguments of `timm.create_model`, which takes them as `**kwargs: Any`; JSON values."""
+"""Further arguments of `timm.create_model`, which takes keywords of any kind; JSON values."""
 
 _MAX_ITEMS = 256
 """Numbers in one (nested) list."""

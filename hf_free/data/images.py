@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -57,6 +57,9 @@ _AT_ONCE = 256
 """Pictures that the threads are given at a time; an interruption waits for no more than these."""
 _NAMED = 5
 """Unreadable pictures that an error names; it counts the others."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def match_channels(images: Tensor, channels: int) -> Tensor:
@@ -372,7 +375,7 @@ def _workers(pictures: Sequence[object]) -> int:
     return min(torch.get_num_threads(), len(pictures)) if is_files else 1
 
 
-def _in_threads(read: Callable[[Any], object], items: Iterator[object], workers: int) -> Iterator[Any]:
+def _in_threads(read: Callable[[Item], Result], items: Iterator[Item], workers: int) -> Iterator[Result]:
     """What `read` gives for each item, in order; items are fetched by the caller's thread."""
     if workers < 2:
         yield from map(read, items)

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 from hf_free.data.images import Preprocessing, Progress, to_float
 from hf_free.errors import HfFreeError
 from hf_free.evaluation.features import BATCH, FeatureSet, ImageSizes, learner_features
+from hf_free.learner.backbone import timm_settings
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.heads import normalize_features
 
@@ -161,8 +162,7 @@ class _ParameterAverage:
 
 def _architecture(teacher: Teacher) -> tuple[object, ...]:
     """What must agree for two teachers' parameters to be averaged: everything but the classifier's width."""
-    cfg: Any = teacher.network.pretrained_cfg
-    classifier = cfg.get("classifier") or ()
+    classifier = timm_settings(teacher.network).get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     shapes = [
         (name, tuple(value.shape))

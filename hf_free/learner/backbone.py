@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import timm
 import torch
@@ -16,6 +17,7 @@ from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.config_check import is_own_network
+from hf_free.provenance.reading import JsonView
 
 BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments or pictures they cannot use (NotImplementedError is a RuntimeError)."""
@@ -41,6 +43,11 @@ def build_backbone(
             allowed="a timm model name, or conv4_32, conv4_64, resnet10_small, resnet12_small, resnet18_small",
             action='list names with timm.list_models("*resnet*")',
         ) from None
+
+
+def timm_settings(network: nn.Module) -> JsonView:
+    """What timm knows of a network that it has built: its `pretrained_cfg`."""
+    return cast("JsonView", network.pretrained_cfg)
 
 
 def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: ModelArgs) -> int:

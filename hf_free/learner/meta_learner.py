@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -18,7 +17,7 @@ from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
-from hf_free.learner.backbone import pretrained_timm
+from hf_free.learner.backbone import pretrained_timm, timm_settings
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
@@ -112,7 +111,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         model_args: ModelArgs = {}
         if not InitFrom.parse(source).is_learner:
             network = pretrained_timm(source, config, cache_dir)
-            cfg: Any = network.pretrained_cfg
+            cfg = timm_settings(network)
             own = InputSettings(mean=cfg["mean"][: config.channels], std=cfg["std"][: config.channels])
             data_free = False
         else:

@@ -17,13 +17,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from safetensors.torch import save_file
 from torch import nn
 
 from hf_free.errors import LearnerError, TeacherReferenceError
-from hf_free.learner.backbone import blank_backbone, blank_width
+from hf_free.learner.backbone import blank_backbone, blank_width, timm_settings
 from hf_free.learner.backbone_kinds import Access, PooledParts, open_pooled
 from hf_free.learner.config_check import INCLUDED, LearnerSpec, check_learner_config
 from hf_free.learner.embedder import Embedder
@@ -103,7 +103,7 @@ def _config_text(embedder: Embedder, record: LearnerRecord, named: dict[str, str
 
 def timm_config(embedder: Embedder, record: LearnerRecord) -> Json:
     """config.json in the form that timm writes and reads (timm.models.save_for_hf), with the `hf_free` block."""
-    cfg: Any = embedder.backbone.pretrained_cfg
+    cfg = timm_settings(embedder.backbone)
     kept = ("fixed_input_size", "interpolation", "first_conv", "classifier")
     content = {
         "architecture": cfg["architecture"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ class PooledBackbone(nn.Module):
             answers += [logits.float().to(images.device)] if answer_size else []
         return torch.cat([*features, *answers], 1)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> PooledBackbone:
+    def __deepcopy__(self, memo: dict[int, object]) -> PooledBackbone:
         return PooledBackbone(
             self.classifiers, self.feature_sizes, self.answer_sizes, channels=self.channels, included=self.included
         ).train(self.training)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from hf_free.config.recipes import Defects
+from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig, QueriesConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.base import Inverter
@@ -18,11 +20,39 @@ from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import RandomStreams
 
-MakeInverter = Callable[[FreeConfig, torch.device, Precision, RandomStreams, Chains], Inverter]
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What of a configuration the two halves of a method are made from."""
+
+    method: str
+    inversion: str | None
+    """The way to invert that stands in for the method's own; None for none."""
+    five: FiveConfig
+    bell: BellConfig
+    learner: LearnerConfig
+    queries: QueriesConfig
+    defects: Defects
+
+    @classmethod
+    def of(cls, config: FreeConfig) -> MethodSettings:
+        """The settings of a run."""
+        return cls(
+            config.method,
+            config.inversion,
+            config.five,
+            config.bell,
+            config.learner,
+            config.queries,
+            Defects.named(config.defects),
+        )
+
+
+MakeInverter = Callable[[MethodSettings, torch.device, Precision, RandomStreams, Chains], Inverter]
 """Makes a method's way to invert teachers."""
 
 MakeObjective = Callable[
-    [FreeConfig, MetaLearner, LogitLayout, Sequence[TeacherRecord], Precision, RandomStreams, Chains], Objective
+    [MethodSettings, MetaLearner, LogitLayout, Sequence[TeacherRecord], Precision, RandomStreams, Chains], Objective
 ]
 """Makes a method's way to learn, for a learner, the layout of its teachers' answers, and their records."""
 

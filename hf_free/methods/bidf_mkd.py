@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from hf_free.config.tree import FreeConfig
 from hf_free.inversion.zero_order import ZeroOrderInverter
-from hf_free.methods.base import Method
+from hf_free.methods.base import Method, MethodSettings
 from hf_free.methods.free import make_bell
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
@@ -22,7 +21,7 @@ from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 
 def make_zero_order(
-    config: FreeConfig,
+    settings: MethodSettings,
     device: torch.device,
     precision: Precision,
     streams: RandomStreams = UNSEEDED,
@@ -30,13 +29,13 @@ def make_zero_order(
 ) -> ZeroOrderInverter:
     """Inversion by answers; of each teacher a support and a query set where the objective learns from both."""
     return ZeroOrderInverter(
-        config.five,
-        config.queries,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
+        settings.five,
+        settings.queries,
+        image_size=settings.learner.image_size,
+        channels=settings.learner.channels,
         device=device,
         precision=precision,
-        sets=2 if config.bell.objective == "bilevel" else 1,
+        sets=2 if settings.bell.objective == "bilevel" else 1,
         streams=streams,
         chains=chains,
     )

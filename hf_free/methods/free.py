@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import torch
 
-from hf_free.config.recipes import Defects
-from hf_free.config.tree import FreeConfig
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.five import Five
 from hf_free.learner.meta_learner import MetaLearner
@@ -21,7 +19,7 @@ from hf_free.metalearning.distill import Distiller
 from hf_free.metalearning.episodes import Episodes
 from hf_free.metalearning.episodic import EpisodicObjective
 from hf_free.metalearning.regularize import Regularizer
-from hf_free.methods.base import Method
+from hf_free.methods.base import Method, MethodSettings
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
@@ -42,7 +40,7 @@ _NEEDS = "gradients; its BatchNorm statistics are used where it has some"
 
 
 def make_five(
-    config: FreeConfig,
+    settings: MethodSettings,
     device: torch.device,
     precision: Precision,
     streams: RandomStreams = UNSEEDED,
@@ -50,19 +48,19 @@ def make_five(
 ) -> Five:
     """FIVE with a fresh meta-generator, for pictures of the learner's size."""
     return Five(
-        config.five,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
+        settings.five,
+        image_size=settings.learner.image_size,
+        channels=settings.learner.channels,
         device=device,
         precision=precision,
-        defects=Defects.named(config.defects),
+        defects=settings.defects,
         streams=streams,
         chains=chains,
     )
 
 
 def make_bell(
-    config: FreeConfig,
+    settings: MethodSettings,
     learner: MetaLearner,
     layout: LogitLayout,
     records: Sequence[TeacherRecord],
@@ -71,26 +69,26 @@ def make_bell(
     chains: Chains = ONE_CHAIN,
 ) -> Objective:
     """BELL, distillation of all teachers' answers, or a peer's way to learn: as `bell.objective` says."""
-    if config.bell.objective == "distill":
-        return Distiller(learner, layout, config.bell, precision, streams=streams, chains=chains)
+    if settings.bell.objective == "distill":
+        return Distiller(learner, layout, settings.bell, precision, streams=streams, chains=chains)
     names = {
         (teacher, index): name
         for teacher, record in enumerate(records)
         for index, name in enumerate(record.label_names or ())
-        if config.bell.match_label_names and not is_placeholder(name)
+        if settings.bell.match_label_names and not is_placeholder(name)
     }
     asked = None if len(names) == sum(record.num_classes for record in records) else layout
-    if config.bell.objective == "episodes":
+    if settings.bell.objective == "episodes":
         asked = None  # PURER's pictures change in each step: asking all teachers anew would be most of a run
-    return EPISODIC[config.bell.objective](
+    return EPISODIC[settings.bell.objective](
         learner,
-        config.bell,
+        settings.bell,
         precision,
         teachers=len(records),
         class_names=names,
         layout=asked,
-        flip=config.five.flip,
-        defects=Defects.named(config.defects),
+        flip=settings.five.flip,
+        defects=settings.defects,
         streams=streams,
         chains=chains,
     )

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hf_free.config.recipes import INVERSIONS, Defects
-from hf_free.config.tree import FreeConfig
+from hf_free.config.recipes import INVERSIONS
 from hf_free.inversion.per_teacher_generator import PerTeacherGenerator
 from hf_free.inversion.pixels import PixelInverter
-from hf_free.methods.base import MakeInverter
+from hf_free.methods.base import MakeInverter, MethodSettings
 from hf_free.methods.bidf_mkd import make_zero_order
 from hf_free.methods.free import make_five
 from hf_free.runtime.chains import ONE_CHAIN, Chains
@@ -57,7 +56,7 @@ def register_inversion(way: Inversion) -> None:
 
 
 def make_generator(
-    config: FreeConfig,
+    settings: MethodSettings,
     device: torch.device,
     precision: Precision,
     streams: RandomStreams = UNSEEDED,
@@ -65,20 +64,20 @@ def make_generator(
 ) -> PerTeacherGenerator:
     """A fresh generator for each teacher, trained for `five.inner_steps`."""
     return PerTeacherGenerator(
-        config.five,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
+        settings.five,
+        image_size=settings.learner.image_size,
+        channels=settings.learner.channels,
         device=device,
         precision=precision,
-        defects=Defects.named(config.defects),
-        steps=config.five.inner_steps,
+        defects=settings.defects,
+        steps=settings.five.inner_steps,
         streams=streams,
         chains=chains,
     )
 
 
 def make_pixels(
-    config: FreeConfig,
+    settings: MethodSettings,
     device: torch.device,
     precision: Precision,
     streams: RandomStreams = UNSEEDED,
@@ -86,14 +85,14 @@ def make_pixels(
 ) -> PixelInverter:
     """Pixels from noise for each task, moved for `five.inner_steps` at `five.pixel_lr`."""
     return PixelInverter(
-        config.five,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
+        settings.five,
+        image_size=settings.learner.image_size,
+        channels=settings.learner.channels,
         device=device,
         precision=precision,
-        defects=Defects.named(config.defects),
-        steps=config.five.inner_steps,
-        lr=config.five.pixel_lr,
+        defects=settings.defects,
+        steps=settings.five.inner_steps,
+        lr=settings.five.pixel_lr,
         streams=streams,
         chains=chains,
     )

@@ -18,13 +18,12 @@ from collections.abc import Sequence
 
 import torch
 
-from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError
 from hf_free.inversion.base import Inverter
 from hf_free.inversion.learned_pixels import LearnedPixels
 from hf_free.metalearning.base import Objective
 from hf_free.metalearning.episodes import Episodes
-from hf_free.methods.base import Method
+from hf_free.methods.base import Method, MethodSettings
 from hf_free.methods.free import make_bell
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.chains import ONE_CHAIN, Chains
@@ -33,7 +32,7 @@ from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 
 
 def make_learned_pixels(
-    config: FreeConfig,
+    settings: MethodSettings,
     device: torch.device,
     precision: Precision,
     streams: RandomStreams = UNSEEDED,
@@ -51,9 +50,9 @@ def make_learned_pixels(
             action="one process, without --chains, or --method purer --inversion pixels",
         )
     return LearnedPixels(
-        config.five,
-        image_size=config.learner.image_size,
-        channels=config.learner.channels,
+        settings.five,
+        image_size=settings.learner.image_size,
+        channels=settings.learner.channels,
         device=device,
         precision=precision,
         streams=streams,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from hf_free.config.recipes import RECIPES
-from hf_free.config.tree import FreeConfig
 from hf_free.methods import bidf_mkd, free, purer, tgr
-from hf_free.methods.base import MakeInverter, Method
+from hf_free.methods.base import MakeInverter, Method, MethodSettings
 from hf_free.methods.inversions import INVERSION_WAYS, Inversion
 
 METHODS: dict[str, Method] = {}
@@ -33,10 +32,10 @@ def list_inversions() -> list[Inversion]:
     return list(INVERSION_WAYS.values())
 
 
-def inverter_of(config: FreeConfig) -> MakeInverter:
-    """The factory of the inverter that a configuration asks for: the one it names, or its method's."""
-    way = config.inversion
-    return METHODS[config.method].inverter if way is None else INVERSION_WAYS[way].make
+def inverter_of(settings: MethodSettings) -> MakeInverter:
+    """The factory of the inverter that settings ask for: the one they name, or their method's."""
+    way = settings.inversion
+    return METHODS[settings.method].inverter if way is None else INVERSION_WAYS[way].make
 
 
 register(free.DEFAULT)

@@ -6,13 +6,16 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
+
+Handler = Callable[[int, FrameType | None], object] | int | None
+"""What `signal.signal` takes and gives back."""
 
 
 class HasCheckpoint(Protocol):
@@ -88,7 +91,7 @@ class StopBetweenSteps:
 
     def __init__(self, run: HasCheckpoint | None = None, *, inside: bool = True) -> None:
         self._run, self._inside = run, inside
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
         self._hook: RemovableHandle | None = None
 
     def __enter__(self) -> StopBetweenSteps:

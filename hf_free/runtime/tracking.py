@@ -50,7 +50,7 @@ def check_installed(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """Any number of trackers, which all get the same values.
+    """Trackers, however many, which all get the same values.
 
     Args:
         names: As Accelerate calls them.

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
 from urllib.parse import urlsplit
 
 from hf_free.errors import ConfigError
@@ -38,6 +37,9 @@ _FULL = (
 
 IDLE_SECONDS = 30.0
 """How long a connection may be silent, between two requests and within one."""
+
+Connection = socket.socket | tuple[bytes, socket.socket]
+"""What `socketserver` hands on; the second form is UDP's."""
 
 
 class ModelServer:
@@ -109,23 +111,23 @@ class _HTTPServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Connection, client_address: object) -> None:
         """Take a connection, where there is room for one."""
         if self.places.acquire(blocking=False):
             super().process_request(request, client_address)
             return
         with suppress(OSError):
-            request.sendall(_FULL)
+            (request if isinstance(request, socket.socket) else request[1]).sendall(_FULL)
         self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def process_request_thread(self, request: Connection, client_address: object) -> None:
         """All requests of a connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.places.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Connection, client_address: object) -> None:
         """A client that hangs up is none of our business; nothing is shown on the terminal."""
         logger.debug("a connection ended early", exc_info=True)
 

@@ -131,7 +131,7 @@ def pool_in_memory(
 
 
 class OwnNetwork(nn.Module):
-    """Any classifier behind timm's interface.
+    """A classifier of any library behind timm's interface.
 
     Args:
         body: Maps pictures to logits.

@@ -1,5 +1,4 @@
-"""Any number of teachers under a memory budget: each is loaded when asked for, and the least recently used leave
-memory."""
+"""Teachers, however many, under a memory budget: loaded when asked for; the least recently used leave memory."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.five import invert_teacher
 from hf_free.inversion.task import RecoveredTask
 from hf_free.inversion.zero_order import ZeroOrderInverter
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import inverter_of
 from hf_free.runtime.chains import ONE_CHAIN
 from hf_free.runtime.device import Precision, choose_device
@@ -149,5 +150,6 @@ def _invert_otherwise(
         }
     )
     precision = Precision.choose("auto", teacher.device)
-    inverter = inverter_of(config)(config, teacher.device, precision, RandomStreams(seed), ONE_CHAIN)
+    settings = MethodSettings.of(config)
+    inverter = inverter_of(settings)(settings, teacher.device, precision, RandomStreams(seed), ONE_CHAIN)
     return inverter.recover(teacher, steps=steps)

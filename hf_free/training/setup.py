@@ -36,6 +36,7 @@ from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.memory.bank import TaskMemory
 from hf_free.memory.filling import Filling
 from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import METHODS, inverter_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
@@ -100,7 +101,7 @@ def gather(
         RunError: too few usable teachers.
     """
     # ---- checks
-    check_backbone(config)
+    check_backbone(config.learner, config.imports)
     check_installed(config.trainer.log_with)
 
     # ---- random numbers, device
@@ -128,7 +129,8 @@ def gather(
     # ---- teachers, and a warm-up while they arrive
     state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
-        make = partial(inverter_of(config), config, device, precision, streams, chains)
+        settings = MethodSettings.of(config)
+        make = partial(inverter_of(settings), settings, device, precision, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         if pool is None:  # an empty one stays, with its reasons
@@ -203,7 +205,7 @@ def assemble(gathered: Gathered, *, token: str | None = None) -> Parts:
     method, inverter = METHODS[config.method], gathered.warm_up.inverter
     learner_precision = fitting_precision(learner, precision)
     objective = method.objective(
-        config, learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
+        MethodSettings.of(config), learner, layout, pool.records, learner_precision, gathered.streams, gathered.chains
     )
     method.connect(inverter, objective, pool.records)
     return Parts(
@@ -356,7 +358,7 @@ def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budge
     )
 
 
-def check_backbone(config: FreeConfig) -> None:
+def check_backbone(learner: LearnerConfig, imports: Sequence[str]) -> None:
     """Refuse a backbone that cannot be built or does not take the learner's pictures, before any teacher is fetched.
 
     One picture is run through it. A continued learner has its own.
@@ -365,21 +367,21 @@ def check_backbone(config: FreeConfig) -> None:
         LearnerError: there is no such backbone, or not for pictures of that size; no weights to start from.
         ConfigError: a file of `imports` that cannot be imported.
     """
-    import_networks(config.imports)
-    start = config.learner.init_from
+    import_networks(imports)
+    start = learner.init_from
     architecture = None if start is None else InitFrom.parse(start).architecture
     if start is not None and architecture is not None:
         check_timm_start(start)
-        if architecture != config.learner.backbone:
+        if architecture != learner.backbone:
             raise ConfigError(
-                f"learner.backbone is {config.learner.backbone!r}, {start!r} has the weights of a {architecture!r}",
+                f"learner.backbone is {learner.backbone!r}, {start!r} has the weights of a {architecture!r}",
                 allowed="weights of the backbone itself",
                 action=f"--backbone {architecture}",
             )
-    if not config.continues_learner:
-        channels = config.learner.channels
-        network = build_backbone(config.learner, {}, (0.5,) * channels, (0.25,) * channels)
-        check_takes_pictures(network, config.learner, {})
+    if start is None or architecture is not None:
+        channels = learner.channels
+        network = build_backbone(learner, {}, (0.5,) * channels, (0.25,) * channels)
+        check_takes_pictures(network, learner, {})
 
 
 def make_learner(

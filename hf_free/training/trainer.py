@@ -17,10 +17,9 @@ from hf_free.runtime.distributed import LostRank
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.pool import TeacherPool
-from hf_free.training import bookkeeping, finishing, schedule, screening, session, setup
+from hf_free.training import bookkeeping, finishing, schedule, screening, session, setup, step
 from hf_free.training.progress import Console, RunProgress, say_start
 from hf_free.training.run import Run
-from hf_free.training.step import take_step
 
 Watch = Callable[[MetaLearner, float], None]
 
@@ -121,7 +120,7 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
             run.streams.begin(state.step)
             terms = {}
             try:
-                take_step(run, terms)
+                step.take_step(run, terms)
             except schedule.OutOfTime:
                 state.step -= 1  # only whole steps count; what this one has learned already stays
                 state.seconds = clock.seconds()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig, MemoryConfig, TrainerConfig
 
@@ -43,6 +42,4 @@ class Workload:
     def with_value(self, key: str, value: object) -> Workload:
         """The same with another value at `section.key`."""
         section, _, name = key.partition(".")
-        part: Any = getattr(self, section)
-        changed: Any = {section: replace(part, **{name: value})}
-        return replace(self, **changed)
+        return replace(self, **{section: replace(getattr(self, section), **{name: value})})

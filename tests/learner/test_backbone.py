@@ -28,7 +28,7 @@ def test_the_error_names_backbone_size_what_fits_and_the_flag(backbone: str) -> 
     config = FreeConfig.from_dict({"models": ["a/b", "c/d"], "learner": {"backbone": backbone, "image_size": 32}})
     fitting = " or ".join(map(str, SIZED[backbone]))
     with pytest.raises(LearnerError) as refused:
-        check_backbone(config)
+        check_backbone(config.learner, config.imports)
     assert f"backbone '{backbone}' does not take pictures of 32x32" in refused.value.given
     assert f"pictures of {fitting}" in refused.value.allowed
     assert f"--image-size {SIZED[backbone][0]}" in refused.value.action

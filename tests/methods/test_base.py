@@ -11,6 +11,7 @@ from runs import TINY
 
 from hf_free.config.tree import FreeConfig
 from hf_free.inversion.pixels import PixelInverter
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import METHODS
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
@@ -21,16 +22,16 @@ from hf_free.training.trainer import train
 
 
 def make_pixels(
-    config: FreeConfig, device: torch.device, precision: Precision, streams: RandomStreams, chains: Chains
+    settings: MethodSettings, device: torch.device, precision: Precision, streams: RandomStreams, chains: Chains
 ) -> PixelInverter:
-    size, channels = config.learner.image_size, config.learner.channels
+    size, channels = settings.learner.image_size, settings.learner.channels
     return PixelInverter(
-        config.five,
+        settings.five,
         image_size=size,
         channels=channels,
         device=device,
         precision=precision,
-        steps=config.five.inner_steps,
+        steps=settings.five.inner_steps,
         streams=streams,
         chains=chains,
     )

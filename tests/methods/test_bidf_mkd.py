@@ -10,6 +10,7 @@ from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
 from hf_free.metalearning.bilevel import BilevelDistiller
 from hf_free.metalearning.distill import Distiller
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.bidf_mkd import BIDF_MKD
 from hf_free.runtime.chains import ONE_CHAIN
 from hf_free.runtime.device import Precision
@@ -29,7 +30,8 @@ def test_constants_are_those_of_the_public_code():
     assert (config.queries.directions, config.queries.smoothing) == (100, 0.005)
     assert (config.five.inner_steps, config.five.images_per_class, config.bell.distilled_steps) == (200, 30, 10)
     teacher = pico_teacher("conv4", size=32, num_classes=5)
-    inverter = BIDF_MKD.inverter(config, torch.device("cpu"), Precision(None), RandomStreams(0), ONE_CHAIN)
+    run = (torch.device("cpu"), Precision(None), RandomStreams(0), ONE_CHAIN)
+    inverter = BIDF_MKD.inverter(MethodSettings.of(config), *run)
     assert inverter.sets * (inverter.cost(teacher) - 150) == 6_060_000  # as counted from its code, results left out
 
 

@@ -14,6 +14,7 @@ from hf_free.data.logits import LogitLayout
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.distill import Distiller
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.free import make_bell, make_five
 from hf_free.runtime.device import Precision
 
@@ -27,7 +28,7 @@ def bell(records: list, **values: object) -> Aligner | Distiller:
     layout = LogitLayout.of([record.num_classes for record in records])
     learner = MetaLearner(config.learner)
     learner.projection = torch.nn.Linear(learner.backbone_dim, layout.width)
-    return make_bell(config, learner, layout, records, Precision())
+    return make_bell(MethodSettings.of(config), learner, layout, records, Precision())
 
 
 def test_distillation_asks_every_teacher_and_needs_no_new_tasks():
@@ -50,6 +51,6 @@ def test_bell_asks_the_teachers_unless_every_class_has_a_name_to_be_trusted(reco
 
 def test_five_has_the_learners_pictures_and_the_defects():
     values = {**SMALL, "learner": {"image_size": 24, "channels": 1}, "defects": ["last_step_gradient_only"]}
-    five = make_five(FreeConfig.from_dict(values), torch.device("cpu"), Precision())
+    five = make_five(MethodSettings.of(FreeConfig.from_dict(values)), torch.device("cpu"), Precision())
     assert (five.image_size, five.channels) == (24, 1)
     assert five.defects == Defects(last_step_gradient_only=True)

@@ -13,6 +13,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.inversion.five import Five
 from hf_free.inversion.per_teacher_generator import PerTeacherGenerator
 from hf_free.inversion.pixels import PixelInverter
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.inversions import INVERSION_WAYS, Inversion, make_pixels, register_inversion
 from hf_free.methods.registry import inverter_of, list_inversions
 from hf_free.runtime.chains import ONE_CHAIN
@@ -27,7 +28,8 @@ KINDS = {"five": Five, "generator": PerTeacherGenerator, "pixels": PixelInverter
 
 def _made(values: dict) -> object:
     config = FreeConfig.from_dict({**values, "learner": {"image_size": 24, "channels": 1}})
-    return inverter_of(config)(config, torch.device("cpu"), Precision(), UNSEEDED, ONE_CHAIN)
+    settings = MethodSettings.of(config)
+    return inverter_of(settings)(settings, torch.device("cpu"), Precision(), UNSEEDED, ONE_CHAIN)
 
 
 def test_each_name_has_its_settings_and_its_facts():

@@ -12,6 +12,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError
 from hf_free.inversion.learned_pixels import LearnedPixels
 from hf_free.metalearning.episodes import Episodes
+from hf_free.methods.base import MethodSettings
 from hf_free.methods.purer import PURER, let_learner_challenge, make_learned_pixels
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
@@ -52,7 +53,7 @@ def test_either_half_may_be_anothers(values):
 
 def test_several_chains_are_refused_by_name():
     with pytest.raises(ConfigError, match="purer with 2 chains"):
-        make_learned_pixels(_config(), torch.device("cpu"), Precision(), chains=Chains(2))
+        make_learned_pixels(MethodSettings.of(_config()), torch.device("cpu"), Precision(), chains=Chains(2))
 
 
 def test_the_curriculum_changes_what_is_recovered(tmp_path):

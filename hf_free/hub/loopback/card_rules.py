@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hf_free.provenance.reading import Json
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _BOOLEANS = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -81,7 +84,7 @@ def _listed(value: object) -> list[str]:
     return [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, str)]
 
 
-def _loader() -> Any:
+def _loader() -> type[SafeLoader]:
     """PyYAML's safe loader, in which `yes` and `on` are words, as they are for the Hub (YAML 1.2)."""
     import yaml
 

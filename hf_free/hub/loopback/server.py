@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from hf_free.hub.loopback.messages import Answer, Fault, LoggedRequest, Request
@@ -48,7 +48,7 @@ class HubServer(ThreadingHTTPServer):
                     return fault
         return None
 
-    def handle_error(self, request: Any, client_address: object) -> None:
+    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         """Clients that hang up are expected; anything else is shown."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
