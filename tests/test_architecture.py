@@ -57,7 +57,12 @@ LIBRARIES = {
 }
 """One library, one room."""
 
-WHOLE_CONFIGURATION = ("hf_free/config/", "hf_free/training/setup.py", "hf_free/training/plan.py", "hf_free/methods/")
+WHOLE_CONFIGURATION = (
+    "hf_free/config/",
+    "hf_free/training/setup.py",
+    "hf_free/training/plan.py",
+    "hf_free/methods/base.py",
+)
 """Who may take the whole `FreeConfig`; everybody else gets a section or a value."""
 
 BARE_DICTIONARIES = (

@@ -150,7 +150,7 @@ def test_an_old_teacher_listed_again_is_not_doubled_and_answers_itself(runs, fol
         old = elder.learner.raw_answers(pictures.float() / 255)
         torch.testing.assert_close(answers[:, :3], old[:, :3], atol=0.01, rtol=0.01)
         torch.testing.assert_close(answers[:, 3:7], pool[1].logits(pictures.float() / 255), atol=0.01, rtol=0.01)
-    names = [entry["num_classes"] for entry in elder.records(pool.records)]
+    names = [entry.num_classes for entry in elder.all_teachers(pool.records)]
     assert names == [3, 4, 5]
 
 
