@@ -46,19 +46,19 @@ STUDIES: dict[str, dict[str, dict[str, float | bool]]] = {
         "total variation 10": {"total_variation": 10.0},
         "feature norm 0.1 (DAFL's weight)": {"feature_norm": 0.1},
         "feature norm 1": {"feature_norm": 1.0},
-        "borrowed BatchNorm 0.3": {"borrowed_batchnorm": 0.3},
-        "borrowed BatchNorm 1": {"borrowed_batchnorm": 1.0},
-        "borrowed BatchNorm 3": {"borrowed_batchnorm": 3.0},
-        "borrowed BatchNorm 1, total variation 1": {"borrowed_batchnorm": 1.0, "total_variation": 1.0},
+        "borrowed BatchNorm 0.3": {"donor_batchnorm": 0.3},
+        "borrowed BatchNorm 1": {"donor_batchnorm": 1.0},
+        "borrowed BatchNorm 3": {"donor_batchnorm": 3.0},
+        "borrowed BatchNorm 1, total variation 1": {"donor_batchnorm": 1.0, "total_variation": 1.0},
     },
     "diversity": {
         "no canvas": {"canvas": False},
-        "no canvas, diversity 1": {"canvas": False, "diversity": 1.0},
-        "no canvas, diversity 10": {"canvas": False, "diversity": 10.0},
+        "no canvas, diversity 1": {"canvas": False, "similarity_hinge": 1.0},
+        "no canvas, diversity 10": {"canvas": False, "similarity_hinge": 10.0},
         "canvas (the base of the rows below)": {},
-        "diversity 1": {"diversity": 1.0},
-        "diversity 3": {"diversity": 3.0},
-        "diversity 10": {"diversity": 10.0},
+        "diversity 1": {"similarity_hinge": 1.0},
+        "diversity 3": {"similarity_hinge": 3.0},
+        "diversity 10": {"similarity_hinge": 10.0},
     },
 }
 
@@ -67,8 +67,8 @@ def main() -> None:
     """Train, recover, judge, print the table."""
     options = read_options()
     torch.set_num_threads(options.threads)
-    subjects, lenders, judges = load_teachers(options)
-    print(f"{len(subjects)} teachers to invert, {len(lenders)} lenders, {len(judges)} judges", file=sys.stderr)
+    subjects, donors, judges = load_teachers(options)
+    print(f"{len(subjects)} teachers to invert, {len(donors)} donors, {len(judges)} judges", file=sys.stderr)
     rows = {}
     if options.data is not None:
         rows["real pictures"] = measure(real_tasks(subjects, options), subjects, judges)
@@ -78,7 +78,7 @@ def main() -> None:
         start = time.perf_counter()
         tasks = []
         for seed in range(options.seeds):
-            tasks += recover(subjects, lenders, values, seed, options)
+            tasks += recover(subjects, donors, values, seed, options)
         rows[name] = measure(tasks, subjects, judges) | {"seconds": time.perf_counter() - start}
         print(name, rows[name], file=sys.stderr)
     if options.json:
@@ -111,14 +111,14 @@ def load_teachers(options: argparse.Namespace) -> tuple[list[Teacher], list[Teac
     mixed_teachers = list(TeacherPool(mixed))
     if options.study == "priors":
         subjects = [teacher for teacher in mixed_teachers if not teacher.record.has_batchnorm]
-        lenders = [teacher for teacher in mixed_teachers if teacher.record.has_batchnorm]
-        return subjects, lenders, list(TeacherPool(conv4))
+        donors = [teacher for teacher in mixed_teachers if teacher.record.has_batchnorm]
+        return subjects, donors, list(TeacherPool(conv4))
     return list(TeacherPool(conv4[:6])), [], list(TeacherPool(conv4[6:]))
 
 
 def recover(
     subjects: Sequence[Teacher],
-    lenders: Sequence[Teacher],
+    donors: Sequence[Teacher],
     values: dict[str, float | bool],
     seed: int,
     options: argparse.Namespace,
@@ -129,15 +129,15 @@ def recover(
     device = torch.device("cpu")
     five = Five(config, image_size=32, device=device, precision=Precision.choose("auto", device))
 
-    def any_lender() -> Teacher | None:
-        return lenders[int(torch.randint(len(lenders), ()))] if lenders else None
+    def any_donor() -> Teacher | None:
+        return donors[int(torch.randint(len(donors), ()))] if donors else None
 
     for _ in range(options.outer_steps):
         chosen = torch.randperm(len(subjects))[: options.teachers_per_step].tolist()
-        five.step([(index, subjects[index]) for index in chosen], lender=any_lender())
+        five.step([(index, subjects[index]) for index in chosen], donor=any_donor())
     tasks = []
     for index, teacher in enumerate(subjects):
-        images, wanted, _ = five.adapt(teacher, index, lender=any_lender())
+        images, wanted, _ = five.adapt(teacher, index, donor=any_donor())
         tasks.append(finish_task(images, wanted.labels, wanted.classes, teacher, index))
     return tasks
 

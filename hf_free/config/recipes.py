@@ -70,7 +70,7 @@ _PAPER: Json = {
         "batchnorm": 0.0,  # [code] --bn 0, its hook is never registered
         "recognition_first": False,
         "canvas_distance": 0.0,
-        "borrowed_batchnorm": 0.0,
+        "donor_batchnorm": 0.0,
         "adversarial": 1.0,  # [code] adv
         "recover_share": 1.0,
         "min_teacher_accuracy": 0.0,
@@ -117,7 +117,7 @@ _PURER: Json = {  # [code] Egg-Hu/PURER at commit 6d62ccd: main.py, tool.py, met
         "batchnorm": 0.01,  # [code] sum over layers of two norms
         "recognition_first": False,
         "canvas_distance": 0.0,
-        "borrowed_batchnorm": 0.0,
+        "donor_batchnorm": 0.0,
         "adversarial": 0.0,  # [code] the curriculum takes its place: bell.challenge
         "flip": False,  # [code] jitter alone
         "recover_share": 1.0,
@@ -169,7 +169,7 @@ _TGR: Json = {  # [code] WalkerWorldPeace/TGR at commit 77f6239: main.py, task_s
         "batchnorm": 1.0,  # [code], there of norms; see hf_free.inversion.batchnorm_statistics
         "recognition_first": False,
         "canvas_distance": 0.0,
-        "borrowed_batchnorm": 0.0,
+        "donor_batchnorm": 0.0,
         "adversarial": 0.0,  # [code]
         "recover_share": 1.0,
         "min_teacher_accuracy": 0.0,
@@ -212,7 +212,7 @@ _BIDF_MKD: Json = {  # [code] Egg-Hu/BiDf-MKD at commit 2a08d26: mainKD.py, synt
         "batchnorm": 0.0,
         "recognition_first": False,
         "canvas_distance": 0.0,
-        "borrowed_batchnorm": 0.0,
+        "donor_batchnorm": 0.0,
         "adversarial": 1.0,  # [code] for the query set
         "recover_share": 1.0,
         "min_teacher_accuracy": 0.0,

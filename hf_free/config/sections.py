@@ -31,8 +31,8 @@ INVERSION_TERMS = (
     "canvas_distance",
     "total_variation",
     "feature_norm",
-    "borrowed_batchnorm",
-    "diversity",
+    "donor_batchnorm",
+    "similarity_hinge",
     "adversarial",
 )
 """Terms of the inversion loss; each has a weight of the same name in `five`."""
@@ -107,11 +107,11 @@ class FiveConfig(_Section):
     """Weight of the total variation, for teachers without BatchNorm; in `purer` for all teachers."""
     feature_norm: float = Field(default=0.0, ge=0)
     """Weight of the magnitude of the teacher's features, for teachers without BatchNorm."""
-    borrowed_batchnorm: float = Field(default=1.0, ge=0)
+    donor_batchnorm: float = Field(default=1.0, ge=0)
     """Weight of the BatchNorm distance to another teacher of the pool, for teachers without BatchNorm."""
-    diversity: float = Field(default=0.0, ge=0)
+    similarity_hinge: float = Field(default=0.0, ge=0)
     """Weight of the hinge that keeps the pictures of a class apart in the teacher's features."""
-    diversity_margin: float = Field(default=0.3, gt=0, le=2)
+    similarity_margin: float = Field(default=0.3, gt=0, le=2)
     """Cosine distance beyond which the hinge leaves two pictures alone (real pictures: 0.3 on average)."""
     augment: bool = True
     """Random shift and flip of each image before the teacher sees it."""

@@ -72,10 +72,10 @@ class StepsAlone:
         raise NotImplementedError
 
     def step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, donor: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """See `Inverter.step`."""
-        return self.step_shares([Share(teachers, lender)], student)
+        return self.step_shares([Share(teachers, donor)], student)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Share:
 
     teachers: Sequence[tuple[int, Teacher]]
     """(index in the pool, teacher)."""
-    lender: Teacher | None = None
+    donor: Teacher | None = None
     """A teacher with BatchNorm that lends its statistics to those without."""
 
 
@@ -98,14 +98,14 @@ class Inverter(Protocol):
     """Called before each inner step; what it raises ends the step, and nothing that is trained has moved."""
 
     def step(
-        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, lender: Teacher | None = None
+        self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, donor: Teacher | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
         """Recover a task from each teacher, and learn from that where there is something to learn.
 
         Args:
             teachers: (index in the pool, teacher).
             student: The meta-learner, for the adversarial term; None leaves the term out.
-            lender: A teacher with BatchNorm that lends its statistics to those without; None leaves the term out.
+            donor: A teacher with BatchNorm that lends its statistics to those without; None leaves the term out.
 
         Returns:
             The tasks, and the mean of each loss term at the last inner step. A teacher that needs more memory than
@@ -124,7 +124,7 @@ class Inverter(Protocol):
         student: Student | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> RecoveredTask:
         """Recover one task and learn nothing from it; `steps` None takes as many as the method asks for."""
 
@@ -163,7 +163,7 @@ def recover_if_it_fits(
     invert: Callable[[Teacher | None], tuple[Tensor, InversionTarget, Terms]],
     teacher: Teacher,
     index: int,
-    lender: Teacher | None,
+    donor: Teacher | None,
     *,
     again: Callable[[], None] = lambda: None,
 ) -> tuple[RecoveredTask, Terms]:
@@ -173,11 +173,11 @@ def recover_if_it_fits(
         invert: The inversion, given who lends statistics.
         teacher: The teacher that is inverted.
         index: Its place in the pool.
-        lender: See `Inverter.step`; it is tried without one that is too large, which is not the teacher's fault.
+        donor: See `Inverter.step`; it is tried without one that is too large, which is not the teacher's fault.
         again: Called after each try that did not fit.
     """
-    lends = lender is not None and not teacher.record.has_batchnorm
-    for tried in [lender, None] if lends else [None]:
+    lends = donor is not None and not teacher.record.has_batchnorm
+    for tried in [donor, None] if lends else [None]:
         try:
             images, target, terms = invert(tried)
             return finish_task(images, target.labels, target.classes, teacher, index), terms
@@ -202,7 +202,7 @@ def recover_each(
     """
     found = []
     for _, share in zip(chains.each(), shares, strict=True):
-        lent = share.lender
+        lent = share.donor
         found.append(
             [recover_if_it_fits(partial(invert, one, place), one, place, lent) for place, one in share.teachers]
         )

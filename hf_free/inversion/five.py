@@ -135,7 +135,7 @@ class Five(StepsAlone):
         """
         tasks, found = [], []
         for _, share in zip(self.chains.each(), shares, strict=True):
-            of_chain = [self._invert(index, teacher, student, share.lender) for index, teacher in share.teachers]
+            of_chain = [self._invert(index, teacher, student, share.donor) for index, teacher in share.teachers]
             tasks.append([task for task, _ in of_chain])
             found.append([inversion for task, inversion in of_chain if task.health.problem is None])
         return gathered(tasks, self.chains), mean_terms(self._follow(found))
@@ -147,10 +147,10 @@ class Five(StepsAlone):
         student: Student | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> RecoveredTask:
         """Recover one task; the meta-generator does not move. See `hf_free.inversion.base.Inverter`."""
-        images, target, _ = self.adapt(teacher, index, student, steps=steps, lender=lender)
+        images, target, _ = self.adapt(teacher, index, student, steps=steps, donor=donor)
         return finish_task(images, target.labels, target.classes, teacher, index)
 
     def modules(self) -> dict[str, nn.Module]:
@@ -162,10 +162,10 @@ class Five(StepsAlone):
         return [self.optimizer]
 
     def _invert(
-        self, index: int, teacher: Teacher, student: Student | None, lender: Teacher | None
+        self, index: int, teacher: Teacher, student: Student | None, donor: Teacher | None
     ) -> tuple[RecoveredTask, _Inversion]:
         gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
-        task, terms = self._recover(teacher, index, student, gradients, lender)
+        task, terms = self._recover(teacher, index, student, gradients, donor)
         return task, _Inversion(task.reference, gradients, terms)
 
     def _follow(self, found: Sequence[Sequence[_Inversion]]) -> list[Terms]:
@@ -211,14 +211,14 @@ class Five(StepsAlone):
         logger.warning("the gradient of %s %s; hf-free inspect --measure says more", reference, what)
 
     def _recover(
-        self, teacher: Teacher, index: int, student: Student | None, gradients: list[Tensor], lender: Teacher | None
+        self, teacher: Teacher, index: int, student: Student | None, gradients: list[Tensor], donor: Teacher | None
     ) -> tuple[RecoveredTask, Terms]:
         """One task and its last loss terms; the outer gradient goes into `gradients`."""
         return recover_if_it_fits(
-            lambda tried: self.adapt(teacher, index, student, gradients, lender=tried),
+            lambda tried: self.adapt(teacher, index, student, gradients, donor=tried),
             teacher,
             index,
-            lender,
+            donor,
             again=lambda: torch._foreach_zero_(gradients),
         )
 
@@ -230,7 +230,7 @@ class Five(StepsAlone):
         gradients: list[Tensor] | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> tuple[Tensor, InversionTarget, Terms]:
         """The inner loop for one teacher, in which nothing waits for the device.
 
@@ -240,7 +240,7 @@ class Five(StepsAlone):
             student: See `step`.
             gradients: One tensor per generator parameter, to which the outer gradient is added.
             steps: Inner steps; None takes the configuration's.
-            lender: See `step`.
+            donor: See `step`.
 
         Returns:
             Pictures (N, C, H, W) in [0, 1], what they were made for, and the last step's loss terms.
@@ -264,7 +264,7 @@ class Five(StepsAlone):
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
                 pictures = self._fast(latents, wanted.labels, canvas)
-            terms = self.loss.terms(pictures, wanted, teacher, index, student, lender, canvas, stream)
+            terms = self.loss.terms(pictures, wanted, teacher, index, student, donor, canvas, stream)
             loss = self.loss.total(terms)
             loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
             is_counted = step == steps - 1 or not self.defects.last_step_gradient_only

@@ -52,7 +52,7 @@ class InversionLoss:
         teacher: Teacher,
         index: int = 0,
         student: Student | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
         canvas: Tensor | None = None,
         stream: Stream = GLOBAL,
     ) -> Terms:
@@ -64,7 +64,7 @@ class InversionLoss:
             teacher: The teacher that is inverted.
             index: Its place in the pool, which the student is asked with.
             student: See `hf_free.inversion.base.Inverter.step`.
-            lender: A teacher that lends its BatchNorm statistics to one without.
+            donor: A teacher that lends its BatchNorm statistics to one without.
             canvas: (N, C, H, W) that the pictures are painted over, if any.
             stream: Random numbers for shifts and flips.
         """
@@ -82,9 +82,9 @@ class InversionLoss:
         if config.canvas_distance and canvas is not None:
             terms["canvas_distance"] = canvas_distance(pictures, canvas)
         if not teacher.record.has_batchnorm:
-            terms |= self._substitutes(pictures, seen, features, lender)
-        if config.diversity and features is not None:
-            terms["diversity"] = similarity_hinge(features, target.labels, config.diversity_margin)
+            terms |= self._substitutes(pictures, seen, features, donor)
+        if config.similarity_hinge and features is not None:
+            terms["similarity_hinge"] = similarity_hinge(features, target.labels, config.similarity_margin)
         count = teacher.record.num_classes
         if student is not None and config.adversarial and count <= config.max_classes:
             with self.precision.autocast(self.device):
@@ -109,20 +109,20 @@ class InversionLoss:
     def _ask(self, teacher: Teacher, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         """The teacher's logits, and its features where a term needs them."""
         wants_norm = self.config.feature_norm and not teacher.record.has_batchnorm
-        if not (wants_norm or self.config.diversity):
+        if not (wants_norm or self.config.similarity_hinge):
             return teacher.logits(pictures), None
         output = teacher(pictures)
         return output.logits, output.features
 
-    def _substitutes(self, pictures: Tensor, seen: Tensor, features: Tensor | None, lender: Teacher | None) -> Terms:
+    def _substitutes(self, pictures: Tensor, seen: Tensor, features: Tensor | None, donor: Teacher | None) -> Terms:
         """Terms that stand in for BatchNorm statistics where a teacher has none."""
         config, terms = self.config, {}
         if config.total_variation:
             terms["total_variation"] = total_variation(pictures)
         if config.feature_norm and features is not None:
             terms["feature_norm"] = feature_norm(features)
-        if config.borrowed_batchnorm and lender is not None:
-            with self.precision.autocast(self.device), collected_distances(lender.batchnorm_layers()) as distances:
-                lender.logits(self.precision.layout(seen))
-            terms["borrowed_batchnorm"] = torch.stack(distances).mean()
+        if config.donor_batchnorm and donor is not None:
+            with self.precision.autocast(self.device), collected_distances(donor.batchnorm_layers()) as distances:
+                donor.logits(self.precision.layout(seen))
+            terms["donor_batchnorm"] = torch.stack(distances).mean()
         return terms

@@ -176,7 +176,7 @@ class LearnedPixels(StepsAlone):
         student: Student | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> RecoveredTask:
         """A task after further steps on a copy of the pixels; see `hf_free.inversion.base.Inverter`."""
         known = self._set_of(index, teacher)
@@ -280,7 +280,7 @@ class LearnedPixels(StepsAlone):
         return own.values[rows] * std + mean
 
     def _shown(
-        self, own: PixelSet, rows: Tensor, teacher: Teacher, terms: Terms, lender: Teacher | None = None
+        self, own: PixelSet, rows: Tensor, teacher: Teacher, terms: Terms, donor: Teacher | None = None
     ) -> tuple[Tensor, InversionTarget, Terms]:
         return self._pictures(own, rows, teacher).detach(), _part_of(own, rows), terms
 

@@ -77,10 +77,10 @@ class PerTeacherGenerator(StepsAlone):
         student: Student | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> RecoveredTask:
         """Recover a task with a new generator; see `hf_free.inversion.base.Inverter`."""
-        images, target, _ = self._train(teacher, index, student, lender, steps or self.steps)
+        images, target, _ = self._train(teacher, index, student, donor, steps or self.steps)
         return finish_task(images, target.labels, target.classes, teacher, index)
 
     def task_size(self, teacher: Teacher) -> TaskSize:
@@ -100,8 +100,8 @@ class PerTeacherGenerator(StepsAlone):
         return []
 
     def _train(
-        self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
+        self, teacher: Teacher, index: int, student: Student | None, donor: Teacher | None, steps: int
     ) -> tuple[torch.Tensor, InversionTarget, Terms]:
         self.five.renew(index)
         self.five.most_images, self.five.pause = self.most_images, self.pause
-        return self.five.adapt(teacher, index, student, steps=steps, lender=lender)
+        return self.five.adapt(teacher, index, student, steps=steps, donor=donor)

@@ -94,10 +94,10 @@ class PixelInverter(StepsAlone):
         student: Student | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> RecoveredTask:
         """Recover a task by optimizing its pixels; see `hf_free.inversion.base.Inverter`."""
-        images, target, _ = self._optimize(teacher, index, student, lender, steps or self.steps)
+        images, target, _ = self._optimize(teacher, index, student, donor, steps or self.steps)
         return finish_task(images, target.labels, target.classes, teacher, index)
 
     def task_size(self, teacher: Teacher) -> TaskSize:
@@ -116,7 +116,7 @@ class PixelInverter(StepsAlone):
         return []
 
     def _optimize(
-        self, teacher: Teacher, index: int, student: Student | None, lender: Teacher | None, steps: int
+        self, teacher: Teacher, index: int, student: Student | None, donor: Teacher | None, steps: int
     ) -> tuple[Tensor, InversionTarget, Terms]:
         stream = self.streams.stream(INVERSION, index)
         target = targets_for(teacher, self.task_size(teacher), self.device, stream)
@@ -131,7 +131,7 @@ class PixelInverter(StepsAlone):
         for _ in range(steps):
             self.pause()
             optimizer.zero_grad(set_to_none=True)
-            terms = self.loss.terms(values * std + mean, target, teacher, index, student, lender, stream=stream)
+            terms = self.loss.terms(values * std + mean, target, teacher, index, student, donor, stream=stream)
             self.loss.total(terms).backward(inputs=[values])  # a student's weights want no gradients here
             optimizer.step()
             with torch.no_grad():

@@ -176,9 +176,9 @@ class ZeroOrderInverter(StepsAlone):
         student: Student | None = None,
         *,
         steps: int | None = None,
-        lender: Teacher | None = None,
+        donor: Teacher | None = None,
     ) -> RecoveredTask:
-        """Recover one task; see `hf_free.inversion.base.Inverter`. A lender has nothing to lend here."""
+        """Recover one task; see `hf_free.inversion.base.Inverter`. A donor has nothing to lend here."""
         return self._recover(teacher, index, student, steps or self.config.inner_steps, 0)[0]
 
     def task_size(self, teacher: Teacher) -> TaskSize:

@@ -86,8 +86,8 @@ class RecoveringInTurn:
         group = self._groups[self.done % self.steps]
         tasks, _ = self.inverter.step([(place, self._pool[place]) for place in group.tolist()])
         self.done += 1
-        least, variety = self._config.min_teacher_accuracy, self._config.min_diversity
-        return [task for task in tasks if task.health.reason_to_leave_out(least, variety) is None]
+        least, diversity = self._config.min_teacher_accuracy, self._config.min_diversity
+        return [task for task in tasks if task.health.reason_to_leave_out(least, diversity) is None]
 
 
 def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,9 @@ RENAMED = {
     "bell.damping": "learner.whitening",
     "bell.relevance": "learner.gating",
     "bell.shared_classes": "learner.shared_classes",
+    "five.borrowed_batchnorm": "five.donor_batchnorm",
+    "five.diversity": "five.similarity_hinge",
+    "five.diversity_margin": "five.similarity_margin",
 }
 """Old name -> the name it has now; both as `section.key`, or a key of the tree itself."""
 

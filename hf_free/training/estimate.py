@@ -79,15 +79,15 @@ def estimate(
     teacher_looks = 2 if paints and five.canvas and five.match_canvas else 1  # at the canvases, at finished pictures
 
     recovered = [five.images_per_class * min(record.num_classes, five.max_classes) for record in pool.records]
-    lenders = [teacher for record, teacher in zip(pool.records, teachers, strict=True) if record.has_batchnorm]
+    donors = [teacher for record, teacher in zip(pool.records, teachers, strict=True) if record.has_batchnorm]
     adaptations = 0.0
     for images, record, teacher in zip(recovered, pool.records, teachers, strict=True):
         inner_step = generator + teacher
         if five.adversarial and record.num_classes <= five.max_classes:
             inner_step += student
         step_flops: float = inner_step.total_flops
-        if five.borrowed_batchnorm and lenders and not record.has_batchnorm:  # any of them is drawn, each step anew
-            step_flops += sum(lender.total_flops for lender in lenders) / len(lenders)
+        if five.donor_batchnorm and donors and not record.has_batchnorm:  # any of them is drawn, each step anew
+            step_flops += sum(donor.total_flops for donor in donors) / len(donors)
         looks = generator.forward_flops + teacher.forward_flops * teacher_looks
         adaptations += images * (five.inner_steps * step_flops + looks)
     share = min(five.teachers_per_step, len(pool)) / len(pool)

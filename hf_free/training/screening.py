@@ -130,8 +130,8 @@ def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
     if not tasks:
         return {}
     return {
-        "recognized": fmean(task.health.accuracy for task in tasks),
-        "variety": fmean(task.health.diversity for task in tasks),
+        "teacher_accuracy": fmean(task.health.accuracy for task in tasks),
+        "diversity": fmean(task.health.diversity for task in tasks),
     }
 
 

@@ -267,15 +267,15 @@ def _inversion(
 ) -> Load:
     """Inverting one teacher: one inner step is measured, another timed."""
     teacher, before = pool[index], inverter.most_images
-    lenders = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
-    borrows = five.borrowed_batchnorm and lenders and not teacher.record.has_batchnorm
-    lender = pool[lenders[0]] if borrows else None
+    donors = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
+    borrows = five.donor_batchnorm and donors and not teacher.record.has_batchnorm
+    donor = pool[donors[0]] if borrows else None
     inverter.most_images = None
     full = inverter.task_size(teacher)
 
     def invert(images: int, steps: int = 1) -> None:
         inverter.most_images = images
-        inverter.recover(teacher, index, objective.student, steps=steps, lender=lender)
+        inverter.recover(teacher, index, objective.student, steps=steps, donor=donor)
 
     try:
         line = part(invert, "an inversion", least=FIRST_IMAGES, most=full.images)

@@ -59,7 +59,7 @@ def invert_some(
         own = [i for i in usable_at_all if chains.of(i) == chain]
         usable = [i for i in own if i in wanted] or own
         chosen = _draw_teachers(pool, chains.sizes(config.teachers_per_step)[chain], usable, stream)
-        shares.append(Share(chosen, _draw_lender(pool, config, usable, [one.record for _, one in chosen], stream)))
+        shares.append(Share(chosen, _draw_donor(pool, config, usable, [one.record for _, one in chosen], stream)))
     if not any(can):
         return [], {}  # black boxes alone: they are asked about drawn pictures
     return inverter.step_shares(shares, student)
@@ -140,11 +140,11 @@ def _draw_teachers(pool: TeacherPool, count: int, usable: Sequence[int], stream:
     return [(usable[place], pool[usable[place]]) for place in places]
 
 
-def _draw_lender(
+def _draw_donor(
     pool: TeacherPool, config: FiveConfig, usable: Sequence[int], records: Sequence[TeacherRecord], stream: Stream
 ) -> Teacher | None:
     """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
-    if not config.borrowed_batchnorm or all(record.has_batchnorm for record in records):
+    if not config.donor_batchnorm or all(record.has_batchnorm for record in records):
         return None
-    lenders = [index for index in usable if pool.records[index].has_batchnorm]
-    return pool[lenders[int(torch.randint(len(lenders), (), generator=stream.on("cpu")))]] if lenders else None
+    donors = [index for index in usable if pool.records[index].has_batchnorm]
+    return pool[donors[int(torch.randint(len(donors), (), generator=stream.on("cpu")))]] if donors else None

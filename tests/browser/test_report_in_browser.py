@@ -36,7 +36,7 @@ def address(tmp_path_factory) -> str:
     run = ReportedRun(
         name="first",
         record=LearnerRecord.from_dict(values),
-        log=[{"step": step, "answers": 1 / step, "recognized": 1 - 1 / step} for step in range(1, 40)],
+        log=[{"step": step, "answers": 1 / step, "teacher_accuracy": 1 - 1 / step} for step in range(1, 40)],
         recovered=[ClassPictures(name, label, pixels) for name in ("a", "b") for label in ("cat", long, "dog")],
         classes_in_all=9,
         pictures_in_all=90,

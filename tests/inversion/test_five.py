@@ -298,7 +298,7 @@ def test_adversarial_term_is_left_out_where_the_student_does_not_know_the_classe
 # ---- priors
 
 
-def _terms(teacher, *, lender=None, **values):
+def _terms(teacher, *, donor=None, **values):
     """The loss terms for random pictures, the pictures, and what they are asked for."""
     five = _five(**{**PLAIN, **values})
     torch.manual_seed(4)
@@ -306,58 +306,58 @@ def _terms(teacher, *, lender=None, **values):
         torch.rand(15, 3, 16, 16, requires_grad=True),
         targets_for(teacher, five.task_size(teacher), five.device),
     )
-    return five.loss.terms(pictures, wanted, teacher, lender=lender), pictures, wanted
+    return five.loss.terms(pictures, wanted, teacher, donor=donor), pictures, wanted
 
 
-PRIORS = {"total_variation": 0.1, "feature_norm": 0.2, "borrowed_batchnorm": 0.3}
+PRIORS = {"total_variation": 0.1, "feature_norm": 0.2, "donor_batchnorm": 0.3}
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnext", "groupnorm"])
 def test_priors_stand_in_where_there_is_no_batchnorm(kind):
-    teacher, lender = pico_teacher(kind), pico_teacher("resnet", seed=5)
-    terms, pictures, _ = _terms(teacher, lender=lender, **PRIORS)
+    teacher, donor = pico_teacher(kind), pico_teacher("resnet", seed=5)
+    terms, pictures, _ = _terms(teacher, donor=donor, **PRIORS)
     assert set(terms) == {"cross_entropy", *PRIORS}
     assert terms["total_variation"].item() == pytest.approx(total_variation(pictures).item())
     assert terms["feature_norm"].item() == pytest.approx(-teacher.features(pictures).abs().mean().item(), rel=1e-5)
-    own, _, _ = _terms(lender, **PRIORS)  # what the lender's own inversion would count
-    assert terms["borrowed_batchnorm"].item() == pytest.approx(own["batchnorm"].item(), rel=1e-5)
+    own, _, _ = _terms(donor, **PRIORS)  # what the donor's own inversion would count
+    assert terms["donor_batchnorm"].item() == pytest.approx(own["batchnorm"].item(), rel=1e-5)
     for name in PRIORS:
         gradient = torch.autograd.grad(terms[name], pictures, retain_graph=True)[0]
         assert gradient.abs().sum() > 0, name
-    assert not any(m._forward_pre_hooks for m in lender.network.modules())
-    assert "borrowed_batchnorm" not in _terms(teacher, **PRIORS)[0]  # nobody lends
+    assert not any(m._forward_pre_hooks for m in donor.network.modules())
+    assert "donor_batchnorm" not in _terms(teacher, **PRIORS)[0]  # nobody lends
 
 
 def test_teachers_with_batchnorm_need_no_substitute():
-    terms, _, _ = _terms(pico_teacher("conv4", size=16), lender=pico_teacher("resnet"), **PRIORS)
+    terms, _, _ = _terms(pico_teacher("conv4", size=16), donor=pico_teacher("resnet"), **PRIORS)
     assert set(terms) == {"cross_entropy", "batchnorm"}
 
 
 def test_outer_step_lends_to_the_teachers_without_batchnorm():
     teachers = [pico_teacher("conv4", size=16, seed=1), pico_teacher("vit", size=16, seed=2)]
-    lender, seen = pico_teacher("resnet", seed=5), []
-    handle = lender.network.register_forward_hook(lambda *_: seen.append(1))
-    five = _five(inner_steps=3, borrowed_batchnorm=1.0)
-    _, means = five.step(list(enumerate(teachers)), lender=lender)
+    donor, seen = pico_teacher("resnet", seed=5), []
+    handle = donor.network.register_forward_hook(lambda *_: seen.append(1))
+    five = _five(inner_steps=3, donor_batchnorm=1.0)
+    _, means = five.step(list(enumerate(teachers)), donor=donor)
     handle.remove()
     assert len(seen) == 3  # once an inner step of the ViT, never for the Conv-4
-    assert means["borrowed_batchnorm"] > 0
+    assert means["donor_batchnorm"] > 0
 
 
 @pytest.mark.parametrize("kind", ["conv4", "vit"])
-def test_diversity_is_the_hinge_on_the_teachers_features(kind):
+def test_the_similarity_hinge_is_on_the_teachers_features(kind):
     teacher = pico_teacher(kind, size=16)
-    terms, pictures, wanted = _terms(teacher, diversity=0.5, diversity_margin=0.9)
+    terms, pictures, wanted = _terms(teacher, similarity_hinge=0.5, similarity_margin=0.9)
     expected = similarity_hinge(teacher.features(pictures), wanted.labels, 0.9)
-    assert terms["diversity"].item() == pytest.approx(expected.item(), rel=1e-4)
-    assert torch.autograd.grad(terms["diversity"], pictures)[0].abs().sum() > 0
+    assert terms["similarity_hinge"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert torch.autograd.grad(terms["similarity_hinge"], pictures)[0].abs().sum() > 0
 
 
-def test_diversity_keeps_the_pictures_of_a_class_apart():
+def test_the_similarity_hinge_keeps_the_pictures_of_a_class_apart():
     teacher = pico_teacher("conv4", size=16)
     distances = []
     for weight in (0.0, 100.0):
-        five = _five(**PLAIN, diversity=weight, diversity_margin=1.0)
+        five = _five(**PLAIN, similarity_hinge=weight, similarity_margin=1.0)
         torch.manual_seed(1)
         images, wanted, _ = five.adapt(teacher, steps=40)
         distances.append(finish_task(images, wanted.labels, wanted.classes, teacher, 0).health.diversity)
@@ -424,11 +424,11 @@ def test_a_teacher_that_needs_too_much_memory_is_named_and_the_others_go_on():
     assert terms["cross_entropy"] > 0
 
 
-def test_a_lender_that_needs_too_much_memory_is_done_without():
+def test_a_donor_that_needs_too_much_memory_is_done_without():
     teacher = pico_teacher("vit", size=16)
-    (task,), terms = _five(borrowed_batchnorm=1.0).step([(0, teacher)], lender=huge_teacher())
+    (task,), terms = _five(donor_batchnorm=1.0).step([(0, teacher)], donor=huge_teacher())
     assert task.health.problem is None
-    assert "borrowed_batchnorm" not in terms
+    assert "donor_batchnorm" not in terms
     assert terms["cross_entropy"] > 0
 
 

@@ -86,7 +86,7 @@ def test_steps_log_finite_named_terms_and_a_stop_changes_nothing(name, tmp_path)
     rows = RunFolder(tmp_path / "whole").read_log()
     assert [row["step"] for row in rows] == [1, 2, 3]
     learned = set(rows[-1]) - {"step", "minutes", "memory"}
-    assert {"cross_entropy", "recognized", "variety"} <= learned
+    assert {"cross_entropy", "teacher_accuracy", "diversity"} <= learned
     assert all(math.isfinite(value) for row in rows for value in row.values())
     record = json.loads((tmp_path / "whole" / "record.json").read_text())
     assert record["config"]["method"] == name

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 
 import pytest
+import yaml
 
 from hf_free.config.tree import FreeConfig, departures
 from hf_free.errors import ConfigError
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.renamed import RENAMED, with_new_names
 
-OLD = {"recipe": "paper", "bell": {"damping": 5.0, "relevance": False, "shared_classes": False, "lr": 0.5}}
+OLD = {
+    "recipe": "paper",
+    "bell": {"damping": 5.0, "relevance": False, "shared_classes": False, "lr": 0.5},
+    "five": {"borrowed_batchnorm": 0.5, "diversity": 2.0, "diversity_margin": 0.4},
+}
 NEW = {
     "method": "paper",
     "bell": {"lr": 0.5},
     "learner": {"whitening": 5.0, "gating": False, "shared_classes": False},
+    "five": {"donor_batchnorm": 0.5, "similarity_hinge": 2.0, "similarity_margin": 0.4},
 }
 
 
@@ -30,7 +36,7 @@ def test_old_names_become_new_ones_and_the_rest_stays():
 
 def test_a_file_with_old_names_is_read_and_what_is_written_has_the_new_ones(tmp_path, caplog):
     path = tmp_path / "old.yaml"
-    path.write_text("recipe: paper\nbell: {damping: 5, relevance: false, shared_classes: false, lr: 0.5}\n")
+    path.write_text(yaml.safe_dump(OLD))
     with caplog.at_level(logging.WARNING):
         config = FreeConfig.from_yaml(path)
     assert config == FreeConfig.from_dict(NEW)

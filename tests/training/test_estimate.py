@@ -111,11 +111,11 @@ def test_released_student_is_asked_without_a_gradient():
     assert mended.five_step - released.five_step == 200 * 3 * 2 * _conv4(32, 10)
 
 
-def test_borrowed_statistics_cost_a_pass_through_the_lender():
+def test_borrowed_statistics_cost_a_pass_through_the_donor():
     teachers = [pico_teacher("conv4", num_classes=5), pico_teacher("vit", num_classes=5)]
     pool = TeacherPool.from_teachers(teachers)
     borrowing, alone = (
-        estimate(_work(_config(five={"inner_steps": 3, "borrowed_batchnorm": weight})), pool) for weight in (1.0, 0.0)
+        estimate(_work(_config(five={"inner_steps": 3, "donor_batchnorm": weight})), pool) for weight in (1.0, 0.0)
     )
     # the pictures of the one without BatchNorm: forward and the picture's gradient
     assert borrowing.five_step - alone.five_step == 100 * 3 * 4 * _conv4(8, 5)

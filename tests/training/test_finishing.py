@@ -15,7 +15,7 @@ from hf_free.training.folder import RunFolder
     [
         ([{"step": 1, "answers": 0.9}, {"step": 2, "answers": HARDLY_TRAINED + 0.05}], "75 %"),
         ([{"step": 1, "answers": 0.9}, {"step": 2, "answers": 0.4}], ""),
-        ([{"step": 1, "answers": 0.9}, {"step": 2, "recognized": 1.0}], "90 %"),
+        ([{"step": 1, "answers": 0.9}, {"step": 2, "teacher_accuracy": 1.0}], "90 %"),
         ([{"step": 1, "distillation": 3.0}], ""),
     ],
 )

@@ -73,5 +73,5 @@ def test_tasks_of_a_single_teacher_are_pointed_out(pool, caplog):
 def test_health_is_the_mean_of_a_steps_tasks():
     assert health_of([]) == {}
     assert health_of([make_task(0, 1.0, 0.1), make_task(1, 0.5, 0.3)]) == pytest.approx(
-        {"recognized": 0.75, "variety": 0.2}
+        {"teacher_accuracy": 0.75, "diversity": 0.2}
     )

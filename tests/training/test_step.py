@@ -38,7 +38,7 @@ def _steps(run, count):
 def test_warm_up_keeps_nothing_and_teaches_nothing(run):
     before = _weights(run)
     terms = _steps(run, 1)
-    assert "recognized" in terms
+    assert "teacher_accuracy" in terms
     assert "answers" not in terms
     assert len(run.memory) == 0
     assert torch.equal(_weights(run), before)
@@ -50,7 +50,7 @@ def test_a_step_recovers_then_learns(run):
     recovered = run.state.pictures
     assert recovered > 0
     assert len(run.memory) > 0
-    assert {"recognized", "answers"} <= terms.keys()
+    assert {"teacher_accuracy", "answers"} <= terms.keys()
     assert not torch.equal(_weights(run), before)
 
 

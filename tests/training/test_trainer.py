@@ -305,7 +305,7 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, eve
 def _calls_until_after(config, steps):
     """How often a teacher is asked for until the first inversion after some steps."""
     drawn = min(config.five.teachers_per_step, 3)
-    lent = 1 if config.five.borrowed_batchnorm else 0  # with all three drawn, the ViT is always among them
+    lent = 1 if config.five.donor_batchnorm else 0  # with all three drawn, the ViT is always among them
     asked = 3  # each teacher, about new pictures; in the paper's recipe because two of them name no classes
     return steps * (drawn + lent + asked) - config.trainer.warmup_steps * asked + 1
 
@@ -857,14 +857,14 @@ def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path, caplog):
 
 
 def test_batchnorm_is_borrowed_where_there_is_none(tmp_path):
-    train(_config(five={"borrowed_batchnorm": 1.0, "teachers_per_step": 3}), output=tmp_path / "on", pool=_pool())
+    train(_config(five={"donor_batchnorm": 1.0, "teachers_per_step": 3}), output=tmp_path / "on", pool=_pool())
     rows = [
         row for row in RunFolder(tmp_path / "on").read_log() if "cross_entropy" in row
     ]  # while tasks are recovered
     assert rows
-    assert all(row["borrowed_batchnorm"] > 0 for row in rows)
-    train(_config(five={"borrowed_batchnorm": 0.0, "teachers_per_step": 3}), output=tmp_path / "off", pool=_pool())
-    assert not any("borrowed_batchnorm" in row for row in RunFolder(tmp_path / "off").read_log())
+    assert all(row["donor_batchnorm"] > 0 for row in rows)
+    train(_config(five={"donor_batchnorm": 0.0, "teachers_per_step": 3}), output=tmp_path / "off", pool=_pool())
+    assert not any("donor_batchnorm" in row for row in RunFolder(tmp_path / "off").read_log())
 
 
 def test_tasks_without_variety_are_left_out(tmp_path):
