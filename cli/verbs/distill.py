@@ -41,7 +41,7 @@ def distill(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="A configuration: sections learner, five, bell, hub are read.")
+        Path | None, typer.Option(metavar="YAML", help="A configuration: its sections learner, bell and hub are read.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -64,7 +64,7 @@ def distill(
         "learner": {"backbone": backbone, "image_size": image_size},
         "hub": {"cache_dir": str(cache_dir) if cache_dir else None},
     }
-    from hf_free.config.sections import FiveConfig, LearnerConfig
+    from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
 
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [])
@@ -88,7 +88,6 @@ def distill(
             output,
             minutes=max_minutes,
             learner=network,
-            five=None if settings.five == FiveConfig() else settings.five,
             bell=settings.bell,
             hub=settings.hub,
             overwrite=overwrite,

@@ -59,7 +59,7 @@ class Directions:
 
 
 class PictureBank:
-    """Drawn and recovered pictures with what the pooled learner says of them; when it is full the oldest go.
+    """Drawn pictures with what the pooled learner says of them; when it is full the oldest go.
 
     Args:
         network: The teachers.
@@ -91,7 +91,7 @@ class PictureBank:
         self.images = torch.empty(0, size[0], size[1], size[1], dtype=torch.uint8)
         self.targets = torch.empty(0)
         self.seen = 0
-        """Pictures that the teachers were asked about."""
+        """Pictures that were drawn in all."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,32 +102,20 @@ class PictureBank:
         drawn_at_once = pictures_at_once(self._size[1])
         counts = [min(drawn_at_once, count - begun) for begun in range(0, count, drawn_at_once)]
         images = torch.cat([draw_beside(self._pool, part, self._size, self._stream) for part in counts])
-        return images, self.ask(images)
-
-    @torch.no_grad()
-    def ask(self, images: Tensor) -> Tensor:
-        """What is to be predicted of pictures as bytes (N, C, S, S): (N, D) in 16 bits."""
-        at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
-        said = torch.cat([self._said_of(part) for part in images.split(at_once)])
+        asked_at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
+        said = torch.cat([self._ask(part) for part in images.split(asked_at_once)])
         self._directions = self._directions or Directions(said)
-        self.seen += len(images)
-        return self._directions(said).half()
+        self.seen += count
+        return images, self._directions(said).half()
 
-    def _said_of(self, images: Tensor) -> Tensor:
+    def _ask(self, images: Tensor) -> Tensor:
         with self._precision.autocast(self._device):
             said = said_in_one_vector(self._network, self._teachers, images.to(self._device).float() / 255)
         return said.float().cpu()
 
     def grow(self, count: int) -> None:
         """Draw pictures and keep them."""
-        self._keep(*self.draw(count))
-
-    def add(self, images: Tensor) -> None:
-        """Keep pictures that were recovered, as bytes (N, C, S, S), after asking the teachers about them."""
-        if len(images):
-            self._keep(images, self.ask(images))
-
-    def _keep(self, images: Tensor, targets: Tensor) -> None:
+        images, targets = self.draw(count)
         if not len(self):
             self.targets = targets[:0]
         self.images = torch.cat([self.images, images])[-self._room :]

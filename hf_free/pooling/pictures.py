@@ -51,43 +51,16 @@ def recover_from_all(
         progress: Told of each step.
     """
     tasks: list[RecoveredTask] = []
-    turns = RecoveringInTurn(inverter, pool, config)
+    places = torch.arange(len(pool)).split(config.teachers_per_step)
     for turn in range(rounds):
         tasks = []
-        for step in range(turns.steps):
-            tasks += turns.next()
+        for step, group in enumerate(places):
+            found, _ = inverter.step([(place, pool[place]) for place in group.tolist()])
+            tasks += found
             if progress is not None:
-                progress("steps of recovering pictures", turn * turns.steps + step + 1, rounds * turns.steps)
-    return tasks
-
-
-class RecoveringInTurn:
-    """Recovers tasks from a few teachers at a time, all of them in turn.
-
-    Args:
-        inverter: It learns from each step.
-        pool: The teachers.
-        config: How many of them a step takes, and which tasks are healthy.
-    """
-
-    def __init__(self, inverter: Inverter, pool: TeacherPool, config: FiveConfig) -> None:
-        self.inverter, self._pool, self._config = inverter, pool, config
-        self._groups = torch.arange(len(pool)).split(config.teachers_per_step)
-        self.done = 0
-        """Steps that were taken."""
-
-    @property
-    def steps(self) -> int:
-        """Steps in which each teacher is met once."""
-        return len(self._groups)
-
-    def next(self) -> list[RecoveredTask]:
-        """The healthy tasks of one more step."""
-        group = self._groups[self.done % self.steps]
-        tasks, _ = self.inverter.step([(place, self._pool[place]) for place in group.tolist()])
-        self.done += 1
-        least, diversity = self._config.min_teacher_accuracy, self._config.min_diversity
-        return [task for task in tasks if task.health.reason_to_leave_out(least, diversity) is None]
+                progress("steps of recovering pictures", turn * len(places) + step + 1, rounds * len(places))
+    least, diversity = config.min_teacher_accuracy, config.min_diversity
+    return [task for task in tasks if task.health.reason_to_leave_out(least, diversity) is None]
 
 
 def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:

@@ -112,9 +112,7 @@ class Imitation:
     """How a network learned what a pooled learner says (`hf_free.training.distill`)."""
 
     pictures: int | None = None
-    """Pictures that the teachers were asked about: drawn and recovered ones."""
-    recovered: int | None = None
-    """Recovered ones among them."""
+    """Drawn pictures that the teachers were asked about."""
     agreement: float | None = None
     """RV coefficient of the two embeddings on new drawn pictures, 0 to 1."""
     loss: float | None = None
@@ -137,7 +135,6 @@ class Imitation:
         """Read the entry of a record."""
         return cls(
             pictures=whole_of(values.get("pictures")),
-            recovered=whole_of(values.get("recovered")),
             agreement=number_of(values.get("agreement")),
             loss=number_of(values.get("loss")),
             flops=whole_of(values.get("flops")),

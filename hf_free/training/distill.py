@@ -1,8 +1,8 @@
 """`distill`: one small network that stands for a pooled learner.
 
-    pooled learner -> drawn and recovered pictures, and what it says of them -> a network that predicts it -> learner
+    pooled learner -> drawn pictures, and what it says of them -> a network that predicts it -> learner
 
-Half of the time goes into new pictures and asking the teachers about them, half into learning from all there are.
+Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hf_free.config.sections import BellConfig, FiveConfig, HubConfig, LearnerConfig
+from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
 from hf_free.errors import ConfigError
 from hf_free.evaluation.flops import count
-from hf_free.inversion.five import Five
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
@@ -27,7 +26,7 @@ from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitation_loss, joined_projection, likeness
-from hf_free.pooling.pictures import MOST_PIXELS, Progress, RecoveringInTurn
+from hf_free.pooling.pictures import MOST_PIXELS, Progress
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.run_record import Imitation, Training
 from hf_free.publishing.card import write_card
@@ -38,8 +37,6 @@ from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.pool import check_output
-from hf_free.training.schedule import OutOfTime
-from hf_free.training.sized_inversions import try_inversions
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +52,6 @@ HELD_OUT = 512
 ROOM = 2**29
 """Bytes of pictures that are kept to learn from, at most."""
 
-ASKING = 0.5
-"""Share of the time in which pictures are made and teachers are asked about them."""
-
-RECOVERING = 0.5
-"""Share of that time in which pictures are recovered, and asked about; the rest is for drawn ones."""
-
-STEP_SHARE = 0.02
-"""Share of the whole time that one step of recovering takes at most; a slow teacher is recovered in fewer pictures."""
-
 WARM_UP = 0.05
 """Share of the time in which the learning rate rises."""
 
@@ -74,7 +62,6 @@ def distill(
     *,
     minutes: float = 30.0,
     learner: LearnerConfig | None = None,
-    five: FiveConfig | None = None,
     bell: BellConfig | None = None,
     hub: HubConfig | None = None,
     overwrite: bool = False,
@@ -86,17 +73,15 @@ def distill(
 ) -> MetaLearner:
     """Make one network that imitates a pooled learner: less accurate, far cheaper (docs/guides/pooled.md).
 
-    No real picture is used: the network sees pictures that a program draws in the teachers' colors and pictures that
-    are recovered from the teachers, and learns what the pooled learner's embedding of them is. Ctrl-C ends the
-    learning and keeps what was learned.
+    No real picture is used: the network sees pictures that a program draws in the teachers' colors, and learns what
+    the pooled learner's embedding of them is. Ctrl-C ends the learning and keeps what was learned.
 
     Args:
         pooled: What `pool` made: the learner, its folder, or its Hub id.
         output: Folder to save it to, new or empty.
-        minutes: How long it asks and learns; loading, measuring and saving come on top.
+        minutes: How long it asks and learns; loading, the last measurements and saving come on top.
         learner: The network, the size of its pictures, its views and head; None takes a Conv-4 (64) of 32 pixels with
             the pooled learner's views and head.
-        five: How pictures are recovered; None takes the defaults, mirrored where the learner looks at mirrored ones.
         bell: Batch size, learning rates and weight decay.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output` is replaced.
@@ -123,7 +108,6 @@ def distill(
     # ---- the network, and what it learns from
     config = learner or LearnerConfig(views=source.config.views, head=source.config.head)
     config = replace(config, channels=source.config.channels)
-    five = five or FiveConfig(flip="flip" in config.views)
     student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
     width = student.backbone_dim
     precision = Precision.choose(mixed_precision, where)
@@ -132,17 +116,15 @@ def distill(
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
     bank = PictureBank(network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where)
-    inverter = Five(five, image_size=side, channels=size[0], device=where, precision=precision, streams=streams)
-    turns = _turns(inverter, pool, five, minutes)
-    learning_from = time.monotonic()
+    asking_since = time.monotonic()
     bank.grow(FIRST_PICTURES)
     held_out = bank.draw(HELD_OUT)
     projection = nn.Linear(width, held_out[1].shape[1]).to(where)
 
     # ---- asking and learning in turn
-    loop = _Loop(student, projection, bank, turns, bell, precision, streams)
+    loop = _Loop(student, projection, bank, bell, precision, streams)
     with StopBetweenSteps(inside=False) as stop:
-        loop.run(learning_from, 60 * minutes, stop, progress)
+        loop.run(asking_since, 60 * minutes, stop, progress)
 
     # ---- the learner
     student.eval()
@@ -154,7 +136,6 @@ def distill(
     done = replace(
         costs_of(student, pool),
         pictures=bank.seen,
-        recovered=loop.recovered,
         agreement=round(agreed, 4),
         loss=round(loop.loss, 4) if loop.updates else None,
     )
@@ -171,7 +152,6 @@ class _Loop:
         student: Its backbone learns.
         projection: Predicts what the teachers say.
         bank: The pictures.
-        turns: Recovers pictures from the teachers; None draws all of them.
         config: Batch size and rates.
         precision: Autocast type.
         streams: Where random numbers come from.
@@ -182,13 +162,12 @@ class _Loop:
         student: MetaLearner,
         projection: nn.Linear,
         bank: PictureBank,
-        turns: RecoveringInTurn | None,
         config: BellConfig,
         precision: Precision,
         streams: RandomStreams,
     ) -> None:
-        self.student, self.projection, self.bank, self.turns = student, projection, bank, turns
-        self.config, self.precision, self.updates, self.recovered = config, precision, 0, 0
+        self.student, self.projection, self.bank = student, projection, bank
+        self.config, self.precision, self.updates = config, precision, 0
         self._mean_loss: Tensor | None = None  # on the device: read only where it is shown
         self._batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
         parameters = [*student.backbone.parameters(), *projection.parameters()]
@@ -209,37 +188,17 @@ class _Loop:
             stop: Whether one is wanted.
             progress: Told what is done.
         """
-        asked, inverted = time.monotonic() - begun, 0.0
-
-        def check() -> None:
-            if time.monotonic() - begun >= seconds or stop.wanted:
-                raise OutOfTime
-
-        if self.turns is not None:
-            self.turns.inverter.pause = check
+        asked = time.monotonic() - begun
         while (spent := time.monotonic() - begun) < seconds and not stop.wanted:
-            at = time.monotonic()
-            if asked >= ASKING * spent:
-                self._update(spent / seconds)
-            elif self.turns is None or inverted > RECOVERING * asked:
+            if asked < spent / 2:
+                at = time.monotonic()
                 self.bank.grow(PICTURES_AT_ONCE)
                 asked += time.monotonic() - at
             else:
-                self._recover(self.turns)
-                inverted += time.monotonic() - at
-                asked += time.monotonic() - at
-            if progress is not None and self.updates % 10 == 0:
+                self._update(spent / seconds)
+            if progress is not None and (self.updates % 10 == 0):
                 what = f"distilling, {self.bank.seen:,} pictures, disagreement {self.loss:.3f} (falls)"
                 progress(what, int(spent), int(seconds))
-
-    def _recover(self, turns: RecoveringInTurn) -> None:
-        try:
-            tasks = turns.next()
-        except OutOfTime:
-            return
-        for task in tasks:
-            self.bank.add(task.images)
-            self.recovered += len(task.images)
 
     def features(self, images: Tensor) -> Tensor:
         """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
@@ -297,18 +256,6 @@ def _opened(
             action="make one first: hf-free pool --models ID ... --output DIR",
         )
     return source, network, weights, network.classifiers
-
-
-def _turns(inverter: Five, pool: TeacherPool, five: FiveConfig, minutes: float) -> RecoveringInTurn | None:
-    """How pictures are recovered; None where memory does not allow it."""
-    found = try_inversions(inverter, pool)
-    seconds = STEP_SHARE * 60 * minutes / (five.inner_steps * min(len(pool), five.teachers_per_step))
-    images = found.within(seconds)
-    if images is None:
-        logger.warning("all pictures are drawn: recovering some from these teachers takes more memory than there is")
-        return None
-    inverter.most_images = images
-    return RecoveringInTurn(inverter, pool, five)
 
 
 def costs_of(student: MetaLearner, pool: TeacherPool) -> Imitation:

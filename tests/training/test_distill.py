@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pico import pico_folder
@@ -24,23 +27,23 @@ def pooled(tmp_path_factory):
 def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(pooled, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 256)
     monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 128)
+    busy_clock = SimpleNamespace(monotonic=time.process_time)  # other programs take nothing of its minutes
+    monkeypatch.setattr("hf_free.training.distill.time", busy_clock)
     seen = []
     small = distill(
         pooled,
         tmp_path / "small",
         minutes=0.1,
         learner=NETWORK,
-        five=FIVE,
         bell=BellConfig(batch_size=64),
         device="cpu",
         progress=lambda what, done, total: seen.append((what, done, total)),
     )
     record = small.record.imitation.to_dict()
-    hardly = distill(pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, five=FIVE, device="cpu")
+    hardly = distill(pooled, tmp_path / "hardly", minutes=1e-4, learner=NETWORK, device="cpu")
     hardly = hardly.record.imitation.to_dict()
     assert record["agreement"] > hardly["agreement"] + 0.05
     assert record["pictures"] >= hardly["pictures"]
-    assert 0 < record["recovered"] < record["pictures"] - 256
     assert 0 < record["loss"] < 1
     assert small.record.training.steps > 5
     assert [teacher.reference for teacher in small.record.teachers] == [
@@ -56,7 +59,6 @@ def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(po
     assert opened.feature_dim == opened.backbone_dim + 1
     card = (tmp_path / "small" / "README.md").read_text()
     assert "what a *pooled learner* says of\n" in card
-    assert f"{record['pictures']} pictures: {record['recovered']} recovered" in card
     assert f"agree to {record['agreement']:.2f} of 1" in card
     assert "repeats the run" not in card, "no configuration of hf-free train makes it"
 
