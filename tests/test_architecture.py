@@ -315,6 +315,25 @@ def test_every_package_stands_on_a_floor():
     assert rooms <= set().union(*FLOORS), "give the new package a floor in FLOORS"
 
 
+def loaded_with(path: str) -> set[str]:
+    """Files that are imported when this one is, directly or not: at the top of a module, and not for types alone."""
+    seen, todo = {path}, [path]
+    while todo:
+        here = todo.pop()
+        below = {e.imported for e in imports() if e.importer == here and not e.type_only and not e.inside} - seen
+        seen |= below
+        todo += below
+    return seen
+
+
+def test_the_published_network_and_its_classifier_load_alone():
+    strangers = ("teachers/", "inversion/", "memory/", "metalearning/", "training/")
+    for start, more in (("classifier.py", ("learner/meta_learner.py", "publishing/")), ("meta_learner.py", ())):
+        loaded = loaded_with(f"hf_free/learner/{start}")
+        assert "hf_free/learner/persistence.py" in loaded
+        assert not [path for path in loaded if path.startswith(tuple(f"hf_free/{one}" for one in strangers + more))]
+
+
 def test_every_package_says_what_it_is_for():
     silent = [p for p in sources() if p.endswith("__init__.py") and not ast.get_docstring(tree_of(p))]
     assert not silent

@@ -17,7 +17,7 @@ def modules_after(code: str) -> set[str]:
     """Names of all modules that a fresh interpreter has loaded after some code."""
     report = "; import json, sys; sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code + report], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code + report], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))

@@ -125,7 +125,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in
 
 def wait(number):
     Path(f"{number}.started").touch()
-    time.sleep(60)
+    time.sleep(600)
 
 
 if __name__ == "__main__":
@@ -147,11 +147,11 @@ def test_ctrl_c_ends_all_processes_at_once_and_without_tracebacks(tmp_path):
         start_new_session=True,
     )
     started = [tmp_path / "1.started", tmp_path / "2.started"]
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while not all(path.exists() for path in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: every process gets it
-    said, complaints = run.communicate(timeout=30)
+    said, complaints = run.communicate(timeout=300)
     assert said == "stopped\n", complaints
     assert "Traceback" not in complaints
     assert not (tmp_path / "3.started").exists()

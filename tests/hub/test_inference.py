@@ -147,7 +147,7 @@ def test_a_silent_server_is_left(monkeypatch):
         begun = time.monotonic()
         with pytest.raises(HubError, match="cannot be reached"):
             ask(f"http://127.0.0.1:{listening.getsockname()[1]}", patience=0.4)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60  # two minutes without the limit
 
 
 def test_an_address_that_was_never_there_is_given_up_sooner():

@@ -32,7 +32,7 @@ def server(teacher):
 
 
 def ask(server: ModelServer, body: bytes = b"", *, method: str = "POST", path: str = "/", **headers: str):
-    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=60)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()
     content = json.loads(answer.read())
@@ -89,7 +89,7 @@ def test_what_is_refused_is_json_with_its_status(server, body, path, headers, st
 
 def test_other_methods_and_broken_requests_are_json_too(server):
     assert ask(server, method="DELETE")[0] == 501
-    with socket.create_connection(urlsplit(server.address).netloc.split(":"), timeout=5) as raw:
+    with socket.create_connection(urlsplit(server.address).netloc.split(":"), timeout=60) as raw:
         raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
         raw.shutdown(socket.SHUT_WR)
         assert b"a body that ends early" in raw.makefile("rb").read()
@@ -119,7 +119,7 @@ def test_connections_are_bounded(teacher, monkeypatch):
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
     with ModelServer(ServedTeacher(teacher)) as running:
         place = urlsplit(running.address).netloc
-        held = http.client.HTTPConnection(place, timeout=5)
+        held = http.client.HTTPConnection(place, timeout=60)
         held.request("GET", "/")
         assert held.getresponse().read()
         assert ask(running, method="GET")[0] == 503

@@ -25,11 +25,11 @@ def test_it_says_where_it_answers_and_ends_cleanly(tmp_path):
         about = json.loads("".join(lines))
         assert about["labels"] == ["day", "night"]
         with urllib.request.urlopen(
-            urllib.request.Request(about["address"], png(pictures(1)[0])), timeout=10
+            urllib.request.Request(about["address"], png(pictures(1)[0])), timeout=120
         ) as answer:
             assert {entry["label"] for entry in json.load(answer)} == {"day", "night"}
         process.send_signal(signal.SIGTERM)
-        _, messages = process.communicate(timeout=10)
+        _, messages = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Stopped after 1 pictures." in messages
     assert "Traceback" not in messages
