@@ -35,7 +35,7 @@ def test_depthwise_kernels_embeddings_and_vectors_are_no_matrices() -> None:
 
 
 def test_steps_are_those_of_the_two_rules_written_out() -> None:
-    """Two steps: matrices by momentum and orthogonalisation, the rest as torch.optim.AdamW does it."""
+    """Two steps: matrices by momentum and orthogonalization, the rest as torch.optim.AdamW does it."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 5))
     other = copy.deepcopy(network)
