@@ -347,7 +347,7 @@ def teacher_pool(
 ) -> TeacherPool:
     """The teachers of a record, each at the commit it was trained from.
 
-    One that cannot be had any more is in the pool's `skipped`, with the reason.
+    One that is no longer available is in the pool's `skipped`, with the reason.
     """
     from hf_free.teachers.pool import TeacherPool
 

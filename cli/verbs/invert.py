@@ -84,7 +84,7 @@ def invert(
     """Draw images recovered from a model by inversion, one row per class."""
     options.check_output_file(output, (".png",))
     if generator is not None and not generator.is_dir():
-        raise ConfigError(f"--generator {generator} is no folder", allowed="the output folder of a finished run")
+        raise ConfigError(f"--generator {generator} is not a folder", allowed="the output folder of a finished run")
     reference = one_reference(model, revision)
     from hf_free.backbones.custom import import_networks
     from hf_free.config.sections import FiveConfig

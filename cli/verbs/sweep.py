@@ -102,7 +102,7 @@ def _read(path: Path) -> list[SweepRow]:
     try:
         return [SweepRow.from_dict(json.loads(line)) for line in lines if line.endswith(b"\n")]
     except (ValueError, TypeError, KeyError):
-        raise ConfigError(f"{path} is no result of hf-free sweep", action="name another file") from None
+        raise ConfigError(f"{path} is not a result of hf-free sweep", action="name another file") from None
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -53,5 +53,5 @@ def _import(path: Path) -> None:
         raise ConfigError(
             f"the import {place} fails: {type(error).__name__}: {error}",
             allowed=_RULE,
-            action=f"mend it; `python {path}` shows the whole traceback",
+            action=f"correct it; `python {path}` shows the whole traceback",
         ) from error

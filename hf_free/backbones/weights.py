@@ -65,7 +65,7 @@ def check_header(
     action = (
         "the weights belong to another network than config.json names; upload matching files"
         if file == "model.safetensors"
-        else "the weights are another network's: mend the entry's architecture, num_classes or model_args"
+        else "the weights are another network's: correct the entry's architecture, num_classes or model_args"
     )
     for what, keys in (
         ("lacks", wanted.keys() - header.keys()),

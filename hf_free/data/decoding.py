@@ -379,7 +379,7 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
         raise _unreadable(name, f"{type(error).__name__}: {_first_line(error)}") from None
 
 
-def _unreadable(name: str, reason: str, action: str = "mend or remove that picture") -> PictureError:
+def _unreadable(name: str, reason: str, action: str = "correct or remove that picture") -> PictureError:
     return PictureError(f"{name} cannot be decoded: {reason}", action=action)
 
 
@@ -388,7 +388,7 @@ def _no_picture(given: str) -> PictureError:
         given,
         allowed="paths, PIL pictures, a file's bytes, arrays (H, W), (H, W, C) or (C, H, W), tensors (C, H, W); "
         "one or a list, or one batch (B, C, H, W)",
-        action="a flat list of numbers is no picture: give it its height and width",
+        action="a flat list of numbers is not a picture: give it its height and width",
     )
 
 

@@ -105,7 +105,7 @@ def index_classes(
         raise DatasetError(
             f"{where} holds the label {strange}",
             allowed=f"0 to {feature.num_classes - 1}, as many as its features name",
-            action="mend the data set's label names, or its labels",
+            action="correct the data set's label names, or its labels",
         )
     names = [feature.int2str(int(value)) if named else str(value) for value in distinct]
     return names, torch.tensor([positions[value] for value in values])

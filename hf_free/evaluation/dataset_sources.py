@@ -86,7 +86,7 @@ def open_data(
 def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column: bool) -> PictureFolder | Tables:
     if path.is_file():
         if path.suffix.lower() != ".parquet":
-            raise DatasetError(f"{path} is no Parquet file", allowed="a .parquet file, a folder")
+            raise DatasetError(f"{path} is not a Parquet file", allowed="a .parquet file, a folder")
         return _tables(source, "parquet", scratch, data_files={"train": _exactly(path)})
     described = _configurations_of_card(path)
     if described and (wanted in described or not wanted):
@@ -308,7 +308,7 @@ def _inside(path: Path, folder: str, source: str) -> Path:
         raise DatasetError(
             f"the card of {source} names the folder {folder!r}, which is none of its own",
             allowed="a data_dir inside the data set",
-            action="mend data_dir in its README.md, or choose another data set",
+            action="correct data_dir in its README.md, or choose another data set",
         )
     return named
 
@@ -335,7 +335,7 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
             return load()
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DatasetError(
-            f"data set {source!r} is not to be had: {_first_line(error)}",
+            f"data set {source!r} cannot be fetched: {_first_line(error)}",
             allowed="a datasets id org/name, a Parquet file, or a folder of Parquet files or pictures",
             action="check the name; for a private or gated one give a token (hf auth login, or --token)",
         ) from None

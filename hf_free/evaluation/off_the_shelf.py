@@ -120,7 +120,7 @@ def load_off_the_shelf(
 
     Raises:
         LearnerError: timm publishes no weights of that name.
-        HubError: weights that cannot be had, or only as a pickle.
+        HubError: weights that cannot be fetched, or only as a pickle.
         TeacherError: weights that do not fit the network.
     """
     from hf_free.hub.snapshot import fetch_snapshot

@@ -176,7 +176,7 @@ def _text(holder: object, key: str) -> str | None:
 def _whole(holder: object, key: str) -> int | None:
     value = _field(holder, key, int)
     if value is not None and not _is_whole(value):
-        raise _malformed(key, value, "a whole number from 0 on")
+        raise _malformed(key, value, "a whole number of at least 0")
     return value
 
 

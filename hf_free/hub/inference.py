@@ -144,9 +144,9 @@ class InferenceClient:
             if 300 <= answer.status_code < 400:
                 target = urlsplit(str(answer.headers.get("location", "")))
                 raise HubError(
-                    f"the endpoint sends on to another address ({one_line(target.netloc) or 'of its own'})",
+                    f"the endpoint redirects to another address ({one_line(target.netloc) or 'of its own'})",
                     allowed="an address that answers itself: pictures and tokens go nowhere else",
-                    action="give the address that it sends on to",
+                    action="give the address that it redirects to",
                 )
             for part in answer.iter_bytes():
                 size += len(part)

@@ -110,7 +110,7 @@ class Prefetcher:
             fail_early: Whether any repository's failure is raised at once, rather than after the ones before it.
 
         Raises:
-            HubError: the files cannot be had.
+            HubError: the files cannot be fetched.
         """
         wanted = self._futures[_place(reference)]
         self._wait_for([wanted], fail_early=fail_early)
@@ -123,7 +123,7 @@ class Prefetcher:
         False, after a moment's wait.
 
         Raises:
-            HubError: with `fail_early`, a repository's files cannot be had.
+            HubError: with `fail_early`, a repository's files cannot be fetched.
         """
         wanted = self._futures[_place(reference)]
         self._wait_for([wanted, self._first_bytes], fail_early=fail_early)

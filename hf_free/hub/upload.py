@@ -60,7 +60,7 @@ def push_folder(
     folder = Path(folder).expanduser()
     check_names(repo_id, revision)
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise HubError(f"{folder} is no folder with files to push", action="give the folder of a trained learner")
+        raise HubError(f"{folder} is not a folder with files to push", action="give the folder of a trained learner")
     options: Json = {"repo_id": repo_id, "repo_type": kind}
     try:
         check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind)
@@ -172,6 +172,6 @@ def _explain_push(error: Exception, repo_id: str) -> HubError | None:
         )
     if type(error) is ValueError and "README.md" in str(error):  # how huggingface_hub passes on what is wrong with it
         return HubError(
-            f"the Hub refuses to take the files for {repo_id}: {without_secrets(error)}", action="mend README.md"
+            f"the Hub refuses to take the files for {repo_id}: {without_secrets(error)}", action="correct README.md"
         )
     return None

@@ -78,8 +78,8 @@ def open_pooled(parts: PooledParts) -> PooledBackbone:
     """The backbone of a pooled learner.
 
     Raises:
-        LearnerError: nobody has registered how to open one, or it names teachers that cannot be had here.
-        HubError: files that cannot be had.
+        LearnerError: nobody has registered how to open one, or it names teachers that are not available here.
+        HubError: files that cannot be fetched.
         TeacherError: files that are not those it was made with.
     """
     if not _openers:

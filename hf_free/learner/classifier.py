@@ -204,7 +204,7 @@ class FewShotClassifier:
             LearnerError: k below 1.
         """
         if k < 1:
-            raise LearnerError(f"k={k}", allowed="a whole number from 1 on")
+            raise LearnerError(f"k={k}", allowed="a whole number of at least 1")
         return self.likeliest(self.predict_proba(images, batch_size=batch_size), k)
 
     def likeliest(self, probabilities: Tensor, k: int) -> list[list[tuple[Label, float]]]:
@@ -308,7 +308,7 @@ class FewShotClassifier:
 
         Raises:
             LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
-            HubError: a repository that cannot be had.
+            HubError: a repository that cannot be fetched.
         """
         fetched = fetch_files(
             str(name),

@@ -225,7 +225,7 @@ class EmbeddingSpec:
             demand(sum(sizes) == outputs, source, "answer_sizes", sizes, rule)
         directions, groups = described.get("damping"), described.get("shared_classes")
         for key, value in (("damping", directions), ("shared_classes", groups)):
-            rule = "a whole number from 1 on"
+            rule = "a whole number of at least 1"
             demand(value is None or whole(1, MAX_WIDTH)(value), source, key, value, rule)
         needs_answers = groups is not None or described.get("relevance", False) is True
         demand(sizes or not needs_answers, source, "answer_sizes", sizes, "sizes, for relevance or shared_classes")

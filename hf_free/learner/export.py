@@ -176,7 +176,7 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
         difference = _largest_difference(classifier, run)
         if not difference <= MAX_DIFFERENCE:
             raise LearnerError(
-                f"the exported file answers otherwise than the classifier: a probability differs by {difference:.3g}",
+                f"the exported file differs from the classifier by {difference:.3g} in a probability",
                 allowed=f"differences up to {MAX_DIFFERENCE}",
                 action="use the classifier in Python; the file was not kept",
             )

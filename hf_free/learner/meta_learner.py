@@ -103,7 +103,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             cache_dir: Folder of the download cache.
 
         Raises:
-            LearnerError: weights of another architecture, or that cannot be had.
+            LearnerError: weights of another architecture, or that cannot be fetched.
         """
         source = config.init_from
         if source is None:
@@ -203,7 +203,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         Raises:
             LearnerError: a folder or repository that holds no learner, or one that is damaged.
-            HubError: a repository that cannot be had.
+            HubError: a repository that cannot be fetched.
         """
         source = str(pretrained_model_name_or_path)
         fetched = fetch_files(

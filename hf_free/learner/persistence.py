@@ -177,7 +177,7 @@ def fetch_files(
 
     Raises:
         LearnerError: a name that is neither a folder nor `org/name` or `org/name@revision`.
-        HubError: a repository that cannot be had.
+        HubError: a repository that cannot be fetched.
     """
     folder = Path(name)
     if folder.is_dir():

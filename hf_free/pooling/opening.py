@@ -33,7 +33,7 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
 
     Raises:
         LearnerError: a teacher that is not named, or that lies in a folder of another computer.
-        HubError: files that cannot be had, such as those of a private repository without a token.
+        HubError: files that cannot be fetched, such as those of a private repository without a token.
         TeacherError: files that are not those the learner was made with, or that cannot serve as a teacher.
     """
     access = parts.access

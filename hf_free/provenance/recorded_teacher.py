@@ -83,7 +83,7 @@ class RecordedTeacher:
 
     @property
     def is_public(self) -> bool:
-        """Whether anybody can have it from the Hub; a local folder cannot be had."""
+        """Whether anybody can have it from the Hub; a local folder cannot be fetched."""
         return self.repo_id is not None and not self.is_hidden
 
     @property

@@ -56,7 +56,7 @@ def parse_bytes(amount: int | str, *, flag: str = "--teacher-memory") -> int:
     number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if number < 1:
         raise ConfigError(
-            f"{amount!r} is no amount of memory",
+            f"{amount!r} is not an amount of memory",
             allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
             action=f"e.g. {flag} 4GiB",
         )

@@ -103,7 +103,7 @@ def _parameters(given: object) -> tuple[int, Function]:
     if top_k is None:
         top_k = DEFAULT_TOP_K
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise Refusal(400, f"top_k {str(top_k)[:40]!r}; allowed: a whole number from 1 on")
+        raise Refusal(400, f"top_k {str(top_k)[:40]!r}; allowed: a whole number of at least 1")
     if function is None:
         function = "softmax"
     for known in get_args(Function):

@@ -52,7 +52,7 @@ class ModelServer:
         token: What requests have to carry as `Authorization: Bearer`; None asks for nothing.
 
     Raises:
-        ConfigError: an address that cannot be had.
+        ConfigError: an address that cannot be used.
     """
 
     def __init__(

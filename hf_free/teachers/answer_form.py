@@ -106,7 +106,7 @@ def find_form(
         strangers = sorted(known - set(labels))
         if strangers or len(set(labels)) < len(labels):
             problem = f"gives the label {strangers[0]!r}" if strangers else "has a label twice"
-            raise TeacherError(f"{name} {problem}", allowed="the labels of its label_names", action="mend the list")
+            raise TeacherError(f"{name} {problem}", allowed="the labels of its label_names", action="correct the list")
     if kind is None:
         kind = _kind_of(scores, sums, name)
     scale = 100.0 if kind == "percentages" else 1.0

@@ -124,5 +124,5 @@ class BlackBox(Teacher):
         return TeacherError(
             f"{self.record.reference} is a black box, which {what}",
             allowed="its answers alone: hf-free train --method default, or an inversion by queries",
-            action="--inversion zero-order inverts black boxes; or give a teacher whose weights can be had",
+            action="--inversion zero-order inverts black boxes; or give a teacher whose weights are available",
         )

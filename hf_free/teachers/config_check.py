@@ -263,7 +263,7 @@ def _agrees(value: object, expected: int, key: str, name: str) -> None:
     if value != expected:
         raise TeacherError(
             f"{name}: model_args.{key} is {value!r} where the rest of config.json says {expected}",
-            action="mend its config.json, or leave it out",
+            action="correct its config.json, or leave it out",
         )
 
 

@@ -132,7 +132,9 @@ def open_endpoint(
     stated = given.get("answers")
     kind: Kind | None = stated if stated in get_args(Kind) else None  # type: ignore[assignment]
     if stated is not None and kind is None:
-        raise TeacherError(f"{name}: answers is {stated!r}", allowed=", ".join(get_args(Kind)), action="mend the list")
+        raise TeacherError(
+            f"{name}: answers is {stated!r}", allowed=", ".join(get_args(Kind)), action="correct the list"
+        )
     function = "none" if kind == "logits" else "softmax"
     top_k = len(labels) if labels else whole_of(given.get("num_classes")) or ALL_LABELS
     queries, own = access.queries, token_of_host(access.tokens, reference.location)
@@ -190,7 +192,7 @@ def _check_count(given: JsonView, found: int, name: str) -> None:
         raise TeacherError(
             f"{name} has num_classes {wanted}, and answers with {found} labels",
             allowed="the number of its labels; labels of one name count once",
-            action="mend the list",
+            action="correct the list",
         )
 
 

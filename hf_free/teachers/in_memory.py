@@ -116,7 +116,7 @@ def pool_in_memory(
 
     Raises:
         TeacherError: one that cannot be a teacher.
-        HubError: files that cannot be had.
+        HubError: files that cannot be fetched.
     """
     teachers = []
     for place, model in enumerate(models, start=1):

@@ -70,7 +70,7 @@ def resolve(texts: Iterable[str], *, token: str | None = None) -> list[TeacherRe
 
     Raises:
         TeacherReferenceError: a text or an entry that names no teacher, or a list that cannot be read.
-        HubError: a collection that cannot be had, or that holds no model.
+        HubError: a collection that cannot be fetched, or that holds no model.
     """
     door = Resolver(token=token)
     return [reference for text in texts for reference in door.references(text)]
@@ -236,12 +236,12 @@ def _config(path: str | Path, name: str, given: Mapping[str, object]) -> str | N
         numbers = fields.get(key)
         for number in numbers if isinstance(numbers, list) else [numbers]:
             if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
-                raise _refuse(path, name, f"has {key} with {number!r}, which is no number", "numbers")
+                raise _refuse(path, name, f"has {key} with {number!r}, which is not a number", "numbers")
     try:
         return json.dumps(fields) if fields else None
     except (TypeError, ValueError) as error:  # what an explicit tag made, a date for instance
         rule = "numbers, texts, lists"
-        raise _refuse(path, name, f"holds something that is no plain value ({error})", rule) from None
+        raise _refuse(path, name, f"holds something other than a plain value ({error})", rule) from None
 
 
 def _where(error: Exception) -> str:
@@ -308,4 +308,4 @@ def _collection(reference: TeacherReference, token: str | None) -> list[TeacherR
 
 
 def _refuse(path: str | Path, name: object, problem: str, allowed: str) -> TeacherReferenceError:
-    return TeacherReferenceError(f"{path}: entry {name} {problem}", allowed=allowed, action="mend the list")
+    return TeacherReferenceError(f"{path}: entry {name} {problem}", allowed=allowed, action="correct the list")

@@ -81,7 +81,7 @@ def load_teacher(
 
     Raises:
         TeacherReferenceError: a text that names no teacher.
-        HubError: files that cannot be had.
+        HubError: files that cannot be fetched.
         TeacherError: a checkpoint that cannot serve as a teacher, with the reason; an `UnfitTeacherError` for one
             that needs more memory than there is.
     """
@@ -276,7 +276,7 @@ def _check_given_names(reference: TeacherReference, spec: TeacherSpec, name: str
         raise TeacherError(
             f"{name}: label_names is {count}",
             allowed=f"a list of {spec.num_classes} names, one per class",
-            action="mend the list",
+            action="correct the list",
         )
 
 
@@ -358,7 +358,7 @@ def _build(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor]
     except _BUILD_ERRORS as error:
         raise TeacherError(
             f"{name}: timm cannot build {spec.architecture} from its config.json: {_short(error)}",
-            action="mend model_args in its config.json, or leave it out",
+            action="correct model_args in its config.json, or leave it out",
         ) from error
     if not hasattr(network, "forward_features") or not hasattr(network, "forward_head"):
         raise TeacherError(

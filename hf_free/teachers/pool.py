@@ -73,7 +73,7 @@ class TeacherPool(Sequence[Teacher]):
         fetched: Called with how far the downloads are; several run at once, while the first teachers are loaded.
         meanwhile: Called repeatedly with the pool while the next teacher downloads, until it returns False. It is
             never called where all files are in the cache.
-        strict: Whether a source that cannot be had or read is an error. Intact checkpoints that are of no use as
+        strict: Whether a source that cannot be fetched or read is an error. Intact checkpoints that are of no use as
             teachers (`UnfitTeacherError`), and models of a collection that are no teachers, are left out all the same.
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
         endpoints: How black boxes are asked; None keeps no answers and knows no budget.

@@ -314,7 +314,7 @@ def _check_words(key: str, value: object, name: str) -> None:
 def _check_all(key: str, value: object, name: str, rule: str, is_good: Callable[[object], bool]) -> None:
     for one in _values(value):
         if one is not None and not is_good(one):
-            raise TeacherError(f"{name}: {key} is {shown(one)}", allowed=rule, action="mend its config.json")
+            raise TeacherError(f"{name}: {key} is {shown(one)}", allowed=rule, action="correct its config.json")
 
 
 def _values(value: object, depth: int = 0) -> Iterator[object]:

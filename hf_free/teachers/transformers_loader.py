@@ -384,7 +384,7 @@ def _cannot_build(name: str, what: str, error: BaseException) -> TeacherError:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return TeacherError(
         f"{name}: transformers cannot build {what} from its config.json: {reason}",
-        action="mend its config.json, or leave it out",
+        action="correct its config.json, or leave it out",
     )
 
 

@@ -41,7 +41,7 @@ def check_black_boxes(pool: TeacherPool, inverter: Inverter, bell: BellConfig, *
         raise ConfigError(
             f"{listed(names)} only answer{'s' if len(names) == 1 else ''}, and --method {method} inverts every "
             "teacher by its gradients",
-            allowed="teachers whose weights can be had",
+            allowed="teachers whose weights are available",
             action="--method default asks black boxes about drawn pictures; --method bidf-mkd inverts them by queries",
         )
 

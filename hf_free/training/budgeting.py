@@ -68,7 +68,7 @@ def make_budget(
         sharers: Processes of the run that share this machine's free memory.
 
     Raises:
-        ConfigError: `trainer.memory` is no amount of memory.
+        ConfigError: `trainer.memory` is not an amount of memory.
         RunError: not even the least portions fit, or the minutes are enough for fewer steps than
             `trainer.min_steps`.
     """
@@ -108,7 +108,7 @@ def memory_limit(given: str | None, device: torch.device, *, sharers: int = 1) -
         sharers: Processes that share what is free; each of several GPUs is one's own.
 
     Raises:
-        ConfigError: that is no amount of memory.
+        ConfigError: that is not an amount of memory.
     """
     if given is not None:
         return parse_bytes(given, flag="--memory")

@@ -61,7 +61,7 @@ class RunFolder:
 
         Raises:
             RunError: another process writes there; the folder is in use and neither flag is given; both are; there is
-                nothing to resume; or `overwrite` would replace something that is no run of hf-free.
+                nothing to resume; or `overwrite` would replace something other than a run of hf-free.
         """
         if overwrite and resume:
             raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
@@ -83,7 +83,7 @@ class RunFolder:
             return
         if overwrite and not is_run:
             raise RunError(
-                f"the output folder {self.root} holds something that is no run of hf-free",
+                f"the output folder {self.root} holds something other than a run of hf-free",
                 allowed="--overwrite replaces earlier runs only",
                 action="give another --output",
             )

@@ -85,7 +85,7 @@ def invert(
 
     Raises:
         TeacherReferenceError: a text that names no teacher.
-        HubError: files that cannot be had.
+        HubError: files that cannot be fetched.
         TeacherError: a checkpoint that cannot serve as a teacher.
         ConfigError: a device that this machine does not have, no such `inversion`, or one with a `generator`.
         RunError: a folder without a meta-generator, a black box that takes more queries than its budget, or less

@@ -87,7 +87,8 @@ def plan(
 
     Raises:
         RunError: fewer than two usable teachers.
-        ConfigError: a device that is not there, a budget that is no amount of memory, or a validation set named test.
+        ConfigError: a device that is not there, a budget that is not an amount of memory, a test set to
+            validate on.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """

@@ -97,7 +97,7 @@ def pool(
 
     Raises:
         ConfigError: no teachers, a head that adapts a network of its own, licenses that forbid what is asked for.
-        HubError: files that cannot be had.
+        HubError: files that cannot be fetched.
         TeacherError: a checkpoint that cannot serve as a teacher.
         RunError: an output folder in use, or no usable teacher.
     """
@@ -136,7 +136,7 @@ def pool(
         raise ConfigError(
             f"{listed(names)} only answer{'s' if len(names) == 1 else ''}: a pooled learner computes its teachers' "
             "features for every picture",
-            allowed="teachers whose weights can be had",
+            allowed="teachers whose weights are available",
             action="hf-free train asks black boxes once, and its learner needs none of them",
         )
     if not records:

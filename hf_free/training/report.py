@@ -107,7 +107,7 @@ def read_run(
     block = _block(learner / "config.json") if not is_run or learner != folder else None
     if not is_run and block is None:
         raise RunError(
-            f"{folder} is no run and no learner",
+            f"{folder} is neither a run nor a learner",
             allowed=f"a folder with {CONFIG_FILE} of hf-free train, or with config.json of a learner",
             action="name the --output of hf-free train or hf-free pool",
         )

@@ -153,7 +153,7 @@ def test_missing_arguments(capsys):
 
 def test_other_verbs_refuse_before_they_work(capsys, tmp_path):
     assert ".png" in refused(capsys, "invert", "org/a", "--output", "grid.gif")
-    assert "is no folder" in refused(capsys, "invert", "org/a", "--generator", str(tmp_path / "none"))
+    assert "is not a folder" in refused(capsys, "invert", "org/a", "--generator", str(tmp_path / "none"))
     assert "holds no learner" in refused(capsys, "push", str(tmp_path), "org/name")
     assert "there is no folder" in refused(capsys, "push", str(tmp_path / "none"), "org/name")
     for output in (tmp_path, tmp_path / "none" / "r.json"):

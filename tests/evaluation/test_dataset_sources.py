@@ -33,7 +33,7 @@ def test_paths_without_data_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(DatasetError, match="holds no data"):
         load_labeled_images(tmp_path)
-    with pytest.raises(DatasetError, match="is no Parquet file"):
+    with pytest.raises(DatasetError, match="is not a Parquet file"):
         load_labeled_images(tmp_path / "notes.txt")
     with pytest.raises(DatasetError, match="there is no file or folder"):
         load_labeled_images(tmp_path / "gone" / "set")
@@ -45,7 +45,7 @@ def test_a_private_data_set_without_a_token_is_not_to_be_had(hub, run_client, pa
         "from hf_free.evaluation.datasets import load_labeled_images as load; load('lab/secret')", check=False
     )
     assert result.returncode != 0
-    assert "DatasetError: data set 'lab/secret' is not to be had" in result.stderr
+    assert "DatasetError: data set 'lab/secret' cannot be fetched" in result.stderr
     assert "hf auth login" in result.stderr
 
 

@@ -86,7 +86,7 @@ def test_what_does_not_pass_is_not_tried_again(status, word):
 
 def test_no_redirect_is_followed():
     with scripted([GOOD]) as other, scripted([(307, {"Location": other.address}, {})]) as server:
-        with pytest.raises(HubError, match="sends on to another address") as refused:
+        with pytest.raises(HubError, match="redirects to another address") as refused:
             ask(server.address, token="secret")
         assert not other.requests
     assert other.address.split("/")[2] in str(refused.value)

@@ -158,7 +158,7 @@ def test_an_empty_folder_is_not_pushed(hub, tokens, ask, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "none"):
         answer = ask(f"push_folder, Path({str(folder)!r}), 'alice/empty-push'", token=tokens["alice"])
-        assert "no folder with files to push" in answer["error"]
+        assert "is not a folder with files to push" in answer["error"]
 
 
 def test_the_command_that_tries_again_asks_for_all_that_was_asked_for():

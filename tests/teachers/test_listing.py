@@ -86,7 +86,7 @@ def test_a_list_works_wherever_teachers_are_named(alone, capsys):
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ("width: 8", "alone.safetensors has other shapes: .*mend the entry's architecture"),
+        ("width: 8", "alone.safetensors has other shapes: .*correct the entry's architecture"),
         ("num_classes: 5", "alone.safetensors has a head of 5 outputs for 7 classes"),
         ("[a, b, c, d, e]", "label_names is 2 names\n  allowed: a list of 5 names"),
     ],
@@ -151,8 +151,8 @@ def test_what_a_list_says_wins_over_the_folder_and_is_checked(tmp_path):
         ("- {id: org/a, classes: [1, 1]}", "names class 1 twice"),
         ("- {id: org/a, classes: {0: 1}}", "malformed classes"),
         ("- {id: org/a, weights: x}", "unknown key 'weights'"),
-        ("- {id: org/a, mean: 2020-01-01}", "has mean with '2020-01-01', which is no number"),
-        ("- {id: org/a, model_args: {a: !!timestamp 2020-01-01}}", "no plain value"),
+        ("- {id: org/a, mean: 2020-01-01}", "has mean with '2020-01-01', which is not a number"),
+        ("- {id: org/a, model_args: {a: !!timestamp 2020-01-01}}", "other than a plain value"),
         ("- {id: org/a, name: a b}", "the name 'a b'"),
         ("- {id: org/a, name: x}\n- {id: org/b, name: x}", "the name 'x'"),
         ("- {path: gone}", "does not exist"),

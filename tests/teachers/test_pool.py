@@ -30,7 +30,7 @@ def test_amounts_of_memory(text, amount):
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1GB", "4 GiBs", "0", "1e9", 0, "4PB"])
 def test_amounts_refused(text):
-    with pytest.raises(ConfigError, match="is no amount of memory"):
+    with pytest.raises(ConfigError, match="is not an amount of memory"):
         parse_bytes(text)
 
 

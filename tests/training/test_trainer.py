@@ -951,6 +951,6 @@ def test_a_memory_that_is_too_small_is_refused_before_it_begins(tmp_path):
         train(_config(trainer={"memory": "1MiB"}), output=tmp_path / "run", pool=_pool())
     assert "--memory" in str(caught.value)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="'much' is no amount of memory") as caught:
+    with pytest.raises(ConfigError, match="'much' is not an amount of memory") as caught:
         train(_config(trainer={"memory": "much"}), output=tmp_path / "run", pool=_pool())
     assert "--memory 4GiB" in str(caught.value)

@@ -28,7 +28,7 @@ def test_another_ending_and_a_folder_that_is_no_run_are_refused(capsys, tmp_path
     assert main(["report", str(tmp_path), "--output", str(tmp_path / "page.pdf")]) == 1
     assert ".html or .htm" in capsys.readouterr().err
     assert main(["report", str(tmp_path)]) == 1
-    assert "is no run and no learner" in capsys.readouterr().err
+    assert "is neither a run nor a learner" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
