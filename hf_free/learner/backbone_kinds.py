@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_free.errors import LearnerError
-from hf_free.provenance.recorded_teacher import RecordedTeacher
 
 if TYPE_CHECKING:  # `hf_free` registers at its import, which does not wait for torch
     import torch
 
     from hf_free.learner.pooled_backbone import PooledBackbone
+    from hf_free.provenance.recorded_teacher import RecordedTeacher
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def test_tensors_of_other_floats_are_read_in_single_precision(dtype):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (list(range(1024)), r"shape \(1024,\)[\s\S]*a flat list of numbers is no picture"),
+        (list(range(1024)), r"shape \(1024,\)[\s\S]*a flat list of numbers is not a picture"),
         ([[1, 2], [3]], "lists of unequal lengths"),
         (color(0)[:0], "without numbers"),
         (torch.rand(3, 0, 4), "without pixels"),
