@@ -87,7 +87,7 @@ class SideBySide:
             for data in scenario.data:
                 where = self._episodes(data, self.plan.curve_episodes)
                 curves[data] = curve(self.store, cell.name, config, where)["points"]
-        record = learner.record or {}
+        record = learner.record.to_dict()
         return {
             "cell": asdict(cell),
             "kind": row.kind,

@@ -168,7 +168,7 @@ def measured_run(
 
     def make() -> dict[str, Any]:
         learner = store.trained(name, config)
-        record = learner.record
+        record = learner.record.to_dict()
         if change is not None:
             change(learner)
         rows = measure(learner, where, transductive=transductive)

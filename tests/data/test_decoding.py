@@ -191,7 +191,7 @@ def test_tensors_of_other_floats_are_read_in_single_precision(dtype):
         (np.zeros((3, 28, 3)), r"channels at both ends"),
         (np.zeros((5, 4), dtype=complex), "complex"),
         (torch.rand(7, 9, 9), "7 channels"),
-        (np.array(["a", "b"]), "no picture"),
+        (np.array(["a", "b"]), "not a picture"),
         (17, "type int"),
         ({"label": 3}, "keys label"),
         ({"bytes": None, "path": None}, "missing"),
