@@ -154,6 +154,8 @@ class ZeroOrderInverter(StepsAlone):
         self.streams, self.chains = streams, chains
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
+        self.adapt: Callable[[RecoveredTask], Student] | None = None
+        """Makes the student of a teacher's last set of its first; None: the student is the learner as it is."""
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None
@@ -163,9 +165,13 @@ class ZeroOrderInverter(StepsAlone):
         for _, share in zip(self.chains.each(), shares, strict=True):
             found.append([])
             for index, teacher in share.teachers:
+                own: list[tuple[RecoveredTask, Terms]] = []
                 for number in range(self.sets):
                     asked = None if number < self.sets - 1 else student
-                    found[-1].append(self._recover(teacher, index, asked, self.config.inner_steps, number))
+                    if asked is not None and own and self.adapt is not None:
+                        asked = self.adapt(own[0][0])
+                    own.append(self._recover(teacher, index, asked, self.config.inner_steps, number))
+                found[-1] += own
         pairs = gathered(found, self.chains)
         return [task for task, _ in pairs], mean_terms([terms for _, terms in pairs])
 
@@ -312,10 +318,10 @@ def boundary(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
         student_logits: (B, n).
 
     Returns:
-        (B,), the mean over the n logits.
+        (B,), the sum over the n logits, as its code takes it.
     """
     teacher, student = (
         logits - logits.mean(1, keepdim=True) for logits in (teacher_logits.float(), student_logits.float())
     )
     agree = teacher.argmax(1) == student.argmax(1)
-    return -(teacher - student).abs().mean(1) * agree
+    return -(teacher - student).abs().sum(1) * agree
