@@ -33,7 +33,7 @@ from hf_free.inversion.base import (
     recover_if_it_fits,
     targets_for,
 )
-from hf_free.inversion.generator import MetaGenerator
+from hf_free.inversion.generator import MetaGenerator, start_afresh
 from hf_free.inversion.task import RecoveredTask, failed_task
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
@@ -46,9 +46,6 @@ logger = logging.getLogger(__name__)
 
 BETAS = (0.5, 0.999)
 """Of Adam (DAFL; BiDf-MKD's code)."""
-
-INITIAL_DEVIATION = 0.02
-"""Of a generator's first weights: N(0, 0.02), BatchNorm's N(1, 0.02) (BiDf-MKD's code, as DCGAN has it)."""
 
 PICTURES_AT_ONCE = 2048
 """Pictures whose losses are asked for in one call, about; BiDf-MKD's code goes in five rounds of 20 directions."""
@@ -270,14 +267,7 @@ class ZeroOrderInverter(StepsAlone):
         slots = config.max_classes if config.conditional else 0
         with self.streams.seeding("generator", 2 * index + number):
             generator = MetaGenerator(self.image_size, self.channels, config.latent_dim, config.width, slots)
-            for module in generator.modules():
-                if isinstance(module, nn.Conv2d | nn.Linear):
-                    nn.init.normal_(module.weight, 0.0, INITIAL_DEVIATION)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
-                elif isinstance(module, nn.BatchNorm2d):
-                    nn.init.normal_(module.weight, 1.0, INITIAL_DEVIATION)
-                    nn.init.zeros_(module.bias)
+            start_afresh(generator)
         generator.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return generator
 
