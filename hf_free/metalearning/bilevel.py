@@ -138,7 +138,7 @@ def adapt_to_answers(
     of_probabilities: bool = False,
     differentiable: bool = True,
 ) -> dict[str, Tensor]:
-    """Plain gradient steps towards a teacher's answers about the support, by KL(teacher || learner), mean over pictures.
+    """Plain gradient steps towards a teacher's answers about the support: KL(teacher || learner), mean over pictures.
 
     Args:
         network: Pictures in [0, 1] -> logits (B, m); the first n columns are the task's classes.

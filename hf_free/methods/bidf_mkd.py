@@ -68,8 +68,8 @@ BIDF_MKD = Method(
         "so that its directions are signs and its steps whole gray levels",
         "the pictures of the step with the least true loss are kept; the public code compares the surrogate, which is "
         "no loss",
-        "divergences are of logarithms; defects=[divergence_of_probabilities] gives kl_div probabilities, as the public "
-        "code does",
+        "divergences are of logarithms; defects=[divergence_of_probabilities] gives kl_div probabilities, as the "
+        "public code does",
         "logits are compared centered in the boundary term, which counts from the first step; in the public code from "
         "update 4,000 on; the learner is asked about each variation of a picture too, where the public code keeps its "
         "answer about the picture itself",

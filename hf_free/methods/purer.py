@@ -79,8 +79,8 @@ PURER = Method(
     objective=make_bell,
     connect=let_learner_challenge,
     departures=(
-        "pixels are kept to values that a picture can have, since they are stored as bytes; the code never clips them, "
-        "and its data loss then stays a third higher",
+        "pixels are kept to values that a picture can have, since they are stored as bytes; the code never clips "
+        "them, and its data loss stays about a third higher",
         "every teacher weighs alike; in the code the sum of losses is cumulative, and the first of 13 weighs 13 times "
         "the last, which Adam divides out of each teacher's own pixels, except beside the curriculum's wish",
         "the learner starts from random weights, not from the mean of the teachers' (--average), which needs teachers "

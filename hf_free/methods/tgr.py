@@ -31,7 +31,7 @@ TGR = Method(
         "mode; the code's is a ResNet-34 trained on ImageNet, which is not data-free, left in training mode, so that "
         "its matrix depends on the teachers' order",
         "5 batches of 60 pictures embed a teacher, not of 600, and two embeddings are compared at any scale; the code "
-        "adds 1e-6 to both squared gradients, which outweighs small ones, and rounds to four digits",
+        "adds 1e-6 to the sum of two squared gradients, which outweighs small ones, and rounds to four digits",
         "one set of pictures of each teacher is recovered before groups are formed, where the code recovers 20: the "
         "time of a run is better spent in it; they are replayed like later ones, and the code's are not",
         "the last pictures of an inversion are kept, not the best of its steps",

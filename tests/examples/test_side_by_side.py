@@ -57,7 +57,12 @@ def test_the_papers_plan_has_every_method_in_their_scenarios_with_both_shots_and
     assert {config_of(plan, cell).method for cell in cells} == set(RECIPES)
     for scenario in ("SS", "SH", "multi-domain", "MH"):
         for row in plan.methods:
-            met = [(cell.seed, shot) for cell in cells if (cell.scenario, cell.row) == (scenario, row) for shot in cell.shots]
+            met = [
+                (cell.seed, shot)
+                for cell in cells
+                if (cell.scenario, cell.row) == (scenario, row)
+                for shot in cell.shots
+            ]
             seeds = [0] if plan.methods[row].kind == "baselines" else [0, 1, 2]
             assert sorted(met) == [(seed, shot) for seed in seeds for shot in (1, 5)]
     of = {name: scenario.teachers[0] for name, scenario in plan.scenarios.items()}
