@@ -100,6 +100,8 @@ class Forecast:
     """What follows the last step."""
     idle_bytes: int = 0
     """Memory of the process between a step's parts, beyond which freed memory is handed back."""
+    slowdown: float = 1.0
+    """See `hf_free.training.trial.Trial`: seconds above over this are seconds of computing."""
 
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
@@ -230,7 +232,7 @@ def forecast(
     )
     idle = base + COPIES * held * picture_bytes(work.learner, answers)
     idle_bytes = round(idle + max(LEAST_KEPT, KEPT_SHARE * activations))
-    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes)
+    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes, trial.slowdown)
 
 
 def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> int | None:

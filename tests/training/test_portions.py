@@ -199,3 +199,14 @@ def test_what_is_suggested_is_enough():
     given = {"learner": {"image_size": 224}, "trainer": {"max_minutes": 10}}
     changed = FreeConfig.from_dict(merge(given, parse_assignments(first.removeprefix("--set ").split())))
     assert predicted(_work(changed)).steps >= 50
+
+
+def test_seconds_of_computing_are_the_same_however_slowed_the_machine_is():
+    """What other programs take of the machine slows the forecast, and says by how much."""
+    config, found = _config(learner={"image_size": 32}), {}
+    for factor in (1, 3):
+        trial = _trial().slowed(factor)
+        portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
+        found[factor] = forecast(config, _records(5, 5), trial, portions, answers=10, base=0)
+    assert (found[1].slowdown, found[3].slowdown) == (1, 3)
+    assert found[3].step_seconds == pytest.approx(3 * found[1].step_seconds)
