@@ -59,8 +59,8 @@ class RunFolder:
         """Refuse a folder that a run cannot be written to as asked. Nothing is changed.
 
         Raises:
-            RunError: another process writes there; the folder is not empty and neither flag is given; both are; there is
-                nothing to resume; or `overwrite` would replace something that is no run of hf-free.
+            RunError: another process writes there; the folder is not empty and neither flag is given; both are;
+                there is nothing to resume; or `overwrite` would replace something that is no run of hf-free.
         """
         if overwrite and resume:
             raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
