@@ -1,7 +1,8 @@
 """Memory and time of a run as its plan predicts them, against those it takes, over picture sizes and backbones.
 
-Each cell is two processes of its own: `hf_free.training.plan.plan`, and a run of a few steps whose peak the system
-keeps.
+Each cell is two processes of its own: what `hf_free.training.plan.plan` measures, and a run of a few steps whose peak
+the system keeps. Time is compared twice: by the wall clock, which other programs change between the two, and as
+processor time of one thread.
 
 python examples/benchmark memory --models zoo/a zoo/b zoo/c zoo/d --output memory.json
 python examples/benchmark memory --models ... --sizes 224 --backbones resnet18 --memory 3GiB
@@ -24,7 +25,8 @@ from typing import Any
 from hf_free import FreeConfig, train
 from hf_free.config.reading import merge
 from hf_free.config.tree import parse_assignments
-from hf_free.training.plan import plan
+from hf_free.errors import RunError
+from hf_free.training.setup import assemble, budget_of, gather
 
 SIZES = (32, 84, 224)
 BACKBONES = ("conv4_64", "resnet12_small", "resnet18", "mobilenetv3_small_100")
@@ -54,8 +56,10 @@ def main() -> None:
             print(_line(rows[-1]), flush=True)
             if options.output is not None:
                 options.output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
-    ratios = [row["predicted"][key] / row["measured"][key] for row in rows for key in ("bytes", "seconds")]
-    print(f"predicted / measured: {min(ratios):.2f} to {max(ratios):.2f}")
+    for key in ("bytes", "computed", "seconds"):
+        ratios = [row["predicted"][key] / row["measured"][key] for row in rows if "refused" not in row["predicted"]]
+        if ratios:
+            print(f"predicted / measured {key}: {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 def _options() -> argparse.Namespace:
@@ -75,6 +79,8 @@ def _cell(backbone: str, size: int) -> dict[str, Any]:
     command = [sys.executable, __file__, *sys.argv[1:], "--backbones", backbone, "--sizes", str(size), "--part"]
     found = {}
     for part in ("predicted", "measured"):
+        if "refused" in found.get("predicted", {}):
+            break
         done = subprocess.run([*command, part], stdout=subprocess.PIPE, check=True, text=True)
         found[part] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -92,27 +98,44 @@ def _config(options: argparse.Namespace) -> FreeConfig:
 
 def _predicted(options: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
-    planned = plan(_config(options))
-    notes = [note for note in planned.notes if note.startswith("to fit")]
-    took = time.perf_counter() - start
-    return {"bytes": planned.peak_memory, "seconds": planned.step_seconds, "took": took, "notes": notes}
+    parts = assemble(gather(_config(options), is_planned=True))
+    try:
+        budget = budget_of(parts, refuse=False)
+    except RunError as error:
+        return {"refused": str(error), "took": time.perf_counter() - start}
+    found = budget.forecast
+    return {
+        "bytes": found.peak_bytes,
+        "seconds": found.step_seconds,
+        "computed": found.step_seconds / found.slowdown,
+        "took": time.perf_counter() - start,
+        "notes": budget.notes,
+    }
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
-    times = [0.0]
+    times, computed = [0.0], [0.0]
+
+    def watch(_: object, minutes: float) -> None:
+        times.append(60 * minutes)
+        computed.append(time.process_time())
+
     with tempfile.TemporaryDirectory() as folder:
-        train(_config(options), output=Path(folder) / "run", watch=lambda _, minutes: times.append(60 * minutes))
-    steps = [after - before for before, after in pairwise(times)]
+        train(_config(options), output=Path(folder) / "run", watch=watch)
+    steps = [[after - before for before, after in pairwise(clock)] for clock in (times, computed)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
-    return {"bytes": peak, "seconds": median(steps[1:]), "steps": steps}
+    seconds, processor = (median(clock[1:]) for clock in steps)
+    return {"bytes": peak, "seconds": seconds, "computed": processor, "steps": steps[0]}
 
 
 def _line(row: dict[str, Any]) -> str:
-    predicted, measured = row["predicted"], row["measured"]
+    predicted = row["predicted"]
+    if "refused" in predicted:
+        return f"{row['backbone']} at {row['size']} | refused after {predicted['took']:.0f} s: {predicted['refused']}"
     cells = [f"{row['backbone']} at {row['size']}"]
-    for key, unit, name in (("bytes", 1e9, "GB"), ("seconds", 1, "s a step")):
-        ratio = predicted[key] / measured[key]
-        cells.append(f"{predicted[key] / unit:.2f} against {measured[key] / unit:.2f} {name} ({ratio:.2f})")
+    for key, unit, name in (("bytes", 1e9, "GB"), ("computed", 1, "s computed a step"), ("seconds", 1, "s a step")):
+        given, taken = predicted[key] / unit, row["measured"][key] / unit
+        cells.append(f"{given:.2f} against {taken:.2f} {name} ({given / taken:.2f})")
     return " | ".join([*cells, f"planned in {predicted['took']:.0f} s", *predicted["notes"]])
 
 

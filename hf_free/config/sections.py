@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, field, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from hf_free.config.yaml_reading import as_texts, is_null, meant
+from hf_free.runtime.text import parse_bytes
 
-STRICT = ConfigDict(extra="forbid", validate_assignment=False)
+STRICT = ConfigDict(extra="forbid", validate_assignment=False, allow_inf_nan=False)
 
 
 def _no(value: object) -> object:
@@ -325,6 +326,14 @@ class TrainerConfig(_Section):
     number of processes, which share them out. None takes one per process. One process with two chains ends with the
     same weights as two processes with one each."""
 
+    @field_validator("memory")
+    @classmethod
+    def _check_memory(cls, value: str | None) -> str | None:
+        """Refused while the configuration is read, rather than when memory is planned."""
+        if value is not None:
+            parse_bytes(value, flag="--memory")
+        return value
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class QueriesConfig(_Section):
@@ -375,6 +384,12 @@ class HubConfig(_Section):
     """Folder of the download cache."""
     teacher_memory: str = "4GiB"
     """Budget for teachers' weights in memory, as 500MB or 4GiB."""
+
+    @field_validator("teacher_memory")
+    @classmethod
+    def _check_teacher_memory(cls, value: str) -> str:
+        parse_bytes(value)
+        return value
 
 
 def as_wanted(values: Mapping[str, object], section: type) -> dict[str, object]:

@@ -67,6 +67,17 @@ class _Loader(_LOADER):
             return _WRITTEN
         return super().resolve(kind, value, implicit)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """A mapping; YAML forbids a key twice, and PyYAML would silently take the last."""
+        seen: dict[tuple[str, str], Any] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                first = seen.setdefault((key.tag, key.value), key)
+                if first is not key:
+                    here, problem = "while reading a mapping", f"the key {key.value} is there twice"
+                    raise yaml.constructor.ConstructorError(here, first.start_mark, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
+
 
 _Loader.add_constructor(_WRITTEN, lambda loader, node: Written(node.value))
 

@@ -27,6 +27,10 @@ CLASH_SCORE = 0.35
 """Correlation from which on two classes are taken for one: on the 100 CIFAR-FS teachers that finds 86 % of the true
 pairs and, beside them, classes that look alike (docs/experiments); leaving out too many costs little."""
 
+SURER_CLASH_SCORES = (0.5, 0.65)
+"""Taken in turn where `CLASH_SCORE` leaves fewer classes than an episode has: few teachers have few classes, and then
+leaving out too many costs all episodes. At 0.5 it still finds 51 % of the true pairs (docs/experiments)."""
+
 MIN_CLASS_IMAGES, MAX_CLASS_IMAGES = 100, 2_000
 """Pictures to ask about: with fewer, a correlation of unrelated classes reaches CLASH by chance (its standard
 deviation is 1 / sqrt(N)); more than 2,000 change nothing."""
@@ -62,6 +66,8 @@ def find_clashes(
     names: Sequence[str | None],
     answers: LogitRows | None = None,
     layout: LogitLayout | None = None,
+    *,
+    score: float = CLASH_SCORE,
 ) -> Tensor:
     """Which classes must not meet in an episode.
 
@@ -70,6 +76,7 @@ def find_clashes(
         names: Name of each class, None where it has none or names are not to be trusted.
         answers: The teachers' logits about any pictures, for the classes without a name; None asks nobody.
         layout: Where whose answers stand.
+        score: Correlation from which on two classes are taken for one.
 
     Returns:
         (C, C) bool, symmetric. Two classes of one teacher never clash; where both have names, the names decide.
@@ -80,13 +87,36 @@ def find_clashes(
         places = torch.tensor([_column(key, layout) for key in keys])
         known = places >= 0
         scores = clash_scores(answers).cpu()
-        clash = (scores[places.clamp_min(0)][:, places.clamp_min(0)] >= CLASH_SCORE) & known[:, None] & known
+        clash = (scores[places.clamp_min(0)][:, places.clamp_min(0)] >= score) & known[:, None] & known
     spelled = {name: number for number, name in enumerate(dict.fromkeys(names))}
     numbers = torch.tensor([-1 if name is None else spelled[name] for name in names])
     both_named = (numbers[:, None] >= 0) & (numbers >= 0)
     clash = torch.where(both_named, numbers[:, None] == numbers, clash)
     teachers = torch.tensor([key.teacher for key in keys])
     return clash & (teachers[:, None] != teachers)
+
+
+def some_apart(clash: Tensor, order: Sequence[int], most: int) -> list[int]:
+    """Places, as they come in an order, each of which clashes with none before it.
+
+    Args:
+        clash: (C, C) bool, as `find_clashes` gives.
+        order: Places.
+        most: How many are enough.
+    """
+    chosen: list[int] = []
+    for place in order:
+        if len(chosen) == most:
+            break
+        if not clash[place, chosen].any():
+            chosen.append(place)
+    return chosen
+
+
+def freest_first(clash: Tensor, order: Sequence[int]) -> list[int]:
+    """Places, those with the fewest clashes first, equal ones as they come: most of them fit together so."""
+    clashes = clash.sum(1).tolist()
+    return sorted(order, key=lambda place: clashes[place])
 
 
 def group_by_name(names: Sequence[str | None]) -> list[list[int]]:

@@ -52,7 +52,7 @@ MARGIN = 2
 """A reduced picture has at least this many times the height and width wanted, so that the antialiased resize that
 follows still decides what is seen (Pillow's `reducing_gap` of 2)."""
 
-_CHANNELS = (1, 2, 3, 4)
+CHANNELS = (1, 2, 3, 4)
 """Gray, gray with alpha, RGB, RGB with alpha."""
 
 _TOLERANCE = 1e-3
@@ -177,6 +177,9 @@ def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
     Raises:
         PictureError: values outside these ranges, which can be read in more than one way.
     """
+    if pixels.layout != torch.strided or pixels.is_meta:
+        what = "without numbers (device meta)" if pixels.is_meta else f"of layout {pixels.layout}"
+        raise PictureError(f"{name}: a tensor {what}", allowed="dense tensors", action="x.to_dense()")
     if pixels.dtype == torch.uint8:
         return pixels
     if pixels.dtype == torch.bool:
@@ -185,6 +188,8 @@ def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
         return pixels.float() / 65535
     if pixels.is_complex():
         raise PictureError(f"{name} of type {pixels.dtype}", allowed="uint8, uint16, or float in [0, 1]")
+    if pixels.is_floating_point() and pixels.dtype.itemsize == 1:
+        pixels = pixels.float()  # float8 has no minimum
     low, high = (pixels.min().item(), pixels.max().item()) if pixels.numel() else (0, 0)
     if not pixels.is_floating_point():
         if 0 <= low <= high <= 255:
@@ -484,7 +489,7 @@ def prepare(pictures: Tensor, name: str = "pictures", background: Color = WHITE)
     Raises:
         PictureError: other channels, empty pictures, or numbers whose scale is not clear.
     """
-    if pictures.shape[1] not in _CHANNELS:
+    if pictures.shape[1] not in CHANNELS:
         raise PictureError(
             f"{name} with {pictures.shape[1]} channels, shape {tuple(pictures.shape)}",
             allowed="1 (gray), 2 (with alpha), 3 (RGB) or 4 (with alpha) channels; tensors have them first",
@@ -535,7 +540,7 @@ def channels_first(values: Tensor, name: str) -> Tensor:
         return values[None]
     if values.ndim != 3:
         raise _no_picture(f"{name}: an array of shape {tuple(values.shape)}")
-    first, last = values.shape[0] in _CHANNELS, values.shape[-1] in _CHANNELS
+    first, last = values.shape[0] in CHANNELS, values.shape[-1] in CHANNELS
     if first == last:
         problem = "channels at both ends" if first else "no channels at either end"
         raise PictureError(

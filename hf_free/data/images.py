@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hf_free.data import resizing
 from hf_free.data.decoding import (
+    CHANNELS,
     WHITE,
     Color,
     Decoded,
@@ -346,9 +347,18 @@ def _batch_or_list(images: object) -> Any:
         return images if images.ndim in (1, 4) else [images]  # (1,): an array of pictures or paths, or of nothing
     if isinstance(images, (str, Path, bytes, bytearray, Mapping)) or hasattr(images, "convert"):
         return [images]
+    if isinstance(images, (list, tuple)) and _is_one_array(images):
+        return [images]
     if isinstance(images, Sequence) or (hasattr(images, "__getitem__") and hasattr(images, "__len__")):
         return images
     return list(images) if isinstance(images, Iterable) else [images]
+
+
+def _is_one_array(images: Sequence[object]) -> bool:
+    """Whether lists of numbers (H, W, C) are one picture: as a list of H gray ones each would be C pixels wide."""
+    row = images[0] if images else None
+    pixel = row[0] if isinstance(row, (list, tuple)) and row else None
+    return isinstance(pixel, (list, tuple)) and len(pixel) in CHANNELS and isinstance(pixel[0], (int, float))
 
 
 def _array_batch(images: np.ndarray) -> Tensor:

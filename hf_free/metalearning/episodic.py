@@ -18,7 +18,15 @@ from torch.nn import functional as F
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig
-from hf_free.data.class_matching import clashes_of_groups, find_clashes, group_by_name
+from hf_free.data.class_matching import (
+    CLASH_SCORE,
+    SURER_CLASH_SCORES,
+    clashes_of_groups,
+    find_clashes,
+    freest_first,
+    group_by_name,
+    some_apart,
+)
 from hf_free.data.episodes import EpisodeBatch, sample_episodes
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.task import Health, RecoveredTask
@@ -223,17 +231,23 @@ class EpisodicObjective:
     def _classes(self, memory: TaskMemory, least: int) -> tuple[dict[int, Tensor], Tensor]:
         """Classes to draw episodes of: those of one name merged, each with at least that many pictures.
 
+        Classes without a name are kept apart by how alike they are answered, the less strictly the fewer there are.
+
         Returns:
             Positions of each class's pictures by a number of its own, and which classes must not meet, (C, C) bool.
         """
         held = memory.pictures_by_class(1)
         keys = [memory.classes[i] for i in held]
         names = [self.class_names.get((key.teacher, key.index)) for key in keys]
-        clash = find_clashes(keys, names, memory.said() if self.layout else None, self.layout)
         groups, pictures = group_by_name(names), list(held.values())
         merged = [torch.cat([pictures[place] for place in places]) for places in groups]
         kept = [number for number, places in enumerate(merged) if len(places) >= least]
-        return {number: merged[number] for number in kept}, clashes_of_groups(clash, groups)[kept][:, kept]
+        said = memory.said() if self.layout else None
+        for score in (CLASH_SCORE, *SURER_CLASH_SCORES):
+            clash = clashes_of_groups(find_clashes(keys, names, said, self.layout, score=score), groups)[kept][:, kept]
+            if len(some_apart(clash, freest_first(clash, range(len(kept))), self.config.n_way)) == self.config.n_way:
+                break
+        return {number: merged[number] for number in kept}, clash
 
     def _replay_update(
         self, memory: TaskMemory, classes: dict[int, Tensor], ids: list[int], clash: Tensor, moment: Moment

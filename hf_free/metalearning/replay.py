@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hf_free.data.class_matching import freest_first, some_apart
 from hf_free.memory.bank import TaskMemory
 from hf_free.runtime.random_streams import GLOBAL, Stream
 
@@ -26,12 +27,10 @@ def draw_classes(ids: Sequence[int], clash: Tensor, n_way: int, stream: Stream =
     Returns:
         The ids, or fewer than n_way where the clashes leave no more.
     """
-    chosen: list[int] = []
-    for place in torch.randperm(len(ids), generator=stream.on("cpu")).tolist():
-        if not clash[place, chosen].any():
-            chosen.append(place)
-        if len(chosen) == n_way:
-            break
+    order = torch.randperm(len(ids), generator=stream.on("cpu")).tolist()
+    chosen = some_apart(clash, order, n_way)
+    if len(chosen) < n_way:  # as they happened to come; there may be a way all the same
+        chosen = max(chosen, some_apart(clash, freest_first(clash, order), n_way), key=len)
     return [ids[place] for place in chosen]
 
 

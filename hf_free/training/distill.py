@@ -97,7 +97,7 @@ def distill(
     Raises:
         ConfigError: a learner that is not a pooled one, or settings that do not fit.
         LearnerError: a network that does not exist or does not take pictures of this size.
-        RunError: an output folder in use.
+        RunError: an output folder that is not empty.
     """
     started = time.monotonic()
     bell, hub = bell or BellConfig(), hub or HubConfig()

@@ -60,8 +60,8 @@ class RunFolder:
         """Refuse a folder that a run cannot be written to as asked. Nothing is changed.
 
         Raises:
-            RunError: another process writes there; the folder is in use and neither flag is given; both are; there is
-                nothing to resume; or `overwrite` would replace something other than a run of hf-free.
+            RunError: another process writes there; the folder is not empty and neither flag is given; both are;
+                there is nothing to resume; or `overwrite` would replace something other than a run of hf-free.
         """
         if overwrite and resume:
             raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
@@ -90,7 +90,7 @@ class RunFolder:
         if not overwrite:
             flags = ", or --resume or --overwrite (in Python resume=True or overwrite=True)" if is_run else ""
             raise RunError(
-                f"the output folder {self.root} is in use",
+                f"the output folder {self.root} is not empty",
                 allowed="a new or empty folder",
                 action=f"give another --output{flags}",
             )

@@ -10,6 +10,7 @@ from hf_free.hub.licenses import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.text import listed
+from hf_free.teachers.label_names import is_placeholder
 
 if TYPE_CHECKING:
     from hf_free.config.sections import BellConfig, FiveConfig, HubConfig, LearnerConfig, TrainerConfig
@@ -76,18 +77,37 @@ def notes_on_pooling(records: Sequence[TeacherRecord], method: str) -> list[str]
 
 
 def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[TeacherRecord]) -> list[str]:
-    """Teachers whose tasks have more classes than the one head that `align` and `regularize` train."""
-    n_way, most = bell.n_way, five.max_classes
-    large = [record.reference for record in records if min(record.num_classes, most) > n_way]
-    if bell.objective not in ("align", "regularize", "bilevel") or not large:
+    """Of ways to learn by episodes: teachers with more classes than the one head has, and too few classes in all."""
+    if bell.distils:
         return []
+    n_way, most, notes = bell.n_way, five.max_classes, []
+    classes = _classes_in_all(records, match_names=bell.match_label_names)
+    if classes < n_way:
+        notes.append(
+            f"no episodes are replayed: the teachers know {classes} classes in all, fewer than bell.n_way={n_way}; "
+            f"--set bell.n_way={classes}, or more --models"
+        )
+    large = [record.reference for record in records if min(record.num_classes, most) > n_way]
+    if bell.objective == "episodes" or not large:
+        return notes
     way_out = (
         f"their pictures are replayed only (--set five.max_classes={n_way} distils tasks of so many classes; "
         "--method default has no such limit)"
     )
     if len(large) == len(records):
-        return [f"nothing is distilled at all: every teacher has more than bell.n_way={n_way} classes; {way_out}"]
-    return [f"more than bell.n_way={n_way} classes: {listed(large)}; nothing is distilled from them, {way_out}"]
+        notes.append(f"nothing is distilled at all: every teacher has more than bell.n_way={n_way} classes; {way_out}")
+    else:
+        notes.append(
+            f"more than bell.n_way={n_way} classes: {listed(large)}; nothing is distilled from them, {way_out}"
+        )
+    return notes
+
+
+def _classes_in_all(records: Sequence[TeacherRecord], *, match_names: bool) -> int:
+    """Classes of all teachers; those of one name are one where names are to be trusted."""
+    names = [name for record in records for name in record.label_names or () if not is_placeholder(name)]
+    matched = len(names) - len(set(names)) if match_names else 0
+    return sum(record.num_classes for record in records) - matched
 
 
 def notes_on_run(learner: LearnerConfig, trainer: TrainerConfig) -> list[str]:

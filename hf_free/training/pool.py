@@ -234,14 +234,14 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     """Refuse an output folder that holds anything but a learner that may be replaced.
 
     Raises:
-        RunError: it is in use.
+        RunError: it is not empty.
     """
     if not folder.exists():
         return
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if not is_empty and not (overwrite and (folder / "config.json").is_file()):
         raise RunError(
-            f"the output {folder} is in use",
+            f"the output {folder} is not empty",
             allowed="a new or empty folder; --overwrite replaces a learner that was saved there",
             action="give another --output",
         )

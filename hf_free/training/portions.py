@@ -100,6 +100,8 @@ class Forecast:
     """What follows the last step."""
     idle_bytes: int = 0
     """Memory of the process between a step's parts, beyond which freed memory is handed back."""
+    slowdown: float = 1.0
+    """See `hf_free.training.trial.Trial`: seconds above over this are seconds of computing."""
 
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
@@ -155,11 +157,13 @@ def choose_portions(
     for name, fits, needed, loads in needs:
         if fits < needed:
             most, left = round(max(load.bytes(needed) for load in loads)), max(round(left_over), 0)
+            least_room = max(load.bytes(count) for _, _, count, loads in needs for load in loads) / FULL_SHARE
+            more = round(least_room / (1 - MEMORY_SHARE if apart is None else 1) - room)
             raise RunError(
                 f"{name} of {work.learner.image_size} pixels needs about {size_text(most)}, and {size_text(left)} "
                 "are left",
                 allowed="a run within its memory",
-                action="more --memory, or a smaller --image-size or --backbone",
+                action=f"about {size_text(more)} more --memory, or a smaller --image-size or --backbone",
             )
     limit = math.inf
     if work.trainer.max_minutes is not None and trial.embedding.image_seconds > 0:
@@ -230,7 +234,7 @@ def forecast(
     )
     idle = base + COPIES * held * picture_bytes(work.learner, answers)
     idle_bytes = round(idle + max(LEAST_KEPT, KEPT_SHARE * activations))
-    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes)
+    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes, trial.slowdown)
 
 
 def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> int | None:

@@ -65,7 +65,7 @@ def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_d
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RunError(
-            f"{output} is in use, and holds no run to resume",
+            f"{output} is not empty and holds no run to resume",
             allowed="no such folder, or an empty one, to fetch the run into",
             action="give another --output",
         )

@@ -52,6 +52,7 @@ from hf_free.training.black_boxes import check_black_boxes
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
+from hf_free.training.notices import notes_on_distillation
 from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
@@ -153,6 +154,8 @@ def gather(
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
         note_teachers(pool, config.hub, state, previous)
+        for note in notes_on_distillation(config.five, config.bell, pool.records):
+            logger.warning("%s", note)
     check_enough(pool, state, config.least_tasks, config.five.max_classes)
     check_chains_of_teachers(chains.count, len(pool))
     return Gathered(

@@ -154,6 +154,8 @@ class Trial:
     """`align`: a step on a whole recovered task."""
     feature_bytes: int = 0
     """Of one picture's features while the embedding is fitted in the end: fp64, several times."""
+    slowdown: float = 1.0
+    """Wall-clock seconds that a second of computing took meanwhile: more than 1 while other programs run."""
 
     def slowed(self, factor: float) -> Trial:
         """The same with all times multiplied."""
@@ -165,6 +167,7 @@ class Trial:
             update=self.update.slowed(factor),
             embedding=self.embedding.slowed(factor),
             alignment=self.alignment.slowed(factor),
+            slowdown=factor * self.slowdown,
         )
 
     def at_area(self, factor: float) -> Trial:

@@ -96,8 +96,13 @@ BOMB = "a: &a [x, x, x, x]\n" + "".join(
         ("trainer: ~", "trainer = None cannot be used"),
         ("models:", "models = None cannot be used"),
         ("method:", "method = '' cannot be used"),
+        ("seed: 1\nfive: {flip: no}\nseed: 2", "the key seed is there twice"),
+        ("five: {flip: no, flip: yes}", "the key flip is there twice"),
+        ("trainer: {max_minutes: .inf}", "a finite number"),
+        ("trainer: {memory: 6 apples}", "--memory 4GiB"),
+        ("hub: {teacher_memory: 0GB}", "--teacher-memory 4GiB"),
     ],
-    ids=range(15),
+    ids=range(20),
 )
 def test_what_is_no_configuration_is_refused_in_words(tmp_path, text, reason):
     path = tmp_path / "run.yaml"

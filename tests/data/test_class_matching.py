@@ -16,9 +16,11 @@ from hf_free.data.class_matching import (
     clashes_of_groups,
     correlations_of_asked,
     find_clashes,
+    freest_first,
     group_by_name,
     group_classes,
     likeness,
+    some_apart,
 )
 from hf_free.data.logit_rows import LogitRows, row_width
 from hf_free.data.logits import ClassKey, LogitLayout
@@ -105,6 +107,23 @@ def test_names_decide_where_both_are_known():
     assert find_clashes(keys, ["dog", None, "cat", "dog"], answers, layout).nonzero().tolist() == alike
     assert not find_clashes(keys, ["dog", "cat", None, None], answers, layout).any()
     assert find_clashes(keys, ["owl", "cat", "owl", "owl"]).nonzero().tolist() == [[0, 2], [2, 0], [2, 3], [3, 2]]
+
+
+def test_a_higher_score_takes_fewer_classes_for_one():
+    layout, keys = LogitLayout.of([3, 4, 3]), [ClassKey(0, 2), ClassKey(1, 0)]
+    answers = _knowing(KNOWN)
+    found = clash_scores(answers)[2, 3].item()
+    for score, clashes in ((found - 0.01, True), (found + 0.01, False)):
+        assert find_clashes(keys, [None, None], answers, layout, score=score).any() == clashes
+
+
+def test_freest_classes_first_fit_more_together():
+    clash = torch.zeros(5, 5, dtype=torch.bool)
+    clash[0, 1:4] = clash[1:4, 0] = True  # 0 meets none of 1, 2, 3
+    assert some_apart(clash, range(5), 5) == [0, 4]
+    assert some_apart(clash, range(5), 1) == [0]
+    assert freest_first(clash, range(5)) == [4, 1, 2, 3, 0]
+    assert some_apart(clash, freest_first(clash, range(5)), 5) == [4, 1, 2, 3]
 
 
 def test_too_few_pictures_say_nothing():

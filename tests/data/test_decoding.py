@@ -170,7 +170,7 @@ def test_arrays_of_every_type_and_layout_are_the_same_picture(dtype):
     assert pixels(array[..., 0]).shape == pixels(array[..., :1]).shape == (1, 40, 30)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
 def test_tensors_of_other_floats_are_read_in_single_precision(dtype):
     values = torch.rand(3, 9, 7).to(dtype)
     assert torch.equal(pixels(values), values.float())
@@ -191,6 +191,8 @@ def test_tensors_of_other_floats_are_read_in_single_precision(dtype):
         (np.zeros((3, 28, 3)), r"channels at both ends"),
         (np.zeros((5, 4), dtype=complex), "complex"),
         (torch.rand(7, 9, 9), "7 channels"),
+        (torch.rand(3, 4, 4, device="meta"), "device meta"),
+        (torch.rand(3, 4, 4).to_sparse(), "layout torch.sparse_coo"),
         (np.array(["a", "b"]), "not a picture"),
         (17, "type int"),
         ({"label": 3}, "keys label"),

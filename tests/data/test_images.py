@@ -306,6 +306,14 @@ def test_a_learner_takes_floats_of_any_width(learner, dtype, size):
     assert torch.equal(classifier.predict_proba(images), classifier.predict_proba(images.float()))
 
 
+def test_nested_lists_of_numbers_are_one_color_picture_or_several_gray_ones():
+    array = color(5, 32, 32)
+    for one in (array, array[..., :1], np.dstack([array, array[..., :1]])):
+        assert torch.equal(as_batch(one.tolist(), OWN), as_batch(one, OWN))
+    gray_ones = [array[..., 0].tolist(), array[..., 1].tolist()]
+    assert torch.equal(as_batch(gray_ones, OWN), as_batch([array[..., 0], array[..., 1]], OWN))
+
+
 def test_columns_of_arrays_keep_the_type_that_the_file_states(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

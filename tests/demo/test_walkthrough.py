@@ -208,8 +208,8 @@ def test_a_command_that_fails_ends_the_demo_with_its_name(capfd):
     assert "no-such-flag" in capfd.readouterr().err
 
 
-def test_the_demo_refuses_a_folder_in_use(tmp_path: Path, capfd):
+def test_the_demo_refuses_a_folder_with_something_in_it(tmp_path: Path, capfd):
     (tmp_path / "mine.txt").write_text("mine")
     assert main(["demo", "--output", str(tmp_path)]) != 0
-    assert "in use" in capfd.readouterr().err
+    assert "not empty" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

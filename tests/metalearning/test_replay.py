@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, LearnerConfig
-from hf_free.data.class_matching import find_clashes
-from hf_free.data.logits import ClassKey
+from hf_free.data.class_matching import clash_scores, find_clashes
+from hf_free.data.logit_rows import LogitRows
+from hf_free.data.logits import ClassKey, LogitLayout
 from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
@@ -50,6 +51,14 @@ def test_without_clashes_every_class_is_drawn():
     none = torch.zeros(3, 3, dtype=torch.bool)
     assert sorted(draw_classes([3, 5, 7], none, 3)) == [3, 5, 7]
     assert len(draw_classes([3, 5, 7], none, 4)) == 3
+
+
+def test_classes_that_fit_together_are_found_whatever_the_order():
+    torch.manual_seed(0)
+    clash = torch.zeros(5, 5, dtype=torch.bool)
+    clash[0, 1:] = clash[1:, 0] = True  # four go together, but none with the first
+    for _ in range(20):
+        assert sorted(draw_classes(range(5), clash, 4)) == [1, 2, 3, 4]
 
 
 def _task(teacher, classes, each=6):
@@ -166,7 +175,7 @@ def _learnable_memory(each=8):
     return memory
 
 
-def _aligner(defects=(), names=None, **values):
+def _aligner(defects=(), names=None, layout=None, **values):
     torch.manual_seed(0)
     learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), inputs=InputSettings(batchnorm="support"))
     config = BellConfig(
@@ -181,7 +190,7 @@ def _aligner(defects=(), names=None, **values):
             **values,
         }
     )
-    return Aligner(learner, config, Precision(), class_names=names, defects=Defects.named(defects))
+    return Aligner(learner, config, Precision(), class_names=names, layout=layout, defects=Defects.named(defects))
 
 
 def test_replay_learns_to_learn_and_stops_by_patience():
@@ -263,6 +272,22 @@ def test_classes_of_one_name_are_one_class_with_the_pictures_of_all_their_teache
         mixed += sum(len(found) == 2 for found in teachers)
         assert all(len(found) == 1 for found, name in zip(teachers, drawn, strict=True) if name != {"dog"})
     assert mixed > 10  # dogs of both teachers in one episode
+
+
+@pytest.mark.parametrize(("n_way", "pairs"), [(5, 3), (6, 2), (7, 1), (8, 1)])
+def test_few_classes_without_names_are_kept_apart_less_strictly(n_way, pairs):
+    """Two teachers of four classes, three pairs of which are answered alike, by 0.77, 0.6 and 0.47."""
+    torch.manual_seed(0)
+    alike = torch.tensor([0.9, 0.65, 0.45, 0.0])
+    one, noise = torch.randn(2, 1_000, 4)
+    answers = LogitRows(torch.cat([one, alike * one + (1 - alike.square()).sqrt() * noise], 1), (4, 4))
+    assert clash_scores(answers)[:4, 4:].diag().tolist() == pytest.approx([0.77, 0.6, 0.47, 0.17], abs=0.06)
+    memory = TaskMemory(1_000, sizes=(4, 4))
+    for teacher, rows in enumerate(torch.arange(1_000).split(500)):
+        memory.add_task(_task(teacher, [0, 1, 2, 3], each=125), answers[rows])
+    aligner = _aligner(layout=LogitLayout.of([4, 4]), n_way=n_way, k_shot=1, n_query=1)
+    classes, clash = aligner._classes(memory, 2)
+    assert (len(classes), clash.triu().nonzero().tolist()) == (8, [[0, 4], [1, 5], [2, 6]][:pairs])
 
 
 def test_the_smallest_rehearsed_episode_has_few_support_pictures_too():

@@ -352,7 +352,7 @@ def test_python_refuses_and_replaces_an_earlier_run_as_the_command_line_does(tmp
     run = tmp_path / "run"
     train(_config(teachers), output=run)
     before = (run / "config.yaml").read_bytes()
-    with pytest.raises(RunError, match="is in use"):
+    with pytest.raises(RunError, match="is not empty"):
         train(_config(teachers, seed=1), output=run)
     assert (run / "config.yaml").read_bytes() == before
     with pytest.raises(RunError, match="fewer than two"):

@@ -145,7 +145,7 @@ def _claim(run, **flags):
 
 def test_a_run_in_use_is_refused_and_untouched(earlier):
     before = _snapshot(earlier.root)
-    with pytest.raises(RunError, match=r"is in use\n.*new or empty folder\n.*overwrite=True"):
+    with pytest.raises(RunError, match=r"is not empty\n.*new or empty folder\n.*overwrite=True"):
         _claim(earlier)
     assert _snapshot(earlier.root) == before
 
@@ -258,7 +258,7 @@ def test_answers_that_were_paid_for_outlive_the_run(tmp_path):
     (folder.answers / "x.answers").write_text("one")
     folder.check_usable()  # what a start has left that came to nothing
     folder.begin("seed: 1\n", resume=False)
-    with pytest.raises(RunError, match="in use"):
+    with pytest.raises(RunError, match="not empty"):
         folder.check_usable()
     with folder.claimed(overwrite=True, resume=False):
         assert (folder.answers / "x.answers").read_text() == "one"

@@ -92,3 +92,18 @@ def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
     assert note.startswith("nothing is distilled at all: every teacher has more than bell.n_way=5 classes")
     for other in ({"five": {"max_classes": 5}}, {"bell": {"n_way": 6}}, {"bell": {"objective": "distill"}}):
         assert not any("n_way" in note for note in plan(_config(**merge(values, other))).notes)
+
+
+def test_too_few_classes_for_an_episode_are_pointed_out(tmp_path):
+    """Classes of one name are one; names that only count, like LABEL_0, make no two classes one."""
+    bell = {"objective": "align", "match_label_names": True}
+    names = {"same": ["cat", "dog", "owl"], "counted": ["LABEL_0", "LABEL_1", "LABEL_2"]}
+    for kind, labels in names.items():
+        models = [str(pico_folder(tmp_path / f"{kind}{n}", seed=n, num_classes=3, label_names=labels)) for n in (0, 1)]
+        values = {"models": models, "bell": bell, "trainer": {"max_minutes": 1}}
+        notes = [note for note in plan(_config(**values)).notes if note.startswith("no episodes")]
+        told = ["no episodes are replayed: the teachers know 3 classes in all, fewer than bell.n_way=5; "]
+        assert [note.partition("--set")[0] for note in notes] == (told if kind == "same" else [])
+        for other in ({"n_way": 3}, {"objective": "distill"}):
+            found = plan(_config(**merge(values, {"bell": other}))).notes
+            assert not any(note.startswith("no episodes") for note in found)

@@ -112,7 +112,7 @@ def test_settings_that_cannot_be_are_refused(folders, tmp_path):
     with pytest.raises(ConfigError, match="no models"):
         pool([])
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(RunError, match="is in use"):
+    with pytest.raises(RunError, match="is not empty"):
         pool(folders, output=tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pico import pico_teacher
 
@@ -9,6 +11,7 @@ from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig, parse_assignments
 from hf_free.errors import RunError
 from hf_free.inversion.base import TaskSize
+from hf_free.runtime.text import parse_bytes
 from hf_free.training.portions import Portions, choose_portions, few_steps, forecast, picture_bytes
 from hf_free.training.trial import Load, Trial
 from hf_free.training.workload import Workload
@@ -199,3 +202,29 @@ def test_what_is_suggested_is_enough():
     given = {"learner": {"image_size": 224}, "trainer": {"max_minutes": 10}}
     changed = FreeConfig.from_dict(merge(given, parse_assignments(first.removeprefix("--set ").split())))
     assert predicted(_work(changed)).steps >= 50
+
+
+def test_seconds_of_computing_are_the_same_however_slowed_the_machine_is():
+    """What other programs take of the machine slows the forecast, and says by how much."""
+    config, found = _config(learner={"image_size": 32}), {}
+    for factor in (1, 3):
+        trial = _trial().slowed(factor)
+        portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
+        found[factor] = forecast(config, _records(5, 5), trial, portions, answers=10, base=0)
+    assert (found[1].slowdown, found[3].slowdown) == (1, 3)
+    assert found[3].step_seconds == pytest.approx(3 * found[1].step_seconds)
+
+
+@pytest.mark.parametrize("room", [-100 * MB, 0, 30 * MB])
+def test_a_refusal_says_how_much_memory_would_do(room):
+    """The least there is then fits, of all parts; with a tenth less it does not."""
+    parts = {"inversion": Load(20 * MB, MB, 0, 0), "update": Load(50 * MB, 2 * MB, 0, 0), "answer": Load(0, MB, 0, 0)}
+    config, records, trial = _config(learner={"image_size": 32}), _records(5, 5), _trial(**parts)
+    with pytest.raises(RunError) as refused:
+        choose_portions(config, records, trial, answers=10, room=room)
+    amount = re.search(r"about ([\d.]+ MiB) more --memory", str(refused.value))
+    assert amount is not None
+    enough = room + parse_bytes(amount[1])
+    choose_portions(config, records, trial, answers=10, room=1.01 * enough)
+    with pytest.raises(RunError):
+        choose_portions(config, records, trial, answers=10, room=0.9 * enough)

@@ -26,7 +26,7 @@ def started(monkeypatch) -> list:
 def test_a_folder_in_use_is_refused_before_anything_starts(tmp_path, capsys, started):
     (tmp_path / "notes.txt").write_text("mine")
     assert main(["demo", "--output", str(tmp_path)]) == 1
-    assert f"the output folder {tmp_path} is in use" in capsys.readouterr().err
+    assert f"the output folder {tmp_path} is not empty" in capsys.readouterr().err
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not started
 

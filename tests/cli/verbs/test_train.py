@@ -103,7 +103,7 @@ def earlier(tmp_path):
 def test_an_output_folder_in_use_is_refused_and_untouched(capsys, earlier):
     before = snapshot(earlier)
     message = refused(capsys, "train", *MODELS, "--output", str(earlier))
-    assert f"the output folder {earlier} is in use" in message
+    assert f"the output folder {earlier} is not empty" in message
     assert "--resume or --overwrite" in message
     assert snapshot(earlier) == before
 
