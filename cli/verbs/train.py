@@ -128,7 +128,7 @@ def train(
     endpoint_token: options.EndpointToken = None,
     device: options.Device = None,
     mixed_precision: Annotated[
-        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
+        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no, bf16 or fp16.")
     ] = None,
     num_processes: Annotated[
         int | None,

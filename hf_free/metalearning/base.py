@@ -97,6 +97,9 @@ class Objective(Protocol):
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Its optimizers, for the checkpoint."""
 
+    def bring_together(self) -> None:
+        """Have this process hold all that a checkpoint needs; called in all processes alike, before one is written."""
+
     def tensors(self) -> dict[str, Tensor]:
         """What else a checkpoint has to hold, where it is no module's."""
 

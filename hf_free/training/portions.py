@@ -135,7 +135,7 @@ def choose_portions(
     left_over = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
     largest = max((TaskSize.of(work.five, record.num_classes).images for record in records), default=0)
     least = min((TaskSize.of(work.five, record.num_classes).classes for record in records), default=2)
-    batch, distils = work.bell.batch_size, work.distils
+    batch, distils = work.pass_size, work.distils
     whole_tasks = trial.inversions if distils else (*trial.inversions, trial.alignment)
     task = _most(whole_tasks, largest, left_over)
     asked = _most(trial.answers, ASKED_AT_ONCE, left_over)
@@ -210,7 +210,7 @@ def forecast(
     if answers:
         asking += sum(_in_parts(load, asked * share, portions.asked) for load in trial.answers)
     if distils:
-        learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
+        learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned or work.pass_size)
     else:
         learning = work.replays_per_step * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
         learning += teachers * trial.alignment.seconds(recovered / teachers)
@@ -223,7 +223,7 @@ def forecast(
         max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
         max((load.bytes(min(asked * share, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(memory.drawn_per_step),
-        trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
+        trial.update.bytes(portions.learned or (work.pass_size if distils else bell.n_way * bell.n_query)),
         min(portions.finished, made) * trial.feature_bytes,
         0 if distils else trial.alignment.bytes(max(sizes, default=0)),
         trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),

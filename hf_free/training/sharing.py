@@ -86,6 +86,55 @@ def check_chains(five: FiveConfig, bell: BellConfig, defects: Defects, chains: i
         )
 
 
+_SECOND = "its updates take gradients of gradients, which a sharded network refuses or, worse, leaves out silently"
+
+_NOT_SHARDED = {
+    "align": "its steps are taken by a copy of the network, and its replay takes gradients of gradients, which a "
+    "sharded network refuses or, worse, leaves out silently",
+    "regularize": _SECOND,
+    "episodes": f"MAML: {_SECOND}",
+    "bilevel": _SECOND,
+}
+"""Why a learner cannot be shared out, by objective."""
+
+
+def check_shared_learner(bell: BellConfig, chains: int, processes: int) -> None:
+    """Refuse to share out a learner that cannot be.
+
+    Raises:
+        ConfigError: another objective than `distill`, or more chains than processes.
+    """
+    if not bell.shard_learner:
+        return
+    if not bell.distils:
+        raise ConfigError(
+            f"bell.shard_learner with bell.objective = {bell.objective!r}: {_NOT_SHARDED[bell.objective]}",
+            allowed="bell.objective=distill, whose updates take first derivatives alone",
+            action="--set bell.shard_learner=false, or bell.objective=distill",
+        )
+    if chains > processes > 1:
+        raise ConfigError(
+            f"bell.shard_learner with {chains} chains in {processes} processes",
+            allowed="one chain in each process",
+            action="leave out --chains",
+        )
+
+
+def check_scaled(bell: BellConfig, precision: str) -> None:
+    """Refuse fp16 where no loss is scaled.
+
+    Raises:
+        ConfigError: another objective than `distill`.
+    """
+    if precision == "fp16" and not bell.distils:
+        raise ConfigError(
+            f"trainer.mixed_precision = 'fp16' with bell.objective = {bell.objective!r}, whose inner steps do not "
+            "scale their losses: small gradients would be zero",
+            allowed="fp16 with bell.objective=distill; auto, no or bf16 with any",
+            action="--mixed-precision bf16 or no",
+        )
+
+
 def check_chains_of_teachers(chains: int, teachers: int) -> None:
     """Refuse chains without a teacher.
 
