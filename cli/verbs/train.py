@@ -282,7 +282,9 @@ def train(
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
     if dry_run:
-        _show_plan(settings, token=token, endpoint_tokens=endpoint_token or [], as_json=as_json)
+        if here.is_first:
+            tokens = endpoint_token or []
+            _show_plan(settings, num_processes or here.count, token=token, endpoint_tokens=tokens, as_json=as_json)
         return
     if num_processes is not None and num_processes > here.count:
         from hf_free.training.launch import launch
@@ -295,10 +297,13 @@ def train(
     _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json, quiet=quiet)
 
 
-def _show_plan(settings: FreeConfig, *, token: str | None, endpoint_tokens: list[str], as_json: bool) -> None:
+def _show_plan(
+    settings: FreeConfig, processes: int, *, token: str | None, endpoint_tokens: list[str], as_json: bool
+) -> None:
     from hf_free.training.plan import plan
 
-    planned = plan(settings, token=token, console=progress_console(), endpoint_tokens=endpoint_tokens)
+    console = progress_console()
+    planned = plan(settings, token=token, console=console, endpoint_tokens=endpoint_tokens, processes=processes)
     if as_json:
         write_json(planned.to_dict())
     else:

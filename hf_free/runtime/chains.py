@@ -22,6 +22,20 @@ from hf_free.runtime.sharding import joint_norm
 T = TypeVar("T")
 
 
+def check_even(chains: int, processes: int) -> None:
+    """Refuse chains that processes cannot share out evenly.
+
+    Raises:
+        RunError: their number is no multiple of that of the processes.
+    """
+    if chains % processes:
+        raise RunError(
+            f"trainer.chains is {chains}, and there are {processes} processes",
+            allowed="a multiple of the number of processes",
+            action=f"--chains {processes}, or leave it out: one chain per process",
+        )
+
+
 class Chains:
     """The chains of a run, as one process sees them.
 
@@ -35,12 +49,7 @@ class Chains:
     """
 
     def __init__(self, count: int = 1, *, ranks: Ranks = ALONE, streams: RandomStreams = UNSEEDED) -> None:
-        if count % ranks.count:
-            raise RunError(
-                f"trainer.chains is {count}, and there are {ranks.count} processes",
-                allowed="a multiple of the number of processes",
-                action=f"--chains {ranks.count}, or leave it out: one chain per process",
-            )
+        check_even(count, ranks.count)
         self.count, self.ranks, self._streams = count, ranks, streams
         each, rank = count // ranks.count, ranks.launched.rank
         self.own = range(rank * each, (rank + 1) * each)

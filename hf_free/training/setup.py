@@ -350,7 +350,7 @@ def prepare(
     return run
 
 
-def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budget:
+def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True, forecast_for: int = 1) -> Budget:
     """Measure the parts of a run, see `hf_free.training.budgeting.make_budget`."""
     return make_budget(
         parts.workload,
@@ -361,7 +361,8 @@ def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budge
         parts.precision,
         timed=timed,
         refuse=refuse,
-        sharers=parts.chains.ranks.launched.local_count,
+        sharers=max(parts.chains.ranks.launched.local_count, forecast_for),
+        forecast_for=forecast_for,
     )
 
 

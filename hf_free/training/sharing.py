@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, FiveConfig
 from hf_free.errors import ConfigError, RunError
+from hf_free.runtime.chains import check_even
+from hf_free.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +135,20 @@ def check_scaled(bell: BellConfig, precision: str) -> None:
             allowed="fp16 with bell.objective=distill; auto, no or bf16 with any",
             action="--mixed-precision bf16 or no",
         )
+
+
+def check_processes(work: Workload, defects: Defects, *, processes: int, teachers: int) -> None:
+    """Refuse what a run of so many processes would.
+
+    Raises:
+        ConfigError, RunError: see `check_chains`, `check_chains_of_teachers` and `check_shared_learner`; chains that
+            the processes cannot share out evenly.
+    """
+    chains = number_of_chains(work.trainer.chains, processes)
+    check_even(chains, processes)
+    check_chains(work.five, work.bell, defects, chains)
+    check_chains_of_teachers(chains, teachers)
+    check_shared_learner(work.bell, chains, processes)
 
 
 def check_chains_of_teachers(chains: int, teachers: int) -> None:
