@@ -1,0 +1,265 @@
+"""Seconds of a step and memory of each process, from 4 to 1,000 teachers, in 1 to 4 processes; and beyond, on paper.
+
+    python examples/benchmark scale --output scale.json
+    python examples/benchmark scale --from scale.json                        # the table again, from what was measured
+    python examples/benchmark scale --from scale.json --beyond 100000 100    # where the time of such a run would go
+
+Measured, for each network and image size up to --measured-up-to, in a process of one thread: the parts of a step
+(`hf_free.training.trial`) with two teachers built like the learner, of random weights and five classes; an update of
+the learner with the answers of 4 and of 1,000 teachers; loading a teacher from a folder. Times are those that the
+process computes, so that other load hardly matters.
+
+Counted from that: larger images by their area, other numbers of teachers and processes as `hf-free train --dry-run
+--num-processes N` counts them, with default settings; loading where a process's teachers do not fit into its budget;
+what processes send each other, at --bandwidth. Not counted: waiting for the slowest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.process import in_a_process
+
+TEACHERS = (4, 16, 64, 256, 1000)
+PROCESSES = (1, 2, 4)
+SIZES = (32, 84, 224)
+NETWORKS = {"conv4_64": "Conv-4", "resnet12_small": "ResNet-12", "resnet50": "ResNet-50"}
+CLASSES = 5
+WIDE = 1000
+"""Teachers whose answers the wide learner predicts."""
+
+BUDGET = 4 * 2**30
+"""Bytes of teachers that a process holds, `hub.teacher_memory`."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one step of a run takes in one of its processes."""
+
+    inverting: float
+    asking: float
+    learning: float
+    loading: float
+    """Of teachers that do not fit into the budget, and are loaded anew."""
+    sending: float
+    received_bytes: float
+    peak_bytes: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.inverting + self.asking + self.learning + self.loading + self.sending
+
+
+def main() -> None:
+    """Measure, count, print."""
+    options = _options()
+    if options.job:
+        print(json.dumps(measure(json.loads(options.job))))
+        return
+    cells: list[dict[str, Any]] = json.loads(options.found.read_text(encoding="utf-8")) if options.found else []
+    for network in () if options.found else options.networks:
+        for size in options.sizes:
+            if size <= options.measured_up_to:
+                cells.append(in_a_process("benchmark.scale", "--job", {"network": network, "size": size}))
+                print(f"measured {network} at {size} pixels", flush=True)
+                if options.output:
+                    options.output.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
+    for network in options.networks:
+        of_network = {cell["size"]: cell for cell in cells if cell["network"] == network}
+        for size in options.sizes if of_network else ():
+            nearest = max((known for known in of_network if known <= size), default=min(of_network))
+            if options.beyond:
+                print_beyond(of_network[nearest], size, *options.beyond, options)
+            else:
+                print_table(of_network[nearest], size, options)
+
+
+def print_table(cell: dict[str, Any], size: int, options: argparse.Namespace) -> None:
+    """Seconds and gigabytes of one network at one size, teachers down, processes across."""
+    how = "measured" if cell["size"] == size else f"counted from {cell['size']} pixels"
+    print(
+        f"\n{NETWORKS.get(cell['network'], cell['network'])}, {size} pixels ({how}): s a step / GB in each process\n"
+    )
+    heads = [f"{count} process{'' if count == 1 else 'es'}" for count in PROCESSES]
+    print(f"| teachers | {' | '.join(heads)} |")
+    print("|---|" + "---|" * len(PROCESSES))
+    for teachers in TEACHERS:
+        found = [counted(cell, size, teachers, count, options.bandwidth) for count in PROCESSES]
+        columns = [f"{one.seconds:.3g} / {one.peak_bytes / 1e9:.2f}" for one in found]
+        print(f"| {teachers:,} | {' | '.join(columns)} |")
+
+
+def print_beyond(cell: dict[str, Any], size: int, teachers: int, processes: int, options: argparse.Namespace) -> None:
+    """Where the time of a step goes, with devices that are `--speed` times a core of this machine."""
+    one = counted(cell, size, teachers, processes, options.bandwidth, speed=options.speed)
+    first = cell["load_seconds"] * math.ceil(teachers / processes)
+    parts = {name: getattr(one, name) for name in ("inverting", "asking", "learning", "loading", "sending")}
+    shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in parts.items())
+    name = NETWORKS.get(cell["network"], cell["network"])
+    print(
+        f"{name}, {size} pixels, {teachers:,} teachers, {processes} processes: {one.seconds:.3g} s a step ({shown}); "
+        f"most: {max(parts, key=lambda part: parts[part])}; {one.received_bytes / 1e9:.3g} GB received and "
+        f"{one.peak_bytes / 1e9:.3g} GB held by each; {first:.3g} s to load its teachers first"
+    )
+
+
+def counted(
+    cell: dict[str, Any], size: int, teachers: int, processes: int, bandwidth: float, *, speed: float = 1.0
+) -> Counted:
+    """A step of a run, from what was measured of two teachers.
+
+    Args:
+        cell: What `measure` gave.
+        size: Height and width of images, of the learner's and the teachers' alike.
+        teachers: Of the run.
+        processes: Of the run.
+        bandwidth: Bytes that a process receives in a second.
+        speed: How many times as fast as a core of this machine a process computes.
+    """
+    from hf_free import FreeConfig
+    from hf_free.memory.logit_table import row_bytes
+    from hf_free.training.portions import COPIES, picture_bytes
+    from hf_free.training.trial import Load
+
+    config = FreeConfig.from_dict({"learner": {"backbone": cell["network"], "image_size": size}})
+    area = (size / cell["size"]) ** 2
+    loads = {name: Load(**cell[name]).scaled(area) for name in ("inversion", "answer", "drawing")}
+    outputs, narrow, wide = CLASSES * teachers, Load(**cell["update"]).scaled(area), Load(**cell["wide"]).scaled(area)
+    step = (outputs - 2 * CLASSES) / (CLASSES * (WIDE - 2))
+    update = Load(*(a + step * (b - a) for a, b in zip(vars(narrow).values(), vars(wide).values(), strict=True)))
+
+    inverted = min(config.five.teachers_per_step, teachers)
+    own = math.ceil(inverted / processes)
+    recovered = config.five.images_per_class * CLASSES
+    asked = inverted * recovered + config.memory.drawn_per_step
+    questions = asked * min(teachers, config.memory.teachers_per_image or teachers)
+    of_process = math.ceil(teachers / processes)
+    called = min(of_process, math.ceil(questions / processes))
+    answers = row_bytes([CLASSES] * min(teachers, WIDE), config.memory.teachers_per_image)
+    drawn, batch = math.ceil(config.memory.drawn_per_step / processes), math.ceil(config.bell.batch_size / processes)
+    asking = loads["drawing"].seconds(drawn)
+    asking += called * loads["answer"].fixed_seconds + questions / processes * loads["answer"].image_seconds
+    weights = of_process * cell["weight_bytes"]
+    reloaded = (called + own) * max(0.0, 1 - BUDGET / weights)
+    projection = 4 * outputs * cell["features"]
+    packed = 4 * cell["parameters"] + projection
+    others = processes - 1
+    received = others * (config.bell.updates_per_step * packed + 4 * cell["generator"])
+    received += others * asked * answers + others / processes * asked * 3 * size**2
+    held = (config.memory.max_images + config.memory.held_out_images) * picture_bytes(config.learner, answers)
+    activations = (
+        loads["inversion"].bytes(recovered),
+        loads["answer"].bytes(min(asked, math.ceil(questions / called))),
+        loads["drawing"].bytes(drawn),
+        update.bytes(batch) + (processes + 1) * packed * (processes > 1),
+    )
+    return Counted(
+        inverting=own * loads["inversion"].seconds(recovered) / speed,
+        asking=asking / speed,
+        learning=config.bell.updates_per_step * update.seconds(batch) / speed,
+        loading=reloaded * cell["load_seconds"],
+        sending=received / bandwidth,
+        received_bytes=received,
+        peak_bytes=cell["held_bytes"] + min(BUDGET, weights) + projection + COPIES * held + max(activations),
+    )
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """What the parts of a step take with one network at one size, in this process."""
+    import timm
+    import torch
+    from torch import nn
+
+    import hf_free.backbones.register  # noqa: F401  (our networks' names)
+    from hf_free import FreeConfig
+    from hf_free.data.logits import LogitLayout
+    from hf_free.learner.embedding import Embedding
+    from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.metalearning.distill import Distiller
+    from hf_free.runtime.memory_budget import free_memory, resident_memory
+    from hf_free.teachers.loader import load_teacher
+    from hf_free.teachers.saving import save_teacher
+    from hf_free.training.setup import assemble, gather
+    from hf_free.training.trial import measure as measured
+    from hf_free.training.trial import try_parts
+
+    torch.set_num_threads(1)
+    network, size, cpu = job["network"], job["size"], torch.device("cpu")
+    sized = {"img_size": size} if network.startswith("conv4") else {}
+    with tempfile.TemporaryDirectory() as root:
+        folders = [Path(root) / str(number) for number in range(2)]
+        for folder in folders:
+            cfg = {"input_size": (3, size, size), "mean": (0.5,) * 3, "std": (0.25,) * 3}
+            save_teacher(timm.create_model(network, num_classes=CLASSES, **sized), folder, extra_cfg=cfg)
+        load_teacher(str(folders[0]))
+        start = time.process_time()
+        load_teacher(str(folders[1]))
+        load_seconds = time.process_time() - start
+        config = FreeConfig.from_dict(
+            {
+                "models": [str(folder) for folder in folders],
+                "learner": {"backbone": network, "image_size": size},
+                "trainer": {"device": "cpu", "threads": 1},
+            }
+        )
+        found = gather(config, is_planned=True)
+        parts = assemble(found)
+        held, room = resident_memory() - parts.pool.loaded_bytes, float(free_memory(cpu))
+        start, work = time.process_time(), parts.workload
+        trial = try_parts(
+            work,
+            parts.inverter,
+            parts.pool,
+            parts.objective,
+            parts.precision,
+            room=room,
+            seconds=job.get("seconds", 15.0),
+        )
+        trial = trial.slowed((time.process_time() - start) / trial.seconds)  # of the process alone, without other load
+    learner = MetaLearner(config.learner)
+    width, layout = learner.backbone_dim, LogitLayout.of([CLASSES] * WIDE)
+    learner.embedding = Embedding(nn.Linear(width, layout.width), layout.sizes)
+    rehearsal = Distiller(learner, layout, config.bell, parts.learner_precision).rehearsal()
+    wide = measured(rehearsal.update, cpu, least=4, most=rehearsal.most, room=room, seconds=job.get("seconds", 15.0))
+    record = parts.pool.records[0]
+    return {
+        **job,
+        "inversion": asdict(trial.inversions[0]),
+        "answer": asdict(trial.answers[0]),
+        "drawing": asdict(trial.drawing),
+        "update": asdict(trial.update),
+        "wide": asdict(wide),
+        "load_seconds": load_seconds,
+        "held_bytes": held,
+        "weight_bytes": record.weight_bytes,
+        "parameters": sum(p.numel() for p in learner.backbone.parameters()),
+        "features": width,
+        "generator": sum(p.numel() for module in parts.inverter.modules().values() for p in module.parameters()),
+        "precision": parts.precision.name,
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--measured-up-to", type=int, default=84, metavar="PIXELS", help="larger ones are counted")
+    parser.add_argument("--bandwidth", type=float, default=1e9, help="bytes a second that a process receives")
+    parser.add_argument("--output", type=Path, help="JSON file for what was measured")
+    parser.add_argument("--from", dest="found", type=Path, help="such a file: nothing is measured")
+    parser.add_argument("--beyond", nargs=2, type=int, metavar=("TEACHERS", "PROCESSES"))
+    parser.add_argument("--speed", type=float, default=1.0, help="of a device, in cores of this machine (--beyond)")
+    parser.add_argument("--job", help=argparse.SUPPRESS)  # the process that is measured
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
