@@ -172,3 +172,40 @@ def test_two_chains_learn_other_than_one(zoo, tmp_path):
     for chains in (1, 2):
         train(_config(zoo, trainer={"chains": chains, "steps": 3}), output=tmp_path / str(chains))
     assert not _same(_weights(tmp_path / "1"), _weights(tmp_path / "2"))
+
+
+KILLED = """
+import os, signal, sys
+from hf_free.cli.main import main
+from hf_free.runtime.launched import Launched
+from hf_free.training import step, trainer
+
+fills, fill = [], step.fill
+def dies(*args, **options):
+    fills.append(None)
+    if len(fills) == 5 and Launched.here().rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fill(*args, **options)
+step.fill = dies
+sys.exit(main(["train", "--config", sys.argv[1], "--output", sys.argv[2]]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_process_that_is_killed_ends_the_others_and_the_last_checkpoint_goes_on(zoo, forks, tmp_path):
+    config = _config(zoo, trainer={"checkpoint_every": 2})
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    begun = time.monotonic()
+    first, second = run_ranks(forks, KILLED, str(tmp_path / "run.yaml"), str(tmp_path / "run"))
+    assert second.returncode in (-9, 137), second
+    assert first.returncode == 1
+    assert "rank 0 of 2: Error: rank 0 of 2 has lost the others: " in first.stderr
+    assert "rank 1 did not come to where it waited" in first.stderr
+    assert "--resume goes on from the last checkpoint" in first.stderr
+    assert "Traceback" not in first.stderr
+    assert time.monotonic() - begun < 300  # not the half hour that a slow one is waited for
+    assert RunFolder(tmp_path / "run").checkpoint_state()["step"] == 4
+    train(config, output=tmp_path / "run", resume=True)
+    train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
+    assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
