@@ -260,6 +260,12 @@ def train(
     from hf_free.training.folder import RunFolder
 
     here = Launched.here()
+    if here.count > 1 and output is not None and not (resume or dry_run):
+        from hf_free.training.launch import is_another_attempt
+
+        if resume := is_another_attempt(RunFolder(output)):
+            overwrite = False
+            say("Started again after a failure: this attempt goes on from the last checkpoint.")
     if num_processes is not None and here.count not in (1, num_processes):
         raise ConfigError(
             f"--num-processes {num_processes}, and a launcher has started {here.count} processes",

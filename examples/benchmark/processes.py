@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from hf_free.config.reading import merge
 from hf_free.config.tree import parse_assignments
 from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.launched import Launched
+from hf_free.runtime.processes import available_cores
 from hf_free.training.folder import RunFolder
 from hf_free.training.launch import free_port
 
@@ -102,6 +104,7 @@ def _measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def _run(options: argparse.Namespace) -> dict[str, float]:
     """This process's part of a run."""
+    logging.getLogger("hf_free").setLevel(logging.ERROR)  # what there is to know of the teachers
     values = {"models": options.models, "seed": options.seed}
     fixed = {
         "trainer": {"steps": options.steps + 2, "max_minutes": None, "warmup_steps": 0, "threads": 1, "log_every": 1}
@@ -143,12 +146,18 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
+def _as_cores_allow() -> list[int]:
+    return [count for count in (1, 2, 4, 8) if count <= max(2, available_cores())]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--models", nargs="+", help=f"teachers, as hf-free train takes them; {TEACHERS} Conv-4 if none"
     )
-    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
+    parser.add_argument(
+        "--processes", nargs="+", type=int, default=_as_cores_allow(), help="1 2, and 4 8 where cores are"
+    )
     parser.add_argument("--steps", type=int, default=6, help=f"of which {FIRST_STEPS} are not timed")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

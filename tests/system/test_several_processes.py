@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
 from hf_free.training.folder import RunFolder
+from hf_free.training.launch import free_port
 from hf_free.training.trainer import train
 
 PAPER = {
@@ -207,5 +209,43 @@ def test_a_process_that_is_killed_ends_the_others_and_the_last_checkpoint_goes_o
     assert time.monotonic() - begun < 300  # not the half hour that a slow one is waited for
     assert RunFolder(tmp_path / "run").checkpoint_state()["step"] == 4
     train(config, output=tmp_path / "run", resume=True)
+    train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
+    assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
+
+
+AGAIN = """
+import os, signal, sys
+from hf_free.cli.main import main
+from hf_free.training import step
+import hf_free.training.finishing as finishing
+finishing.draw_pictures = lambda *args: None
+finishing.draw_heterogeneity = lambda *args, **options: None
+
+fills, fill = [], step.fill
+def dies(*args, **options):
+    fills.append(None)
+    if len(fills) == 5 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    fill(*args, **options)
+step.fill = dies
+sys.exit(main(["train", "--config", sys.argv[1], "--output", sys.argv[2]]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_torchrun_starts_all_again_and_they_go_on_by_themselves(zoo, tmp_path):
+    config = _config(zoo, trainer={"checkpoint_every": 2})
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (tmp_path / "again.py").write_text(AGAIN, encoding="utf-8")
+    words = ["--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port())]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, str(tmp_path / "again.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else they look for those that have gone (torch 2.14)
+    command += [str(tmp_path / "run.yaml"), str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Started again after a failure" in done.stderr
+    assert [row["step"] for row in RunFolder(tmp_path / "run").read_log()] == list(range(1, 7))
     train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
     assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
