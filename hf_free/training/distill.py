@@ -79,7 +79,7 @@ def distill(
     Args:
         pooled: What `pool` made: the learner, its folder, or its Hub id.
         output: Folder to save it to, new or empty.
-        minutes: How long it learns; loading, the last measurements and saving come on top.
+        minutes: How long it asks and learns; loading, the last measurements and saving come on top.
         learner: The network, the size of its pictures, its views and head; None takes a Conv-4 (64) of 32 pixels with
             the pooled learner's views and head.
         bell: Batch size, learning rates and weight decay.
@@ -116,6 +116,7 @@ def distill(
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
     bank = PictureBank(network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where)
+    asking_since = time.monotonic()
     bank.grow(FIRST_PICTURES)
     held_out = bank.draw(HELD_OUT)
     projection = nn.Linear(width, held_out[1].shape[1]).to(where)
@@ -123,7 +124,7 @@ def distill(
     # ---- asking and learning in turn
     loop = _Loop(student, projection, bank, bell, precision, streams)
     with StopBetweenSteps(inside=False) as stop:
-        loop.run(60 * minutes, stop, progress)
+        loop.run(asking_since, 60 * minutes, stop, progress)
 
     # ---- the learner
     student.eval()
@@ -178,9 +179,16 @@ class _Loop:
         """Running mean of the loss; nan before the first update."""
         return math.nan if self._mean_loss is None else self._mean_loss.item()
 
-    def run(self, seconds: float, stop: StopBetweenSteps, progress: Progress | None) -> None:
-        """Ask and learn until the time is over or a stop is wanted."""
-        begun, asked = time.monotonic(), 0.0
+    def run(self, begun: float, seconds: float, stop: StopBetweenSteps, progress: Progress | None) -> None:
+        """Ask and learn until the time is over or a stop is wanted.
+
+        Args:
+            begun: When the time began, by `time.monotonic`; until now teachers were asked.
+            seconds: The time.
+            stop: Whether one is wanted.
+            progress: Told what is done.
+        """
+        asked = time.monotonic() - begun
         while (spent := time.monotonic() - begun) < seconds and not stop.wanted:
             if asked < spent / 2:
                 at = time.monotonic()

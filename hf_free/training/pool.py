@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import os
 import platform
 import shutil
@@ -42,6 +43,7 @@ from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.notices import license_notes, privacy_notes
+from hf_free.training.sized_inversions import try_inversions
 from hf_free.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -146,7 +148,7 @@ def pool(
     largest = max(max(record.input_size[1:]) for record in records)
     size = min(largest, MOST_PIXELS)
     inverter = Five(five, image_size=size, channels=channels, device=where)
-    tasks = recover_from_all(inverter, teachers, five, rounds, progress)
+    tasks = recover_from_all(inverter, teachers, five, _rounds_that_fit(inverter, teachers, rounds), progress)
     said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
 
     # ---- the learner
@@ -166,6 +168,18 @@ def pool(
     if hub.push_to_hub:
         check_can_be_opened(made.hf_free_block())
     return made
+
+
+def _rounds_that_fit(inverter: Five, teachers: TeacherPool, rounds: int) -> int:
+    """`rounds`, each inversion with as many pictures as memory allows; 0 where it allows too few."""
+    if not rounds:
+        return 0
+    images = try_inversions(inverter, teachers, timed=False).within(math.inf)
+    if images is None:
+        logger.warning("all pictures are drawn: recovering some from these teachers takes more memory than there is")
+        return 0
+    inverter.most_images = images
+    return rounds
 
 
 def _save_with_teachers(
