@@ -115,7 +115,7 @@ def gather(
     streams = RandomStreams(config.seed)
     chains = Chains(number_of_chains(config.trainer.chains, ranks.count, begun), ranks=ranks, streams=streams)
     check_chains(config.five, config.bell, Defects.named(config.defects), chains.count)
-    check_shared_learner(config.bell, chains.count, ranks.count)
+    check_shared_learner(config.bell, chains.count, ranks.count, compiles=config.trainer.compile)
     check_scaled(config.bell, config.trainer.mixed_precision)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)

@@ -100,11 +100,17 @@ _NOT_SHARDED = {
 """Why a learner cannot be shared out, by objective."""
 
 
-def check_shared_learner(bell: BellConfig, chains: int, processes: int) -> None:
+def check_shared_learner(bell: BellConfig, chains: int, processes: int, *, compiles: bool = False) -> None:
     """Refuse to share out a learner that cannot be.
 
+    Args:
+        bell: Whether it is to be, and how it learns.
+        chains: Of the run.
+        processes: Of the run.
+        compiles: Whether the learner is to be compiled.
+
     Raises:
-        ConfigError: another objective than `distill`, or more chains than processes.
+        ConfigError: another objective than `distill`, more chains than processes, or `trainer.compile`.
     """
     if not bell.shard_learner:
         return
@@ -113,6 +119,12 @@ def check_shared_learner(bell: BellConfig, chains: int, processes: int) -> None:
             f"bell.shard_learner with bell.objective = {bell.objective!r}: {_NOT_SHARDED[bell.objective]}",
             allowed="bell.objective=distill, whose updates take first derivatives alone",
             action="--set bell.shard_learner=false, or bell.objective=distill",
+        )
+    if compiles:
+        raise ConfigError(
+            "bell.shard_learner with trainer.compile: what is trained would not be what is compiled",
+            allowed="one of the two",
+            action="--set trainer.compile=false",
         )
     if chains > processes > 1:
         raise ConfigError(
@@ -148,7 +160,7 @@ def check_processes(work: Workload, defects: Defects, *, processes: int, teacher
     check_even(chains, processes)
     check_chains(work.five, work.bell, defects, chains)
     check_chains_of_teachers(chains, teachers)
-    check_shared_learner(work.bell, chains, processes)
+    check_shared_learner(work.bell, chains, processes, compiles=work.trainer.compile)
 
 
 def check_chains_of_teachers(chains: int, teachers: int) -> None:

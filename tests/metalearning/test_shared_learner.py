@@ -52,12 +52,14 @@ def test_objectives_with_second_derivatives_refuse_to_share_out_and_fp16(objecti
         gather(FreeConfig.from_dict(merge(TINY, values)))
 
 
-def test_two_chains_in_one_of_two_processes_are_refused():
+def test_two_chains_in_one_of_two_processes_and_compiling_are_refused():
     from hf_free.config.sections import BellConfig
     from hf_free.training.sharing import check_shared_learner
 
     check_shared_learner(BellConfig(shard_learner=True), 2, 2)
     check_shared_learner(BellConfig(shard_learner=True), 2, 1)  # resumed in one process, which has all of it
+    with pytest.raises(ConfigError, match=r"trainer\.compile"):
+        check_shared_learner(BellConfig(shard_learner=True), 2, 2, compiles=True)
     with pytest.raises(ConfigError, match="4 chains in 2 processes"):
         check_shared_learner(BellConfig(shard_learner=True), 4, 2)
 

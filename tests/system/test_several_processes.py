@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
 from hf_free.training.folder import RunFolder
-from hf_free.training.launch import free_port
 from hf_free.training.trainer import train
 
 PAPER = {
@@ -238,12 +237,12 @@ def test_torchrun_starts_all_again_and_they_go_on_by_themselves(zoo, tmp_path):
     config = _config(zoo, trainer={"checkpoint_every": 2})
     (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (tmp_path / "again.py").write_text(AGAIN, encoding="utf-8")
-    words = ["--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port())]
+    words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
     command = [sys.executable, "-m", "torch.distributed.run", *words, str(tmp_path / "again.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else they look for those that have gone (torch 2.14)
     command += [str(tmp_path / "run.yaml"), str(tmp_path / "run")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stderr
     assert "Started again after a failure" in done.stderr
     assert [row["step"] for row in RunFolder(tmp_path / "run").read_log()] == list(range(1, 7))
