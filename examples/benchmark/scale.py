@@ -21,11 +21,18 @@ import json
 import math
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.process import in_a_process
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_free.runtime.device import Precision
+    from hf_free.teachers.teacher import Teacher
 
 TEACHERS = (4, 16, 64, 256, 1000)
 PROCESSES = (1, 2, 4)
@@ -34,6 +41,12 @@ NETWORKS = {"conv4_64": "Conv-4", "resnet12_small": "ResNet-12", "resnet50": "Re
 CLASSES = 5
 WIDE = 1000
 """Teachers whose answers the wide learner predicts."""
+
+LEAST = 4
+"""Images of the smallest update that is measured."""
+
+ASKED = (8, 64)
+"""Images that a teacher is asked about to be timed."""
 
 BUDGET = 4 * 2**30
 """Bytes of teachers that a process holds, `hub.teacher_memory`."""
@@ -132,9 +145,13 @@ def counted(
     config = FreeConfig.from_dict({"learner": {"backbone": cell["network"], "image_size": size}})
     area = (size / cell["size"]) ** 2
     loads = {name: Load(**cell[name]).scaled(area) for name in ("inversion", "answer", "drawing")}
-    outputs, narrow, wide = CLASSES * teachers, Load(**cell["update"]).scaled(area), Load(**cell["wide"]).scaled(area)
+    outputs, update, wide = CLASSES * teachers, Load(**cell["update"]), Load(**cell["wide"])
     step = (outputs - 2 * CLASSES) / (CLASSES * (WIDE - 2))
-    update = Load(*(a + step * (b - a) for a, b in zip(vars(narrow).values(), vars(wide).values(), strict=True)))
+    update = replace(  # the projection's optimizer, which images make no dearer; measured with the fewest of them
+        update.scaled(area),
+        fixed_seconds=update.fixed_seconds + step * max(0.0, wide.seconds(LEAST) - update.seconds(LEAST)),
+        fixed_bytes=update.fixed_bytes + step * max(0.0, wide.bytes(LEAST) - update.bytes(LEAST)),
+    )
 
     inverted = min(config.five.teachers_per_step, teachers)
     own = math.ceil(inverted / processes)
@@ -149,17 +166,20 @@ def counted(
     asking += called * loads["answer"].fixed_seconds + questions / processes * loads["answer"].image_seconds
     weights = of_process * cell["weight_bytes"]
     reloaded = (called + own) * max(0.0, 1 - BUDGET / weights)
-    projection = 4 * outputs * cell["features"]
+    projection = 4 * outputs * (cell["features"] if size == cell["size"] else features_of(cell["network"], size))
     packed = 4 * cell["parameters"] + projection
     others = processes - 1
     received = others * (config.bell.updates_per_step * packed + 4 * cell["generator"])
     received += others * asked * answers + others / processes * asked * 3 * size**2
     held = (config.memory.max_images + config.memory.held_out_images) * picture_bytes(config.learner, answers)
     activations = (
-        loads["inversion"].bytes(recovered),
+        loads["inversion"].fixed_bytes
+        + recovered * area * max(cell["inversion"]["image_bytes"], cell["kept_inverting"]),
         loads["answer"].bytes(min(asked, math.ceil(questions / called))),
         loads["drawing"].bytes(drawn),
-        update.bytes(batch) + (processes + 1) * packed * (processes > 1),
+        update.fixed_bytes
+        + batch * area * max(cell["update"]["image_bytes"], cell["kept_learning"])
+        + (processes + 1) * packed * (processes > 1),
     )
     return Counted(
         inverting=own * loads["inversion"].seconds(recovered) / speed,
@@ -170,6 +190,15 @@ def counted(
         received_bytes=received,
         peak_bytes=cell["held_bytes"] + min(BUDGET, weights) + projection + COPIES * held + max(activations),
     )
+
+
+@cache
+def features_of(network: str, size: int) -> int:
+    """Width of what a network gives, which of a Conv-4 grows with the images."""
+    from hf_free.config.sections import LearnerConfig
+    from hf_free.learner.meta_learner import MetaLearner
+
+    return MetaLearner(LearnerConfig(backbone=network, image_size=size)).backbone_dim
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -228,15 +257,22 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     width, layout = learner.backbone_dim, LogitLayout.of([CLASSES] * WIDE)
     learner.embedding = Embedding(nn.Linear(width, layout.width), layout.sizes)
     rehearsal = Distiller(learner, layout, config.bell, parts.learner_precision).rehearsal()
-    wide = measured(rehearsal.update, cpu, least=4, most=rehearsal.most, room=room, seconds=job.get("seconds", 15.0))
+    wide = measured(
+        rehearsal.update, cpu, least=LEAST, most=rehearsal.most, room=room, seconds=job.get("seconds", 15.0)
+    )
+    answer = replace(trial.answers[0], **asking_seconds(parts.pool[0], parts.precision, size))
+    image, generator = (3, size, size), parts.inverter.modules()["generator"]
+    both = [(learner.backbone.train(), image), (parts.pool[0].network, image)]
     record = parts.pool.records[0]
     return {
         **job,
         "inversion": asdict(trial.inversions[0]),
-        "answer": asdict(trial.answers[0]),
+        "answer": asdict(answer),
         "drawing": asdict(trial.drawing),
         "update": asdict(trial.update),
         "wide": asdict(wide),
+        "kept_learning": kept_bytes(both[:1], parts.precision),
+        "kept_inverting": kept_bytes([*both, (generator, (config.five.latent_dim,))], parts.precision),
         "load_seconds": load_seconds,
         "held_bytes": held,
         "weight_bytes": record.weight_bytes,
@@ -245,6 +281,44 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "generator": sum(p.numel() for module in parts.inverter.modules().values() for p in module.parameters()),
         "precision": parts.precision.name,
     }
+
+
+def asking_seconds(teacher: Teacher, precision: Precision, size: int) -> dict[str, float]:
+    """What asking takes beside the images, and for each: a line through the least of three times of two sizes."""
+    import torch
+
+    def once(images: torch.Tensor) -> float:
+        start = time.process_time()
+        with torch.no_grad(), precision.autocast(torch.device("cpu")):
+            teacher.labels(precision.layout(images))
+        return time.process_time() - start
+
+    few, many = (min(once(images) for _ in range(3)) for images in (torch.rand(n, 3, size, size) for n in ASKED))
+    each = max(0.0, (many - few) / (ASKED[1] - ASKED[0]))
+    return {"fixed_seconds": max(0.0, few - ASKED[0] * each), "image_seconds": each}
+
+
+def kept_bytes(networks: list[tuple[nn.Module, tuple[int, ...]]], precision: Precision) -> float:
+    """Bytes that networks keep of one input each until the backward pass."""
+    import torch
+
+    def kept(count: int) -> int:
+        storages: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            held.append(tensor)  # else its place is another's
+            return tensor
+
+        held: list[torch.Tensor] = []
+        for network, shape in networks:
+            inputs = torch.rand(count, *shape).requires_grad_()
+            saved = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+            with saved, precision.autocast(torch.device("cpu")):
+                network(inputs)
+        return sum(storages.values())
+
+    return (kept(4) - kept(2)) / 2
 
 
 def _options() -> argparse.Namespace:

@@ -16,7 +16,9 @@ CELL = {
     "answer": {**NOTHING, "fixed_seconds": 0.002, "image_seconds": 0.001},
     "drawing": {**NOTHING, "image_seconds": 0.001},
     "update": {**NOTHING, "image_seconds": 0.001, "image_bytes": 1e6},
-    "wide": {**NOTHING, "image_seconds": 0.003, "image_bytes": 3e6},
+    "wide": {**NOTHING, "fixed_seconds": 2.0, "fixed_bytes": 3e6},
+    "kept_learning": 0.0,
+    "kept_inverting": 0.0,
     "load_seconds": 0.5,
     "held_bytes": 1e9,
     "weight_bytes": 1e6,
@@ -32,14 +34,16 @@ def test_a_step_of_one_process_by_hand():
     asked = 4 * 20 * 5 + 512
     assert one.inverting == pytest.approx(4 * 100 * 0.01)
     assert one.asking == pytest.approx(512 * 0.001 + 4 * 0.002 + 4 * asked * 0.001)
-    assert one.learning == pytest.approx(10 * 256 * 0.001 * (1 + 2 * 10 / 4990))  # a little wider than two teachers'
+    wider = 10 / 4990 * (2.0 - 4 * 0.001)  # four teachers' answers are ten more than two's
+    assert one.learning == pytest.approx(10 * (256 * 0.001 + wider))
     assert (one.loading, one.sending) == (0, 0)
 
 
 def test_two_processes_share_out_all_but_what_they_send():
     one, two = (counted(CELL, 32, 1000, count, 1e9) for count in (1, 2))
     assert two.inverting == pytest.approx(one.inverting / 2)
-    assert two.learning == pytest.approx(one.learning / 2)
+    images = 10 * 256 * 0.001
+    assert two.learning == pytest.approx(one.learning - images / 2)  # the optimizer's work is every process's
     assert two.asking == pytest.approx(one.asking / 2)
     packed = 4 * (100_000 + 5000 * 256)
     assert two.received_bytes > 10 * packed + 4 * 1_000_000
