@@ -6,7 +6,7 @@
 
 Measured, for each network and image size up to --measured-up-to, in a process of one thread: the parts of a step
 (`hf_free.training.trial`) with two teachers built like the learner, of random weights and five classes; an update of
-the learner with the answers of 4 and of 1,000 teachers; loading a teacher from a folder. Times are those that the
+the learner with the answers of 2 and of 1,000 teachers; loading a teacher from a folder. Times are those that the
 process computes, so that other load hardly matters.
 
 Counted from that: larger images by their area, other numbers of teachers and processes as `hf-free train --dry-run
@@ -47,6 +47,9 @@ LEAST = 4
 
 ASKED = (8, 64)
 """Images that a teacher is asked about to be timed."""
+
+LEARNED = (4, 16)
+"""Images of a pass that is timed by itself."""
 
 BUDGET = 4 * 2**30
 """Bytes of teachers that a process holds, `hub.teacher_memory`."""
@@ -106,7 +109,7 @@ def print_table(cell: dict[str, Any], size: int, options: argparse.Namespace) ->
     print("|---|" + "---|" * len(PROCESSES))
     for teachers in TEACHERS:
         found = [counted(cell, size, teachers, count, options.bandwidth) for count in PROCESSES]
-        columns = [f"{one.seconds:.3g} / {one.peak_bytes / 1e9:.2f}" for one in found]
+        columns = [f"{_short(one.seconds)} / {_short(one.peak_bytes / 1e9)}" for one in found]
         print(f"| {teachers:,} | {' | '.join(columns)} |")
 
 
@@ -115,13 +118,17 @@ def print_beyond(cell: dict[str, Any], size: int, teachers: int, processes: int,
     one = counted(cell, size, teachers, processes, options.bandwidth, speed=options.speed)
     first = cell["load_seconds"] * math.ceil(teachers / processes)
     parts = {name: getattr(one, name) for name in ("inverting", "asking", "learning", "loading", "sending")}
-    shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in parts.items())
+    shown = ", ".join(f"{name} {_short(seconds)} s" for name, seconds in parts.items())
     name = NETWORKS.get(cell["network"], cell["network"])
     print(
-        f"{name}, {size} pixels, {teachers:,} teachers, {processes} processes: {one.seconds:.3g} s a step ({shown}); "
-        f"most: {max(parts, key=lambda part: parts[part])}; {one.received_bytes / 1e9:.3g} GB received and "
-        f"{one.peak_bytes / 1e9:.3g} GB held by each; {first:.3g} s to load its teachers first"
+        f"{name}, {size} pixels, {teachers:,} teachers, {processes} processes: {_short(one.seconds)} s a step ({shown}); "
+        f"most: {max(parts, key=lambda part: parts[part])}; {_short(one.received_bytes / 1e9)} GB received and "
+        f"{_short(one.peak_bytes / 1e9)} GB held by each; {_short(first)} s to load its teachers first"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def counted(
@@ -263,13 +270,15 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     answer = replace(trial.answers[0], **asking_seconds(parts.pool[0], parts.precision, size))
     image, generator = (3, size, size), parts.inverter.modules()["generator"]
     both = [(learner.backbone.train(), image), (parts.pool[0].network, image)]
+    # of the smallest update most is the optimizer's, too much for the images' part to be read off two of them
+    least, each = trial.update.seconds(LEAST), learning_seconds(learner.backbone, parts.precision, size)
     record = parts.pool.records[0]
     return {
         **job,
         "inversion": asdict(trial.inversions[0]),
         "answer": asdict(answer),
         "drawing": asdict(trial.drawing),
-        "update": asdict(trial.update),
+        "update": {**asdict(trial.update), "image_seconds": each, "fixed_seconds": max(0.0, least - LEAST * each)},
         "wide": asdict(wide),
         "kept_learning": kept_bytes(both[:1], parts.precision),
         "kept_inverting": kept_bytes([*both, (generator, (config.five.latent_dim,))], parts.precision),
@@ -296,6 +305,21 @@ def asking_seconds(teacher: Teacher, precision: Precision, size: int) -> dict[st
     few, many = (min(once(images) for _ in range(3)) for images in (torch.rand(n, 3, size, size) for n in ASKED))
     each = max(0.0, (many - few) / (ASKED[1] - ASKED[0]))
     return {"fixed_seconds": max(0.0, few - ASKED[0] * each), "image_seconds": each}
+
+
+def learning_seconds(network: nn.Module, precision: Precision, size: int) -> float:
+    """What each image of an update takes, forward and backward, by the least of two times of two sizes."""
+    import torch
+
+    def once(images: torch.Tensor) -> float:
+        start = time.process_time()
+        with precision.autocast(torch.device("cpu")):
+            features = network(precision.layout(images))
+        features.float().square().mean().backward()
+        return time.process_time() - start
+
+    few, many = (min(once(images) for _ in range(2)) for images in (torch.rand(n, 3, size, size) for n in LEARNED))
+    return max(0.0, (many - few) / (LEARNED[1] - LEARNED[0]))
 
 
 def kept_bytes(networks: list[tuple[nn.Module, tuple[int, ...]]], precision: Precision) -> float:
