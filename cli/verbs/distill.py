@@ -32,7 +32,7 @@ def distill(
         float, typer.Option(metavar="MINUTES", rich_help_panel=options.LENGTH, help="How long it learns.")
     ] = 30.0,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The network, a timm model name; default: conv4_64.")
+        str | None, typer.Option(metavar="NAME", help="The network, a timm model name; default: conv4_384.")
     ] = None,
     image_size: Annotated[
         int | None,
@@ -73,12 +73,15 @@ def distill(
     from hf_free.evaluation.flops import operations
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.runtime.text import count_text
+    from hf_free.training.distill import NETWORK
     from hf_free.training.distill import distill as distill_learner
 
     import_networks([own_networks] if own_networks else [])
     location = learner_location(pooled)
     source = MetaLearner.from_pretrained(location, token=token, cache_dir=cache_dir, map_location=where)
     network, is_usual = settings.learner, settings.learner.views == LearnerConfig().views
+    if not any(text.startswith("learner.backbone") for text in assignments or ()) and not (backbone or config):
+        network = replace(network, backbone=NETWORK)
     if is_usual and not any(text.startswith("learner.views") for text in assignments or ()):
         network = replace(network, views=source.config.views)  # nobody said other ones: digits stay unmirrored
     with progress_bar() as progress:

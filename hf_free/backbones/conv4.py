@@ -1,12 +1,14 @@
 """Conv-4, the four-block network of the few-shot literature.
 
 Vinyals et al. 2016 (arXiv 1606.04080); with 32 filters in MAML (arXiv 1703.03400) and FREE (arXiv 2405.00984), with
-64 in Prototypical Networks (arXiv 1703.05175).
+64 in Prototypical Networks (arXiv 1703.05175). R2-D2 (arXiv 1805.08136) lets the filters grow: 96, 192, 384, 512.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -25,7 +27,7 @@ class Conv4(SmallClassifier):
     32 filters: 128 features and 4.0 million multiply-accumulates per image.
 
     Args:
-        width: Filters of every block.
+        width: Filters of every block, or of each of the four.
         num_classes: Outputs of the head; 0 for features.
         in_chans: Channels of the input.
         img_size: Side or (height, width) of the input; only the flattening head depends on it.
@@ -38,7 +40,7 @@ class Conv4(SmallClassifier):
 
     def __init__(
         self,
-        width: int = 32,
+        width: int | Sequence[int] = 32,
         num_classes: int = 5,
         in_chans: int = 3,
         img_size: int | tuple[int, int] = 32,
@@ -52,10 +54,13 @@ class Conv4(SmallClassifier):
                 allowed=f"at least {2**_HALVINGS}x{2**_HALVINGS}, since it halves the image four times",
                 action="give a larger image size",
             )
-        blocks = nn.Sequential(*(_block(in_chans if index == 0 else width, width) for index in range(_HALVINGS)))
+        widths = [width] * _HALVINGS if isinstance(width, int) else list(width)
+        if len(widths) != _HALVINGS:
+            raise ConfigError(f"Conv-4 with widths {widths}", allowed="one width, or four", action="width=64")
+        blocks = nn.Sequential(*(_block(a, b) for a, b in pairwise([in_chans, *widths])))
         super().__init__(
             blocks,
-            channels=width,
+            channels=widths[-1],
             grid=(height >> _HALVINGS, breadth >> _HALVINGS),
             num_classes=num_classes,
             in_chans=in_chans,
@@ -76,7 +81,7 @@ def _block(in_channels: int, channels: int) -> nn.Sequential:
 
 
 _CFG = default_cfg("head", "blocks.0.conv", fixed_input_size=True)
-default_cfgs = generate_default_cfgs({"conv4_32.untrained": _CFG, "conv4_64.untrained": _CFG})
+default_cfgs = generate_default_cfgs({f"conv4_{width}.untrained": _CFG for width in (32, 64, 384)})
 
 
 @register_model
@@ -89,3 +94,13 @@ def conv4_32(pretrained: bool = False, **kwargs: Any) -> Conv4:
 def conv4_64(pretrained: bool = False, **kwargs: Any) -> Conv4:
     """Conv-4 with 64 filters per block."""
     return build_model_with_cfg(Conv4, "conv4_64", pretrained, **dict({"width": 64}, **kwargs))
+
+
+@register_model
+def conv4_384(pretrained: bool = False, **kwargs: Any) -> Conv4:
+    """Conv-4 with 48, 96, 192 and 384 filters: R2-D2's, with half of them in the first three blocks.
+
+    Where pictures are large it has few filters, so that at 32x32 it takes 33 million multiply-accumulates an image,
+    where 128 filters in all four blocks take 50.
+    """
+    return build_model_with_cfg(Conv4, "conv4_384", pretrained, **dict({"width": (48, 96, 192, 384)}, **kwargs))

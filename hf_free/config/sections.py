@@ -227,7 +227,8 @@ class LearnerConfig(_Section):
     """The meta-learner: its backbone and how it adapts."""
 
     backbone: str = "conv4_64"
-    """A timm model name; `conv4_32`, `conv4_64`, `resnet10_small`, `resnet12_small`, `resnet18_small` are ours."""
+    """A timm model name; `conv4_32`, `conv4_64`, `conv4_384`, `resnet10_small`, `resnet12_small`, `resnet18_small` are
+    ours."""
     image_size: int = Field(default=32, ge=8, le=1024)
     """Height and width the learner sees."""
     channels: Literal[1, 3] = 3

@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
 from hf_free.backbones.model_args import ModelArgs
+from hf_free.backbones.register import NAMES  # importing it registers them with timm
 from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
@@ -38,7 +38,7 @@ def build_backbone(
             raise _wrong_size(config, error, fitting) from None
         raise LearnerError(
             f"backbone {config.backbone!r} cannot be built for pictures of {size}: {_short(error)}",
-            allowed="a timm model name, or conv4_32, conv4_64, resnet10_small, resnet12_small, resnet18_small",
+            allowed=f"a timm model name, or {', '.join(NAMES)}",
             action='list names with timm.list_models("*resnet*")',
         ) from None
 

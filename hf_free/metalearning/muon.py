@@ -27,13 +27,22 @@ MOMENTUM = 0.9
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix (R, C) with all its singular values near 1: U V^T of U S V^T, by Newton-Schulz iteration."""
+    """The matrix (R, C) with all its singular values near 1: U V^T of U S V^T, by Newton-Schulz iteration.
+
+    An iteration multiplies X by Q = a + b G + c G^2 of its Gram matrix G = X X^T, which turns G into Q G Q. So all of
+    them are done on G, and X is multiplied once: half the time where a matrix is four times as wide as high.
+    """
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    gram, product = x @ x.T, torch.empty(0)
+    for iteration in range(ITERATIONS):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor @ product if iteration else factor
+        if iteration < ITERATIONS - 1:
+            gram = factor @ gram @ factor
+    x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
@@ -43,14 +52,25 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def muon_or_adamw(
-    parameters: Iterable[nn.Parameter], config: BellConfig, device: torch.device
+    parameters: Iterable[nn.Parameter],
+    config: BellConfig,
+    device: torch.device,
+    *,
+    last: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """The optimizer of a network that is distilled into: `bell.matrix_lr` 0 leaves matrices to AdamW as well."""
+    """The optimizer of a network that is distilled into: `bell.matrix_lr` 0 leaves matrices to AdamW as well.
+
+    Args:
+        parameters: What is trained.
+        config: Rates and weight decay.
+        device: Where it is.
+        last: Parameters of a last layer, beside them; AdamW's, as Jordan et al. leave them.
+    """
     fused = device.type in ("cpu", "cuda")
     rate, decay = config.lr, config.weight_decay
     if not config.matrix_lr:
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
-    return Muon(parameters, matrix_lr=config.matrix_lr, lr=rate, weight_decay=decay, fused=fused)
+        return torch.optim.AdamW([*parameters, *last], lr=rate, weight_decay=decay, fused=fused)
+    return Muon(parameters, last=last, matrix_lr=config.matrix_lr, lr=rate, weight_decay=decay, fused=fused)
 
 
 class Muon(torch.optim.AdamW):
@@ -58,6 +78,7 @@ class Muon(torch.optim.AdamW):
 
     Args:
         parameters: Trainable parameters.
+        last: More of them, all AdamW's.
         matrix_lr: Muon's rate: an update of a matrix has spectral norm of about this, times sqrt(rows / columns) where
             there are more rows than columns.
         lr: AdamW's rate for the rest.
@@ -72,12 +93,13 @@ class Muon(torch.optim.AdamW):
         matrix_lr: float,
         lr: float,
         weight_decay: float,
+        last: Iterable[nn.Parameter] = (),
         fused: bool | None = None,
     ) -> None:
         every = list(parameters)
         groups: list[dict[str, object]] = [
             {"params": [p for p in every if is_matrix(p)], "lr": matrix_lr, "orthogonal": True},
-            {"params": [p for p in every if not is_matrix(p)], "lr": lr, "orthogonal": False},
+            {"params": [*(p for p in every if not is_matrix(p)), *last], "lr": lr, "orthogonal": False},
         ]
         super().__init__([g for g in groups if g["params"]], lr=lr, weight_decay=weight_decay, fused=fused)
 

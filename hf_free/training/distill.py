@@ -40,6 +40,9 @@ from hf_free.training.pool import check_output
 
 logger = logging.getLogger(__name__)
 
+NETWORK = "conv4_384"
+"""What imitates best for its cost (docs/experiments/few-teachers.md)."""
+
 FIRST_PICTURES = 2048
 """Pictures that are drawn before anything is learned."""
 
@@ -80,7 +83,7 @@ def distill(
         pooled: What `pool` made: the learner, its folder, or its Hub id.
         output: Folder to save it to, new or empty.
         minutes: How long it asks and learns; loading, the last measurements and saving come on top.
-        learner: The network, the size of its pictures, its views and head; None takes a Conv-4 (64) of 32 pixels with
+        learner: The network, the size of its pictures, its views and head; None takes `NETWORK` and 32 pixels with
             the pooled learner's views and head.
         bell: Batch size, learning rates and weight decay.
         hub: Cache, and what is published later.
@@ -106,7 +109,7 @@ def distill(
     source, network, weights, pool = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
 
     # ---- the network, and what it learns from
-    config = learner or LearnerConfig(views=source.config.views, head=source.config.head)
+    config = learner or LearnerConfig(backbone=NETWORK, views=source.config.views, head=source.config.head)
     config = replace(config, channels=source.config.channels)
     student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
     width = student.backbone_dim
@@ -170,8 +173,9 @@ class _Loop:
         self.config, self.precision, self.updates = config, precision, 0
         self._mean_loss: Tensor | None = None  # on the device: read only where it is shown
         self._batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
-        parameters = [*student.backbone.parameters(), *projection.parameters()]
-        self._optimizer = muon_or_adamw(parameters, config, student.device)
+        self._optimizer = muon_or_adamw(
+            student.backbone.parameters(), config, student.device, last=projection.parameters()
+        )
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
 
     @property

@@ -25,7 +25,13 @@ from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.training.black_boxes import notes_on_black_boxes
 from hf_free.training.budgeting import Budget
 from hf_free.training.estimate import CostEstimate, estimate
-from hf_free.training.notices import notes_on_distillation, notes_on_previous_learner, notes_on_run, notes_on_teachers
+from hf_free.training.notices import (
+    notes_on_distillation,
+    notes_on_pooling,
+    notes_on_previous_learner,
+    notes_on_run,
+    notes_on_teachers,
+)
 from hf_free.training.progress import Console
 from hf_free.training.run import Parts
 from hf_free.training.setup import assemble, budget_of, gather
@@ -124,6 +130,7 @@ def plan(
             *notes_on_black_boxes(pool, found.warm_up.inverter, found.workload),
             *notes_on_previous_learner(found.previous, pool.records),
             *notes_on_teachers(config.hub, pool.records),
+            *([] if config.continues_learner else notes_on_pooling(pool.records, config.method)),
             *notes_on_distillation(config.five, config.bell, pool.records),
             *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),
             *notes_on_run(config.learner, config.trainer),

@@ -29,6 +29,14 @@ def test_conv4_computes_what_its_weights_say():
     assert network.forward_head(network.forward_features(x), pre_logits=True).shape == (5, 128)
 
 
+def test_conv4_with_growing_filters_computes_what_its_weights_say():
+    network = timm.create_model("conv4_384", num_classes=3).eval()
+    assert [block.conv.out_channels for block in network.blocks] == [48, 96, 192, 384]
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(network(x), _plain_conv4(network.state_dict(), x), rtol=1e-4, atol=1e-5)
+    assert network.num_features == 2 * 2 * 384
+
+
 def test_conv4_weight_names_are_those_of_published_teachers():
     names = [f"blocks.{i}.{part}" for i in range(4) for part in ("conv.weight", "conv.bias", "bn.weight", "bn.bias")]
     names += [f"blocks.{i}.bn.{x}" for i in range(4) for x in ("running_mean", "running_var", "num_batches_tracked")]
@@ -49,6 +57,11 @@ def test_conv4_features_follow_size_and_pooling(options, size, features):
     height, width = (size, size) if isinstance(size, int) else size
     assert network(torch.rand(2, 1, height, width)).shape == (2, features)
     assert network.num_features == features
+
+
+def test_conv4_wants_one_width_or_four():
+    with pytest.raises(ConfigError, match="widths \\[8, 16\\]"):
+        timm.create_model("conv4_32", width=(8, 16))
 
 
 def test_conv4_refuses_images_too_small():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_free.metalearning.muon import MOMENTUM, Muon, is_matrix, orthogonalize
+from hf_free.metalearning.muon import COEFFICIENTS, MOMENTUM, Muon, is_matrix, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
@@ -19,6 +19,18 @@ def test_singular_values_come_near_one_and_vectors_stay(shape: tuple[int, int]) 
     assert s.max() < 1.3
     wanted_u, _, wanted_v = torch.linalg.svd(matrix, full_matrices=False)
     assert torch.allclose(u @ v, wanted_u @ wanted_v, atol=1e-6)  # the polar factor is that of the matrix itself
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (64, 576)])
+def test_iterations_on_the_gram_matrix_are_those_on_the_matrix(shape: tuple[int, int]) -> None:
+    falling = torch.logspace(0, -4, shape[1])  # singular values of many sizes, as a gradient's
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * falling
+    a, b, c = COEFFICIENTS
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + b * gram @ x + c * gram @ gram @ x
+    torch.testing.assert_close(orthogonalize(matrix).double(), x, atol=1e-4, rtol=1e-3)
 
 
 def test_scale_of_the_gradient_does_not_matter() -> None:

@@ -67,6 +67,21 @@ def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     assert "1 min, as many outer steps as fit in" in _shown(real)
 
 
+def test_few_or_unlike_teachers_are_better_pooled_and_many_of_one_kind_are_not(tmp_path, monkeypatch):
+    alike = [str(pico_folder(tmp_path / f"alike{seed}", seed=seed)) for seed in range(3)]
+    other = str(pico_folder(tmp_path / "other", "resnet"))
+
+    def advised(models, **settings):
+        run = _config(**merge({"models": models, "trainer": {"max_minutes": 1}}, settings))
+        return any("hf-free pool" in note for note in plan(run).notes)
+
+    assert advised(alike)
+    assert not advised(alike, method="paper"), "which is asked for by name"
+    monkeypatch.setattr("hf_free.training.notices.FEW_TEACHERS", 2)
+    assert not advised(alike)
+    assert advised([*alike, other])
+
+
 def test_teachers_too_wide_for_the_head_of_align_are_pointed_out(tmp_path):
     models = [str(pico_folder(tmp_path / f"classes{n}", num_classes=n)) for n in (5, 6)]
     values = {"models": models, "bell": {"objective": "align"}, "trainer": {"max_minutes": 1}}

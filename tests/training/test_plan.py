@@ -148,9 +148,9 @@ def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
     assert planned["peak_memory"] > planned["cost"]["memory_bytes"] > 0
     assert planned["step_seconds"] > 0
     assert planned["predicted_steps"] == 50
-    assert planned["notes"] == [
-        "private or gated: alice/plan-private; not named in the card (see hub.name_private_teachers)"
-    ]
+    private, pooling = planned["notes"]
+    assert private == "private or gated: alice/plan-private; not named in the card (see hub.name_private_teachers)"
+    assert "a pooled learner of these teachers is likely to be more accurate" in pooling
     assert not (tmp_path / "runs").exists()
     refused = run_client([*argv, "--dry-run"], cwd=tmp_path, home=tmp_path / "nobody", check=False)
     assert refused.returncode == 1

@@ -31,6 +31,9 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     assert said["pooled_flops"] == sum(count(teacher).forward_flops for teacher in teachers)
     assert 0 < said["flops"] < said["pooled_flops"]
     assert main(words) == 1
-    assert "in use" in capsys.readouterr().err
+    assert str(output) in capsys.readouterr().err
+    usual = [*words[:3], str(tmp_path / "usual"), "--max-minutes", "0.001"]
+    assert main(usual) == 0
+    assert MetaLearner.from_pretrained(tmp_path / "usual").config.backbone == "conv4_384"
     assert main(["distill", str(output), "--output", str(tmp_path / "again")]) == 1
     assert "one network already" in capsys.readouterr().err
