@@ -121,7 +121,8 @@ def print_beyond(cell: dict[str, Any], size: int, teachers: int, processes: int,
     shown = ", ".join(f"{name} {_short(seconds)} s" for name, seconds in parts.items())
     name = NETWORKS.get(cell["network"], cell["network"])
     print(
-        f"{name}, {size} pixels, {teachers:,} teachers, {processes} processes: {_short(one.seconds)} s a step ({shown}); "
+        f"{name}, {size} pixels, {teachers:,} teachers, {processes} processes: "
+        f"{_short(one.seconds)} s a step ({shown}); "
         f"most: {max(parts, key=lambda part: parts[part])}; {_short(one.received_bytes / 1e9)} GB received and "
         f"{_short(one.peak_bytes / 1e9)} GB held by each; {_short(first)} s to load its teachers first"
     )
