@@ -194,9 +194,12 @@ def main() -> None:
     options = read_options()
     try:
         plan = read_plan(options.matrix)
+        if options.dry_run:
+            _list(plan, options.scenarios)
+            return
         write_text(options.output / COPY, options.matrix.read_text(encoding="utf-8"))
         work, failed = SideBySide(plan, options), list[str]()
-        cells = [cell for cell in cells_of(plan) if cell.scenario in _chosen(plan, options.scenarios)]
+        cells = _chosen_cells(plan, options.scenarios)
         started = time.monotonic()
         for place, cell in enumerate(cells, 1):
             if not work.store.finished(cell.name, settings_of(plan, cell)):
@@ -212,6 +215,22 @@ def main() -> None:
     said = f"; {len(failed)} could not be made: {', '.join(failed)}" if failed else ""
     print(f"{len(cells) - len(failed)} of {len(cells)} cells are finished{said}.")
     print(f"Next: python examples/benchmark report {os.path.relpath(options.output)} --page page.html")
+
+
+def _list(plan: Plan, scenarios: list[str] | None) -> None:
+    """Say what would be computed; every cell's configuration was checked when the file was read."""
+    cells = _chosen_cells(plan, scenarios)
+    for cell in cells:
+        shots = " and ".join(f"{shot}-shot" for shot in cell.shots)
+        data = ", ".join(plan.scenarios[cell.scenario].data)
+        teachers = sum(part.count for part in plan.scenarios[cell.scenario].teachers)
+        print(f"{cell.name}: {teachers} teachers, {shots} on new classes of {data}")
+    print(f"{len(cells)} cells of {plan.minutes:g} minutes at most; nothing was computed.")
+
+
+def _chosen_cells(plan: Plan, scenarios: list[str] | None) -> list[Cell]:
+    chosen = _chosen(plan, scenarios)
+    return [cell for cell in cells_of(plan) if cell.scenario in chosen]
 
 
 def _chosen(plan: Plan, names: list[str] | None) -> list[str]:
@@ -239,6 +258,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="run these alone, e.g. one on each GPU")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dry-run", action="store_true", help="check the file and list its cells; compute nothing")
     parser.add_argument("--stop-after", type=float, metavar="MINUTES", help="begin no cell after that long")
     return parser.parse_args()
 

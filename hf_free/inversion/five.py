@@ -34,7 +34,7 @@ from hf_free.inversion.base import (
     targets_for,
 )
 from hf_free.inversion.canvas import draw_canvases, give_to_classes
-from hf_free.inversion.generator import MetaGenerator
+from hf_free.inversion.generator import MetaGenerator, start_afresh
 from hf_free.inversion.gradients import WINDOW, comparable_scales, joint_norm
 from hf_free.inversion.inversion_loss import InversionLoss
 from hf_free.inversion.task import RecoveredTask, finish_task
@@ -123,8 +123,11 @@ class Five(StepsAlone):
         self._fast.compile()
 
     def renew(self, index: int = 0) -> None:
-        """Give the generator new random weights, for the teacher of that index."""
-        self.generator.load_state_dict(self._new_generator(index).state_dict())
+        """Give the generator new random weights, for the teacher of that index alone."""
+        fresh = self._new_generator(index)
+        with self.streams.seeding("fresh generator", index):
+            start_afresh(fresh)
+        self.generator.load_state_dict(fresh.state_dict())
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None

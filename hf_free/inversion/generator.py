@@ -19,6 +19,25 @@ LARGEST_SEED = 16
 """Height of the first feature map at most: a linear layer onto more would dwarf the rest of the network."""
 
 
+INITIAL_DEVIATION = 0.02
+"""Of `start_afresh`, as DCGAN has it (Radford et al. 2016, section 4)."""
+
+
+def start_afresh(generator: nn.Module) -> None:
+    """First weights of a generator that serves one teacher: N(0, 0.02), BatchNorm's N(1, 0.02), biases 0.
+
+    `reset_model` of BiDf-MKD's and TGR's public code. FREE's meta-generator starts from PyTorch's own initialization.
+    """
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, INITIAL_DEVIATION)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, INITIAL_DEVIATION)
+            nn.init.zeros_(module.bias)
+
+
 class MetaGenerator(nn.Module):
     """Generator of FREE's released code, after DAFL and CMI: a linear layer, then upsampling and 3x3 convolutions.
 

@@ -252,7 +252,7 @@ class LearnedPixels(StepsAlone):
             logits = teacher.logits(self.precision.layout(seen * std + mean))[:, list(target.classes)]
         terms: Terms = {"cross_entropy": cross_entropy(logits, target.labels)}
         if config.total_variation:
-            terms["total_variation"] = neighbor_norms(values)
+            terms["total_variation"] = neighbor_norms(seen)  # shifted, as its code takes it
         if distances:
             terms["batchnorm"] = torch.stack(distances).sum()
         weighted = [getattr(config, name) * term for name, term in terms.items()]

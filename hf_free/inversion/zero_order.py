@@ -33,7 +33,7 @@ from hf_free.inversion.base import (
     recover_if_it_fits,
     targets_for,
 )
-from hf_free.inversion.generator import MetaGenerator
+from hf_free.inversion.generator import MetaGenerator, start_afresh
 from hf_free.inversion.task import RecoveredTask, failed_task
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
@@ -46,9 +46,6 @@ logger = logging.getLogger(__name__)
 
 BETAS = (0.5, 0.999)
 """Of Adam (DAFL; BiDf-MKD's code)."""
-
-INITIAL_DEVIATION = 0.02
-"""Of a generator's first weights: N(0, 0.02), BatchNorm's N(1, 0.02) (BiDf-MKD's code, as DCGAN has it)."""
 
 PICTURES_AT_ONCE = 2048
 """Pictures whose losses are asked for in one call, about; BiDf-MKD's code goes in five rounds of 20 directions."""
@@ -154,6 +151,8 @@ class ZeroOrderInverter(StepsAlone):
         self.streams, self.chains = streams, chains
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
+        self.adapt: Callable[[RecoveredTask], Student] | None = None
+        """Makes the student of a teacher's last set of its first; None: the student is the learner as it is."""
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None
@@ -163,9 +162,13 @@ class ZeroOrderInverter(StepsAlone):
         for _, share in zip(self.chains.each(), shares, strict=True):
             found.append([])
             for index, teacher in share.teachers:
+                own: list[tuple[RecoveredTask, Terms]] = []
                 for number in range(self.sets):
                     asked = None if number < self.sets - 1 else student
-                    found[-1].append(self._recover(teacher, index, asked, self.config.inner_steps, number))
+                    if asked is not None and own and self.adapt is not None:
+                        asked = self.adapt(own[0][0])
+                    own.append(self._recover(teacher, index, asked, self.config.inner_steps, number))
+                found[-1] += own
         pairs = gathered(found, self.chains)
         return [task for task, _ in pairs], mean_terms([terms for _, terms in pairs])
 
@@ -264,14 +267,7 @@ class ZeroOrderInverter(StepsAlone):
         slots = config.max_classes if config.conditional else 0
         with self.streams.seeding("generator", 2 * index + number):
             generator = MetaGenerator(self.image_size, self.channels, config.latent_dim, config.width, slots)
-            for module in generator.modules():
-                if isinstance(module, nn.Conv2d | nn.Linear):
-                    nn.init.normal_(module.weight, 0.0, INITIAL_DEVIATION)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
-                elif isinstance(module, nn.BatchNorm2d):
-                    nn.init.normal_(module.weight, 1.0, INITIAL_DEVIATION)
-                    nn.init.zeros_(module.bias)
+            start_afresh(generator)
         generator.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return generator
 
@@ -312,10 +308,10 @@ def boundary(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
         student_logits: (B, n).
 
     Returns:
-        (B,), the mean over the n logits.
+        (B,), the sum over the n logits, as its code takes it.
     """
     teacher, student = (
         logits - logits.mean(1, keepdim=True) for logits in (teacher_logits.float(), student_logits.float())
     )
     agree = teacher.argmax(1) == student.argmax(1)
-    return -(teacher - student).abs().mean(1) * agree
+    return -(teacher - student).abs().sum(1) * agree

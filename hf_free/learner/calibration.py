@@ -2,8 +2,9 @@
 
 PURER (Hu et al., CVPR 2023) learns from recovered pictures and is used on real ones. After the inner loop on a task's
 real support set it inverts the adapted network, and makes it attend to what real and recovered pictures of a class
-have in common, by a supervised contrastive loss (Khosla et al. 2020) on both together. Its public code has none of it,
-so the constants here are ours.
+have in common, by a supervised contrastive loss (Khosla et al. 2020) on both together. Its public code
+(Egg-Hu/PURER at commit 6d62ccd) has none of it: the flag `efil` of main.py changes the name of a log. Nor has
+PURER-Plus (commit 0d4a0a9). So the constants here are ours.
 """
 
 from __future__ import annotations

@@ -12,16 +12,46 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hf_free.inversion.base import Student
 from hf_free.inversion.task import RecoveredTask
+from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.metalearning.base import BY_ITSELF, Moment
 from hf_free.metalearning.bell import Aligner
+from hf_free.metalearning.episodic import distillation_loss
 
 
 class BilevelDistiller(Aligner):
     """BiDf-MKD's learner; see `Aligner` for its arguments."""
+
+    def adapted(self, support: RecoveredTask) -> Student:
+        """The learner after the inner steps on a support set: who its teacher's boundary queries are sought against.
+
+        Where the set came to nothing, or has more classes than the head, the learner as it is. Nothing is learned.
+        """
+        if support.health.problem or len(support.images) < 2 or not self.fitting([support]):
+            return self.student
+        device = self.learner.device
+        self.network.train()
+        with batch_statistics(self.learner), torch.enable_grad():
+            found = adapt_to_answers(
+                self.network,
+                support.images.to(device).float() / 255,
+                support.soft_labels.to(device),
+                steps=self.config.distilled_steps,
+                lr=self.config.replay_inner_lr,
+                of_probabilities=self.defects.divergence_of_probabilities,
+                differentiable=False,
+            )
+        weights = {name: weight.detach() for name, weight in found.items()}
+
+        def student(images: Tensor, teacher: int) -> Tensor:
+            self.network.train()
+            with batch_statistics(self.learner), frozen(self.network):
+                return functional_call(self.network, weights, (images,))
+
+        return student
 
     def _align(self, tasks: Sequence[RecoveredTask], moment: Moment) -> dict[str, float]:
         """One update on the pairs of support and query that the tasks are."""
@@ -52,6 +82,7 @@ class BilevelDistiller(Aligner):
             query.soft_labels.to(device),
             steps=self.config.distilled_steps,
             lr=self.config.replay_inner_lr,
+            of_probabilities=self.defects.divergence_of_probabilities,
         )
 
 
@@ -97,6 +128,47 @@ def _part(task: RecoveredTask, chosen: Tensor) -> RecoveredTask:
 
 
 @sdpa_kernel(SDPBackend.MATH)  # the fused attention of vision transformers has no second derivative
+def adapt_to_answers(
+    network: nn.Module,
+    support: Tensor,
+    answers: Tensor,
+    *,
+    steps: int,
+    lr: float,
+    of_probabilities: bool = False,
+    differentiable: bool = True,
+) -> dict[str, Tensor]:
+    """Plain gradient steps towards a teacher's answers about the support: KL(teacher || learner), mean over pictures.
+
+    Args:
+        network: Pictures in [0, 1] -> logits (B, m); the first n columns are the task's classes.
+        support: (S, C, H, W) in [0, 1].
+        answers: (S, n) the teacher's probabilities.
+        steps: Inner steps (BiDf-MKD: 10).
+        lr: Their rate (BiDf-MKD: 0.01).
+        of_probabilities: See `hf_free.metalearning.episodic.distillation_loss`.
+        differentiable: Whether a gradient can be taken through the steps.
+
+    Returns:
+        The network's weights after them, by name.
+    """
+    weights: dict[str, Tensor] = dict(network.named_parameters())
+    names = list(weights)
+    for _ in range(steps):
+        logits = functional_call(network, weights, (support,))[:, : answers.shape[1]]
+        loss = distillation_loss(logits.float(), answers, of_probabilities=of_probabilities)
+        own = list(weights.values())
+        gradients = torch.autograd.grad(loss, own, create_graph=differentiable, allow_unused=True)
+        weights = {
+            name: weights[name] if gradient is None else weights[name] - lr * gradient
+            for name, gradient in zip(names, gradients, strict=True)
+        }
+        if not differentiable:
+            weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+    return weights
+
+
+@sdpa_kernel(SDPBackend.MATH)
 def distilled_query_loss(
     network: nn.Module,
     support: Tensor,
@@ -106,30 +178,24 @@ def distilled_query_loss(
     *,
     steps: int,
     lr: float,
+    of_probabilities: bool = False,
 ) -> Tensor:
     """Adapt towards a teacher's answers about the support, then judge by its answers about the query.
 
     Both losses are KL(teacher || learner), mean over pictures; differentiable twice.
 
     Args:
-        network: Pictures in [0, 1] -> logits (B, m); the first n columns are the task's classes.
+        network: As for `adapt_to_answers`, whose arguments the support, the steps and their rate are too.
         support: (S, C, H, W) in [0, 1].
         support_answers: (S, n) the teacher's probabilities.
         query: (Q, C, H, W) in [0, 1].
         query_answers: (Q, n).
-        steps: Inner steps (BiDf-MKD: 10).
-        lr: Their rate (BiDf-MKD: 0.01).
+        steps: Inner steps.
+        lr: Their rate.
+        of_probabilities: Of both losses, see `hf_free.metalearning.episodic.distillation_loss`.
     """
-    count = support_answers.shape[1]
-    weights: dict[str, Tensor] = dict(network.named_parameters())
-    names = list(weights)
-    for _ in range(steps):
-        logits = functional_call(network, weights, (support,))[:, :count]
-        loss = F.kl_div(logits.float().log_softmax(1), support_answers, reduction="batchmean")
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
-        weights = {
-            name: weights[name] if gradient is None else weights[name] - lr * gradient
-            for name, gradient in zip(names, gradients, strict=True)
-        }
-    logits = functional_call(network, weights, (query,))[:, :count]
-    return F.kl_div(logits.float().log_softmax(1), query_answers, reduction="batchmean")
+    weights = adapt_to_answers(
+        network, support, support_answers, steps=steps, lr=lr, of_probabilities=of_probabilities
+    )
+    logits = functional_call(network, weights, (query,))[:, : query_answers.shape[1]]
+    return distillation_loss(logits.float(), query_answers, of_probabilities=of_probabilities)

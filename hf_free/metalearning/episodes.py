@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,11 +23,13 @@ class Episodes(EpisodicObjective):
 
     It is made as `hf_free.metalearning.episodic.EpisodicObjective` is. PURER (Hu et al. 2023) calls what `challenge`
     does episode curriculum inversion, and when it does it the gradient switch: once after `bell.challenge_after`
-    updates, then whenever the accuracy on episodes has not risen for `bell.replay_patience` of them.
+    updates, then whenever the accuracy on episodes has not risen for `bell.replay_patience` of them. Accuracies
+    count from the update after the first switch on, and each later switch forgets the best of them, for episodes are
+    harder from there on (main.py of its code).
     """
 
     needs_new_tasks = False
-    _updates, _waited, _best, _is_on = 0, 0, 0.0, False
+    _updates, _waited, _best, _is_on = 0, 0, -math.inf, False
 
     @property
     def most_updates(self) -> float:  # type: ignore[override]
@@ -77,14 +80,13 @@ class Episodes(EpisodicObjective):
 
     def _note(self, accuracy: float, updates: int) -> None:
         before, self._updates = self._updates, self._updates + updates
-        self._best, self._waited = (accuracy, 0) if accuracy > self._best else (self._best, self._waited + updates)
         first = self.config.challenge_after
         if before < first:
             self._is_on = self._updates >= first
-        elif self._waited >= self.config.replay_patience:
-            self._is_on = True
-        if self._is_on:
-            self._waited = 0
+            return
+        self._best, self._waited = (accuracy, 0) if accuracy > self._best else (self._best, self._waited + updates)
+        if self._waited >= self.config.replay_patience:
+            self._is_on, self._best, self._waited = True, -math.inf, 0
 
     def _live_episode(
         self, live: Sequence[LivePictures], stream: Stream

@@ -10,12 +10,18 @@ is paid for, take fewer (`five.inner_steps`, `queries.directions`, `five.images_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from hf_free.config.tree import FreeConfig
+from hf_free.inversion.base import Inverter
 from hf_free.inversion.zero_order import ZeroOrderInverter
+from hf_free.metalearning.base import Objective
+from hf_free.metalearning.bilevel import BilevelDistiller
 from hf_free.methods.base import Method
 from hf_free.methods.free import make_bell
+from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
@@ -42,6 +48,12 @@ def make_zero_order(
     )
 
 
+def let_learner_adapt(inverter: Inverter, objective: Objective, records: Sequence[TeacherRecord]) -> None:
+    """Have the query set sought against the learner that has adapted to the support set, as in the public code."""
+    if isinstance(inverter, ZeroOrderInverter) and isinstance(objective, BilevelDistiller):
+        inverter.adapt = objective.adapted
+
+
 BIDF_MKD = Method(
     name="bidf-mkd",
     title="BiDf-MKD: black boxes inverted by zero-order gradients, bi-level distillation of their answers",
@@ -50,16 +62,20 @@ BIDF_MKD = Method(
     needs="its answers alone: probabilities, percentages or logits of all its labels",
     inverter=make_zero_order,
     objective=make_bell,
+    connect=let_learner_adapt,
     departures=(
         "steps of 0.005 are taken in pixels of [0, 1], not in normalized ones; a black box behind HTTP sees 8 bits, "
         "so that its directions are signs and its steps whole gray levels",
         "the pictures of the step with the least true loss are kept; the public code compares the surrogate, which is "
         "no loss",
-        "divergences are of logarithms; the public code gives kl_div probabilities",
+        "divergences are of logarithms; defects=[divergence_of_probabilities] gives kl_div probabilities, as the "
+        "public code does",
         "logits are compared centered in the boundary term, which counts from the first step; in the public code from "
-        "update 4,000 on",
+        "update 4,000 on; the learner is asked about each variation of a picture too, where the public code keeps its "
+        "answer about the picture itself",
         "a new task has an update of its own; in the public code it is one of four in an update",
-        "pictures shift over repeated edges, each by itself; the public code pads with zeros, one draw per batch",
+        "pictures shift over repeated edges, each by itself; the public code pads with zeros, one draw per batch, and "
+        "shifts and flips the two sets once more before it learns from them",
         "teachers of a run are drawn at random for each step",
     ),
 )

@@ -79,13 +79,15 @@ PURER = Method(
     objective=make_bell,
     connect=let_learner_challenge,
     departures=(
-        "pixels are kept to values that a picture can have, since they are stored as bytes; the code never clips them",
+        "pixels are kept to values that a picture can have, since they are stored as bytes; the code never clips "
+        "them, and its data loss stays about a third higher",
         "every teacher weighs alike; in the code the sum of losses is cumulative, and the first of 13 weighs 13 times "
         "the last, which Adam divides out of each teacher's own pixels, except beside the curriculum's wish",
         "the learner starts from random weights, not from the mean of the teachers' (--average), which needs teachers "
         "of one architecture, that of the learner",
         "evaluation is inductive; the last state is published, not that which was best on test episodes",
-        "the inversion calibration (ICFIL) is written from the paper, for the code has none; "
+        "the inversion calibration (ICFIL) is written from the paper, with constants of our own, for neither the code "
+        "nor that of PURER-Plus has any of it (the flag efil of main.py changes a log's name); "
         "learner.calibration_steps=0 does without",
         "the head maml starts from the nearest class means, where the code starts from the trained head",
     ),

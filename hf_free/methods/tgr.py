@@ -30,11 +30,15 @@ TGR = Method(
         "the probe that teachers are embedded with is a small network trained on recovered pictures, in evaluation "
         "mode; the code's is a ResNet-34 trained on ImageNet, which is not data-free, left in training mode, so that "
         "its matrix depends on the teachers' order",
+        "5 batches of 60 pictures embed a teacher, not of 600, and two embeddings are compared at any scale; the code "
+        "adds 1e-6 to the sum of two squared gradients, which outweighs small ones, and rounds to four digits",
         "one set of pictures of each teacher is recovered before groups are formed, where the code recovers 20: the "
-        "time of a run is better spent in it",
+        "time of a run is better spent in it; they are replayed like later ones, and the code's are not",
         "the last pictures of an inversion are kept, not the best of its steps",
         "BatchNorm statistics are compared in units of the stored deviations, as in all methods but purer",
         "kl_div gets logarithms; defects=[divergence_of_probabilities] gives it probabilities, as the code does",
+        "a teacher is asked about each picture once, as it is; the code asks it about the shifted and flipped one "
+        "that the learner sees",
         "the teachers of a step are drawn without replacement",
     ),
 )

@@ -18,6 +18,7 @@ from pico import pico_folder
 from PIL import Image
 
 from hf_free import pool
+from hf_free.config.recipes import RECIPES
 from hf_free.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "benchmark"
@@ -48,6 +49,27 @@ def test_the_committed_plans_can_be_read(name):
     cells = cells_of(plan)
     assert len({cell.name for cell in cells}) == len(cells)
     assert {"default", "paper", "purer"} <= set(plan.methods)
+
+
+def test_the_papers_plan_has_every_method_in_their_scenarios_with_both_shots_and_three_seeds():
+    plan = read_plan(EXAMPLES / "papers.yaml")
+    cells = cells_of(plan)
+    assert {config_of(plan, cell).method for cell in cells} == set(RECIPES)
+    for scenario in ("SS", "SH", "multi-domain", "MH"):
+        for row in plan.methods:
+            met = [
+                (cell.seed, shot)
+                for cell in cells
+                if (cell.scenario, cell.row) == (scenario, row)
+                for shot in cell.shots
+            ]
+            seeds = [0] if plan.methods[row].kind == "baselines" else [0, 1, 2]
+            assert sorted(met) == [(seed, shot) for seed in seeds for shot in (1, 5)]
+    of = {name: scenario.teachers[0] for name, scenario in plan.scenarios.items()}
+    assert len(of["SS"].made_from) == len(of["SH"].made_from) == len(of["SS"].architectures) == 1
+    assert len(of["SH"].architectures) > 1  # FREE's multi-architecture
+    assert len(of["multi-domain"].made_from) == len(of["MH"].made_from) == 3
+    assert {part.count / len(part.made_from) for part in of.values()} == {100}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +250,19 @@ def test_a_pooled_learner_is_made_once_for_all_rows_that_need_it(command, tmp_pa
     page = report_side_by_side.as_markdown("Title", Report(plan, Store(output)).sections())
     assert re.search(r"^\| pooled \| each by itself \| \d+\.\d ± \d+\.\d \| \d", page, re.MULTILINE)
     assert re.search(r"^\| distilled \| each by itself \| \d+\.\d ± \d+\.\d \| \d", page, re.MULTILINE)
+
+
+def test_a_dry_run_lists_the_cells_and_writes_nothing(command, tmp_path):
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text("minutes: 5\nseeds: [0, 1]\nmethods: {default: }\n" + SCENARIOS)
+    said, printed = command(run_side_by_side, matrix, "--output", tmp_path / "out", "--dry-run")
+    assert said is None
+    assert printed.splitlines() == [
+        "SS default seed 0: 2 teachers, 1-shot and 5-shot on new classes of noise",
+        "SS default seed 1: 2 teachers, 1-shot and 5-shot on new classes of noise",
+        "2 cells of 5 minutes at most; nothing was computed.",
+    ]
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_teachers_and_too_little_time_are_said(command, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from pico import pico_teacher
 
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.learned_pixels import NORM_WEIGHT, LearnedPixels
+from hf_free.inversion.losses import neighbor_norms
 from hf_free.runtime.random_streams import RandomStreams
 
 SMALL = {"inner_steps": 1, "pixel_lr": 0.25, "images_per_class": 3, "max_classes": 4, "augment": False}
@@ -63,6 +65,18 @@ def test_a_step_is_adams_on_the_published_loss_for_every_teacher():
         assert (task.images.float() - shown).abs().max() <= 0.51
         assert torch.equal(task.labels, labels)
     assert set(terms) == {"cross_entropy", "total_variation", "batchnorm"}
+
+
+def test_total_variation_is_that_of_the_shifted_pictures():
+    pool, shifts = _pool()[:1], range(-2, 3)
+    pixels, is_still = _met(pool, augment=True), []
+    for _ in range(4):
+        start = _values(pixels)[0].clone()
+        _, terms = pixels.step(pool)
+        possible = [neighbor_norms(start.roll(shift, (2, 3))).item() for shift in itertools.product(shifts, shifts)]
+        assert min(abs(terms["total_variation"] - value) for value in possible) < 1e-2
+        is_still.append(abs(terms["total_variation"] - neighbor_norms(start).item()) < 1e-2)
+    assert not all(is_still)
 
 
 def test_pixels_become_what_the_teacher_recognizes_and_rest_while_it_is_not_asked():

@@ -59,6 +59,20 @@ def test_all_methods_recover_as_many_pictures_of_the_same_classes(channels):
         assert task.soft_labels.shape == (12, 3)
 
 
+def test_a_fresh_generator_has_the_first_weights_of_the_public_codes():
+    peer = _peer(PerTeacherGenerator)
+    peer.five.renew(3)
+    for name, weights in peer.five.generator.state_dict().items():
+        if name.endswith("bias"):
+            assert not weights.any(), name
+        elif name == "codes":  # of the classes, which those codes have none of
+            assert weights.std().item() == pytest.approx(1, rel=0.2)
+        elif weights.dim() == 1:  # BatchNorm's
+            assert 0 < (weights - 1).abs().max() < 0.1, name
+        else:
+            assert weights.std().item() == pytest.approx(0.02, rel=0.2), name
+
+
 def test_a_fresh_generator_forgets_the_one_before():
     teacher, peer = pico_teacher("conv4", size=16), _peer(PerTeacherGenerator)
     tasks = []

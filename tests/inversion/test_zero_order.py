@@ -88,7 +88,7 @@ def make(**values: object) -> ZeroOrderInverter:
 def test_the_boundary_term_counts_where_both_agree():
     teacher = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
     student = torch.tensor([[7.0, 3.0], [0.0, 1.0]])  # the first is another by a shift and a unit
-    assert boundary(teacher, student).tolist() == [-1.0, 0.0]
+    assert boundary(teacher, student).tolist() == [-2.0, 0.0]  # summed over the logits
 
 
 def test_no_gradient_is_asked_of_a_teacher_and_the_cost_is_as_said(monkeypatch):

@@ -77,6 +77,38 @@ def test_the_switch_is_on_once_after_so_many_updates_then_whenever_accuracy_stal
     assert all(second - first >= 3 for first, second in pairwise(later))
 
 
+def asked_after(accuracies: list[float], *, start: int, patience: int) -> list[int]:
+    """Updates after which PURER's code asks for harder episodes, written out: numbers of updates, from 1.
+
+    At update `start` it does in any case. Later ones compare their accuracy with the best since then, and after
+    `patience` that are not better it does so again and forgets the best.
+    """
+    asked, best, stalled = [], None, 0
+    for update, accuracy in enumerate(accuracies, 1):
+        if update == start:
+            asked.append(update)
+        elif update > start:
+            if best is None or accuracy > best:
+                best, stalled = accuracy, 0
+            else:
+                stalled += 1
+            if stalled == patience:
+                asked.append(update)
+                best, stalled = None, 0
+    return asked
+
+
+@pytest.mark.parametrize("start", [0, 2, 5])
+def test_the_switch_forgets_what_was_before_it(start, monkeypatch):
+    accuracies = [0.9, 0.8, 0.0, 0.5, 0.4, 0.5, 0.4, 0.1, 0.3, 0.3, 0.2, 0.1, 0.6, 0.6, 0.7, 0.2, 0.7, 0.1, 0.1, 0.1]
+    one, left = _episodes(challenge_after=start, replay_patience=3), iter(accuracies)
+    monkeypatch.setattr(one, "_replay", lambda *_: {"replay_accuracy": next(left), "replay_updates": 1.0})
+    asked = _asks(one, _memory(), len(accuracies))
+    expected = asked_after(accuracies, start=start, patience=3)
+    assert [step for step, is_on in enumerate(asked, 1) if is_on] == expected
+    assert len(expected) >= 3
+
+
 def test_without_a_factor_nothing_is_asked():
     assert not any(_asks(_episodes(challenge=0.0, challenge_after=0), _memory(), 4))
 

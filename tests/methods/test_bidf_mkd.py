@@ -8,6 +8,8 @@ from runs import TINY
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
+from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.inversion.zero_order import ZeroOrderInverter
 from hf_free.metalearning.bilevel import BilevelDistiller
 from hf_free.metalearning.distill import Distiller
 from hf_free.methods.bidf_mkd import BIDF_MKD
@@ -16,6 +18,8 @@ from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.setup import assemble, gather
+
+HEALTH = Health(1.0, 0.0, 0.0)
 
 
 def parts_of(**bell: object):
@@ -41,6 +45,30 @@ def test_either_half_stands_beside_another():
     parts = parts_of(objective="distill")
     assert isinstance(parts.objective, Distiller)
     assert parts.inverter.sets == 1
+
+
+def test_the_query_set_alone_is_sought_against_the_learner_adapted_to_the_support(monkeypatch):
+    parts, made, asked = parts_of(), [], []
+
+    def adapted(support):
+        made.append(support)
+        return lambda images, teacher: torch.zeros(len(images), 3)
+
+    def recover(self, teacher, index, student, steps, number):
+        asked.append((number, student))
+        return RecoveredTask(torch.empty(0), torch.empty(0), torch.empty(0), (), index, str(number), HEALTH), {}
+
+    monkeypatch.setattr(parts.inverter, "adapt", adapted)
+    monkeypatch.setattr(ZeroOrderInverter, "_recover", recover)
+    tasks, _ = parts.inverter.step([(0, None), (1, None)], parts.objective.student)
+    assert [task.reference for task in tasks] == ["0", "1"] * 2
+    assert [(task.teacher, task.reference) for task in made] == [(0, "0"), (1, "0")]
+    assert [student is None for _, student in asked] == [True, False] * 2
+    assert asked[1][1] is not parts.objective.student
+    assert parts_of().inverter.adapt is not None
+    made.clear()
+    parts.inverter.step([(0, None)])  # a step without a student asks for none
+    assert not made
 
 
 def test_its_way_to_learn_goes_with_another_inversion():

@@ -66,6 +66,19 @@ def test_the_curriculum_changes_what_is_recovered(tmp_path):
     assert seen[0][2:] != seen[1][2:]
 
 
+def test_a_run_reaches_the_first_switch_and_those_after_a_stall(tmp_path):
+    config = _config(bell={"challenge_after": 2, "replay_patience": 1}, trainer={"steps": 8, "log_every": 1})
+    train(config, output=tmp_path / "run", pool=_pool(), progress=False)
+    rows = RunFolder(tmp_path / "run").read_log()
+    best, expected = None, [0, 1]
+    for row in rows[2:]:  # by the rule of its code, from the accuracies that the run had
+        is_better = best is None or row["replay_accuracy"] > best
+        best = row["replay_accuracy"] if is_better else None
+        expected.append(int(not is_better))
+    assert [row["made_harder"] for row in rows] == expected
+    assert sum(expected) > 1
+
+
 def test_its_departures_name_what_is_switched_and_how():
     assert any("calibration_steps=0" in departure for departure in PURER.departures)
     assert PURER.connect is let_learner_challenge
