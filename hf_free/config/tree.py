@@ -301,9 +301,10 @@ def departures(config: Mapping[str, object]) -> dict[str, object]:
         config: A tree as `FreeConfig.to_dict` gives it, perhaps of an older hf-free; unknown keys are passed over.
     """
     config, _ = with_new_names(config)
-    if config.get("method") not in RECIPES:
+    method = config.get("method")
+    if not isinstance(method, str) or method not in RECIPES:
         return {}
-    recipe = FreeConfig(method=config["method"]).to_dict()
+    recipe = FreeConfig(method=method).to_dict()
     single = ("inversion", "defects")
     found = {key: config[key] for key in single if config.get(key, recipe[key]) != recipe[key]}
     for section in ("five", "memory", "bell", "learner"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hf_free.provenance.mending import mended
 from hf_free.provenance.reading import Json, flag_of, list_of, object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.renamed import with_new_names
@@ -124,10 +125,11 @@ class LearnerRecord:
 
     @classmethod
     def from_dict(cls, block: Mapping[str, object]) -> LearnerRecord:
-        """Read an `hf_free` block; every key may be missing."""
+        """Read an `hf_free` block; every key may be missing, and what no record holds (`mended`) counts as missing."""
+        whole, block = dict(block), mended(block)
         config, _ = with_new_names(object_of(block.get("config")))
         return cls(
-            block=dict(block),
+            block=whole,
             version=whole_of(block.get("format_version")),
             config=config,
             publication=Publication.from_dict(object_of(config.get("hub"))),

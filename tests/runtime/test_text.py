@@ -54,7 +54,7 @@ def test_amounts_of_memory_are_read(text, size):
 
 @pytest.mark.parametrize("text", ["", "much", "0", "-1GB", "1 PB", "0.2"])
 def test_what_is_no_amount_of_memory_is_refused_by_its_flag(text):
-    with pytest.raises(ConfigError, match="no amount of memory") as caught:
+    with pytest.raises(ConfigError, match="not an amount of memory") as caught:
         parse_bytes(text, flag="--memory")
     assert "--memory 4GiB" in caught.value.action
 

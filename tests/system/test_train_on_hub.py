@@ -62,9 +62,7 @@ def test_learner_of_all_kinds_is_trained_and_published(commits, hub, tokens, run
         assert commits[name] not in text
     assert "pictures/recovered.png" not in published, "no pictures of private teachers unless asked for"
 
-    use = (
-        "from hf_free import MetaLearner\nprint(MetaLearner.from_pretrained('alice/of-all-kinds').record['data_free'])"
-    )
+    use = "from hf_free import MetaLearner\nprint(MetaLearner.from_pretrained('alice/of-all-kinds').record.data_free)"
     assert run_client(use, token=tokens["bob"], home=tmp_path / "bob", timeout=600).stdout.strip() == "True"
 
 

@@ -95,7 +95,7 @@ def test_pictures_of_one_request_and_logits_are_asked_for(server, tmp_path):
         ({"revision": "v2"}, "unknown key 'revision'"),
         ({"endpoint": "ftp://x"}, "no http or https address"),
         ({"endpoint": "https://u:p@host"}, "user's name or password"),
-        ({"pictures_per_request": "many"}, "no number"),
+        ({"pictures_per_request": "many"}, "not a number"),
     ],
 )
 def test_an_entry_that_cannot_be_is_refused(tmp_path, entry, word):

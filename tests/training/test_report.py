@@ -89,7 +89,7 @@ def test_a_learner_alone_is_a_run_without_curves(run, tmp_path):
 
 
 def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
-    with pytest.raises(RunError, match="no run and no learner"):
+    with pytest.raises(RunError, match="neither a run nor a learner"):
         report([tmp_path], tmp_path / "page.html")
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"rows": [1]}')
