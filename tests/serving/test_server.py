@@ -165,14 +165,18 @@ def test_no_body_is_taken_for_the_next_request(server, first, status):
     assert found.count(b"HTTP/1.1 ") == 1
 
 
+def trickle(connection: socket.socket) -> None:
+    for _ in range(200):
+        connection.sendall(b"a")
+        time.sleep(0.02)
+
+
 def test_a_request_that_trickles_in_does_not_keep_its_place(teacher, monkeypatch):
     monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2, raising=False)
     with ModelServer(ServedTeacher(teacher)) as running:
         address = urlsplit(running.address).netloc.split(":")
         with socket.create_connection(address, timeout=60) as raw:
             raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
-            with pytest.raises(OSError, match="."):
-                for _ in range(200):
-                    raw.sendall(b"a")
-                    time.sleep(0.02)
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                trickle(raw)
         assert ask(running, method="GET")[0] == 200
