@@ -54,7 +54,8 @@ def plan_tables(planned: TrainingPlan) -> Group:
     for reference, reason in planned.skipped:
         rows.add_row("Left out", plain(f"{reference}: {reason}"))
     rows.add_row("Length", _length(planned))
-    rows.add_row("Device", f"{planned.device}, mixed precision {planned.mixed_precision}")
+    each = "" if planned.processes == 1 else f"{planned.processes} processes, each on "
+    rows.add_row("Device", f"{each}{planned.device}, mixed precision {planned.mixed_precision}")
     rows.add_row("Cost", "\n".join(_cost(planned)))
     rows.add_row("Memory", _memory(planned))
     for note in planned.notes:
@@ -97,7 +98,9 @@ def _cost(planned: TrainingPlan) -> list[str]:
     from hf_free.evaluation.flops import operations  # torch is slow to import
 
     cost = planned.cost
+    several = "" if planned.processes == 1 else " in one process; what they say to each other comes on top"
     measured = [] if planned.step_seconds is None else [f"{planned.step_seconds:.3g} s an outer step, measured here"]
+    measured = [f"{line}{several}" for line in measured]
     inverting = f"FIVE: {operations(cost.five_step)} an outer step, for about {cost.five_images:,} pictures"
     lines = [*measured, inverting]
     asks_all = cost.answers_a_step > 0
@@ -116,4 +119,5 @@ def _memory(planned: TrainingPlan) -> str:
     parts = f"teachers' weights {weights}, recovered pictures up to {images}"
     if planned.peak_memory is None:
         return f"{parts}; activations come on top"
-    return f"about {decimal_size_text(planned.peak_memory)} at its peak, measured here; of it {parts}"
+    each = "" if planned.processes == 1 else " in each process"
+    return f"about {decimal_size_text(planned.peak_memory)}{each} at its peak, measured here; of it {parts}"

@@ -128,7 +128,7 @@ def train(
     endpoint_token: options.EndpointToken = None,
     device: options.Device = None,
     mixed_precision: Annotated[
-        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no or bf16.")
+        str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no, bf16 or fp16.")
     ] = None,
     num_processes: Annotated[
         int | None,
@@ -260,6 +260,12 @@ def train(
     from hf_free.training.folder import RunFolder
 
     here = Launched.here()
+    if here.count > 1 and output is not None and not (resume or dry_run):
+        from hf_free.training.launch import is_another_attempt
+
+        if resume := is_another_attempt(RunFolder(output)):
+            overwrite = False
+            say("Started again after a failure: this attempt goes on from the last checkpoint.")
     if num_processes is not None and here.count not in (1, num_processes):
         raise ConfigError(
             f"--num-processes {num_processes}, and a launcher has started {here.count} processes",
@@ -282,7 +288,9 @@ def train(
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
     if dry_run:
-        _show_plan(settings, token=token, endpoint_tokens=endpoint_token or [], as_json=as_json)
+        if here.is_first:
+            tokens = endpoint_token or []
+            _show_plan(settings, num_processes or here.count, token=token, endpoint_tokens=tokens, as_json=as_json)
         return
     if num_processes is not None and num_processes > here.count:
         from hf_free.training.launch import launch
@@ -295,10 +303,13 @@ def train(
     _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json, quiet=quiet)
 
 
-def _show_plan(settings: FreeConfig, *, token: str | None, endpoint_tokens: list[str], as_json: bool) -> None:
+def _show_plan(
+    settings: FreeConfig, processes: int, *, token: str | None, endpoint_tokens: list[str], as_json: bool
+) -> None:
     from hf_free.training.plan import plan
 
-    planned = plan(settings, token=token, console=progress_console(), endpoint_tokens=endpoint_tokens)
+    console = progress_console()
+    planned = plan(settings, token=token, console=console, endpoint_tokens=endpoint_tokens, processes=processes)
     if as_json:
         write_json(planned.to_dict())
     else:

@@ -1,23 +1,33 @@
-"""Compare two runs step by step: two logs, or one command with two settings; not equal is exit code 1.
+"""Compare two runs step by step: two logs, one configuration with two settings or at two commits; not equal is exit
+code 1.
 
     python examples/benchmark compare-runs runs/a runs/b
-    python examples/benchmark compare-runs --config run.yaml --steps 20 \\
-        --first trainer.threads=1 --second trainer.threads=2
+    python examples/benchmark compare-runs --config run.yaml --steps 20 --second trainer.deterministic=true
+    python examples/benchmark compare-runs --config run.yaml --commits main HEAD
 
-Two commits: train with one, then with the other, and give both folders. Losses have to be equal to the last digit of
-the log (six decimals) unless --tolerance allows a relative difference. Times are not compared.
+Losses have to be equal to the last digit of the log (six decimals) unless --tolerance allows a relative difference.
+Times are not compared, but shown of two settings: seconds that a step computes (on a GPU: that it takes), the median.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import math
+import os
+import statistics
+import subprocess
 import sys
+import tarfile
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from hf_free import FreeConfig, train
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.measuring import clock_of, synchronize
 from hf_free.training.log_reading import read_rows
 
 TIMES = frozenset({"minutes"})
@@ -75,12 +85,54 @@ def _is_same(one: float | None, other: float | None, tolerance: float) -> bool:
 
 
 def run_both(options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
-    """Train with each of the two settings; the folders of the runs."""
-    values = {"trainer": {"steps": options.steps, "max_minutes": None}}
+    """Train with each of the two settings, and print how long a step takes; the folders of the runs."""
+    taken = {}
     for name, settings in (("first", options.first), ("second", options.second)):
-        config = FreeConfig.load(options.config, values=values, assignments=settings)
-        train(config, output=folder / name, progress=False)
+        config = FreeConfig.load(options.config, values=_length(options), assignments=settings)
+        device, moments = choose_device(config.trainer.device), list[float]()
+        clock = clock_of(device)
+
+        def note(*_: object) -> None:
+            synchronize(device)  # noqa: B023  called in this turn
+            moments.append(clock())  # noqa: B023
+
+        train(config, output=folder / name, progress=False, watch=note)
+        steps = [after - before for before, after in pairwise(moments)]
+        taken[name] = statistics.median(steps[len(steps) // 2 :]) if steps else math.nan  # the first make what stays
+    first, second = taken.values()
+    print(f"seconds a step: {first:.3f} and {second:.3f} ({second / first:.3f} times)")
     return folder / "first", folder / "second"
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+import hf_free
+assert Path(hf_free.__file__).is_relative_to(Path.cwd()), hf_free.__file__
+config = hf_free.FreeConfig.load(sys.argv[1], values=json.loads(sys.argv[2]))
+hf_free.train(config, output=sys.argv[3], progress=False)
+"""
+"""What is run with each commit's files; the packages that they import are those of today."""
+
+
+def run_commits(options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
+    """Train with the files of each of two commits, in processes of their own; the folders of the runs."""
+    runs = folder / "first", folder / "second"
+    for commit, run in zip(options.commits, runs, strict=True):
+        tree = folder / f"files of {run.name}"
+        packed = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(tree, filter="data")
+        words = [str(options.config.resolve()), json.dumps(_length(options)), str(run)]
+        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        subprocess.run([sys.executable, "-c", TRAIN, *words], cwd=tree, env=environment, check=True)
+    return runs
+
+
+def _length(options: argparse.Namespace) -> dict[str, dict[str, object]]:
+    return {"trainer": {"steps": options.steps, "max_minutes": None}}
 
 
 def main() -> int:
@@ -89,14 +141,16 @@ def main() -> int:
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="two runs' folders or log files")
     parser.add_argument("--config", type=Path, help="configuration of both runs")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--commits", nargs=2, metavar=("FIRST", "SECOND"), help="of the repository these files lie in")
     parser.add_argument("--first", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--second", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tolerance", type=float, default=0.0, help="relative difference that is none")
     options = parser.parse_args()
     if len(options.runs) != (0 if options.config else 2):
-        parser.error("give two runs, or --config with --first and --second")
+        parser.error("give two runs, or --config with --first, --second or --commits")
     with tempfile.TemporaryDirectory() as scratch:
-        first, second = run_both(options, Path(scratch)) if options.config else options.runs
+        run = run_commits if options.commits else run_both
+        first, second = run(options, Path(scratch)) if options.config else options.runs
         compared, found = compare(first, second, options.tolerance)
     for difference in found[:20]:
         print(f"step {difference.step}  {difference.name}: {difference.first} and {difference.second}")

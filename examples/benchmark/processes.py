@@ -1,17 +1,21 @@
 """Images recovered and answered per second in one process and in several, of one thread each; efficiency.
 
+About four minutes on idle cores with the default settings, whose step is that of `hf-free train`.
+
 Every run is the same work: the same teachers, steps, batches. Each number of processes is tried `--repeats` times,
 in turn, so that a machine that others use too is as crowded for one as for the other; the best of each counts. On a
 crowded machine wall-clock time says little: the second figure is by the time that the busiest process computed.
 
-python examples/benchmark processes --models zoo/a zoo/b zoo/c zoo/d --processes 1 2
-python examples/benchmark processes --models @zoo.txt --steps 12 --repeats 3 --output ranks.json
+python examples/benchmark processes
+python examples/benchmark processes --models zoo/a zoo/b zoo/c zoo/d --processes 1 2 4
+python examples/benchmark processes --steps 12 --repeats 3 --output ranks.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,8 +30,13 @@ from hf_free.config.reading import merge
 from hf_free.config.tree import parse_assignments
 from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.launched import Launched
+from hf_free.runtime.processes import available_cores
 from hf_free.training.folder import RunFolder
 from hf_free.training.launch import free_port
+
+TEACHERS = 8
+"""Conv-4 networks of random weights and five classes that are made where no teachers are given: how good teachers are
+makes no difference to the time here, since no task is left out."""
 
 FIRST_STEPS = 2
 """Steps that are not timed: they make what the others find made."""
@@ -40,20 +49,35 @@ def main() -> None:
         print(json.dumps(_run(options)))
         return
     rows: list[dict[str, Any]] = []
-    for repeat in range(options.repeats):
-        for count in options.processes:
-            rows.append(
-                {"processes": count, "repeat": repeat, "load": os.getloadavg()[0], **_measured(count, options)}
-            )
-            print(_line(rows[-1]), flush=True)
-            if options.output is not None:
-                options.output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as made:
+        options.models = options.models or _teachers(Path(made))
+        for repeat in range(options.repeats):
+            for count in options.processes:
+                rows.append(
+                    {"processes": count, "repeat": repeat, "load": os.getloadavg()[0], **_measured(count, options)}
+                )
+                print(_line(rows[-1]), flush=True)
+                if options.output is not None:
+                    options.output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     for key, what in (("per_second", "wall clock"), ("per_busy_second", "busiest process")):
         best = {count: max(row[key] for row in rows if row["processes"] == count) for count in options.processes}
         one = best[min(best)] / min(best)
         for count, rate in best.items():
             share = f"{rate / one:.2f} times one process, efficiency {rate / one / count:.0%}"
             print(f"{what}: {count} process(es) {rate:.1f} images/s, {share}")
+
+
+def _teachers(folder: Path) -> list[str]:
+    import timm
+    import torch
+
+    import hf_free.backbones.register  # noqa: F401  (our networks' names)
+    from hf_free.teachers.saving import save_teacher
+
+    for number in range(TEACHERS):
+        torch.manual_seed(number)
+        save_teacher(timm.create_model("conv4_32", num_classes=5), folder / str(number))
+    return [str(folder / str(number)) for number in range(TEACHERS)]
 
 
 def _measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -64,7 +88,7 @@ def _measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
             names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
             own = {**{name: str(number) for name, number in names.items()}, "OMP_NUM_THREADS": "1"}
             environment = {**os.environ, **own, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            command = [sys.executable, __file__, *sys.argv[1:], "--part", folder]
+            command = [sys.executable, __file__, *sys.argv[1:], "--models", *options.models, "--part", folder]
             started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
         found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
     images, seconds = found[0]["images"], found[0]["seconds"]
@@ -80,6 +104,7 @@ def _measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def _run(options: argparse.Namespace) -> dict[str, float]:
     """This process's part of a run."""
+    logging.getLogger("hf_free").setLevel(logging.ERROR)  # what there is to know of the teachers
     values = {"models": options.models, "seed": options.seed}
     fixed = {
         "trainer": {"steps": options.steps + 2, "max_minutes": None, "warmup_steps": 0, "threads": 1, "log_every": 1}
@@ -121,11 +146,19 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
+def _as_cores_allow() -> list[int]:
+    return [count for count in (1, 2, 4, 8) if count <= max(2, available_cores())]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--models", nargs="+", required=True, help="teachers, as hf-free train takes them")
-    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument(
+        "--models", nargs="+", help=f"teachers, as hf-free train takes them; {TEACHERS} Conv-4 if none"
+    )
+    parser.add_argument(
+        "--processes", nargs="+", type=int, default=_as_cores_allow(), help="1 2, and 4 8 where cores are"
+    )
+    parser.add_argument("--steps", type=int, default=6, help=f"of which {FIRST_STEPS} are not timed")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")

@@ -171,6 +171,15 @@ class BellConfig(_Section):
     """Images per distillation step."""
     updates_per_step: int = Field(default=10, ge=1, le=10_000)
     """Updates per step in `distill` and `episodes`."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=1024)
+    """Passes that each process takes for its part of a batch of `distill`, whose gradients are added up: less memory,
+    the same batch. BatchNorm sees each pass by itself. Where memory is short there are more by themselves."""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Norm that the gradient of an outer update of the learner is cut down to, over all its weights together; null
+    leaves it as it is."""
+    shard_learner: bool = False
+    """Whether several processes share out the weights, gradients and moments that the learner of `distill` is trained
+    with (FSDP2), for learners that do not fit; each keeps one whole copy of the weights, to be asked and saved."""
     interpolation: float = Field(default=1.0, ge=0)
     """Step size eps of the plain interpolation theta += eps (theta' - theta)."""
     temperature: float = Field(default=1.0, gt=0)
@@ -282,9 +291,9 @@ class TrainerConfig(_Section):
     most."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    mixed_precision: Annotated[Literal["auto", "no", "bf16"], BeforeValidator(_no)] = "auto"
-    """Autocast type; `auto` takes bf16 where the device computes it natively. There is no fp16: small gradients become
-    zero in it, and FIVE's and BELL's steps do not scale their losses."""
+    mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no)] = "auto"
+    """Autocast type; `auto` takes bf16 where the device computes it natively. fp16 is for GPUs without bf16: `distill`
+    scales its loss, inversion stays in fp32, and the other objectives, whose inner steps do not scale, refuse it."""
     channels_last: bool = True
     """Memory format of convolutional networks."""
     compile: bool = False

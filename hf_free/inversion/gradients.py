@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 from statistics import median_low
 
-import torch
 from torch import Tensor
+
+from hf_free.runtime.sharding import joint_norm as norm_of_all
 
 MAX_RATIO = 10.0
 """A gradient of more than this many times the median norm is no longer taken as it is. In a pool of 18 trained
@@ -25,7 +26,7 @@ WINDOW = 64
 
 def joint_norm(gradients: Sequence[Tensor]) -> float:
     """The Euclidean norm over all tensors of a gradient; waits for the device. Not finite if any number is not."""
-    return torch.stack(torch._foreach_norm(list(gradients))).norm().item()
+    return norm_of_all(gradients).item()
 
 
 def comparable_scales(norms: Sequence[float], past: Sequence[float]) -> list[float]:

@@ -98,6 +98,9 @@ class Objective(Protocol):
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Its optimizers, for the checkpoint."""
 
+    def bring_together(self) -> None:
+        """Have this process hold all that a checkpoint needs; called in all processes alike, before one is written."""
+
     def tensors(self) -> dict[str, Tensor]:
         """Tensors that a checkpoint has to hold besides those of modules."""
 

@@ -9,8 +9,10 @@ answers serve as the embedding in which new classes are told apart.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +25,18 @@ from hf_free.learner.batchnorm import batch_statistics, frozen
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
+from hf_free.metalearning.clipping import clip_gradients
 from hf_free.metalearning.muon import muon_or_adamw
+from hf_free.metalearning.shared_learner import SharedLearner, load_moments, whole_moments
+from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
-from hf_free.runtime.device import Precision
+from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.loss_scale import LossScale
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
+
+logger = logging.getLogger(__name__)
 
 LEAST_SPREAD = 1e-6
 """Below this sum of squares a teacher's answers to a batch count as all alike: there is nothing to learn from them."""
@@ -132,18 +140,30 @@ class Distiller:
         self.learner, self.layout, self.config, self.precision = learner, layout, config, precision
         self.streams, self.chains = streams, chains
         self.center = CenterPerTeacher(layout.sizes).to(learner.device)
-        parameters = [p for p in learner.parameters() if p.requires_grad]
-        self.optimizer = keep_memory_order(muon_or_adamw(parameters, config, learner.device))
+        self._shared = SharedLearner(learner) if config.shard_learner and chains.ranks.count > 1 else None
+        self._trained = learner if self._shared is None else self._shared.network
+        self._parameters = (
+            [p for p in learner.parameters() if p.requires_grad] if self._shared is None else self._shared.parameters
+        )
+        optimizer = keep_memory_order(muon_or_adamw(self._parameters, config, learner.device))
+        self.optimizer = clip_gradients(optimizer, config.max_grad_norm)
+        self._scale = LossScale() if precision.scales_loss else None
+        self._fits: int | None = None
+        """Pictures that a pass was cut down to when memory ran out."""
+        self._moments: dict[str, Tensor] = {}
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
         """`updates_per_step` updates on random pictures of the memory, whichever teacher they came from."""
         self.learner.train()
+        self._trained.train()
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * moment.rate
         total, stream = torch.zeros((), device=self.learner.device), self.streams.stream("batches")
         for _ in range(self.config.updates_per_step):
             total += self.update(memory.sample(self.config.batch_size, stream), moment)
+        if self._shared is not None:
+            self._shared.give_to(self.learner)
         return {"answers": total.item() / self.config.updates_per_step}  # the step's one wait for the device
 
     def update(self, sample: Sample, moment: Moment = BY_ITSELF) -> Tensor:
@@ -151,15 +171,24 @@ class Distiller:
 
         Each chain of the run takes a part of the batch, and one larger than the moment's `at_once` in nearly equal
         parts again. Their gradients add up to the whole batch's, except that BatchNorm normalizes each part by itself
-        (ghost batches, Hoffer et al. 2017, section 3.1).
+        (ghost batches, Hoffer et al. 2017, section 3.1). In fp16 an update whose gradient is not finite is left out.
         """
+        total = self._add_up_gradients(sample, moment)
+        if self._scale is None or self._scale.unscale(self._parameters):
+            self.optimizer.step()
+        return total
+
+    def _add_up_gradients(self, sample: Sample, moment: Moment) -> Tensor:
         answers = sample.answers.to(self.learner.device)
         self.optimizer.zero_grad(set_to_none=True)
         sizes = self.chains.sizes(len(answers))
         parts = list(zip(sample.images.split(sizes), answers.split(sizes), strict=True))
-        total = self.chains.step(self.learner, lambda chain: self._learn(*parts[chain], answers, moment))
-        self.optimizer.step()
-        return total
+        step = self.chains.step if self._shared is None else self.chains.step_shared_out
+        return step(
+            self._trained,
+            lambda chain: self._learn_what_fits(*parts[chain], answers, moment),
+            may_overflow=self._scale is not None,
+        )
 
     def preferred(self, usable: Sequence[int], stream: Stream) -> Sequence[int]:
         """All teachers are alike; see `hf_free.metalearning.base.Objective`."""
@@ -187,47 +216,98 @@ class Distiller:
     def rehearsal(self) -> Rehearsal:
         """One update of a copy; see `hf_free.metalearning.base.Objective`."""
         learner = copy.deepcopy(self.learner)
-        copied = Distiller(learner, self.layout, self.config, self.precision)
+        config = replace(self.config, gradient_accumulation_steps=1, shard_learner=False)  # passes are looked at
+        copied = Distiller(learner, self.layout, config, self.precision)
         size, channels = learner.config.image_size, learner.config.channels
 
         def learn(count: int) -> None:
             learner.train()
             images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
-            copied.update(Sample(images, LogitRows(torch.randn(count, self.layout.width), tuple(self.layout.sizes))))
+            sample = Sample(images, LogitRows(torch.randn(count, self.layout.width), tuple(self.layout.sizes)))
+            if self._shared is None:
+                copied.update(sample)
+            else:  # no process has room for all moments
+                copied.lose_gradients(sample)
 
         most = self.config.batch_size
         return Rehearsal("an update of the learner", learn, min(FIRST_IMAGES, most), most, learner)
+
+    def lose_gradients(self, sample: Sample) -> None:
+        """The passes of an update, without the update: nothing is learned."""
+        self._add_up_gradients(sample, BY_ITSELF)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def modules(self) -> dict[str, nn.Module]:
         """No modules: the learner holds everything."""
         return {}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizer of the learner."""
-        return [self.optimizer]
+        """The one that updates the learner; what is shared out is in `tensors`."""
+        return [] if self.config.shard_learner else [self.optimizer]
+
+    def bring_together(self) -> None:
+        """Gather the moments of a learner that is shared out."""
+        if self.config.shard_learner:
+            self._moments = whole_moments(self.optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
-        """None."""
-        return {}
+        """The factor on the loss, and the moments of a learner that is shared out, as last gathered."""
+        scale = {} if self._scale is None else {"loss_scale": self._scale.state()}
+        return {**scale, **self._moments}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """There is nothing to restore."""
+        """Take back what `tensors` gave."""
+        if self._scale is not None and "loss_scale" in tensors:
+            self._scale.load(tensors["loss_scale"])
+        if self.config.shard_learner:
+            load_moments(self.optimizer, tensors)
+        if self._shared is not None:
+            self._shared.take_from(self.learner)
 
-    def _learn(self, images: Tensor, said: LogitRows, answers: LogitRows, moment: Moment) -> Tensor:
-        """The backward pass of some pictures of a batch, whose answers are `answers`; returns their part of the
-        loss."""
+    def _learn_what_fits(self, images: Tensor, said: LogitRows, answers: LogitRows, moment: Moment) -> Tensor:
+        """`_learn`, in passes of half as many pictures each time that memory runs out, from then on for good.
+
+        As Accelerate's `find_executable_batch_size`, which takes a MemoryError for another error. Each process does
+        so by itself: the parts add up to the batch all the same.
+        """
+        while True:
+            count = self._passes(len(said), moment)
+            try:
+                return self._learn(images, said, answers, moment, count)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or count >= len(said) // 2 or self._shared is not None:
+                    raise
+            self._fits = max(2, -(-len(said) // (2 * count)))
+            for parameter in self._parameters:
+                parameter.grad = None
+            give_back_memory()
+            if self.learner.device.type == "cuda":
+                torch.cuda.empty_cache()
+            logger.warning("memory ran out: the learner takes %d pictures at once from here on", self._fits)
+
+    def _passes(self, count: int, moment: Moment) -> int:
+        most = min((number for number in (moment.at_once, self._fits) if number is not None), default=None)
+        return max(number_of_parts(count, most), min(self.config.gradient_accumulation_steps, max(1, count // 2)))
+
+    def _learn(self, images: Tensor, said: LogitRows, answers: LogitRows, moment: Moment, count: int) -> Tensor:
+        """The backward passes of some pictures of a batch, whose answers are `answers`; their part of its loss."""
         device, total = self.learner.device, torch.zeros((), device=self.learner.device)
-        count = number_of_parts(len(said), moment.at_once)
         is_whole = count == 1 and len(said) == len(answers)
+        factor = 1.0 if self._scale is None else self._scale.factor
+        if self._shared is not None:
+            factor *= self.chains.count  # its backward pass takes the mean over the processes
         for part, wanted in zip(images.tensor_split(count), said.tensor_split(count), strict=True):
             moment.pause()
-            predicted = self._predict(part.to(device).float() / 255)
+            predicted = self._answer(self._trained, part.to(device).float() / 255)
             terms = answer_loss(predicted, wanted, self.center, spread_of=None if is_whole else answers)
             loss = torch.stack(list(terms.values())).sum()
-            loss.backward()
+            (loss if factor == 1 else factor * loss).backward()
             total += loss.detach()
         return total
 
     def _predict(self, images: Tensor) -> Tensor:
+        return self._answer(self.learner, images)
+
+    def _answer(self, learner: MetaLearner, images: Tensor) -> Tensor:
         with self.precision.autocast(images.device):
-            return self.learner.raw_answers(self.precision.layout(images))
+            return learner.raw_answers(self.precision.layout(images))

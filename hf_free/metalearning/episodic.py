@@ -35,6 +35,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import score_episodes
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.base import Moment, Rehearsal
+from hf_free.metalearning.clipping import clip_gradients
 from hf_free.metalearning.replay import draw_classes, draw_episode, maml_query_loss
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
@@ -105,8 +106,8 @@ class EpisodicObjective:
         with streams.seeding("head"):
             head = nn.Linear(learner.backbone_dim, config.n_way)
         self.network = nn.Sequential(learner, head.to(learner.device))
-        self.optimizer: torch.optim.Optimizer = keep_memory_order(
-            torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        self.optimizer: torch.optim.Optimizer = clip_gradients(
+            keep_memory_order(torch.optim.Adam(self.network.parameters(), lr=config.lr)), config.max_grad_norm
         )
         self._replay_weights: dict[str, Tensor] = {}
 
@@ -182,6 +183,9 @@ class EpisodicObjective:
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizer of replay; alignment makes new ones."""
         return [self.optimizer]
+
+    def bring_together(self) -> None:
+        """Nothing is shared out: of sharded networks there are no second derivatives."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights of the last replay episode, where a defect keeps using them."""

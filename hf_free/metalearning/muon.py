@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig
+from hf_free.runtime.sharding import shared_out_like, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic a x + b x^3 + c x^5 that drives singular values towards 1 (Jordan et al. 2024)."""
@@ -125,8 +126,9 @@ class Muon(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(parameter)
             state["step"] = torch.zeros(())  # AdamW looks for one when a state is restored
         momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
-        ahead = gradient.add(momentum, alpha=MOMENTUM).flatten(1)
+        ahead = whole(gradient.add(momentum, alpha=MOMENTUM)).flatten(1)
         stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
         parameter.mul_(1 - lr * weight_decay)
-        parameter.add_(orthogonalize(ahead).view(parameter.shape), alpha=-lr * stretch)
+        moved = shared_out_like(orthogonalize(ahead).view(parameter.shape), parameter)
+        parameter.add_(moved, alpha=-lr * stretch)
         parameter.grad = None

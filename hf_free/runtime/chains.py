@@ -17,8 +17,23 @@ from torch import Tensor, nn
 from hf_free.errors import RunError
 from hf_free.runtime.distributed import ALONE, Ranks
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
+from hf_free.runtime.sharding import joint_norm
 
 T = TypeVar("T")
+
+
+def check_even(chains: int, processes: int) -> None:
+    """Refuse chains that processes cannot share out evenly.
+
+    Raises:
+        RunError: their number is no multiple of that of the processes.
+    """
+    if chains % processes:
+        raise RunError(
+            f"trainer.chains is {chains}, and there are {processes} processes",
+            allowed="a multiple of the number of processes",
+            action=f"--chains {processes}, or leave it out: one chain per process",
+        )
 
 
 class Chains:
@@ -34,12 +49,7 @@ class Chains:
     """
 
     def __init__(self, count: int = 1, *, ranks: Ranks = ALONE, streams: RandomStreams = UNSEEDED) -> None:
-        if count % ranks.count:
-            raise RunError(
-                f"trainer.chains is {count}, and there are {ranks.count} processes",
-                allowed="a multiple of the number of processes",
-                action=f"--chains {ranks.count}, or leave it out: one chain per process",
-            )
+        check_even(count, ranks.count)
         self.count, self.ranks, self._streams = count, ranks, streams
         each, rank = count // ranks.count, ranks.launched.rank
         self.own = range(rank * each, (rank + 1) * each)
@@ -92,7 +102,7 @@ class Chains:
             known = torch.where(known.isnan(), other, known)
         return known
 
-    def step(self, network: nn.Module, work: Callable[[int], Tensor]) -> Tensor:
+    def step(self, network: nn.Module, work: Callable[[int], Tensor], *, may_overflow: bool = False) -> Tensor:
         """Do a backward pass per chain, and leave the sum of all chains' gradients in `.grad`, before an update.
 
         Every chain begins with the same buffers (BatchNorm's running statistics). After it each is the mean over the
@@ -101,6 +111,7 @@ class Chains:
         Args:
             network: Its gradients are cleared first, where there are several chains.
             work: Does the backward pass of a chain's part of the loss, and gives that part; they add up to the loss.
+            may_overflow: Whether a gradient that is not finite is the caller's to see to, as with a scaled loss.
 
         Returns:
             The sum of the parts.
@@ -123,7 +134,8 @@ class Chains:
             gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             rows.append(_packed([loss, *gradients, *buffers]))
         table = self.ranks.rows(torch.stack(rows))
-        self._check_finite(table)
+        if not may_overflow:
+            self._check_finite(table)
         like = [rows[0][:1], *parameters, *buffers]
         (loss, *found), (_, *first) = _unpacked(_summed(table), like), _unpacked(table[0], like)
         for parameter, gradient in zip(parameters, found, strict=False):
@@ -134,16 +146,42 @@ class Chains:
                 buffer.copy_(total / self.count if buffer.is_floating_point() else own)
         return loss.reshape(())
 
+    def step_shared_out(
+        self, network: nn.Module, work: Callable[[int], Tensor], *, may_overflow: bool = False
+    ) -> Tensor:
+        """`step` of a network that is shared out over the processes, one chain in each (`hf_free.runtime.sharding`).
+
+        Its backward pass takes the mean over the processes, so `work` has to multiply its loss by their number. Of
+        gradients, only the norm is looked at: which chain's is not finite cannot be told.
+        """
+        loss = work(self.own[0]).detach().reshape(1)
+        buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        table = self.ranks.rows(_packed([loss, *buffers])[None])
+        if not may_overflow:
+            self._check_finite(table)
+        total, *sums = _unpacked(_summed(table), [loss, *buffers])
+        with torch.no_grad():
+            for buffer, found in zip(buffers, sums, strict=True):
+                buffer.copy_(found / self.count)
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        if not may_overflow and not joint_norm(gradients).isfinite().item():
+            raise _not_finite("of a chain")
+        return total.reshape(())
+
     def _check_finite(self, table: Tensor) -> None:
         bad = [chain for chain, is_whole in enumerate(table.isfinite().all(1).tolist()) if not is_whole]
         if bad:
             each = len(self.own)
             named = ", ".join(f"{chain} (rank {chain // each})" for chain in bad)
-            raise RunError(
-                f"the gradient of chain {named} is not finite",
-                allowed="finite numbers; nothing was updated with it",
-                action="lower --set bell.lr=..., or --mixed-precision no; the run's folder keeps what there is",
-            )
+            raise _not_finite(f"of chain {named}")
+
+
+def _not_finite(whose: str) -> RunError:
+    return RunError(
+        f"the gradient {whose} is not finite",
+        allowed="finite numbers; nothing was updated with it",
+        action="lower --set bell.lr=..., or --mixed-precision no; the run's folder keeps what there is",
+    )
 
 
 def _packed(tensors: Sequence[Tensor]) -> Tensor:

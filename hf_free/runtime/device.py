@@ -52,15 +52,25 @@ class Precision:
 
     @classmethod
     def choose(cls, name: str, device: torch.device, *, channels_last: bool = True) -> Precision:
-        """`no`, `bf16`, or `auto`: bf16 where the device computes it natively."""
-        types = {"no": None, "bf16": torch.bfloat16}
+        """`no`, `bf16`, `fp16`, or `auto`: bf16 where the device computes it natively."""
+        types = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = types[name] if name in types else (torch.bfloat16 if has_fast_bf16(device) else None)
         return cls(dtype, channels_last)
 
     @property
     def name(self) -> str:
         """The name that `choose` takes."""
-        return {None: "no", torch.bfloat16: "bf16"}[self.dtype]
+        return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether a loss has to be scaled before its backward pass: small gradients become zero in fp16."""
+        return self.dtype == torch.float16
+
+    @property
+    def of_unscaled(self) -> Precision:
+        """The same for steps that do not scale their loss: fp32 in the place of fp16."""
+        return Precision(None, self.channels_last) if self.scales_loss else self
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """The context to compute in; fp32 stays fp32 inside another one, too."""

@@ -42,8 +42,8 @@ _TALKS = "hf_free/talks/"
 SETTINGS = {
     "ACCELERATE_MIXED_PRECISION": ("no", "trainer.mixed_precision"),
     "ACCELERATE_DYNAMO_BACKEND": ("no", "trainer.compile"),
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "bell.batch_size"),
-    "ACCELERATE_USE_FSDP": ("false", None),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "bell.gradient_accumulation_steps"),
+    "ACCELERATE_USE_FSDP": ("false", "bell.shard_learner"),
     "ACCELERATE_USE_DEEPSPEED": ("false", None),
     "ACCELERATE_USE_MEGATRON_LM": ("false", None),
     "ACCELERATE_TORCH_DEVICE": ("", "trainer.device"),

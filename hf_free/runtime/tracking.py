@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ from hf_free.errors import ConfigError
 _PACKAGES = {"comet_ml": "comet_ml", "dvclive": "dvclive"}
 """Packages whose name differs from that of their tracker."""
 
-_EXTRAS = frozenset({"tensorboard"})
+_EXTRAS = frozenset({"tensorboard", "trackio"})
 """Trackers that are an extra of hf-free of the same name."""
 
 PATIENCE = 10.0
@@ -70,6 +72,10 @@ class Trackers:
         make: Callable[[str, str, Path], Any] | None = None,
     ) -> None:
         make = make or _accelerates
+        self._replaced: tuple[Any, Any] | None = None
+        if names:
+            self._replaced = sys.stdout, _BesideTrackers(sys.stdout)
+            sys.stdout = self._replaced[1]
         self._feeds = [_Feed(name, partial(make, name, project, folder), settings or {}) for name in names]
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -94,6 +100,29 @@ class Trackers:
         for feed in self._feeds:
             feed.wait(until)
         self._feeds = []
+        if self._replaced is not None and sys.stdout is self._replaced[1]:
+            sys.stdout = self._replaced[0]
+
+
+class _BesideTrackers:
+    """The standard output for the length of a run: what trackers' own threads print goes to stderr.
+
+    trackio prints a dozen lines, amid the one document of `--json`.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def write(self, text: str) -> int:
+        is_trackers = threading.current_thread().name.startswith(_THREADS)
+        return (sys.stderr if is_trackers else self._own).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+_THREADS = "tracker "
+"""How the names of trackers' threads begin."""
 
 
 class _Feed:
@@ -103,7 +132,7 @@ class _Feed:
         self.name, self._make, self._settings, self._dropped = name, make, settings, 0
         self._waiting: queue.Queue[Callable[[Any], object] | None] = queue.Queue(_MOST_WAITING)
         self._is_broken = False
-        self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{_THREADS}{name}", daemon=True)
         self._thread.start()
 
     def put(self, tell: Callable[[Any], object]) -> None:
@@ -149,20 +178,24 @@ def _accelerates(name: str, project: str, folder: Path) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     kind = LOGGER_TYPE_TO_CLASS[name]
+    if name == "trackio":  # else its run has a random name; the dashboard's address would be printed
+        return kind(project, name=folder.absolute().parent.name, embed=False)
     return kind(project, logging_dir=str(folder)) if kind.requires_logging_directory else kind(project)
 
 
 def _show(tracker: Any, name: str, data: bytes, step: int) -> None:
-    import io
-
     import numpy as np
     from PIL import Image
 
-    if not hasattr(tracker, "log_images"):
+    if not hasattr(tracker, "log_images") and tracker.name != "trackio":
         return
     with Image.open(io.BytesIO(data)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    if tracker.name == "tensorboard":  # one array of pictures, where the others take a list
+    if tracker.name == "trackio":  # which takes pictures, though not by Accelerate's name
+        import trackio
+
+        tracker.log({name: trackio.Image(pixels)}, step=step)
+    elif tracker.name == "tensorboard":  # one array of pictures, where the others take a list
         tracker.log_images({name: pixels[None]}, step=step, dataformats="NHWC")
     else:
         tracker.log_images({name: [pixels]}, step=step)

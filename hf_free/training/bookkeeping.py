@@ -15,15 +15,26 @@ from hf_free.training.run import Run
 
 
 def save(run: Run) -> None:
-    """Write a checkpoint, where this is the run's first process."""
+    """Write a checkpoint, where this is the run's first process; all have to call it alike."""
+    run.objective.bring_together()
     if run.chains.ranks.is_first:
+        save_checkpoint(run)
+
+
+def save_alone(run: Run) -> None:
+    """Write a checkpoint where the other processes may not come along; none where each has a part of what it needs."""
+    if not (run.config.bell.shard_learner and run.chains.ranks.count > 1) and run.chains.ranks.is_first:
+        run.objective.bring_together()
         save_checkpoint(run)
 
 
 def save_if_due(run: Run) -> None:
     """Write a checkpoint if the schedule says that one is due."""
     seconds, begun = run.clock.seconds(), time.monotonic()
-    if run.checkpoints.is_due(run.state.step, seconds, has_recovered=len(run.memory) > 0):
+    is_due = run.checkpoints.is_due(run.state.step, seconds, has_recovered=len(run.memory) > 0)
+    if run.config.bell.shard_learner:  # all have to take part; how long writing took, each knows by itself
+        is_due = run.chains.ranks.first(is_due)
+    if is_due:
         save(run)
         run.checkpoints.written(seconds + time.monotonic() - begun)  # the shared clock stands meanwhile
 
@@ -61,8 +72,9 @@ def agree(run: Run, stop: StopBetweenSteps) -> None:
     """Have all processes of a run see one time and one wish to stop, so that they do the same until the next call."""
     ranks = run.chains.ranks
     if ranks.count > 1:
-        run.clock.hold(ranks.first)
-        wishes = [number for wanted, number in ranks.gather((stop.wanted, stop.number)) if wanted]
+        told = ranks.gather((run.clock.running(), stop.wanted, stop.number))
+        run.clock.hold(told[0][0])  # the first process's
+        wishes = [number for _, wanted, number in told if wanted]
         stop.wanted, stop.number = bool(wishes), stop.number or next(iter(wishes), None)
 
 

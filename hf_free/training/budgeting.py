@@ -14,6 +14,7 @@ from hf_free.metalearning.base import Objective
 from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
+from hf_free.runtime.processes import available_cores
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
@@ -53,6 +54,7 @@ def make_budget(
     timed: bool = True,
     refuse: bool = True,
     sharers: int = 1,
+    forecast_for: int = 1,
 ) -> Budget:
     """Measure a run's parts, and cut it for its memory.
 
@@ -66,6 +68,7 @@ def make_budget(
         timed: Whether time is measured too; it is taken for 0 otherwise.
         refuse: Whether a run of too few steps is an error; else a note says that it would be.
         sharers: Processes of the run that share this machine's free memory.
+        forecast_for: Processes of the run that is planned, of which this one, alone, measures the first's share.
 
     Raises:
         ConfigError: `trainer.memory` is not an amount of memory.
@@ -74,9 +77,7 @@ def make_budget(
     """
     device, minutes = inverter.device, work.trainer.max_minutes
     total, held = memory_limit(work.trainer.memory, device, sharers=sharers), _held(device)
-    own = sum(record.weight_bytes for index, record in enumerate(pool.records) if pool.chains.is_own(index))
-    unloaded = min(own, pool.budget) - pool.loaded_bytes
-    base = held + max(0, unloaded) + (FIGURES if device.type == "cpu" else 0)
+    base = held + _unloaded(pool, forecast_for) + (FIGURES if device.type == "cpu" else 0)
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) / sharers if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
@@ -84,12 +85,23 @@ def make_budget(
     give_back_memory()
     answers = row_bytes(layout.sizes, work.memory.teachers_per_image) if objective.asks_teachers else 0
     portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
-    predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base)
+    predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base, processes=forecast_for)
+    if device.type == "cpu":
+        predicted = predicted.crowded(max(1.0, forecast_for / available_cores()))
     notes = notes_on_portions(work, pool, portions, total)
-    few = few_steps(work, pool.records, trial, portions, predicted) if timed else None
+    few = few_steps(work, pool.records, trial, portions, predicted, processes=forecast_for) if timed else None
     if few is not None and few.is_refused and refuse:
         raise few.refusal()
     return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
+
+
+def _unloaded(pool: TeacherPool, processes: int) -> int:
+    """Bytes of weights that the process will hold beside those it holds; of one among several, less than nothing."""
+    own = [record for index, record in enumerate(pool.records) if pool.chains.is_own(index)]
+    if processes > 1:
+        own = list(pool.records[::processes])
+        return min(sum(record.weight_bytes for record in own), pool.budget) - pool.loaded_bytes
+    return max(0, min(sum(record.weight_bytes for record in own), pool.budget) - pool.loaded_bytes)
 
 
 def least_budget(budgets: Sequence[Budget]) -> Budget:

@@ -103,7 +103,7 @@ def distill(
     bell, hub = bell or BellConfig(), hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     check_output(folder, overwrite=overwrite)
-    _check_settings(learner, minutes)
+    _check_settings(learner, minutes, mixed_precision)
     seed_everything(seed)
     where = choose_device(device)
     source, network, weights, pool = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
@@ -232,7 +232,13 @@ class _Loop:
         self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)
 
 
-def _check_settings(learner: LearnerConfig | None, minutes: float) -> None:
+def _check_settings(learner: LearnerConfig | None, minutes: float, mixed_precision: str) -> None:
+    if mixed_precision == "fp16":
+        raise ConfigError(
+            "mixed precision fp16 with distill, which does not scale its loss",
+            allowed="auto, no or bf16",
+            action="--mixed-precision no",
+        )
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
     if learner is not None and learner.init_from is not None:

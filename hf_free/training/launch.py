@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import psutil
 
 from hf_free.errors import RunError
 from hf_free.runtime.processes import available_cores
+from hf_free.training.folder import RunFolder
 
 PROGRAM = "hf_free.cli.main"
 """The module that each process runs, as `accelerate launch -m` and `torchrun -m` take it."""
@@ -52,6 +55,21 @@ def launch(words: Sequence[str], processes: int) -> int:
     except SignalException as error:
         return 128 + error.sigval
     return 0
+
+
+def is_another_attempt(run: RunFolder, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun has started this process again after a failure, and an attempt before has left a checkpoint.
+
+    A checkpoint from before the launcher's own start is another run's, which nobody has asked to go on.
+
+    Args:
+        run: The run's folder.
+        environment: This process's; torchrun counts its attempts there.
+    """
+    if environment.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or run.last_step() is None:
+        return False
+    written = (run.whole_checkpoint().folder / "state.json").stat().st_mtime
+    return written > psutil.Process(os.getppid()).create_time()
 
 
 def free_port() -> int:

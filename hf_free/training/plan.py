@@ -20,6 +20,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
+from hf_free.runtime.distributed import threads_of_a_rank
 from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.training.black_boxes import notes_on_black_boxes
 from hf_free.training.budgeting import Budget
@@ -34,6 +35,7 @@ from hf_free.training.notices import (
 from hf_free.training.progress import Console
 from hf_free.training.run import Parts
 from hf_free.training.setup import assemble, budget_of, gather
+from hf_free.training.sharing import check_processes
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class TrainingPlan:
     """Steps that the minutes are enough for, as measured; None without a measurement or an end."""
     notes: tuple[str, ...]
     """What to know before it starts."""
+    processes: int = 1
+    """Processes of this machine that share out the work; memory and seconds are each one's."""
 
     def to_dict(self) -> dict[str, object]:
         """The plan as plain JSON types."""
@@ -81,6 +85,7 @@ def plan(
     console: Console | None = None,
     measure: bool = True,
     endpoint_tokens: Sequence[str] = (),
+    processes: int = 1,
 ) -> TrainingPlan:
     """Load and check the teachers, count what a step costs, and say what a run would do.
 
@@ -90,20 +95,23 @@ def plan(
         console: Where downloads are shown; None shows none.
         measure: Whether memory and time are measured, which takes up to half a minute.
         endpoint_tokens: Tokens of black boxes, as for `train`; each is asked about four pictures.
+        processes: Processes of this machine among which the run would be shared out. One alone is started: it loads
+            all teachers, and measures with the threads that each would have.
 
     Raises:
-        RunError: fewer than two usable teachers.
-        ConfigError: a device that is not there, a budget that is not an amount of memory, a test set to
-            validate on.
+        RunError: fewer than two usable teachers, or fewer than processes.
+        ConfigError: a device that is not there, a budget that is not an amount of memory, a test set to validate
+            on.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
     endpoints = EndpointAccess.of(config.queries, tokens=endpoint_tokens)
     found = gather(config, token=token, console=console, is_planned=True, endpoints=endpoints)
     config, pool, precision = found.config, found.pool, found.precision
+    check_processes(found.workload, Defects.named(config.defects), processes=processes, teachers=len(pool))
     paints = not isinstance(found.warm_up.inverter, PixelInverter | LearnedPixels)
     cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects), paints=paints)
-    budget, few = _measured(assemble(found, token=token)) if measure else (None, ())
+    budget, few = _measured(assemble(found, token=token), processes) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
         method=config.method,
@@ -128,15 +136,21 @@ def plan(
             *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),
             *notes_on_run(config.learner, config.trainer),
         ),
+        processes=processes,
     )
 
 
-def _measured(parts: Parts) -> tuple[Budget | None, tuple[str, ...]]:
+def _measured(parts: Parts, processes: int) -> tuple[Budget | None, tuple[str, ...]]:
     """What the run will take on this machine, and notes on it; of a run that would be refused, the reason alone."""
+    threads = torch.get_num_threads()
+    if processes > 1:
+        torch.set_num_threads(parts.config.trainer.threads or threads_of_a_rank(processes))
     try:
-        budget = budget_of(parts, refuse=False)
+        budget = budget_of(parts, refuse=False, forecast_for=processes)
     except RunError as error:
         return None, (f"this run would be refused: {error}",)
+    finally:
+        torch.set_num_threads(threads)
     return budget, budget.notes
 
 

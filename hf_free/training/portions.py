@@ -103,6 +103,16 @@ class Forecast:
     slowdown: float = 1.0
     """See `hf_free.training.trial.Trial`: seconds above over this are seconds of computing."""
 
+    def crowded(self, factor: float) -> Forecast:
+        """The same where so many processes want each core."""
+        if factor == 1:
+            return self
+        steps = None if self.steps is None else int(self.steps / factor)
+        step, learning, reserve = (
+            factor * s for s in (self.step_seconds, self.learning_seconds, self.reserve_seconds)
+        )
+        return Forecast(self.peak_bytes, step, learning, steps, reserve, self.idle_bytes)
+
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
     """Bytes of a picture in the memory, of its answers, which take so many, and of its class's number."""
@@ -137,7 +147,7 @@ def choose_portions(
     left_over = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
     largest = max((TaskSize.of(work.five, record.num_classes).images for record in records), default=0)
     least = min((TaskSize.of(work.five, record.num_classes).classes for record in records), default=2)
-    batch, distils = work.bell.batch_size, work.distils
+    batch, distils = work.pass_size, work.distils
     whole_tasks = trial.inversions if distils else (*trial.inversions, trial.alignment)
     task = _most(whole_tasks, largest, left_over)
     asked = _most(trial.answers, ASKED_AT_ONCE, left_over)
@@ -189,8 +199,9 @@ def forecast(
     *,
     answers: int,
     base: float,
+    processes: int = 1,
 ) -> Forecast:
-    """What a run of such portions will take.
+    """What a run of such portions will take; of several processes, the one that has most to do.
 
     Args:
         work: What the run does.
@@ -199,7 +210,8 @@ def forecast(
         portions: How they are cut.
         answers: Bytes of the answers kept with each picture; 0 where only the recovered task's own teacher speaks
             (`align`).
-        base: Bytes that the process holds before the first step, all teachers' weights included.
+        base: Bytes that the process holds before the first step, its teachers' weights included.
+        processes: How many share out the work; what they say to each other and wait is not counted.
     """
     five, bell, memory = work.five, work.bell, work.memory
     sizes = [TaskSize.of(work.five, record.num_classes).within(portions.task).images for record in records]
@@ -207,16 +219,20 @@ def forecast(
     inverting = sum(load.seconds(size) for load, size in zip(trial.inversions, sizes, strict=False)) / count
     teachers = min(five.teachers_per_step, len(records))
     recovered = sum(sizes) / max(len(sizes), 1) * teachers
-    warm_up = teachers * inverting
+    warm_up = math.ceil(teachers / processes) * inverting
     distils = work.distils
     asked, share = recovered + memory.drawn_per_step, work.share_asked(len(records))
-    asking = trial.drawing.seconds(memory.drawn_per_step)
+    drawn, batch = math.ceil(memory.drawn_per_step / processes), math.ceil(bell.batch_size / processes)
+    asking = trial.drawing.seconds(drawn)
     if answers:
-        asking += sum(_in_parts(load, asked * share, portions.asked) for load in trial.answers)
+        own = math.ceil(len(records) / processes) / len(records)
+        asking += own * sum(_in_parts(load, asked * share, portions.asked) for load in trial.answers)
+    taken = min(batch, portions.learned or work.pass_size)
     if distils:
-        learning = bell.updates_per_step * _in_parts(trial.update, bell.batch_size, portions.learned)
+        learning = bell.updates_per_step * _in_parts(trial.update, batch, taken)
     else:
-        learning = work.replays_per_step * bell.replay_tasks * trial.update.seconds(bell.n_way * bell.n_query)
+        episodes = math.ceil(bell.replay_tasks / processes)
+        learning = work.replays_per_step * episodes * trial.update.seconds(bell.n_way * bell.n_query)
         learning += teachers * trial.alignment.seconds(recovered / teachers)
     step = warm_up + asking + learning
     reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)
@@ -226,8 +242,8 @@ def forecast(
     activations = max(
         max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
         max((load.bytes(min(asked * share, portions.asked)) for load in trial.answers), default=0) if answers else 0,
-        trial.drawing.bytes(memory.drawn_per_step),
-        trial.update.bytes(portions.learned or (bell.batch_size if distils else bell.n_way * bell.n_query)),
+        trial.drawing.bytes(drawn),
+        trial.update.bytes(taken if distils else bell.n_way * bell.n_query),
         min(portions.finished, made) * trial.feature_bytes,
         0 if distils else trial.alignment.bytes(max(sizes, default=0)),
         trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),
@@ -299,14 +315,20 @@ class FewSteps:
 
 
 def few_steps(
-    work: Workload, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, predicted: Forecast
+    work: Workload,
+    records: Sequence[TeacherRecord],
+    trial: Trial,
+    portions: Portions,
+    predicted: Forecast,
+    *,
+    processes: int = 1,
 ) -> FewSteps | None:
     """What to say of a run whose minutes are enough for few steps; None where they are enough for `ENOUGH_STEPS`."""
     trainer, minutes = work.trainer, work.trainer.max_minutes
     wanted = ENOUGH_STEPS if trainer.steps is None else min(ENOUGH_STEPS, trainer.steps)
     if minutes is None or predicted.steps is None or predicted.steps >= wanted:
         return None
-    ways = " or ".join(_ways_out(work, records, trial, portions, wanted))
+    ways = " or ".join(_ways_out(work, records, trial, portions, wanted, processes))
     given = (
         f"{minutes:g} minutes are enough for about {predicted.steps} steps of {_seconds(predicted.step_seconds)} s "
         f"(measured on this machine)"
@@ -330,12 +352,13 @@ FACTORS = (1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def _ways_out(
-    work: Workload, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int
+    work: Workload, records: Sequence[TeacherRecord], trial: Trial, portions: Portions, wanted: int, processes: int
 ) -> list[str]:
     """Settings, one beside the other, each of which makes a run of so many steps; else what has to shrink."""
 
     def steps(changed: Workload, measured: Trial = trial) -> int:
-        return forecast(changed, records, measured, portions, answers=1, base=0).steps or 0
+        predicted = forecast(changed, records, measured, portions, answers=1, base=0, processes=processes)
+        return predicted.steps or 0
 
     ways, pixels = [], work.learner.image_size
     sizes = [size for size in SMALLER_SIZES if size < pixels]

@@ -20,6 +20,7 @@ FIXED = (
     "five.canvas",
     "five.max_classes",
     "bell.objective",
+    "bell.shard_learner",
     "learner.backbone",
     "learner.image_size",
     "learner.channels",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 
 from hf_free.config.sections import TrainerConfig
 
@@ -32,13 +31,16 @@ class Clock:
         self._held: float | None = None
 
     def seconds(self) -> float:
-        """Wall-clock time spent."""
-        return time.monotonic() - self._start if self._held is None else self._held
+        """Wall-clock time spent; the time at which the clock is held, if it is."""
+        return self.running() if self._held is None else self._held
 
-    def hold(self, seconds: Callable[[float], float]) -> None:
-        """Stop the clock until the next call, at a time that `seconds` computes from the time spent: one time for all
-        processes."""
-        self._held = seconds(time.monotonic() - self._start)
+    def running(self) -> float:
+        """Wall-clock time spent, held or not."""
+        return time.monotonic() - self._start
+
+    def hold(self, seconds: float) -> None:
+        """Stand still at this time until the next call: one time for all processes."""
+        self._held = seconds
 
     def progress(self, step: int) -> float:
         """Share of the run that is done after a step, 0 to 1."""

@@ -59,7 +59,14 @@ from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
 from hf_free.training.screening import check_enough, note_teachers
 from hf_free.training.selection import load_validation, make_selector
-from hf_free.training.sharing import Division, check_chains, check_chains_of_teachers, number_of_chains
+from hf_free.training.sharing import (
+    Division,
+    check_chains,
+    check_chains_of_teachers,
+    check_scaled,
+    check_shared_learner,
+    number_of_chains,
+)
 from hf_free.training.state import RunState
 from hf_free.training.trackers import tracked_settings
 from hf_free.training.warm_up import WarmUp
@@ -110,6 +117,8 @@ def gather(
     streams = RandomStreams(config.seed)
     chains = Chains(number_of_chains(config.trainer.chains, ranks.count, begun), ranks=ranks, streams=streams)
     check_chains(config.five, config.bell, Defects.named(config.defects), chains.count)
+    check_shared_learner(config.bell, chains.count, ranks.count, compiles=config.trainer.compile)
+    check_scaled(config.bell, config.trainer.mixed_precision)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     keep_freed_memory()
@@ -131,7 +140,7 @@ def gather(
     state = RunState(chains=chains.count, processes=ranks.count)
     with FetchProgress(console) as fetching:
         settings = MethodSettings.of(config)
-        make = partial(inverter_of(settings), settings, device, precision, streams, chains)
+        make = partial(inverter_of(settings), settings, device, precision.of_unscaled, streams, chains)
         size = config.learner.image_size
         warm_up = WarmUp(make, config.five, config.trainer, state, streams, fetching.show_step, image_size=size)
         if pool is None:  # an empty one stays, with its reasons
@@ -346,7 +355,7 @@ def prepare(
     return run
 
 
-def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budget:
+def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True, forecast_for: int = 1) -> Budget:
     """Measure the parts of a run, see `hf_free.training.budgeting.make_budget`."""
     return make_budget(
         parts.workload,
@@ -357,7 +366,8 @@ def budget_of(parts: Parts, *, timed: bool = True, refuse: bool = True) -> Budge
         parts.precision,
         timed=timed,
         refuse=refuse,
-        sharers=parts.chains.ranks.launched.local_count,
+        sharers=max(parts.chains.ranks.launched.local_count, forecast_for),
+        forecast_for=forecast_for,
     )
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import BellConfig, FiveConfig
 from hf_free.errors import ConfigError, RunError
+from hf_free.runtime.chains import check_even
+from hf_free.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,81 @@ def check_chains(five: FiveConfig, bell: BellConfig, defects: Defects, chains: i
             allowed="one chain: the weights that it keeps are those of the last episode alone",
             action="one process, without --chains",
         )
+
+
+_SECOND = "its updates take gradients of gradients, which a sharded network refuses or, worse, leaves out silently"
+
+_NOT_SHARDED = {
+    "align": "its steps are taken by a copy of the network, and its replay takes gradients of gradients, which a "
+    "sharded network refuses or, worse, leaves out silently",
+    "regularize": _SECOND,
+    "episodes": f"MAML: {_SECOND}",
+    "bilevel": _SECOND,
+}
+"""Why a learner cannot be shared out, by objective."""
+
+
+def check_shared_learner(bell: BellConfig, chains: int, processes: int, *, compiles: bool = False) -> None:
+    """Refuse to share out a learner that cannot be.
+
+    Args:
+        bell: Whether it is to be, and how it learns.
+        chains: Of the run.
+        processes: Of the run.
+        compiles: Whether the learner is to be compiled.
+
+    Raises:
+        ConfigError: another objective than `distill`, more chains than processes, or `trainer.compile`.
+    """
+    if not bell.shard_learner:
+        return
+    if not bell.distils:
+        raise ConfigError(
+            f"bell.shard_learner with bell.objective = {bell.objective!r}: {_NOT_SHARDED[bell.objective]}",
+            allowed="bell.objective=distill, whose updates take first derivatives alone",
+            action="--set bell.shard_learner=false, or bell.objective=distill",
+        )
+    if compiles:
+        raise ConfigError(
+            "bell.shard_learner with trainer.compile: what is trained would not be what is compiled",
+            allowed="one of the two",
+            action="--set trainer.compile=false",
+        )
+    if chains > processes > 1:
+        raise ConfigError(
+            f"bell.shard_learner with {chains} chains in {processes} processes",
+            allowed="one chain in each process",
+            action="leave out --chains",
+        )
+
+
+def check_scaled(bell: BellConfig, precision: str) -> None:
+    """Refuse fp16 where no loss is scaled.
+
+    Raises:
+        ConfigError: another objective than `distill`.
+    """
+    if precision == "fp16" and not bell.distils:
+        raise ConfigError(
+            f"trainer.mixed_precision = 'fp16' with bell.objective = {bell.objective!r}, whose inner steps do not "
+            "scale their losses: small gradients would be zero",
+            allowed="fp16 with bell.objective=distill; auto, no or bf16 with any",
+            action="--mixed-precision bf16 or no",
+        )
+
+
+def check_processes(work: Workload, defects: Defects, *, processes: int, teachers: int) -> None:
+    """Refuse what a run of so many processes would.
+
+    Raises:
+        ConfigError, RunError: see `check_chains`, `check_chains_of_teachers` and `check_shared_learner`; chains that
+            the processes cannot share out evenly.
+    """
+    chains = number_of_chains(work.trainer.chains, processes)
+    check_even(chains, processes)
+    check_chains(work.five, work.bell, defects, chains)
+    check_chains_of_teachers(chains, teachers)
+    check_shared_learner(work.bell, chains, processes, compiles=work.trainer.compile)
 
 
 def check_chains_of_teachers(chains: int, teachers: int) -> None:

@@ -136,9 +136,10 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
         bookkeeping.take_best(run)
     except (LostRank, StorageError):
         raise  # the last checkpoint stays: the others did not end this step, or nothing more can be written
-    except (HfFreeError, Stopped):
+    except (HfFreeError, Stopped) as error:
         if stop.inside_step:
             state.step -= 0 if worked == state.step or terms else 1  # nothing of it is done yet: it is done anew
             state.seconds = clock.seconds()
-        bookkeeping.save(run)  # what there is stays
+        # what there is stays; a stop is granted in all processes alike, an error may be one's own
+        (bookkeeping.save if isinstance(error, Stopped) else bookkeeping.save_alone)(run)
         raise

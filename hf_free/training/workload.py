@@ -23,6 +23,11 @@ class Workload:
         return self.bell.distils
 
     @property
+    def pass_size(self) -> int:
+        """Pictures of a batch that the learner is meant to take at once."""
+        return -(-self.bell.batch_size // self.bell.gradient_accumulation_steps)
+
+    @property
     def replays_per_step(self) -> int:
         """Updates of replay in a step, at least; 0 where the learner predicts answers."""
         bell = self.bell

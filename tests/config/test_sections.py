@@ -36,7 +36,7 @@ ALL = (FiveConfig, MemoryConfig, BellConfig, LearnerConfig, TrainerConfig, HubCo
         (LearnerConfig, {"views": ["mirror"]}),
         (LearnerConfig, {"whitening": 0}),
         (TrainerConfig, {"steps": 0}),
-        (TrainerConfig, {"mixed_precision": "fp16"}),
+        (TrainerConfig, {"mixed_precision": "fp8"}),
         (HubConfig, {"base_model_relation": "child"}),
         (MemoryConfig, {"of_another_version": 1}),
     ],

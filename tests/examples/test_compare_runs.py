@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,7 +57,33 @@ def test_two_settings_are_run_and_compared(tmp_path, monkeypatch, capsys):
     words = ["compare_runs", "--config", str(tmp_path / "run.yaml"), "--steps", "3"]
     monkeypatch.setattr(sys, "argv", [*words, "--second", "trainer.deterministic=true"])
     assert main() == 0
-    assert "of 0 numbers" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "of 0 numbers" not in shown
+    assert re.search(r"seconds a step: [\d.]+ and [\d.]+ \([\d.]+ times\)", shown)
     monkeypatch.setattr(sys, "argv", [*words, "--second", "bell.lr=0.02"])
+    assert main() == 1
+    assert "step 3  answers: " in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_two_commits_are_run_and_compared(tmp_path, monkeypatch, capsys):
+    """Of a repository with this one's files, whose second commit learns faster."""
+    import benchmark.compare_runs
+
+    root, new = tmp_path / "repository", "    lr: float = Field(default=0.02"
+    shutil.copytree(Path(__file__).parents[2] / "hf_free", root / "hf_free")
+    monkeypatch.setattr(benchmark.compare_runs, "ROOT", root)
+    sections = root / "hf_free" / "config" / "sections.py"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(root)]
+    for step in ("first", "second"):
+        if step == "second":
+            sections.write_text(sections.read_text().replace("    lr: float = Field(default=1e-2", new))
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", step], ["tag", step]):
+            subprocess.run([*git, *words], check=True)
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    values = merge(TINY, {"models": models})
+    (tmp_path / "run.yaml").write_text(json.dumps(values))
+    words = ["compare_runs", "--config", str(tmp_path / "run.yaml"), "--steps", "3", "--commits", "first", "second"]
+    monkeypatch.setattr(sys, "argv", words)
     assert main() == 1
     assert "step 3  answers: " in capsys.readouterr().out

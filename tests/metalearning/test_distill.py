@@ -418,3 +418,87 @@ def test_asking_in_batches_changes_nothing(batch):
     whole = label(teacher_sources(pool, layout), pictures, layout, Precision()).values
     parts = label(teacher_sources(pool, layout), pictures, layout, Precision(), batch=batch)
     assert torch.allclose(parts.values, whole, rtol=2e-3, atol=2e-3)
+
+
+def _learning(precision=None, **bell):
+    """A distiller of one Conv-4, a batch for it, and its weights as one vector."""
+    torch.manual_seed(0)
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, 7), [3, 4])
+    layout = LogitLayout.of([3, 4])
+    distiller = Distiller(learner, layout, BellConfig(batch_size=12, **bell), precision or Precision())
+    learner.train()
+    answers = torch.randn(12, 7, generator=torch.Generator().manual_seed(1))
+    sample = Sample(_pictures(12), LogitRows(answers, (3, 4)))
+    return distiller, sample, lambda: torch.cat([p.detach().flatten() for p in learner.parameters()])
+
+
+def test_accumulated_gradients_are_those_of_as_many_passes():
+    moved, passes = {}, []
+    for name, bell, moment in (
+        ("accumulated", {"gradient_accumulation_steps": 3}, Moment(pause=lambda: passes.append(None))),
+        ("in parts", {}, Moment(at_once=4)),
+        ("whole", {}, Moment()),
+        ("more than there are pictures", {"gradient_accumulation_steps": 1000}, Moment()),
+    ):
+        distiller, sample, weights = _learning(**bell)
+        distiller.update(sample, moment)
+        moved[name] = weights()
+    assert len(passes) == 3
+    assert torch.equal(moved["accumulated"], moved["in parts"])
+    assert not torch.equal(moved["accumulated"], moved["whole"])
+    assert moved["more than there are pictures"].isfinite().all()  # two pictures a pass at least
+
+
+def test_where_memory_runs_out_passes_become_smaller_for_good(caplog):
+    distiller, sample, weights = _learning()
+    whole = distiller.learner.backbone
+    distiller.learner.backbone = CrampedNetwork(whole, 5)
+    passes = []
+    distiller.update(sample, Moment(pause=lambda: passes.append(None)))
+    assert len(passes) == 1 + 1 + 4  # 12 and 6 did not fit, three did
+    assert caplog.messages == [f"memory ran out: the learner takes {n} pictures at once from here on" for n in (6, 3)]
+    found = weights()
+    distiller.update(sample, Moment(pause=lambda: passes.append(None)))
+    assert len(passes) == 6 + 4
+    expected, sample, weights = _learning(gradient_accumulation_steps=4)
+    expected.update(sample)
+    assert torch.equal(found, weights())
+
+
+def test_memory_that_is_too_small_for_two_pictures_is_an_error():
+    distiller, sample, _ = _learning()
+    distiller.learner.backbone = CrampedNetwork(distiller.learner.backbone, 1)
+    with pytest.raises(RuntimeError, match="allocate"):
+        distiller.update(sample)
+
+
+def test_fp16_learns_what_fp32_learns():
+    moved = {}
+    for name in ("fp16", "fp32"):
+        distiller, sample, weights = _learning(Precision(torch.float16) if name == "fp16" else None, matrix_lr=0)
+        begun = weights()
+        for _ in range(3):
+            distiller.update(sample)
+        moved[name] = weights() - begun
+    assert torch.nn.functional.cosine_similarity(moved["fp16"], moved["fp32"], dim=0) > 0.95
+
+
+def test_fp16_leaves_out_what_overflows_and_goes_on_with_a_smaller_factor():
+    distiller, sample, weights = _learning(Precision(torch.float16))
+    distiller.load_tensors({"loss_scale": torch.tensor([2.0**40, 0.0])})
+    begun = weights()
+    distiller.update(sample)
+    assert torch.equal(weights(), begun)
+    assert distiller.tensors()["loss_scale"].tolist() == [2.0**39, 0.0]
+    distiller.load_tensors({"loss_scale": torch.tensor([2.0**10, 5.0])})
+    distiller.update(sample)
+    assert not torch.equal(weights(), begun)
+    assert distiller.tensors()["loss_scale"].tolist() == [2.0**10, 6.0]
+
+
+def test_the_gradient_of_an_update_is_clipped():
+    distiller, sample, _ = _learning(max_grad_norm=1e-6, matrix_lr=0)
+    distiller.update(sample)
+    norms = torch.stack([p.grad.norm() for p in distiller.learner.parameters() if p.grad is not None])
+    assert norms.norm().item() == pytest.approx(1e-6, rel=1e-3)

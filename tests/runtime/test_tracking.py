@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -98,3 +99,18 @@ def test_a_picture_that_is_not_there_is_passed_over(tmp_path):
     trackers.picture("recovered", tmp_path / "none.png", 1)
     trackers.close()
     assert made[0].told == ["start", {}, "finish"]
+
+
+def test_what_trackers_print_is_not_the_programs_output(capsys):
+    class Talking(Recording):
+        def start(self):
+            sys.stdout.write("created a run\n")
+
+    before = sys.stdout
+    trackers = Trackers(["a", "b"], make=_make([], Talking))
+    sys.stdout.write("the document\n")
+    trackers.close()
+    assert sys.stdout is before
+    shown = capsys.readouterr()
+    assert shown.out == "the document\n"
+    assert shown.err.count("created a run") == 2

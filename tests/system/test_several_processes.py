@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 
@@ -172,3 +173,78 @@ def test_two_chains_learn_other_than_one(zoo, tmp_path):
     for chains in (1, 2):
         train(_config(zoo, trainer={"chains": chains, "steps": 3}), output=tmp_path / str(chains))
     assert not _same(_weights(tmp_path / "1"), _weights(tmp_path / "2"))
+
+
+KILLED = """
+import os, signal, sys
+from hf_free.cli.main import main
+from hf_free.runtime.launched import Launched
+from hf_free.training import step, trainer
+
+fills, fill = [], step.fill
+def dies(*args, **options):
+    fills.append(None)
+    if len(fills) == 5 and Launched.here().rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fill(*args, **options)
+step.fill = dies
+sys.exit(main(["train", "--config", sys.argv[1], "--output", sys.argv[2]]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_process_that_is_killed_ends_the_others_and_the_last_checkpoint_goes_on(zoo, forks, tmp_path):
+    config = _config(zoo, trainer={"checkpoint_every": 2})
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    begun = time.monotonic()
+    first, second = run_ranks(forks, KILLED, str(tmp_path / "run.yaml"), str(tmp_path / "run"))
+    assert second.returncode in (-9, 137), second
+    assert first.returncode == 1
+    assert "rank 0 of 2: Error: rank 0 of 2 has lost the others: " in first.stderr
+    assert "rank 1 did not come to where it waited" in first.stderr
+    assert "--resume goes on from the last checkpoint" in first.stderr
+    assert "Traceback" not in first.stderr
+    assert time.monotonic() - begun < 300  # not the half hour that a slow one is waited for
+    assert RunFolder(tmp_path / "run").checkpoint_state()["step"] == 4
+    train(config, output=tmp_path / "run", resume=True)
+    train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
+    assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
+
+
+AGAIN = """
+import os, signal, sys
+from hf_free.cli.main import main
+from hf_free.training import step
+import hf_free.training.finishing as finishing
+finishing.draw_pictures = lambda *args: None
+finishing.draw_heterogeneity = lambda *args, **options: None
+
+fills, fill = [], step.fill
+def dies(*args, **options):
+    fills.append(None)
+    if len(fills) == 5 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    fill(*args, **options)
+step.fill = dies
+sys.exit(main(["train", "--config", sys.argv[1], "--output", sys.argv[2]]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_torchrun_starts_all_again_and_they_go_on_by_themselves(zoo, tmp_path):
+    config = _config(zoo, trainer={"checkpoint_every": 2})
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (tmp_path / "again.py").write_text(AGAIN, encoding="utf-8")
+    words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, str(tmp_path / "again.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else they look for those that have gone (torch 2.14)
+    command += [str(tmp_path / "run.yaml"), str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Started again after a failure" in done.stderr
+    assert [row["step"] for row in RunFolder(tmp_path / "run").read_log()] == list(range(1, 7))
+    train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
+    assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))

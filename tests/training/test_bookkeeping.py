@@ -66,10 +66,14 @@ def test_another_process_scores_and_writes_nothing(run, noted):
     assert not run.folder.checkpoints.root.exists()
 
 
+FIRST = (1e9, True, 15)
+"""What the first of two processes says: its time, and that it was asked to stop."""
+
+
 def _second():
     """The second of two processes; the first has used more time, and was asked to stop."""
     ranks = SimpleNamespace(
-        is_first=False, count=2, seconds=0.0, first=lambda _: 1e9, gather=lambda value: [(True, 15), value]
+        is_first=False, count=2, seconds=0.0, talks=[], gather=lambda value: ranks.talks.append(1) or [FIRST, value]
     )
     return SimpleNamespace(ranks=ranks)
 
@@ -80,6 +84,7 @@ def test_processes_agree_on_the_time_and_on_a_wish_to_stop(run):
     bookkeeping.agree(run, stop)
     assert (stop.wanted, stop.number) == (True, 15)
     assert run.clock.seconds() == 1e9
+    assert len(run.chains.ranks.talks) == 1
 
 
 def test_the_best_weights_are_taken_back(run):

@@ -73,6 +73,8 @@ def test_what_cannot_be_distilled_is_refused_before_anything_is_written(pooled, 
         distill(pooled, tmp_path / "small", minutes=0)
     with pytest.raises(ConfigError, match="init_from"):
         distill(pooled, tmp_path / "small", learner=LearnerConfig(init_from="timm:resnet18"))
+    with pytest.raises(ConfigError, match="fp16"):
+        distill(pooled, tmp_path / "small", mixed_precision="fp16")
     with pytest.raises(RunError, match="not empty"):
         distill(pooled, pooled)
     assert not (tmp_path / "small").exists()

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from pico import constant_folder, pico_files, pico_folder
 from rich.console import Console
+from runs import TINY
 from torch import nn
 
 from hf_free.cli.tables import plan_tables
@@ -155,3 +156,19 @@ def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
     assert refused.returncode == 1
     assert "alice/plan-private does not exist" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_plan_for_several_processes_measures_one_processs_share(tmp_path):
+    models = [str(pico_folder(tmp_path / f"t{seed}", size=16, num_classes=3, seed=seed)) for seed in range(2)]
+    config = FreeConfig.from_dict(merge(TINY, {"models": models, "trainer": {"threads": 1}}))
+    planned = measured_plan(config, processes=2)
+    assert planned.processes == planned.to_dict()["processes"] == 2
+    assert planned.step_seconds > 0
+    shown = _shown(planned)
+    assert "2 processes, each on cpu" in shown
+    assert "in one process; what they say to each other comes on top" in shown
+    assert "in each process at its peak" in shown
+    with pytest.raises(RunError, match="3 chains of work for 2 teachers"):
+        plan(FreeConfig.from_dict(merge(config.to_dict(), {"five": {"teachers_per_step": 3}})), processes=3)
+    with pytest.raises(RunError, match="chains is 1, and there are 2 processes"):
+        plan(FreeConfig.from_dict(merge(config.to_dict(), {"trainer": {"chains": 1}})), processes=2)

@@ -158,6 +158,43 @@ def test_steps_and_seconds_by_hand():
     assert predicted.steps == int(expected)
 
 
+def test_seconds_and_memory_of_one_of_three_processes_by_hand():
+    config = _config(
+        five={"teachers_per_step": 4, "images_per_class": 10},
+        memory={"drawn_per_step": 100},
+        bell={"batch_size": 32, "updates_per_step": 5},
+        trainer={"steps": 10, "max_minutes": None},
+    )
+    records = _records(5, 5, 5, 5)
+    both = Load(0, MB, 0, 0.1), Load(0, 2 * MB, 0, 0.01)
+    trial = Trial(
+        (both[0],) * 4, (both[1],) * 4, Load(0, 0, 0, 0.02), Load(0, 50 * MB, 0.2, 0.05), Load(0, 0, 0, 0), 0.0
+    )
+    portions = choose_portions(config, records, trial, answers=10, room=1e12)
+    one, three = (
+        forecast(config, records, trial, portions, answers=10, base=1000 * MB, processes=count) for count in (1, 3)
+    )
+    asked = 4 * 50 + 100
+    inverting, asking, learning = 2 * 50 * 0.1, 34 * 0.02 + 2 * asked * 0.01, 5 * (0.2 + 11 * 0.05)
+    assert three.step_seconds == pytest.approx(inverting + asking + learning)  # two teachers of the four, 11 of 32
+    held = one.peak_bytes - 32 * 50 * MB
+    assert three.peak_bytes == pytest.approx(held + asked * 2 * MB)  # 11 images learned take less than those asked
+    crowded = three.crowded(1.5)
+    assert crowded.step_seconds == pytest.approx(1.5 * three.step_seconds)
+    assert crowded.peak_bytes == three.peak_bytes
+
+
+def test_accumulated_passes_are_what_memory_is_planned_for():
+    none = Load(0, 0, 0, 0)
+    trial, peaks = _trial(none, none, Load(0, 50 * MB, 0.2, 0.05)), []
+    for passes in (1, 4):
+        config = _config(bell={"batch_size": 32, "gradient_accumulation_steps": passes})
+        portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
+        assert portions.learned is None  # nothing is cut
+        peaks.append(forecast(config, _records(5, 5), trial, portions, answers=10, base=0).peak_bytes)
+    assert peaks[0] - peaks[1] == pytest.approx(24 * 50 * MB)
+
+
 def test_a_run_of_few_steps_says_what_to_make_smaller():
     def verdict(minutes, seconds, **trainer):
         config = _config(trainer={"max_minutes": minutes, **trainer})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import sys
+from contextlib import closing
 
 import pytest
 import torch
@@ -77,3 +80,32 @@ def test_the_first_ten_steps_and_every_nth_are_logged():
     for log_every, expected in ((1, range(1, 41)), (25, [*range(1, 11), 25]), (1000, range(1, 11))):
         config = FreeConfig.from_dict(merge(TINY, {"trainer": {"log_every": log_every}}))
         assert [step for step in range(1, 41) if is_logged(step, config.trainer.log_every)] == list(expected)
+
+
+@pytest.mark.long
+def test_trackio_and_tensorboard_at_once_hold_what_the_log_holds(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported, below
+    if "trackio" in sys.modules:
+        pytest.skip("trackio was imported before, with another folder")
+    pytest.importorskip("trackio")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    trainer = {"steps": 4, "picture_every": 4, "log_with": ["tensorboard", "trackio"]}
+    for name in ("draw_pictures", "draw_heterogeneity"):
+        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
+    run = RunFolder(tmp_path / "first")
+    train(FreeConfig.from_dict(merge(TINY, {"models": models, "trainer": trainer})), output=run.root)
+    assert capsys.readouterr().out == ""
+
+    answers = [(row["step"], row["answers"]) for row in run.read_log() if "answers" in row]
+    with closing(sqlite3.connect(tmp_path / "trackio" / "hf-free.db")) as database:
+        rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step, id").fetchall()
+    assert {name for name, _, _ in rows} == {"first"}
+    told = [(step, json.loads(metrics)) for _, step, metrics in rows]
+    assert [(step, one["loss/answers"]) for step, one in told if "loss/answers" in one] == answers
+    (picture,) = (one["recovered"] for _, one in told if "recovered" in one)
+    (file,) = (tmp_path / "trackio").rglob("*.png")
+    assert picture["file_path"].endswith(file.name)
+    found = accumulator.EventAccumulator(str(run.trackers / "hf-free"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("loss/answers")] == [step for step, _ in answers]
