@@ -170,7 +170,7 @@ class InferenceClient:
             said = content.get("error", "") if isinstance(content, dict) else ""
         except (ValueError, RecursionError):
             said = ""
-        shown = one_line(without_secrets(said if isinstance(said, str) else str(said)))[:200]
+        shown = one_line(without_secrets(str(said)[:2000]))[:200]  # looking for secrets takes long in long texts
         return f"answers with status {status}" + (f": {shown}" if shown else "")
 
     def _way_out(self, status: int) -> str:

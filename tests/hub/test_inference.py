@@ -146,6 +146,11 @@ def test_a_redirect_to_nowhere_is_refused_like_any_other():
         ask(server.address)
 
 
+def test_a_long_reason_is_cut_before_it_is_searched_for_secrets():
+    with scripted([(400, {}, {"error": "x" * 300_000})]) as server, pytest.raises(HubError, match="x{200}"):
+        ask(server.address)
+
+
 def test_an_answer_that_is_not_encoded_as_it_says_is_one_message():
     with (
         scripted([(200, {"Content-Encoding": "gzip"}, b"no gzip")]) as server,
