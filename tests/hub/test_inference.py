@@ -147,7 +147,7 @@ def test_a_redirect_to_nowhere_is_refused_like_any_other():
 
 
 def test_a_long_reason_is_cut_before_it_is_searched_for_secrets():
-    with scripted([(400, {}, {"error": "x" * 300_000})]) as server, pytest.raises(HubError, match="x{200}"):
+    with scripted([(400, {}, {"error": "x" * 300_000})]) as server, pytest.raises(HubError, match="x" * 200):
         ask(server.address)
 
 
