@@ -101,7 +101,7 @@ def _read(path: Path) -> list[SweepRow]:
     lines = path.read_bytes().splitlines(keepends=True)
     try:
         return [SweepRow.from_dict(json.loads(line)) for line in lines if line.endswith(b"\n")]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ConfigError(f"{path} is not a result of hf-free sweep", action="name another file") from None
 
 

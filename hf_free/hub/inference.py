@@ -79,6 +79,7 @@ class InferenceClient:
         self.url, self._patience, self._sleep, self._per_second = url, patience, sleep, per_second
         library = http_library()
         self._failures: tuple[type[Exception], ...] = (library.TransportError,)
+        self._unreadable: type[Exception] = library.DecodingError
         # no redirect is followed: it would carry pictures and token to an address that nobody has named
         self._client = library.Client(follow_redirects=False, timeout=TIMEOUT)
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -113,6 +114,11 @@ class InferenceClient:
             asked: float | None = None
             try:
                 status, asked, answer = self._post(body)
+            except self._unreadable:
+                raise HubError(
+                    "the endpoint gives an answer whose Content-Encoding is wrong",
+                    action="check its address, and that it classifies images",
+                ) from None
             except self._failures as error:
                 problem = f"cannot be reached ({type(error).__name__})"
             else:
@@ -142,9 +148,9 @@ class InferenceClient:
         with self._client.stream("POST", self.url, content=body, headers=self._headers) as answer:
             self._is_there = True
             if 300 <= answer.status_code < 400:
-                target = urlsplit(str(answer.headers.get("location", "")))
+                target = _place_of(str(answer.headers.get("location", "")))
                 raise HubError(
-                    f"the endpoint redirects to another address ({one_line(target.netloc) or 'of its own'})",
+                    f"the endpoint redirects to another address ({one_line(target) or 'of its own'})",
                     allowed="an address that answers itself: pictures and tokens go nowhere else",
                     action="give the address that it redirects to",
                 )
@@ -164,7 +170,7 @@ class InferenceClient:
             said = content.get("error", "") if isinstance(content, dict) else ""
         except (ValueError, RecursionError):
             said = ""
-        shown = one_line(without_secrets(said if isinstance(said, str) else str(said)))[:200]
+        shown = one_line(without_secrets(str(said)[:2000]))[:200]  # looking for secrets takes long in long texts
         return f"answers with status {status}" + (f": {shown}" if shown else "")
 
     def _way_out(self, status: int) -> str:
@@ -204,6 +210,14 @@ def token_for(url: str, *, own: str | None, hub: str | None) -> str | None:
             action="give its https address, or leave out --endpoint-token",
         )
     return own
+
+
+def _place_of(address: str) -> str:
+    """The host of an address that a stranger names; empty where it is none."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
 
 
 def host_of(url: str) -> str:

@@ -84,6 +84,10 @@ def name_error(text: str, problem: str, *, allowed: str = GRAMMAR, action: str =
     )
 
 
+_MOST_LETTERS = 2048
+"""Letters of an endpoint's address; no client has to send more (RFC 9110, 4.1, asks for 8,000 octets of servers)."""
+
+
 def check_address(url: str) -> str | None:
     """Why a text cannot be an endpoint's address; None where it can."""
     try:
@@ -91,8 +95,12 @@ def check_address(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return "is no address"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or url != url.strip():
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         return "is no http or https address"
+    if len(url) > _MOST_LETTERS or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        return f"is no address of at most {_MOST_LETTERS} ASCII letters without blanks (xn--... for other hosts)"
+    if not re.fullmatch(r"[\w.-]+|[0-9a-f]*:[0-9a-f:.]+(%\w+)?", parts.hostname):
+        return "has a host that is none"
     if parts.username is not None or parts.password is not None:
         return "holds a user's name or password, which would stand in every record"
     if parts.query or parts.fragment:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of
+from hf_free.provenance.reading import object_of, read_saved
 
 RUN_RECORD = "record.json"
 """Its file, in the run's folder."""
@@ -28,8 +26,6 @@ def unredacted(location: str | Path, published: LearnerRecord) -> LearnerRecord:
         return published
     for path in (folder / RUN_RECORD, folder.absolute().parent / RUN_RECORD):
         if path.is_file():
-            try:
-                return LearnerRecord.from_dict(object_of(json.loads(path.read_text(encoding="utf-8"))))
-            except ValueError as error:
-                raise RunError(f"{path} is not JSON: {error}", action="delete it, or restore it from a copy") from None
+            content = read_saved(path, action="delete it, or restore it from a copy")
+            return LearnerRecord.from_dict(object_of(content))
     return published

@@ -17,9 +17,8 @@ import yaml
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
-from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of, text_of, whole_of
+from hf_free.provenance.reading import object_of, read_saved, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
@@ -274,10 +273,7 @@ def write_public_config(path: Path) -> None:
     """
     if not path.is_file():
         return
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}", action="save the learner again") from None
+    content = read_saved(path, action="save the learner again")
     block = content.get("hf_free") if isinstance(content, dict) else None
     if not isinstance(block, dict):
         return

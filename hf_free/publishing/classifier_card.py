@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import Json, list_of, number_of, object_of, text_of
+from hf_free.provenance.reading import Json, list_of, number_of, object_of, read_saved, text_of
 from hf_free.publishing.card import PLACEHOLDER, Markup, escape, render, write_public_config
 from hf_free.publishing.metadata import choose_license, classifier_metadata
 from hf_free.publishing.redaction import redacted
@@ -25,11 +24,11 @@ def write_classifier_card(folder: Path, *, repo_id: str | None = None) -> Path:
         The path of README.md.
 
     Raises:
-        RunError: a config.json that is not JSON.
+        RunError: a file that is not JSON.
     """
     write_public_config(folder / "config.json")
-    content = object_of(json.loads((folder / "classifier.json").read_text(encoding="utf-8")))
-    config = object_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    content = object_of(read_saved(folder / "classifier.json", action="save the classifier again"))
+    config = object_of(read_saved(folder / "config.json", action="save the classifier again"))
     record = redacted(LearnerRecord.from_dict(object_of(config.get("hf_free"))))
     origin = object_of(content.get("learner"))
     learner_id = None if origin.get("private") else valid_id(origin.get("repo_id"))

@@ -12,7 +12,7 @@ from hf_free.errors import HubError, PushError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import MESSAGE, push_command, push_folder
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of
+from hf_free.provenance.reading import object_of, read_saved
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
@@ -20,6 +20,8 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
 from hf_free.runtime.files import write_text
+
+_SAVE_AGAIN = "save the learner again"
 
 
 def push_saved(
@@ -123,9 +125,13 @@ def push_made(
 
 
 def record_of(folder: Path) -> LearnerRecord:
-    """The record in a folder's config.json; empty where there is none."""
+    """The record in a folder's config.json; empty where there is none.
+
+    Raises:
+        RunError: it is not JSON.
+    """
     config = folder / "config.json"
-    content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    content = read_saved(config, action=_SAVE_AGAIN) if config.is_file() else {}
     return LearnerRecord.from_dict(object_of(object_of(content).get("hf_free")))
 
 
@@ -158,8 +164,9 @@ def add_results(
             results; None takes those of the folder, which may be redacted already.
     """
     path = folder / "config.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    block, found = content["hf_free"], report.to_dict()
+    content = object_of(read_saved(path, action=_SAVE_AGAIN))
+    block, found = object_of(content.get("hf_free")), report.to_dict()
+    content["hf_free"] = block
     is_pooled = LearnerRecord.from_dict(block).is_pooled
     if not is_pooled:
         known = block.get("teachers") or [] if teachers is None else [one.to_dict() for one in teachers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,11 @@ from hf_free.teachers.teacher import Teacher
 
 SMALLEST = 1e-30
 """A classifier's probability of 0 counts as this where its logarithm is asked for."""
+
+
+MOST_HELD = 2**24
+"""Values of decoded pictures that are held at once, 64 MiB; one more picture may come on top. A picture of a few
+kilobytes can have millions of pixels, so pictures are decoded one after the other, whoever sent them."""
 
 
 class ServedModel(Protocol):
@@ -56,17 +61,22 @@ class ServedTeacher:
     @torch.no_grad()
     def scores(self, pictures: Sequence[bytes], function: Function) -> Tensor:
         """See `ServedModel`."""
-        images = [_read(picture, max(self.size[1:])).to(self._teacher.device) for picture in pictures]
+        rows, held = torch.empty(len(pictures), len(self.labels)), dict[int, Tensor]()
         with self._lock:
-            prepared = {
-                shape: [place for place, image in enumerate(images) if image.shape == shape]
-                for shape in {image.shape for image in images}
-            }
-            rows = torch.empty(len(images), len(self.labels))
-            for places in prepared.values():  # pictures of one shape in one pass
-                batch = torch.stack([images[place] for place in places])
-                rows[places] = self._teacher.logits(batch).float().cpu()
+            for place, picture in enumerate(pictures):
+                held[place] = _read(picture, max(self.size[1:])).to(self._teacher.device)
+                if sum(image.numel() for image in held.values()) > MOST_HELD:
+                    self._fill(rows, held)
+                    held = {}
+            self._fill(rows, held)
         return scores_of(rows, function)
+
+    def _fill(self, rows: Tensor, held: Mapping[int, Tensor]) -> None:
+        """Logits of the held pictures into their rows (B, N), those of one shape in one pass."""
+        for shape in {image.shape for image in held.values()}:
+            places = [place for place, image in held.items() if image.shape == shape]
+            batch = torch.stack([held[place] for place in places])
+            rows[places] = self._teacher.logits(batch).float().cpu()
 
 
 class ServedClassifier:
@@ -89,9 +99,9 @@ class ServedClassifier:
         """See `ServedModel`."""
         if function == "sigmoid":
             raise Refusal(400, "function_to_apply sigmoid of a few-shot classifier; allowed: softmax, none")
-        for picture in pictures:
-            _read(picture, max(self.size[1:]))  # refused before the network is taken
         with self._lock:
+            for picture in pictures:
+                _read(picture, max(self.size[1:]))  # refused before the network is asked
             found = self._classifier.predict_proba(list(pictures)).float()
         return found if function == "softmax" else found.clamp_min(SMALLEST).log()
 

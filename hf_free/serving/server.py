@@ -7,20 +7,26 @@ that address it by a name of this machine, so that no web page reaches it throug
 from __future__ import annotations
 
 import hmac
+import io
 import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hf_free.errors import ConfigError
 from hf_free.hub.endpoint import is_this_machine
 from hf_free.serving.protocol import MOST_PICTURES, Refusal, answer_of, read_request
 from hf_free.serving.served_model import ServedModel
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +43,9 @@ _FULL = (
 
 IDLE_SECONDS = 30.0
 """How long a connection may be silent, between two requests and within one."""
+
+REQUEST_SECONDS = 120.0
+"""How long a request may take to arrive: who sends a byte now and then would keep its place for days."""
 
 Connection = socket.socket | tuple[bytes, socket.socket]
 """What `socketserver` hands on; the second form is UDP's."""
@@ -132,6 +141,36 @@ class _HTTPServer(ThreadingHTTPServer):
         logger.debug("a connection ended early", exc_info=True)
 
 
+class _Arriving(io.RawIOBase):
+    """What a connection receives, each request within `REQUEST_SECONDS` and no part of it after `IDLE_SECONDS`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._until = connection, 0.0
+
+    def begin(self) -> None:
+        """A request is awaited from now on."""
+        self._until = time.monotonic() + REQUEST_SECONDS
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Some bytes.
+
+        Raises:
+            TimeoutError: none in time.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request has not arrived in time")
+        self._connection.settimeout(min(IDLE_SECONDS, left))
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(IDLE_SECONDS)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _HTTPServer
     protocol_version = "HTTP/1.1"
@@ -139,12 +178,26 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # header and body are two writes; without it each answer costs 40 ms
     timeout = IDLE_SECONDS
 
+    def setup(self) -> None:
+        """Read within `REQUEST_SECONDS`."""
+        super().setup()
+        self._arriving = _Arriving(self.connection)
+        self.rfile.close()
+        self.rfile = io.BufferedReader(self._arriving)
+
+    def handle_one_request(self) -> None:
+        """One request, from its first byte on."""
+        self._arriving.begin()
+        super().handle_one_request()
+
     def log_message(self, format: str, *args: object) -> None:
         """Requests go to the log, at debug level."""
         logger.debug(format, *args)
 
     def do_GET(self) -> None:
         """What is served."""
+        if any(name in self.headers for name in ("Content-Length", "Transfer-Encoding")):
+            self.close_connection = True  # what it holds is not read, and would be taken for the next request
         self._answer(self._about)
 
     def do_POST(self) -> None:
@@ -171,7 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(500, {"error": "the model failed on this request"})
 
     def _check_caller(self) -> None:
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:  # an opening bracket alone
+            raise Refusal(400, "a Host header that is no host") from None
         if self.server.is_local and not is_this_machine(host):
             raise Refusal(403, "this server answers only under a name of its own machine, such as localhost")
         token = self.server.token
@@ -191,6 +247,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _classify(self) -> object:
         length = self.headers.get("Content-Length", "")
+        if "Transfer-Encoding" in self.headers:  # RFC 9112, 6.3: with both, somebody else may see another request
+            raise Refusal(411, "a body with a Transfer-Encoding; allowed: one with its Content-Length")
         if not (length.isascii() and length.isdigit()):
             raise Refusal(411, "a body without its Content-Length")
         if len(length) > 12 or int(length) > MAX_BODY_BYTES:

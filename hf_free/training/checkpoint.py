@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hf_free.errors import RunError
 from hf_free.learner.format import plain_tensors
-from hf_free.provenance.reading import Json
+from hf_free.provenance.reading import Json, list_of, object_of, read_saved, texts_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.files import write_file
@@ -41,18 +41,22 @@ def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[Teacher
     A run from before this note existed has only its configuration's texts.
 
     Raises:
-        RunError: `models` names others.
+        RunError: `models` names others, or the note is damaged.
     """
     if not folder.teachers.is_file():
         return list(models)
-    begun = json.loads(folder.teachers.read_text(encoding="utf-8"))
-    if absolute_texts(begun["models"]) != absolute_texts(models):
+    action = "restore it from a copy, or start again with --overwrite"
+    begun = object_of(read_saved(folder.teachers, action=action))
+    known, records = texts_of(begun.get("models")), list_of(begun.get("teachers"))
+    if not known or not all(isinstance(record, dict) for record in records):
+        raise RunError(f"{folder.teachers} does not say which teachers the run was begun with", action=action)
+    if absolute_texts(known) != absolute_texts(models):
         raise RunError(
-            f"{folder.root} was begun with other teachers: {', '.join(begun['models'])}",
+            f"{folder.root} was begun with other teachers: {', '.join(known)}",
             allowed="the same teachers while a run goes on",
             action="leave out --models, or train a new run; --from adds teachers to a learner",
         )
-    return [TeacherRecord.from_dict(record) for record in begun["teachers"]]
+    return [TeacherRecord.from_dict(record) for record in records]
 
 
 BEST = "best.safetensors"

@@ -17,7 +17,7 @@ from hf_free.errors import HfFreeError, RunError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.kept_pictures import KeptPictures, read_kept
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import Json, list_of, object_of
+from hf_free.provenance.reading import Json, list_of, object_of, read_saved
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.redaction import redacted
 from hf_free.publishing.results import folder_name, with_results
@@ -183,8 +183,8 @@ def _unfinished(run: RunFolder) -> Json:
 
 def _read_object(path: Path) -> Json:
     try:
-        return object_of(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
+        return object_of(read_saved(path, action=""))
+    except (OSError, RunError):
         return {}
 
 

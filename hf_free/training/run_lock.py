@@ -132,7 +132,7 @@ def read_holder(path: Path) -> LockHolder | None:
     """Who holds a lock, by its file; None where there is no such file, or one without a whole entry."""
     try:
         return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -130,11 +130,33 @@ def test_no_token_in_logs(caplog):
 @pytest.mark.parametrize(
     "address",
     ["ftp://example.org", "https://", "example.org", "https://u:p@example.org", "https://example.org?key=1", "https://a#b",
-     "https://example.org:99999", " https://example.org"],
+     "https://example.org:99999", " https://example.org", "https://a b/c", "https://example.org/a b",
+     "https://example.org/\x1b[31m", "https://\u0660.0.0.1/", "https://a%20b/", "https://a/" + "b" * 70_000],
 )  # fmt: skip
 def test_an_address_that_is_none_or_holds_a_secret_is_refused(address):
     with pytest.raises(TeacherReferenceError):
         TeacherReference.parse(f"endpoint:{address}")
+
+
+def test_a_redirect_to_nowhere_is_refused_like_any_other():
+    with (
+        scripted([(307, {"Location": "http://[evil/"}, {})]) as server,
+        pytest.raises(HubError, match="redirects to another address"),
+    ):
+        ask(server.address)
+
+
+def test_a_long_reason_is_cut_before_it_is_searched_for_secrets():
+    with scripted([(400, {}, {"error": "x" * 300_000})]) as server, pytest.raises(HubError, match="x" * 200):
+        ask(server.address)
+
+
+def test_an_answer_that_is_not_encoded_as_it_says_is_one_message():
+    with (
+        scripted([(200, {"Content-Encoding": "gzip"}, b"no gzip")]) as server,
+        pytest.raises(HubError, match="Content-Encoding"),
+    ):
+        ask(server.address)
 
 
 def test_a_silent_server_is_left(monkeypatch):

@@ -29,7 +29,8 @@ def test_elsewhere_the_learners_own_record_is_all_there_is(tmp_path, monkeypatch
     assert unredacted("org/learner", PUBLISHED) is PUBLISHED, "an id is no folder"
 
 
-def test_a_damaged_record_is_refused_with_its_path(tmp_path):
-    (tmp_path / RUN_RECORD).write_text("{")
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_a_damaged_record_is_refused_with_its_path(tmp_path, text):
+    (tmp_path / RUN_RECORD).write_text(text)
     with pytest.raises(RunError, match=r"record\.json is not JSON"):
         unredacted(tmp_path, PUBLISHED)

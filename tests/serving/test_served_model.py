@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from huggingface_hub import constants
@@ -10,6 +13,7 @@ from served import pictures, png
 
 from hf_free.config.sections import LearnerConfig
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.serving import served_model
 from hf_free.serving.protocol import Refusal
 from hf_free.serving.served_model import ServedTeacher, open_model
 
@@ -24,6 +28,35 @@ def test_a_teacher_answers_as_it_does_itself_whatever_sizes_come_together():
     assert torch.allclose(found[[0, 2]], expected[0], atol=1e-5)
     assert torch.allclose(found[[1, 3]], expected[1], atol=1e-5)
     assert served.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_few_pictures_are_held_at_once_whoever_sends_them(monkeypatch):
+    monkeypatch.setattr(served_model, "MOST_HELD", 2 * 3 * 16 * 16, raising=False)
+    teacher, decode = pico_teacher("conv4", size=16, num_classes=3), served_model.decode
+    batches, at_once, busiest = [], [], []
+
+    class Counting:
+        record, device = teacher.record, teacher.device
+
+        def logits(self, batch):
+            batches.append(len(batch))
+            return teacher.logits(batch)
+
+    def slow(*given, **options):
+        at_once.append(1)
+        busiest.append(len(at_once))
+        time.sleep(0.01)
+        at_once.pop()
+        return decode(*given, **options)
+
+    monkeypatch.setattr(served_model, "decode", slow)
+    served, files = ServedTeacher(Counting()), [png(one) for one in pictures(5)]
+    with ThreadPoolExecutor(3) as threads:
+        first, *others = threads.map(lambda _: served.scores(files, "none"), range(3))
+    assert torch.allclose(first, teacher.logits(pictures(5).float() / 255), atol=1e-5)
+    assert all(torch.equal(first, other) for other in others)
+    assert sorted(batches) == [2, 2, 2, 3, 3, 3]
+    assert max(busiest) == 1, "a small file may hold a picture of a gigabyte"
 
 
 def test_a_folder_is_opened_as_what_it_is(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -132,3 +133,50 @@ def test_a_port_in_use_is_one_message(server, teacher):
         ModelServer(ServedTeacher(teacher), port=port)
     with pytest.raises(ConfigError, match="cannot listen"):
         ModelServer(ServedTeacher(teacher), host="192.0.2.1")
+
+
+def exchange(server: ModelServer, sent: bytes) -> bytes:
+    """Everything that is answered to these bytes."""
+    with socket.create_connection(urlsplit(server.address).netloc.split(":"), timeout=60) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        return raw.makefile("rb").read()
+
+
+def test_a_host_that_is_none_is_the_callers_mistake(server, caplog):
+    assert b" 400 " in exchange(server, b"POST / HTTP/1.1\r\nHost: [::1\r\nContent-Length: 1\r\n\r\nx")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", b"200"),
+        (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            b"411",
+        ),
+    ],
+)
+def test_no_body_is_taken_for_the_next_request(server, first, status):
+    second = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    found = exchange(server, (first % len(second) if b"%d" in first else first) + second)
+    assert found.startswith(b"HTTP/1.1 " + status)
+    assert found.count(b"HTTP/1.1 ") == 1
+
+
+def trickle(connection: socket.socket) -> None:
+    for _ in range(200):
+        connection.sendall(b"a")
+        time.sleep(0.02)
+
+
+def test_a_request_that_trickles_in_does_not_keep_its_place(teacher, monkeypatch):
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2, raising=False)
+    with ModelServer(ServedTeacher(teacher)) as running:
+        address = urlsplit(running.address).netloc.split(":")
+        with socket.create_connection(address, timeout=60) as raw:
+            raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                trickle(raw)
+        assert ask(running, method="GET")[0] == 200

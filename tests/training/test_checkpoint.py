@@ -57,3 +57,14 @@ def test_a_note_of_teachers_by_relative_paths_is_still_read(tmp_path, teachers, 
     assert teachers_to_resume(run, [teachers[0]]) == []
     with pytest.raises(RunError, match="begun with other teachers"):
         teachers_to_resume(run, [teachers[1]])
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "null", '{"models": 3}', '{"models": ["a"], "teachers": [3]}', "[" * 100_000]
+)
+def test_a_damaged_note_of_teachers_is_one_message(tmp_path, text):
+    run = RunFolder(tmp_path / "run")
+    run.root.mkdir()
+    run.teachers.write_text(text)
+    with pytest.raises(RunError, match=r"teachers\.json[^$]*--overwrite"):
+        teachers_to_resume(run, ["a"])
