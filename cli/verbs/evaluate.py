@@ -337,7 +337,7 @@ def _readable(data: LabeledImages) -> LabeledImages:
 
 def teacher_records(model: str, learner: MetaLearner) -> tuple[RecordedTeacher, ...]:
     """The teachers in a learner's record; for a run's folder those of the run's own record, which redacts nothing."""
-    from hf_free.provenance.unredacted import unredacted
+    from hf_free.publishing.unredacted import unredacted
 
     return unredacted(model, learner.record).teachers
 

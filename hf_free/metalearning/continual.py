@@ -23,7 +23,7 @@ from hf_free.learner.precision import fitting_precision
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.run_record import KnownTeachers
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.provenance.unredacted import unredacted
+from hf_free.publishing.unredacted import unredacted
 from hf_free.runtime.device import Precision
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import LabelSource, teacher_sources

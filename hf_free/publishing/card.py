@@ -18,7 +18,7 @@ import yaml
 from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of, read_saved, text_of, whole_of
+from hf_free.provenance.reading import object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
@@ -26,6 +26,7 @@ from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record, redacted
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
+from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.text import count_text, format_classes, one_line, printable
 
 PICTURE = Path("pictures") / "recovered.png"
@@ -283,4 +284,4 @@ def write_public_config(path: Path) -> None:
         if isinstance(hub := object_of(public.get("config")).get("hub"), dict):
             hub["push_to_hub"] = None
     if block != public:
-        write_text(path, json.dumps({**content, "hf_free": public}, indent=2) + "\n")
+        write_text(path, json.dumps({**object_of(content), "hf_free": public}, indent=2) + "\n")

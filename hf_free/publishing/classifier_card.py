@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import Json, list_of, number_of, object_of, read_saved, text_of
+from hf_free.provenance.reading import Json, list_of, number_of, object_of, text_of
 from hf_free.publishing.card import PLACEHOLDER, Markup, escape, render, write_public_config
 from hf_free.publishing.metadata import choose_license, classifier_metadata
 from hf_free.publishing.redaction import redacted
 from hf_free.publishing.results import valid_id
 from hf_free.runtime.files import write_text
+from hf_free.runtime.saved_json import read_saved
 
 
 def write_classifier_card(folder: Path, *, repo_id: str | None = None) -> Path:

@@ -12,7 +12,7 @@ from hf_free.errors import HubError, PushError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import MESSAGE, push_command, push_folder
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of, read_saved
+from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
@@ -20,6 +20,7 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
 from hf_free.runtime.files import write_text
+from hf_free.runtime.saved_json import read_saved
 
 _SAVE_AGAIN = "save the learner again"
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from hf_free.errors import RunError
 from hf_free.learner.format import plain_tensors
-from hf_free.provenance.reading import Json, list_of, object_of, read_saved, texts_of
+from hf_free.provenance.reading import Json, list_of, object_of, texts_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.files import write_file
+from hf_free.runtime.saved_json import read_saved
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.folder import RunFolder

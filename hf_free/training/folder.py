@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
 from hf_free.provenance.reading import Json, number_of
-from hf_free.provenance.unredacted import RUN_RECORD
+from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_text
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint

@@ -17,7 +17,7 @@ from hf_free.errors import HfFreeError, RunError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.kept_pictures import KeptPictures, read_kept
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import Json, list_of, object_of, read_saved
+from hf_free.provenance.reading import Json, list_of, object_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.redaction import redacted
 from hf_free.publishing.results import folder_name, with_results
@@ -26,6 +26,7 @@ from hf_free.reporting.report_page import report_page
 from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
 from hf_free.reporting.tsne import in_plane
 from hf_free.runtime.files import write_text
+from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.strict_json import read_strict_json
 from hf_free.training.folder import CONFIG_FILE, RunFolder
 

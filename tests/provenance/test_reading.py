@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from hf_free.errors import RunError
 from hf_free.provenance.reading import (
     flag_of,
     list_of,
     number_of,
     object_of,
-    read_saved,
     text_of,
     texts_of,
     whole_of,
@@ -52,21 +48,3 @@ def test_lists_and_texts():
     assert list_of("ab") == list_of(None) == list_of({"a": 1}) == []
     assert texts_of(["a", 1]) == ("a", "1")
     assert (text_of(None), text_of(""), text_of(7), text_of("x")) == ("", "", "7", "x")
-
-
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\x00", "9" * 5000])
-def test_a_damaged_file_is_refused_with_its_path_and_the_way_out(tmp_path, text):
-    (tmp_path / "saved.json").write_text(text)
-    with pytest.raises(RunError, match=r"saved\.json is not JSON[^$]*restore it"):
-        read_saved(tmp_path / "saved.json", action="restore it")
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "saved.json")
-    with pytest.raises(RunError, match="not a regular file"):
-        read_saved(tmp_path / "saved.json", action="")
-
-
-def test_what_was_saved_is_read(tmp_path):
-    (tmp_path / "saved.json").write_text('{"loss": NaN}')
-    assert list(read_saved(tmp_path / "saved.json", action="")) == ["loss"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of, read_saved
+from hf_free.provenance.reading import object_of
+from hf_free.runtime.saved_json import read_saved
 
 RUN_RECORD = "record.json"
 """Its file, in the run's folder."""

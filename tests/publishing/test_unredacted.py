@@ -8,7 +8,7 @@ import pytest
 
 from hf_free.errors import RunError
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.unredacted import RUN_RECORD, unredacted
+from hf_free.publishing.unredacted import RUN_RECORD, unredacted
 
 PUBLISHED = LearnerRecord.from_dict({"teachers": [{"reference": "a private teacher"}]})
 
