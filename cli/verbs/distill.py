@@ -66,23 +66,22 @@ def distill(
     }
     from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
+    from hf_free.training.distill import NETWORK
+    from hf_free.training.distill import distill as distill_learner
 
-    settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [])
+    usual = {"learner": {"backbone": NETWORK}}
+    settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [], usual=usual)
     where = options.torch_device(device)
     from hf_free.backbones.custom import import_networks
     from hf_free.evaluation.flops import operations
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.run_record import Imitation
     from hf_free.runtime.text import count_text
-    from hf_free.training.distill import NETWORK
-    from hf_free.training.distill import distill as distill_learner
 
     import_networks([own_networks] if own_networks else [])
     location = learner_location(pooled)
     source = MetaLearner.from_pretrained(location, token=token, cache_dir=cache_dir, map_location=where)
     network, is_usual = settings.learner, settings.learner.views == LearnerConfig().views
-    if not any(text.startswith("learner.backbone") for text in assignments or ()) and not (backbone or config):
-        network = replace(network, backbone=NETWORK)
     if is_usual and not any(text.startswith("learner.views") for text in assignments or ()):
         network = replace(network, views=source.config.views)  # no others were asked for: digits stay unmirrored
     with progress_bar() as progress:

@@ -146,6 +146,7 @@ class FreeConfig:
         *,
         values: Mapping[str, object] | None = None,
         assignments: Iterable[str] = (),
+        usual: Mapping[str, object] | None = None,
     ) -> FreeConfig:
         """Lay a YAML file, values and assignments over each other and over their recipe, as `hf-free train` does.
 
@@ -153,12 +154,13 @@ class FreeConfig:
             path: A YAML file, as for `--config`.
             values: Nested mappings, in the place of the command line's flags.
             assignments: `section.key=value` texts, as for `--set`.
+            usual: Nested mappings that all of these go before: defaults of a verb's own.
 
         Raises:
             ConfigError: an unknown key, an impossible value, a file that cannot be read.
         """
         given = read_yaml_mapping(path) if path is not None else {}
-        layers = map(_with_new_names, (given, values or {}, parse_assignments(assignments)))
+        layers = map(_with_new_names, (usual or {}, given, values or {}, parse_assignments(assignments)))
         return cls.from_dict(reduce(merge, layers))
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,11 +19,8 @@ JsonView = Mapping[str, Any]
 
 
 def text_of(value: object) -> str:
-    """A text; empty where there is none, or a list nested deeper than can be written."""
-    try:
-        return str(value) if value else ""
-    except RecursionError:
-        return ""
+    """A text; empty where there is none."""
+    return str(value) if value else ""
 
 
 def object_of(value: object) -> Json:

@@ -49,7 +49,8 @@ def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[Teacher
     action = "restore it from a copy, or start again with --overwrite"
     begun = object_of(read_saved(folder.teachers, action=action))
     known, records = texts_of(begun.get("models")), list_of(begun.get("teachers"))
-    if not known or not all(isinstance(record, dict) for record in records):
+    told = all(isinstance(begun.get(key), list) for key in ("models", "teachers"))  # networks in memory: no models
+    if not told or not all(isinstance(record, dict) for record in records):
         raise RunError(f"{folder.teachers} does not say which teachers the run was begun with", action=action)
     if absolute_texts(known) != absolute_texts(models):
         raise RunError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import math
 import os
 import platform
 import shutil
@@ -45,7 +44,7 @@ from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.notices import license_notes, privacy_notes
-from hf_free.training.sized_inversions import try_inversions
+from hf_free.training.sized_inversions import images_that_fit
 from hf_free.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -179,7 +178,7 @@ def _rounds_that_fit(inverter: Five, teachers: TeacherPool, rounds: int) -> int:
     """`rounds`, each inversion with as many pictures as memory allows; 0 where it allows too few."""
     if not rounds:
         return 0
-    images = try_inversions(inverter, teachers, timed=False).within(math.inf)
+    images = images_that_fit(inverter, teachers)
     if images is None:
         logger.warning("all pictures are drawn: recovering some from these teachers takes more memory than there is")
         return 0

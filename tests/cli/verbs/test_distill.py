@@ -35,5 +35,10 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     usual = [*words[:3], str(tmp_path / "usual"), "--max-minutes", "0.001"]
     assert main(usual) == 0
     assert MetaLearner.from_pretrained(tmp_path / "usual").config.backbone == "conv4_384"
+    (tmp_path / "head.yaml").write_text("learner: {head: logistic}")
+    headed = [*words[:3], str(tmp_path / "headed"), "--max-minutes", "0.001", "--config", str(tmp_path / "head.yaml")]
+    assert main(headed) == 0
+    made = MetaLearner.from_pretrained(tmp_path / "headed").config
+    assert (made.backbone, made.head) == ("conv4_384", "logistic"), "a file that names no network changes none"
     assert main(["distill", str(output), "--output", str(tmp_path / "again")]) == 1
     assert "one network already" in capsys.readouterr().err
