@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -236,6 +236,7 @@ def evaluate(
         write_json(results)
     else:
         output_console().print(results_table(report))
+        _advise(learner, others.values())
     if output is not None:
         say(f"Results: {output}")
     if push:
@@ -267,6 +268,19 @@ def check_results_can_go(model: str, revision: str | None, token: str | None, *,
             action="leave out --revision, or --push",
         )
     check_can_push(model, token, create_pr=create_pr)
+
+
+def _advise(learner: MetaLearner, others: Iterable[MetaLearner]) -> None:
+    """Say where a pooled learner of the same teachers is likely to be better, and none is measured."""
+    from hf_free.provenance.forecast import forecast
+
+    kinds = [teacher.architecture for teacher in learner.record.teachers]
+    is_there = any(one.record.is_pooled for one in (learner, *others))
+    if is_there or learner.record.config.get("method") != "default" or not kinds or not all(kinds):
+        return
+    guess = forecast(kinds)
+    if guess.likely == "pooled":
+        say(f"{guess.text[0].upper()}{guess.text[1:]}. hf-free pool makes one; --compare DIR measures it beside this.")
 
 
 def own_teachers(learner: MetaLearner) -> TeacherPool | None:

@@ -28,11 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 MAKE = """
 import sys
+from pathlib import Path
 from hf_free import FreeConfig, train
 length = {"steps": 1, "warmup_steps": 0, "max_minutes": None}
 easy = {"teachers_per_step": 2, "min_teacher_accuracy": 0.0, "min_diversity": 0.0}
 config = FreeConfig.from_dict({"models": sys.argv[2:], "trainer": length, "five": easy})
-train(config, output=sys.argv[1])
+train(config, output=Path(sys.argv[1]))
 """
 """A learner of all teachers, made in one step by the earlier commit: both read it."""
 

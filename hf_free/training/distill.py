@@ -43,6 +43,10 @@ logger = logging.getLogger(__name__)
 NETWORK = "conv4_384"
 """What imitates best for its cost (docs/experiments/few-teachers.md)."""
 
+USUAL = BellConfig(batch_size=128, lr=2e-3, matrix_lr=0.02)
+"""Pictures per update and rates where no others are asked for: `train` has twice as many pictures and larger steps,
+which imitate worse in the same time (docs/experiments/few-teachers.md)."""
+
 FIRST_PICTURES = 2048
 """Pictures that are drawn before anything is learned."""
 
@@ -85,7 +89,7 @@ def distill(
         minutes: How long it asks and learns; loading, the last measurements and saving come on top.
         learner: The network, the size of its pictures, its views and head; None takes `NETWORK` and 32 pixels with
             the pooled learner's views and head.
-        bell: Batch size, learning rates and weight decay.
+        bell: Batch size, learning rates and weight decay; None takes `USUAL`.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output` is replaced.
         seed: Of everything random.
@@ -100,7 +104,7 @@ def distill(
         RunError: an output folder that is not empty.
     """
     started = time.monotonic()
-    bell, hub = bell or BellConfig(), hub or HubConfig()
+    bell, hub = bell or USUAL, hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     check_output(folder, overwrite=overwrite)
     _check_settings(learner, minutes, mixed_precision)
@@ -114,6 +118,7 @@ def distill(
     student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
     width = student.backbone_dim
     precision = Precision.choose(mixed_precision, where)
+    student.backbone.to(memory_format=torch.channels_last)
     side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
     size = (config.channels, side)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
@@ -131,6 +136,7 @@ def distill(
 
     # ---- the learner
     student.eval()
+    student.backbone.to(memory_format=torch.contiguous_format)  # as one that is opened: equal answers
     features = loop.features(bank.images[-FIRST_PICTURES:])
     student.embedding = Embedding(joined_projection(projection, features))
     student.eval()
@@ -207,7 +213,7 @@ class _Loop:
     def features(self, images: Tensor) -> Tensor:
         """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
         device = self.student.device
-        parts = [part.to(device).float() / 255 for part in images.split(self._at_once)]
+        parts = [self.precision.layout(part.to(device).float() / 255) for part in images.split(self._at_once)]
         with torch.no_grad(), self.precision.autocast(device):
             return torch.cat([self.student.raw_answers(part) for part in parts]).float()
 
@@ -223,7 +229,7 @@ class _Loop:
         # in parts, where whole it would not fit; BatchNorm then sees each part alone
         for shown, wanted in zip(images.split(self._at_once), said.split(self._at_once), strict=True):
             with self.precision.autocast(device):
-                features = self.student.raw_answers(shown.to(device).float() / 255)
+                features = self.student.raw_answers(self.precision.layout(shown.to(device).float() / 255))
             loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
             loss.backward()
             now += loss.detach()
