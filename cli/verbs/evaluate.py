@@ -20,6 +20,7 @@ from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabeledImages
+    from hf_free.evaluation.off_the_shelf import OffTheShelf
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.recorded_teacher import RecordedTeacher
     from hf_free.provenance.results import EvaluationReport
@@ -165,7 +166,6 @@ def evaluate(
     from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
-    from hf_free.evaluation.off_the_shelf import load_off_the_shelf
     from hf_free.learner.meta_learner import MetaLearner
 
     import_networks([own_networks] if own_networks else [])
@@ -178,11 +178,7 @@ def evaluate(
         for name in names
         if InitFrom.parse(name).is_learner
     }
-    backbones = [
-        load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
-        for name in names
-        if not InitFrom.parse(name).is_learner
-    ]
+    backbones = _off_the_shelf([name for name in names if name not in others], token, cache_dir, where)
     data = load_labeled_images(
         dataset,
         split=split,
@@ -268,6 +264,15 @@ def check_results_can_go(model: str, revision: str | None, token: str | None, *,
             action="leave out --revision, or --push",
         )
     check_can_push(model, token, create_pr=create_pr)
+
+
+def _off_the_shelf(names: Sequence[str], token: str | None, cache_dir: Path | None, device: str) -> list[OffTheShelf]:
+    """The backbones of timm that are compared with."""
+    if not names:
+        return []
+    from hf_free.evaluation.off_the_shelf import load_off_the_shelf  # imports timm, which takes seconds
+
+    return [load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=device) for name in names]
 
 
 def _advise(learner: MetaLearner, others: Iterable[MetaLearner]) -> None:
