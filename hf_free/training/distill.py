@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
 from hf_free.errors import ConfigError
 from hf_free.evaluation.flops import count
-from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.metalearning.muon import muon_or_adamw
-from hf_free.pooling.imitation import PictureBank, imitation_loss, joined_projection, likeness
+from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.run_record import Imitation, Training
@@ -138,9 +137,12 @@ def distill(
     student.eval()
     student.backbone.to(memory_format=torch.contiguous_format)  # as one that is opened: equal answers
     features = loop.features(bank.images[-FIRST_PICTURES:])
-    student.embedding = Embedding(joined_projection(projection, features))
+    of_held_out = loop.features(held_out[0])
+    student.embedding = imitating_embedding(projection, features)
     student.eval()
-    agreed = likeness(student.prepare_features(loop.features(held_out[0])).cpu(), held_out[1].float())
+    with torch.no_grad():
+        imitated = student.prepare_features(student.embedding(of_held_out)).cpu()
+    agreed = likeness(imitated, held_out[1].float())
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
     done = replace(
         costs_of(student, pool),
