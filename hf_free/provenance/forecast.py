@@ -27,7 +27,7 @@ class Forecast:
     @property
     def text(self) -> str:
         """What is likely, and how often it was so."""
-        learner = {"pooled": "a pooled learner", "trained": "the learner that `train` makes"}[self.likely]
+        learner = {"pooled": "a pooled learner", "trained": "the learner that hf-free train makes"}[self.likely]
         return (
             f"{learner} of these teachers is likely to be the most accurate: it was in {self.right} of "
             f"{self.measured} measured sets like this one, {self.by}"
