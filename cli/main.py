@@ -1,7 +1,7 @@
 """`hf-free`: reads the command line, runs one verb, turns errors into one clear message and an exit code.
 
-Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 75 a training run that
-was stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume.
+Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 75 a run that was
+stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume.
 """
 
 from __future__ import annotations
