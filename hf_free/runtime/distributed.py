@@ -237,7 +237,7 @@ def connect(
     torch.set_num_threads(threads or threads_of_a_rank(launched.local_count))
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=TIMEOUT_MINUTES))
     try:
-        if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and not dist.is_initialized():
             _meet_in_the_launchers_store(launched, own, environment)
         accelerator = Accelerator(cpu=own.type == "cpu", kwargs_handlers=[patience])
     except (RuntimeError, ValueError) as error:  # of torch's: a port that is taken, an address that nobody answers at
