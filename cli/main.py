@@ -76,7 +76,7 @@ def _global_flags(
         bool, typer.Option("--debug", help="Show the traceback of an unexpected error (or set HF_FREE_DEBUG=1).")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no Hub: cached files or a refusal (or set HF_HUB_OFFLINE=1).")
+        bool, typer.Option("--offline", help="Use cached files only, never the Hub (or set HF_HUB_OFFLINE=1).")
     ] = False,
 ) -> None:
     """Flags before the verb; `main` has acted on --debug and --offline already, wherever they stood."""
