@@ -82,10 +82,13 @@ def distill(
     }
     from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
-    from hf_free.training.distill import NETWORK, checkpoints_of
+    from hf_free.training.distill import NETWORK, USUAL, checkpoints_of
     from hf_free.training.distill import distill as distill_learner
 
-    usual = {"learner": {"backbone": NETWORK}}
+    usual = {
+        "learner": {"backbone": NETWORK},
+        "bell": {key: getattr(USUAL, key) for key in ("batch_size", "lr", "matrix_lr")},
+    }
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [], usual=usual)
     where = options.torch_device(device)
     from hf_free.backbones.custom import import_networks

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.features_beside import FeaturesBeside
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.memory.filling import draw_beside
@@ -153,6 +155,21 @@ def imitation_loss(predicted: Tensor, said: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def imitating_embedding(projection: nn.Linear, features: Tensor) -> Embedding:
+    """Predictions and centered features, which weigh alike: side by side or as one map, whichever has fewer weights.
+
+    Args:
+        projection: Predicts, from features.
+        features: (N, d) of pictures, to center and to measure lengths by.
+    """
+    if projection.out_features > projection.in_features:
+        return Embedding(joined_projection(projection, features))
+    beside = FeaturesBeside(projection.in_features).to(features.device)
+    beside.fit(features, projection(features))
+    return Embedding(projection, beside=beside)
+
+
+@torch.no_grad()
 def joined_projection(projection: nn.Linear, features: Tensor) -> nn.Linear:
     """A linear map whose outputs have the inner products of the predictions and the centered features together.
 
@@ -176,6 +193,7 @@ def joined_projection(projection: nn.Linear, features: Tensor) -> nn.Linear:
     return joined.to(features.device)
 
 
+@torch.no_grad()
 def likeness(one: Tensor, other: Tensor) -> float:
     """How much two embeddings of the same pictures agree, (N, any width) each: their RV coefficient, 0 to 1."""
     return float(agreement([one, other])[0, 1])

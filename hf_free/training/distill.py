@@ -23,13 +23,12 @@ from torch import Tensor, nn
 from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.flops import count
-from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.metalearning.muon import muon_or_adamw
-from hf_free.pooling.imitation import PictureBank, imitation_loss, joined_projection, likeness
+from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
@@ -55,6 +54,10 @@ logger = logging.getLogger(__name__)
 
 NETWORK = "conv4_384"
 """What imitates best for its cost (docs/experiments/few-teachers.md)."""
+
+USUAL = BellConfig(batch_size=128, lr=2e-3, matrix_lr=0.02)
+"""Pictures per update and rates where no others are asked for: `train` has twice as many pictures and larger steps,
+which imitate worse in the same time (docs/experiments/few-teachers.md)."""
 
 FIRST_PICTURES = 2048
 """Pictures that are drawn before anything is learned."""
@@ -104,7 +107,7 @@ def distill(
             top.
         learner: The network, the size of its pictures, its views and head; None takes `NETWORK` and 32 pixels with
             the pooled learner's views and head.
-        bell: Batch size, learning rates and weight decay.
+        bell: Batch size, learning rates and weight decay; None takes `USUAL`.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output`, or one that was not finished, is replaced.
         resume: Whether to go on from the last checkpoint in `output`, with the same arguments; `minutes` may differ.
@@ -121,7 +124,7 @@ def distill(
             checkpoint of other settings.
         StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    bell, hub = bell or BellConfig(), hub or HubConfig()
+    bell, hub = bell or USUAL, hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     store = checkpoints_of(folder)
     _check_folder(folder, store, overwrite=overwrite, resume=resume)
@@ -174,6 +177,7 @@ def _distilled(
     config = replace(config, channels=source.config.channels)
     student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
     width = student.backbone_dim
+    student.backbone.to(memory_format=torch.channels_last)
     side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
     size = (config.channels, side)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
@@ -218,10 +222,14 @@ def _distilled(
 
     # ---- the learner
     student.eval()
+    student.backbone.to(memory_format=torch.contiguous_format)  # as one that is opened: equal answers
     features = loop.features(bank.images[-FIRST_PICTURES:])
-    student.embedding = Embedding(joined_projection(projection, features))
+    of_held_out = loop.features(held_out[0])
+    student.embedding = imitating_embedding(projection, features)
     student.eval()
-    agreed = likeness(student.prepare_features(loop.features(held_out[0])).cpu(), held_out[1].float())
+    with torch.no_grad():
+        imitated = student.prepare_features(student.embedding(of_held_out)).cpu()
+    agreed = likeness(imitated, held_out[1].float())
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
     done = replace(
         costs_of(student, pool),
@@ -312,7 +320,7 @@ class _Loop:
     def features(self, images: Tensor) -> Tensor:
         """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
         device = self.student.device
-        parts = [part.to(device).float() / 255 for part in images.split(self._at_once)]
+        parts = [self.precision.layout(part.to(device).float() / 255) for part in images.split(self._at_once)]
         with torch.no_grad(), self.precision.autocast(device):
             return torch.cat([self.student.raw_answers(part) for part in parts]).float()
 
@@ -328,7 +336,7 @@ class _Loop:
         # in parts, where whole it would not fit; BatchNorm then sees each part alone
         for shown, wanted in zip(images.split(self._at_once), said.split(self._at_once), strict=True):
             with self.precision.autocast(device):
-                features = self.student.raw_answers(shown.to(device).float() / 255)
+                features = self.student.raw_answers(self.precision.layout(shown.to(device).float() / 255))
             loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
             loss.backward()
             now += loss.detach()
