@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
-from hf_free.provenance.reading import Json, number_of
+from hf_free.provenance.reading import Json, number_of, object_of
 from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_text
+from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.log_reading import read_rows
@@ -250,9 +251,9 @@ class RunFolder:
         """The run's state at its checkpoint; None where there is none that can be read."""
         try:
             folder = self.whole_checkpoint().folder
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return state if isinstance(state, dict) and isinstance(state.get("step"), int) else None
-        except (RunError, OSError, ValueError, RecursionError):
+            state = object_of(read_saved(folder / "state.json", action=""))
+            return state if isinstance(state.get("step"), int) else None
+        except (RunError, OSError):
             return None
 
     def last_step(self) -> int | None:
