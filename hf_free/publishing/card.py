@@ -23,6 +23,7 @@ from hf_free.provenance.reading import object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
+from hf_free.publishing.citation import bibtex
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record, redacted
 from hf_free.publishing.results import is_own_row, valid_id
@@ -136,6 +137,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "training": None if record.training == Training() else record.training,
         "method": record.config.get("method") or "–",
         "system": record.method,
+        "citation": Markup(bibtex(record.method)),
         "departures": [(Markup(f"`{key}`"), value) for key, value in departures(record.config).items()],
         "seed": record.config.get("seed"),
         "versions": record.versions,

@@ -14,6 +14,7 @@ from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.methods.registry import METHODS
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.publishing.card import write_card
 from hf_free.publishing.redaction import PRIVATE
@@ -159,6 +160,14 @@ def test_rows_without_a_figure_and_transductive_rows_say_so(card):
     assert "- learner, soft k-means: transductive, all queries of an episode are seen together" in text
     assert len(metadata(text)["model-index"][0]["results"]) == 1
     assert "Accuracy on" not in text
+
+
+def test_the_paper_of_the_method_is_what_the_card_asks_to_cite(card):
+    assert card(record()).count("@inproceedings{wei2024free,") == 1
+    text = card(record(method=METHODS["purer"].facts.to_dict()))
+    assert "@inproceedings{hu2023architecture,\n  title     = {Architecture, Dataset and Model-Scale" in text
+    assert "wei2024free" not in text
+    assert "```" not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"})).rpartition("@misc")[2][:-4]
 
 
 def test_a_bare_record_makes_a_card(card):
