@@ -47,6 +47,8 @@ _FLAGS = frozenset(
     | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
 )
 """Keys that `hf-free train` has a flag for, of the same name."""
+MOST_BYTES = 2**26
+"""Most bytes of a YAML file: a hundred thousand teachers take ten million."""
 LONGEST_NAME = 100
 """Letters beyond which an unknown key is compared with no known one: that takes a tenth of a second per 100,000."""
 
@@ -249,7 +251,11 @@ def read_yaml_mapping(path: str | Path) -> dict[str, object]:
         ConfigError: no such file, broken YAML, or something other than a mapping.
     """
     try:
-        values = read_written(Path(path).read_text(encoding="utf-8-sig"), most_values=MOST_VALUES)
+        with Path(path).open("rb") as file:  # a pipe will do: --config <(...)
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError(f"{path} has more than {MOST_BYTES >> 20} MiB", action="give a YAML file of settings")
+        values = read_written(data.decode("utf-8-sig"), most_values=MOST_VALUES)
     except OSError as error:
         problem = f"cannot read the configuration {path}: {error.strerror}"
         raise ConfigError(problem, action="give an existing file") from None

@@ -149,7 +149,14 @@ class RunFolder:
         shutil.rmtree(aside)
 
     def read_config(self) -> FreeConfig:
-        """The configuration the run was started with."""
+        """The configuration the run was started with.
+
+        Raises:
+            ConfigError: it cannot be read.
+            RunError: something that is no file has its name.
+        """
+        if self.config.exists() and not self.config.is_file():  # a pipe would be waited for
+            raise RunError(f"{self.config} is no file", action="restore it from a copy, or name another run")
         return FreeConfig.from_yaml(self.config)
 
     def read_generator(self) -> TrainedGenerator:

@@ -167,7 +167,9 @@ def test_the_paper_of_the_method_is_what_the_card_asks_to_cite(card):
     text = card(record(method=METHODS["purer"].facts.to_dict()))
     assert "@inproceedings{hu2023architecture,\n  title     = {Architecture, Dataset and Model-Scale" in text
     assert "wei2024free" not in text
-    assert "```" not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"})).rpartition("@misc")[2][:-4]
+    assert (
+        "```" not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"})).rpartition("@misc")[2][:-4]
+    )
 
 
 def test_a_bare_record_makes_a_card(card):
