@@ -18,6 +18,7 @@ import yaml
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
+from hf_free.provenance.against_teachers import against_teachers
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
@@ -125,6 +126,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "answers": sum(learner.answer_sizes),
         "draws": record.setting("bell", "objective") == "distill" and record.setting("memory", "drawn_per_step"),
         "reports": list(map(_report, record.results)),
+        "compared": any(map(against_teachers, record.results)),
         "teachers": list(map(_teacher_row, record.teachers)),
         "folded": len(record.teachers) > LONG_TABLE,
         "before": record.teachers_before,
@@ -229,6 +231,7 @@ def _report(report: EvaluationReport) -> dict[str, object]:
         "classes": report.classes,
         "seed": report.seed,
         "notes": [*notes, *(f"Mind: {warning}" for warning in report.warnings)],
+        "verdict": against_teachers(report),
         "headline": ", ".join(f"{row.n_way}-way {row.k_shot}-shot {_accuracy(row, 1)} %" for row in own),
     }
 

@@ -163,11 +163,11 @@ class RunFolder:
         """The meta-generator that the run has trained.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it is damaged.
         """
-        from safetensors.torch import (
-            load_file,
-        )  # torch and timm are slow to import, and a folder is asked without them
+        # torch and timm are slow to import, and a folder is asked without them
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
         from hf_free.inversion.five import TrainedGenerator
 
@@ -179,7 +179,13 @@ class RunFolder:
             )
         config = self.read_config()
         size, channels = config.learner.image_size, config.learner.channels
-        return TrainedGenerator(load_file(self.generator), config.five, size, channels)
+        try:
+            weights = load_file(self.generator)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"{self.generator} is damaged: {error}", action="restore it from a copy, or leave out --generator"
+            ) from None
+        return TrainedGenerator(weights, config.five, size, channels)
 
     def begin(self, config: str, *, resume: bool, log: Iterable[Mapping[str, float]] = ()) -> None:
         """Write the configuration; an earlier run's log and best state are removed unless it is resumed.
