@@ -36,6 +36,9 @@ REFUSED = {
 }  # fmt: skip
 """Plain arguments of timm's classifiers that are refused, and why."""
 
+MISSPELT = {"pos_drop_drate"}
+"""An argument of timm 1.0.20 that later releases spell like everybody else."""
+
 
 @pytest.mark.parametrize(
     ("architecture", "arguments"),
@@ -63,8 +66,9 @@ def test_what_timm_saves_is_a_teacher_with_the_same_answers(architecture, argume
 
 
 def test_every_plain_argument_of_timms_classifiers_is_decided():
-    refused, out_of_bounds = set(), {}
+    refused, out_of_bounds, offered = set(), {}, set()
     for name, value in _arguments_of_timm():
+        offered.add(name)
         try:
             check_model_args({name: value}, "org/good")
         except TeacherError as error:
@@ -73,7 +77,7 @@ def test_every_plain_argument_of_timms_classifiers_is_decided():
             else:
                 out_of_bounds[name] = value
     assert not out_of_bounds
-    assert refused == REFUSED
+    assert refused == (REFUSED | MISSPELT) & offered  # not every release has them all
 
 
 @pytest.mark.parametrize(
