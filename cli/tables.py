@@ -114,6 +114,9 @@ def _cost(planned: TrainingPlan) -> list[str]:
         lines += [f"asking all teachers: {asked}"]
     least = "" if asks_all else " at least"
     lines += [f"BELL: {operations(cost.bell_update)} an update,{least} {cost.bell_updates} an outer step"]
+    one = f"{operations(cost.learner_view)}, {decimal_size_text(cost.learner_bytes)}"
+    pooled = f"{operations(cost.pooled_view)}, {decimal_size_text(cost.pooled_bytes)} (hf-free pool)"
+    lines += [f"the learner, per view of a picture: {one}" + (f"; pooled: {pooled}" if cost.pooled_view else "")]
     if planned.total_flops is not None:
         lines += [f"all steps together: {operations(planned.total_flops)}"]
     return lines

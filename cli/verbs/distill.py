@@ -10,7 +10,15 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import given_values
-from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
+from hf_free.cli.console import (
+    RESUME_CODE,
+    Interrupted,
+    output_console,
+    print_made,
+    progress_bar,
+    say,
+    write_json,
+)
 from hf_free.training.location import learner_location
 
 EXAMPLES = options.examples(
@@ -31,6 +39,14 @@ def distill(
     max_minutes: Annotated[
         float, typer.Option(metavar="MINUTES", rich_help_panel=options.LENGTH, help="How long it learns.")
     ] = 30.0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=options.OUTPUT,
+            help="Go on with a learner in --output that was stopped or killed; with the same flags.",
+        ),
+    ] = False,
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="The network, a timm model name; default: conv4_384.")
     ] = None,
@@ -66,10 +82,13 @@ def distill(
     }
     from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
-    from hf_free.training.distill import NETWORK
+    from hf_free.training.distill import NETWORK, USUAL, checkpoints_of
     from hf_free.training.distill import distill as distill_learner
 
-    usual = {"learner": {"backbone": NETWORK}}
+    usual = {
+        "learner": {"backbone": NETWORK},
+        "bell": {key: getattr(USUAL, key) for key in ("batch_size", "lr", "matrix_lr")},
+    }
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [], usual=usual)
     where = options.torch_device(device)
     from hf_free.backbones.custom import import_networks
@@ -93,11 +112,17 @@ def distill(
             bell=settings.bell,
             hub=settings.hub,
             overwrite=overwrite,
+            resume=resume,
             seed=settings.seed,
             device=where,
             mixed_precision=settings.trainer.mixed_precision,
             token=token,
             progress=progress,
+        )
+    if checkpoints_of(output).folders():  # a signal ended it before its time was over
+        raise Interrupted(
+            f"{output} is a learner of what was learned so far. Go on with it: the same command with --resume.",
+            RESUME_CODE,
         )
     done = made.record.imitation or Imitation()
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
     from hf_free.evaluation.datasets import LabeledImages
+    from hf_free.evaluation.off_the_shelf import OffTheShelf
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.recorded_teacher import RecordedTeacher
     from hf_free.provenance.results import EvaluationReport
@@ -165,7 +166,6 @@ def evaluate(
     from hf_free.evaluation.datasets import load_labeled_images
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
-    from hf_free.evaluation.off_the_shelf import load_off_the_shelf
     from hf_free.learner.meta_learner import MetaLearner
 
     import_networks([own_networks] if own_networks else [])
@@ -178,11 +178,7 @@ def evaluate(
         for name in names
         if InitFrom.parse(name).is_learner
     }
-    backbones = [
-        load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=where)
-        for name in names
-        if not InitFrom.parse(name).is_learner
-    ]
+    backbones = _off_the_shelf([name for name in names if name not in others], token, cache_dir, where)
     data = load_labeled_images(
         dataset,
         split=split,
@@ -236,6 +232,7 @@ def evaluate(
         write_json(results)
     else:
         output_console().print(results_table(report))
+        _advise(learner, others.values())
     if output is not None:
         say(f"Results: {output}")
     if push:
@@ -267,6 +264,28 @@ def check_results_can_go(model: str, revision: str | None, token: str | None, *,
             action="leave out --revision, or --push",
         )
     check_can_push(model, token, create_pr=create_pr)
+
+
+def _off_the_shelf(names: Sequence[str], token: str | None, cache_dir: Path | None, device: str) -> list[OffTheShelf]:
+    """The backbones of timm that are compared with."""
+    if not names:
+        return []
+    from hf_free.evaluation.off_the_shelf import load_off_the_shelf  # imports timm, which takes seconds
+
+    return [load_off_the_shelf(name, token=token, cache_dir=cache_dir, device=device) for name in names]
+
+
+def _advise(learner: MetaLearner, others: Iterable[MetaLearner]) -> None:
+    """Say where a pooled learner of the same teachers is likely to be better, and none is measured."""
+    from hf_free.provenance.forecast import forecast
+
+    kinds = [teacher.architecture for teacher in learner.record.teachers]
+    is_there = any(one.record.is_pooled for one in (learner, *others))
+    if is_there or learner.record.config.get("method") != "default" or not kinds or not all(kinds):
+        return
+    guess = forecast(kinds)
+    if guess.likely == "pooled":
+        say(f"{guess.text[0].upper()}{guess.text[1:]}. hf-free pool makes one; --compare DIR measures it beside this.")
 
 
 def own_teachers(learner: MetaLearner) -> TeacherPool | None:

@@ -15,6 +15,7 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     transductive  heads that see all queries, beside the inductive one
     rejection     how well a classifier says None
     privacy       what recovered pictures and a learner reveal of the pictures that teachers saw
+    against       whole verbs and loading beside an earlier commit: ratios of seconds
     compare-runs  two runs step by step: not equal is exit code 1
     black-boxes   teachers that only answer beside the same ones with weights
     processes     images per second of one process and of several
@@ -48,6 +49,7 @@ PROGRAMS = {
     "transductive": "transductive",
     "rejection": "rejection",
     "privacy": "privacy",
+    "against": "against",
     "compare-runs": "compare_runs",
     "black-boxes": "black_boxes",
     "processes": "processes",

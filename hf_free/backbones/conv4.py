@@ -7,11 +7,10 @@ Vinyals et al. 2016 (arXiv 1606.04080); with 32 filters in MAML (arXiv 1703.0340
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from hf_free.backbones.base import SmallClassifier, as_size, default_cfg
@@ -34,9 +33,15 @@ class Conv4(SmallClassifier):
         global_pool: Empty (flatten), `avg` or `max`; see `SmallClassifier`.
         drop_rate: Dropout before the head while training.
 
+    Attributes:
+        pretrained_cfg: What timm knows of a network; so is `default_cfg`.
+
     Raises:
         ConfigError: an image too small for four halvings.
     """
+
+    pretrained_cfg: dict[str, object]
+    default_cfg: dict[str, object]
 
     def __init__(
         self,
@@ -68,6 +73,10 @@ class Conv4(SmallClassifier):
             drop_rate=drop_rate,
         )
 
+    def takes(self, channels: int, size: int) -> bool:
+        """Whether square pictures of this size give `num_features`."""
+        return channels == self.in_chans and (bool(self.global_pool) or self.grid == (size >> _HALVINGS,) * 2)
+
 
 def _block(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
@@ -80,27 +89,24 @@ def _block(in_channels: int, channels: int) -> nn.Sequential:
     )
 
 
-_CFG = default_cfg("head", "blocks.0.conv", fixed_input_size=True)
-default_cfgs = generate_default_cfgs({f"conv4_{width}.untrained": _CFG for width in (32, 64, 384)})
+FILTERS: dict[str, int | tuple[int, ...]] = {"conv4_32": 32, "conv4_64": 64, "conv4_384": (48, 96, 192, 384)}
+"""Name registered with timm -> filters of its blocks. `conv4_384` has R2-D2's, with half of them in the first three
+blocks: where pictures are large it has few, so that at 32x32 it takes 33 million multiply-accumulates an image, where
+128 filters in all four blocks take 50."""
+
+CFG = default_cfg("head", "blocks.0.conv", fixed_input_size=True)
 
 
-@register_model
-def conv4_32(pretrained: bool = False, **kwargs: Any) -> Conv4:
-    """Conv-4 with 32 filters per block."""
-    return build_model_with_cfg(Conv4, "conv4_32", pretrained, **dict({"width": 32}, **kwargs))
+def build_conv4(name: str, overlay: Mapping[str, Any], **arguments: Any) -> Conv4:
+    """What `timm.create_model(name, pretrained_cfg_overlay=overlay, ...)` gives, without importing timm.
 
-
-@register_model
-def conv4_64(pretrained: bool = False, **kwargs: Any) -> Conv4:
-    """Conv-4 with 64 filters per block."""
-    return build_model_with_cfg(Conv4, "conv4_64", pretrained, **dict({"width": 64}, **kwargs))
-
-
-@register_model
-def conv4_384(pretrained: bool = False, **kwargs: Any) -> Conv4:
-    """Conv-4 with 48, 96, 192 and 384 filters: R2-D2's, with half of them in the first three blocks.
-
-    Where pictures are large it has few filters, so that at 32x32 it takes 33 million multiply-accumulates an image,
-    where 128 filters in all four blocks take 50.
+    Args:
+        name: One of `FILTERS`.
+        overlay: Keys of timm's `pretrained_cfg`, `input_size` among them.
+        arguments: Of `Conv4`.
     """
-    return build_model_with_cfg(Conv4, "conv4_384", pretrained, **dict({"width": (48, 96, 192, 384)}, **kwargs))
+    channels, *size = overlay["input_size"]
+    network = Conv4(**{"width": FILTERS[name], "in_chans": channels, "img_size": tuple(size), **arguments})
+    ours = {"architecture": name, "tag": "untrained", "custom_load": False, "crop_mode": "center"}
+    network.pretrained_cfg = network.default_cfg = {**CFG, **ours, **overlay}
+    return network

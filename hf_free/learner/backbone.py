@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
+from hf_free.backbones.conv4 import FILTERS, Conv4, build_conv4
 from hf_free.backbones.model_args import ModelArgs
-from hf_free.backbones.register import NAMES  # importing it registers them with timm
 from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
@@ -32,6 +31,16 @@ def build_backbone(
     """An untrained timm network without classifier for pictures of the learner's size."""
     size = (config.channels, config.image_size, config.image_size)
     overlay = {"input_size": size, "mean": mean, "std": std, "num_classes": 0, "pool_size": None}
+    if config.backbone in FILTERS:
+        try:
+            return build_conv4(config.backbone, overlay, num_classes=0, **model_args)  # timm takes seconds to import
+        except BUILD_ERRORS:
+            pass  # timm says what is wrong with these arguments
+
+    import timm
+
+    from hf_free.backbones.register import NAMES
+
     try:
         # timm passes input_size on as in_chans and, where the architecture wants it fixed, as img_size
         return timm.create_model(config.backbone, num_classes=0, pretrained_cfg_overlay=overlay, **model_args)
@@ -107,6 +116,8 @@ def blank_width(network: nn.Module, config: LearnerConfig, source: str) -> int |
     Raises:
         LearnerError: as there.
     """
+    if isinstance(network, Conv4) and network.takes(config.channels, config.image_size):
+        return network.num_features  # pictures without memory would make torch import its compiler: seconds
     try:
         return check_takes_pictures(network, config, {})
     except LearnerError as error:
@@ -117,6 +128,8 @@ def blank_width(network: nn.Module, config: LearnerConfig, source: str) -> int |
 
 def sizes_that_fit(config: LearnerConfig, model_args: ModelArgs) -> list[int]:
     """Picture sizes that a backbone takes, tried without memory: its own, and the next larger one of `SIZES`."""
+    import timm
+
     cfg = timm.get_pretrained_cfg(config.backbone)
     own = cfg.input_size[-1] if cfg is not None else 224
     asked = config.image_size
@@ -128,6 +141,8 @@ def sizes_that_fit(config: LearnerConfig, model_args: ModelArgs) -> list[int]:
 
 
 def _takes(config: LearnerConfig, size: int, model_args: ModelArgs) -> bool:
+    import timm
+
     shape = (config.channels, size, size)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
@@ -168,6 +183,8 @@ def check_timm_start(source: str, purpose: str = "start from") -> None:
     Raises:
         LearnerError: with names that are like it.
     """
+    import timm
+
     name = source.removeprefix(TIMM)
     architecture = name.split(".")[0]
     tags = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
@@ -184,6 +201,8 @@ def check_timm_start(source: str, purpose: str = "start from") -> None:
 
 def pretrained_timm(source: str, config: LearnerConfig, cache_dir: str | None) -> nn.Module:
     """The network of `timm:NAME` with timm's weights, for the learner's picture size and channels."""
+    import timm
+
     name = source.removeprefix(TIMM)
     try:
         cfg = timm.get_pretrained_cfg(name)

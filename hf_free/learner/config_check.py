@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
+from hf_free.backbones.conv4 import FILTERS
 from hf_free.backbones.model_args import check_model_args
 from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
@@ -167,9 +168,12 @@ def check_architecture(name: object, source: str) -> None:
     Raises:
         LearnerError: with names that are like it.
     """
+    if isinstance(name, str) and name in FILTERS:
+        return  # seconds before timm is imported
+
     import timm
 
-    import hf_free.backbones.register  # noqa: F401  registers conv4_64 and the others with timm
+    import hf_free.backbones.register  # noqa: F401  registers our other networks with timm
 
     text = name if isinstance(name, str) else ""
     is_plain = re.fullmatch(r"\w{1,100}(\.\w{1,100})?", text, re.ASCII) is not None
@@ -185,6 +189,9 @@ def check_architecture(name: object, source: str) -> None:
 
 def is_own_network(backbone: str) -> bool:
     """Whether a registered network is neither timm's nor ours but a file's that the user imported."""
+    if backbone in FILTERS:
+        return False
+
     import timm
 
     module = timm.models.model_entrypoint(backbone.split(".")[0]).__module__

@@ -23,7 +23,7 @@ from hf_free.learner.backbone import build_backbone, check_takes_pictures
 from hf_free.learner.batchnorm import BatchNormMode, batch_statistics, batchnorm_layers, evaluation_mode
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
-from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.runtime.memory_budget import pictures_at_once, pictures_in_cache
 
 
 class Embedder(nn.Module):
@@ -151,8 +151,15 @@ class Embedder(nn.Module):
                 action='give more pictures together, or set learner.batchnorm = "support" before adapt',
             )
         with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
-            parts = batch.split(len(batch) if transductive else min(batch_size, pictures_at_once(batch.shape[-1])))
+            parts = batch.split(len(batch) if transductive else min(batch_size, self._most_at_once(batch.shape[-1])))
             return torch.cat([self.prepare_features(self.features(part.to(self.device))) for part in parts])
+
+    def _most_at_once(self, size: int) -> int:
+        """Pictures of one pass; a pooled learner takes many, so that each of its teachers is loaded seldom."""
+        most = pictures_at_once(size)
+        if self.device.type != "cpu" or self.embedding.pooled is not None:
+            return most
+        return min(most, pictures_in_cache(self.config.image_size))
 
     def copy_for(self, batchnorm: BatchNormMode) -> Self:
         """A copy that embeds with other BatchNorm statistics.

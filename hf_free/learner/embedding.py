@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_free.errors import LearnerError
+from hf_free.learner.features_beside import FeaturesBeside
 from hf_free.learner.format import CONFIG, EXTRA_WEIGHTS, load_strictly, take_part
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import Head, LinearClassifier, fit_weighted, normalize_features, weigh
@@ -80,9 +81,11 @@ class Embedding(nn.Module):
         shared_classes: Scores the classes that teachers share as one, beside each teacher's logits; None does not.
         pooled: Weighs what the teachers themselves say, which is then what the backbone gives; None for a learner that
             has a network of its own.
+        beside: Puts the features beside the projection's output; None does not.
 
     Raises:
-        LearnerError: a center and a gate; pooled teachers and a projection.
+        LearnerError: a center and a gate; pooled teachers and a projection; features beside no projection, or beside
+            one whose outputs are logits, which have them beside them anyhow.
     """
 
     center: Tensor | None
@@ -97,8 +100,11 @@ class Embedding(nn.Module):
         whitening: Whitening | None = None,
         shared_classes: SharedClasses | None = None,
         pooled: PooledTeachers | None = None,
+        beside: FeaturesBeside | None = None,
     ) -> None:
         super().__init__()
+        if beside is not None and (projection is None or sizes):
+            raise LearnerError("features beside no projection", allowed="a projection whose outputs are no logits")
         if pooled is not None and projection is not None:
             raise LearnerError("pooled teachers and a projection", allowed="one of them")
         if gate is not None and center is not None:
@@ -106,13 +112,15 @@ class Embedding(nn.Module):
         self.projection = projection
         self.sizes = None if sizes is None else tuple(sizes)
         self.gate, self.whitening, self.shared_classes = gate, whitening, shared_classes
-        self.pooled = pooled
+        self.pooled, self.beside = pooled, beside
         self.register_buffer("center", center)
 
     def forward(self, features: Tensor) -> Tensor:
         """The backbone's features (B, d) -> (B, D), not normalized."""
         if self.pooled is not None:
             return self.pooled(features)
+        if self.beside is not None:
+            return torch.cat([self.logits(features), self.beside(features)], -1)
         if self.projection is None or self.sizes is None:
             return self.logits(features)
         return joint_embedding(self.logits(features), features, self.sizes, self.shared_classes)
@@ -171,6 +179,7 @@ class Embedding(nn.Module):
             directions=None if self.whitening is None else len(self.whitening.factors),
             groups=None if self.shared_classes is None else len(self.shared_classes),
             pooled=None if self.pooled is None else (self.pooled.feature_sizes, self.pooled.answer_sizes),
+            has_features=self.beside is not None,
         )
 
     def config(self) -> dict[str, object]:
@@ -191,6 +200,7 @@ class EmbeddingSpec:
         directions: Number of directions that are whitened.
         groups: Number of classes that the teachers know between them.
         pooled: Widths of the pooled teachers' features, and numbers of their answers.
+        has_features: Whether the features stand beside the projection's output.
     """
 
     projection: tuple[int, int] | None = None
@@ -201,9 +211,10 @@ class EmbeddingSpec:
     directions: int | None = None
     groups: int | None = None
     pooled: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    has_features: bool = False
 
     REQUIRED_KEYS: ClassVar = ("projection", "centered")
-    OPTIONAL_KEYS: ClassVar = ("answer_sizes", "relevance", "damping", "shared_classes", "pooled")
+    OPTIONAL_KEYS: ClassVar = ("answer_sizes", "relevance", "damping", "shared_classes", "pooled", "features")
 
     @classmethod
     def read(cls, described: JsonView, source: str) -> EmbeddingSpec:
@@ -229,11 +240,14 @@ class EmbeddingSpec:
             demand(value is None or whole(1, MAX_WIDTH)(value), source, key, value, rule)
         needs_answers = groups is not None or described.get("relevance", False) is True
         demand(sizes or not needs_answers, source, "answer_sizes", sizes, "sizes, for relevance or shared_classes")
-        for key in ("centered", "relevance"):
+        for key in ("centered", "relevance", "features"):
             value = described.get(key, False)
             demand(isinstance(value, bool), source, key, value, "true or false")
         is_weighed = described["centered"] and described.get("relevance", False)
         demand(not is_weighed, source, "centered", True, "false beside relevance")
+        has_features = described.get("features", False)
+        rule = "false, without a projection or beside answer_sizes"
+        demand(not has_features or (projection and not sizes), source, "features", has_features, rule)
         pooled = check_pooled_sizes(described.get("pooled"), source)
         demand(pooled is None or projection is None, source, "projection", projection, "null beside pooled")
         return cls(
@@ -245,6 +259,7 @@ class EmbeddingSpec:
             directions=directions,
             groups=groups,
             pooled=pooled,
+            has_features=has_features,
         )
 
     def describe(self) -> dict[str, object]:
@@ -259,6 +274,7 @@ class EmbeddingSpec:
             **({} if self.directions is None else {"damping": self.directions}),
             **({} if self.groups is None else {"shared_classes": self.groups}),
             **({} if self.pooled is None else {"pooled": pooled_sizes(*self.pooled)}),
+            **({"features": True} if self.has_features else {}),
         }
 
     def width(self, features: int) -> int:
@@ -268,6 +284,8 @@ class EmbeddingSpec:
         if self.projection is None:
             return features
         outputs, _ = self.projection
+        if self.has_features:
+            return outputs + features
         return outputs if self.sizes is None else outputs + (self.groups or 0) + features
 
     def check_widths(self, features: int, feature_dim: int, backbone: str, source: str) -> None:
@@ -307,6 +325,7 @@ class EmbeddingSpec:
                 center=torch.empty(width) if self.is_centered else None,
                 gate=TeacherGate(sizes, features) if self.has_gate else None,
                 whitening=None if self.directions is None else Whitening(self.directions, width),
+                beside=FeaturesBeside(features) if self.has_features else None,
             )
             tensors = dict(blank.state_dict())
             if self.groups is not None:
@@ -340,6 +359,9 @@ class EmbeddingSpec:
         pooled = None if self.pooled is None else PooledTeachers(*self.pooled)
         if pooled is not None:
             load_strictly(pooled, take_part(tensors, "pooled"), weights_of)
+        beside = FeaturesBeside(features) if self.has_features else None
+        if beside is not None:
+            load_strictly(beside, take_part(tensors, "beside"), weights_of)
         return Embedding(
             projection,
             self.sizes,
@@ -348,6 +370,7 @@ class EmbeddingSpec:
             whitening=whitening,
             shared_classes=shared_classes,
             pooled=pooled,
+            beside=beside,
         )
 
     def _projection(self) -> nn.Linear | None:

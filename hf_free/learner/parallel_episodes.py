@@ -12,7 +12,6 @@ import copy
 from contextlib import nullcontext
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from hf_free.learner.batchnorm import batch_statistics, evaluation_mode, take_statistics
@@ -155,6 +154,8 @@ def _may_be_grouped(network: nn.Module) -> bool:
 
     A subclass of a convolution may do what it likes with its weights; a weight in two places would become two.
     """
+    from timm.layers import BatchNormAct2d  # seconds, which not every verb has to wait for
+
     names = [id(weight) for _, weight in network.named_parameters(remove_duplicate=False)]
     kinds = {type(part) for part in network.modules() if part._parameters or part._buffers}
     return len(set(names)) == len(names) and kinds <= {nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d}

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,6 +62,9 @@ def linked_classes(groups: Tensor, sizes: Sequence[int]) -> Tensor:
     Returns:
         (G,) the number of each group's chain.
     """
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     count, teachers = int(groups.max()) + 1, np.arange(len(sizes)).repeat(sizes)
     knows = coo_array((np.ones(len(groups)), (groups.cpu().numpy(), count + teachers)), [count + len(sizes)] * 2)
     chains = connected_components(knows, directed=False)[1][:count]

@@ -12,7 +12,6 @@ variance did not change by it.
 from __future__ import annotations
 
 import torch
-from scipy.linalg import eigh
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,6 +59,8 @@ class Whitening(nn.Module):
         is_wide = len(centered) < centered.shape[1]
         product = (centered @ centered.T if is_wide else centered.T @ centered) / len(centered)
         strongest = [len(product) - len(self.factors), len(product) - 1]
+        from scipy.linalg import eigh  # slow to import
+
         variances, vectors = map(torch.from_numpy, eigh(product.numpy(), subset_by_index=strongest))
         if is_wide:
             vectors = F.normalize(centered.T @ vectors, dim=0)

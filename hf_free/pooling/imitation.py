@@ -7,10 +7,14 @@ features in this way, where `hf-free train` learns logits (docs/experiments/few-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.features_beside import FeaturesBeside
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.memory.filling import draw_beside
@@ -52,6 +56,13 @@ class Directions:
             kept = values > values[-1] * 1e-9
             strongest = (vectors[:, kept] / values[kept].sqrt()).flip(1)[:, :MOST_DIMENSIONS]
             self.basis = (rows.T @ strongest).float()  # (D, at most 512), columns of length 1
+
+    @classmethod
+    def along(cls, basis: Tensor | None) -> Directions:
+        """Those that were found before, (D, at most `MOST_DIMENSIONS`); None stands for all as they are."""
+        known = cls(torch.empty(0, 0))
+        known.basis = basis
+        return known
 
     def __call__(self, embedded: Tensor) -> Tensor:
         """(B, D) -> (B, D) or (B, at most `MOST_DIMENSIONS`)."""
@@ -121,6 +132,17 @@ class PictureBank:
         self.images = torch.cat([self.images, images])[-self._room :]
         self.targets = torch.cat([self.targets, targets])[-self._room :]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the bank holds, by name, for `load_tensors`."""
+        basis = None if self._directions is None else self._directions.basis
+        found = {"images": self.images, "targets": self.targets, "seen": torch.tensor(self.seen)}
+        return found if basis is None else {**found, "basis": basis}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold what another bank of the same teachers held."""
+        self.images, self.targets, self.seen = tensors["images"], tensors["targets"], int(tensors["seen"])
+        self._directions = Directions.along(tensors.get("basis"))
+
     def sample(self, count: int, stream: Stream) -> tuple[Tensor, Tensor]:
         """Pictures at random: bytes (count, C, S, S), and what is to be predicted (count, D) in 32 bits."""
         places = torch.randint(len(self), (count,), generator=stream.on("cpu"))
@@ -130,6 +152,21 @@ class PictureBank:
 def imitation_loss(predicted: Tensor, said: Tensor) -> Tensor:
     """Mean of 1 - cosine of predictions (B, D) and what the teachers say: heads see directions only."""
     return 1 - F.cosine_similarity(predicted, said, dim=1).mean()
+
+
+@torch.no_grad()
+def imitating_embedding(projection: nn.Linear, features: Tensor) -> Embedding:
+    """Predictions and centered features, which weigh alike: side by side or as one map, whichever has fewer weights.
+
+    Args:
+        projection: Predicts, from features.
+        features: (N, d) of pictures, to center and to measure lengths by.
+    """
+    if projection.out_features > projection.in_features:
+        return Embedding(joined_projection(projection, features))
+    beside = FeaturesBeside(projection.in_features).to(features.device)
+    beside.fit(features, projection(features))
+    return Embedding(projection, beside=beside)
 
 
 @torch.no_grad()
@@ -156,6 +193,7 @@ def joined_projection(projection: nn.Linear, features: Tensor) -> nn.Linear:
     return joined.to(features.device)
 
 
+@torch.no_grad()
 def likeness(one: Tensor, other: Tensor) -> float:
     """How much two embeddings of the same pictures agree, (N, any width) each: their RV coefficient, 0 to 1."""
     return float(agreement([one, other])[0, 1])

@@ -19,6 +19,7 @@ import yaml
 from hf_free.config.init_from import InitFrom
 from hf_free.config.tree import departures
 from hf_free.provenance.against_teachers import against_teachers
+from hf_free.provenance.forecast import forecast
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
@@ -127,6 +128,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "draws": record.setting("bell", "objective") == "distill" and record.setting("memory", "drawn_per_step"),
         "reports": list(map(_report, record.results)),
         "compared": any(map(against_teachers, record.results)),
+        "forecast": _forecast(record),
         "teachers": list(map(_teacher_row, record.teachers)),
         "folded": len(record.teachers) > LONG_TABLE,
         "before": record.teachers_before,
@@ -144,6 +146,17 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "seed": record.config.get("seed"),
         "versions": record.versions,
     }
+
+
+def _forecast(record: LearnerRecord) -> str:
+    """Which learner of these teachers is likely to be the most accurate; nothing of those made by other methods."""
+    kinds = [teacher.architecture for teacher in record.teachers]
+    is_ours = record.is_pooled or record.imitation is not None or record.config.get("method") == "default"
+    if not kinds or not all(kinds) or not is_ours:
+        return ""
+    guess = forecast(kinds)
+    own = "pooled" if record.is_pooled else "trained" if record.imitation is None else "imitation"
+    return f"{guess.text}. " + ("This is one." if guess.likely == own else "This is another kind of learner.")
 
 
 def _reasons(entries: Iterable[LeftOut]) -> list[tuple[str, str]]:

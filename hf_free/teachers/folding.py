@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -23,6 +22,8 @@ class _Tracer(fx.Tracer):
     """Traces into modules that have parts; all others, including timm's own layers, are left as they are."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        from timm.layers import BatchNormAct2d
+
         has_parts = any(True for _ in m.children()) and not isinstance(m, BatchNormAct2d)
         return not has_parts or super().is_leaf_module(m, module_qualified_name)
 
@@ -35,6 +36,8 @@ def fold_batchnorm(network: nn.Module) -> nn.Module | None:
     Args:
         network: In eval mode; it stays as it is.
     """
+    from timm.layers import BatchNormAct2d  # seconds, which not every verb has to wait for
+
     if network.training or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         return None
     try:

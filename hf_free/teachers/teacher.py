@@ -119,8 +119,12 @@ class Teacher(nn.Module):
         return (images - self.mean) / self.std
 
     def forward(self, images: Tensor) -> TeacherOutput:
-        """Logits and features of images in [0, 1]."""
-        features, logits = self._ask(images, "both")
+        """Logits and features of images in [0, 1]; without gradients a CPU takes few at once, as for `labels`."""
+        if torch.is_grad_enabled() or self.device.type != "cpu":
+            features, logits = self._ask(images, "both")
+        else:
+            parts = [self._ask(part, "both") for part in self._in_chunks(images)]
+            features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
         return TeacherOutput(self._choose(logits), features)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -134,10 +138,11 @@ class Teacher(nn.Module):
         """
         if self.device.type != "cpu":
             return self._label(images)
+        return torch.cat([self._label(part) for part in self._in_chunks(images)])
+
+    def _in_chunks(self, images: Tensor) -> Sequence[Tensor]:
         _, height, width = self.record.input_size
-        return torch.cat(
-            [self._label(part) for part in images.split(max(MIN_CHUNK, CHUNK_PIXELS // (height * width)))]
-        )
+        return images.split(max(MIN_CHUNK, CHUNK_PIXELS // (height * width)))
 
     def _label(self, images: Tensor) -> Tensor:
         if not self._folded:

@@ -43,6 +43,14 @@ class CostEstimate:
     """Teachers' weights held at once at most."""
     memory_bytes: int
     """The memory of pictures, full. Activations are not estimated."""
+    learner_view: int
+    """The finished learner's answer about one view of a picture."""
+    learner_bytes: int
+    """Its weights in 32 bits."""
+    pooled_view: int
+    """The answer of a pooled learner of the same teachers, which asks all of them; 0 where one is a black box."""
+    pooled_bytes: int
+    """Weights of all teachers."""
 
     def total(self, steps: int, recover_share: float) -> int:
         """A run of that many outer steps, the first `recover_share` of which recover tasks."""
@@ -72,10 +80,11 @@ def estimate(
     asks_all = work.distils
     sizes = lay_out(pool.records, elder).sizes if asks_all else []
     outputs = sum(sizes) or work.bell.n_way
-    learner, student = _learner_cost(work.learner, outputs), _student_cost(work.learner, outputs, defects or Defects())
+    network = _learner(work.learner, outputs)
+    learner, student = _cost(network), _student_cost(work.learner, outputs, defects or Defects())
     slots = five.max_classes if five.conditional else 0
-    network = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
-    generator = count(network, (five.latent_dim,)) if paints else Cost(0, 0)
+    painter = MetaGenerator(size, channels, five.latent_dim, five.width, slots)
+    generator = count(painter, (five.latent_dim,)) if paints else Cost(0, 0)
     teacher_looks = 2 if paints and five.canvas and five.match_canvas else 1  # at the canvases, at finished pictures
 
     recovered = [five.images_per_class * min(record.num_classes, five.max_classes) for record in pool.records]
@@ -95,7 +104,7 @@ def estimate(
     five_images = round(sum(recovered) * share)
     one_answer = round(work.share_asked(len(pool)) * sum(teacher.forward_flops for teacher in teachers))
     if elder is not None and asks_all:
-        one_answer += _learner_cost(work.learner, sum(block.size for block in elder.blocks)).forward_flops
+        one_answer += _cost(_learner(work.learner, sum(block.size for block in elder.blocks))).forward_flops
     asked = five_images + memory.drawn_per_step if asks_all else 0
     picture_bytes = (
         channels * size * size + row_bytes(sizes, memory.teachers_per_image) + 8
@@ -110,6 +119,10 @@ def estimate(
         bell_updates=work.bell.updates_per_step if asks_all else work.replays_per_step,
         teachers_bytes=min(all_weights, pool.budget),
         memory_bytes=(memory.max_images + memory.held_out_images) * picture_bytes,
+        learner_view=learner.forward_flops,
+        learner_bytes=4 * sum(weight.numel() for weight in network.parameters()),
+        pooled_view=0 if pool.black_boxes else sum(teacher.forward_flops for teacher in teachers),
+        pooled_bytes=all_weights,
     )
 
 
@@ -130,17 +143,22 @@ def kind_of(record: TeacherRecord) -> tuple[object, ...]:
     return record.architecture, record.input_size, record.parameters, tuple(record.normalization.items())
 
 
-def _learner_cost(config: LearnerConfig, outputs: int, *, input_gradient_only: bool = False) -> Cost:
-    """One view of a picture: the backbone, and a linear layer onto the answers or the classes of an episode."""
+def _learner(config: LearnerConfig, outputs: int) -> Embedder:
+    """The backbone, and a linear layer onto the answers or the classes of an episode."""
     learner = Embedder(replace(config, init_from=None))
     learner.embedding = Embedding(nn.Linear(learner.backbone_dim, outputs))
-    size = (config.channels, config.image_size, config.image_size)
+    return learner
+
+
+def _cost(learner: Embedder, *, input_gradient_only: bool = False) -> Cost:
+    """One view of a picture."""
+    size = (learner.config.channels, learner.config.image_size, learner.config.image_size)
     return count(learner, size, input_gradient_only=input_gradient_only)
 
 
 def _student_cost(config: LearnerConfig, outputs: int, defects: Defects) -> Cost:
     """The learner within the inversion loss: its weights want no gradients there, the pictures do."""
-    cost = _learner_cost(config, outputs, input_gradient_only=True)
+    cost = _cost(_learner(config, outputs), input_gradient_only=True)
     if defects.divergence_of_probabilities:  # as released: no gradient through the student at all
         return Cost(cost.forward_flops, 0)
     return cost

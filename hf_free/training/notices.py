@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hf_free.config.init_from import InitFrom
 from hf_free.hub.licenses import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
+from hf_free.provenance.forecast import forecast
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.text import listed
 from hf_free.teachers.label_names import is_placeholder
@@ -55,24 +56,14 @@ def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]
     return notes + privacy_notes(records, hub)
 
 
-FEW_TEACHERS = 30
-"""Up to so many, pooling was the better choice in all sets that were measured (docs/guides/pooled.md)."""
-
-
 def notes_on_pooling(records: Sequence[TeacherRecord], method: str) -> list[str]:
-    """Whether a pooled learner of these teachers is likely to be more accurate, by what was measured of other sets.
-
-    Few teachers, or teachers of several architectures: in five of five sets the pooled learner was above the one that
-    `train` makes, by 3.5 to 12.2 points at 1 shot and by 2.1 to 9.5 at 5 shots. A hundred small teachers of one
-    architecture: 0.8 below at 1 shot, 0.6 above at 5 (docs/guides/pooled.md).
-    """
-    is_few = len(records) <= FEW_TEACHERS or len({record.architecture for record in records}) > 1
-    if not is_few or method != "default" or any(record.answers_only for record in records):
+    """Whether a pooled learner of these teachers is likely to be more accurate than the one that is trained."""
+    guess = forecast([record.architecture for record in records])
+    if guess.likely != "pooled" or method != "default" or any(record.answers_only for record in records):
         return []
     return [
-        "a pooled learner of these teachers is likely to be more accurate: in 5 of 5 measured sets of few or unlike "
-        "teachers it was, by 2 to 12 points. It is made in minutes and costs one pass of each teacher per picture: "
-        "hf-free pool; hf-free distill makes one network of it"
+        f"{guess.text}. It is made in minutes and costs one pass of each teacher per picture: hf-free pool; hf-free "
+        "distill makes one network of it"
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -79,7 +80,10 @@ class RunLock:
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         while True:
             with storage_explained(self.path):
-                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except FileNotFoundError:  # of a file system that takes no folders, such as /proc
+                    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folder)) from None
                 file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             if not stat.S_ISREG(os.fstat(file).st_mode):  # reading a pipe would wait
                 os.close(file)

@@ -135,6 +135,10 @@ def health_of(tasks: Sequence[RecoveredTask]) -> dict[str, float]:
     }
 
 
+NEVER_ASKED = "the run was too short to ask it about any picture: more --steps or --max-minutes"
+"""Why a teacher whose turn did not come is left out."""
+
+
 def leave_out_silent(
     learner: MetaLearner,
     layout: LogitLayout,
@@ -154,9 +158,10 @@ def leave_out_silent(
     gone = [i for i in unanswered_teachers(layout, memory.said()) if i not in kept]
     drop_teachers(learner, layout, gone)
     named = {entry["reference"] for entry in state.skipped}
-    for name in (pool.records[i].reference for i in gone):
-        if name not in named:
-            _skip(state, name, "it answered none of the pictures")
+    never = {i for block, count in zip(layout.blocks, state.asked, strict=False) if not count for i in block.teachers}
+    for teacher in gone:
+        if (name := pool.records[teacher].reference) not in named:
+            _skip(state, name, NEVER_ASKED if teacher in never else "it answered none of the pictures")
     return gone
 
 

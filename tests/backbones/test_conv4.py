@@ -7,6 +7,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from hf_free.backbones.conv4 import FILTERS, build_conv4
 from hf_free.errors import ConfigError
 
 
@@ -67,3 +68,26 @@ def test_conv4_wants_one_width_or_four():
 def test_conv4_refuses_images_too_small():
     with pytest.raises(ConfigError, match="at least 16x16"):
         timm.create_model("conv4_32", img_size=12)
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+@pytest.mark.parametrize("arguments", [{}, {"global_pool": "avg", "drop_rate": 0.25}])
+def test_it_is_built_alike_with_and_without_timm(name, arguments):
+    overlay = {"input_size": (1, 48, 48), "mean": (0.5,), "std": (0.2,), "num_classes": 0, "pool_size": None}
+    torch.manual_seed(3)
+    expected = timm.create_model(name, num_classes=0, pretrained_cfg_overlay=overlay, **arguments).eval()
+    torch.manual_seed(3)
+    found = build_conv4(name, overlay, num_classes=0, **arguments).eval()
+    assert found.pretrained_cfg == expected.pretrained_cfg
+    assert found.default_cfg == expected.default_cfg
+    assert found.num_features == expected.num_features
+    x = torch.rand(2, 1, 48, 48)
+    assert torch.equal(found(x), expected(x))
+
+
+def test_it_takes_the_pictures_whose_features_are_as_wide_as_it_says():
+    square = build_conv4("conv4_32", {"input_size": (3, 32, 32)}, num_classes=0)
+    assert [square.takes(*shape) for shape in ((3, 32), (3, 47), (3, 48), (1, 32))] == [True, True, False, False]
+    pooled = build_conv4("conv4_32", {"input_size": (3, 32, 32)}, num_classes=0, global_pool="max")
+    assert pooled.takes(3, 84)
+    assert not build_conv4("conv4_32", {"input_size": (3, 32, 32)}, num_classes=0, img_size=64).takes(3, 32)

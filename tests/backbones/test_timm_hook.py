@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "learner_format_1"
+"""A saved Conv-4 learner for pictures of 16 pixels."""
 
 
 def _run(code: str, forks=None) -> str:
@@ -47,3 +51,14 @@ def test_hook_registers_when_timm_was_imported_before(forks):
 def test_backbones_can_be_imported_first_with_the_hook_installed(forks):
     code = "import hf_free.backbones.register, timm; print(timm.is_model('conv4_64'))"
     assert _run(_INSTALL + code, forks) == "True"
+
+
+def test_a_conv4_learner_is_opened_and_asked_without_timm():
+    """timm, with torchvision and torch's compiler behind it, takes half of what `hf-free predict` takes."""
+    code = (
+        "import sys, torch; from hf_free import MetaLearner; "
+        f"learner = MetaLearner.from_pretrained({str(FORMAT_1)!r}); "
+        "images = torch.rand(4, 3, 16, 16); print(len(learner.adapt(images, [0, 0, 1, 1]).predict(images)), "
+        "sorted({'timm', 'torchvision', 'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    assert _run(code) == "4 []"

@@ -10,7 +10,14 @@ from torch import nn
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.pooling import imitation
 from hf_free.pooling.fit import fit_pooled
-from hf_free.pooling.imitation import Directions, PictureBank, imitation_loss, joined_projection, likeness
+from hf_free.pooling.imitation import (
+    Directions,
+    PictureBank,
+    imitating_embedding,
+    imitation_loss,
+    joined_projection,
+    likeness,
+)
 from hf_free.pooling.pictures import ask_all
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
@@ -87,6 +94,19 @@ def test_the_joined_projection_has_the_inner_products_of_both_parts():
         scaled = centered * predicted.norm(dim=1).mean() / centered.norm(dim=1).mean()
         expected = predicted @ predicted.T + scaled @ scaled.T
         found = joined(features)
+    torch.testing.assert_close(found @ found.T, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("outputs", "weights"), [(20, 7 * 6 + 7), (4, 4 * 6 + 4)])
+def test_predictions_and_features_become_the_smaller_of_two_forms_with_the_same_inner_products(outputs, weights):
+    torch.manual_seed(0)
+    projection, features = nn.Linear(6, outputs), torch.randn(40, 6) + 3
+    embedding = imitating_embedding(projection, features)
+    assert sum(parameter.numel() for parameter in embedding.parameters()) == weights
+    with torch.no_grad():
+        predicted, centered = projection(features), features - features.mean(0)
+        scaled = centered * predicted.norm(dim=1).mean() / centered.norm(dim=1).mean()
+        expected, found = predicted @ predicted.T + scaled @ scaled.T, embedding(features)
     torch.testing.assert_close(found @ found.T, expected, rtol=1e-4, atol=1e-3)
 
 

@@ -52,6 +52,23 @@ def test_a_card_says_where_a_run_left_its_recipe(card):
     assert said in text
 
 
+@pytest.mark.parametrize(
+    ("method", "count", "said"),
+    [
+        ("default", 3, "a pooled learner of these teachers is likely to be the most accurate"),
+        ("default", 40, "the learner that hf-free train makes of these teachers is likely"),
+        ("paper", 3, None),
+    ],
+)
+def test_a_card_forecasts_which_learner_of_these_teachers_is_best(card, method, count, said):
+    config = FreeConfig.from_dict({"method": method}).to_dict()
+    text = card(record(config=config, teachers=[teacher(f"lab/{index}") for index in range(count)], results=[]))
+    assert ("Forecast" in text) == (said is not None)
+    if said:
+        assert said in text
+        assert ("This is another kind of learner." if count == 3 else "This is one.") in text
+
+
 def test_the_body_says_what_it_is_and_where_it_comes_from(card):
     source = record(
         results=[report(warnings=["few pictures"])],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_free.runtime.memory_budget import cgroup_headroom, free_memory, pictures_at_once
+from hf_free.runtime.memory_budget import cgroup_headroom, free_memory, pictures_at_once, pictures_in_cache
 
 GIB = 2**30
 
@@ -63,3 +63,8 @@ def test_free_memory_is_the_smaller_of_machine_and_group(monkeypatch):
 
 def test_pictures_at_once():
     assert [pictures_at_once(size) for size in (32, 84, 224, 4096)] == [2048, 297, 41, 2]
+
+
+@pytest.mark.parametrize(("size", "pictures"), [(32, 32), (64, 8), (224, 8), (8, 512), (1, 32768)])
+def test_a_cpu_embeds_few_pictures_at_once(size, pictures):
+    assert pictures_in_cache(size) == pictures

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from hf_free.teachers.asking import choose_asked, count_asked
+from hf_free.teachers.asking import AT_A_TIME, choose_asked, count_asked
 
 
 def _draw(owners, teachers, asked, seed=0, counts=None):
@@ -51,6 +51,20 @@ def test_more_teachers_than_images_take_turns():
     assert sum(count == 0 for count in counts) == 0 or max(counts) <= 5
     assert sum(counts) == 60
     assert min(counts) >= 1
+
+
+def test_of_many_teachers_a_part_is_asked_at_a_time():
+    owners, counts = [0] * 10 + [150] * 10 + [-1] * 80, [0] * 200
+    for call in range(1, 21):
+        chosen, after = _draw(owners, 200, 5, counts=counts)
+        asked = [new - old for old, new in zip(counts, after, strict=True)]
+        assert all(owner in row for owner, row in zip(owners, chosen.tolist(), strict=True) if owner >= 0)
+        assert sum(number > 0 for number in asked) <= AT_A_TIME * 5 + 2  # and the two that images came from
+        assert sorted(asked)[-AT_A_TIME * 5] >= 10  # each about many images: 500 questions, 20 teachers
+        counts = after
+        if call % 10 == 0:  # once round
+            others = [count for teacher, count in enumerate(counts) if teacher not in (0, 150)]
+            assert max(others) - min(others) <= 25
 
 
 def test_the_draw_depends_on_seed_and_counts_alone():

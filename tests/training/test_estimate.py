@@ -58,6 +58,10 @@ def test_cost_of_the_default_by_hand():
     assert cost.five_images == 80
     assert cost.one_answer == 2 * sum(_conv4(8, n) for n in (3, 4, 5))
     assert cost.answers_a_step == (80 + 7) * cost.one_answer
+    assert cost.learner_view == 2 * learner
+    assert cost.learner_bytes == 4 * (9 * 32 * (3 + 3 * 32) + 4 * 3 * 32 + 128 * 12 + 12)  # kernels, biases and norms
+    assert cost.pooled_view == cost.one_answer
+    assert cost.pooled_bytes == sum(teacher.record.weight_bytes for teacher in teachers)
     assert (cost.bell_update, cost.bell_updates) == (6 * 6 * learner, 4)
     assert cost.memory_bytes == 120 * (3 * 32 * 32 + 2 * 12 + 8)
     assert cost.teachers_bytes == sum(teacher.record.weight_bytes for teacher in teachers)

@@ -77,7 +77,7 @@ def test_few_or_unlike_teachers_are_better_pooled_and_many_of_one_kind_are_not(t
 
     assert advised(alike)
     assert not advised(alike, method="paper"), "which is asked for by name"
-    monkeypatch.setattr("hf_free.training.notices.FEW_TEACHERS", 2)
+    monkeypatch.setattr("hf_free.provenance.forecast.FEW_TEACHERS", 2)
     assert not advised(alike)
     assert advised([*alike, other])
 

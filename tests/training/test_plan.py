@@ -150,7 +150,7 @@ def test_dry_run_over_http_trains_nothing(hub, tokens, run_client, tmp_path):
     assert planned["predicted_steps"] == 50
     private, pooling = planned["notes"]
     assert private == "private or gated: alice/plan-private; not named in the card (see hub.name_private_teachers)"
-    assert "a pooled learner of these teachers is likely to be more accurate" in pooling
+    assert "a pooled learner of these teachers is likely to be the most accurate" in pooling
     assert not (tmp_path / "runs").exists()
     refused = run_client([*argv, "--dry-run"], cwd=tmp_path, home=tmp_path / "nobody", check=False)
     assert refused.returncode == 1

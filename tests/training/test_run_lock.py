@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from hf_free.errors import RunError
+from hf_free.errors import RunError, StorageError
 from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, read_holder
 
 HOLD = """
@@ -70,6 +71,12 @@ def test_a_killed_process_is_taken_over(tmp_path, holder):
     assert read_holder(tmp_path / "run" / LOCK_FILE).pid == holder.pid
     with RunLock(tmp_path / "run"):
         assert read_holder(tmp_path / "run" / LOCK_FILE).pid == os.getpid()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such file system")
+def test_where_no_folder_can_be_made_it_says_so():
+    with pytest.raises(StorageError, match=r"cannot write run.lock in /proc/run: this user may not write there"):
+        RunLock(Path("/proc/run")).acquire()
 
 
 def test_one_process_cannot_have_it_twice(tmp_path):

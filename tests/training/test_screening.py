@@ -7,15 +7,21 @@ import logging
 import pytest
 import torch
 from pico import pico_teacher
+from torch import nn
 
 from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
+from hf_free.config.sections import LearnerConfig
 from hf_free.config.tree import FreeConfig
+from hf_free.data.logit_rows import LogitRows
+from hf_free.data.logits import LogitLayout
 from hf_free.errors import RunError
 from hf_free.inversion.task import Health, RecoveredTask
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.teachers.pool import TeacherPool
-from hf_free.training.screening import check_recovered, health_of, healthy_tasks
+from hf_free.training.screening import check_recovered, health_of, healthy_tasks, leave_out_silent
 from hf_free.training.state import RunState
 
 
@@ -75,3 +81,19 @@ def test_health_is_the_mean_of_a_steps_tasks():
     assert health_of([make_task(0, 1.0, 0.1), make_task(1, 0.5, 0.3)]) == pytest.approx(
         {"teacher_accuracy": 0.75, "diversity": 0.2}
     )
+
+
+def test_a_teacher_that_was_never_asked_is_not_said_to_have_answered_nothing(caplog):
+    teachers = [pico_teacher("conv4", num_classes=2, size=16, seed=seed) for seed in range(3)]
+    pool, layout = TeacherPool.from_teachers(teachers), LogitLayout.of([2, 2, 2])
+    memory = TaskMemory(10, sizes=layout.sizes, asked=1)
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16), embedding=Embedding(nn.Linear(8, 6)))
+    said = LogitRows(torch.tensor([[0.5, 1.0], [torch.nan, torch.nan]]), (2, 2, 2), torch.tensor([[0], [1]]))
+    memory.add_pictures(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), said)
+    with caplog.at_level(logging.WARNING, logger="hf_free"):
+        gone = leave_out_silent(learner, layout, memory, pool, RunState(asked=[1, 1, 0]))
+    assert gone == [1, 2]
+    first, second = (record.message for record in caplog.records)
+    assert "it answered none of the pictures" in first
+    assert "too short to ask it" in second
+    assert "--max-minutes" in second

@@ -33,7 +33,12 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     assert main(words) == 1
     assert str(output) in capsys.readouterr().err
     usual = [*words[:3], str(tmp_path / "usual"), "--max-minutes", "0.001"]
-    assert main(usual) == 0
+    with monkeypatch.context() as signaled:
+        signaled.setattr("hf_free.runtime.interrupts.StopBetweenSteps.wanted", True)
+        assert main(usual) == 75
+    assert "the same command with --resume" in capsys.readouterr().err
+    assert main(usual) == 1
+    assert main([*usual, "--resume"]) == 0
     assert MetaLearner.from_pretrained(tmp_path / "usual").config.backbone == "conv4_384"
     (tmp_path / "head.yaml").write_text("learner: {head: logistic}")
     headed = [*words[:3], str(tmp_path / "headed"), "--max-minutes", "0.001", "--config", str(tmp_path / "head.yaml")]

@@ -52,6 +52,17 @@ def test_evaluate_agrees_with_python_and_writes_its_results(capsys, tmp_path, le
     assert found == [(row.method, row.k_shot, row.accuracy, row.interval) for row in expected.rows]
 
 
+@pytest.mark.parametrize(("method", "is_said"), [("default", True), ("paper", False)])
+def test_a_learner_that_is_likely_to_be_better_is_pointed_out(capsys, tmp_path, pictures, method, is_said):
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    teachers = [{"reference": f"lab/{name}", "architecture": "conv4_32"} for name in "ab"]
+    learner.record = LearnerRecord.from_dict({"config": {"method": method}, "teachers": teachers})
+    learner.save_pretrained(tmp_path)
+    words = ["--dataset", str(pictures / "train"), *SMALL, "--k-shot", "1", "--baselines", "none"]
+    assert main(["evaluate", str(tmp_path), *words]) == 0
+    assert ("hf-free pool makes one" in capsys.readouterr().err) == is_said
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_evaluate_takes_shots_before_and_after_the_model(capsys, learner_run, pictures, before):
     shots, model = ["--k-shot", "1", "2"], [str(learner_run)]
