@@ -152,3 +152,19 @@ def test_of_eight_that_want_one_folder_at_once_one_has_it(tmp_path):
             process.communicate()
     assert said.count("held\n") == 1
     assert sum("is in use by " in line for line in said) == 7
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"pid": 1}', '{"pid": "x", "host": 1, "started": [], "since": null}', "[" * 99_999]
+)
+def test_a_damaged_entry_names_nobody(tmp_path, text):
+    (tmp_path / LOCK_FILE).write_text(text)
+    assert read_holder(tmp_path / LOCK_FILE) is None
+    with RunLock(tmp_path):
+        assert read_holder(tmp_path / LOCK_FILE).pid == os.getpid()
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / LOCK_FILE)
+    with pytest.raises(RunError, match=r"run\.lock is no file"), RunLock(tmp_path):
+        pass
