@@ -1,7 +1,7 @@
 """`hf-free`: reads the command line, runs one verb, turns errors into one clear message and an exit code.
 
-Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 75 a training run that
-was stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume.
+Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 75 a run that was
+stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _global_flags(
         bool, typer.Option("--debug", help="Show the traceback of an unexpected error (or set HF_FREE_DEBUG=1).")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no Hub: cached files or a refusal (or set HF_HUB_OFFLINE=1).")
+        bool, typer.Option("--offline", help="Use cached files only, never the Hub (or set HF_HUB_OFFLINE=1).")
     ] = False,
 ) -> None:
     """Flags before the verb; `main` has acted on --debug and --offline already, wherever they stood."""

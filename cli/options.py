@@ -105,8 +105,8 @@ Reject = Annotated[
         parser=share,
         metavar="SHARE",
         rich_help_panel=OUTPUT,
-        help="Give no class to images of none: a threshold that rejects this share of the example images when each is "
-        "left out, as 0.1.",
+        help="Answer with no class for images of none. The threshold rejects this share of the example images "
+        "when each is left out in turn, such as 0.1.",
     ),
 ]
 TransductiveHead = Annotated[

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hf_free.cli.console import plain
 from hf_free.cli.rows import Rows
+from hf_free.provenance.against_teachers import against_teachers
 from hf_free.runtime.text import decimal_size_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def results_table(report: EvaluationReport) -> Group:
-    """One row per method and shot, accuracy in percent with its 95 % interval; notes for the reader stand below."""
+    """One row per method and shot, accuracy in percent with its 95 % interval; notes for the reader stand below.
+
+    The last line says whether the learner beats its teachers, where they were measured.
+    """
     first = report.rows[0]
     episodes = f"{first.n_way}-way, {first.n_query} queries per class, {first.episodes} episodes"
     rows = [
@@ -33,7 +37,8 @@ def results_table(report: EvaluationReport) -> Group:
     ]
     columns = ("Method", "Shot", "Accuracy", "95 % interval", "Seconds (scoring)")
     title = f"{report.dataset}, split {report.split}: {episodes}"
-    return Group(Rows(columns, rows, title, numbers=frozenset(columns[1:])), *_notes(report))
+    said = [plain(sentence)] if (sentence := against_teachers(report)) else []
+    return Group(Rows(columns, rows, title, numbers=frozenset(columns[1:])), *_notes(report), *said)
 
 
 def _notes(report: EvaluationReport) -> list[Text]:

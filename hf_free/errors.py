@@ -86,7 +86,7 @@ class RunError(HfFreeError):
 
 
 class FailedElsewhere(RunError):
-    """One of several processes of a run that ends because another has failed, which has said why."""
+    """A process of a run that ends because another one has failed, and has said why."""
 
 
 class LearnerError(HfFreeError):

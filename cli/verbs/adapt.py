@@ -53,7 +53,7 @@ def adapt(
         typer.Option(
             "--with-pictures",
             rich_help_panel=options.OUTPUT,
-            help="Keep the example images too, where changing the classes later takes them.",
+            help="Keep the example images too, if changing the classes later needs them.",
         ),
     ] = False,
     background: options.Background = "white",

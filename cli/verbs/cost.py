@@ -23,7 +23,7 @@ EXAMPLES = options.examples(
     "hf-free cost @teachers.txt --json",
 )
 INCLUDED = (
-    "Counted: matrix products and convolutions, two operations a multiply-add. Backward: towards the picture only, as "
+    "Counted: matrix products and convolutions, two operations a multiply-add. Backward: toward the picture only, as "
     "teachers are frozen. Not counted: normalization, activations, pooling, resizing."
 )
 

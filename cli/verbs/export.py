@@ -36,7 +36,7 @@ def export(
         typer.Option(
             "--int8",
             rich_help_panel=options.OUTPUT,
-            help="Convolutions in eight bits, in a .onnx file; refused where labels change.",
+            help="Compute convolutions in 8 bits, in a .onnx file; refused if labels change.",
         ),
     ] = False,
     as_json: options.Json = False,

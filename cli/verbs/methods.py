@@ -21,7 +21,7 @@ EXAMPLES = options.examples("hf-free methods", "hf-free methods --json", "hf-fre
 def methods(as_json: options.Json = False) -> None:
     """List the methods: what each is, its paper, what it needs of a teacher, and where it departs from the paper.
 
-    Below them stand the ways to invert that --inversion puts in the place of a method's own.
+    Below them it lists the ways to invert that --inversion can choose in place of a method's own.
     """
     from hf_free.methods.registry import list_inversions, list_methods
 

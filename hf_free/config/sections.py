@@ -194,7 +194,7 @@ class BellConfig(_Section):
     replay_inner_lr: float = Field(default=0.01, gt=0)
     """Inner SGD learning rate of a replay episode (FREE: 0.01)."""
     distilled_steps: int = Field(default=10, ge=1, le=100)
-    """Inner steps towards a teacher's answers about its support in `bilevel` (BiDf-MKD: 10), at `replay_inner_lr`."""
+    """Inner steps toward a teacher's answers about its support in `bilevel` (BiDf-MKD: 10), at `replay_inner_lr`."""
     groups: int = Field(default=5, ge=1, le=1024)
     """Groups of unlike teachers in `regularize`, of which each step takes one (TGR: 5); 1 does without."""
     dispersion: float = Field(default=1e-3, ge=0, lt=1)

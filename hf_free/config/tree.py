@@ -47,6 +47,10 @@ _FLAGS = frozenset(
     | {"trainer.device", "trainer.mixed_precision", "trainer.memory", "hub.teacher_memory", "hub.license"}
 )
 """Keys that `hf-free train` has a flag for, of the same name."""
+MOST_BYTES = 2**26
+"""Most bytes of a YAML file: a hundred thousand teachers take ten million."""
+LONGEST_NAME = 100
+"""Letters beyond which an unknown key is compared with no known one: that takes a tenth of a second per 100,000."""
 
 
 def _known_method(name: object) -> object:
@@ -207,8 +211,8 @@ def _explain(error: ValidationError) -> ConfigError:
     for item in error.errors():
         key = ".".join(part for part in item["loc"] if isinstance(part, str))  # an entry of a list: the list's key
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.4)
-            given.append(f"unknown configuration key {key!r}")
+            close = [] if len(key) > LONGEST_NAME else difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.4)
+            given.append(f"unknown configuration key {_shown(key)}")
             allowed.append(f"did you mean {', '.join(close)}?" if close else "see docs/reference/configuration.md")
             action = action or "hf-free train --help lists the flags; docs/reference/configuration.md every key"
         elif item["type"] == "value_error":  # a rule of ours over several keys of a section
@@ -255,7 +259,11 @@ def read_yaml_mapping(path: str | Path) -> dict[str, object]:
         ConfigError: no such file, broken YAML, or something other than a mapping.
     """
     try:
-        values = read_written(Path(path).read_text(encoding="utf-8-sig"), most_values=MOST_VALUES)
+        with Path(path).open("rb") as file:  # a pipe will do: --config <(...)
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError(f"{path} has more than {MOST_BYTES >> 20} MiB", action="give a YAML file of settings")
+        values = read_written(data.decode("utf-8-sig"), most_values=MOST_VALUES)
     except OSError as error:
         problem = f"cannot read the configuration {path}: {error.strerror}"
         raise ConfigError(problem, action="give an existing file") from None

@@ -61,7 +61,7 @@ class Written(str):
 class _Loader(_LOADER):
     """A safe loader that leaves unquoted scalars alone; `<<` still merges, and explicit tags are obeyed."""
 
-    def resolve(self, kind: object, value: object, implicit: Any) -> object:
+    def resolve(self, kind: object, value: object, implicit: tuple[bool, bool]) -> object:
         """The tag of a node that has none."""
         if kind is yaml.ScalarNode and implicit[0] and value != "<<":
             return _WRITTEN
@@ -157,9 +157,9 @@ def _rebuilt(value: object, scalar: Callable[[Written], Any], of_key: Callable[[
     Raises:
         yaml.YAMLError: a tree that holds itself, or is nested too deeply.
     """
-    done: dict[int, Any] = {}  # by the identity of what the whole call keeps alive
+    done: dict[int, object] = {}  # by the identity of what the whole call keeps alive
 
-    def rebuild(part: object) -> Any:
+    def rebuild(part: object) -> object:
         if isinstance(part, Written):
             return scalar(part)
         if not isinstance(part, Mapping | list):

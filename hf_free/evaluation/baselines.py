@@ -19,6 +19,7 @@ from hf_free.evaluation.features import BATCH, FeatureSet, ImageSizes, learner_f
 from hf_free.learner.backbone import timm_settings
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.heads import normalize_features
+from hf_free.provenance.against_teachers import BEST_TEACHER
 
 if TYPE_CHECKING:
     from hf_free.provenance.teacher_record import TeacherRecord
@@ -108,6 +109,7 @@ def teacher_embeddings(
             features,
             seconds,
             best_method="best single teacher (chosen on these very episodes: an upper bound)" if many > 1 else "",
+            chosen_method=BEST_TEACHER if many > 1 else "",
         )
     for average in averages.values():
         if average.count > 1:

@@ -31,6 +31,8 @@ class FeatureSet:
         seconds: Time the extraction took.
         note: What a reader should know; the reason where there are no features.
         best_method: Name of a further row for the best of several features; empty: no such row.
+        chosen_method: Name of a row for the best of them as one could have known: for each half of the episodes, the
+            one that is best on the other half; empty: no such row.
         embedding: What made the features and weights them by an episode's support; None leaves them unweighted.
     """
 
@@ -39,6 +41,7 @@ class FeatureSet:
     seconds: float = 0.0
     note: str = ""
     best_method: str = ""
+    chosen_method: str = ""
     embedding: Embedding | None = None
 
 

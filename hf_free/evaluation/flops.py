@@ -64,7 +64,7 @@ def count(
     Args:
         network: A network, or a `Teacher` (then its own network and input size are counted).
         input_size: (channels, height, width), or the shape of any other input without the batch; a teacher knows it.
-        input_gradient_only: Whether the weights are frozen, so that only the gradient towards the image is computed:
+        input_gradient_only: Whether the weights are frozen, so that only the gradient toward the image is computed:
             for a stack of convolutions about as much as the forward pass. Otherwise both gradients are counted: the
             weights' and the input's, the first layer's input gradient included.
         batch_size: Images at once; the cost is proportional to it.

@@ -286,7 +286,7 @@ def _liven(network: Any, input_size: Sequence[int]) -> None:
 
 def _invert(teacher: Teacher) -> RecoveredTask:
     """One inner step of FIVE and its outer update."""
-    # no pull towards a canvas: the gradient is to come through the network
+    # no pull toward a canvas: the gradient is to come through the network
     config = FiveConfig(inner_steps=1, images_per_class=2, latent_dim=16, width=8, canvas_distance=0.0)
     five = Five(config, image_size=_PICTURE, channels=teacher.record.input_size[0])
     before = [p.clone() for p in five.generator.parameters()]

@@ -64,14 +64,14 @@ def is_this_machine(host: str) -> bool:
     127.0.0.1, and `127.example.org` is a name like any other. A public name that leads here today may lead elsewhere
     next time, so of names only `localhost` and those below it count (RFC 6761, 6.3).
     """
+    name = host.rstrip(".").lower()
+    if not (name == "localhost" or name.endswith(".localhost") or _is_numeric(host)):
+        return False  # and no name server is asked about what a stranger wrote
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
         return False
-    if not found or not all(_is_loopback(str(address)) for address in found):
-        return False
-    name = host.rstrip(".").lower()
-    return name == "localhost" or name.endswith(".localhost") or _is_numeric(host)
+    return bool(found) and all(_is_loopback(str(address)) for address in found)
 
 
 def _is_numeric(host: str) -> bool:

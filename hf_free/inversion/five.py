@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
+from hf_free.errors import RunError
 from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
@@ -333,6 +334,9 @@ def invert_teacher(
             None starts afresh.
         seed: Seed of generator and latents.
         config: Rates and loss weights; None takes those of the generator's run, or the defaults.
+
+    Raises:
+        RunError: a generator that is not of the run whose configuration it comes with.
     """
     image_size, channels = max(teacher.record.input_size[1:]), teacher.record.input_size[0]
     if generator is not None:
@@ -347,5 +351,13 @@ def invert_teacher(
         streams=RandomStreams(seed),
     )
     if generator is not None:
-        five.generator.load_state_dict(dict(generator.weights))
+        try:
+            five.generator.load_state_dict(dict(generator.weights))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(
+                f"the meta-generator does not fit its run's configuration: {reason}",
+                allowed="generator.safetensors and config.yaml of one run",
+                action="restore both from a copy, or leave out --generator",
+            ) from None
     return five.recover(teacher, steps=steps)

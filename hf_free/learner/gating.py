@@ -93,7 +93,7 @@ def solve_shrunk(centered: Tensor, right: Tensor) -> Tensor:
     samples (N, D) of mean zero.
 
     Ledoit & Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, section 3.2: the
-    samples' covariance is drawn towards a multiple of the identity, and how far is estimated from the samples, so that
+    samples' covariance is drawn toward a multiple of the identity, and how far is estimated from the samples, so that
     it is little for many samples and nearly all the way for fewer than D.
 
     Where there are fewer samples than dimensions, only their inner products (N, N) are made, and the solutions follow

@@ -98,7 +98,7 @@ def centered_soft_kmeans(
 
 @in_full_precision
 def transport(support: Tensor, labels: Tensor, query: Tensor, n_way: int, head: Head = fit_nearest_mean) -> Tensor:
-    """Class means that move towards the queries' shares, which need not be alike for all classes.
+    """Class means that move toward the queries' shares, which need not be alike for all classes.
 
     PT-MAP's means (Hu et al. 2021) where the plan has no given column sums: each query is divided over the classes by
     the softmax of its squared distances.

@@ -1,6 +1,6 @@
 """Bi-level distillation (BiDf-MKD, ICML 2023): teachers' soft labels at both levels of MAML, then replay.
 
-The learner is trained so that a few steps on a task's support pictures, towards its teacher's answers, also bring it
+The learner is trained so that a few steps on a task's support pictures, toward its teacher's answers, also bring it
 close to the teacher's answers about the query pictures. Then it replays cross-task episodes from the memory, as BELL
 does.
 """
@@ -138,7 +138,7 @@ def adapt_to_answers(
     of_probabilities: bool = False,
     differentiable: bool = True,
 ) -> dict[str, Tensor]:
-    """Plain gradient steps towards a teacher's answers about the support: KL(teacher || learner), mean over pictures.
+    """Plain gradient steps toward a teacher's answers about the support: KL(teacher || learner), mean over pictures.
 
     Args:
         network: Pictures in [0, 1] -> logits (B, m); the first n columns are the task's classes.
@@ -180,7 +180,7 @@ def distilled_query_loss(
     lr: float,
     of_probabilities: bool = False,
 ) -> Tensor:
-    """Adapt towards a teacher's answers about the support; the loss is on its answers about the query.
+    """Adapt toward a teacher's answers about the support; the loss is on its answers about the query.
 
     Both losses are KL(teacher || learner), mean over pictures; differentiable twice.
 

@@ -65,8 +65,8 @@ def regularized_step(
     if second_order:
         through = []
         for loss, one in zip(losses, moved, strict=True):
-            towards = [t - u for t, u in zip(total, one, strict=True)]
-            through.append(_hessian_times(loss, leaves, towards))
+            toward = [t - u for t, u in zip(total, one, strict=True)]
+            through.append(_hessian_times(loss, leaves, toward))
         total = [t - strength * h for t, h in zip(total, _mean(through), strict=True)]
     return Step(dict(zip(names, total, strict=True)), seen, dispersion)
 

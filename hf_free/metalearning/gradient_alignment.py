@@ -2,7 +2,7 @@
 
 With plain gradient steps of size a in random order, E[(theta - theta_n) / a] is the gradient of
 sum_i L_i - (a / 2) sum_{i<j} g_i . g_j up to O(a^2) (Nichol et al. 2018, section 5.1, for Reptile; Shi et al. 2022,
-Fish): moving towards theta_n descends the losses and ascends the inner products of the teachers' gradients, with no
+Fish): moving toward theta_n descends the losses and ascends the inner products of the teachers' gradients, with no
 second derivative. Adam steps, as FREE takes them, are the preconditioned analogue.
 """
 

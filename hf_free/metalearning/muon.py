@@ -17,7 +17,7 @@ from hf_free.config.sections import BellConfig
 from hf_free.runtime.sharding import shared_out_like, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic a x + b x^3 + c x^5 that drives singular values towards 1 (Jordan et al. 2024)."""
+"""Coefficients of the quintic a x + b x^3 + c x^5 that drives singular values toward 1 (Jordan et al. 2024)."""
 
 ITERATIONS = 5
 """Iterations of that quintic: singular values end between about 0.7 and 1.2 (Jordan et al. 2024)."""

@@ -56,7 +56,8 @@ def let_learner_adapt(inverter: Inverter, objective: Objective, records: Sequenc
 BIDF_MKD = Method(
     name="bidf-mkd",
     title="BiDf-MKD: black boxes inverted by zero-order gradients, bi-level distillation of their answers",
-    paper="Hu, Shen, Wang, Wu, Yuan, Tao: Learning to Learn from APIs: Black-Box Data-Free Meta-Learning, ICML 2023",
+    paper="Zixuan Hu, Li Shen, Zhenyi Wang, Baoyuan Wu, Chun Yuan, Dacheng Tao: "
+    "Learning to Learn from APIs: Black-Box Data-Free Meta-Learning, ICML 2023",
     url="https://arxiv.org/abs/2305.18413",
     needs="its answers alone: probabilities, percentages or logits of all its labels",
     inverter=make_zero_order,

@@ -34,7 +34,10 @@ EPISODIC: dict[str, type[EpisodicObjective]] = {
 }
 """Ways to learn by episodes, by the name that `bell.objective` has for them."""
 
-_PAPER = "Wei, Hu, Wang, Shen, Yuan, Tao: FREE: Faster and Better Data-Free Meta-Learning, CVPR 2024"
+_PAPER = (
+    "Yongxian Wei, Zixuan Hu, Zhenyi Wang, Li Shen, Chun Yuan, Dacheng Tao: "
+    "FREE: Faster and Better Data-Free Meta-Learning, CVPR 2024"
+)
 _URL = "https://arxiv.org/abs/2405.00984"
 _NEEDS = "gradients; its BatchNorm statistics are used where it has some"
 

@@ -70,8 +70,8 @@ def let_learner_challenge(inverter: Inverter, objective: Objective, records: Seq
 PURER = Method(
     name="purer",
     title="PURER: pixels of every teacher are learned beside the learner, which makes them harder for itself",
-    paper="Hu, Shen, Wang, Liu, Yuan, Tao: Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning, "
-    "CVPR 2023",
+    paper="Zixuan Hu, Li Shen, Zhenyi Wang, Tongliang Liu, Chun Yuan, Dacheng Tao: "
+    "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning, CVPR 2023",
     url="https://arxiv.org/abs/2303.11183",
     needs="gradients; its BatchNorm statistics are used where it has some",
     inverter=make_learned_pixels,

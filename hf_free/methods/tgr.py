@@ -20,8 +20,8 @@ from hf_free.methods.inversions import make_generator
 TGR = Method(
     name="tgr",
     title="TGR: teachers in groups of unlike ones, whose gradients' dispersion is a penalty",
-    paper="Wei, Hu, Shen, Wang, Li, Yuan, Tao: Task Groupings Regularization: Data-Free Meta-Learning with "
-    "Heterogeneous Pre-trained Models, ICML 2024",
+    paper="Yongxian Wei, Zixuan Hu, Li Shen, Zhenyi Wang, Yu Li, Chun Yuan, Dacheng Tao: "
+    "Task Groupings Regularization: Data-Free Meta-Learning with Heterogeneous Pre-trained Models, ICML 2024",
     url="https://arxiv.org/abs/2405.16560",
     needs="gradients; its BatchNorm statistics are used where it has some",
     inverter=make_generator,

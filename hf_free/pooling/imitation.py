@@ -7,6 +7,8 @@ features in this way, where `hf-free train` learns logits (docs/experiments/few-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,6 +56,13 @@ class Directions:
             kept = values > values[-1] * 1e-9
             strongest = (vectors[:, kept] / values[kept].sqrt()).flip(1)[:, :MOST_DIMENSIONS]
             self.basis = (rows.T @ strongest).float()  # (D, at most 512), columns of length 1
+
+    @classmethod
+    def along(cls, basis: Tensor | None) -> Directions:
+        """Those that were found before, (D, at most `MOST_DIMENSIONS`); None stands for all as they are."""
+        known = cls(torch.empty(0, 0))
+        known.basis = basis
+        return known
 
     def __call__(self, embedded: Tensor) -> Tensor:
         """(B, D) -> (B, D) or (B, at most `MOST_DIMENSIONS`)."""
@@ -122,6 +131,17 @@ class PictureBank:
             self.targets = targets[:0]
         self.images = torch.cat([self.images, images])[-self._room :]
         self.targets = torch.cat([self.targets, targets])[-self._room :]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the bank holds, by name, for `load_tensors`."""
+        basis = None if self._directions is None else self._directions.basis
+        found = {"images": self.images, "targets": self.targets, "seen": torch.tensor(self.seen)}
+        return found if basis is None else {**found, "basis": basis}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold what another bank of the same teachers held."""
+        self.images, self.targets, self.seen = tensors["images"], tensors["targets"], int(tensors["seen"])
+        self._directions = Directions.along(tensors.get("basis"))
 
     def sample(self, count: int, stream: Stream) -> tuple[Tensor, Tensor]:
         """Pictures at random: bytes (count, C, S, S), and what is to be predicted (count, D) in 32 bits."""

@@ -34,6 +34,11 @@ class ResultRow:
     """Of these the time after the features were there; all of them where adaptation changes the network."""
     note: str = ""
     """What a reader should know."""
+    ahead: float | None = None
+    """Accuracy of the learner's own row less this one's, in percentage points, on the same episodes; None for rows
+    that were not measured beside it."""
+    ahead_interval: float | None = None
+    """Half-width of its 95 % interval, over the differences episode by episode."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ResultRow:
@@ -50,6 +55,8 @@ class ResultRow:
             seconds=number_of(values.get("seconds")) or 0.0,
             scoring_seconds=number_of(values.get("scoring_seconds")) or 0.0,
             note=text_of(values.get("note")),
+            ahead=number_of(values.get("ahead")),
+            ahead_interval=number_of(values.get("ahead_interval")),
         )
 
 

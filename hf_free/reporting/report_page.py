@@ -19,6 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from hf_free.config.tree import departures
+from hf_free.provenance.against_teachers import against_teachers
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.publishing.facts import Fact, record_facts
@@ -160,6 +161,8 @@ def _notes(reports: Iterable[tuple[str, EvaluationReport]], prefix: bool) -> Ite
                 yield f"{whose}{row.method}: {row.note}"
             if not row.inductive:
                 yield f"{whose}{row.method}: transductive, all queries of an episode are seen together"
+        if verdict := against_teachers(report):
+            yield f"{whose}{verdict}"
         yield from (f"{whose}Mind: {warning}" for warning in report.warnings)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from hf_free.errors import ConfigError, FailedElsewhere, RunError
 from hf_free.runtime.launched import Launched, end_with_launcher
+from hf_free.runtime.meeting import meet
 from hf_free.runtime.processes import available_cores
 from hf_free.runtime.text import listed
 
@@ -160,8 +161,9 @@ class Ranks:
     def _talk(self, say: Callable[[], object]) -> None:
         begun = time.perf_counter()
         self.talks += 1
-        try:
+        with suppress(RuntimeError):  # the store has gone with a launcher that was killed; the processes go on without
             dist.distributed_c10d._get_default_store().set(f"{_TALKS}{self.launched.rank}", str(self.talks))
+        try:
             say()
         except RuntimeError as error:  # gloo and NCCL have no kinds of errors: whatever it is, the group is dead
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -236,6 +238,8 @@ def connect(
     torch.set_num_threads(threads or threads_of_a_rank(launched.local_count))
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=TIMEOUT_MINUTES))
     try:
+        if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and not dist.is_initialized():
+            _meet_in_the_launchers_store(launched, own, environment)
         accelerator = Accelerator(cpu=own.type == "cpu", kwargs_handlers=[patience])
     except (RuntimeError, ValueError) as error:  # of torch's: a port that is taken, an address that nobody answers at
         at = f"{environment.get('MASTER_ADDR', '?')}:{environment.get('MASTER_PORT', '?')}"
@@ -251,6 +255,16 @@ def connect(
             action="hf-free train --num-processes, torchrun, or accelerate launch --multi_gpu (on CPUs, too)",
         )
     return Ranks(launched, own)
+
+
+def _meet_in_the_launchers_store(launched: Launched, device: torch.device, environment: Mapping[str, str]) -> None:
+    """Form the group that Accelerate then takes over, in a store that knows earlier attempts of the run."""
+    patience = timedelta(minutes=TIMEOUT_MINUTES)
+    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    store = dist.TCPStore(address, port, launched.count, is_master=False, timeout=patience)
+    own_part = meet(store, launched.rank, launched.count, patience)
+    backend = "gloo" if device.type == "cpu" else "nccl"
+    dist.init_process_group(backend, store=own_part, rank=launched.rank, world_size=launched.count, timeout=patience)
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:

@@ -108,13 +108,16 @@ def read_bounded(path: Path, *, max_bytes: int) -> bytes:
     # Not blocking, or opening a pipe would wait. Judged once it is open: nobody can exchange it between the two.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        with open(handle, "rb", closefd=False) as file:
-            data = file.read(max_bytes + 1)
+        data = b""
+        if status.st_size <= max_bytes:  # else no memory is taken for it
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(max_bytes + 1)
     finally:
         os.close(handle)
-    if len(data) > max_bytes:
+    if max(status.st_size, len(data)) > max_bytes:  # it may have grown meanwhile
         raise ValueError(f"it has more than {max_bytes} bytes")
     return data
 

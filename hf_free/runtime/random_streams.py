@@ -12,7 +12,7 @@ and nothing of ours draws from them in a run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -46,17 +46,27 @@ class Stream:
         seed = torch.randint(2**31, (), generator=self.on("cpu"))
         return torch.Generator().manual_seed(int(seed.item()))
 
+    def states(self) -> dict[str, torch.Tensor]:
+        """Where the generators are, by kind of device, for `load_states`; nothing of the global ones."""
+        return {name: generator.get_state() for name, generator in self._generators.items()}
+
+    def load_states(self, states: Mapping[str, torch.Tensor]) -> None:
+        """Go on where a stream of the same purpose was."""
+        for name, state in states.items():
+            generator = self.on(name)
+            if generator is not None:
+                generator.set_state(state)
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Numbers that the block draws are drawn again after it; this does not hold for the global generators, see
         `fork_rng`."""
-        before = {name: generator.get_state() for name, generator in self._generators.items()}
+        before = self.states()
         try:
             yield
         finally:
             self._generators = {name: self._generators[name] for name in before}
-            for name, state in before.items():
-                self._generators[name].set_state(state)
+            self.load_states(before)
 
 
 GLOBAL = Stream(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,8 +26,22 @@ _REASONS = {
     "EFBIG": "a limit on the size of files is reached (ulimit -f)",
     "EIO": "the disk fails",
 }
-_BY_NUMBER = {getattr(errno, name): text for name, text in _REASONS.items() if hasattr(errno, name)}
-_SPACE = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+_IN_THE_WAY = {
+    "EISDIR": "a folder is in its place",
+    "ENOTDIR": "a file is in the place of a folder above it",
+    "ELOOP": "the links there lead in a circle",
+    "ENAMETOOLONG": "the name is too long for its file system",
+}
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """The system's numbers of these errors, as far as it has them."""
+    return {name: getattr(errno, name) for name in names if hasattr(errno, name)}
+
+
+_BY_NUMBER = {number: (_REASONS | _IN_THE_WAY)[name] for name, number in _numbered((*_REASONS, *_IN_THE_WAY)).items()}
+_MOVABLE = frozenset(_numbered(_IN_THE_WAY).values())
+_SPACE = frozenset(_numbered(("ENOSPC", "EDQUOT", "EFBIG")).values())
 
 
 @contextmanager
@@ -74,7 +88,9 @@ def storage_problem(
     facts = [f"{size_text(needed)} are needed" if is_space and needed else ""]
     facts += [f"{size_text(free)} are free" if is_space and free is not None else ""]
     shown = "; ".join(fact for fact in facts if fact)
-    action = "free some space there, or write to another folder" if is_space else "write to another folder"
+    action = "write to another folder"
+    action = f"free some space there, or {action}" if is_space else action
+    action = f"move away what is there, or {action}" if number in _MOVABLE else action
     return StorageError(
         f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),
         allowed="a folder that this user may write to, with space for the file",

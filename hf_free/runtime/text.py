@@ -52,11 +52,12 @@ def parse_bytes(amount: int | str, *, flag: str = "--teacher-memory") -> int:
     Raises:
         ConfigError: anything else, or less than one byte.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(amount), re.IGNORECASE)
+    text = amount if isinstance(amount, str) else str(amount) if abs(amount) < 2**64 else "more than 2**64 bytes"
+    match = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([kmgt]i?|)b?\s*", text, re.IGNORECASE)
     number = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if number < 1:
         raise ConfigError(
-            f"{amount!r} is not an amount of memory",
+            f"{text[:60]!r} is not an amount of memory",
             allowed="a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB",
             action=f"e.g. {flag} 4GiB",
         )

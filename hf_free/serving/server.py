@@ -10,6 +10,7 @@ import hmac
 import io
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -18,7 +19,6 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from hf_free.errors import ConfigError
 from hf_free.hub.endpoint import is_this_machine
@@ -33,8 +33,20 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 32 * 2**20
 """Largest body of a request: a photo of 20 megapixels in base64."""
 
+MAX_HELD_BYTES = 256 * 2**20
+"""Most bytes of bodies that are held at once, whoever sent them; reading them takes up to three times as much."""
+
 MAX_CONNECTIONS = 64
 """Most connections at once; one more is told to come back later."""
+
+_ONCE = ("Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Authorization")
+"""Headers that a request has at most one of: with two, somebody else may go by the other one."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, 5.6.2)."""
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s/?#@\[\]\\:]*)(:\d*)?")
+"""A Host header: a name or an address, and a port."""
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -46,6 +58,9 @@ IDLE_SECONDS = 30.0
 
 REQUEST_SECONDS = 120.0
 """How long a request may take to arrive: who sends a byte now and then would keep its place for days."""
+
+_PART = 2**16
+"""Bytes of a body that are read at once."""
 
 Connection = socket.socket | tuple[bytes, socket.socket]
 """What `socketserver` hands on; the second form is UDP's."""
@@ -116,7 +131,7 @@ class _HTTPServer(ThreadingHTTPServer):
     def __init__(self, model: ServedModel, host: str, port: int, token: str | None) -> None:
         self.model, self.token, self.is_local = model, token, is_this_machine(host)
         self.places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self.answered, self.counting = 0, threading.Lock()
+        self.answered, self.held, self.counting = 0, 0, threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
@@ -135,6 +150,14 @@ class _HTTPServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self.places.release()
+
+    def hold(self, size: int) -> bool:
+        """Count so many bytes of a body as held; less than none gives them back. Whether there was room."""
+        with self.counting:
+            if size > 0 and self.held + size > MAX_HELD_BYTES:
+                return False
+            self.held += size
+            return True
 
     def handle_error(self, request: Connection, client_address: object) -> None:
         """A client that hangs up is none of our business; nothing is shown on the terminal."""
@@ -171,6 +194,20 @@ class _Arriving(io.RawIOBase):
             self._connection.settimeout(IDLE_SECONDS)
 
 
+class _Lines(io.BufferedReader):
+    """Reads a request's head, and notes what other readers may take for another one."""
+
+    is_odd = False
+    """Whether a line of this request ended in other than CR LF, or had a CR, a NUL or a fold in it."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """A line of the head."""
+        line = super().readline(size)
+        body = line.removesuffix(b"\r\n")
+        self.is_odd |= body.strip(b"\r\n\0") != body or b"\r" in body or b"\0" in body or body[:1] in (b" ", b"\t")
+        return line
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _HTTPServer
     protocol_version = "HTTP/1.1"
@@ -183,11 +220,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self._arriving = _Arriving(self.connection)
         self.rfile.close()
-        self.rfile = io.BufferedReader(self._arriving)
+        self.rfile = self._lines = _Lines(self._arriving)
 
     def handle_one_request(self) -> None:
         """One request, from its first byte on."""
         self._arriving.begin()
+        self._lines.is_odd = False
         super().handle_one_request()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -211,6 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, make: Callable[[], object]) -> None:
         try:
+            self._check_head()
             self._check_caller()
             self._send(200, make())
         except Refusal as refusal:
@@ -223,11 +262,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send(500, {"error": "the model failed on this request"})
 
+    def _check_head(self) -> None:
+        """Refuse a head that somebody else, such as a proxy, may read as another request (RFC 9112, 11.2)."""
+        named = all(map(_NAME.fullmatch, self.headers.keys()))
+        # the parser takes what follows a line that is no header for a body of its own
+        if self._lines.is_odd or not named or self.headers.defects or self.headers.get_payload():
+            raise Refusal(400, "headers that are none")
+        for name in _ONCE:
+            if len(self.headers.get_all(name, ())) > 1:
+                raise Refusal(400, f"more than one {name}")
+
     def _check_caller(self) -> None:
-        try:
-            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        except ValueError:  # an opening bracket alone
-            raise Refusal(400, "a Host header that is no host") from None
+        found = _HOST.fullmatch(self.headers.get("Host", ""))
+        if found is None:
+            raise Refusal(400, "a Host header that is no host")
+        host = found[1].strip("[]")
         if self.server.is_local and not is_this_machine(host):
             raise Refusal(403, "this server answers only under a name of its own machine, such as localhost")
         token = self.server.token
@@ -255,14 +304,26 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(413, f"a body of more than {MAX_BODY_BYTES} bytes")
         if self.path.partition("?")[0] != "/":
             raise Refusal(404, "pictures are taken at /")
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            raise Refusal(400, "a body that ends early")
-        request = read_request(body, self.headers.get("Content-Type", ""))
-        scores = self.server.model.scores(request.pictures, request.function)
+        held = bytearray()
+        try:
+            self._receive(held, int(length))
+            request = read_request(bytes(held), self.headers.get("Content-Type", ""))
+            scores = self.server.model.scores(request.pictures, request.function)
+        finally:
+            self.server.hold(-len(held))
         with self.server.counting:
             self.server.answered += len(request.pictures)
         return answer_of(scores, self.server.model.labels, request)
+
+    def _receive(self, held: bytearray, length: int) -> None:
+        """Append a body to `held` as it comes, as far as there is room for it beside those of others."""
+        while len(held) < length:
+            part = self.rfile.read1(min(length - len(held), _PART))
+            if not part:
+                raise Refusal(400, "a body that ends early")
+            if not self.server.hold(len(part)):
+                raise Refusal(503, "too many bodies at once")
+            held += part
 
     def _send(self, status: int, content: object) -> None:
         data = json.dumps(content, allow_nan=False).encode()

@@ -166,7 +166,7 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
         run.memory.load(folder / "memory.safetensors")
         run.held_out.load(folder / "held_out.safetensors")
         run.objective.load_tensors(load_file(folder / "bell.safetensors"))
-        state = RunState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+        state = RunState(**object_of(read_saved(folder / "state.json", action="")))
     except Exception as error:  # the files are intact, so they belong to another run or an older hf-free
         if isinstance(error, OSError) or is_out_of_memory(error):
             raise  # these describe this machine, not the checkpoint's

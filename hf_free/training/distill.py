@@ -2,22 +2,26 @@
 
     pooled learner -> drawn pictures, and what it says of them -> a network that predicts it -> learner
 
-Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked.
+Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked. A
+checkpoint every few minutes holds all of it; a run that was stopped or killed goes on from the last one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
-from hf_free.errors import ConfigError
+from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.flops import count
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
@@ -27,15 +31,24 @@ from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
 from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import Json
 from hf_free.provenance.run_record import Imitation, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import seed_everything
-from hf_free.runtime.interrupts import StopBetweenSteps
+from hf_free.runtime.files import remove_folder
+from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
 from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.pool import TeacherPool
+from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
+from hf_free.training.distill_checkpoint import Done, Parts, load_parts, read_held_out, write_checkpoint
+from hf_free.training.manifest import Manifest, Topology
 from hf_free.training.pool import check_output
+from hf_free.training.resuming import check_configuration, check_topology
+from hf_free.training.run_lock import LOCK_FILE, RunLock
+from hf_free.training.schedule import CheckpointClock
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +71,9 @@ HELD_OUT = 512
 ROOM = 2**29
 """Bytes of pictures that are kept to learn from, at most."""
 
+CHECKPOINT_MINUTES = 5.0
+"""Minutes between two checkpoints, at most; they hold all pictures, up to about 700 MB."""
+
 WARM_UP = 0.05
 """Share of the time in which the learning rate rises."""
 
@@ -71,6 +87,7 @@ def distill(
     bell: BellConfig | None = None,
     hub: HubConfig | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     seed: int = 0,
     device: str = "auto",
     mixed_precision: str = "auto",
@@ -80,17 +97,20 @@ def distill(
     """Make one network that imitates a pooled learner: less accurate, far cheaper (docs/guides/pooled.md).
 
     No real picture is used: the network sees pictures that a program draws in the teachers' colors, and learns what
-    the pooled learner's embedding of them is. Ctrl-C ends the learning and keeps what was learned.
+    the pooled learner's embedding of them is. Ctrl-C or SIGTERM ends the learning after the update under way: what was
+    learned is a whole learner, and `resume` goes on with it.
 
     Args:
         pooled: What `pool` made: the learner, its folder, or its Hub id.
         output: Folder to save it to, new or empty.
-        minutes: How long it asks and learns; loading, the last measurements and saving come on top.
+        minutes: How long it asks and learns, over all resumptions; loading, the last measurements and saving come on
+            top.
         learner: The network, the size of its pictures, its views and head; None takes `NETWORK` and 32 pixels with
             the pooled learner's views and head.
         bell: Batch size, learning rates and weight decay; None takes `USUAL`.
         hub: Cache, and what is published later.
-        overwrite: Whether an earlier learner in `output` is replaced.
+        overwrite: Whether an earlier learner in `output`, or one that was not finished, is replaced.
+        resume: Whether to go on from the last checkpoint in `output`, with the same arguments; `minutes` may differ.
         seed: Of everything random.
         device: Where to compute.
         mixed_precision: `auto`, `no` or `bf16`.
@@ -100,38 +120,105 @@ def distill(
     Raises:
         ConfigError: a learner that is not a pooled one, or settings that do not fit.
         LearnerError: a network that does not exist or does not take pictures of this size.
-        RunError: an output folder that is not empty.
+        RunError: an output folder that is not empty or that another process writes to, nothing to resume, or a
+            checkpoint of other settings.
+        StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    started = time.monotonic()
     bell, hub = bell or USUAL, hub or HubConfig()
     folder = Path(output).expanduser().absolute()
-    check_output(folder, overwrite=overwrite)
+    store = checkpoints_of(folder)
+    _check_folder(folder, store, overwrite=overwrite, resume=resume)
     _check_settings(learner, minutes, mixed_precision)
     seed_everything(seed)
     where = choose_device(device)
-    source, network, weights, pool = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
+    opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
+    with RunLock(folder):
+        if not resume and store.root.exists():
+            remove_folder(store.root)
+        return _distilled(
+            opened,
+            folder,
+            store,
+            chosen=_chosen(store) if resume else None,
+            minutes=minutes,
+            learner=learner,
+            bell=bell,
+            hub=hub,
+            seed=seed,
+            precision=Precision.choose(mixed_precision, where),
+            progress=progress,
+        )
+
+
+def checkpoints_of(output: Path) -> CheckpointStore:
+    """Where the checkpoints of a learner lie that is still being distilled; none are left of one that is finished."""
+    return CheckpointStore(output / "checkpoints")
+
+
+def _distilled(
+    opened: _Opened,
+    folder: Path,
+    store: CheckpointStore,
+    *,
+    chosen: WholeCheckpoint | None,
+    minutes: float,
+    learner: LearnerConfig | None,
+    bell: BellConfig,
+    hub: HubConfig,
+    seed: int,
+    precision: Precision,
+    progress: Progress | None,
+) -> MetaLearner:
+    started = time.monotonic()
+    source, network, weights, pool, where = opened
 
     # ---- the network, and what it learns from
     config = learner or LearnerConfig(backbone=NETWORK, views=source.config.views, head=source.config.head)
     config = replace(config, channels=source.config.channels)
     student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
     width = student.backbone_dim
-    precision = Precision.choose(mixed_precision, where)
     student.backbone.to(memory_format=torch.channels_last)
     side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
     size = (config.channels, side)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
     bank = PictureBank(network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where)
-    asking_since = time.monotonic()
-    bank.grow(FIRST_PICTURES)
-    held_out = bank.draw(HELD_OUT)
+    settings = {"seed": seed, "learner": asdict(config), "bell": asdict(bell), "pooled": _fingerprint(source)}
+    at, tensors = time.monotonic(), dict[str, Tensor]()
+    if chosen is None:
+        bank.grow(FIRST_PICTURES)
+        held_out = bank.draw(HELD_OUT)
+    else:
+        for line in (*_what_differs(chosen, settings), *check_topology(chosen, Topology.here(where))):
+            logger.warning("%s", line)
+        tensors, held_out = read_held_out(chosen)
+    asked = time.monotonic() - at
     projection = nn.Linear(width, held_out[1].shape[1]).to(where)
 
     # ---- asking and learning in turn
     loop = _Loop(student, projection, bank, bell, precision, streams)
-    with StopBetweenSteps(inside=False) as stop:
-        loop.run(asking_since, 60 * minutes, stop, progress)
+    parts = Parts(
+        student.backbone,
+        projection,
+        loop.optimizer,
+        bank,
+        held_out,
+        streams={"pictures": drawn, "batches": loop.batches},
+    )
+    if chosen is None:
+        loop.done = Done(seconds=asked, asking=asked)
+    else:
+        loop.done = load_parts(chosen, tensors, parts)
+        logger.info("going on from %s: %d updates done", chosen.folder, loop.done.updates)
+    before = loop.done.seconds
+
+    def save() -> None:
+        write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, Topology.here(where)))
+
+    with ended_like_ctrl_c(), StopBetweenSteps(inside=False) as stop:
+        loop.run(60 * minutes, stop, progress, save)
+        if stop.wanted:
+            save()
 
     # ---- the learner
     student.eval()
@@ -148,11 +235,14 @@ def distill(
         costs_of(student, pool),
         pictures=bank.seen,
         agreement=round(agreed, 4),
-        loss=round(loop.loss, 4) if loop.updates else None,
+        loss=None if loop.done.loss is None else round(loop.done.loss, 4),
     )
-    student.record = _record(source, config, hub, loop, done, seed=seed, seconds=time.monotonic() - started)
+    spent = time.monotonic() - started + (before if chosen else 0.0)
+    student.record = _record(source, config, hub, loop, done, seed=seed, seconds=spent)
     student.save_pretrained(folder)
     write_card(folder, student.full_record())
+    if not stop.wanted and store.root.exists():
+        remove_folder(store.root)
     return student
 
 
@@ -178,39 +268,54 @@ class _Loop:
         streams: RandomStreams,
     ) -> None:
         self.student, self.projection, self.bank = student, projection, bank
-        self.config, self.precision, self.updates = config, precision, 0
+        self.config, self.precision = config, precision
         self._mean_loss: Tensor | None = None  # on the device: read only where it is shown
-        self._batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
-        self._optimizer = muon_or_adamw(
-            student.backbone.parameters(), config, student.device, last=projection.parameters()
+        self.batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
+        self.optimizer = keep_memory_order(
+            muon_or_adamw(student.backbone.parameters(), config, student.device, last=projection.parameters())
         )
-        self._peaks = [group["lr"] for group in self._optimizer.param_groups]
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self._done = Done()
 
     @property
-    def loss(self) -> float:
-        """Running mean of the loss; nan before the first update."""
-        return math.nan if self._mean_loss is None else self._mean_loss.item()
+    def done(self) -> Done:
+        """How far it is."""
+        self._done.loss = None if self._mean_loss is None else self._mean_loss.item()
+        return self._done
 
-    def run(self, begun: float, seconds: float, stop: StopBetweenSteps, progress: Progress | None) -> None:
+    @done.setter
+    def done(self, done: Done) -> None:
+        self._done = done
+        self._mean_loss = None if done.loss is None else torch.tensor(done.loss, device=self.student.device)
+
+    def run(self, seconds: float, stop: StopBetweenSteps, progress: Progress | None, save: Callable[[], None]) -> None:
         """Ask and learn until the time is over or a stop is wanted.
 
         Args:
-            begun: When the time began, by `time.monotonic`; until now teachers were asked.
-            seconds: The time.
+            seconds: The time, with what is spent already.
             stop: Whether one is wanted.
             progress: Told what is done.
+            save: Writes a checkpoint.
         """
-        asked = time.monotonic() - begun
-        while (spent := time.monotonic() - begun) < seconds and not stop.wanted:
-            if asked < spent / 2:
-                at = time.monotonic()
+        done = self._done
+        due = CheckpointClock(CHECKPOINT_MINUTES, seconds / 60, done.seconds)
+        while done.seconds < seconds and not stop.wanted:
+            at, asks = time.monotonic(), done.asking < done.seconds / 2
+            if asks:
                 self.bank.grow(PICTURES_AT_ONCE)
-                asked += time.monotonic() - at
             else:
-                self._update(spent / seconds)
-            if progress is not None and (self.updates % 10 == 0):
-                what = f"distilling, {self.bank.seen:,} pictures, disagreement {self.loss:.3f} (falls)"
-                progress(what, int(spent), int(seconds))
+                self._update(done.seconds / seconds)
+            took = time.monotonic() - at
+            done.seconds += took
+            done.asking += took if asks else 0.0
+            if due.is_due(done.seconds):
+                at = time.monotonic()
+                save()
+                due.written(done.seconds, took=time.monotonic() - at)
+            if progress is not None and (done.updates % 10 == 0):
+                loss = math.nan if self._mean_loss is None else self._mean_loss.item()
+                what = f"distilling, {self.bank.seen:,} pictures, disagreement {loss:.3f} (falls)"
+                progress(what, int(min(done.seconds, seconds)), int(seconds))
 
     def features(self, images: Tensor) -> Tensor:
         """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
@@ -221,11 +326,11 @@ class _Loop:
 
     def _update(self, done: float) -> None:
         rate = min(done / WARM_UP, 0.5 * (1 + math.cos(math.pi * done)))
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * rate
-        images, said = self.bank.sample(self.config.batch_size, self._batches)
+        images, said = self.bank.sample(self.config.batch_size, self.batches)
         self.student.train()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         device = self.student.device
         now = torch.zeros((), device=device)
         # in parts, where whole it would not fit; BatchNorm then sees each part alone
@@ -235,8 +340,8 @@ class _Loop:
             loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
             loss.backward()
             now += loss.detach()
-        self._optimizer.step()
-        self.updates += 1
+        self.optimizer.step()
+        self._done.updates += 1
         self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)
 
 
@@ -257,10 +362,70 @@ def _check_settings(learner: LearnerConfig | None, minutes: float, mixed_precisi
         )
 
 
+def _check_folder(folder: Path, store: CheckpointStore, *, overwrite: bool, resume: bool) -> None:
+    if overwrite and resume:
+        raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
+    if (folder / LOCK_FILE).is_file():
+        with RunLock(folder):  # refuses, and names the process
+            pass
+    if resume:
+        _chosen(store)
+    elif not store.folders():
+        check_output(folder, overwrite=overwrite)
+    elif not overwrite:
+        raise RunError(
+            f"the output {folder} holds a learner that is not finished",
+            allowed="a new or empty folder",
+            action="--resume goes on with it, --overwrite replaces it; or give another --output",
+        )
+
+
+def _chosen(store: CheckpointStore) -> WholeCheckpoint:
+    """The checkpoint to go on from."""
+    found = store.newest(contents=True)
+    if found is None:
+        raise RunError(
+            f"no checkpoint to resume in {store.root.parent}",
+            allowed="an output folder of hf-free distill, stopped before its time was over",
+            action="leave out --resume, or name that folder",
+        )
+    for line in found.passed_over:
+        logger.warning("%s", line)
+    return found
+
+
+def _what_differs(chosen: WholeCheckpoint, settings: Json) -> list[str]:
+    """What differs from a checkpoint's settings and may; other teachers or another network are refused."""
+    if chosen.manifest.config.get("pooled") != settings["pooled"]:
+        raise RunError(
+            f"the checkpoint {chosen.folder} is of another pooled learner",
+            allowed="the one that it was begun with",
+            action="name that one, or give another --output",
+        )
+    return check_configuration(chosen, settings)
+
+
+def _fingerprint(source: MetaLearner) -> str:
+    """SHA-256 of a pooled learner's weights, by which it is recognized."""
+    digest = hashlib.sha256()
+    for name, value in sorted(source.embedding.state_dict().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _Opened(NamedTuple):
+    """A pooled learner, its network, its weights, its teachers, and where they are."""
+
+    source: MetaLearner
+    network: PooledBackbone
+    weights: PooledTeachers
+    pool: TeacherPool
+    device: torch.device
+
+
 def _opened(
     pooled: MetaLearner | str | Path, device: torch.device, *, token: str | None, cache_dir: str | None
-) -> tuple[MetaLearner, PooledBackbone, PooledTeachers, TeacherPool]:
-    """The pooled learner, its network, its weights and its teachers."""
+) -> _Opened:
     source = (
         pooled
         if isinstance(pooled, MetaLearner)
@@ -273,7 +438,7 @@ def _opened(
             allowed="a pooled learner",
             action="make one first: hf-free pool --models ID ... --output DIR",
         )
-    return source, network, weights, network.classifiers
+    return _Opened(source, network, weights, network.classifiers, device)
 
 
 def costs_of(student: MetaLearner, pool: TeacherPool) -> Imitation:
@@ -308,7 +473,7 @@ def _record(
     settings = {**source.record.config, "seed": seed, "learner": asdict(config), "hub": asdict(hub)}
     training = Training(
         minutes=round(seconds / 60, 2),
-        steps=loop.updates,
+        steps=loop.done.updates,
         device=source.device.type,
         threads=torch.get_num_threads(),
         mixed_precision=loop.precision.name,

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
-from hf_free.provenance.reading import Json, number_of
+from hf_free.provenance.reading import Json, number_of, object_of
 from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_text
+from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.log_reading import read_rows
@@ -148,18 +149,25 @@ class RunFolder:
         shutil.rmtree(aside)
 
     def read_config(self) -> FreeConfig:
-        """The configuration the run was started with."""
+        """The configuration the run was started with.
+
+        Raises:
+            ConfigError: it cannot be read.
+            RunError: something that is no file has its name.
+        """
+        if self.config.exists() and not self.config.is_file():  # a pipe would be waited for
+            raise RunError(f"{self.config} is no file", action="restore it from a copy, or name another run")
         return FreeConfig.from_yaml(self.config)
 
     def read_generator(self) -> TrainedGenerator:
         """The meta-generator that the run has trained.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it is damaged.
         """
-        from safetensors.torch import (
-            load_file,
-        )  # torch and timm are slow to import, and a folder is asked without them
+        # torch and timm are slow to import, and a folder is asked without them
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
         from hf_free.inversion.five import TrainedGenerator
 
@@ -171,7 +179,13 @@ class RunFolder:
             )
         config = self.read_config()
         size, channels = config.learner.image_size, config.learner.channels
-        return TrainedGenerator(load_file(self.generator), config.five, size, channels)
+        try:
+            weights = load_file(self.generator)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"{self.generator} is damaged: {error}", action="restore it from a copy, or leave out --generator"
+            ) from None
+        return TrainedGenerator(weights, config.five, size, channels)
 
     def begin(self, config: str, *, resume: bool, log: Iterable[Mapping[str, float]] = ()) -> None:
         """Write the configuration; an earlier run's log and best state are removed unless it is resumed.
@@ -250,9 +264,9 @@ class RunFolder:
         """The run's state at its checkpoint; None where there is none that can be read."""
         try:
             folder = self.whole_checkpoint().folder
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return state if isinstance(state, dict) and isinstance(state.get("step"), int) else None
-        except (RunError, OSError, ValueError, RecursionError):
+            state = object_of(read_saved(folder / "state.json", action=""))
+            return state if isinstance(state.get("step"), int) else None
+        except (RunError, OSError):
             return None
 
     def last_step(self) -> int | None:

@@ -26,18 +26,16 @@ def read_rows(path: Path) -> LogRows:
     """Read a log line by line; a last line without an end, which a kill cuts short, counts as nothing."""
     rows, damaged = [], 0
     with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            row = _row(line)
-            damaged += row is None
+        while line := file.readline(LONGEST_LINE):
+            row = _row(line) if line.endswith(b"\n") else None
+            while line and not line.endswith(b"\n"):  # the rest of one that is too long, which memory need not hold
+                line = file.readline(LONGEST_LINE)
+            damaged += row is None and bool(line)
             rows += [] if row is None else [row]
     return LogRows(rows, damaged)
 
 
 def _row(line: bytes) -> Json | None:
-    if len(line) > LONGEST_LINE:
-        return None
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number of thousands of digits, thousands of brackets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from hf_free.reporting.naming import class_name, class_names, teacher_names
 from hf_free.reporting.report_page import report_page
 from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
 from hf_free.reporting.tsne import in_plane
-from hf_free.runtime.files import write_text
+from hf_free.runtime.files import read_bounded, write_text
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.strict_json import read_strict_json
 from hf_free.training.folder import CONFIG_FILE, RunFolder
@@ -40,6 +39,9 @@ MAP_CLASSES, MAP_PICTURES = 10, 15
 
 MOST_RESULTS = 2**24
 """Most bytes of a results file."""
+
+MOST_FIGURE = 2**26
+"""Most bytes of a figure."""
 
 RESULTS = "results.json"
 """What `hf-free evaluate --output RUN/results.json` leaves in a run's folder."""
@@ -120,7 +122,6 @@ def read_run(
         reports = with_results(reports, measured)
     record = redacted(LearnerRecord.from_dict({**private, "results": reports}))
     kept = _kept(run) if is_run else None
-    views = run.pictures / "teachers.png"
     return ReportedRun(
         name=name,
         record=record,
@@ -131,7 +132,7 @@ def read_run(
         classes_in_all=0 if kept is None else kept.read.classes_in_all,
         pictures_in_all=0 if kept is None else kept.read.pictures_in_all,
         class_map=_map(learner, kept) if kept is not None and block is not None and draws_map else None,
-        views=views.read_bytes() if is_run and views.is_file() else b"",
+        views=_figure(run.pictures / "teachers.png") if is_run else b"",
         teachers=_teacher_names(record),
     )
 
@@ -156,12 +157,16 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _block(path: Path) -> Json | None:
     """The `hf_free` block of a learner's config.json; None where it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    block = object_of(content).get("hf_free")
+    block = _read_object(path).get("hf_free")
     return object_of(block) if isinstance(block, dict) else None
+
+
+def _figure(path: Path) -> bytes:
+    """A figure of the run's folder; empty where there is none that can be read."""
+    try:
+        return read_bounded(path, max_bytes=MOST_FIGURE)
+    except (OSError, ValueError):
+        return b""
 
 
 def _unfinished(run: RunFolder) -> Json:

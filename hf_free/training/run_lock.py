@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import stat
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from hf_free.errors import RunError
+from hf_free.runtime.files import read_bounded
 from hf_free.runtime.owners import is_alive
 from hf_free.runtime.storage import storage_explained
 
 LOCK_FILE = "run.lock"
 """The lock's file in a run's folder, there while a process holds it."""
+
+_MOST_BYTES = 2**16
+"""Most bytes of it; an entry has about 150."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,24 @@ class RunLock:
         """Take the lock; that of a dead process of this computer is taken over.
 
         Raises:
-            RunError: another process has it, or may have it.
+            RunError: another process has it, or may have it; a pipe or a device has its name.
         """
         folder = self.path.parent
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         while True:
             with storage_explained(self.path):
-                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except FileNotFoundError:  # of a file system that takes no folders, such as /proc
+                    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folder)) from None
                 file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            if not stat.S_ISREG(os.fstat(file).st_mode):  # reading a pipe would wait
+                os.close(file)
+                raise RunError(
+                    f"{self.path} is no file",
+                    allowed="the lock of a run, or nothing of that name",
+                    action="remove it, or give another --output",
+                )
             is_locked = _try_lock(file)
             if is_locked is not False and not _is_at(file, self.path):  # its holder removed it in between
                 os.close(file)
@@ -131,8 +147,9 @@ class RunLock:
 def read_holder(path: Path) -> LockHolder | None:
     """Who holds a lock, by its file; None where there is no such file, or one without a whole entry."""
     try:
-        return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        values = json.loads(read_bounded(path, max_bytes=_MOST_BYTES))
+        return LockHolder(int(values["pid"]), str(values["host"]), float(values["started"]), str(values["since"]))
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None
 
 

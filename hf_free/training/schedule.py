@@ -84,6 +84,29 @@ CHECKPOINT_COST = 20
 """Checkpoints that take long are written less often: this many times as long lies between two."""
 
 
+class CheckpointClock:
+    """When a checkpoint is due by the clock: first after a minute, then at intervals; in a short run all come sooner.
+
+    Args:
+        minutes: The usual interval.
+        of_minutes: Minutes of the whole run; None where the clock does not end it.
+        seconds: Time spent before this start.
+    """
+
+    def __init__(self, minutes: float, of_minutes: float | None, seconds: float) -> None:
+        limit = SHARE_BETWEEN_CHECKPOINTS * 60 * of_minutes if of_minutes else math.inf
+        self._between = min(60 * minutes, limit)
+        self._next = seconds + min(FIRST_CHECKPOINT_SECONDS, self._between)
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether one is due so many seconds into the run."""
+        return seconds >= self._next
+
+    def written(self, seconds: float, *, took: float) -> None:
+        """Take note that one is written, so many seconds into the run, and how many it took."""
+        self._next = seconds + max(self._between, CHECKPOINT_COST * took)
+
+
 class CheckpointSchedule:
     """When a run writes a checkpoint: every `trainer.checkpoint_every` steps, and by the clock.
 
@@ -96,19 +119,17 @@ class CheckpointSchedule:
     """
 
     def __init__(self, trainer: TrainerConfig, seconds: float) -> None:
-        limit = SHARE_BETWEEN_CHECKPOINTS * 60 * trainer.max_minutes if trainer.max_minutes else math.inf
-        self._between = min(60 * trainer.checkpoint_minutes, limit)
-        self._next = seconds + min(FIRST_CHECKPOINT_SECONDS, self._between)
+        self._clock = CheckpointClock(trainer.checkpoint_minutes, trainer.max_minutes, seconds)
         self._is_first = True
         self._every, self._asked_at = trainer.checkpoint_every, seconds
 
     def is_due(self, step: int, seconds: float, *, has_recovered: bool) -> bool:
         """Whether one is due after a step, so many seconds into the run; the clock's first waits for pictures."""
         self._asked_at = seconds
-        by_clock = seconds >= self._next and (has_recovered or not self._is_first)
+        by_clock = self._clock.is_due(seconds) and (has_recovered or not self._is_first)
         return by_clock or step % self._every == 0
 
     def written(self, seconds: float) -> None:
         """Take note that the one that was due is written, so many seconds into the run."""
         self._is_first = False
-        self._next = seconds + max(self._between, CHECKPOINT_COST * (seconds - self._asked_at))
+        self._clock.written(seconds, took=seconds - self._asked_at)

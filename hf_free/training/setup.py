@@ -8,7 +8,6 @@ The order is part of a run: every refusal comes before anything is written.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,12 +37,14 @@ from hf_free.memory.filling import Filling
 from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
 from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import METHODS, inverter_of
+from hf_free.provenance.reading import object_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.tracking import Trackers, check_installed
 from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.teachers.pool import TeacherPool
@@ -268,7 +269,7 @@ def prepare(
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
-        begun = Division.of(json.loads((chosen.folder / "state.json").read_text(encoding="utf-8")))
+        begun = Division.of(object_of(read_saved(chosen.folder / "state.json", action="start again with --overwrite")))
         say_resumed(console, chosen)
     gathered = gather(
         config,

@@ -10,6 +10,7 @@ from pico import pico_teacher
 from rich.console import Console
 
 from hf_free.cli.tables import plan_tables, results_table
+from hf_free.provenance.against_teachers import BEST_TEACHER
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.training.estimate import CostEstimate
 from hf_free.training.plan import TrainingPlan
@@ -71,3 +72,6 @@ def test_results_have_a_row_each_and_notes_only_where_there_are_some():
     assert "x[/i], 1 shot: transductive" in text
     assert "x[/i], 1 shot: gone" in text
     assert "[i]x[/i]" in text
+    rows.append(replace(row, method=BEST_TEACHER, ahead=2.0, ahead_interval=0.5))
+    text = shown(results_table(EvaluationReport(rows, "org/digits", "test")))
+    assert "beats its best teacher, chosen on other episodes (5-way 1-shot +2.0 ± 0.5)" in text

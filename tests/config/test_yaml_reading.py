@@ -147,3 +147,11 @@ def test_anchors_that_multiply_or_hold_themselves_take_no_memory():
         assert read(read_written(page))["a1"] == [["x"], ["x"]]
         with pytest.raises(yaml.YAMLError, match="hold themselves"):
             read(read_written("&a [*a]"))
+
+
+def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
+    with (tmp_path / "config.yaml").open("wb") as file:
+        file.truncate(2**40)
+    for path in (tmp_path / "config.yaml", "/dev/zero"):
+        with pytest.raises(ConfigError, match="has more than 64 MiB"):
+            FreeConfig.from_yaml(path)

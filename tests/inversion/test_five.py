@@ -592,6 +592,12 @@ def test_invert_teacher_starts_from_a_runs_generator(tmp_path):
     fresh = invert_teacher(teacher, steps=1, images_per_class=4, config=settings.five)
     assert trained.health.loss < fresh.health.loss
     assert trained.images.shape == (20, 3, 16, 16)
+    run.write_text(run.config, FreeConfig().to_yaml())
+    with pytest.raises(RunError, match=r"does not fit its run's configuration: .*size mismatch"):
+        invert_teacher(teacher, steps=1, images_per_class=4, generator=run.read_generator())
+    run.generator.write_bytes(run.generator.read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"generator\.safetensors is damaged"):
+        run.read_generator()
 
 
 def test_a_folder_without_a_generator_is_refused(tmp_path):

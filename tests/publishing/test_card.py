@@ -14,6 +14,8 @@ from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.methods.registry import METHODS
+from hf_free.provenance.against_teachers import BEST_TEACHER
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.publishing.card import write_card
 from hf_free.publishing.redaction import PRIVATE
@@ -176,6 +178,43 @@ def test_rows_without_a_figure_and_transductive_rows_say_so(card):
     assert "- learner, soft k-means: transductive, all queries of an episode are seen together" in text
     assert len(metadata(text)["model-index"][0]["results"]) == 1
     assert "Accuracy on" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "called"),
+    [
+        ({}, "only on pictures recovered from the teachers"),
+        ({"learner": {"backbone": "pooled", "pooled": {"features": [4, 4], "answers": [0, 0]}}}, "**Pooled.**"),
+        ({"imitation": {"pictures": 900, "agreement": 0.8}}, "what a *pooled learner* says of"),
+    ],
+    ids=["trained", "pooled", "distilled"],
+)
+def test_one_sentence_says_whether_the_learner_beats_its_teachers(card, kind, called):
+    beside = [
+        row(BEST_TEACHER, ahead=2.04, ahead_interval=0.5),
+        row("all 2 teachers' features, concatenated", ahead=-1.5, ahead_interval=0.5),
+    ]
+    said = (
+        "The learner beats its best teacher, chosen on other episodes (3-way 1-shot +2.0 ± 0.5) and loses to its "
+        "teachers' features concatenated (3-way 1-shot -1.5 ± 0.5); points on the same episodes."
+    )
+    text = card(record(results=[report(rows=[row(), *beside])]) | kind)
+    assert f"Accuracy on org/birds, split test: 3-way 1-shot 61.2 ± 0.8 %. {said}\n" in text
+    assert called in text
+    unknown = "How it does against its teachers was not measured: `hf-free evaluate me/learner"
+    assert unknown not in text
+    assert unknown in card(record(results=[report()]) | kind)
+    assert unknown not in card(record(results=[]) | kind)
+
+
+def test_the_paper_of_the_method_is_what_the_card_asks_to_cite(card):
+    assert card(record()).count("@inproceedings{wei2024free,") == 1
+    text = card(record(method=METHODS["purer"].facts.to_dict()))
+    assert "@inproceedings{hu2023architecture,\n  title     = {Architecture, Dataset and Model-Scale" in text
+    assert "wei2024free" not in text
+    assert (
+        "```" not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"})).rpartition("@misc")[2][:-4]
+    )
 
 
 def test_a_bare_record_makes_a_card(card):

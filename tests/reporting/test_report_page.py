@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import records
 
+from hf_free.provenance.against_teachers import BEST_TEACHER
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.reporting.report_page import report_page
 from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
@@ -138,6 +139,13 @@ def test_runs_stand_side_by_side():
     assert "first: learner" in page.text
     assert "second: learner" in page.text
     assert "At the end: first 0.25; second 0.9" in page.text
+
+
+def test_whether_a_run_beats_its_teachers_stands_below_the_results():
+    rows = [records.row(), records.row(BEST_TEACHER, ahead=2.04, ahead_interval=0.5)]
+    shown = _run(record=LearnerRecord.from_dict(records.record(results=[records.report(rows=rows)])))
+    said = "beats its best teacher, chosen on other episodes (3-way 1-shot +2.0 ± 0.5)"
+    assert f"The learner {said}" in Page(report_page([shown])).text
 
 
 def test_an_unfinished_and_a_bare_run_are_shown_too():

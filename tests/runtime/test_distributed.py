@@ -8,6 +8,7 @@ import signal
 
 import pytest
 import torch
+import torch.distributed as dist
 from ranks import run_ranks
 
 from hf_free.errors import ConfigError, FailedElsewhere, RunError
@@ -83,7 +84,9 @@ from hf_free.runtime.launched import Launched
 here, found = Launched.here(), {}
 found["by itself"] = Accelerator().num_processes  # what connect has to be on guard against
 AcceleratorState._reset_state(reset_partial_state=True)
+torch.distributed.destroy_process_group()  # which it has made all the same
 ranks = connect(here, "cpu")
+assert connect(here, "cpu").count == 2  # a second run in the same processes
 found["processes"] = make_accelerator(ranks.device).num_processes
 found["objects"] = ranks.gather({"rank": here.rank})
 found["first"] = ranks.first(f"of {here.rank}")
@@ -116,7 +119,11 @@ print(json.dumps(found), flush=True)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Accelerator() takes the GPU there")
 def test_two_processes_talk_and_fail_together(forks):
-    ended = run_ranks(forks, TALK)
+    """In a store that has seen an attempt before, in which a process failed that called the others."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for key in ("hf_free/failed", "hf_free/meeting"):
+        store.set(key, "dead")
+    ended = run_ranks(forks, TALK, store=store)
     assert [one.returncode for one in ended] == [0, 0], ended
     first, second = (json.loads(one.stdout.splitlines()[-1]) for one in ended)
     for found in (first, second):
@@ -162,6 +169,16 @@ def test_fewer_processes_than_started_are_noticed(monkeypatch):
 def test_who_ends_without_a_word_is_an_error_all_the_same():
     assert issubclass(FailedElsewhere, RunError)
     assert str(Ranks(Launched(1, 2, 1, 2)).launched) == "rank 1 of 2"
+
+
+def test_a_store_that_has_gone_with_its_launcher_keeps_nobody_from_talking(monkeypatch):
+    class Gone:
+        def set(self, *_):
+            raise RuntimeError("Connection reset by peer")
+
+    monkeypatch.setattr("torch.distributed.distributed_c10d._get_default_store", Gone)
+    monkeypatch.setattr("torch.distributed.all_gather_object", lambda found, value: found.insert(0, value))
+    assert Ranks(Launched(0, 2, 0, 2)).gather("said")[0] == "said"
 
 
 STANDS = """

@@ -193,6 +193,10 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path):
     assert read_bounded(tmp_path / "link", max_bytes=10) == b"1234567890"
     with pytest.raises(ValueError, match="more than 9 bytes"):
         read_bounded(tmp_path / "file", max_bytes=9)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match="more than"):  # and no memory was taken for half a terabyte
+        read_bounded(tmp_path / "sparse", max_bytes=2**39)
     for name in ("zero", "pipe", "."):
         with pytest.raises(ValueError, match="not a regular file"):
             read_bounded(tmp_path / name, max_bytes=9)

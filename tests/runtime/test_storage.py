@@ -24,6 +24,10 @@ from hf_free.runtime.storage import storage_explained, storage_problem
         (errno.EROFS, "file system is read-only", False),
         (errno.EACCES, "this user may not write there", False),
         (errno.EIO, "the disk fails", False),
+        (errno.EISDIR, "a folder is in its place", False),
+        (errno.ENOTDIR, "a file is in the place of a folder above it", False),
+        (errno.ELOOP, "links there lead in a circle", False),
+        (errno.ENAMETOOLONG, "the name is too long", False),
     ],
 )
 def test_the_message_names_file_folder_space_and_what_is_safe(tmp_path, number, reason, asks_for_space):
@@ -43,6 +47,13 @@ def test_the_message_names_file_folder_space_and_what_is_safe(tmp_path, number, 
     assert "the file that was there before is unchanged" in text
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_place_of_a_file_is_left_alone_and_said(tmp_path):
+    (tmp_path / "log.json").mkdir()
+    with pytest.raises(StorageError, match=r"a folder is in its place[^$]*move away what is there"):
+        write_text(tmp_path / "log.json", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.json"]
 
 
 def test_the_space_that_is_needed_is_said(tmp_path):

@@ -165,6 +165,49 @@ def test_no_body_is_taken_for_the_next_request(server, first, status):
     assert found.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Host: localhost\r\nContent-Length: 4\r\nContent-Length: 999\r\n",
+        b"Host: localhost\r\nContent-Length: 999\r\nContent-Length: 4\r\n",
+        b"Host: localhost\r\nHost: example.org\r\nContent-Length: 4\r\n",
+        b"Host: localhost\r\nContent-Length: 4\r\nTransfer-Encoding : chunked\r\n",
+        b"Host: localhost\r\nContent-Length: 4\r\nno header at all\r\nTransfer-Encoding: chunked\r\n",
+        b"Host: localhost\r\nX: a\rContent-Length: 4\r\n",
+        b"Host: localhost\r\nContent-Length: 4\r\n\tTransfer-Encoding: chunked\r\n",
+        b"Host: localhost\nContent-Length: 4\n",
+        b"Host: localhost\r\nContent-Length: 4\r\nX\x00: a\r\n",
+        b"Host: u@localhost\r\nContent-Length: 4\r\n",
+        b"Host: localhost/x\r\nContent-Length: 4\r\n",
+    ],
+)
+def test_a_header_that_two_readers_may_read_differently_is_refused(server, headers):
+    """What a proxy in front took for the body of one request would be another request here (RFC 9112, 11.2)."""
+    second = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    body = png(pictures(1)[0])
+    headers = headers.replace(b"Length: 4", b"Length: %d" % len(body))
+    end = b"\n" if b"\r" not in headers else b"\r\n"
+    found = exchange(server, b"POST / HTTP/1.1\r\n" + headers + end + body + second)
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert found.count(b"HTTP/1.1 ") == 1
+
+
+def test_bodies_on_their_way_have_a_bound_together(teacher, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_HELD_BYTES", 10_000)
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n"
+    with ModelServer(ServedTeacher(teacher)) as running:
+        address = urlsplit(running.address).netloc.split(":")
+        with socket.create_connection(address, timeout=60) as raw:
+            raw.sendall(head + b"x" * 8000)
+            until = time.monotonic() + 60
+            while (status := ask(running, b"x" * 4000)[0]) != 503 and time.monotonic() < until:
+                time.sleep(0.05)
+            assert status == 503
+        while (status := ask(running, png(pictures(1)[0]))[0]) != 200 and time.monotonic() < until:
+            time.sleep(0.05)  # the room is given back with the connection
+        assert status == 200
+
+
 def trickle(connection: socket.socket) -> None:
     for _ in range(200):
         connection.sendall(b"a")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from forked import Forks
+from torch.distributed import TCPStore
 
 from hf_free.training.launch import free_port
 
@@ -27,13 +28,27 @@ def environment_of(rank: int, count: int, port: int) -> dict[str, str]:
     return {**os.environ, **numbers, **cpu, "PYTHONPATH": support}
 
 
-def run_ranks(forks: Forks, code: str, *words: str, count: int = 2, timeout: float = 300) -> Sequence[Ended]:
-    """Run Python code in so many processes that can meet; all are gone when this returns."""
-    port = free_port()
+def run_ranks(
+    forks: Forks, code: str, *words: str, count: int = 2, timeout: float = 300, store: TCPStore | None = None
+) -> Sequence[Ended]:
+    """Run Python code in so many processes that can meet; all are gone when this returns.
+
+    Args:
+        forks: Starts them.
+        code: What each runs.
+        words: Its arguments.
+        count: How many there are.
+        timeout: Seconds for all of them.
+        store: Where they meet, as torchrun keeps one over its attempts; None leaves that to the first of them.
+    """
+    port = free_port() if store is None else store.port
     argv = [sys.executable, "-c", code, *words]
 
     def run(rank: int) -> Ended:
-        return forks.run(argv, env=environment_of(rank, count, port), timeout=timeout)
+        environment = environment_of(rank, count, port)
+        if store is not None:
+            environment["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        return forks.run(argv, env=environment, timeout=timeout)
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))

@@ -36,6 +36,9 @@ REFUSED = {
 }  # fmt: skip
 """Plain arguments of timm's classifiers that are refused, and why."""
 
+MISSPELT = {"pos_drop_drate"}
+"""An argument of timm up to 1.0.24 at least that later releases may spell like everybody else."""
+
 
 @pytest.mark.parametrize(
     ("architecture", "arguments"),
@@ -54,8 +57,13 @@ def test_what_timm_saves_is_a_teacher_with_the_same_answers(architecture, argume
     for weight in network.get_classifier().parameters():
         nn.init.normal_(weight, std=0.5)
     save_for_hf(network, str(tmp_path), safe_serialization=True)
-    written = json.loads((tmp_path / "config.json").read_text())["model_args"]
-    assert written.keys() >= arguments.keys(), "timm writes what the network was built with"
+    if "model_args" not in (written := json.loads((tmp_path / "config.json").read_text())):
+        # old releases have to be told, and do not write down how many channels there are
+        _, *sides = network.pretrained_cfg["input_size"]
+        network.pretrained_cfg = {**network.pretrained_cfg, "input_size": (arguments.get("in_chans", 3), *sides)}
+        save_for_hf(network, str(tmp_path), safe_serialization=True, model_args=arguments)
+        written = json.loads((tmp_path / "config.json").read_text())
+    assert written["model_args"].keys() >= arguments.keys(), "timm writes what the network was built with"
     teacher = load_teacher(TeacherReference(str(tmp_path), is_local=True))
     size = 32 if "img_size" in arguments else 64
     images = torch.rand(2, arguments.get("in_chans", 3), size, size)
@@ -63,8 +71,9 @@ def test_what_timm_saves_is_a_teacher_with_the_same_answers(architecture, argume
 
 
 def test_every_plain_argument_of_timms_classifiers_is_decided():
-    refused, out_of_bounds = set(), {}
+    refused, out_of_bounds, offered = set(), {}, set()
     for name, value in _arguments_of_timm():
+        offered.add(name)
         try:
             check_model_args({name: value}, "org/good")
         except TeacherError as error:
@@ -73,7 +82,7 @@ def test_every_plain_argument_of_timms_classifiers_is_decided():
             else:
                 out_of_bounds[name] = value
     assert not out_of_bounds
-    assert refused == REFUSED
+    assert refused == (REFUSED | MISSPELT) & offered  # not every release has them all
 
 
 @pytest.mark.parametrize(

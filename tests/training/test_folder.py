@@ -46,6 +46,13 @@ def test_configuration_is_read_back(run):
     assert run.read_config() == config
 
 
+def test_a_pipe_in_the_place_of_the_configuration_is_not_waited_for(run):
+    run.root.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(run.config)
+    with pytest.raises(RunError, match=r"config\.yaml is no file"):
+        run.read_config()
+
+
 def test_a_write_that_fails_leaves_the_old_file(run):
     run.write_json(run.record, {"name": "Größe"})
     before = run.record.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -52,3 +53,18 @@ def test_a_damaged_line_is_left_out_and_counted(tmp_path, line):
 def test_a_last_line_that_a_kill_cut_short_is_nothing(tmp_path):
     found = _read(tmp_path / "log", json.dumps(GOOD).encode(), b'{"step": 4', end=b"")
     assert found == ([GOOD], 0)
+
+
+def test_a_line_without_an_end_takes_no_memory(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1}\n')
+    with path.open("ab") as file:
+        file.truncate(2**28)  # zeros
+        file.seek(0, 2)
+        file.write(b'\n{"step": 2}\n{"st')
+    tracemalloc.start()
+    read = read_rows(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert read == ([{"step": 1}, {"step": 2}], 1)
+    assert peak < 2**24

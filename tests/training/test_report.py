@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_private_teachers_are_named_by_number_and_their_classes_too(run, tmp_pat
 def test_a_learner_alone_is_a_run_without_curves(run, tmp_path):
     shown = read_run(run / "learner")
     assert (shown.is_finished, shown.is_pooled, shown.log, shown.name) == (True, False, (), "learner")
+
+
+def test_pipes_devices_and_large_files_in_the_place_of_records_are_not_read(tmp_path, run):
+    for name in ("pipe", "zero", "sparse"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "config.json")
+    (tmp_path / "zero" / "config.json").symlink_to("/dev/zero")
+    with (tmp_path / "sparse" / "config.json").open("wb") as file:
+        file.truncate(2**40)
+    for name in ("pipe", "zero", "sparse"):
+        with pytest.raises(RunError, match="neither a run nor a learner"):
+            read_run(tmp_path / name)
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    (folder / "pictures" / "teachers.png").unlink(missing_ok=True)
+    os.mkfifo(folder / "pictures" / "teachers.png")
+    assert read_run(folder, draws_map=False).views == b""
 
 
 def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from hf_free.errors import RunError
+from hf_free.errors import RunError, StorageError
 from hf_free.training.run_lock import LOCK_FILE, LockHolder, RunLock, read_holder
 
 HOLD = """
@@ -72,6 +73,12 @@ def test_a_killed_process_is_taken_over(tmp_path, holder):
         assert read_holder(tmp_path / "run" / LOCK_FILE).pid == os.getpid()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such file system")
+def test_where_no_folder_can_be_made_it_says_so():
+    with pytest.raises(StorageError, match=r"cannot write run.lock in /proc/run: this user may not write there"):
+        RunLock(Path("/proc/run")).acquire()
+
+
 def test_one_process_cannot_have_it_twice(tmp_path):
     with RunLock(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()} "):
         RunLock(tmp_path).acquire()
@@ -116,7 +123,7 @@ def test_where_the_file_system_has_no_locks_the_text_decides(tmp_path, monkeypat
 EIGHTH = """
 import sys, time
 from pathlib import Path
-from hf_free.errors import RunError
+from hf_free.errors import RunError, StorageError
 from hf_free.training.run_lock import RunLock
 print("ready", flush=True)
 input()
@@ -145,3 +152,19 @@ def test_of_eight_that_want_one_folder_at_once_one_has_it(tmp_path):
             process.communicate()
     assert said.count("held\n") == 1
     assert sum("is in use by " in line for line in said) == 7
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"pid": 1}', '{"pid": "x", "host": 1, "started": [], "since": null}', "[" * 99_999]
+)
+def test_a_damaged_entry_names_nobody(tmp_path, text):
+    (tmp_path / LOCK_FILE).write_text(text)
+    assert read_holder(tmp_path / LOCK_FILE) is None
+    with RunLock(tmp_path):
+        assert read_holder(tmp_path / LOCK_FILE).pid == os.getpid()
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / LOCK_FILE)
+    with pytest.raises(RunError, match=r"run\.lock is no file"), RunLock(tmp_path):
+        pass
