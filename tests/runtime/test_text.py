@@ -61,6 +61,11 @@ def test_what_is_no_amount_of_memory_is_refused_by_its_flag(text):
     assert "--memory 4GiB" in caught.value.action
 
 
+def test_a_number_beyond_all_memory_is_refused_without_its_digits():
+    with pytest.raises(ConfigError, match=r"'more than 2\*\*64 bytes' is not an amount"):
+        parse_bytes(10**5000)
+
+
 @pytest.mark.parametrize(
     ("classes", "text"), [((3,), "3"), ((0, 1), "0,1"), ((0, 1, 2, 3, 4), "0-4"), ((7, 3, 4, 5), "7,3-5")]
 )
