@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.arguments import given_values
+from hf_free.cli.arguments import expand_list_files, given_values
 from hf_free.cli.console import (
     RESUME_CODE,
     Interrupted,
@@ -19,23 +19,34 @@ from hf_free.cli.console import (
     say,
     write_json,
 )
+from hf_free.errors import ConfigError
 from hf_free.training.location import learner_location
 
+if TYPE_CHECKING:
+    from hf_free.config.tree import FreeConfig
+
 EXAMPLES = options.examples(
-    "hf-free pool --models org/a org/b org/c --output runs/pooled",
+    "hf-free distill --models org/a org/b org/c --output runs/small --max-minutes 30",
     "hf-free distill runs/pooled --output runs/small --max-minutes 30",
     "hf-free distill me/pooled --output runs/small --set learner.backbone=resnet12_small",
 )
 
 
 def distill(
-    pooled: Annotated[
-        str, typer.Argument(metavar="POOLED", help="A learner that hf-free pool made: its folder or Hub id.")
-    ],
     output: Annotated[
         Path,
         typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Folder of the learner: a new or empty one."),
     ],
+    pooled: Annotated[
+        str | None, typer.Argument(metavar="POOLED", help="A learner that hf-free pool made: its folder or Hub id.")
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID...",
+            help="Teachers instead of POOLED: they are pooled first, as hf-free pool does, in DIR-pooled.",
+        ),
+    ] = None,
     max_minutes: Annotated[
         float, typer.Option(metavar="MINUTES", rich_help_panel=options.LENGTH, help="How long it learns.")
     ] = 30.0,
@@ -91,6 +102,12 @@ def distill(
     }
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [], usual=usual)
     where = options.torch_device(device)
+    if (pooled is None) == (not models):
+        raise ConfigError(
+            "no pooled learner and no teachers" if pooled is None else f"the pooled learner {pooled} and --models",
+            allowed="one of them",
+            action="hf-free distill POOLED --output DIR, or hf-free distill --models ID... --output DIR",
+        )
     from hf_free.backbones.custom import import_networks
     from hf_free.evaluation.flops import operations
     from hf_free.learner.meta_learner import MetaLearner
@@ -98,6 +115,10 @@ def distill(
     from hf_free.runtime.text import count_text
 
     import_networks([own_networks] if own_networks else [])
+    if pooled is None:
+        pooled = str(output.with_name(f"{output.name}-pooled"))
+        if not (resume and Path(pooled).is_dir()):
+            _pool(models or [], Path(pooled), settings, overwrite=overwrite, device=where, token=token)
     location = learner_location(pooled)
     source = MetaLearner.from_pretrained(location, token=token, cache_dir=cache_dir, map_location=where)
     network, is_usual = settings.learner, settings.learner.views == LearnerConfig().views
@@ -139,3 +160,25 @@ def distill(
     )
     say(f"Per view of a picture: {after}; all teachers take {before}.")
     say(f"Measure both: hf-free evaluate {output} --dataset ID_OR_DIR --compare {pooled}")
+
+
+def _pool(
+    models: list[str], folder: Path, settings: FreeConfig, *, overwrite: bool, device: str, token: str | None
+) -> None:
+    """Make the pooled learner of some teachers, and save it."""
+    from hf_free.training.pool import pool as pool_teachers
+
+    with progress_bar() as progress:
+        pool_teachers(
+            expand_list_files(models),
+            output=folder,
+            overwrite=overwrite,
+            learner=settings.learner,
+            five=settings.five,
+            hub=settings.hub,
+            seed=settings.seed,
+            device=device,
+            token=token,
+            progress=progress,
+        )
+    say(f"Pooled learner: {folder}")

@@ -280,7 +280,7 @@ def _advise(learner: MetaLearner, others: Iterable[MetaLearner]) -> None:
     from hf_free.provenance.forecast import forecast
 
     kinds = [teacher.architecture for teacher in learner.record.teachers]
-    is_there = any(one.record.is_pooled for one in (learner, *others))
+    is_there = any(one.embedding.pooled is not None for one in (learner, *others))
     if is_there or learner.record.config.get("method") != "default" or not kinds or not all(kinds):
         return
     guess = forecast(kinds)

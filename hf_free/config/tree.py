@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from functools import reduce
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import yaml
@@ -99,6 +99,15 @@ class FreeConfig:
     queries: QueriesConfig = field(default_factory=QueriesConfig)
     hub: HubConfig = field(default_factory=HubConfig)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_our_words(cls, values: object, handler: Callable[[object], FreeConfig]) -> FreeConfig:
+        """Refuse what cannot be used as `from_dict` does, however the tree is built."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise _explain(error) from None
+
     @model_validator(mode="before")
     @classmethod
     def _over_recipe(cls, values: object) -> object:
@@ -107,6 +116,8 @@ class FreeConfig:
         if not isinstance(given, Mapping):
             return values
         given = _with_new_names({key: _given_values(value) for key, value in given.items()})
+        if isinstance(given.get("models"), list):
+            given["models"] = [str(one) if isinstance(one, PurePath) else one for one in given["models"]]
         name = given.get("method", "default")
         if not isinstance(name, str) or name not in RECIPES:
             return given  # refused later, with the rule
@@ -133,10 +144,7 @@ class FreeConfig:
         Raises:
             ConfigError: an unknown key or an impossible value.
         """
-        try:
-            return TypeAdapter(cls).validate_python(dict(values))
-        except ValidationError as error:
-            raise _explain(error) from None
+        return TypeAdapter(cls).validate_python(dict(values))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> FreeConfig:

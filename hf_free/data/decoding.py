@@ -52,6 +52,9 @@ MARGIN = 2
 """A reduced picture has at least this many times the height and width wanted, so that the antialiased resize that
 follows still decides what is seen (Pillow's `reducing_gap` of 2)."""
 
+STRIP = 256
+"""Rows of a large picture that are reduced at once; a multiple of every factor that it is reduced by."""
+
 CHANNELS = (1, 2, 3, 4)
 """Gray, gray with alpha, RGB, RGB with alpha."""
 
@@ -139,7 +142,7 @@ def decode(
         encoded = _still_encoded(picture)
         if encoded is None:
             given = picture
-            return Decoded(_read(lambda: reduce(_from_pil(given, background, name), size), name))
+            return Decoded(_read(lambda: reduce(_from_pil(given, background, name, size), size), name))
         picture = encoded
     if isinstance(picture, Mapping):
         picture, name = _of_row(picture, name)
@@ -220,12 +223,15 @@ def reduce(pixels: Tensor, size: int | None) -> Tensor:
     factor = _factor(pixels.shape[-2:], size)
     if factor == 1:
         return pixels
+    return reduce(_averaged(pixels, factor), size)  # once more where 8 was not enough
+
+
+def _averaged(pixels: Tensor, factor: int) -> Tensor:
+    """Means of squares of `factor` pixels of a picture (..., H, W); bytes stay bytes."""
     planes = pixels.reshape(-1, 1, *pixels.shape[-2:])
     means = [F.avg_pool2d(plane.float(), factor, ceil_mode=True, count_include_pad=False) for plane in planes]
     reduced = torch.stack(means).reshape(*pixels.shape[:-2], *means[0].shape[-2:])
-    if pixels.dtype == torch.uint8:
-        reduced = reduced.round_().to(torch.uint8)
-    return reduce(reduced, size)  # once more where 8 was not enough
+    return reduced.round_().to(torch.uint8) if pixels.dtype == torch.uint8 else reduced
 
 
 def lay_on_ground(pixels: Tensor, background: Color = WHITE) -> Tensor:
@@ -252,7 +258,7 @@ def _from_file(picture: str | Path | bytes | bytearray, name: str, size: int | N
 
     def read() -> Decoded:
         with _loaded(source, size) as opened:
-            pixels = reduce(_from_pil(opened, background, name), size)
+            pixels = reduce(_from_pil(opened, background, name, size), size)
             return Decoded(pixels, _has_more_frames(opened))
 
     return _read(read, name, source)
@@ -404,9 +410,25 @@ def _first_line(error: BaseException) -> str:
 # ---- PIL pictures
 
 
-def _from_pil(picture: Picture, background: Color, name: str) -> Tensor:
-    """A loaded PIL picture as (C, H, W): upright, without transparency, uint8 or float32, gray or RGB."""
+def _from_pil(picture: Picture, background: Color, name: str, size: int | None) -> Tensor:
+    """A loaded PIL picture as (C, H, W): upright, without transparency, uint8 or float32, gray or RGB.
+
+    A large one is reduced for `size` strip by strip, so that beside it no second one of its size is held.
+    """
     picture = _upright(picture)
+    factor = _factor((picture.height, picture.width), size)
+    if factor == 1:
+        return _pixels_of(picture, background, name)
+    strips = []
+    for top in range(0, picture.height, STRIP):
+        strip = picture.crop((0, top, picture.width, min(top + STRIP, picture.height)))
+        strip.format = picture.format
+        strips.append(_averaged(_pixels_of(strip, background, name), factor))
+    return torch.cat(strips, dim=1)
+
+
+def _pixels_of(picture: Picture, background: Color, name: str) -> Tensor:
+    """An upright PIL picture as (C, H, W), all of its pixels."""
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return _from_deep(picture, background, name)
     if picture.mode in ("RGBa", "La"):

@@ -161,8 +161,9 @@ class Ranks:
     def _talk(self, say: Callable[[], object]) -> None:
         begun = time.perf_counter()
         self.talks += 1
-        try:
+        with suppress(RuntimeError):  # the store has gone with a launcher that was killed; the processes go on without
             dist.distributed_c10d._get_default_store().set(f"{_TALKS}{self.launched.rank}", str(self.talks))
+        try:
             say()
         except RuntimeError as error:  # gloo and NCCL have no kinds of errors: whatever it is, the group is dead
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hf_free.data.logits import LogitLayout
+from hf_free.errors import RunError
 from hf_free.inversion.base import Inverter, TaskSize
 from hf_free.memory.logit_table import row_bytes
 from hf_free.metalearning.base import Objective
@@ -18,13 +19,16 @@ from hf_free.runtime.processes import available_cores
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
-from hf_free.training.portions import Forecast, Portions, choose_portions, few_steps, forecast
-from hf_free.training.trial import try_parts
+from hf_free.training.portions import Forecast, Portions, choose_portions, few_steps, forecast, is_refusable
+from hf_free.training.trial import Trial, try_parts
 from hf_free.training.workload import Workload
 
 TRIAL_SECONDS, TRIAL_SHARE = 20.0, 0.08
 """What the trial may take, about, and which share of a run's minutes."""
 
+SURE = 3.0
+"""A trial is cut short where the run would be refused even if all took so many times less than what was seen by then:
+a part's first pictures take longer than those after them, and a busy machine may be free again."""
 
 FIGURES = 150 * 10**6
 """What drawing the figures adds to the process, most of it scikit-learn's for t-SNE: 148 MB measured. It comes on top
@@ -81,13 +85,32 @@ def make_budget(
     room = float(total - base)
     apart = SHARE_OF_FREE * free_memory(torch.device("cpu")) / sharers if device.type == "cuda" else None
     seconds = TRIAL_SECONDS if minutes is None else min(TRIAL_SECONDS, TRIAL_SHARE * 60 * minutes)
-    trial = try_parts(work, inverter, pool, objective, precision, room=max(room, 0.0), seconds=seconds, timed=timed)
-    give_back_memory()
     answers = row_bytes(layout.sizes, work.memory.teachers_per_image) if objective.asks_teachers else 0
-    portions = choose_portions(work, pool.records, trial, answers=answers, room=room, apart=apart)
-    predicted = forecast(work, pool.records, trial, portions, answers=answers, base=base, processes=forecast_for)
-    if device.type == "cpu":
-        predicted = predicted.crowded(max(1.0, forecast_for / available_cores()))
+    crowding = max(1.0, forecast_for / available_cores()) if device.type == "cpu" else 1.0
+
+    def predict(tried: Trial) -> tuple[Portions, Forecast]:
+        cut = choose_portions(work, pool.records, tried, answers=answers, room=room, apart=apart)
+        return cut, forecast(work, pool.records, tried, cut, answers=answers, base=base, processes=forecast_for)
+
+    def is_hopeless(so_far: Trial) -> bool:
+        try:
+            return is_refusable(work, predict(so_far.slowed(crowding / SURE))[1])
+        except RunError:  # too little memory, as the first sizes show it: the others say so better
+            return False
+
+    trial = try_parts(
+        work,
+        inverter,
+        pool,
+        objective,
+        precision,
+        room=max(room, 0.0),
+        seconds=seconds,
+        timed=timed,
+        is_hopeless=is_hopeless if timed else (lambda so_far: False),
+    ).slowed(crowding)
+    give_back_memory()
+    portions, predicted = predict(trial)
     notes = notes_on_portions(work, pool, portions, total)
     few = few_steps(work, pool.records, trial, portions, predicted, processes=forecast_for) if timed else None
     if few is not None and few.is_refused and refuse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ import psutil
 from hf_free.errors import RunError
 from hf_free.runtime.processes import available_cores
 from hf_free.training.folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 PROGRAM = "hf_free.cli.main"
 """The module that each process runs, as `accelerate launch -m` and `torchrun -m` take it."""
@@ -46,11 +49,15 @@ def launch(words: Sequence[str], processes: int) -> int:
     # torchrun would set OMP_NUM_THREADS to 1 where nobody has, which no process could tell from a user's own wish
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", STOPPING_SECONDS)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # stacks of C++ where a connection ends, as warnings
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the failed process has said why
     try:
         launch_command(launch_command_parser().parse_args(given))
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:  # which leaves a process no time for a message of its own
+            name = signal.Signals(-failure.exitcode).name
+            logger.error("rank %d of %d was ended by %s from outside, perhaps for its memory", rank, processes, name)
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
         return 128 + error.sigval

@@ -85,6 +85,25 @@ class Portions:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Steps that a run finishes, by what they do."""
+
+    warming: int
+    """That move the meta-generator only."""
+    recovering: int
+    """That recover tasks and learn."""
+    learning: int
+    """That learn from the memory alone."""
+    left_seconds: float
+    """Of the minutes, after the warm-up and before what follows the last step."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.warming + self.recovering + self.learning
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What a run will take, by its measured parts."""
 
@@ -102,16 +121,13 @@ class Forecast:
     """Memory of the process between a step's parts, beyond which freed memory is handed back."""
     slowdown: float = 1.0
     """See `hf_free.training.trial.Trial`: seconds above over this are seconds of computing."""
+    by_kind: Steps | None = None
+    """The steps that the minutes are enough for, by what they do; None where no clock ends the run."""
 
-    def crowded(self, factor: float) -> Forecast:
-        """The same where so many processes want each core."""
-        if factor == 1:
-            return self
-        steps = None if self.steps is None else int(self.steps / factor)
-        step, learning, reserve = (
-            factor * s for s in (self.step_seconds, self.learning_seconds, self.reserve_seconds)
-        )
-        return Forecast(self.peak_bytes, step, learning, steps, reserve, self.idle_bytes)
+    @property
+    def is_too_short(self) -> bool:
+        """Whether the minutes are over before the learner has learned anything."""
+        return self.by_kind is not None and self.by_kind.left_seconds < self.step_seconds
 
 
 def picture_bytes(learner: LearnerConfig, answers: int) -> int:
@@ -236,7 +252,8 @@ def forecast(
         learning += teachers * trial.alignment.seconds(recovered / teachers)
     step = warm_up + asking + learning
     reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)
-    steps = _steps(work, warm_up, step, learning if distils else step, reserve)
+    by_kind = _steps(work, warm_up, step, learning if distils else step, reserve)
+    steps = work.trainer.steps if by_kind is None else by_kind.total
     made = math.inf if steps is None else asked * five.recover_share * steps
     held = min(portions.memory + portions.held_out, made)
     activations = max(
@@ -250,21 +267,27 @@ def forecast(
     )
     idle = base + COPIES * held * picture_bytes(work.learner, answers)
     idle_bytes = round(idle + max(LEAST_KEPT, KEPT_SHARE * activations))
-    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes, trial.slowdown)
+    return Forecast(round(idle + activations), step, learning, steps, reserve, idle_bytes, trial.slowdown, by_kind)
 
 
-def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> int | None:
-    """Steps that a run has: warm-up, then recovering ones up to their share of the time, then learning ones."""
-    trainer = work.trainer
+def _steps(work: Workload, warm_up: float, step: float, learning: float, reserve: float) -> Steps | None:
+    """Steps that a run finishes: warm-up, recovering ones that begin within their share of it, then learning ones.
+
+    The first after the warm-up recovers whatever the clock says, since there is nothing to learn from before it.
+    """
+    trainer, share, tiny = work.trainer, work.five.recover_share, 1e-6
     if trainer.max_minutes is None:
-        return trainer.steps
+        return None
+    warm_up, step, learning = max(warm_up, tiny), max(step, tiny), max(learning, tiny)
+    most = math.inf if trainer.steps is None else trainer.steps
     time = max(60 * trainer.max_minutes - reserve, 30 * trainer.max_minutes)
-    tiny = 1e-6
-    warming = min(trainer.warmup_steps, WARM_UP_SHARE * time / max(warm_up, tiny))
-    recovering = max(0.0, work.five.recover_share * time - warming * warm_up) / max(step, tiny)
-    rest = (1 - work.five.recover_share) * time / max(learning, tiny)
-    fit = int(warming + recovering + rest)
-    return fit if trainer.steps is None else min(fit, trainer.steps)
+    warming = int(min(trainer.warmup_steps, most, math.ceil(WARM_UP_SHARE * time / warm_up), time // warm_up))
+    left = time - warming * warm_up
+    begun = max(1, math.ceil(min((share * time - warming * warm_up) / step, share * most - warming)))
+    recovering = int(min(begun, left // step, most - warming))
+    rest = left - recovering * step if recovering == begun else 0.0
+    only_learning = int(min(rest // learning, most - warming - recovering)) if recovering else 0
+    return Steps(warming, recovering, only_learning, left)
 
 
 def _most(loads: Sequence[Load], wanted: int, room: float) -> int:
@@ -326,14 +349,39 @@ def few_steps(
     """What to say of a run whose minutes are enough for few steps; None where they are enough for `ENOUGH_STEPS`."""
     trainer, minutes = work.trainer, work.trainer.max_minutes
     wanted = ENOUGH_STEPS if trainer.steps is None else min(ENOUGH_STEPS, trainer.steps)
-    if minutes is None or predicted.steps is None or predicted.steps >= wanted:
+    if minutes is None or predicted.steps is None or predicted.by_kind is None:
+        return None
+    if predicted.steps >= wanted and not predicted.is_too_short:
         return None
     ways = " or ".join(_ways_out(work, records, trial, portions, wanted, processes))
-    given = (
-        f"{minutes:g} minutes are enough for about {predicted.steps} steps of {_seconds(predicted.step_seconds)} s "
-        f"(measured on this machine)"
-    )
-    return FewSteps(given, ways, wanted, trainer.min_steps, predicted.steps < min(trainer.min_steps, wanted))
+    given = _how_few(minutes, predicted, predicted.by_kind)
+    is_refused = is_refusable(work, predicted)
+    return FewSteps(given, ways, wanted, trainer.min_steps, is_refused)
+
+
+def is_refusable(work: Workload, predicted: Forecast) -> bool:
+    """Whether a run's minutes are enough for less than it asks for at least, or for no step that learns."""
+    trainer = work.trainer
+    if not trainer.min_steps or predicted.steps is None or predicted.by_kind is None:
+        return False
+    least = trainer.min_steps if trainer.steps is None else min(trainer.min_steps, trainer.steps)
+    return predicted.is_too_short or predicted.steps < least
+
+
+def _how_few(minutes: float, predicted: Forecast, steps: Steps) -> str:
+    """How few steps of which kind the minutes are enough for, and what one takes."""
+    recovering = f"{_seconds(predicted.step_seconds)} s (measured on this machine)"
+    if predicted.is_too_short:
+        left = _seconds(max(0.0, steps.left_seconds))
+        return (
+            f"{minutes:g} minutes are not enough for one step that recovers pictures and learns: it takes about "
+            f"{recovering}, and warm-up and finishing leave {left} s"
+        )
+    kinds = [f"{steps.warming} of warm-up"] if steps.warming else []
+    kinds += [f"{steps.recovering} that recover pictures and learn, each {recovering}"]
+    if steps.learning:
+        kinds += [f"{steps.learning} that only learn, each {_seconds(predicted.learning_seconds)} s"]
+    return f"{minutes:g} minutes are enough for about {steps.total} steps: {', '.join(kinds)}"
 
 
 def _seconds(value: float) -> str:
@@ -358,7 +406,7 @@ def _ways_out(
 
     def steps(changed: Workload, measured: Trial = trial) -> int:
         predicted = forecast(changed, records, measured, portions, answers=1, base=0, processes=processes)
-        return predicted.steps or 0
+        return 0 if predicted.is_too_short else predicted.steps or 0
 
     ways, pixels = [], work.learner.image_size
     sizes = [size for size in SMALLER_SIZES if size < pixels]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hf_free.cli.arguments import given_values
 from hf_free.config.recipes import recipe_values
 from hf_free.config.tree import FreeConfig
+from hf_free.errors import ConfigError
 
 
 def test_settings_given_later_win(tmp_path):
@@ -36,3 +39,14 @@ def test_false_and_zero_are_values():
     flags = {"seed": 0, "hub": {"card_images": False, "private": None}}
     settings = FreeConfig.load(values=given_values(flags), assignments=["seed=5"])
     assert (settings.seed, settings.hub.card_images, settings.hub.private) == (5, False, False)
+
+
+def test_the_tree_refuses_alike_however_it_is_built():
+    """What `from_dict` says, the constructor says too, and folders may be paths."""
+    for given in ({"seed": -1}, {"method": "papers"}, {"nope": 3}, {"trainer": {"steps": -1}}, {"models": [3]}):
+        with pytest.raises(ConfigError) as told:
+            FreeConfig(**given)
+        with pytest.raises(ConfigError) as read:
+            FreeConfig.from_dict(given)
+        assert str(told.value) == str(read.value)
+    assert FreeConfig(models=[Path("a/b"), "c/d"]).models == ["a/b", "c/d"]

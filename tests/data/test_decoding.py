@@ -16,6 +16,7 @@ from PIL import Image
 
 from hf_free.data.decoding import PictureError, decode, is_picture_file, open_upright, parse_color, reduce
 from hf_free.errors import DatasetError, LearnerError
+from hf_free.runtime.memory_budget import peak_memory
 
 
 def encoded(picture, kind="PNG", **options) -> bytes:
@@ -279,6 +280,34 @@ def test_large_pictures_are_reduced_to_twice_the_size_wanted_and_small_ones_are_
     assert torch.equal(of(np.asarray(lazy)), pixels(content)), "the caller's picture is still whole"
     plain = smooth(1200, 1600).reshape(150, 8, 200, 8, 3).mean((1, 3))
     assert np.abs(reduce(of(smooth(1200, 1600)), 32).permute(1, 2, 0).numpy() - plain).max() <= 0.51
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "I;16", "F", "CMYK", "1"])
+def test_a_large_picture_is_reduced_in_strips_as_it_would_be_whole(mode):
+    """Also where neither side is a multiple of what it is reduced by, and where a color stands for no color."""
+    color, picture = Image.fromarray(smooth(1203, 1605)), None
+    if mode == "I;16":
+        picture = Image.fromarray(smooth(1203, 1605)[..., 0].astype(np.uint16) * 257)
+        picture.info["transparency"] = 127 * 257
+    elif mode == "F":
+        picture = Image.fromarray(smooth(1203, 1605)[..., 0].astype(np.float32) / 255)
+    else:
+        picture = color.convert(mode)
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.fromarray(smooth(1203, 1605)[..., 1]))
+    if mode == "P":
+        picture.info["transparency"] = 3
+    assert torch.equal(pixels(picture, size=40), reduce(pixels(picture), 40))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel keeps the peak of memory on Linux only")
+@pytest.mark.parametrize(("kind", "most"), [("JPEG", 2), ("PNG", 9), ("TIFF", 9)])
+def test_a_large_picture_takes_little_memory(kind, most):
+    """Bytes per pixel at the peak: of a JPEG less than its pixels have, of others not much more than Pillow takes."""
+    content = encoded(Image.fromarray(smooth(2400, 3200)), kind)
+    decode(encoded(Image.fromarray(smooth(1200, 1600)), kind), size=32)  # what is made once
+    taken = peak_memory(lambda: decode(content, size=32), torch.device("cpu"))
+    assert taken < most * 2400 * 3200
 
 
 def test_a_reduced_photo_is_within_two_gray_levels_of_the_whole_one():

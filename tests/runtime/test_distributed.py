@@ -171,6 +171,16 @@ def test_who_ends_without_a_word_is_an_error_all_the_same():
     assert str(Ranks(Launched(1, 2, 1, 2)).launched) == "rank 1 of 2"
 
 
+def test_a_store_that_has_gone_with_its_launcher_keeps_nobody_from_talking(monkeypatch):
+    class Gone:
+        def set(self, *_):
+            raise RuntimeError("Connection reset by peer")
+
+    monkeypatch.setattr("torch.distributed.distributed_c10d._get_default_store", Gone)
+    monkeypatch.setattr("torch.distributed.all_gather_object", lambda found, value: found.insert(0, value))
+    assert Ranks(Launched(0, 2, 0, 2)).gather("said")[0] == "said"
+
+
 STANDS = """
 import os, signal, time
 from hf_free.runtime import distributed

@@ -96,6 +96,24 @@ def test_a_teacher_that_is_wrong_in_bf16_is_computed_in_fp32(alter, why):
     assert deviation(rounded, expected.logits) < MAX_DEVIATION
 
 
+@pytest.mark.parametrize("precision", [Precision(None), Precision(torch.float16)], ids=["fp32", "fp16"])
+def test_answers_beyond_fp16_are_answers(precision):
+    """Logits of more than 65,504, the largest number of fp16: the teacher has answered, and the best class stays."""
+    large = pico_network("conv4", seed=3)
+    with torch.no_grad():
+        for weight in large.get_classifier().parameters():
+            weight.mul_(1e7)
+    record = record_for(large, reference="pico/large", mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
+    teacher = try_out(build_teacher(large, record), precision)
+    pictures = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)
+    expected = teacher.logits(pictures.float() / 255)
+    assert expected.abs().max() > 65_504
+    pool, layout = TeacherPool.from_teachers([teacher]), LogitLayout.of([5])
+    answers = label(teacher_sources(pool, layout), pictures, layout, precision).values.float()
+    assert answers.isfinite().all()
+    assert answers.argmax(1).tolist() == expected.argmax(1).tolist()
+
+
 def test_in_a_run_in_fp32_nothing_is_said():
     assert not try_out(_altered(wrong_in_bf16), Precision(None)).record.fp32_only
 

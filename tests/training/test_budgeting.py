@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
+import pytest
 import torch
 from pico import pico_teacher
 from replacing import replace_everywhere
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
+from hf_free.errors import RunError
 from hf_free.metalearning.distill import Distiller
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.budgeting import Budget
@@ -74,3 +77,30 @@ def test_a_run_in_little_memory_works_in_parts(tmp_path, monkeypatch, caplog):
     assert len(memory["images"]) == 40
     rows = RunFolder(tmp_path).read_log()
     assert all(math.isfinite(row["answers"]) for row in rows if "answers" in row)
+
+
+@pytest.mark.parametrize("seconds", [100.0, 0.001])
+def test_a_run_without_hope_is_refused_after_its_first_part(tmp_path, monkeypatch, seconds):
+    """Where one update of the learner is longer than the run, teachers are not tried at all."""
+    now, pieces = [0.0], []
+
+    def peak_memory(work, device):
+        work()
+        pieces.append(work)
+        now[0] += seconds
+        return 1000
+
+    replace_everywhere(monkeypatch, "hf_free.runtime.memory_budget.peak_memory", peak_memory)
+    replace_everywhere(monkeypatch, "hf_free.runtime.measuring.busy_seconds_of", lambda work, device: seconds)
+    replace_everywhere(monkeypatch, "hf_free.runtime.measuring.clock_of", lambda device: lambda: now[0])
+    monkeypatch.setattr("hf_free.training.trial.time", SimpleNamespace(monotonic=lambda: now[0]))
+    config = _config(trainer={"max_minutes": 0.05, "steps": 2})
+    if seconds < 1:
+        train(config, output=tmp_path, pool=_pool())
+        assert len(pieces) > 10
+    else:
+        with pytest.raises(RunError, match="not enough for one step that recovers pictures and learns") as refused:
+            train(config, output=tmp_path, pool=_pool())
+        assert len(pieces) == 2  # the update and a drawing
+        assert "for 2 steps" in str(refused.value)
+        assert not (tmp_path / "config.yaml").exists()

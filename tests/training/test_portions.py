@@ -154,8 +154,11 @@ def test_steps_and_seconds_by_hand():
     learning = 5 * (0.2 + 32 * 0.05)
     assert predicted.learning_seconds == pytest.approx(learning)
     assert predicted.step_seconds == pytest.approx(inverting + asking + learning)
-    expected = 4 + (0.6 * 600 - 4 * inverting) / (inverting + asking + learning) + 0.4 * 600 / learning
-    assert predicted.steps == int(expected)
+    step, steps = inverting + asking + learning, predicted.by_kind
+    assert (inverting, step, learning) == pytest.approx((10, 25, 9))
+    # 600 s: 4 of 10 s warm up, 13 of 25 s begin before 360 s are over, at 365 s; 26 of 9 s fit into what is left
+    assert (steps.warming, steps.recovering, steps.learning) == (4, 13, 26)
+    assert predicted.steps == steps.total == 43
 
 
 def test_seconds_and_memory_of_one_of_three_processes_by_hand():
@@ -179,7 +182,7 @@ def test_seconds_and_memory_of_one_of_three_processes_by_hand():
     assert three.step_seconds == pytest.approx(inverting + asking + learning)  # two teachers of the four, 11 of 32
     held = one.peak_bytes - 32 * 50 * MB
     assert three.peak_bytes == pytest.approx(held + asked * 2 * MB)  # 11 images learned take less than those asked
-    crowded = three.crowded(1.5)
+    crowded = forecast(config, records, trial.slowed(1.5), portions, answers=10, base=1000 * MB, processes=3)
     assert crowded.step_seconds == pytest.approx(1.5 * three.step_seconds)
     assert crowded.peak_bytes == three.peak_bytes
 
@@ -188,7 +191,9 @@ def test_accumulated_passes_are_what_memory_is_planned_for():
     none = Load(0, 0, 0, 0)
     trial, peaks = _trial(none, none, Load(0, 50 * MB, 0.2, 0.05)), []
     for passes in (1, 4):
-        config = _config(bell={"batch_size": 32, "gradient_accumulation_steps": passes})
+        config = _config(
+            bell={"batch_size": 32, "gradient_accumulation_steps": passes}, trainer={"steps": 9, "max_minutes": None}
+        )
         portions = choose_portions(config, _records(5, 5), trial, answers=10, room=1e12)
         assert portions.learned is None  # nothing is cut
         peaks.append(forecast(config, _records(5, 5), trial, portions, answers=10, base=0).peak_bytes)
@@ -214,7 +219,7 @@ def test_a_run_of_few_steps_says_what_to_make_smaller():
     refused = verdict(3, 5)
     assert refused.is_refused
     text = str(refused.refusal())
-    assert "3 minutes are enough for about" in text
+    assert "3 minutes are not enough for one step that recovers pictures and learns" in text
     assert "at least 3 steps" in text
     for way in ("--image-size", "--max-minutes"):
         assert way in text
@@ -223,6 +228,28 @@ def test_a_run_of_few_steps_says_what_to_make_smaller():
     assert "another machine" in verdict(3, 500).ways_out  # nothing that is suggested would be enough
     short = verdict(3, 5, steps=1)
     assert short is None or not short.is_refused or short.wanted == 1
+
+
+@pytest.mark.parametrize("minutes", [0.2, 0.5, 1, 3])
+def test_steps_that_are_forecast_fit_into_their_minutes(minutes):
+    """What the forecast says of counts and seconds adds up, and what is said of a run that learns nothing too."""
+    trial = _trial(Load(0, 0, 0.1, 0.01), Load(0, 0, 0, 0.005), Load(0, 0, 0, 0.002))
+    config, records = _config(trainer={"max_minutes": minutes}), _records(5, 5)
+    portions = choose_portions(config, records, trial, answers=10, room=1e12)
+    predicted = forecast(config, records, trial, portions, answers=10, base=0)
+    steps, warm_up = predicted.by_kind, 2 * (0.1 + 100 * 0.01)
+    assert predicted.step_seconds > 12
+    spent = steps.recovering * predicted.step_seconds + steps.learning * predicted.learning_seconds
+    assert spent + steps.warming * warm_up <= 60 * minutes
+    said = few_steps(config, records, trial, portions, predicted)
+    if minutes < 0.5:  # 12 s, of which warm-up takes 4.4: no step of 14.5 s
+        assert (steps.recovering, steps.learning) == (0, 0)
+        assert said.is_refused
+        assert "not enough for one step" in said.given
+    else:
+        assert steps.recovering > 0
+        parts = [int(count) for count in re.findall(r"(\d+) (?:of warm-up|that)", said.given)]
+        assert sum(parts) == predicted.steps
 
 
 def test_what_is_suggested_is_enough():

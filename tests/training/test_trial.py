@@ -31,3 +31,7 @@ def test_sizes_grow_until_a_room_is_full(monkeypatch):
     done.clear()
     measure(done.append, torch.device("cpu"), least=4, most=20, room=30_000, seconds=60, timed=False)
     assert done == [4]  # 20 are 2,000: far below the room
+    done.clear()
+    measure(done.append, torch.device("cpu"), least=4, most=1000, room=30_000, seconds=60, is_enough=lambda line: True)
+    measure(done.append, torch.device("cpu"), least=2, most=1000, room=30_000, seconds=60, once=True)
+    assert done == [4, 2]

@@ -47,3 +47,19 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     assert (made.backbone, made.head) == ("conv4_384", "logistic"), "a file that names no network changes none"
     assert main(["distill", str(output), "--output", str(tmp_path / "again")]) == 1
     assert "one network already" in capsys.readouterr().err
+
+
+def test_teachers_are_pooled_first_where_they_are_given(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 64)
+    monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 64)
+    folders = [str(pico_folder(tmp_path / kind, kind, size=16)) for kind in ("conv4", "resnet")]
+    output = tmp_path / "small"
+    words = ["distill", "--output", str(output), "--max-minutes", "0.001", "--backbone", "conv4_32", "--device", "cpu"]
+    assert main([*words, "--models", *folders, "--set", "five.inner_steps=1"]) == 0
+    assert f"Pooled learner: {output}-pooled" in capsys.readouterr().err
+    small, pooled = MetaLearner.from_pretrained(output), MetaLearner.from_pretrained(f"{output}-pooled")
+    assert pooled.full_record().is_pooled
+    assert len(small.record.teachers) == 2
+    for wrong in ([], [str(output), "--models", *folders]):
+        assert main([*words, *wrong]) == 1
+        assert "one of them" in " ".join(capsys.readouterr().err.split())
