@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hf_free.errors import HubError, PushError
+from hf_free.errors import HubError, PushError, RunError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import MESSAGE, push_command, push_folder
 from hf_free.provenance.learner_record import LearnerRecord
@@ -19,8 +19,11 @@ from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
-from hf_free.runtime.files import write_text
+from hf_free.runtime.files import read_bounded, write_text
 from hf_free.runtime.saved_json import read_saved
+
+_MOST_CARD = 2**24
+"""Most bytes of a card."""
 
 _SAVE_AGAIN = "save the learner again"
 
@@ -140,10 +143,20 @@ def address_card(folder: Path, repo_id: str) -> None:
     """Make a folder's card name the repository that it goes to, or write one from its config.json where it has none.
 
     A card that is there keeps its text, edits by hand included; only its placeholder is filled in.
+
+    Raises:
+        RunError: a card that is no text.
     """
     config, card = folder / "config.json", folder / "README.md"
     if card.is_file():
-        write_text(card, card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id))
+        try:
+            text = read_bounded(card, max_bytes=_MOST_CARD).decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{card} cannot be read as a text in UTF-8: {error}",
+                action="save it as UTF-8, or move it away: a new one is written then",
+            ) from None
+        write_text(card, text.replace(PLACEHOLDER, repo_id))
     elif config.is_file() and (folder / "model.safetensors").is_file():
         write_card(folder, record_of(folder), repo_id=repo_id)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from records import secret_teacher, teacher
 
-from hf_free.errors import HubError, PushError
+from hf_free.errors import HubError, PushError, RunError
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
@@ -49,6 +49,13 @@ def test_the_card_names_the_repository_and_keeps_what_was_edited(learner):
     card.unlink()
     address_card(learner, "me/other")
     assert not card.exists(), "no card for what is no learner"
+
+
+def test_a_card_that_is_no_text_is_named_and_left_alone(learner):
+    (learner / "README.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
+        address_card(learner, "me/other")
+    assert (learner / "README.md").read_bytes() == b"\xff\xfe\x00"
 
 
 def test_results_go_into_the_record_and_the_card(learner):

@@ -52,13 +52,16 @@ def test_amounts_of_memory_are_read(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize(
-    "text", ["", "much", "0", "-1GB", "1 PB", "0.2", "9" * 400, "9" * 5000, "1." + "0" * 400, 10**5000]
-)
+@pytest.mark.parametrize("text", ["", "much", "0", "-1GB", "1 PB", "0.2", "9" * 400, "9" * 5000, "1." + "0" * 400])
 def test_what_is_no_amount_of_memory_is_refused_by_its_flag(text):
     with pytest.raises(ConfigError, match="not an amount of memory") as caught:
         parse_bytes(text, flag="--memory")
     assert "--memory 4GiB" in caught.value.action
+
+
+def test_a_number_beyond_all_memory_is_refused_without_its_digits():
+    with pytest.raises(ConfigError, match=r"'more than 2\*\*64 bytes' is not an amount"):
+        parse_bytes(10**5000)
 
 
 @pytest.mark.parametrize(
