@@ -3,7 +3,7 @@
 # make test-browser  the report and the app in a headless Chromium, where there is one
 # make test-floors  a choice of tests with the lowest versions that pyproject.toml allows, in .venv-floors
 # make faults  every operation against every fault of a Hub, as a table (about 5 minutes)
-# make fuzz    100,000 tampered inputs of each kind, as a table (about an hour)
+# make fuzz    100,000 tampered inputs of each kind, as a table (about half an hour)
 # make audit   known vulnerabilities of the pinned packages, asked of the package index
 # make kills   fifty runs killed with SIGKILL and resumed, some minutes
 # make lint    ruff and mypy
