@@ -15,6 +15,7 @@ EXAMPLES = options.examples(
     "hf-free push runs/first me/few-shot",
     "hf-free push runs/first/learner me/few-shot --private --commit-message 'First learner'",
     "hf-free push runs/first org/few-shot --create-pr",
+    "hf-free push runs/first me/few-shot --dry-run",
 )
 
 
@@ -28,14 +29,26 @@ def push(
     private: options.Private = None,
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", rich_help_panel=options.OUTPUT, help="Only show what would be uploaded, and whether it may."
+        ),
+    ] = False,
     token: options.Token = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Publish a trained learner with its card."""
     learner = learner_folder(folder)
-    from hf_free.learner.push import push_learner
+    from hf_free.learner.push import plan_push_of, push_learner
 
+    if dry_run:
+        files = plan_push_of(
+            learner, repo_id, token=token, private=bool(private), create_pr=bool(create_pr), revision=revision
+        )
+        _show(learner, repo_id, files, as_json=as_json, quiet=quiet)
+        return
     say(f"Uploading to {repo_id}")
     url = push_learner(
         learner,
@@ -52,3 +65,16 @@ def push(
         print_made(url)
     else:
         output_console().print(f"Published: {url}", soft_wrap=True, markup=False)
+
+
+def _show(learner: Path, repo_id: str, files: dict[str, int], *, as_json: bool, quiet: bool) -> None:
+    """Print what a push would upload."""
+    from hf_free.runtime.text import decimal_size_text
+
+    if as_json:
+        write_json({"learner": str(learner), "repo_id": repo_id, "files": files})
+        return
+    for name, size in files.items():
+        line = name if quiet else f"{name}  {decimal_size_text(size)}"
+        output_console().print(line, soft_wrap=True, markup=False)
+    say(f"{repo_id} would get {decimal_size_text(sum(files.values()))} in {len(files)} files; nothing was uploaded.")

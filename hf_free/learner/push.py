@@ -7,7 +7,7 @@ from pathlib import Path
 from hf_free.learner.format import CLASSIFIER_CONFIG
 from hf_free.learner.one_step import finish_saving
 from hf_free.publishing.classifier_card import write_classifier_card
-from hf_free.publishing.push import push_saved
+from hf_free.publishing.push import plan_push, push_saved
 
 
 def push_learner(
@@ -37,6 +37,21 @@ def push_learner(
         create_pr=create_pr,
         revision=revision,
         complete=_complete,
+    )
+
+
+def plan_push_of(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+) -> dict[str, int]:
+    """What `push_learner` would upload: each file and its bytes; see `hf_free.publishing.push.plan_push`."""
+    return plan_push(
+        folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision, complete=_complete
     )
 
 

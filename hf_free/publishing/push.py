@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hf_free.errors import HubError, PushError, RunError
+from hf_free.hub.failures import check_names
 from hf_free.hub.snapshot import fetch_snapshot
-from hf_free.hub.upload import MESSAGE, push_command, push_folder
+from hf_free.hub.upload import MESSAGE, check_can_push, push_command, push_folder
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
@@ -57,14 +59,7 @@ def push_saved(
     Raises:
         PushError: the upload failed; it says how to go on.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "learner"
-        shutil.copytree(folder, copy)
-        if complete is not None:
-            complete(copy)
-        check_can_be_opened(record_of(copy))
-        address_card(copy, repo_id)
-        write_public_config(copy / "config.json")
+    with _as_published(folder, repo_id, complete) as copy:
         try:
             return push_folder(
                 copy,
@@ -80,6 +75,42 @@ def push_saved(
                 folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
             )
             raise PushError(_cause(error), folder=folder, again=again) from error
+
+
+def plan_push(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+    complete: Callable[[Path], object] | None = None,
+) -> dict[str, int]:
+    """What `push_saved` would upload, with the same arguments: each file and its bytes. Nothing is created or changed.
+
+    Raises:
+        HubError: the push would not be allowed, or the learner could not be opened by others.
+    """
+    check_names(repo_id, revision)
+    with _as_published(folder, repo_id, complete) as copy:
+        found = {path.relative_to(copy).as_posix(): path.stat().st_size for path in copy.rglob("*") if path.is_file()}
+    check_can_push(repo_id, token, private=private, create_pr=create_pr)
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object] | None) -> Iterator[Path]:
+    """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "learner"
+        shutil.copytree(folder, copy)
+        if complete is not None:
+            complete(copy)
+        check_can_be_opened(record_of(copy))
+        address_card(copy, repo_id)
+        write_public_config(copy / "config.json")
+        yield copy
 
 
 def push_made(

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from verbs_at_work import PROGRAM
 
 
@@ -30,3 +31,17 @@ def test_a_failed_push_leaves_the_learner_and_says_how_to_go_on(tokens, run_clie
     assert "Traceback" not in done.stderr
     assert tokens["alice"] not in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_dry_run_shows_the_files_that_a_push_uploads_and_creates_nothing(hub, tokens, run_client, learner_run):
+    words = [*PROGRAM, "push", str(learner_run), "alice/cli-planned", "--json"]
+    planned = json.loads(run_client([*words, "--dry-run"], token=tokens["alice"]).stdout)["files"]
+    with pytest.raises(KeyError):
+        hub.repository("alice/cli-planned")
+    refused = run_client([*words, "--dry-run"], token=tokens["bob"], check=False)
+    assert refused.returncode == 1
+    assert "alice/cli-planned" in refused.stderr
+    run_client(words, token=tokens["alice"])
+    published = hub.read_repo("alice/cli-planned")
+    assert planned == {name: len(published[name]) for name in planned}
+    assert set(published) - set(planned) <= {".gitattributes"}
