@@ -96,6 +96,9 @@ blocks: where pictures are large it has few, so that at 32x32 it takes 33 millio
 
 CFG = default_cfg("head", "blocks.0.conv", fixed_input_size=True)
 
+default_cfgs: Mapping[str, object] = {}
+"""What timm knows of the networks of this file; `hf_free.backbones.register` fills it in."""
+
 
 def build_conv4(name: str, overlay: Mapping[str, Any], **arguments: Any) -> Conv4:
     """What `timm.create_model(name, pretrained_cfg_overlay=overlay, ...)` gives, without importing timm.

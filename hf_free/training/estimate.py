@@ -43,13 +43,13 @@ class CostEstimate:
     """Teachers' weights held at once at most."""
     memory_bytes: int
     """The memory of pictures, full. Activations are not estimated."""
-    learner_view: int
-    """The finished learner's answer about one view of a picture."""
-    learner_bytes: int
+    learner_view: int = 0
+    """The finished learner's answer about one view of a picture; 0, as the next three, in what was saved earlier."""
+    learner_bytes: int = 0
     """Its weights in 32 bits."""
-    pooled_view: int
+    pooled_view: int = 0
     """The answer of a pooled learner of the same teachers, which asks all of them; 0 where one is a black box."""
-    pooled_bytes: int
+    pooled_bytes: int = 0
     """Weights of all teachers."""
 
     def total(self, steps: int, recover_share: float) -> int:
