@@ -93,7 +93,7 @@ def distill(
     }
     from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
-    from hf_free.training.distill import NETWORK, USUAL, checkpoints_of
+    from hf_free.training.distill import NETWORK, USUAL, check_request, checkpoints_of
     from hf_free.training.distill import distill as distill_learner
 
     usual = {
@@ -116,6 +116,14 @@ def distill(
 
     import_networks([own_networks] if own_networks else [])
     if pooled is None:
+        check_request(  # pooling takes minutes
+            output,
+            minutes=max_minutes,
+            learner=settings.learner,
+            mixed_precision=settings.trainer.mixed_precision,
+            overwrite=overwrite,
+            resume=resume,
+        )
         pooled = str(output.with_name(f"{output.name}-pooled"))
         if not (resume and Path(pooled).is_dir()):
             _pool(models or [], Path(pooled), settings, overwrite=overwrite, device=where, token=token)

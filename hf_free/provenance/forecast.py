@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 FEW_TEACHERS = 30
 """Up to so many, pooling was the better choice in all sets that were measured (docs/guides/pooled.md)."""
@@ -15,8 +16,8 @@ FEW_TEACHERS = 30
 class Forecast:
     """A guess from how many teachers there are and of how many kinds."""
 
-    likely: str
-    """The learner that is likely to be the most accurate: `pooled` or `trained`."""
+    likely: Literal["pooled", "trained"]
+    """The learner that is likely to be the most accurate."""
     right: int
     """Measured sets of such teachers in which it was."""
     measured: int

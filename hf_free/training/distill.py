@@ -127,8 +127,9 @@ def distill(
     bell, hub = bell or USUAL, hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     store = checkpoints_of(folder)
-    _check_folder(folder, store, overwrite=overwrite, resume=resume)
-    _check_settings(learner, minutes, mixed_precision)
+    check_request(
+        folder, minutes=minutes, learner=learner, mixed_precision=mixed_precision, overwrite=overwrite, resume=resume
+    )
     seed_everything(seed)
     where = choose_device(device)
     opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
@@ -148,6 +149,26 @@ def distill(
             precision=Precision.choose(mixed_precision, where),
             progress=progress,
         )
+
+
+def check_request(
+    output: str | Path,
+    *,
+    minutes: float,
+    learner: LearnerConfig | None,
+    mixed_precision: str,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    """Refuse what `distill` would refuse of these arguments, before anything is loaded or made.
+
+    Raises:
+        ConfigError: settings that do not fit.
+        RunError: an output folder that is not empty or that another process writes to, or nothing to resume.
+    """
+    folder = Path(output).expanduser().absolute()
+    _check_folder(folder, checkpoints_of(folder), overwrite=overwrite, resume=resume)
+    _check_settings(learner, minutes, mixed_precision)
 
 
 def checkpoints_of(output: Path) -> CheckpointStore:
@@ -318,7 +339,7 @@ class _Loop:
                 progress(what, int(min(done.seconds, seconds)), int(seconds))
 
     def features(self, images: Tensor) -> Tensor:
-        """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d), later (N, d + 1)."""
+        """What the student makes of pictures as bytes (N, C, S, S), without gradients: (N, d)."""
         device = self.student.device
         parts = [self.precision.layout(part.to(device).float() / 255) for part in images.split(self._at_once)]
         with torch.no_grad(), self.precision.autocast(device):

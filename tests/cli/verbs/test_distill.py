@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from pico import pico_folder
 
 from hf_free import MetaLearner, load_teacher, pool
@@ -63,3 +64,14 @@ def test_teachers_are_pooled_first_where_they_are_given(tmp_path, capsys, monkey
     for wrong in ([], [str(output), "--models", *folders]):
         assert main([*words, *wrong]) == 1
         assert "one of them" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("minutes", "said"), [("1", "not empty"), ("0", "minutes of 0")])
+def test_what_would_be_refused_is_refused_before_teachers_are_pooled(tmp_path, capsys, minutes, said):
+    output = tmp_path / ("taken" if minutes == "1" else "free")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    folder = str(pico_folder(tmp_path / "teacher", "conv4", size=16))
+    assert main(["distill", "--models", folder, "--output", str(output), "--max-minutes", minutes]) == 1
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not output.with_name(f"{output.name}-pooled").exists()
