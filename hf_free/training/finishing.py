@@ -41,7 +41,9 @@ def finish(run: Run) -> MetaLearner:
             write_file(run.folder.generator, partial(save_file, weights))
         draw_pictures(run.folder, memory, run.pool)
         picture = run.folder.pictures / "teachers.png"
-        draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
+        draw_heterogeneity(
+            memory, run.pool, picture, without=[*run.state.excluded, *run.state.gone], seed=run.config.seed
+        )
         note_if_hardly_trained(run.folder)
     run.between_parts()
 

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 import yaml
-from pico import pico_folder
+from pico import pico_files, pico_folder
 from ranks import run_ranks
 from replacing import replace_everywhere
 from runs import TINY
@@ -174,6 +174,52 @@ def test_two_chains_learn_other_than_one(zoo, tmp_path):
     for chains in (1, 2):
         train(_config(zoo, trainer={"chains": chains, "steps": 3}), output=tmp_path / str(chains))
     assert not _same(_weights(tmp_path / "1"), _weights(tmp_path / "2"))
+
+
+VANISHING = """
+import os, shutil, sys
+from pathlib import Path
+import torch
+from huggingface_hub import HfApi
+from hf_free.config.tree import FreeConfig
+from hf_free.runtime.launched import Launched
+from hf_free.training import step, trainer
+import hf_free.training.finishing as finishing
+finishing.draw_pictures = lambda *args: None
+finishing.draw_heterogeneity = lambda *args, **options: None
+root, here = Path(sys.argv[1]), Launched.here()
+
+fills, fill = [], step.fill
+def vanishes(*args, **options):
+    fills.append(None)
+    if len(fills) == 3 and here.rank == 1:
+        HfApi().delete_repo("alice/vanishes")
+        shutil.rmtree(Path(os.environ["HF_HOME"]) / "hub" / "models--alice--vanishes")
+    fill(*args, **options)
+step.fill = vanishes
+learner = trainer.train(FreeConfig.from_yaml(root / "run.yaml"), output=root / "run")
+torch.save(learner.state_dict(), root / f"{here.rank}.pt")
+"""
+
+
+def test_a_teacher_that_vanishes_from_the_hub_is_left_out_by_all_alike(hub, tokens, forks, tmp_path):
+    names = ["alice/stays-0", "alice/vanishes", "alice/stays-2", "alice/stays-3"]
+    for seed, name in enumerate(names):
+        hub.add_repo(name, pico_files("conv4", seed=seed, size=16, num_classes=3))
+    config = _config(names, hub={"teacher_memory": "9kB"})  # room for one in each process
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    client = hub.environment(tokens["alice"], tmp_path / "home")
+    more = {name: value for name, value in client.items() if name.startswith("HF_")} | {"HF_HUB_OFFLINE": "0"}
+    first, second = run_ranks(forks, VANISHING, str(tmp_path), more=more)
+    assert first.returncode == second.returncode == 0, (first, second)
+    assert _same(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)))
+    told = "left out: alice/vanishes: it cannot be loaded any more: "
+    assert [one.stderr.count(told) for one in (first, second)] == [1, 0]
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["training"]["steps"] == 6
+    (skipped,) = record["skipped"]
+    assert skipped["reference"] == "alice/vanishes"
+    assert skipped["asked"]  # what it said before stays learned
 
 
 KILLED = """
