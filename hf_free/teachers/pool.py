@@ -81,8 +81,8 @@ class TeacherPool(Sequence[Teacher]):
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
         endpoints: How black boxes are asked; None keeps no answers and knows no budget.
         chains: Where several processes make this pool at once: each loads and checks the teachers of its own chains,
-            and is told the records of the others. Another process's teacher is loaded only if it is asked for all the
-            same.
+            the first all black boxes, and is told the records of the others. Another process's teacher is loaded only
+            if it is asked for all the same.
         absent: Places of records that an earlier start of the run could not load again: where one still cannot be
             loaded, it keeps its place, and is in `gone`.
 
@@ -122,7 +122,7 @@ class TeacherPool(Sequence[Teacher]):
         self._lock = threading.RLock()
         self.chains, places = chains, list[int]()
         every = enumerate(_as_references(sources, Resolver(token=token), strict=strict, absent=absent))
-        found = [(place, *one) for place, one in every if chains.is_own(place)]
+        found = [(place, *one) for place, one in every if _chain_at(place, one[1], chains) in chains.own]
         sure = [reference for place, _, reference, _ in found if place not in absent]
         good = [reference for reference in sure if isinstance(reference, TeacherReference)]
         addresses = [reference.location for reference in good if reference.is_endpoint]
@@ -205,6 +205,11 @@ class TeacherPool(Sequence[Teacher]):
     def black_boxes(self) -> list[int]:
         """Places of the teachers that only answer."""
         return [place for place, record in enumerate(self.records) if record.answers_only]
+
+    def chain_of(self, index: int, chains: Chains) -> int:
+        """The chain that a teacher belongs to: black boxes are all the first's, which keeps their budget and answers
+        in one place."""
+        return 0 if self.records[index].answers_only else chains.of(index)
 
     @property
     def loaded_bytes(self) -> int:
@@ -325,6 +330,11 @@ class TeacherPool(Sequence[Teacher]):
             self._folded.pop(place, None)
         if len(self._loaded) < before:
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
+
+
+def _chain_at(place: int, reference: TeacherReference | HfFreeError, chains: Chains) -> int:
+    """`TeacherPool.chain_of`, before a teacher is loaded."""
+    return 0 if isinstance(reference, TeacherReference) and reference.is_endpoint else chains.of(place)
 
 
 _Found = tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]

@@ -105,8 +105,8 @@ def gather(
         absent: Places of teachers that an earlier start of the run lost, see `TeacherPool`.
 
     Raises:
-        ConfigError: a device that is not there, black boxes in a run of several chains, another backbone than the
-            learner's that is continued, or a validation set named test.
+        ConfigError: a device that is not there, black boxes for a method that needs gradients, another backbone
+            than the learner's that is continued, or a validation set named test.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
         RunError: too few usable teachers.
@@ -162,7 +162,7 @@ def gather(
                 absent=absent,
             )
     if pool.black_boxes:
-        check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
+        check_black_boxes(pool, warm_up.inverter, config.bell, method=config.method)
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:

@@ -267,7 +267,8 @@ class _Trying:
     def _can_be_measured(self, index: int) -> bool:
         """Whether a teacher is here and gives gradients."""
         pool = self._pool
-        return pool.chains.is_own(index) and index not in pool.gone and not pool.records[index].answers_only
+        is_own = pool.chain_of(index, pool.chains) in pool.chains.own
+        return is_own and index not in pool.gone and not pool.records[index].answers_only
 
     def learning(self, objective: Objective) -> None:
         """An update of a copy of the learner, its step on a whole task, and the copy's look at pictures."""

@@ -59,7 +59,7 @@ def invert_some(
         wanted = set(usable_at_all)
     for chain in chains.own:
         stream = streams.stream("teachers", chain)
-        own = [i for i in usable_at_all if chains.of(i) == chain]
+        own = [i for i in usable_at_all if pool.chain_of(i, chains) == chain]
         usable = [i for i in own if i in wanted] or own
         chosen = _draw_teachers(pool, chains.sizes(config.teachers_per_step)[chain], usable, stream)
         shares.append(Share(chosen, _draw_donor(pool, config, usable, [one.record for _, one in chosen], stream)))

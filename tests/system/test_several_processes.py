@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 import yaml
-from pico import pico_files, pico_folder
+from pico import pico_files, pico_folder, pico_teacher
 from ranks import run_ranks
 from replacing import replace_everywhere
 from runs import TINY
@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
 from hf_free.training.folder import RunFolder
 from hf_free.training.launch import free_port
 from hf_free.training.trainer import train
@@ -119,9 +121,18 @@ def session(zoo, forks, tmp_path_factory):
     return root, run_ranks(forks, SESSION, str(root)), time.monotonic() - begun
 
 
-def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks, tmp_path):
+@pytest.fixture
+def black_box():
+    """A teacher behind an address, which counts the pictures that it answers."""
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16, seed=7, num_classes=3))) as running:
+        yield running
+
+
+def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks, black_box, tmp_path):
+    models = [zoo[0], f"endpoint:{black_box.address}", *zoo[1:]]  # were it a network, the second process had it
+    config = _config(models, queries={"budget": 50, "pictures_per_request": 64})
     written = tmp_path / "run.yaml"
-    written.write_text(_config(zoo).to_yaml(), encoding="utf-8")
+    written.write_text(config.to_yaml(), encoding="utf-8")
     words = ["train", "--config", str(written), "--num-processes", "2", "--output", str(tmp_path / "two"), "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "hf_free.cli.main", *words]
@@ -130,12 +141,18 @@ def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks,
     assert json.loads(done.stdout)["output"] == str(tmp_path / "two")  # one document: the first process alone prints
     assert "2 processes (2 on this machine), each with 1 chain of work and 1 thread, on cpu" in done.stderr
     assert done.stderr.count("Training conv4_32") == 1
-    train(_config(zoo, trainer={"chains": 2}), output=tmp_path / "one")
+    assert done.stderr.count("query budget is spent") == 1
+    assert black_box.answered == 50
+    one = FreeConfig.from_dict(merge(config.to_dict(), {"trainer": {"chains": 2}}))
+    train(one, output=tmp_path / "one")
+    assert black_box.answered == 100
     assert _same(_weights(tmp_path / "two"), _weights(tmp_path / "one"))
     rows = [RunFolder(tmp_path / name).read_log() for name in ("two", "one")]
     assert [row.keys() - {"communication"} for row in rows[0]] == [row.keys() for row in rows[1]]
     assert rows[0][-1]["communication"] > 0
     assert [row["step"] for row in rows[0]] == list(range(1, 7))  # no row twice
+    assert (rows[0][-1]["queries"], rows[0][-1]["queries_left"]) == (50, 0)
+    assert len(list((tmp_path / "two" / "answers").iterdir())) == 1
     assert yaml.safe_load((tmp_path / "two" / "config.yaml").read_text())["trainer"]["chains"] is None
 
 
