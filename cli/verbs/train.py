@@ -198,10 +198,7 @@ def train(
         ),
     ] = None,
     private: options.Private = None,
-    license_: Annotated[
-        str | None,
-        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's license."),
-    ] = None,
+    license_: options.License = None,
     card_images: Annotated[
         bool | None,
         typer.Option(
