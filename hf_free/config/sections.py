@@ -220,7 +220,7 @@ class BellConfig(_Section):
     otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""
 
     @property
-    def distils(self) -> bool:
+    def distills(self) -> bool:
         """Whether the learner predicts the teachers' answers; else it learns by episodes."""
         return self.objective == "distill"
 

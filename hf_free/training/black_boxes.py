@@ -66,6 +66,6 @@ def notes_on_black_boxes(pool: TeacherPool, inverter: Inverter, work: Workload) 
     budget = "no --query-budget is set" if left is None else f"{left:,} queries are left"
     return [
         f"black boxes: {listed(names)}; a step that makes pictures asks each about {asked:,.0f} of them, {budget}"
-        if work.distils
+        if work.distills
         else f"black boxes: {listed(names)}; {budget}"
     ]

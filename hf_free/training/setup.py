@@ -430,7 +430,7 @@ def make_learner(
     batchnorm: BatchNormMode = "running"
     if defects is not None and defects.transductive_batchnorm:
         batchnorm = "transductive"
-    elif not bell.distils:
+    elif not bell.distills:
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
@@ -438,7 +438,7 @@ def make_learner(
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
-    if bell.distils:
+    if bell.distills:
         projection = nn.Linear(learner.backbone_dim, layout.width)
         learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
@@ -457,7 +457,7 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
     """Have torch.compile compile what can be compiled."""
     check_can_compile(device)
     inverter.compile()
-    if bell.distils:  # what torch.compile makes has no second derivative, which replay takes
+    if bell.distills:  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
 
 
