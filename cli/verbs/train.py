@@ -262,7 +262,8 @@ def train(
 
         if resume := is_another_attempt(RunFolder(output)):
             overwrite = False
-            say("Started again after a failure: this attempt goes on from the last checkpoint.")
+            if here.is_first:
+                say("Started again after a failure: this attempt goes on from the last checkpoint.")
     if num_processes is not None and here.count not in (1, num_processes):
         raise ConfigError(
             f"--num-processes {num_processes}, and a launcher has started {here.count} processes",
