@@ -190,7 +190,7 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
             about |= {"convolutions": "int8", "same_labels": f"{same:.3f}"}
         about["largest_difference"] = f"{difference:.2g}"
         content = made.read_bytes()
-        write_file(path, lambda place: place.write_bytes(content))
+        write_file(path, lambda place: place.write_bytes(content), needed=len(content))
     labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     float_bytes, float_milliseconds = before or (None, None)
     return Exported(path, labels, len(content), difference, milliseconds, same, float_bytes, float_milliseconds)

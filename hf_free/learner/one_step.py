@@ -38,18 +38,19 @@ _STAGING = ".saving-"
 
 
 @contextmanager
-def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
+def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | None = None) -> Iterator[Path]:
     """A folder to write new files into; at the end of the block they take their places in `folder`.
 
     Args:
         folder: Made where it is missing; its other files stay as they are.
         order: Names of the files. The first one has to name all others under `FINGERPRINTS`, or to name one that does.
+        needed: Bytes that they take, about, for the message where there is no space.
 
     Raises:
         StorageError: they cannot be written there.
     """
     kept = "a whole learner stays there, the one before or this one" if (folder / CONFIG).is_file() else ""
-    with storage_explained(folder / order[0] if order else folder, safe=kept):
+    with storage_explained(folder / order[0] if order else folder, needed=needed, safe=kept):
         folder.mkdir(parents=True, exist_ok=True)
         finish_saving(folder)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_STAGING}{owned_tag()}-"))

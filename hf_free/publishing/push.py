@@ -21,7 +21,7 @@ from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
-from hf_free.runtime.files import read_bounded, write_text
+from hf_free.runtime.files import copy_folder, read_bounded, write_text
 from hf_free.runtime.saved_json import read_saved
 
 _MOST_CARD = 2**24
@@ -104,13 +104,24 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
     """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "learner"
-        shutil.copytree(folder, copy)
+        _copy(folder, copy)
         if complete is not None:
             complete(copy)
         check_can_be_opened(record_of(copy))
         address_card(copy, repo_id)
         write_public_config(copy / "config.json")
         yield copy
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    try:
+        copy_folder(folder, copy, safe=f"{folder} is unchanged; TMPDIR says where it is copied for the upload")
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{folder} cannot be uploaded: {error}",
+            allowed="folders and regular files, and links to them",
+            action="move away what is none of these, and push again",
+        ) from None
 
 
 def push_made(

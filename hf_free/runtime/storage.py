@@ -41,7 +41,7 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 
 _BY_NUMBER = {number: (_REASONS | _IN_THE_WAY)[name] for name, number in _numbered((*_REASONS, *_IN_THE_WAY)).items()}
 _MOVABLE = frozenset(_numbered(_IN_THE_WAY).values())
-_SPACE = frozenset(_numbered(("ENOSPC", "EDQUOT", "EFBIG")).values())
+_SPACE = frozenset(_numbered(("ENOSPC", "EDQUOT")).values())
 
 
 @contextmanager
@@ -85,11 +85,13 @@ def storage_problem(
     path = path or (Path(str(named)) if named else Path.cwd())
     is_space = number in _SPACE
     free = _free(path)
-    facts = [f"{size_text(needed)} are needed" if is_space and needed else ""]
+    is_limit = number == getattr(errno, "EFBIG", None)
+    facts = [f"{size_text(needed)} are needed" if (is_space or is_limit) and needed else ""]
     facts += [f"{size_text(free)} are free" if is_space and free is not None else ""]
     shown = "; ".join(fact for fact in facts if fact)
     action = "write to another folder"
     action = f"free some space there, or {action}" if is_space else action
+    action = "raise that limit before you start hf-free: ulimit -f unlimited" if is_limit else action
     action = f"move away what is there, or {action}" if number in _MOVABLE else action
     return StorageError(
         f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),

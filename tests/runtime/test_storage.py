@@ -20,7 +20,7 @@ from hf_free.runtime.storage import storage_explained, storage_problem
     [
         (errno.ENOSPC, "no space is left", True),
         (errno.EDQUOT, "quota of this user is used up", True),
-        (errno.EFBIG, "limit on the size of files", True),
+        (errno.EFBIG, "limit on the size of files", False),
         (errno.EROFS, "file system is read-only", False),
         (errno.EACCES, "this user may not write there", False),
         (errno.EIO, "the disk fails", False),
@@ -60,6 +60,13 @@ def test_the_space_that_is_needed_is_said(tmp_path):
     said = storage_problem(OSError(errno.ENOSPC, "full"), tmp_path / "a", needed=2 * 2**20)
     assert "(2 MiB are needed; " in str(said)
     assert " are free)" in str(said)
+
+
+def test_no_free_space_helps_against_a_limit_on_the_size_of_files(tmp_path):
+    said = str(storage_problem(OSError(errno.EFBIG, "too large"), tmp_path / "a", needed=2**20))
+    assert "(1 MiB are needed)" in said
+    assert "ulimit -f unlimited" in said
+    assert "free some space" not in said
 
 
 def test_other_errors_pass(tmp_path):
