@@ -59,10 +59,12 @@ def storage_explained(path: Path, *, needed: int | None = None, safe: str = "") 
     try:
         yield
     except Exception as error:
-        problem = storage_problem(error, path, needed=needed, safe=safe)
+        # What was said of a part, such as a scratch file that is gone by now, is said anew of the whole.
+        cause = error.__cause__ if isinstance(error, StorageError) and error.__cause__ else error
+        problem = storage_problem(cause, path, needed=needed, safe=safe)
         if problem is None:
             raise
-        raise problem from error
+        raise problem from cause
 
 
 def storage_problem(
@@ -72,7 +74,7 @@ def storage_problem(
 
     Args:
         error: What was raised.
-        path: What was written; None takes the file that the error names.
+        path: What was written; None takes the file that the error names, of two the one that was written.
         needed: Bytes that it takes, where they are known.
         safe: What is kept all the same.
     """
@@ -81,7 +83,8 @@ def storage_problem(
     number = _number_of(error)
     if number is None:
         return None
-    named, what = getattr(error, "filename", None), "write" if path else "read or write"
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy or a move: its target
+    what = "write" if path else "read or write"
     path = path or (Path(str(named)) if named else Path.cwd())
     is_space = number in _SPACE
     free = _free(path)
