@@ -55,6 +55,7 @@ def plan_push_of(
     revision: str | None = None,
 ) -> dict[str, int]:
     """What `push_learner` would upload: each file and its bytes; see `hf_free.publishing.push.plan_push`."""
+    _check_is_whole(folder)
     return plan_push(
         folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision, complete=_complete
     )

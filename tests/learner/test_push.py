@@ -13,7 +13,7 @@ import torch
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HubError, LearnerError, PushError, RunError, StorageError
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.push import push_learner
+from hf_free.learner.push import plan_push_of, push_learner
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -137,5 +137,6 @@ def test_what_nobody_could_open_is_not_uploaded(tmp_path, name, text, says):
     make(1).adapt(IMAGES, ["a", "b"]).save_pretrained(folder)
     path = folder / name
     path.write_bytes(path.read_bytes()[:-1] if text is None else text.encode())
-    with pytest.raises(LearnerError, match=says):
-        push_learner(folder, "me/few-shot")
+    for push in (push_learner, plan_push_of):
+        with pytest.raises(LearnerError, match=says):
+            push(folder, "me/few-shot")
