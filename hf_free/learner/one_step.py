@@ -102,9 +102,20 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
     if wanted is None:
         return folder / name, True
     for path in (folder / name, *_staged(folder, name)):
-        if path.is_file() and why_unreadable(path) is None and sha256_of(path) == wanted:
+        if path.is_file() and why_unreadable(path) is None and _may_hold_tensors(path) and sha256_of(path) == wanted:
             return path, True
     return folder / name, False
+
+
+def _may_hold_tensors(path: Path) -> bool:
+    """Whether a file can be one of safetensors, by the length of the header that it begins with: zeros, for one, are
+    refused without reading gigabytes of them for their hash. Files of other kinds are not judged.
+    """
+    if path.suffix != ".safetensors":
+        return True
+    with path.open("rb") as file:
+        start = file.read(8)
+    return len(start) == 8 and 0 < int.from_bytes(start, "little") <= path.stat().st_size - 8
 
 
 def find_config(folder: Path, weights: Mapping[str, str] | None) -> Path:
