@@ -121,6 +121,15 @@ def test_a_disk_without_room_for_the_copy_is_said(tmp_path, monkeypatch):
     assert f"{folder} is unchanged; TMPDIR says where" in refused.value.action
 
 
+def test_a_card_that_is_none_is_refused_before_anything_is_copied(tmp_path, monkeypatch):
+    folder = tmp_path / "learner"
+    make(1).save_pretrained(folder)
+    with (folder / "README.md").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(RunError, match=rf"{folder}/README\.md cannot be read .* more than 16777216 bytes"):
+        push_learner(folder, "me/few-shot")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
