@@ -125,8 +125,6 @@ def test_a_method_that_needs_gradients_refuses_it_by_name(server, folders):
     for method, text in refusals.items():
         assert f"{name} only answers, and --method {method} inverts every teacher" in text
         assert METHODS[method].needs.startswith("gradients")
-    with pytest.raises(ConfigError, match="black boxes in a run of 2 chains"):
-        plan(config([*folders, name], {"trainer": {"chains": 2}}), measure=False)
 
 
 def test_a_plan_says_what_a_step_asks(server, folders):
