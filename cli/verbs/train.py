@@ -103,7 +103,7 @@ def train(
         typer.Option(
             metavar="INTEGER",
             rich_help_panel=options.LENGTH,
-            help="Maximum number of steps. Recipes paper and released: 1000.",
+            help="Maximum number of steps. Recipes paper and released: 999.",
         ),
     ] = None,
     max_minutes: Annotated[

@@ -92,7 +92,7 @@ _PAPER: Json = {
         "match_label_names": True,  # [code] the pool keeps absolute class ids
     },
     "learner": {"backbone": "conv4_32", "head": "maml", "views": ["identity"]},  # [code]
-    "trainer": {"warmup_steps": 20, "steps": 1000},  # [code] epochs 1 to 999
+    "trainer": {"warmup_steps": 19, "steps": 999},  # [code] epochs 1 to 999, of which 1 to 19 are below --warmup 20
 }
 
 RELEASED_DEFECTS: tuple[Defect, ...] = get_args(Defect)

@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hf_free.errors import HubError, TeacherReferenceError
+from hf_free.errors import HubError, StorageError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.hub.session import (
     MISREADINGS,
@@ -77,7 +77,7 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
             allowed=_NETWORK,
             action="check the network, proxies and HF_ENDPOINT; with cached files HF_HUB_OFFLINE=1 works without",
         )
-    if (full := storage_problem(error)) is not None:
+    if (full := error if isinstance(error, StorageError) else storage_problem(error)) is not None:
         return HubError(
             f"cannot keep the files of {repo_id}: {full.given}",
             allowed=full.allowed,

@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 
-from hf_free.errors import HubError, MissingFilesError
+from hf_free.errors import HubError, MissingFilesError, StorageError
 from hf_free.hub.answers import RepositoryFile, read_repository
 from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
 from hf_free.hub.download import ExpectedFile, download
@@ -27,6 +27,7 @@ from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import read_bounded, sha256_of, why_unreadable
+from hf_free.runtime.storage import storage_explained
 
 __all__ = [
     "FoundModel",
@@ -204,16 +205,17 @@ def _from_hub(
     for name, expected in files.items():
         path = cache.snapshot(commit) / name
         if not (path.is_file() and expected.matches(path)):
-            partial = cache.partial_file()
             url = hf_hub_url(repo_id, name, revision=commit, endpoint=api.endpoint)
             told = None if arrived is None else _for_file(arrived, name, expected.size)
-            download(url, partial, expected, headers, told, name=f"{name} of {repo_id}")
-            cache.keep(partial, commit, name, expected)
+            with storage_explained(path, needed=expected.size):
+                partial = cache.partial_file()
+                download(url, partial, expected, headers, told, name=f"{name} of {repo_id}")
+                cache.keep(partial, commit, name, expected)
     record = CommitRecord(commit, info.private, info.gated, info.license, files)
     try:
         cache.write_record(record)
         cache.remember_ref(revision, commit)
-    except OSError as error:  # a cache that others keep for us, with every file in place
+    except (OSError, StorageError) as error:  # a cache that others keep for us, with every file in place
         logger.warning("cannot note in the cache what the Hub says of %s: %s", repo_id, error)
     return _snapshot(cache, repo_id, record, names)
 

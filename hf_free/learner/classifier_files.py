@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 from safetensors.torch import save_file
@@ -44,7 +44,7 @@ from hf_free.learner.one_step import (
     learners_part,
     replaced_in_one_step,
 )
-from hf_free.learner.persistence import Origin, find_learner, rebuild, write_files
+from hf_free.learner.persistence import Origin, bytes_of, find_learner, rebuild, write_files
 from hf_free.learner.pooled_files import copy_teacher_files
 from hf_free.learner.rejection import Rejection, is_share
 from hf_free.learner.support import SupportSet
@@ -89,11 +89,36 @@ class ClassifierParts:
     record: LearnerRecord = field(default_factory=LearnerRecord)
 
 
+class DescribedSupport(NamedTuple):
+    """What classifier.json says of the support set."""
+
+    sha256: str
+    """Of its file."""
+    holds_pictures: bool
+    """Or features."""
+    batchnorm: BatchNormMode
+
+
+class ClassifierConfig(NamedTuple):
+    """What classifier.json says."""
+
+    classes: tuple[Label, ...]
+    files: dict[str, str] | None
+    """The SHA-256 of each file of weights, the learner's too; None in files of older versions."""
+    background: Color
+    rejection: Rejection | None
+    transductive: str | None
+    support: DescribedSupport | None
+    learner: Json
+    """Where the learner is from; empty where that is not known."""
+
+
 def write_classifier(parts: ClassifierParts, folder: Path) -> None:
     """Write a classifier and its learner into a folder, over older ones in one step."""
     order = [CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS, *([] if parts.support is None else [SUPPORT])]
     copy_teacher_files(parts.embedder.backbone, folder)
-    with replaced_in_one_step(folder, order) as fresh:
+    rows = 0 if parts.support is None else parts.support.rows.nbytes
+    with replaced_in_one_step(folder, order, needed=bytes_of(parts.embedder) + parts.weight.nbytes + rows) as fresh:
         named = write_files(parts.embedder, parts.record, fresh)
         save_file(plain_tensors({"weight": parts.weight, "bias": parts.bias}), fresh / CLASSIFIER_WEIGHTS)
         named[CLASSIFIER_WEIGHTS] = sha256_of(fresh / CLASSIFIER_WEIGHTS)
@@ -136,6 +161,50 @@ def read_classifier(folder: Path, source: str, access: Access) -> ClassifierPart
     Raises:
         LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
     """
+    described = read_classifier_config(folder, source)
+    classes, named = described.classes, described.files
+    path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
+    header = read_tensor_header(path, source)
+    weights = None if named is None else learners_part(named)
+    device = access.device
+    embedder, record = rebuild(find_learner(folder, source, weights), Embedder, access)
+    shape = (len(classes), embedder.feature_dim)
+    blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
+    check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)
+    refuse_stranger(source, CLASSIFIER_WEIGHTS, is_named, CLASSIFIER_CONFIG)
+    tensors = read_tensors(path, source)
+    support, batchnorm = None, embedder.batchnorm
+    if described.support is not None:
+        batchnorm = described.support.batchnorm
+        support = _read_support(folder, source, described.support, classes, embedder)
+    embedder = embedder.eval().to(device)
+    learner = described.learner
+    origin = Origin(text_of(learner.get("repo_id")), text_of(learner.get("commit")), bool(learner.get("private")))
+    return ClassifierParts(
+        embedder,
+        tensors["weight"].to(device, torch.float32),
+        tensors["bias"].to(device, torch.float32),
+        classes,
+        support,
+        batchnorm=batchnorm,
+        background=described.background,
+        rejection=described.rejection,
+        transductive=described.transductive,
+        origin=origin if learner else None,
+        record=record,
+    )
+
+
+def read_classifier_config(folder: Path, source: str) -> ClassifierConfig:
+    """Read a classifier.json strictly.
+
+    Args:
+        folder: The classifier's.
+        source: Its name, for errors.
+
+    Raises:
+        LearnerError: it is missing or cannot be read, a value is not allowed, or it is in a newer format.
+    """
     if not (folder / CLASSIFIER_CONFIG).exists():
         raise LearnerError(
             f"{source} holds no adapted classifier: it has no {CLASSIFIER_CONFIG}",
@@ -150,55 +219,33 @@ def read_classifier(folder: Path, source: str, access: Access) -> ClassifierPart
         transductive = text_of(name)
         if name not in TRANSDUCTIVE:
             raise _unfit(source, "transductive", name, ", ".join(TRANSDUCTIVE))
-    path, is_named = find_file(folder, CLASSIFIER_WEIGHTS, (named or {}).get(CLASSIFIER_WEIGHTS))
-    header = read_tensor_header(path, source)
-    weights = None if named is None else learners_part(named)
-    device = access.device
-    embedder, record = rebuild(find_learner(folder, source, weights), Embedder, access)
-    shape = (len(classes), embedder.feature_dim)
-    blank = {"weight": torch.empty(shape, device="meta"), "bias": torch.empty(shape[0], device="meta")}
-    check_tensors(header, blank, source, CLASSIFIER_WEIGHTS)
-    refuse_stranger(source, CLASSIFIER_WEIGHTS, is_named, CLASSIFIER_CONFIG)
-    tensors = read_tensors(path, source)
-    described = content.get("support")
-    support, batchnorm = None, embedder.batchnorm
-    if described is not None:
-        batchnorm = object_of(described).get("batchnorm", "running")
-        if batchnorm not in get_args(BatchNormMode):
-            raise _unfit(source, "support.batchnorm", batchnorm, ", ".join(get_args(BatchNormMode)))
-        support = _read_support(folder, source, described, classes, embedder)
-    embedder = embedder.eval().to(device)
-    learner = object_of(content.get("learner"))
-    origin = Origin(text_of(learner.get("repo_id")), text_of(learner.get("commit")), bool(learner.get("private")))
-    return ClassifierParts(
-        embedder,
-        tensors["weight"].to(device, torch.float32),
-        tensors["bias"].to(device, torch.float32),
-        classes,
-        support,
-        batchnorm=batchnorm,
-        background=background,
-        rejection=rejection,
-        transductive=transductive,
-        origin=origin if learner else None,
-        record=record,
+    support = None if content.get("support") is None else _support(content["support"], source)
+    return ClassifierConfig(
+        classes, named, background, rejection, transductive, support, object_of(content.get("learner"))
     )
 
 
-def _read_support(
-    folder: Path, source: str, described: object, classes: tuple[Label, ...], embedder: Embedder
-) -> SupportSet:
-    """A classifier's support set, checked against its classes and its network."""
-    sha256, kind = object_of(described).get("sha256"), object_of(described).get("rows")
+def _support(described: object, source: str) -> DescribedSupport:
+    found = object_of(described)
+    sha256, kind, batchnorm = found.get("sha256"), found.get("rows"), found.get("batchnorm", "running")
+    if batchnorm not in get_args(BatchNormMode):
+        raise _unfit(source, "support.batchnorm", batchnorm, ", ".join(get_args(BatchNormMode)))
     if not isinstance(sha256, str) or kind not in ("pictures", "features"):
         raise _unfit(source, "support", described, "rows, pictures or features, and the SHA-256 of their file")
-    path, is_named = find_file(folder, SUPPORT, sha256)
+    return DescribedSupport(sha256, kind == "pictures", batchnorm)
+
+
+def _read_support(
+    folder: Path, source: str, described: DescribedSupport, classes: tuple[Label, ...], embedder: Embedder
+) -> SupportSet:
+    """A classifier's support set, checked against its classes and its network."""
+    path, is_named = find_file(folder, SUPPORT, described.sha256)
     header = read_tensor_header(path, source)
     refuse_stranger(source, SUPPORT, is_named, CLASSIFIER_CONFIG)
     count = header["rows"][0][0] if "rows" in header and header["rows"][0] else 0
     config = embedder.config
     picture = (config.channels, config.image_size, config.image_size)
-    shape = (count, *picture) if kind == "pictures" else (count, embedder.feature_dim)
+    shape = (count, *picture) if described.holds_pictures else (count, embedder.feature_dim)
     blank = {
         "rows": torch.empty(shape, device="meta"),
         "labels": torch.empty(count, dtype=torch.long, device="meta"),

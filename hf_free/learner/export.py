@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hf_free.learner.heads import normalize_features
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_file, write_text
+from hf_free.runtime.storage import storage_explained
 from hf_free.version import __version__
 
 OPSET, IR_VERSION = 20, 10
@@ -190,7 +192,7 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
             about |= {"convolutions": "int8", "same_labels": f"{same:.3f}"}
         about["largest_difference"] = f"{difference:.2g}"
         content = made.read_bytes()
-        write_file(path, lambda place: place.write_bytes(content))
+        write_file(path, lambda place: place.write_bytes(content), needed=len(content))
     labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     float_bytes, float_milliseconds = before or (None, None)
     return Exported(path, labels, len(content), difference, milliseconds, same, float_bytes, float_milliseconds)
@@ -341,7 +343,10 @@ def _write_program(module: nn.Module, path: Path, about: dict[str, object]) -> R
     for node in (node for graph in graphs for node in graph.nodes):
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):  # paths of this machine
             node.meta.pop(key, None)
-    torch.export.save(program, path, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
+    content = BytesIO()  # torch ends the process, without an error, where it cannot write to a disk
+    torch.export.save(program, content, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
+    with storage_explained(path, needed=content.tell(), safe="TMPDIR says where it is compared before it is kept"):
+        path.write_bytes(content.getbuffer())
     loaded = torch.export.load(path).module()
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:

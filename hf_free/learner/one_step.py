@@ -38,18 +38,19 @@ _STAGING = ".saving-"
 
 
 @contextmanager
-def replaced_in_one_step(folder: Path, order: Sequence[str]) -> Iterator[Path]:
+def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | None = None) -> Iterator[Path]:
     """A folder to write new files into; at the end of the block they take their places in `folder`.
 
     Args:
         folder: Made where it is missing; its other files stay as they are.
         order: Names of the files. The first one has to name all others under `FINGERPRINTS`, or to name one that does.
+        needed: Bytes that they take, about, for the message where there is no space.
 
     Raises:
         StorageError: they cannot be written there.
     """
     kept = "a whole learner stays there, the one before or this one" if (folder / CONFIG).is_file() else ""
-    with storage_explained(folder / order[0] if order else folder, safe=kept):
+    with storage_explained(folder / order[0] if order else folder, needed=needed, safe=kept):
         folder.mkdir(parents=True, exist_ok=True)
         finish_saving(folder)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_STAGING}{owned_tag()}-"))
@@ -101,9 +102,20 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
     if wanted is None:
         return folder / name, True
     for path in (folder / name, *_staged(folder, name)):
-        if path.is_file() and why_unreadable(path) is None and sha256_of(path) == wanted:
+        if path.is_file() and why_unreadable(path) is None and _may_hold_tensors(path) and sha256_of(path) == wanted:
             return path, True
     return folder / name, False
+
+
+def _may_hold_tensors(path: Path) -> bool:
+    """Whether a file can be one of safetensors, by the length of the header that it begins with: zeros, for one, are
+    refused without reading gigabytes of them for their hash. Files of other kinds are not judged.
+    """
+    if path.suffix != ".safetensors":
+        return True
+    with path.open("rb") as file:
+        start = file.read(8)
+    return len(start) == 8 and 0 < int.from_bytes(start, "little") <= path.stat().st_size - 8
 
 
 def find_config(folder: Path, weights: Mapping[str, str] | None) -> Path:

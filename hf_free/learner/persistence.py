@@ -84,6 +84,12 @@ def write_files(embedder: Embedder, record: LearnerRecord, folder: Path) -> dict
     return named
 
 
+def bytes_of(embedder: Embedder) -> int:
+    """About how much space `write_files` takes."""
+    stored = (embedder.backbone.state_dict(), embedder.embedding.state_dict())
+    return sum(tensor.nbytes for tensors in stored for tensor in tensors.values())
+
+
 def _config_text(embedder: Embedder, record: LearnerRecord, named: dict[str, str]) -> str:
     """config.json as text; where it would be too large, without the teachers' class descriptions, then without their
     names."""

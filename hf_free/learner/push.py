@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hf_free.learner.format import CLASSIFIER_CONFIG
-from hf_free.learner.one_step import finish_saving
+from hf_free.learner.classifier_files import read_classifier_config
+from hf_free.learner.config_check import check_learner_config
+from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, SUPPORT, refuse_stranger
+from hf_free.learner.one_step import find_file, finish_saving, learners_part
+from hf_free.learner.persistence import find_learner
 from hf_free.publishing.classifier_card import write_classifier_card
 from hf_free.publishing.push import plan_push, push_saved
 
@@ -26,8 +29,10 @@ def push_learner(
         The address of the repository, or of the pull request.
 
     Raises:
+        LearnerError: nobody could open what would be uploaded.
         PushError: the upload failed; it says how to go on.
     """
+    _check_is_whole(folder)
     return push_saved(
         folder,
         repo_id,
@@ -50,9 +55,31 @@ def plan_push_of(
     revision: str | None = None,
 ) -> dict[str, int]:
     """What `push_learner` would upload: each file and its bytes; see `hf_free.publishing.push.plan_push`."""
+    _check_is_whole(folder)
     return plan_push(
         folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision, complete=_complete
     )
+
+
+def _check_is_whole(folder: Path) -> None:
+    """Refuse what cannot be opened, or was not saved together, before it is copied; no weights are read but to hash
+    them.
+
+    Raises:
+        LearnerError: with the first reason.
+    """
+    source, weights = str(folder), None
+    if (folder / CLASSIFIER_CONFIG).exists():
+        described = read_classifier_config(folder, source)
+        weights = None if described.files is None else learners_part(described.files)
+        named = {CLASSIFIER_WEIGHTS: (described.files or {}).get(CLASSIFIER_WEIGHTS)}
+        named |= {SUPPORT: described.support.sha256} if described.support is not None else {}
+        for name, wanted in named.items():
+            refuse_stranger(source, name, find_file(folder, name, wanted)[1], CLASSIFIER_CONFIG)
+    found = find_learner(folder, source, weights)
+    check_learner_config(found.content, source)
+    for name in found.strangers:
+        refuse_stranger(source, name, is_named=False)
 
 
 def _complete(folder: Path) -> None:

@@ -77,5 +77,7 @@ BIDF_MKD = Method(
         "pictures shift over repeated edges, each by itself; the public code pads with zeros, one draw per batch, and "
         "shifts and flips the two sets once more before it learns from them",
         "teachers of a run are drawn at random for each step",
+        "the head maml starts from the nearest class means and takes five steps, where the code starts from the "
+        "trained head and takes ten",
     ),
 )

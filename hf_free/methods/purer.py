@@ -88,6 +88,7 @@ PURER = Method(
         "the inversion calibration (ICFIL) is written from the paper, with constants of our own, for neither the code "
         "nor that of PURER-Plus has any of it (the flag efil of main.py changes a log's name); "
         "learner.calibration_steps=0 does without",
-        "the head maml starts from the nearest class means, where the code starts from the trained head",
+        "the head maml starts from the nearest class means and takes five steps, where the code starts from the "
+        "trained head and takes one",
     ),
 )

@@ -40,5 +40,7 @@ TGR = Method(
         "a teacher is asked about each picture once, as it is; the code asks it about the shifted and flipped one "
         "that the learner sees",
         "the teachers of a step are drawn without replacement",
+        "the head maml starts from the nearest class means and takes five steps, where the code starts from the "
+        "trained head and takes ten",
     ),
 )

@@ -31,6 +31,7 @@ from hf_free.publishing.redaction import public_record, redacted
 from hf_free.publishing.results import is_own_row, valid_id
 from hf_free.runtime.files import write_text
 from hf_free.runtime.saved_json import read_saved
+from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.text import count_text, format_classes, one_line, printable
 
 PICTURE = Path("pictures") / "recovered.png"
@@ -80,7 +81,10 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
         config_yaml=_code_block(record.config) if record.config and is_trained else None,
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
-    return write_text(folder / "README.md", printable(text, keep="\n\t"))  # YAML lets text run backwards, for one
+    text = printable(text, keep="\n\t")  # YAML lets text run backwards, for one
+    path = folder / "README.md"
+    with storage_explained(path, needed=len(text.encode()), safe="the learner itself is whole there"):
+        return write_text(path, text)
 
 
 class Markup(str):

@@ -21,8 +21,10 @@ from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
-from hf_free.runtime.files import read_bounded, write_text
+from hf_free.runtime.files import copy_folder, read_bounded, write_text
 from hf_free.runtime.saved_json import read_saved
+
+_CARD = "README.md"
 
 _MOST_CARD = 2**24
 """Most bytes of a card."""
@@ -102,15 +104,28 @@ def plan_push(
 @contextmanager
 def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object] | None) -> Iterator[Path]:
     """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
+    if (folder / _CARD).is_file():
+        _read_card(folder / _CARD)  # before gigabytes are copied
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "learner"
-        shutil.copytree(folder, copy)
+        _copy(folder, copy)
         if complete is not None:
             complete(copy)
         check_can_be_opened(record_of(copy))
         address_card(copy, repo_id)
         write_public_config(copy / "config.json")
         yield copy
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    try:
+        copy_folder(folder, copy, safe=f"{folder} is unchanged; TMPDIR says where it is copied for the upload")
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{folder} cannot be uploaded: {error}",
+            allowed="folders and regular files, and links to them",
+            action="move away what is none of these, and push again",
+        ) from None
 
 
 def push_made(
@@ -178,18 +193,21 @@ def address_card(folder: Path, repo_id: str) -> None:
     Raises:
         RunError: a card that is no text.
     """
-    config, card = folder / "config.json", folder / "README.md"
+    config, card = folder / "config.json", folder / _CARD
     if card.is_file():
-        try:
-            text = read_bounded(card, max_bytes=_MOST_CARD).decode("utf-8")
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{card} cannot be read as a text in UTF-8: {error}",
-                action="save it as UTF-8, or move it away: a new one is written then",
-            ) from None
-        write_text(card, text.replace(PLACEHOLDER, repo_id))
+        write_text(card, _read_card(card).replace(PLACEHOLDER, repo_id))
     elif config.is_file() and (folder / "model.safetensors").is_file():
         write_card(folder, record_of(folder), repo_id=repo_id)
+
+
+def _read_card(card: Path) -> str:
+    try:
+        return read_bounded(card, max_bytes=_MOST_CARD).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{card} cannot be read as a text in UTF-8: {error}",
+            action="save it as UTF-8, or move it away: a new one is written then",
+        ) from None
 
 
 def add_results(

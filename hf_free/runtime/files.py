@@ -24,7 +24,11 @@ OLD_SUFFIX = ".old"
 """Ending of a folder that is being removed, see `remove_folder`."""
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> Path:
+_PART = 2**20
+"""Bytes that are copied at a time."""
+
+
+def write_file(path: Path, write: Callable[[Path], object], *, needed: int | None = None) -> Path:
     """Write a file whole or not at all: what was there stays until the new one is complete.
 
     What killed processes have left of earlier tries at the same file goes.
@@ -32,6 +36,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     Args:
         path: The file. Folders above it are made where they are missing.
         write: Writes the content to the path it is given, which lies in the same folder; what it raises is raised.
+        needed: Bytes that it takes, for the message where there is no space.
 
     Returns:
         The path.
@@ -39,7 +44,8 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         StorageError: it cannot be written there.
     """
-    with storage_explained(path, safe="the file that was there before is unchanged" if path.exists() else ""):
+    safe = "the file that was there before is unchanged" if path.exists() else ""
+    with storage_explained(path, needed=needed, safe=safe):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_scraps(path.parent, f".{path.name}.")
         scratch = _scratch_beside(path)
@@ -55,7 +61,8 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file in UTF-8, with the line ends as they are, whole or not at all."""
-    return write_file(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
+    data = text.encode()
+    return write_file(path, lambda scratch: scratch.write_bytes(data), needed=len(data))
 
 
 def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | None = None) -> Path:
@@ -105,21 +112,70 @@ def read_bounded(path: Path, *, max_bytes: int) -> bytes:
         OSError: one that may not be read, or a link to itself.
         ValueError: anything but a regular file, or one that is too large.
     """
-    # Not blocking, or opening a pipe would wait. Judged once it is open: nobody can exchange it between the two.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not a regular file")
-        data = b""
-        if status.st_size <= max_bytes:  # else no memory is taken for it
-            with open(handle, "rb", closefd=False) as file:
-                data = file.read(max_bytes + 1)
-    finally:
-        os.close(handle)
-    if max(status.st_size, len(data)) > max_bytes:  # it may have grown meanwhile
+    with open(_open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(max_bytes + 1) if size <= max_bytes else b""  # else no memory is taken for it
+    if max(size, len(data)) > max_bytes:  # it may have grown meanwhile
         raise ValueError(f"it has more than {max_bytes} bytes")
     return data
+
+
+def _open_regular(path: Path) -> int:
+    """Open a regular file, or a link to one, for reading.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is anything else.
+    """
+    # Not blocking, or opening a pipe would wait. Judged once it is open: nobody can exchange it between the two.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("it is not a regular file")
+    return handle
+
+
+def copy_folder(folder: Path, target: Path, *, safe: str = "") -> None:
+    """Copy a folder that may hold anything: its regular files and its folders, and what links to them lead to.
+
+    Args:
+        folder: What is copied.
+        target: Not there yet.
+        safe: What is kept where there is no space, for the message.
+
+    Raises:
+        StorageError: there is no space for a copy.
+        OSError: a file that may not be read, or a link that leads nowhere.
+        ValueError: anything else in the place of a file, such as a pipe or a device, or links that lead in a circle.
+    """
+    _copy_folder(folder, target, safe, ())
+
+
+def _copy_folder(folder: Path, target: Path, safe: str, above: tuple[Path, ...]) -> None:
+    here = folder.resolve()
+    if here in above:
+        raise ValueError(f"{folder} is a link to a folder that it lies in")
+    with storage_explained(target, safe=safe):
+        target.mkdir(parents=True)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            _copy_folder(path, target / path.name, safe, (*above, here))
+        else:
+            _copy_file(path, target / path.name, safe)
+
+
+def _copy_file(path: Path, target: Path, safe: str) -> None:
+    """Copy a regular file; no more of it than it has when it is opened."""
+    try:
+        handle = _open_regular(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    with open(handle, "rb") as source:
+        size = os.fstat(source.fileno()).st_size
+        with storage_explained(target, needed=size, safe=safe), target.open("xb") as copy:
+            while size > 0 and (part := source.read(min(size, _PART))):
+                copy.write(part)
+                size -= len(part)
 
 
 def why_unreadable(path: Path) -> str | None:

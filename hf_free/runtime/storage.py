@@ -41,7 +41,7 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 
 _BY_NUMBER = {number: (_REASONS | _IN_THE_WAY)[name] for name, number in _numbered((*_REASONS, *_IN_THE_WAY)).items()}
 _MOVABLE = frozenset(_numbered(_IN_THE_WAY).values())
-_SPACE = frozenset(_numbered(("ENOSPC", "EDQUOT", "EFBIG")).values())
+_SPACE = frozenset(_numbered(("ENOSPC", "EDQUOT")).values())
 
 
 @contextmanager
@@ -59,10 +59,12 @@ def storage_explained(path: Path, *, needed: int | None = None, safe: str = "") 
     try:
         yield
     except Exception as error:
-        problem = storage_problem(error, path, needed=needed, safe=safe)
+        # What was said of a part, such as a scratch file that is gone by now, is said anew of the whole.
+        cause = error.__cause__ if isinstance(error, StorageError) and error.__cause__ else error
+        problem = storage_problem(cause, path, needed=needed, safe=safe)
         if problem is None:
             raise
-        raise problem from error
+        raise problem from cause
 
 
 def storage_problem(
@@ -72,7 +74,7 @@ def storage_problem(
 
     Args:
         error: What was raised.
-        path: What was written; None takes the file that the error names.
+        path: What was written; None takes the file that the error names, of two the one that was written.
         needed: Bytes that it takes, where they are known.
         safe: What is kept all the same.
     """
@@ -81,15 +83,18 @@ def storage_problem(
     number = _number_of(error)
     if number is None:
         return None
-    named, what = getattr(error, "filename", None), "write" if path else "read or write"
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy or a move: its target
+    what = "write" if path else "read or write"
     path = path or (Path(str(named)) if named else Path.cwd())
     is_space = number in _SPACE
     free = _free(path)
-    facts = [f"{size_text(needed)} are needed" if is_space and needed else ""]
+    is_limit = number == getattr(errno, "EFBIG", None)
+    facts = [f"{size_text(needed)} are needed" if (is_space or is_limit) and needed else ""]
     facts += [f"{size_text(free)} are free" if is_space and free is not None else ""]
     shown = "; ".join(fact for fact in facts if fact)
     action = "write to another folder"
     action = f"free some space there, or {action}" if is_space else action
+    action = "raise that limit before you start hf-free: ulimit -f unlimited" if is_limit else action
     action = f"move away what is there, or {action}" if number in _MOVABLE else action
     return StorageError(
         f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),

@@ -38,6 +38,7 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.owners import is_abandoned, owned_tag
+from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.text import listed
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.listing import check_teachers
@@ -196,23 +197,24 @@ def _save_with_teachers(
     cache_dir: str | None,
 ) -> None:
     """Save a learner with its teachers' files; a new folder appears whole, or, if this is killed, not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}.saving-"
-    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
-        if is_abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{prefix}{owned_tag()}-") as scratch:
-        built = Path(scratch) / "learner"
-        built.mkdir()
-        included = include_teachers(teachers.references, teachers.records, built, token=token, cache_dir=cache_dir)
-        made.record = made.record.with_teachers(included)
-        backbone.included = built
-        is_new = not folder.exists() or not any(folder.iterdir())
-        place = built if is_new else folder
-        made.save_pretrained(place)
-        write_card(place, made.full_record(), redacts=False)
-        if is_new:
-            os.replace(built, folder)
+    with storage_explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{folder.name}.saving-"
+        for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+            if is_abandoned(left):
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{prefix}{owned_tag()}-") as scratch:
+            built = Path(scratch) / "learner"
+            built.mkdir()
+            included = include_teachers(teachers.references, teachers.records, built, token=token, cache_dir=cache_dir)
+            made.record = made.record.with_teachers(included)
+            backbone.included = built
+            is_new = not folder.exists() or not any(folder.iterdir())
+            place = built if is_new else folder
+            made.save_pretrained(place)
+            write_card(place, made.full_record(), redacts=False)
+            if is_new:
+                os.replace(built, folder)
     backbone.included = folder
 
 

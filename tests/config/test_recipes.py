@@ -62,8 +62,8 @@ def test_every_defect_that_can_be_configured_can_be_asked_for():
 @pytest.mark.parametrize(
     ("key", "value"),
     [  # the sheet of hyper-parameters of free-method.md, 1.5
-        ("trainer.steps", 1000),
-        ("trainer.warmup_steps", 20),
+        ("trainer.steps", 999),  # its loop begins at 1 and ends before 1000
+        ("trainer.warmup_steps", 19),  # `epoch < args.warmup`, 20
         ("five.teachers_per_step", 4),
         ("five.images_per_class", 20),
         ("five.inner_steps", 5),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -108,6 +110,34 @@ def test_a_cache_that_cannot_be_written_serves_what_it_has(hub, ask, tmp_path):
     refused = ask("fetch_snapshot, 'fetch/read-only'")
     assert "cannot keep the files of fetch/read-only" in refused["error"]
     assert "--cache-dir" in refused["error"]
+
+
+FAILING = """
+import errno, os, pathlib
+real = pathlib.Path.open
+def failing(path, mode="r", *arguments, **named):
+    if set(mode) & set("xw+") and "models--" in str(path):
+        number = int(os.environ["HF_TEST_ERRNO"])
+        raise OSError(number, os.strerror(number))  # as a write says it, without the file
+    return real(path, mode, *arguments, **named)
+pathlib.Path.open = failing
+"""
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_a_cache_that_takes_nothing_more_serves_what_it_has_and_names_what_it_lacks(hub, ask, tmp_path, number):
+    hub.add_repo("fetch/full", FILES)
+    (tmp_path / "failing").mkdir()
+    (tmp_path / "failing" / "sitecustomize.py").write_text(FAILING)
+    env = {"PYTHONPATH": str(tmp_path / "failing"), "HF_TEST_ERRNO": str(number)}
+    refused = ask("fetch_snapshot, 'fetch/full'", env=env)["error"]
+    assert re.search(r"cannot keep the files of fetch/full: cannot write \S+ in \S+/snapshots/[0-9a-f]{40}: ", refused)
+    assert ("are needed; " in refused) is (number == errno.ENOSPC)
+    assert ask("fetch_snapshot, 'fetch/full'")["error"] is None
+    shutil.rmtree(tmp_path / "home" / "hub" / "models--fetch--full" / "hf_free")
+    answer = ask("fetch_snapshot, 'fetch/full'", env=env)
+    assert answer["error"] is None
+    assert "cannot note in the cache what the Hub says of fetch/full" in answer["log"]
 
 
 def test_a_cache_without_links_holds_copies(hub, ask, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from learners import LABELS, SIZE, make, pictures
 from torch import nn
 
 import hf_free
-from hf_free.errors import LearnerError
+from hf_free.errors import LearnerError, StorageError
 from hf_free.learner import export
 from hf_free.learner.batchnorm import batch_statistics
 from hf_free.learner.export import BatchStatistics, PixelsToProbabilities, export_classifier
@@ -68,6 +69,23 @@ def test_a_program_of_torch_export_answers_and_tells_nothing_of_the_machine(tmp_
     assert about["labels"] == classifier.classes
     assert about["rejection"]["threshold"] == 1.5
     assert HERE not in done.path.read_bytes()
+
+
+def test_a_temporary_folder_without_room_is_one_message(tmp_path, monkeypatch):
+    """Given a path, torch aborts the process where the disk is full."""
+
+    class Program:
+        graph_module = nn.Module()
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "full", str(path))
+
+    monkeypatch.setattr("hf_free.learner.export._program", lambda module: Program())
+    monkeypatch.setattr(torch.export, "save", lambda program, file, **_: file.write(bytes(100)))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match=r"cannot write pets\.pt2 in .*\(100 B are needed; .*") as refused:
+        export_classifier(adapted(), tmp_path / "pets.pt2")
+    assert "TMPDIR" in refused.value.action
 
 
 def test_onnx_answers_in_onnxruntime_and_carries_its_labels(tmp_path):

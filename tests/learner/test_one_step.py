@@ -13,7 +13,7 @@ from kills import killed
 from torch import Tensor, nn
 
 from hf_free.config.sections import LearnerConfig
-from hf_free.errors import StorageError
+from hf_free.errors import LearnerError, StorageError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.provenance.learner_record import LearnerRecord
@@ -117,7 +117,7 @@ def test_a_replacement_that_fails_leaves_a_learner(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", failing)
-        with pytest.raises(StorageError, match="no space is left"):
+        with pytest.raises(StorageError, match=r"no space is left.*\([\d.]+ KiB are needed; "):
             save(NEW, folder)
     expected = OLD if fails_at == 1 else NEW
     assert torch.equal(answers(folder), expected.embed(IMAGES))
@@ -136,6 +136,15 @@ def test_what_cannot_be_written_leaves_the_old_learner_and_nothing_else(folder: 
         save(broken, folder)
     assert torch.equal(answers(folder), OLD.embed(IMAGES))
     assert not list(folder.glob(".saving-*"))
+
+
+def test_zeros_in_the_place_of_weights_are_not_read_for_their_hash(folder: Path) -> None:
+    """A file without an end of them takes no longer than an empty one."""
+    save(OLD, folder)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(LearnerError, match=r"model\.safetensors is damaged"):
+        MetaLearner.from_pretrained(folder)
 
 
 def test_files_have_the_rights_that_the_umask_gives(folder: Path) -> None:

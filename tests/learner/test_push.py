@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 from hf_free.config.sections import LearnerConfig
-from hf_free.errors import HubError, PushError
+from hf_free.errors import HubError, LearnerError, PushError, RunError, StorageError
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.learner.push import push_learner
+from hf_free.learner.push import plan_push_of, push_learner
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -74,3 +75,77 @@ def test_a_failure_names_the_folder(tmp_path, monkeypatch):
         push_learner(tmp_path / "my learner", "me/few-shot")
     assert caught.value.folder == tmp_path / "my learner"
     assert caught.value.again == f"hf-free push '{tmp_path}/my learner' me/few-shot"
+
+
+def put_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_circle(path: Path) -> None:
+    path.mkdir()
+    (path / "again").symlink_to(path.parent)
+
+
+def put_dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_device, put_circle, put_dangling])
+def test_what_is_no_file_is_named_and_not_copied(tmp_path, put):
+    """A device has no end: a copy of it filled the disk."""
+    folder = tmp_path / "learner"
+    make(1).save_pretrained(folder)
+    put(folder / "notes")
+    with pytest.raises(RunError, match=rf"{folder} cannot be uploaded: .*notes") as refused:
+        push_learner(folder, "me/few-shot")
+    assert "move away" in refused.value.action
+
+
+def test_a_disk_without_room_for_the_copy_is_said(tmp_path, monkeypatch):
+    folder = tmp_path / "learner"
+    make(1).save_pretrained(folder)
+    real = Path.open
+
+    def full(path, mode="r", *arguments, **named):
+        if "x" in mode and path.name == "model.safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StorageError, match=r"cannot write model\.safetensors in .*: no space is left") as refused:
+        push_learner(folder, "me/few-shot")
+    assert f"{folder} is unchanged; TMPDIR says where" in refused.value.action
+
+
+def test_a_card_that_is_none_is_refused_before_anything_is_copied(tmp_path, monkeypatch):
+    folder = tmp_path / "learner"
+    make(1).save_pretrained(folder)
+    with (folder / "README.md").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(RunError, match=rf"{folder}/README\.md cannot be read .* more than 16777216 bytes"):
+        push_learner(folder, "me/few-shot")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("model.safetensors", None, r"model\.safetensors is not the file that config\.json was saved with"),
+        ("classifier.safetensors", None, r"classifier\.safetensors is not the file that classifier\.json was saved"),
+        ("support.safetensors", None, r"support\.safetensors is not the file that classifier\.json was saved with"),
+        ("classifier.json", '{"format_version": 1, "classes": ["a"]}', r"classes of classifier\.json is \['a'\]"),
+        ("config.json", "[[", r"config\.json"),
+        ("config.json", '{"hf_free": {"learner": {}}}', r"classifier\.json and config\.json were not saved together"),
+    ],
+)
+def test_what_nobody_could_open_is_not_uploaded(tmp_path, name, text, says):
+    folder = tmp_path / "classifier"
+    make(1).adapt(IMAGES, ["a", "b"]).save_pretrained(folder)
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-1] if text is None else text.encode())
+    for push in (push_learner, plan_push_of):
+        with pytest.raises(LearnerError, match=says):
+            push(folder, "me/few-shot")

@@ -19,7 +19,15 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HubError, LearnerError
 from hf_free.hub.snapshot import local_snapshot
 from hf_free.learner.meta_learner import MetaLearner
-from hf_free.runtime.files import new_folder, read_bounded, remove_folder, remove_scraps, write_file, write_text
+from hf_free.runtime.files import (
+    copy_folder,
+    new_folder,
+    read_bounded,
+    remove_folder,
+    remove_scraps,
+    write_file,
+    write_text,
+)
 from hf_free.runtime.owners import owned_tag
 
 needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
@@ -203,3 +211,28 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path):
     for name in ("circle", "none"):
         with pytest.raises(OSError, match=name):
             read_bounded(tmp_path / name, max_bytes=9)
+
+
+def test_a_folder_is_copied_with_what_its_links_lead_to(tmp_path):
+    """But nothing that would be waited for, that has no end, or that leads back."""
+    (tmp_path / "from" / "sub").mkdir(parents=True)
+    (tmp_path / "from" / "sub" / "file").write_bytes(b"x" * (2**20 + 5))
+    (tmp_path / "from" / "link").symlink_to("sub")
+    (tmp_path / "from" / "alone").symlink_to(tmp_path / "from" / "sub" / "file")
+    copy_folder(tmp_path / "from", tmp_path / "to")
+    copied = {path.relative_to(tmp_path / "to").as_posix() for path in (tmp_path / "to").rglob("*")}
+    assert copied == {"sub", "sub/file", "link", "link/file", "alone"}
+    assert not any(path.is_symlink() for path in (tmp_path / "to").rglob("*"))
+    assert (tmp_path / "to" / "alone").read_bytes() == b"x" * (2**20 + 5)
+    odd = tmp_path / "from" / "sub" / "odd"
+    for count, (put, says) in enumerate(
+        (
+            (lambda: os.mkfifo(odd), "odd: it is not a regular file"),
+            (lambda: odd.symlink_to("/dev/zero"), "odd: it is not a regular file"),
+            (lambda: odd.symlink_to(tmp_path / "from"), "odd is a link to a folder that it lies in"),
+        )
+    ):
+        put()
+        with pytest.raises(ValueError, match=says):
+            copy_folder(tmp_path / "from", tmp_path / f"to{count}")
+        odd.unlink()

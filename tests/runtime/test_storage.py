@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hf_free.errors import StorageError
-from hf_free.runtime.files import write_file, write_text
+from hf_free.runtime.files import new_folder, write_file, write_text
 from hf_free.runtime.storage import storage_explained, storage_problem
 
 
@@ -20,7 +20,7 @@ from hf_free.runtime.storage import storage_explained, storage_problem
     [
         (errno.ENOSPC, "no space is left", True),
         (errno.EDQUOT, "quota of this user is used up", True),
-        (errno.EFBIG, "limit on the size of files", True),
+        (errno.EFBIG, "limit on the size of files", False),
         (errno.EROFS, "file system is read-only", False),
         (errno.EACCES, "this user may not write there", False),
         (errno.EIO, "the disk fails", False),
@@ -62,6 +62,31 @@ def test_the_space_that_is_needed_is_said(tmp_path):
     assert " are free)" in str(said)
 
 
+def test_a_copy_that_fails_names_what_was_written_not_what_was_read(tmp_path):
+    error = OSError(errno.ENOSPC, "full", "/elsewhere/source", None, str(tmp_path / "target"))
+    assert f"write target in {tmp_path}: " in str(storage_problem(error))
+
+
+def test_what_fails_in_a_part_is_said_of_the_whole(tmp_path):
+    """The scratch file of the part is gone when the message is read."""
+
+    def fill(scratch):
+        write_file(scratch / "part", fail)
+
+    def fail(scratch):
+        raise OSError(errno.ENOSPC, "full", str(scratch))
+
+    with pytest.raises(StorageError, match=rf"cannot write whole in {tmp_path}: .*4 KiB are needed"):
+        new_folder(tmp_path / "whole", fill, needed=4096)
+
+
+def test_no_free_space_helps_against_a_limit_on_the_size_of_files(tmp_path):
+    said = str(storage_problem(OSError(errno.EFBIG, "too large"), tmp_path / "a", needed=2**20))
+    assert "(1 MiB are needed)" in said
+    assert "ulimit -f unlimited" in said
+    assert "free some space" not in said
+
+
 def test_other_errors_pass(tmp_path):
     for error in (OSError(errno.ENOENT, "gone"), ValueError("x"), RuntimeError("shapes")):
         assert storage_problem(error) is None
@@ -75,7 +100,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from hf_free.errors import StorageError
-from hf_free.runtime.files import write_file, write_text
+from hf_free.runtime.files import new_folder, write_file, write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 tensor, folder = torch.zeros(100_000), Path(sys.argv[1])

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError
+from hf_free.methods.registry import METHODS
 from hf_free.serving.served_model import ServedTeacher
 from hf_free.serving.server import ModelServer
 from hf_free.training.folder import RunFolder
@@ -111,9 +112,19 @@ def test_black_boxes_alone_are_asked_about_drawn_pictures(server, tmp_path):
 
 def test_a_method_that_needs_gradients_refuses_it_by_name(server, folders):
     name = f"endpoint:{server.address}"
-    values = {"method": "paper", **merge(TINY, {"models": [*folders, name]})}
-    with pytest.raises(ConfigError, match=f"{name} only answers, and --method paper inverts every teacher"):
-        plan(FreeConfig.from_dict(values), measure=False)
+
+    def reason(method):
+        try:
+            plan(FreeConfig.from_dict({"method": method, **merge(TINY, {"models": [*folders, name]})}), measure=False)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    refusals = {method: text for method in METHODS if (text := reason(method))}
+    assert list(refusals) == ["paper", "released", "purer", "tgr"], "default asks it, bidf-mkd needs answers alone"
+    for method, text in refusals.items():
+        assert f"{name} only answers, and --method {method} inverts every teacher" in text
+        assert METHODS[method].needs.startswith("gradients")
 
 
 def test_a_plan_says_what_a_step_asks(server, folders):

@@ -64,13 +64,13 @@ def test_plan_of_folders(tmp_path):
     planned = plan(_config(**values))
     assert [record.architecture for record in planned.teachers] == ["conv4_32", "test_vit"]
     assert [reference for reference, _ in planned.skipped] == [models[2]]
-    assert (planned.steps, planned.max_minutes, planned.mixed_precision) == (1000, None, "no")
-    assert planned.total_flops == planned.cost.total(1000, 1.0)
+    assert (planned.steps, planned.max_minutes, planned.mixed_precision) == (999, None, "no")
+    assert planned.total_flops == planned.cost.total(999, 1.0)
     written = json.loads(json.dumps(planned.to_dict()))
     assert written["teachers"][0]["normalization"] == {"BatchNorm2d": 4}
     assert written["cost"]["five_images"] == 200
     text = _shown(planned)
-    for part in ("1,000 outer steps", "LayerNorm", "constant output", "cc-by-nc-4.0"):
+    for part in ("999 outer steps", "LayerNorm", "constant output", "cc-by-nc-4.0"):
         assert part in text
     assert f"non-commercial license: {folders[0]} (cc-by-nc-4.0)" in planned.notes[0]
     assert f"no license stated: {folders[1]};" in planned.notes[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from pico import pico_files, pico_folder
 
 from hf_free import ConfigError, FewShotClassifier, HubError, LearnerError, MetaLearner, RunError, TeacherError, pool
 from hf_free.config.sections import FiveConfig, LearnerConfig
+from hf_free.errors import StorageError
 
 IMAGES = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
 LABELS = [0, 0, 1, 1, 2, 2]
@@ -203,7 +205,7 @@ def test_an_entry_without_its_commit_is_refused(pooled, tmp_path):
         MetaLearner.from_pretrained(moved)
 
 
-def test_a_pool_that_is_killed_while_it_copies_weights_leaves_no_folder_in_the_way(folders, tmp_path, monkeypatch):
+def test_a_pool_that_ends_while_it_copies_weights_leaves_no_folder_in_the_way(folders, tmp_path, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -212,7 +214,15 @@ def test_a_pool_that_is_killed_while_it_copies_weights_leaves_no_folder_in_the_w
         patched.setattr(MetaLearner, "save_pretrained", killed)
         with pytest.raises(KeyboardInterrupt):
             pool(folders, output=output, **settings)
-    assert not output.exists()
+    assert not list(tmp_path.iterdir())
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "full", source, None, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(StorageError, match=rf"cannot write learner in {tmp_path}: no space is left"):
+            pool(folders, output=output, **settings)  # not the scratch folder, which is gone
     assert not list(tmp_path.iterdir())
     learner = pool(folders, output=output, **settings)
     assert [path.name for path in tmp_path.iterdir()] == ["learner"]
