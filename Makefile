@@ -44,7 +44,7 @@ test-long: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) -m long $(PYTEST_ARGS)
 
 test-browser: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,browser]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mcp,browser,onnx]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs $(PYTEST_ARGS)
 
 # The newest pip resolves the rest: floors are of what hf-free itself asks for.
