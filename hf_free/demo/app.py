@@ -102,24 +102,6 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
     os.environ["GRADIO_RUN_HISTORY"] = "False"  # it would keep what was asked in the browser
     import gradio as gr
 
-    class Refused(gr.Error):  # type: ignore[misc]
-        """An error whose text is what MCP clients are told; Gradio's own gives them a Python literal."""
-
-        def __str__(self) -> str:
-            return str(self.message)
-
-    def saying(call: Callable[P, R]) -> Callable[P, R]:
-        """A handler whose refusals are shown in full."""
-
-        @wraps(call)
-        def handler(*given: P.args, **named: P.kwargs) -> R:
-            try:
-                return call(*given, **named)
-            except HfFreeError as error:
-                raise Refused(str(error)) from None
-
-        return handler
-
     def shown(counts: dict[str, int]) -> tuple[str, gradio.Dropdown]:
         listed = [
             f"- {in_letters(name)} ({count} picture{'' if count == 1 else 's'})" for name, count in counts.items()
@@ -180,7 +162,7 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
                 elem_id="session",
             )
         for tool in AppTools(sessions).all():  # first, as Gradio numbers whatever has the name of an earlier one
-            _add_tool(saying(tool))
+            _add_tool(_saying(tool))
         app.load(sessions.new, outputs=session, api_visibility="private")
         kept = [table, chosen]
         for press, call, given, changed in (
@@ -190,15 +172,35 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
             (ask, classify, [session, query, reject], [said]),
             (save, export, [session], [file]),
         ):
-            press.click(saying(call), given, changed, api_visibility="private")
+            press.click(_saying(call), given, changed, api_visibility="private")
     return app
+
+
+def _saying(call: Callable[P, R]) -> Callable[P, R]:
+    """A handler whose refusals are shown in full."""
+    import gradio as gr
+
+    class Refused(gr.Error):  # type: ignore[misc]
+        """An error whose text is what MCP clients are told; Gradio's own gives them a Python literal."""
+
+        def __str__(self) -> str:
+            return str(self.message)
+
+    @wraps(call)
+    def handler(*given: P.args, **named: P.kwargs) -> R:
+        try:
+            return call(*given, **named)
+        except HfFreeError as error:
+            raise Refused(str(error)) from None
+
+    return handler
 
 
 def _add_tool(tool: Callable[..., object]) -> None:
     """Let programs call a function: an event of hidden components, whose files Gradio has checked. Its answer is a
     text, a file, or JSON.
 
-    It goes past the queue, which would have Gradio's MCP server call itself over HTTP; the sessions have their own lock.
+    It goes past the queue, which would have Gradio's MCP server call itself over HTTP; the sessions have a lock.
     """
     import gradio as gr
 

@@ -1,4 +1,4 @@
-"""What programs can do with the app, over its API and as tools of an MCP server: one picture per call, plain values back.
+"""What programs can do with the app, over its API and as tools of an MCP server: one picture per call.
 
 Gradio takes a tool's name and its parameters from the function, and their descriptions from a docstring in this form.
 It refuses every call with a list of files, and it has one State for all MCP clients; hence single pictures, and a

@@ -117,12 +117,14 @@ def _tools(address, calls):
     from mcp.client.streamable_http import streamablehttp_client
 
     async def call():
-        async with streamablehttp_client(f"{address}gradio_api/mcp/") as (read, write, _):
-            async with ClientSession(read, write) as session:
-                await session.initialize()
-                tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-                key = (await session.call_tool("new_session", {})).content[0].text
-                return tools, [await session.call_tool(name, {"session": key, **given}) for name, given in calls]
+        async with (
+            streamablehttp_client(f"{address}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            key = (await session.call_tool("new_session", {})).content[0].text
+            return tools, [await session.call_tool(name, {"session": key, **given}) for name, given in calls]
 
     with ThreadPoolExecutor(1) as thread:  # a browser's thread has a loop of its own
         return thread.submit(asyncio.run, call()).result()

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.skipif(bool(WHY
 class Quiet(SimpleHTTPRequestHandler):
     """Serves a folder and says nothing."""
 
-    def log_message(self, format, *args):  # noqa: A002  its name in the standard library
+    def log_message(self, format, *args):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The app's tools for programs: each caller's classes are its own, and Gradio can describe every tool and parameter."""
+"""The app's tools for programs: each caller's classes are its own; every tool and parameter is described."""
 
 from __future__ import annotations
 
