@@ -94,7 +94,7 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
 
     Args:
         path: The file.
-        network: Gets the weights; on the CPU.
+        network: Gets the weights; on the CPU, those it has may be on the meta device.
         name: How messages call the teacher.
         mapped: Whether the weights stay in the file, mapped into memory, as far as their type allows: processes
             share such pages, and the system drops them when memory is short. Not so the kernels of convolutions:
@@ -118,10 +118,9 @@ def load_weights(path: Path, network: nn.Module, name: str, *, mapped: bool = Fa
     dtypes = {t.dtype for t in floating}
     if len(dtypes) == 1 and dtypes <= set(_LOW_PRECISION.values()):
         network.to(next(iter(dtypes)))
-    if mapped:
-        now = network.state_dict()
-        tensors = {key: tensor.to(now[key].dtype) for key, tensor in tensors.items()}
-    network.load_state_dict(tensors, strict=True, assign=mapped)
+    now = network.state_dict()
+    tensors = {key: tensor.to(now[key].dtype, copy=not mapped) for key, tensor in tensors.items()}
+    network.load_state_dict(tensors, strict=True, assign=True)
     return str(next((p.dtype for p in network.parameters()), torch.float32)).removeprefix("torch.")
 
 
@@ -136,17 +135,21 @@ def check_finite(tensors: Mapping[str, Tensor], name: str, network: nn.Module | 
     Raises:
         UnfitTeacherError: with the tensor's name.
     """
-    buffers = {} if network is None else dict(network.named_buffers())
-    bounds = {key for key, buffer in buffers.items() if buffer.is_floating_point() and buffer.isinf().any()}
     for key, tensor in tensors.items():
         if not tensor.is_floating_point() or torch.isfinite(tensor).all():
             continue
-        if key not in bounds or tensor.isnan().any():
+        if network is None or key not in infinite_buffers(network) or tensor.isnan().any():
             raise UnfitTeacherError(
                 f"{name}: tensor {key} holds NaN or infinite weights",
                 allowed="finite weights",
                 action="leave this teacher out; its training diverged or its file is broken",
             )
+
+
+def infinite_buffers(network: nn.Module) -> set[str]:
+    """Names of a new network's buffers that hold infinite values; those on the meta device hold none."""
+    held = {key: buffer for key, buffer in network.named_buffers() if not buffer.is_meta}
+    return {key for key, buffer in held.items() if buffer.is_floating_point() and buffer.isinf().any()}
 
 
 def shared_prefix(header: Mapping[str, object], network: nn.Module) -> str:

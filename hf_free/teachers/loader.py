@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -30,6 +30,7 @@ from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.runtime.memory_budget import free_memory
+from hf_free.teachers.building import BUILD_ERRORS, NetworkBuilder, build_network, short
 from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
 from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
@@ -49,9 +50,6 @@ from hf_free.teachers.transformers_config import is_transformers
 if TYPE_CHECKING:
     from hf_free.hub.snapshot import Snapshot
 
-_BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
-
 _MAX_DIFFERENCE = 0.01
 """Relative difference allowed between answers about an image alone and in a batch; timm's families differ by
 0.00014."""
@@ -66,6 +64,7 @@ def load_teacher(
     snapshot: Snapshot | None = None,
     precision: Precision | None = None,
     endpoints: EndpointAccess | None = None,
+    builder: NetworkBuilder | None = None,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
@@ -78,6 +77,7 @@ def load_teacher(
         snapshot: Its files, if they have been fetched already.
         precision: What it will be computed in, see `try_out`.
         endpoints: How a black box is asked.
+        builder: Shared by teachers that are loaded one after the other, so that those of one kind load faster.
 
     Raises:
         TeacherReferenceError: a text that names no teacher.
@@ -91,7 +91,9 @@ def load_teacher(
         access = endpoints or EndpointAccess.of(QueriesConfig())
         return open_endpoint(reference, access, token=token, device=device)
     try:
-        return _load_teacher(reference, token, cache_dir, torch.device(device), snapshot, precision)
+        return _load_teacher(
+            reference, token, cache_dir, torch.device(device), snapshot, precision, builder or NetworkBuilder()
+        )
     except (HfFreeError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
@@ -105,6 +107,7 @@ def _load_teacher(
     device: torch.device,
     snapshot: Snapshot | None,
     precision: Precision | None,
+    builder: NetworkBuilder,
 ) -> Teacher:
     name = str(reference)
     if snapshot is None:
@@ -119,7 +122,7 @@ def _load_teacher(
         snapshot, files = _with_pixels(snapshot, token, cache_dir), (*files, *PIXEL_FILES)
         network, record = _load_transformers(config, snapshot, weights, device, name, copies=not in_cache)
     else:
-        network, record = _load_timm(config, reference, weights, device, name, mapped=in_cache)
+        network, record = _load_timm(config, reference, weights, device, name, builder, mapped=in_cache)
     record = replace(
         record,
         repo_id=snapshot.repo_id,
@@ -163,15 +166,24 @@ def _with_pixels(snapshot: Snapshot, token: str | None, cache_dir: str | Path | 
 
 
 def _load_timm(
-    config: object, reference: TeacherReference, weights: Path, device: torch.device, name: str, *, mapped: bool
+    config: object,
+    reference: TeacherReference,
+    weights: Path,
+    device: torch.device,
+    name: str,
+    builder: NetworkBuilder,
+    *,
+    mapped: bool,
 ) -> tuple[nn.Module, TeacherRecord]:
     spec = check_config(config, name)
     _check_given_names(reference, spec, name)
     _check_memory(weights.stat().st_size, device, name)
-    network, weight_dtype, prefix = _load_network(spec, weights, name, mapped=mapped)
+    network, weight_dtype, prefix = _load_network(spec, weights, name, builder, mapped=mapped)
     if prefix:
         spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
-    return network, record_of(network, spec, name, weight_dtype)
+    record = record_of(network, spec, name, weight_dtype, builder.num_features(spec, name))
+    builder.note_features(spec, name, record.num_features)
+    return network, record
 
 
 def _load_transformers(
@@ -230,8 +242,8 @@ def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
     try:
         with torch.no_grad(), Precision(None).autocast(teacher.device):
             return teacher(images)
-    except _BUILD_ERRORS as error:
-        raise TeacherError(f"{name} cannot answer about images of {size}{how}: {_short(error)}") from error
+    except BUILD_ERRORS as error:
+        raise TeacherError(f"{name} cannot answer about images of {size}{how}: {short(error)}") from error
 
 
 def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
@@ -255,10 +267,10 @@ def _choose_precision(teacher: Teacher, images: Tensor, logits: Tensor, precisio
     """Have a teacher computed in fp32 if its answers in `precision` differ, or if it cannot answer in that type."""
     try:
         found = precision.deviation(teacher.logits, images, logits)
-    except _BUILD_ERRORS as error:
+    except BUILD_ERRORS as error:
         if is_out_of_memory(error):
             raise
-        problem = f"it cannot answer in {precision.name} ({_short(error)})"
+        problem = f"it cannot answer in {precision.name} ({short(error)})"
     else:
         if found <= MAX_DEVIATION:
             return teacher
@@ -292,13 +304,15 @@ def _check_memory(needed: int, device: torch.device, name: str) -> None:
             )
 
 
-def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) -> tuple[nn.Module, str, str]:
+def _load_network(
+    spec: TeacherSpec, weights: Path, name: str, builder: NetworkBuilder, *, mapped: bool
+) -> tuple[nn.Module, str, str]:
     """Compare the file with a network that takes no memory first, then build and load.
 
     Returns:
         The network, the weights' type, and what all names in the file began with that was taken off.
     """
-    stored, blank = read_header(weights, name), _build(spec, name, "meta")
+    stored, blank = read_header(weights, name), builder.blank(spec, name)
     prefix = shared_prefix(stored, blank)
     header = {key.removeprefix(prefix): value for key, value in stored.items()}
     try:
@@ -309,7 +323,7 @@ def _load_network(spec: TeacherSpec, weights: Path, name: str, *, mapped: bool) 
         if network is None:
             raise
         return network, str(next(network.parameters()).dtype).removeprefix("torch."), prefix
-    network = _build(spec, name, "cpu")
+    network = builder.empty(spec, name)
     return network, load_weights(weights, network, name, mapped=mapped, prefix=prefix), prefix
 
 
@@ -333,43 +347,25 @@ def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str, prefix: str)
     """
     tensors = {key.removeprefix(prefix): tensor for key, tensor in load_file(weights).items()}
     try:
-        network = _build(spec, name, "cpu", tensors)
+        network = build_network(spec, name, "cpu", tensors)
     except TeacherError:
         return None
     check_finite(tensors, name)
     return network
 
 
-def _build(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor] | None = None) -> nn.Module:
-    """The network, with random weights or with the given ones, which timm may rename first."""
-    import timm
+def record_of(
+    network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str, num_features: int | None = None
+) -> TeacherRecord:
+    """What a network is, measured where its configuration cannot be trusted.
 
-    arguments = dict(spec.model_args, num_classes=spec.num_classes, in_chans=spec.input_size[0])
-    try:
-        # Random initialization must not move the random numbers of a training run that loads a teacher late.
-        with torch.random.fork_rng(devices=[]), torch.device(device):
-            cfg = spec.pretrained_cfg() if tensors is None else {**spec.pretrained_cfg(), "state_dict": tensors}
-            network: Any = timm.create_model(
-                spec.architecture, pretrained=tensors is not None, pretrained_cfg=cfg, **arguments
-            )
-            network.pretrained_cfg.pop("state_dict", None)  # else the tensors would stay in memory twice
-    except HfFreeError as error:
-        raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
-    except _BUILD_ERRORS as error:
-        raise TeacherError(
-            f"{name}: timm cannot build {spec.architecture} from its config.json: {_short(error)}",
-            action="correct model_args in its config.json, or leave it out",
-        ) from error
-    if not hasattr(network, "forward_features") or not hasattr(network, "forward_head"):
-        raise TeacherError(
-            f"{name}: {spec.architecture} has no forward_features and forward_head",
-            allowed="networks with timm's classifier interface",
-        )
-    return network.eval()
-
-
-def record_of(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str) -> TeacherRecord:
-    """What a network is, measured where its configuration cannot be trusted."""
+    Args:
+        network: The network with its weights.
+        spec: Its checked configuration.
+        name: How messages call the teacher.
+        weight_dtype: The weights' type in its file.
+        num_features: Width of the classifier's input; None measures it.
+    """
     import timm
 
     return TeacherRecord(
@@ -386,7 +382,7 @@ def record_of(network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: st
         interpolation=spec.interpolation,
         num_classes=spec.num_classes,
         label_names=spec.label_names,
-        num_features=_measure_features(network, spec.input_size, name),
+        num_features=num_features or _measure_features(network, spec.input_size, name),
         normalization=normalization_census(network),
         timm_version=timm.__version__,
         label_descriptions=spec.label_descriptions,
@@ -404,8 +400,8 @@ def _measure_features(network: nn.Module, input_size: tuple[int, int, int], name
     try:
         with torch.no_grad():
             return Answers(network.eval()).ask(image, "features").shape[1]
-    except _BUILD_ERRORS as error:
-        raise TeacherError(f"{name} cannot answer about images of {input_size}: {_short(error)}") from error
+    except BUILD_ERRORS as error:
+        raise TeacherError(f"{name} cannot answer about images of {input_size}: {short(error)}") from error
     finally:
         network.train(was_training)
 
@@ -426,7 +422,3 @@ def _with_classes(record: TeacherRecord, classes: tuple[int, ...] | None) -> Tea
         label_names=chosen(record.label_names),
         label_descriptions=chosen(record.label_descriptions),
     )
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]

@@ -26,6 +26,7 @@ from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.runtime.text import parse_bytes, size_text
+from hf_free.teachers.building import NetworkBuilder
 from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoint
 from hf_free.teachers.listing import Resolver
 from hf_free.teachers.loader import load_teacher, try_out
@@ -107,6 +108,7 @@ class TeacherPool(Sequence[Teacher]):
         self.records: list[TeacherRecord] = []
         self.skipped: list[tuple[str, str]] = []
         self._device, self._token, self._cache_dir, self._precision = device, token, cache_dir, precision
+        self._builder = NetworkBuilder()
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._folded: dict[int, int] = {}  # bytes of the folded copies
@@ -266,6 +268,7 @@ class TeacherPool(Sequence[Teacher]):
             device=self._device,
             snapshot=snapshot,
             precision=precision,
+            builder=self._builder,
         )
 
     def _make_room(self, needed: int) -> None:

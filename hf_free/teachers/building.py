@@ -1,0 +1,179 @@
+"""From a checked configuration to a network of timm: built, or copied from one of the same kind.
+
+Most of what a network costs to build are random weights that its file replaces at once. Where many teachers are of one
+kind, the second makes a template: the same modules without weights. The others are copies of it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.backbones.weights import infinite_buffers
+from hf_free.errors import HfFreeError, TeacherError
+from hf_free.teachers.config_check import TeacherSpec
+from hf_free.teachers.teacher import Answers
+
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
+
+_NEVER_CHANGED = (bool, int, float, str, NoneType)
+
+_KINDS = 64
+"""Most kinds of networks that are kept; without weights a ResNet-50 takes about 1 MB."""
+
+
+def short(error: BaseException) -> str:
+    """An error of another library in one bounded text."""
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor] | None = None) -> nn.Module:
+    """The network of a configuration in eval mode, with random weights or with the given ones.
+
+    Args:
+        spec: The checked configuration.
+        name: How messages call the teacher.
+        device: `cpu`, or `meta` for a network that takes no memory.
+        tensors: Weights, which timm may rename first.
+
+    Raises:
+        TeacherError: arguments that timm cannot use, or a network that is no classifier.
+    """
+    import timm
+
+    arguments = dict(spec.model_args, num_classes=spec.num_classes, in_chans=spec.input_size[0])
+    try:
+        # Random initialization must not move the random numbers of a training run that loads a teacher late.
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            cfg = spec.pretrained_cfg() if tensors is None else {**spec.pretrained_cfg(), "state_dict": tensors}
+            network: Any = timm.create_model(
+                spec.architecture, pretrained=tensors is not None, pretrained_cfg=cfg, **arguments
+            )
+            network.pretrained_cfg.pop("state_dict", None)  # else the tensors would stay in memory twice
+    except HfFreeError as error:
+        raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
+    except BUILD_ERRORS as error:
+        raise TeacherError(
+            f"{name}: timm cannot build {spec.architecture} from its config.json: {short(error)}",
+            action="correct model_args in its config.json, or leave it out",
+        ) from error
+    if not hasattr(network, "forward_features") or not hasattr(network, "forward_head"):
+        raise TeacherError(
+            f"{name}: {spec.architecture} has no forward_features and forward_head",
+            allowed="networks with timm's classifier interface",
+        )
+    return network.eval()
+
+
+@dataclass
+class _Kind:
+    """What is known of networks that are built alike."""
+
+    blank: nn.Module
+    """Built on the meta device: names, shapes and types of its tensors."""
+    built: int = 0
+    template: nn.Module | None = None
+    num_features: int | None = None
+
+
+class NetworkBuilder:
+    """Builds the networks of teachers; copies one where several are of one kind.
+
+    A copy is used only where one was seen to answer as the network itself does, to the last bit: modules may hold
+    functions that belong to the original. Nothing is copied that shares a weight between two modules, or whose buffers
+    begin as infinite bounds: those say whether such values in a file are in order.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: OrderedDict[object, _Kind] = OrderedDict()
+
+    def blank(self, spec: TeacherSpec, name: str) -> nn.Module:
+        """The network without memory for its weights; not to be changed. Raises what `build_network` raises."""
+        return self._kind(spec, name).blank
+
+    def empty(self, spec: TeacherSpec, name: str) -> nn.Module:
+        """A network of its own on the CPU whose weights all have to be assigned: random ones, or on the meta device.
+
+        Raises what `build_network` raises.
+        """
+        kind = self._kind(spec, name)
+        kind.built += 1
+        if kind.built == 2:
+            kind.template = _template(build_network(spec, name, "cpu"), spec)
+        return build_network(spec, name, "cpu") if kind.template is None else _copy(kind.template)
+
+    def num_features(self, spec: TeacherSpec, name: str) -> int | None:
+        """Width of the classifier's input, where a network of this kind told it before."""
+        return self._kind(spec, name).num_features
+
+    def note_features(self, spec: TeacherSpec, name: str, num_features: int) -> None:
+        """Keep the width of the classifier's input for the next network of this kind."""
+        self._kind(spec, name).num_features = num_features
+
+    def _kind(self, spec: TeacherSpec, name: str) -> _Kind:
+        key = (spec.architecture, tuple(sorted(spec.model_args.items())), *sorted(spec.pretrained_cfg().items()))
+        if key not in self._kinds:
+            self._kinds[key] = _Kind(build_network(spec, name, "meta"))
+            if len(self._kinds) > _KINDS:
+                self._kinds.popitem(last=False)
+        self._kinds.move_to_end(key)
+        return self._kinds[key]
+
+
+def _template(network: nn.Module, spec: TeacherSpec) -> nn.Module | None:
+    """A network's modules with weights on the meta device, or None where copies would not answer as it does.
+
+    Buffers that are not saved, such as tables of positions, keep their values. The network is of no use afterwards:
+    its weights become NaN, so that a copy that still asks one of its parts is found out.
+    """
+    saved = network.state_dict(keep_vars=True)
+    if len({id(tensor) for tensor in saved.values()}) < len(saved) or infinite_buffers(network):
+        return None
+    images = torch.rand((2, *spec.input_size), generator=torch.Generator().manual_seed(0))
+    try:
+        template = copy.deepcopy(network, {id(tensor): _without_memory(tensor) for tensor in saved.values()})
+        copied = _copy(template)
+        copied.load_state_dict({key: tensor.detach().clone() for key, tensor in saved.items()}, assign=True)
+        with torch.no_grad():
+            expected = Answers(network).ask(images, "both")
+            for tensor in saved.values():
+                if tensor.is_floating_point():
+                    tensor.fill_(torch.nan)
+            found = Answers(copied).ask(images, "both")
+    except (*BUILD_ERRORS, TeacherError):  # what cannot be copied is built each time
+        return None
+    return template if all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)) else None
+
+
+def _without_memory(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _copy(template: nn.Module) -> nn.Module:
+    """The template's modules anew; its weights, which hold nothing, are shared until others are assigned.
+
+    `copy.deepcopy` takes five times as long: it looks into each of the thirty attributes of each module.
+    """
+    memo: dict[int, object] = {id(tensor): tensor for tensor in template.state_dict(keep_vars=True).values()}
+    modules = list(template.modules())
+    copies = [module.__class__.__new__(module.__class__) for module in modules]
+    memo.update({id(module): copied for module, copied in zip(modules, copies, strict=True)})
+    for module, copied in zip(modules, copies, strict=True):
+        copied.__dict__.update({key: _copied(value, memo) for key, value in module.__dict__.items()})
+    return copies[0]
+
+
+def _copied(value: object, memo: dict[int, object]) -> object:
+    if isinstance(value, _NEVER_CHANGED):
+        return value
+    if type(value) in (dict, OrderedDict) and not value:
+        return value.__class__()
+    return copy.deepcopy(value, memo)
