@@ -11,7 +11,7 @@
 # make wheel   a pure-Python wheel in dist/
 # make clean   remove what the targets above made
 #
-# make demo TORCH_INDEX=ADDRESS  with the PyTorch that lies there, for instance its CPU-only build, about 1 GB in all;
+# make demo TORCH_INDEX=ADDRESS  with the PyTorch that lies there, for instance its CPU-only build, 1.7 GB in all;
 #              pytorch.org shows the address (any target, as long as .venv is not there)
 #
 # All targets create .venv or reuse it. Another Python: make test PYTHON=/path/to/python3.12
