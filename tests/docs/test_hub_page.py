@@ -1,4 +1,4 @@
-"""What the Hub and agents are told: every verb and exit code, the file that is counted, a snippet that Python reads."""
+"""What the Hub and agents are told: every verb and exit code, the file that is counted, Python that can be read."""
 
 from __future__ import annotations
 
