@@ -198,12 +198,15 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
         about["largest_difference"] = f"{difference:.2g}"
         contents = {file.suffix: file.read_bytes() for file in Path(scratch).iterdir()}
         for suffix in sorted(contents):  # of OpenVINO's two the weights come first, and only then what names them
-            content = contents[suffix]
-            write_file(path.with_suffix(suffix), lambda place, content=content: place.write_bytes(content))
+            _keep(path.with_suffix(suffix), contents[suffix])
     labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     float_bytes, float_milliseconds = before or (None, None)
     total = sum(map(len, contents.values()))
     return Exported(path, labels, total, difference, milliseconds, same, float_bytes, float_milliseconds)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    write_file(path, lambda place: place.write_bytes(content))
 
 
 def check_ending(path: Path) -> None:
