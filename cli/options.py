@@ -128,6 +128,19 @@ Import = Annotated[
         help="Python file that registers your own networks with timm.",
     ),
 ]
+LearnerFolder = Annotated[
+    Path, typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="Folder of the learner: a new or empty one.")
+]
+OverwriteLearner = Annotated[
+    bool, typer.Option("--overwrite", rich_help_panel=OUTPUT, help="Replace the learner in --output.")
+]
+SectionKeys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE...", help="Another key of these sections: learner.head=logistic."),
+]
+License = Annotated[
+    str | None, typer.Option("--license", metavar="ID", rich_help_panel=PUBLISH, help="The learner's license.")
+]
 QueryBudget = Annotated[
     str | None,
     typer.Option(

@@ -19,6 +19,7 @@ from hf_free.errors import (
     TeacherError,
     TeacherReferenceError,
     UnfitTeacherError,
+    VanishedTeacherError,
 )
 from hf_free.version import __version__
 
@@ -59,6 +60,7 @@ __all__ = [
     "TeacherError",
     "TeacherReferenceError",
     "UnfitTeacherError",
+    "VanishedTeacherError",
     "__version__",
     "distill",
     "evaluate",

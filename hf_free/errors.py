@@ -39,6 +39,11 @@ class HubError(HfFreeError):
     """Something that the Hub does not have or does not give, or a Hub that cannot be reached."""
 
 
+class VanishedTeacherError(HubError):
+    """A teacher that was loaded before and cannot be loaded again: its repository, folder or files have gone. A run
+    leaves it out and goes on with the others."""
+
+
 class MissingFilesError(HubError):
     """A repository or folder that was found, but lacks a file that it should hold."""
 

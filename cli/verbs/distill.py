@@ -33,10 +33,7 @@ EXAMPLES = options.examples(
 
 
 def distill(
-    output: Annotated[
-        Path,
-        typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Folder of the learner: a new or empty one."),
-    ],
+    output: options.LearnerFolder,
     pooled: Annotated[
         str | None, typer.Argument(metavar="POOLED", help="A learner that hf-free pool made: its folder or Hub id.")
     ] = None,
@@ -70,14 +67,9 @@ def distill(
     config: Annotated[
         Path | None, typer.Option(metavar="YAML", help="A configuration: its sections learner, bell and hub are read.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE...", help="Another key of these sections: learner.head=logistic."),
-    ] = None,
+    assignments: options.SectionKeys = None,
     seed: options.Seed = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace the learner in --output.")
-    ] = False,
+    overwrite: options.OverwriteLearner = False,
     device: options.Device = None,
     own_networks: options.Import = None,
     token: options.Token = None,

@@ -26,17 +26,11 @@ def pool(
             metavar="ID...", help="Teachers: Hub ids, folders, @list.txt, YAML lists, collections; one or more."
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(metavar="DIR", rich_help_panel=options.OUTPUT, help="Folder of the learner: a new or empty one."),
-    ],
+    output: options.LearnerFolder,
     config: Annotated[
         Path | None, typer.Option(metavar="YAML", help="A configuration: its sections learner, five and hub are read.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE...", help="Another key of these sections: learner.head=logistic."),
-    ] = None,
+    assignments: options.SectionKeys = None,
     seed: options.Seed = 0,
     rounds: Annotated[
         int,
@@ -46,9 +40,7 @@ def pool(
             help="How often each teacher is inverted; 0 uses drawn pictures alone.",
         ),
     ] = 2,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=options.OUTPUT, help="Replace the learner in --output.")
-    ] = False,
+    overwrite: options.OverwriteLearner = False,
     include_weights: Annotated[
         bool,
         typer.Option(
@@ -62,10 +54,7 @@ def pool(
         typer.Option(metavar="ORG/NAME", rich_help_panel=options.PUBLISH, help="Publish the learner there."),
     ] = None,
     private: options.Private = None,
-    license_: Annotated[
-        str | None,
-        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's license."),
-    ] = None,
+    license_: options.License = None,
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
     device: options.Device = None,

@@ -198,10 +198,7 @@ def train(
         ),
     ] = None,
     private: options.Private = None,
-    license_: Annotated[
-        str | None,
-        typer.Option("--license", metavar="ID", rich_help_panel=options.PUBLISH, help="The learner's license."),
-    ] = None,
+    license_: options.License = None,
     card_images: Annotated[
         bool | None,
         typer.Option(
@@ -265,7 +262,8 @@ def train(
 
         if resume := is_another_attempt(RunFolder(output)):
             overwrite = False
-            say("Started again after a failure: this attempt goes on from the last checkpoint.")
+            if here.is_first:
+                say("Started again after a failure: this attempt goes on from the last checkpoint.")
     if num_processes is not None and here.count not in (1, num_processes):
         raise ConfigError(
             f"--num-processes {num_processes}, and a launcher has started {here.count} processes",

@@ -177,7 +177,7 @@ def _cells(plan: Plan) -> Iterator[Cell]:
 
 def _trains_on_episodes(plan: Plan, cell: Cell) -> bool:
     """Whether the number of shots makes another learner: not where it predicts the teachers' answers."""
-    return plan.methods[cell.row].kind == "train" and not config_of(plan, cell).bell.distils
+    return plan.methods[cell.row].kind == "train" and not config_of(plan, cell).bell.distills
 
 
 def config_of(plan: Plan, cell: Cell, models: tuple[str, ...] = (), device: str = "auto") -> FreeConfig:

@@ -73,6 +73,8 @@ def _rule(entry: ast.AnnAssign) -> str:
             [*(f"`{name}`" for name in INVERSIONS), "or null"]
         ),
         "Annotated[list[Defect], BeforeValidator(as_list)]": "list, below",
+        "Annotated[list[Tracker], BeforeValidator(as_list)]": "list of "
+        + ", ".join(f"`{t}`" for t in get_args(section_types.Tracker)),
     }
     kind = ast.unparse(annotation)
     words = named.get(kind, kind.replace("list[str]", "list of texts").replace("str", "text").replace(" | ", " or "))

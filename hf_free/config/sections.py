@@ -217,10 +217,11 @@ class BellConfig(_Section):
     """Query images per class of a cross-task episode."""
     match_label_names: bool = False
     """Whether classes of one name are one class of the cross-task episodes, with the pictures of all their teachers;
-    otherwise, and for classes without a name, the teachers are asked, and classes that seem one never meet."""
+    otherwise, and for classes without a name, the teachers are asked, and classes that seem to be the same
+    are never in one episode."""
 
     @property
-    def distils(self) -> bool:
+    def distills(self) -> bool:
         """Whether the learner predicts the teachers' answers; else it learns by episodes."""
         return self.objective == "distill"
 

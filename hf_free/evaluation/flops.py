@@ -2,7 +2,7 @@
 
 Matrix products and convolutions are counted (attention's products among them), two operations per multiply-add, as by
 `torch.utils.flop_counter` (but see `_convolution_backward`). Not counted: normalization, activations, pooling,
-additions, resizing, the optimizer; in the networks used here they are a few per cent of the arithmetic.
+additions, resizing, the optimizer; in the networks used here they are a few percent of the arithmetic.
 """
 
 from __future__ import annotations

@@ -210,6 +210,62 @@ def recover_each(
     return [task for task, _ in pairs], mean_terms([terms for _, terms in pairs])
 
 
+class KeepsNothing(StepsAlone):
+    """What inverters share that learn nothing from one teacher for the next."""
+
+    config: FiveConfig
+    most_images: int | None
+
+    def task_size(self, teacher: Teacher) -> TaskSize:
+        """Classes and pictures of an inversion of this teacher."""
+        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
+
+    def compile(self) -> None:
+        """There is nothing to compile: what is trained lives for one task."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """None."""
+        return {}
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """None, either."""
+        return []
+
+
+class InvertsEach(KeepsNothing):
+    """An inverter that inverts each teacher by itself, in one and the same way."""
+
+    steps: int
+    chains: Chains
+
+    def invert(
+        self, teacher: Teacher, index: int, student: Student | None, donor: Teacher | None, steps: int
+    ) -> tuple[Tensor, InversionTarget, Terms]:
+        """Pictures of one teacher, what they stand for, and the last loss terms."""
+        raise NotImplementedError
+
+    def step_shares(
+        self, shares: Sequence[Share], student: Student | None = None
+    ) -> tuple[list[RecoveredTask], dict[str, float]]:
+        """See `Inverter.step_shares`."""
+        return recover_each(
+            shares, lambda one, place, lent: self.invert(one, place, student, lent, self.steps), self.chains
+        )
+
+    def recover(
+        self,
+        teacher: Teacher,
+        index: int = 0,
+        student: Student | None = None,
+        *,
+        steps: int | None = None,
+        donor: Teacher | None = None,
+    ) -> RecoveredTask:
+        """See `Inverter.recover`."""
+        images, target, _ = self.invert(teacher, index, student, donor, steps or self.steps)
+        return finish_task(images, target.labels, target.classes, teacher, index)
+
+
 def gathered(of_own: Sequence[Sequence[T]], chains: Chains) -> list[T]:
     """What this process's chains have found -> what all chains of the run have found, in their order."""
     return [one for of_chain in chains.gather(of_own) for one in of_chain]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
-from hf_free.inversion.base import InversionTarget, Share, StepsAlone, Student, TaskSize, Terms, recover_each
+from hf_free.inversion.base import InversionTarget, InvertsEach, Student, Terms
 from hf_free.inversion.five import Five
-from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
@@ -21,7 +19,7 @@ FRESH_STEPS = 200
 """Steps of a generator trained for one teacher alone (BiDf-MKD, Hu et al. 2023; TGR)."""
 
 
-class PerTeacherGenerator(StepsAlone):
+class PerTeacherGenerator(InvertsEach):
     """Recovers each task with a generator that starts from random weights and serves this teacher alone.
 
     Args:
@@ -58,50 +56,18 @@ class PerTeacherGenerator(StepsAlone):
             defects=defects,
             streams=streams,
         )
-        self.steps, self.device, self.chains = steps, self.five.device, chains
+        self.config, self.steps, self.device, self.chains = config, steps, self.five.device, chains
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
-
-    def step_shares(
-        self, shares: Sequence[Share], student: Student | None = None
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """The same for all chains of a run; see `hf_free.inversion.base.Inverter`."""
-        return recover_each(
-            shares, lambda one, place, lent: self._train(one, place, student, lent, self.steps), self.chains
-        )
-
-    def recover(
-        self,
-        teacher: Teacher,
-        index: int = 0,
-        student: Student | None = None,
-        *,
-        steps: int | None = None,
-        donor: Teacher | None = None,
-    ) -> RecoveredTask:
-        """Recover a task with a new generator; see `hf_free.inversion.base.Inverter`."""
-        images, target, _ = self._train(teacher, index, student, donor, steps or self.steps)
-        return finish_task(images, target.labels, target.classes, teacher, index)
-
-    def task_size(self, teacher: Teacher) -> TaskSize:
-        """Classes and pictures of an inversion of this teacher."""
-        return TaskSize.of(self.five.config, teacher.record.num_classes).within(self.most_images)
 
     def compile(self) -> None:
         """Have torch.compile compile the generator; its first steps take a minute then."""
         self.five.compile()
 
-    def modules(self) -> dict[str, nn.Module]:
-        """None: a generator is not kept from one teacher to the next."""
-        return {}
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """None, either."""
-        return []
-
-    def _train(
+    def invert(
         self, teacher: Teacher, index: int, student: Student | None, donor: Teacher | None, steps: int
     ) -> tuple[torch.Tensor, InversionTarget, Terms]:
+        """See `InvertsEach.invert`: with a new generator."""
         self.five.renew(index)
         self.five.most_images, self.five.pause = self.most_images, self.pause
         return self.five.adapt(teacher, index, student, steps=steps, donor=donor)

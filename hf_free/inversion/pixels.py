@@ -6,26 +6,22 @@ of inverting alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
-    Share,
-    StepsAlone,
+    InvertsEach,
     Student,
-    TaskSize,
     Terms,
-    recover_each,
     targets_for,
 )
 from hf_free.inversion.inversion_loss import InversionLoss
-from hf_free.inversion.task import RecoveredTask, finish_task
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
@@ -39,7 +35,7 @@ PIXEL_LR = 0.1
 """Adam's rate on normalized pixels: `--di_lr` of DeepInversion's public code for CIFAR-10."""
 
 
-class PixelInverter(StepsAlone):
+class PixelInverter(InvertsEach):
     """Recovers tasks by optimizing their pixels; nothing is learned from one teacher for the next.
 
     As DeepInversion does: normal noise in the teacher's normalized space, Adam, values kept to those that a picture
@@ -79,45 +75,10 @@ class PixelInverter(StepsAlone):
         self.most_images: int | None = None
         self.pause: Callable[[], None] = lambda: None
 
-    def step_shares(
-        self, shares: Sequence[Share], student: Student | None = None
-    ) -> tuple[list[RecoveredTask], dict[str, float]]:
-        """The same for all chains of a run; see `hf_free.inversion.base.Inverter`."""
-        return recover_each(
-            shares, lambda one, place, lent: self._optimize(one, place, student, lent, self.steps), self.chains
-        )
-
-    def recover(
-        self,
-        teacher: Teacher,
-        index: int = 0,
-        student: Student | None = None,
-        *,
-        steps: int | None = None,
-        donor: Teacher | None = None,
-    ) -> RecoveredTask:
-        """Recover a task by optimizing its pixels; see `hf_free.inversion.base.Inverter`."""
-        images, target, _ = self._optimize(teacher, index, student, donor, steps or self.steps)
-        return finish_task(images, target.labels, target.classes, teacher, index)
-
-    def task_size(self, teacher: Teacher) -> TaskSize:
-        """Classes and pictures of an inversion of this teacher."""
-        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
-
-    def compile(self) -> None:
-        """There is nothing to compile."""
-
-    def modules(self) -> dict[str, nn.Module]:
-        """None: pixels are not kept from one step to the next."""
-        return {}
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """None, either."""
-        return []
-
-    def _optimize(
+    def invert(
         self, teacher: Teacher, index: int, student: Student | None, donor: Teacher | None, steps: int
     ) -> tuple[Tensor, InversionTarget, Terms]:
+        """See `InvertsEach.invert`: by optimizing the pixels."""
         stream = self.streams.stream(INVERSION, index)
         target = targets_for(teacher, self.task_size(teacher), self.device, stream)
         mean, std = colors_of(teacher.record, self.channels, self.device)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hf_free.config.sections import FiveConfig, QueriesConfig
@@ -23,10 +23,9 @@ from hf_free.errors import HubError, QueryBudgetError
 from hf_free.inversion.base import (
     INVERSION,
     InversionTarget,
+    KeepsNothing,
     Share,
-    StepsAlone,
     Student,
-    TaskSize,
     Terms,
     gathered,
     mean_terms,
@@ -113,7 +112,7 @@ def estimate_gradients(
     return Estimate(base, gradients * size / directions, pictures)
 
 
-class ZeroOrderInverter(StepsAlone):
+class ZeroOrderInverter(KeepsNothing):
     """Recovers tasks from teachers that only answer; teachers with weights are asked the same way.
 
     Args:
@@ -184,26 +183,11 @@ class ZeroOrderInverter(StepsAlone):
         """Recover one task; see `hf_free.inversion.base.Inverter`. A donor has nothing to lend here."""
         return self._recover(teacher, index, student, steps or self.config.inner_steps, 0)[0]
 
-    def task_size(self, teacher: Teacher) -> TaskSize:
-        """Classes and pictures of an inversion of this teacher."""
-        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
-
     def cost(self, teacher: Teacher, steps: int | None = None) -> int:
         """Queries that recovering one task takes: each picture and its variants in each step, and the finished
         pictures."""
         images = self.task_size(teacher).images
         return images * (steps or self.config.inner_steps) * (1 + self.queries.directions) + images
-
-    def compile(self) -> None:
-        """There is nothing to compile: a generator lives for one task."""
-
-    def modules(self) -> dict[str, nn.Module]:
-        """None: a generator is not kept from one teacher to the next."""
-        return {}
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """None, either."""
-        return []
 
     def _recover(
         self, teacher: Teacher, index: int, student: Student | None, steps: int, number: int

@@ -311,7 +311,7 @@ class EmbeddingSpec:
             )
         if self.directions is not None and self.directions > feature_dim:
             raise LearnerError(
-                f"{source} damps {self.directions} directions", allowed=f"1 to {feature_dim}, its features' width"
+                f"{source} whitens {self.directions} directions", allowed=f"1 to {feature_dim}, its features' width"
             )
 
     def tensors(self, features: int) -> dict[str, Tensor]:

@@ -85,7 +85,7 @@ def rebuild_whitening(count: object, width: int, tensors: dict[str, Tensor], sou
         LearnerError: a number of directions that cannot be, or tensors that do not fit.
     """
     if type(count) is not int or not 0 < count <= width:
-        raise LearnerError(f"{source} damps {count!r} directions", allowed=f"1 to {width}, its features' width")
+        raise LearnerError(f"{source} whitens {count!r} directions", allowed=f"1 to {width}, its features' width")
     damping = Whitening(count, width)
     load_strictly(damping, tensors, source)
     return damping

@@ -70,8 +70,12 @@ class Filling:
 
     def own_sources(self) -> list[LabelSource]:
         """Who is asked by this process: teachers of its own chains, and other sources of answers."""
-        is_own = self.chains.is_own
-        return [one for one in self.sources if not isinstance(one, TeacherSource) or is_own(one.teacher)]
+        own, chain_of = self.chains.own, self.pool.chain_of
+        return [
+            one
+            for one in self.sources
+            if not isinstance(one, TeacherSource) or chain_of(one.teacher, self.chains) in own
+        ]
 
 
 def fill(

@@ -81,7 +81,7 @@ PURER = Method(
         "pixels are kept to values that a picture can have, since they are stored as bytes; the code never clips "
         "them, and its data loss stays about a third higher",
         "every teacher weighs alike; in the code the sum of losses is cumulative, and the first of 13 weighs 13 times "
-        "the last, which Adam divides out of each teacher's own pixels, except beside the curriculum's wish",
+        "the last, which Adam divides out of each teacher's own pixels, except where the curriculum's term is added",
         "the learner starts from random weights, not from the mean of the teachers' (--average), which needs teachers "
         "of one architecture, that of the learner",
         "evaluation is inductive; the last state is published, not that which was best on test episodes",

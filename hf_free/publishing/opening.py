@@ -29,7 +29,7 @@ def check_can_be_opened(record: LearnerRecord) -> None:
     hidden = [teacher.reference for teacher in record.teachers if teacher.is_hidden]
     if hidden and not record.publication.name_private_teachers:
         raise HubError(
-            f"a pooled learner names its teachers, and private or gated: {listed(hidden)}",
+            f"a pooled learner names its teachers, and some are private or gated: {listed(hidden)}",
             allowed="naming them: whoever loads the learner needs access to them",
             action="--set hub.name_private_teachers=true",
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from hf_free.errors import VanishedTeacherError
 from hf_free.memory.bank import TaskMemory
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.reporting.naming import class_names, teacher_names
@@ -50,9 +52,14 @@ def draw_heterogeneity(
     labels = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(p) for p in places]))
     pictures = memory.images[torch.cat(places)]
     keys = [memory.classes[class_id] for class_id in chosen]
-    names = teacher_names(pool.records)
+    names, features = teacher_names(pool.records), dict[str, Tensor]()
+    for index in shown:
+        with suppress(VanishedTeacherError):
+            features[names[index]] = _features(pool, index, pictures)
+    if not features:
+        return None
     return feature_map(
-        {names[index]: _features(pool, index, pictures) for index in shown},
+        features,
         labels,
         path,
         class_names=class_names([(pool.records[key.teacher], key.teacher, key.index) for key in keys], names),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hf_free.data.logits import ClassKey
+from hf_free.errors import VanishedTeacherError
 from hf_free.memory.bank import TaskMemory
 from hf_free.provenance.reading import Json
 from hf_free.reporting.image_grid import recovered_grid
@@ -32,23 +34,18 @@ class HasLog(Protocol):
 def draw_pictures(run: HasLog, memory: TaskMemory, pool: TeacherPool) -> None:
     """A grid of the last recovered tasks and the loss curves."""
     run.pictures.mkdir(parents=True, exist_ok=True)
-    groups = last_classes(memory, 8)
-    if groups:
-        keys = [memory.classes[class_id] for class_id, _ in groups]
+    shown = _as_their_teachers_see_them(memory, pool)
+    if shown:
+        keys, places, confidence = zip(*shown, strict=True)
         names = [whose_class(pool.records[key.teacher], key.teacher, key.index) for key in keys]
-        places = [places[-10:] for _, places in groups]
-        confidence = [
-            _confidence(pool[memory.classes[class_id].teacher], memory.classes[class_id].index, memory.images[at])
-            for (class_id, _), at in zip(groups, places, strict=True)
-        ]
-        labels = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(p) for p in places]))
+        labels = torch.arange(len(shown)).repeat_interleave(torch.tensor([len(p) for p in places]))
         recovered_grid(
             memory.images[torch.cat(places)].cpu(),
             labels,
             class_names=names,
             confidence=torch.cat(confidence),
             path=run.pictures / "recovered.png",
-            title=f"Recovered by FIVE: the last pictures of {len(groups)} classes, of {_teachers(keys)}",
+            title=f"Recovered by FIVE: the last pictures of {len(shown)} classes, of {_teachers(keys)}",
         )
     rows = run.read_log()
     if len(rows) > 1:
@@ -65,6 +62,17 @@ def last_classes(memory: TaskMemory, count: int) -> list[tuple[int, Tensor]]:
     by_turn = sorted(groups, key=lambda group: nth[group[0]])  # each teacher's last class, then the one before it
     shown = {class_id for class_id, _ in by_turn[:count]}
     return [group for group in groups if group[0] in shown]
+
+
+def _as_their_teachers_see_them(memory: TaskMemory, pool: TeacherPool) -> list[tuple[ClassKey, Tensor, Tensor]]:
+    """The last classes with the places of their last pictures, and how sure their teachers are of each; without those
+    of teachers that have gone."""
+    shown = []
+    for class_id, places in last_classes(memory, 8):
+        key, last = memory.classes[class_id], places[-10:]
+        with suppress(VanishedTeacherError):
+            shown.append((key, last, _confidence(pool[key.teacher], key.index, memory.images[last])))
+    return shown
 
 
 def _teachers(keys: Sequence[ClassKey]) -> str:

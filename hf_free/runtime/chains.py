@@ -68,10 +68,6 @@ class Chains:
         """The chain that a teacher belongs to, by its index in the pool."""
         return teacher % self.count
 
-    def is_own(self, teacher: int) -> bool:
-        """Whether this process loads, inverts and asks a teacher."""
-        return self.of(teacher) in self.own
-
     def sizes(self, total: int) -> list[int]:
         """A number cut into nearly equal parts, one per chain."""
         return [total // self.count + (chain < total % self.count) for chain in range(self.count)]

@@ -108,7 +108,7 @@ def check_teachers(texts: Sequence[str], *, least: int = 2, most_classes: int = 
         raise ConfigError(
             f"fewer than two tasks: the only teacher is {references[0]}",
             allowed=f"two or more different teachers, or one of {least * most_classes} classes; "
-            "a learner of learning needs more than one task",
+            "learning to learn takes more than one task",
             action=hint,
         )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -14,10 +15,12 @@ import torch
 
 from hf_free.errors import (
     HfFreeError,
+    HubError,
     MissingFilesError,
     TeacherError,
     TeacherReferenceError,
     UnfitTeacherError,
+    VanishedTeacherError,
 )
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.snapshot import Snapshot
@@ -79,12 +82,16 @@ class TeacherPool(Sequence[Teacher]):
         precision: What the teachers will be computed in, see `hf_free.teachers.loader.try_out`.
         endpoints: How black boxes are asked; None keeps no answers and knows no budget.
         chains: Where several processes make this pool at once: each loads and checks the teachers of its own chains,
-            and is told the records of the others. Another process's teacher is loaded only if it is asked for all the
-            same.
+            the first all black boxes, and is told the records of the others. Another process's teacher is loaded only
+            if it is asked for all the same.
+        absent: Places of records that an earlier start of the run could not load again: where one still cannot be
+            loaded, it keeps its place, and is in `gone`.
 
     Attributes:
         records: Record of each teacher, in order.
         skipped: (reference, reason) of each source left out.
+        gone: Index -> reason, of the teachers that could not be loaded again when they were asked for. They are not
+            looked for any more.
     """
 
     def __init__(
@@ -102,11 +109,13 @@ class TeacherPool(Sequence[Teacher]):
         precision: Precision | None = None,
         endpoints: EndpointAccess | None = None,
         chains: Chains = ONE_CHAIN,
+        absent: Collection[int] = (),
     ) -> None:
         self.endpoints = endpoints or EndpointAccess()
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []
         self.skipped: list[tuple[str, str]] = []
+        self.gone: dict[int, str] = {}
         self._device, self._token, self._cache_dir, self._precision = device, token, cache_dir, precision
         self._builder = NetworkBuilder()
         self._references: list[TeacherReference] = []
@@ -114,9 +123,10 @@ class TeacherPool(Sequence[Teacher]):
         self._folded: dict[int, int] = {}  # bytes of the folded copies
         self._lock = threading.RLock()
         self.chains, places = chains, list[int]()
-        every = enumerate(_as_references(sources, Resolver(token=token), strict=strict))
-        found = [(place, *one) for place, one in every if chains.is_own(place)]
-        good = [reference for _, _, reference, _ in found if isinstance(reference, TeacherReference)]
+        every = enumerate(_as_references(sources, Resolver(token=token), strict=strict, absent=absent))
+        found = [(place, *one) for place, one in every if _chain_at(place, one[1], chains) in chains.own]
+        sure = [reference for place, _, reference, _ in found if place not in absent]
+        good = [reference for reference in sure if isinstance(reference, TeacherReference)]
         addresses = [reference.location for reference in good if reference.is_endpoint]
         check_tokens(self.endpoints.tokens, addresses)
         unsure = [reference for reference in good if reference.from_collection]
@@ -126,6 +136,10 @@ class TeacherPool(Sequence[Teacher]):
             for place, text, reference, expected in found:
                 if progress is not None:
                     progress(text)
+                if place in absent and expected is not None:
+                    self._add_if_it_is_back(text, reference, expected)
+                    places.append(place)
+                    continue
                 if meanwhile is not None and isinstance(reference, TeacherReference) and reference.is_on_hub:
                     while prefetcher.is_downloading(reference, fail_early=strict) and meanwhile(self):
                         pass
@@ -166,7 +180,12 @@ class TeacherPool(Sequence[Teacher]):
     @overload
     def __getitem__(self, index: slice) -> list[Teacher]: ...
     def __getitem__(self, index: int | slice) -> Teacher | list[Teacher]:
-        """The teacher at an index, loaded if it is not in memory; a slice loads all of its teachers at once."""
+        """The teacher at an index, loaded if it is not in memory; a slice loads all of its teachers at once.
+
+        Raises:
+            VanishedTeacherError: it cannot be loaded again; from then on it is in `gone`.
+            TeacherError: its files have changed.
+        """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -175,11 +194,7 @@ class TeacherPool(Sequence[Teacher]):
         with self._lock:
             if index not in self._loaded:
                 self._make_room(self.records[index].weight_bytes)
-                # its precision was found out when it was first loaded, and stands in the record
-                teacher = self._load(self._references[index], precision=Precision())
-                _check_unchanged(teacher.record, self.records[index])
-                teacher.record = self.records[index]
-                self._loaded[index] = teacher
+                self._loaded[index] = self._load_again(index)
             self._loaded.move_to_end(index)
             return self._loaded[index]
 
@@ -192,6 +207,11 @@ class TeacherPool(Sequence[Teacher]):
     def black_boxes(self) -> list[int]:
         """Places of the teachers that only answer."""
         return [place for place, record in enumerate(self.records) if record.answers_only]
+
+    def chain_of(self, index: int, chains: Chains) -> int:
+        """The chain that a teacher belongs to: black boxes are all the first's, which keeps their budget and answers
+        in one place."""
+        return 0 if self.records[index].answers_only else chains.of(index)
 
     @property
     def loaded_bytes(self) -> int:
@@ -245,6 +265,34 @@ class TeacherPool(Sequence[Teacher]):
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
 
+    def _load_again(self, index: int) -> Teacher:
+        expected, error = self.records[index], None
+        if index not in self.gone:
+            try:
+                # its precision was found out when it was first loaded, and stands in the record
+                teacher = self._load(self._references[index], precision=Precision())
+                _check_unchanged(teacher.record, expected)
+                teacher.record = expected
+                return teacher
+            except HubError as failure:
+                error, self.gone[index] = failure, _reason(expected.reference, failure)
+        raise VanishedTeacherError(
+            f"{expected.reference} cannot be loaded again: {self.gone[index]}",
+            allowed="teachers whose files stay where they were, or in the download cache",
+            action="restore it; or leave it out, and start anew",
+        ) from error
+
+    def _add_if_it_is_back(
+        self, text: str, reference: TeacherReference | HfFreeError, expected: TeacherRecord
+    ) -> None:
+        """Give a teacher of an earlier start its place, whether it can be loaded again or not."""
+        if isinstance(reference, HfFreeError):  # its folder is still missing
+            reference = TeacherReference(text, is_local=True, text=text)
+        self.records.append(expected)
+        self._references.append(reference)
+        with suppress(VanishedTeacherError):
+            _ = self[len(self.records) - 1]
+
     def _hear_of_others(self, places: Sequence[int]) -> None:
         """Take note of the teachers that other processes have loaded, each in its place among all."""
         ranks = self.chains.ranks
@@ -252,6 +300,8 @@ class TeacherPool(Sequence[Teacher]):
         every = sorted((one for of_rank in ranks.gather(own) for one in of_rank), key=itemgetter(0))
         index = {place: number for number, (place, _, _) in enumerate(every)}
         self._loaded = OrderedDict((index[places[one]], teacher) for one, teacher in self._loaded.items())
+        gone = {index[places[one]]: reason for one, reason in self.gone.items()}
+        self.gone = {one: reason for of_rank in ranks.gather(gone) for one, reason in of_rank.items()}
         self.records = [record for _, record, _ in every]
         self._references = [reference for _, _, reference in every]
         self.skipped = [one for of_rank in ranks.gather(self.skipped) for one in of_rank]
@@ -285,12 +335,20 @@ class TeacherPool(Sequence[Teacher]):
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 
 
+def _chain_at(place: int, reference: TeacherReference | HfFreeError, chains: Chains) -> int:
+    """`TeacherPool.chain_of`, before a teacher is loaded."""
+    return 0 if isinstance(reference, TeacherReference) and reference.is_endpoint else chains.of(place)
+
+
 _Found = tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]
 """A teacher's text, its reference or why it has none, and the record of an earlier run."""
 
 
-def _as_references(sources: Iterable[Source], resolver: Resolver, *, strict: bool) -> list[_Found]:
-    """All teachers that the sources stand for; a text that names none is an error, or (not strict) left out later."""
+def _as_references(
+    sources: Iterable[Source], resolver: Resolver, *, strict: bool, absent: Collection[int] = ()
+) -> list[_Found]:
+    """All teachers that the sources stand for; a text that names none is an error, or (not strict, or at a place of
+    `absent`) left out later."""
     found: list[_Found] = []
     for source in sources:
         if isinstance(source, TeacherReference):
@@ -304,7 +362,7 @@ def _as_references(sources: Iterable[Source], resolver: Resolver, *, strict: boo
         try:
             references = resolver.references(text)
         except TeacherReferenceError as error:
-            if strict:
+            if strict and len(found) not in absent:
                 raise
             found.append((text, error, record))
             continue

@@ -12,6 +12,7 @@ from torch import Tensor
 from hf_free.data.logit_rows import LogitRows, place_rows, row_width
 from hf_free.data.logit_storage import store_logits
 from hf_free.data.logits import LogitLayout
+from hf_free.errors import VanishedTeacherError
 from hf_free.runtime.device import Precision, is_out_of_memory
 from hf_free.teachers.pool import TeacherPool
 
@@ -73,8 +74,8 @@ def label(
     """Show images (N, C, H, W) uint8 to those who are asked about them -> logits in fp16, on the CPU.
 
     Large ones lose their mean, see `store_logits`; a row of a teacher with a number that is not finite is NaN, and so
-    is a block that nobody answers for. Sources come one after the other, so that each teacher of a pool larger than
-    its budget is loaded once per call.
+    is a block that nobody answers for, such as that of a teacher that cannot be loaded any more. Sources come one
+    after the other, so that each teacher of a pool larger than its budget is loaded once per call.
 
     Args:
         sources: The sources of the logits.
@@ -137,7 +138,8 @@ def _label_some(
 def _ask_within_memory(
     source: LabelSource, images: Tensor, precision: Precision, batch: int, pause: Callable[[], None]
 ) -> Tensor | None:
-    """A source's logits in fp32, in batches as large as memory allows; None where not even one image fits."""
+    """A source's logits in fp32, in batches as large as memory allows; None where not even one image fits, and where
+    it has gone."""
     while batch:
         parts = []
         try:
@@ -145,6 +147,8 @@ def _ask_within_memory(
                 pause()
                 parts.append(source.logits(part, precision).float().cpu())
             return torch.cat(parts)
+        except VanishedTeacherError:
+            return None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

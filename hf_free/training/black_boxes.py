@@ -21,22 +21,15 @@ def invertible(pool: TeacherPool, inverter: Inverter) -> list[bool]:
     return [takes_all or not record.answers_only for record in pool.records]
 
 
-def check_black_boxes(pool: TeacherPool, inverter: Inverter, bell: BellConfig, *, chains: int, method: str) -> None:
+def check_black_boxes(pool: TeacherPool, inverter: Inverter, bell: BellConfig, *, method: str) -> None:
     """Refuse black boxes where nothing could be learned from them, before anything is written.
 
     Raises:
-        ConfigError: with their names: a method that learns from pictures recovered by gradients alone, or a run whose
-            work is shared.
+        ConfigError: with their names: a method that learns from pictures recovered by gradients alone.
     """
     names = [pool.records[place].reference for place in pool.black_boxes]
     if not names:
         return
-    if chains > 1:
-        raise ConfigError(
-            f"{listed(names)}: black boxes in a run of {chains} chains",
-            allowed="one process with one chain: budget and answers are kept in one place",
-            action="leave out --num-processes and --chains",
-        )
     if bell.objective != "distill" and needs_gradients(inverter):
         raise ConfigError(
             f"{listed(names)} only answer{'s' if len(names) == 1 else ''}, and --method {method} inverts every "
@@ -73,6 +66,6 @@ def notes_on_black_boxes(pool: TeacherPool, inverter: Inverter, work: Workload) 
     budget = "no --query-budget is set" if left is None else f"{left:,} queries are left"
     return [
         f"black boxes: {listed(names)}; a step that makes pictures asks each about {asked:,.0f} of them, {budget}"
-        if work.distils
+        if work.distills
         else f"black boxes: {listed(names)}; {budget}"
     ]

@@ -77,7 +77,7 @@ def estimate(
     """
     five, memory, size, channels = work.five, work.memory, work.learner.image_size, work.learner.channels
     teachers = _teacher_costs(pool)
-    asks_all = work.distils
+    asks_all = work.distills
     sizes = lay_out(pool.records, elder).sizes if asks_all else []
     outputs = sum(sizes) or work.bell.n_way
     network = _learner(work.learner, outputs)
@@ -165,7 +165,7 @@ def _student_cost(config: LearnerConfig, outputs: int, defects: Defects) -> Cost
 
 
 def _bell_update(bell: BellConfig, learner: Cost) -> int:
-    if bell.distils:
+    if bell.distills:
         return bell.batch_size * learner.total_flops
     support, query = bell.n_way * bell.k_shot, bell.n_way * bell.n_query
     return bell.replay_tasks * (bell.replay_inner_steps * SECOND_ORDER * support + query) * learner.total_flops

@@ -41,7 +41,9 @@ def finish(run: Run) -> MetaLearner:
             write_file(run.folder.generator, partial(save_file, weights))
         draw_pictures(run.folder, memory, run.pool)
         picture = run.folder.pictures / "teachers.png"
-        draw_heterogeneity(memory, run.pool, picture, without=run.state.excluded, seed=run.config.seed)
+        draw_heterogeneity(
+            memory, run.pool, picture, without=[*run.state.excluded, *run.state.gone], seed=run.config.seed
+        )
         note_if_hardly_trained(run.folder)
     run.between_parts()
 
@@ -52,6 +54,9 @@ def finish(run: Run) -> MetaLearner:
     fit_embedding(learner, run.layout, memory, config, without=gone, most=most, at_once=at_once)
 
     # ---- the record
+    queries = run.pool.endpoints.budget if run.pool.black_boxes else None
+    if queries is not None:  # the first process asked them all
+        queries.recall(run.chains.ranks.first(queries.spent) - queries.spent)
     known = known_teachers(run.previous, run.pool.records, run.layout, without=gone)
     if not config.answers:
         known = replace(known, answer_outputs=())
@@ -65,7 +70,7 @@ def finish(run: Run) -> MetaLearner:
         method=METHODS[run.config.method].facts,
         started=learner.record,
         learner_precision=run.learner_precision,
-        queries=run.pool.endpoints.budget if run.pool.black_boxes else None,
+        queries=queries,
     )
     learner.record = LearnerRecord.of(record)
     if is_first:

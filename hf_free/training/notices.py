@@ -69,7 +69,7 @@ def notes_on_pooling(records: Sequence[TeacherRecord], method: str) -> list[str]
 
 def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[TeacherRecord]) -> list[str]:
     """Of ways to learn by episodes: teachers with more classes than the one head has, and too few classes in all."""
-    if bell.distils:
+    if bell.distills:
         return []
     n_way, most, notes = bell.n_way, five.max_classes, []
     classes = _classes_in_all(records, match_names=bell.match_label_names)
@@ -82,7 +82,7 @@ def notes_on_distillation(five: FiveConfig, bell: BellConfig, records: list[Teac
     if bell.objective == "episodes" or not large:
         return notes
     way_out = (
-        f"their pictures are replayed only (--set five.max_classes={n_way} distils tasks of so many classes; "
+        f"their pictures are replayed only (--set five.max_classes={n_way} distills tasks of so many classes; "
         "--method default has no such limit)"
     )
     if len(large) == len(records):

@@ -163,19 +163,19 @@ def choose_portions(
     left_over = FULL_SHARE * (room - (COPIES * held * one if apart is None else 0))
     largest = max((TaskSize.of(work.five, record.num_classes).images for record in records), default=0)
     least = min((TaskSize.of(work.five, record.num_classes).classes for record in records), default=2)
-    batch, distils = work.pass_size, work.distils
-    whole_tasks = trial.inversions if distils else (*trial.inversions, trial.alignment)
+    batch, distills = work.pass_size, work.distills
+    whole_tasks = trial.inversions if distills else (*trial.inversions, trial.alignment)
     task = _most(whole_tasks, largest, left_over)
     asked = _most(trial.answers, ASKED_AT_ONCE, left_over)
-    learned = _most([trial.update], batch if distils else work.bell.n_way * work.bell.n_query, left_over)
+    learned = _most([trial.update], batch if distills else work.bell.n_way * work.bell.n_query, left_over)
     embedded = _most([trial.embedding], 256, left_over)
     needs = [
         ("an inversion of two classes with two pictures each", task, min(4, 2 * least), whole_tasks),
         ("asking a teacher", asked, 1, trial.answers),
         (
-            "a batch of two" if distils else "an episode of replay",
+            "a batch of two" if distills else "an episode of replay",
             learned,
-            2 if distils else work.bell.n_way * work.bell.n_query,
+            2 if distills else work.bell.n_way * work.bell.n_query,
             (trial.update,),
         ),
         ("a picture", embedded, 1, (trial.embedding,)),
@@ -199,7 +199,7 @@ def choose_portions(
     return Portions(
         task=None if task >= largest else task,
         asked=asked,
-        learned=None if not distils or learned >= batch else learned,
+        learned=None if not distills or learned >= batch else learned,
         embedded=embedded,
         memory=min(memory.max_images, max(1, held - held_out)),
         held_out=held_out,
@@ -236,7 +236,7 @@ def forecast(
     teachers = min(five.teachers_per_step, len(records))
     recovered = sum(sizes) / max(len(sizes), 1) * teachers
     warm_up = math.ceil(teachers / processes) * inverting
-    distils = work.distils
+    distills = work.distills
     asked, share = recovered + memory.drawn_per_step, work.share_asked(len(records))
     drawn, batch = math.ceil(memory.drawn_per_step / processes), math.ceil(bell.batch_size / processes)
     asking = trial.drawing.seconds(drawn)
@@ -244,7 +244,7 @@ def forecast(
         own = math.ceil(len(records) / processes) / len(records)
         asking += own * sum(_in_parts(load, asked * share, portions.asked) for load in trial.answers)
     taken = min(batch, portions.learned or work.pass_size)
-    if distils:
+    if distills:
         learning = bell.updates_per_step * _in_parts(trial.update, batch, taken)
     else:
         episodes = math.ceil(bell.replay_tasks / processes)
@@ -252,7 +252,7 @@ def forecast(
         learning += teachers * trial.alignment.seconds(recovered / teachers)
     step = warm_up + asking + learning
     reserve = trial.embedding.seconds(portions.finished) + trial.embedding.seconds(portions.held_out)
-    by_kind = _steps(work, warm_up, step, learning if distils else step, reserve)
+    by_kind = _steps(work, warm_up, step, learning if distills else step, reserve)
     steps = work.trainer.steps if by_kind is None else by_kind.total
     made = math.inf if steps is None else asked * five.recover_share * steps
     held = min(portions.memory + portions.held_out, made)
@@ -260,9 +260,9 @@ def forecast(
         max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
         max((load.bytes(min(asked * share, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(drawn),
-        trial.update.bytes(taken if distils else bell.n_way * bell.n_query),
+        trial.update.bytes(taken if distills else bell.n_way * bell.n_query),
         min(portions.finished, made) * trial.feature_bytes,
-        0 if distils else trial.alignment.bytes(max(sizes, default=0)),
+        0 if distills else trial.alignment.bytes(max(sizes, default=0)),
         trial.embedding.bytes(min(portions.embedded, max(portions.finished, portions.held_out), made)),
     )
     idle = base + COPIES * held * picture_bytes(work.learner, answers)
@@ -440,7 +440,7 @@ def _smaller(work: Workload, divisor: int) -> dict[str, float]:
         "five.images_per_class": max(min(4, five.images_per_class), five.images_per_class // divisor),
         "memory.drawn_per_step": drawn // divisor,
     }
-    if work.distils:
+    if work.distills:
         values["bell.batch_size"] = max(min(32, bell.batch_size), bell.batch_size // divisor)
         values["bell.updates_per_step"] = max(min(5, bell.updates_per_step), bell.updates_per_step // divisor)
     else:

@@ -15,12 +15,16 @@ from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.metalearning.embedding_fit import drop_teachers
 from hf_free.publishing.results import is_path
+from hf_free.runtime.chains import Chains
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
 from hf_free.training.notices import license_notes, notes_on_previous_learner, privacy_notes
 from hf_free.training.state import RunState
 
 logger = logging.getLogger(__name__)
+
+GONE = "it cannot be loaded any more"
+"""Why a teacher is left out that was there at first."""
 
 MAX_FAILURES = 5
 """Recoveries that may fail in a row before a teacher is left alone."""
@@ -45,14 +49,14 @@ def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: i
 
     Args:
         pool: The teachers.
-        state: Which of them are left alone.
+        state: Which of them are left alone, or have gone.
         least: Tasks that are needed.
         most_classes: Classes of a task.
 
     Raises:
         RunError: fewer tasks than `least`.
     """
-    left = [record for place, record in enumerate(pool.records) if place not in state.excluded]
+    left = [record for place, record in enumerate(pool.records) if place not in {*state.excluded, *state.gone}]
     if sum(max(1, record.num_classes // most_classes) for record in left) >= least:
         return
     usable = len(left)
@@ -94,6 +98,35 @@ def healthy_tasks(
             _skip(state, task.reference, f"not inverted any more: {reason}")
             check_enough(pool, state, least, config.max_classes)
     return kept
+
+
+def leave_out_gone(pool: TeacherPool, chains: Chains, config: FiveConfig, state: RunState, *, least: int = 2) -> None:
+    """Leave out the teachers that any process could not load again, in all processes alike, with the reason.
+
+    What they said before stays in the memory.
+
+    Raises:
+        RunError: fewer than `least` tasks are left, see `check_enough`.
+    """
+    for of_rank in chains.ranks.gather(pool.gone):
+        pool.gone |= of_rank
+    new = sorted(pool.gone.keys() - set(state.gone))
+    for place in new:
+        state.gone.append(place)
+        _skip(state, pool.records[place].reference, f"{GONE}: {pool.gone[place]}")
+    if new:
+        check_enough(pool, state, least, config.max_classes)
+
+
+def welcome_back(pool: TeacherPool, state: RunState) -> None:
+    """Take in again what a resumed run's earlier start had lost, where it can be loaded by now."""
+    for place in [place for place in state.gone if place not in pool.gone]:
+        name = pool.records[place].reference
+        state.gone.remove(place)
+        state.skipped = [
+            one for one in state.skipped if one["reference"] != name or not one["reason"].startswith(GONE)
+        ]
+        logger.warning("%s can be loaded again, and takes part from here on", name)
 
 
 def check_recovered(memory: TaskMemory, pool: TeacherPool, state: RunState, five: FiveConfig, *, warm_up: int) -> None:

@@ -9,7 +9,7 @@ The order is part of a run: every refusal comes before anything is written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from hf_free.memory.filling import Filling
 from hf_free.metalearning.continual import PreviousLearner, label_sources, lay_out
 from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import METHODS, inverter_of
-from hf_free.provenance.reading import object_of
+from hf_free.provenance.reading import list_of, object_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.chains import Chains
@@ -58,7 +58,7 @@ from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
 from hf_free.training.schedule import CheckpointSchedule, Clock
-from hf_free.training.screening import check_enough, note_teachers
+from hf_free.training.screening import check_enough, note_teachers, welcome_back
 from hf_free.training.selection import load_validation, make_selector
 from hf_free.training.sharing import (
     Division,
@@ -87,6 +87,7 @@ def gather(
     ranks: Ranks = ALONE,
     begun: Division | None = None,
     endpoints: EndpointAccess | None = None,
+    absent: Collection[int] = (),
 ) -> Gathered:
     """What a run starts from, its teachers among it; nothing is written.
 
@@ -101,10 +102,11 @@ def gather(
         ranks: The processes of the run.
         begun: How the run did its steps before, where it is resumed.
         endpoints: How black boxes are asked; None keeps no answers.
+        absent: Places of teachers that an earlier start of the run lost, see `TeacherPool`.
 
     Raises:
-        ConfigError: a device that is not there, black boxes in a run of several chains, another backbone than the
-            learner's that is continued, or a validation set named test.
+        ConfigError: a device that is not there, black boxes for a method that needs gradients, another backbone
+            than the learner's that is continued, or a validation set named test.
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
         RunError: too few usable teachers.
@@ -157,9 +159,10 @@ def gather(
                 precision=precision,
                 endpoints=endpoints or EndpointAccess.of(config.queries),
                 chains=chains,
+                absent=absent,
             )
     if pool.black_boxes:
-        check_black_boxes(pool, warm_up.inverter, config.bell, chains=chains.count, method=config.method)
+        check_black_boxes(pool, warm_up.inverter, config.bell, method=config.method)
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
@@ -258,7 +261,7 @@ def prepare(
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
-    models, chosen, begun = None, None, None
+    models, chosen, begun, gone = None, None, None, list[object]()
     remote = (
         RemoteCheckpoints(config.hub.push_checkpoints, token)
         if config.hub.push_checkpoints and ranks.is_first
@@ -269,7 +272,8 @@ def prepare(
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
-        begun = Division.of(object_of(read_saved(chosen.folder / "state.json", action="start again with --overwrite")))
+        saved = object_of(read_saved(chosen.folder / "state.json", action="start again with --overwrite"))
+        begun, gone = Division.of(saved), list_of(saved.get("gone"))
         say_resumed(console, chosen)
     gathered = gather(
         config,
@@ -281,6 +285,7 @@ def prepare(
         ranks=ranks,
         begun=begun,
         endpoints=EndpointAccess.of(config.queries, folder=folder.answers, tokens=endpoint_tokens),
+        absent=[place for place in gone if isinstance(place, int)],
     )
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
@@ -346,6 +351,7 @@ def prepare(
     )
     if chosen is not None:
         run.go_on_from(load_checkpoint(run, chosen))
+        welcome_back(run.pool, run.state)
         if ranks.is_first:
             folder.read_log(before_step=run.state.step)
         check_enough(run.pool, run.state, config.least_tasks, config.five.max_classes)
@@ -424,7 +430,7 @@ def make_learner(
     batchnorm: BatchNormMode = "running"
     if defects is not None and defects.transductive_batchnorm:
         batchnorm = "transductive"
-    elif not bell.distils:
+    elif not bell.distills:
         batchnorm = "support"  # the paper's learner has no running statistics; inductive all the same
     inputs = InputSettings(config.views, batchnorm=batchnorm)
     if config.init_from is None:  # else as the weights it starts from are used to
@@ -432,7 +438,7 @@ def make_learner(
         inputs = replace(inputs, mean=mean, std=std)
     # a learner that is continued gets an embedding of its own: what it was fitted to changes
     learner = MetaLearner.create(config, embedding=Embedding(), inputs=inputs, token=token, cache_dir=cache_dir)
-    if bell.distils:
+    if bell.distills:
         projection = nn.Linear(learner.backbone_dim, layout.width)
         learner.embedding = Embedding(projection if previous is None else previous.grow(projection), layout.sizes)
     return learner
@@ -451,7 +457,7 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
     """Have torch.compile compile what can be compiled."""
     check_can_compile(device)
     inverter.compile()
-    if bell.distils:  # what torch.compile makes has no second derivative, which replay takes
+    if bell.distills:  # what torch.compile makes has no second derivative, which replay takes
         learner.backbone.compile()
 
 

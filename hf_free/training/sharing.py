@@ -71,8 +71,8 @@ def check_chains(five: FiveConfig, bell: BellConfig, defects: Defects, chains: i
     if chains == 1:
         return
     rules = [("five.teachers_per_step", five.teachers_per_step, chains)]
-    rules += [("bell.batch_size", bell.batch_size, 2 * chains)] if bell.distils else []
-    rules += [("bell.replay_tasks", bell.replay_tasks, chains)] if not bell.distils else []
+    rules += [("bell.batch_size", bell.batch_size, 2 * chains)] if bell.distills else []
+    rules += [("bell.replay_tasks", bell.replay_tasks, chains)] if not bell.distills else []
     for key, value, least in rules:
         if value < least:
             raise ConfigError(
@@ -114,7 +114,7 @@ def check_shared_learner(bell: BellConfig, chains: int, processes: int, *, compi
     """
     if not bell.shard_learner:
         return
-    if not bell.distils:
+    if not bell.distills:
         raise ConfigError(
             f"bell.shard_learner with bell.objective = {bell.objective!r}: {_NOT_SHARDED[bell.objective]}",
             allowed="bell.objective=distill, whose updates take first derivatives alone",
@@ -140,7 +140,7 @@ def check_scaled(bell: BellConfig, precision: str) -> None:
     Raises:
         ConfigError: another objective than `distill`.
     """
-    if precision == "fp16" and not bell.distils:
+    if precision == "fp16" and not bell.distills:
         raise ConfigError(
             f"trainer.mixed_precision = 'fp16' with bell.objective = {bell.objective!r}, whose inner steps do not "
             "scale their losses: small gradients would be zero",

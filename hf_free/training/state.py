@@ -47,3 +47,5 @@ class RunState:
     """Teachers left out for good, with the reason."""
     excluded: list[int] = field(default_factory=list)
     """Their indices, where they had loaded."""
+    gone: list[int] = field(default_factory=list)
+    """Indices of teachers that could be loaded at first and then no more; a resumed run tries them again."""

@@ -35,6 +35,7 @@ def take_step(run: Run, terms: dict[str, float]) -> None:
     tasks = screening.healthy_tasks(judged, five, state, run.pool, least=run.config.least_tasks)
     draws_alone = is_inverting and not warms_up and not any(black_boxes.invertible(run.pool, run.inverter))
     fill(run.filling, tasks, state, draws_alone=draws_alone, pause=clock.check)
+    screening.leave_out_gone(run.pool, run.chains, five, state, least=run.config.least_tasks)
     terms |= black_boxes.query_terms(run.pool)
     run.between_parts()
 

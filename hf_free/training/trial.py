@@ -257,12 +257,18 @@ class _Trying:
         self._room, self._seconds, self._timed, self._is_hopeless = room, seconds, timed, is_hopeless
         self._clock = clock_of(inverter.device)
         self._start, self._busy = time.monotonic(), self._clock()
-        own = [i for i in range(len(pool)) if pool.chains.is_own(i) and not pool.records[i].answers_only]
+        own = [i for i in range(len(pool)) if self._can_be_measured(i)]
         self._kinds = {kind_of(pool.records[index]): index for index in own}
         self._loads: dict[_Part, Load] = {}
         self._feature_bytes = 0
         self._is_over = False
         """Whether what was measured says enough: the rest is done once each."""
+
+    def _can_be_measured(self, index: int) -> bool:
+        """Whether a teacher is here and gives gradients."""
+        pool = self._pool
+        is_own = pool.chain_of(index, pool.chains) in pool.chains.own
+        return is_own and index not in pool.gone and not pool.records[index].answers_only
 
     def learning(self, objective: Objective) -> None:
         """An update of a copy of the learner, its step on a whole task, and the copy's look at pictures."""
@@ -394,7 +400,7 @@ class _Trying:
         """Inverting one teacher: one inner step is measured, another timed."""
         pool, five, inverter = self._pool, self._work.five, self._inverter
         teacher, before = pool[index], inverter.most_images
-        donors = [i for i, record in enumerate(pool.records) if record.has_batchnorm]
+        donors = [i for i, record in enumerate(pool.records) if record.has_batchnorm and i not in pool.gone]
         borrows = five.donor_batchnorm and donors and not teacher.record.has_batchnorm
         donor = pool[donors[0]] if borrows else None
         inverter.most_images = None

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 import torch
 
 from hf_free.config.sections import FiveConfig, TrainerConfig
+from hf_free.errors import VanishedTeacherError
 from hf_free.inversion.base import Inverter, Share, Student
 from hf_free.inversion.task import RecoveredTask
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -49,14 +51,15 @@ def invert_some(
     In a chain without any `preferred` teacher (`hf_free.metalearning.base.Objective`) all are equally good.
     """
     can = invertible(pool, inverter)
-    shares, usable_at_all = [], [i for i in range(len(pool)) if i not in state.excluded and can[i]]
+    left_alone = {*state.excluded, *state.gone}
+    shares, usable_at_all = [], [i for i in range(len(pool)) if i not in left_alone and can[i]]
     if preferred is not None and usable_at_all:
         wanted = set(preferred(usable_at_all, streams.stream("groups")))
     else:
         wanted = set(usable_at_all)
     for chain in chains.own:
         stream = streams.stream("teachers", chain)
-        own = [i for i in usable_at_all if chains.of(i) == chain]
+        own = [i for i in usable_at_all if pool.chain_of(i, chains) == chain]
         usable = [i for i in own if i in wanted] or own
         chosen = _draw_teachers(pool, chains.sizes(config.teachers_per_step)[chain], usable, stream)
         shares.append(Share(chosen, _draw_donor(pool, config, usable, [one.record for _, one in chosen], stream)))
@@ -135,9 +138,14 @@ class WarmUp:
 
 
 def _draw_teachers(pool: TeacherPool, count: int, usable: Sequence[int], stream: Stream) -> list[tuple[int, Teacher]]:
-    """Teachers drawn uniformly without replacement, as far as there are enough."""
-    places = torch.randperm(len(usable), generator=stream.on("cpu"))[: min(count, len(usable))].tolist()
-    return [(usable[place], pool[usable[place]]) for place in places]
+    """Teachers drawn uniformly without replacement, as far as there are enough that can still be loaded."""
+    drawn = list[tuple[int, Teacher]]()
+    for place in torch.randperm(len(usable), generator=stream.on("cpu")).tolist():
+        if len(drawn) == count:
+            break
+        with suppress(VanishedTeacherError):
+            drawn.append((usable[place], pool[usable[place]]))
+    return drawn
 
 
 def _draw_donor(
@@ -146,5 +154,8 @@ def _draw_donor(
     """A random teacher with BatchNorm, if one of these has none and is to borrow another's statistics."""
     if not config.donor_batchnorm or all(record.has_batchnorm for record in records):
         return None
-    donors = [index for index in usable if pool.records[index].has_batchnorm]
-    return pool[donors[int(torch.randint(len(donors), (), generator=stream.on("cpu")))]] if donors else None
+    donors = [index for index in usable if pool.records[index].has_batchnorm and index not in pool.gone]
+    if donors:
+        with suppress(VanishedTeacherError):
+            return pool[donors[int(torch.randint(len(donors), (), generator=stream.on("cpu")))]]
+    return None

@@ -18,9 +18,9 @@ class Workload:
     trainer: TrainerConfig
 
     @property
-    def distils(self) -> bool:
+    def distills(self) -> bool:
         """Whether the learner predicts the teachers' answers."""
-        return self.bell.distils
+        return self.bell.distills
 
     @property
     def pass_size(self) -> int:
@@ -31,7 +31,7 @@ class Workload:
     def replays_per_step(self) -> int:
         """Updates of replay in a step, at least; 0 where the learner predicts answers."""
         bell = self.bell
-        if bell.distils:
+        if bell.distills:
             return 0
         return bell.updates_per_step if bell.objective == "episodes" else bell.replay_patience + 1
 

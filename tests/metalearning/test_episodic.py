@@ -1,4 +1,4 @@
-"""What the ways of learning by episodes share: the loss they distil with, and how long they replay."""
+"""What the ways of learning by episodes share: the loss they distill with, and how long they replay."""
 
 from __future__ import annotations
 

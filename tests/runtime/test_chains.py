@@ -29,7 +29,7 @@ def test_parts_are_nearly_equal_and_teachers_take_turns():
     assert [Chains(2).of(teacher) for teacher in range(5)] == [0, 1, 0, 1, 0]
     second = Chains(4, ranks=Ranks(Launched(1, 2, 1, 2)))
     assert list(second.own) == [2, 3]
-    assert [teacher for teacher in range(8) if second.is_own(teacher)] == [2, 3, 6, 7]
+    assert [teacher for teacher in range(8) if second.of(teacher) in second.own] == [2, 3, 6, 7]
 
 
 def test_chains_that_cannot_be_shared_out_are_refused():

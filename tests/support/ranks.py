@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
@@ -29,7 +29,13 @@ def environment_of(rank: int, count: int, port: int) -> dict[str, str]:
 
 
 def run_ranks(
-    forks: Forks, code: str, *words: str, count: int = 2, timeout: float = 300, store: TCPStore | None = None
+    forks: Forks,
+    code: str,
+    *words: str,
+    count: int = 2,
+    timeout: float = 300,
+    store: TCPStore | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Sequence[Ended]:
     """Run Python code in so many processes that can meet; all are gone when this returns.
 
@@ -40,12 +46,13 @@ def run_ranks(
         count: How many there are.
         timeout: Seconds for all of them.
         store: Where they meet, as torchrun keeps one over its attempts; None leaves that to the first of them.
+        more: Environment variables of all of them, such as a loopback Hub's.
     """
     port = free_port() if store is None else store.port
     argv = [sys.executable, "-c", code, *words]
 
     def run(rank: int) -> Ended:
-        environment = environment_of(rank, count, port)
+        environment = {**environment_of(rank, count, port), **(more or {})}
         if store is not None:
             environment["TORCHELASTIC_USE_AGENT_STORE"] = "True"
         return forks.run(argv, env=environment, timeout=timeout)

@@ -25,6 +25,7 @@ from hf_free import FreeConfig, MetaLearner, train
 from hf_free.cli.main import main
 from hf_free.config.reading import merge
 from hf_free.errors import RunError
+from hf_free.provenance.recorded_teacher import LeftOut
 from hf_free.runtime.interrupts import STOP_SIGNALS, Stopped
 from hf_free.training.folder import RunFolder
 from hf_free.training.run_lock import LOCK_FILE, read_holder
@@ -301,6 +302,32 @@ def test_an_output_that_cannot_be_made_is_said_before_anything_is_fetched(tmp_pa
     said = capsys.readouterr().err
     assert f"in {tmp_path / 'runs' / 'a'}: its file system is read-only" in said
     assert "write to another folder" in said
+
+
+def test_a_teacher_that_vanishes_is_left_out_and_a_resumed_run_takes_it_in_again(tmp_path, caplog, monkeypatch):
+    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
+    replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
+    folders = [pico_folder(tmp_path / f"t{seed}", size=16, num_classes=3, seed=seed) for seed in range(3)]
+    run, away = tmp_path / "run", tmp_path / "away"
+    names = [str(folder) for folder in folders]
+
+    def go_on(steps, **options):
+        values = {"hub": {"teacher_memory": "9kB"}, "five": {"recover_share": 1.0}, "trainer": {"steps": steps}}
+        config = _config(names, **merge({"five": SHORT["five"]}, values))
+        return train(config, output=run, **options).record.skipped
+
+    def vanish(learner, minutes):
+        if len(RunFolder(run).read_log()) == 3 and not away.exists():
+            folders[1].rename(away)
+
+    reason = "it cannot be loaded any more: is not a folder"
+    expected = (LeftOut(names[1], reason, asked=True),)
+    assert go_on(5, watch=vanish) == expected
+    assert f"left out: {names[1]}: {reason}" in caplog.text
+    assert go_on(6, resume=True) == expected
+    away.rename(folders[1])
+    assert not go_on(7, resume=True)
+    assert f"{names[1]} can be loaded again" in caplog.text
 
 
 # ---- one process a folder

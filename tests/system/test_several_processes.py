@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 import yaml
-from pico import pico_folder
+from pico import pico_files, pico_folder, pico_teacher
 from ranks import run_ranks
 from replacing import replace_everywhere
 from runs import TINY
@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
+from hf_free.serving.served_model import ServedTeacher
+from hf_free.serving.server import ModelServer
 from hf_free.training.folder import RunFolder
 from hf_free.training.launch import free_port
 from hf_free.training.trainer import train
@@ -119,9 +121,18 @@ def session(zoo, forks, tmp_path_factory):
     return root, run_ranks(forks, SESSION, str(root)), time.monotonic() - begun
 
 
-def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks, tmp_path):
+@pytest.fixture
+def black_box():
+    """A teacher behind an address, which counts the pictures that it answers."""
+    with ModelServer(ServedTeacher(pico_teacher("conv4", size=16, seed=7, num_classes=3))) as running:
+        yield running
+
+
+def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks, black_box, tmp_path):
+    models = [zoo[0], f"endpoint:{black_box.address}", *zoo[1:]]  # were it a network, the second process had it
+    config = _config(models, queries={"budget": 50, "pictures_per_request": 64})
     written = tmp_path / "run.yaml"
-    written.write_text(_config(zoo).to_yaml(), encoding="utf-8")
+    written.write_text(config.to_yaml(), encoding="utf-8")
     words = ["train", "--config", str(written), "--num-processes", "2", "--output", str(tmp_path / "two"), "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "hf_free.cli.main", *words]
@@ -130,12 +141,18 @@ def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks,
     assert json.loads(done.stdout)["output"] == str(tmp_path / "two")  # one document: the first process alone prints
     assert "2 processes (2 on this machine), each with 1 chain of work and 1 thread, on cpu" in done.stderr
     assert done.stderr.count("Training conv4_32") == 1
-    train(_config(zoo, trainer={"chains": 2}), output=tmp_path / "one")
+    assert done.stderr.count("query budget is spent") == 1
+    assert black_box.answered == 50
+    one = FreeConfig.from_dict(merge(config.to_dict(), {"trainer": {"chains": 2}}))
+    train(one, output=tmp_path / "one")
+    assert black_box.answered == 100
     assert _same(_weights(tmp_path / "two"), _weights(tmp_path / "one"))
     rows = [RunFolder(tmp_path / name).read_log() for name in ("two", "one")]
     assert [row.keys() - {"communication"} for row in rows[0]] == [row.keys() for row in rows[1]]
     assert rows[0][-1]["communication"] > 0
     assert [row["step"] for row in rows[0]] == list(range(1, 7))  # no row twice
+    assert (rows[0][-1]["queries"], rows[0][-1]["queries_left"]) == (50, 0)
+    assert len(list((tmp_path / "two" / "answers").iterdir())) == 1
     assert yaml.safe_load((tmp_path / "two" / "config.yaml").read_text())["trainer"]["chains"] is None
 
 
@@ -176,6 +193,52 @@ def test_two_chains_learn_other_than_one(zoo, tmp_path):
     assert not _same(_weights(tmp_path / "1"), _weights(tmp_path / "2"))
 
 
+VANISHING = """
+import os, shutil, sys
+from pathlib import Path
+import torch
+from huggingface_hub import HfApi
+from hf_free.config.tree import FreeConfig
+from hf_free.runtime.launched import Launched
+from hf_free.training import step, trainer
+import hf_free.training.finishing as finishing
+finishing.draw_pictures = lambda *args: None
+finishing.draw_heterogeneity = lambda *args, **options: None
+root, here = Path(sys.argv[1]), Launched.here()
+
+fills, fill = [], step.fill
+def vanishes(*args, **options):
+    fills.append(None)
+    if len(fills) == 3 and here.rank == 1:
+        HfApi().delete_repo("alice/vanishes")
+        shutil.rmtree(Path(os.environ["HF_HOME"]) / "hub" / "models--alice--vanishes")
+    fill(*args, **options)
+step.fill = vanishes
+learner = trainer.train(FreeConfig.from_yaml(root / "run.yaml"), output=root / "run")
+torch.save(learner.state_dict(), root / f"{here.rank}.pt")
+"""
+
+
+def test_a_teacher_that_vanishes_from_the_hub_is_left_out_by_all_alike(hub, tokens, forks, tmp_path):
+    names = ["alice/stays-0", "alice/vanishes", "alice/stays-2", "alice/stays-3"]
+    for seed, name in enumerate(names):
+        hub.add_repo(name, pico_files("conv4", seed=seed, size=16, num_classes=3))
+    config = _config(names, hub={"teacher_memory": "9kB"})  # room for one in each process
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    client = hub.environment(tokens["alice"], tmp_path / "home")
+    more = {name: value for name, value in client.items() if name.startswith("HF_")} | {"HF_HUB_OFFLINE": "0"}
+    first, second = run_ranks(forks, VANISHING, str(tmp_path), more=more)
+    assert first.returncode == second.returncode == 0, (first, second)
+    assert _same(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)))
+    told = "left out: alice/vanishes: it cannot be loaded any more: "
+    assert [one.stderr.count(told) for one in (first, second)] == [1, 0]
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["training"]["steps"] == 6
+    (skipped,) = record["skipped"]
+    assert skipped["reference"] == "alice/vanishes"
+    assert skipped["asked"]  # what it said before stays learned
+
+
 KILLED = """
 import os, signal, sys
 from hf_free.cli.main import main
@@ -213,6 +276,39 @@ def test_a_process_that_is_killed_ends_the_others_and_the_last_checkpoint_goes_o
     assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
 
 
+FULL = """
+import errno, os, pathlib, sys
+from hf_free.cli.main import main
+
+write_text, saves = pathlib.Path.write_text, []
+def write(path, *args, **named):
+    saves.extend([None] if path.name == "state.json" else [])
+    if len(saves) == 2:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return write_text(path, *args, **named)
+pathlib.Path.write_text = write
+sys.exit(main(["train", "--config", sys.argv[1], "--output", sys.argv[2]]))
+"""
+
+
+@pytest.mark.long
+def test_a_disk_that_fills_up_in_the_first_processs_save_ends_all_and_the_last_checkpoint_goes_on(
+    zoo, forks, tmp_path
+):
+    config, run = _config(zoo, trainer={"checkpoint_every": 2}), tmp_path / "run"
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    first, second = run_ranks(forks, FULL, str(tmp_path / "run.yaml"), str(run))
+    assert first.returncode == second.returncode == 1, (first, second)
+    assert f"rank 0 of 2: Error: cannot write 00002-step-4 in {run / 'checkpoints'}: " in first.stderr
+    assert f"the checkpoint of step 2 is whole: then go on with hf-free train --resume --output {run}" in first.stderr
+    # the first process kept the store, so the second cannot ask it who failed first
+    assert "rank 1 of 2: Error: rank 1 of 2 has lost the others: " in second.stderr
+    assert "Traceback" not in first.stderr + second.stderr
+    train(config, output=run, resume=True)
+    train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
+    assert _same(_weights(run), _weights(tmp_path / "whole"))
+
+
 AGAIN = """
 import os, signal, sys, time
 from hf_free.cli.main import main
@@ -247,7 +343,7 @@ def test_torchrun_starts_all_again_and_they_go_on_by_themselves(zoo, tmp_path):
     command += [str(tmp_path / "run.yaml"), str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Started again after a failure" in done.stderr
+    assert done.stderr.count("Started again after a failure") == 1
     assert [row["step"] for row in RunFolder(tmp_path / "run").read_log()] == list(range(1, 7))
     train(_config(zoo, trainer={"checkpoint_every": 2, "chains": 2}), output=tmp_path / "whole")
     assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 
 import pytest
 import torch
 from pico import pico_folder, pico_teacher
 
-from hf_free.errors import ConfigError, TeacherError
+from hf_free.errors import ConfigError, TeacherError, TeacherReferenceError, VanishedTeacherError
 from hf_free.runtime.text import parse_bytes
 from hf_free.teachers.pool import TeacherPool
 
@@ -48,6 +49,31 @@ def test_least_recently_used_teachers_leave(folders):
     assert dead() is None, "an evicted teacher's memory must be given back"
     assert pool[0] is first
     assert pool.loaded_bytes == 2 * one
+
+
+def test_a_teacher_that_vanishes_is_named_with_the_reason_and_not_looked_for_again(folders, tmp_path):
+    pool = TeacherPool(folders, budget=10_000)
+    shutil.move(folders[1], tmp_path / "elsewhere")
+    with pytest.raises(VanishedTeacherError, match=f"{folders[1]} cannot be loaded again: is not a folder"):
+        pool[1]
+    shutil.move(tmp_path / "elsewhere", folders[1])
+    with pytest.raises(VanishedTeacherError):
+        pool[1]
+    assert list(pool.gone) == [1]
+    assert pool[2].record is pool.records[2]
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_record_that_may_be_absent_keeps_its_place(folders, tmp_path, is_back):
+    records = TeacherPool(folders).records
+    if not is_back:
+        shutil.move(folders[1], tmp_path / "elsewhere")
+    pool = TeacherPool(records, strict=True, absent=[1])
+    assert pool.records == records
+    assert list(pool.gone) == ([] if is_back else [1])
+    if not is_back:
+        with pytest.raises(TeacherReferenceError, match="t1"):
+            TeacherPool(records, strict=True)
 
 
 def test_teacher_loaded_again_is_the_same(folders):

@@ -114,8 +114,6 @@ def test_a_method_that_needs_gradients_refuses_it_by_name(server, folders):
     values = {"method": "paper", **merge(TINY, {"models": [*folders, name]})}
     with pytest.raises(ConfigError, match=f"{name} only answers, and --method paper inverts every teacher"):
         plan(FreeConfig.from_dict(values), measure=False)
-    with pytest.raises(ConfigError, match="black boxes in a run of 2 chains"):
-        plan(config([*folders, name], {"trainer": {"chains": 2}}), measure=False)
 
 
 def test_a_plan_says_what_a_step_asks(server, folders):

@@ -20,8 +20,16 @@ from hf_free.inversion.task import Health, RecoveredTask
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
+from hf_free.runtime.chains import ONE_CHAIN
 from hf_free.teachers.pool import TeacherPool
-from hf_free.training.screening import check_recovered, health_of, healthy_tasks, leave_out_silent
+from hf_free.training.screening import (
+    check_recovered,
+    health_of,
+    healthy_tasks,
+    leave_out_gone,
+    leave_out_silent,
+    welcome_back,
+)
 from hf_free.training.state import RunState
 
 
@@ -97,3 +105,23 @@ def test_a_teacher_that_was_never_asked_is_not_said_to_have_answered_nothing(cap
     assert "it answered none of the pictures" in first
     assert "too short to ask it" in second
     assert "--max-minutes" in second
+
+
+def test_teachers_that_have_gone_are_left_out_until_they_are_back(caplog):
+    pool, state = TeacherPool.from_teachers([pico_teacher("conv4", seed=seed) for seed in range(3)]), RunState()
+    five, name = config_with().five, pool.records[1].reference
+    pool.gone[1] = "it does not exist"
+    for _ in range(2):
+        leave_out_gone(pool, ONE_CHAIN, five, state)
+    assert state.gone == [1]
+    assert [entry["reason"] for entry in state.skipped] == ["it cannot be loaded any more: it does not exist"]
+    assert caplog.text.count(f"left out: {name}: it cannot be loaded any more") == 1
+    state.skipped.append({"reference": name, "reason": "not inverted any more: too little variety"})
+    pool.gone.clear()
+    welcome_back(pool, state)
+    assert state.gone == []
+    assert [entry["reason"] for entry in state.skipped] == ["not inverted any more: too little variety"]
+    assert f"{name} can be loaded again" in caplog.text
+    pool.gone.update({0: "gone", 2: "gone"})
+    with pytest.raises(RunError, match="fewer than two tasks: 1 usable"):
+        leave_out_gone(pool, ONE_CHAIN, five, state)

@@ -16,5 +16,5 @@ def test_one_value_is_changed_and_the_others_stay():
 
 def test_what_distils_is_said_by_the_objective():
     sections = (FiveConfig(), MemoryConfig(), BellConfig(), LearnerConfig(), TrainerConfig())
-    assert Workload(*sections).distils
-    assert not Workload(*sections).with_value("bell.objective", "align").distils
+    assert Workload(*sections).distills
+    assert not Workload(*sections).with_value("bell.objective", "align").distills
