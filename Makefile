@@ -11,7 +11,7 @@
 # make wheel   a pure-Python wheel in dist/
 # make clean   remove what the targets above made
 #
-# make demo TORCH_INDEX=ADDRESS  with the PyTorch that lies there, for instance its CPU-only build, about 1 GB in all;
+# make demo TORCH_INDEX=ADDRESS  with the PyTorch that lies there, for instance its CPU-only build, 1.7 GB in all;
 #              pytorch.org shows the address (any target, as long as .venv is not there)
 #
 # All targets create .venv or reuse it. Another Python: make test PYTHON=/path/to/python3.12
@@ -40,11 +40,11 @@ test: $(STAMP)
 
 # What `make test` leaves out for its ten minutes.
 test-long: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebook,trackio]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebook,trackio,onnx,openvino]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) -m long $(PYTEST_ARGS)
 
 test-browser: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,browser]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mcp,browser,onnx]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs $(PYTEST_ARGS)
 
 # The newest pip resolves the rest: floors are of what hf-free itself asks for.

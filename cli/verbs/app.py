@@ -13,7 +13,7 @@ from hf_free.errors import ConfigError
 
 EXAMPLES = options.examples(
     "hf-free app runs/first",
-    "hf-free app me/few-shot --port 7861",
+    "hf-free app me/few-shot --port 7861 --mcp",
     "hf-free app me/few-shot --space me/few-shot-demo --output few-shot-space",
 )
 
@@ -34,6 +34,14 @@ def app(
             help="Default: the first free one from 7860 on.",
         ),
     ] = None,
+    mcp: Annotated[
+        bool,
+        typer.Option(
+            "--mcp",
+            rich_help_panel=options.OUTPUT,
+            help="Serve the app's tools to MCP clients too, at /gradio_api/mcp/ (extra `mcp`).",
+        ),
+    ] = False,
     space: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +69,7 @@ def app(
         flag = "--dry-run" if dry_run else "--output"
         raise ConfigError(f"{flag} without --space", action=f"name the Space, or leave {flag} out")
     if space is None:
-        _serve(model, host, port, device)
+        _serve(model, host, port, device, mcp=mcp)
         return
     from hf_free.demo.space import push_space, write_space
 
@@ -79,11 +87,11 @@ def app(
         output_console().print(f"Space: {url or folder}", soft_wrap=True, markup=False)
 
 
-def _serve(model: str, host: str, port: int | None, device: str | None) -> None:
+def _serve(model: str, host: str, port: int | None, device: str | None, *, mcp: bool) -> None:
     from hf_free.demo.app import check_installed, serve
     from hf_free.training.location import learner_location
 
-    check_installed()
+    check_installed(mcp=mcp)
     where = options.torch_device(device)
     say(f"Serving at http://{host}:{port or 7860} or the next free port; Ctrl-C ends it.")
-    serve(learner_location(model), host=host, port=port, device=where)
+    serve(learner_location(model), host=host, port=port, device=where, mcp=mcp)

@@ -1,4 +1,4 @@
-"""`hf-free export`: a kept classifier as an ONNX file or a torch.export program."""
+"""`hf-free export`: a kept classifier as an ONNX file, a torch.export program or an OpenVINO model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EXAMPLES = options.examples(
     "hf-free export pets --output pets.onnx",
     "hf-free export pets --output pets-int8.onnx --int8",
     "hf-free export me/pets --output pets.pt2 --json",
+    "hf-free export pets --output pets.xml",
 )
 
 
@@ -28,7 +29,8 @@ def export(
         typer.Option(
             metavar="FILE",
             rich_help_panel=options.OUTPUT,
-            help="A .onnx file (extra `onnx`), or a .pt2 of torch.export; labels and sizes go into FILE.json.",
+            help="A .onnx file (extra `onnx`), a .pt2 of torch.export, or an .xml of OpenVINO (extra `openvino`), "
+            "which brings a .bin beside it; labels and sizes go into FILE.json.",
         ),
     ],
     int8: Annotated[
@@ -50,10 +52,12 @@ def export(
 
     The file is run and compared with the classifier before it is kept.
     """
-    options.check_output_file(output, (".onnx", ".pt2"))
     from hf_free.backbones.custom import import_networks
     from hf_free.learner.classifier import FewShotClassifier
-    from hf_free.learner.export import export_classifier
+    from hf_free.learner.export import check_ending, export_classifier
+
+    check_ending(output)
+    options.check_output_file(output, (output.suffix.lower(),))
 
     import_networks([own_networks] if own_networks else [])
     classifier = FewShotClassifier.from_pretrained(model, revision=revision, token=token, cache_dir=cache_dir)

@@ -1,38 +1,39 @@
 """The app: drop pictures into classes, ask about a new picture. What it does is in `class_sessions`.
 
-Pictures come and go as files: Gradio's own picture components turn, clip and recompress them. Gradio's State holds
-only a session's key, and nothing outside this computer is asked.
+Pictures come as files: Gradio's own picture components turn, clip and recompress them. Gradio keeps no state but a
+session's key in the page, and nothing outside this computer is asked. People and programs have doors of their own:
+the page's handlers are private, and programs call `app_tools`.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from hf_free.data.decoding import decode
-from hf_free.data.images import to_float
-from hf_free.demo.class_sessions import Answer, ClassSessions
+from hf_free.demo.answer_html import STYLE, answer_html, in_letters
+from hf_free.demo.app_tools import AppTools
+from hf_free.demo.class_sessions import ClassSessions
 from hf_free.errors import ConfigError, HfFreeError
 from hf_free.learner.meta_learner import MetaLearner
 
 if TYPE_CHECKING:
     import gradio
-    from PIL.Image import Image as Picture
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_SHOWN = 320
-"""About how many pixels a shown picture has."""
 
 _KEEP_SECONDS = 3600
 """Files that were uploaded are deleted after this long; a session keeps copies of its own."""
 
 
-def serve(learner: str, *, host: str = "127.0.0.1", port: int | None = None, device: str = "cpu") -> None:
+def serve(
+    learner: str, *, host: str = "127.0.0.1", port: int | None = None, device: str = "cpu", mcp: bool = False
+) -> None:
     """Load a learner and serve its app until it is stopped.
 
     Args:
@@ -40,26 +41,56 @@ def serve(learner: str, *, host: str = "127.0.0.1", port: int | None = None, dev
         host: Address to listen at; "0.0.0.0" lets other computers in.
         port: Port; None takes the first free one from 7860 on.
         device: Where to compute.
+        mcp: Whether to serve the app's tools to MCP clients too.
     """
     loaded = MetaLearner.from_pretrained(learner, map_location=device)
-    in_space = "SPACE_ID" in os.environ
-    build_app(ClassSessions(loaded)).launch(
-        server_name="0.0.0.0" if in_space else host, server_port=port, share=False, quiet=True
-    )
+    host = "0.0.0.0" if "SPACE_ID" in os.environ else host
+    launch(build_app(ClassSessions(loaded)), host=host, port=port, mcp=mcp)
 
 
-def check_installed() -> None:
-    """Refuse to go on without Gradio.
+def check_installed(*, mcp: bool = False) -> None:
+    """Refuse to go on without Gradio, and without the package `mcp` where it is needed.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: one of them is not installed.
     """
     if find_spec("gradio") is None:
         raise ConfigError("Gradio is not installed", action="pip install 'hf-free[app]'")
+    if mcp and find_spec("mcp") is None:
+        raise ConfigError("the package mcp is not installed", action="pip install 'hf-free[mcp]'")
+
+
+def launch(
+    app: gradio.Blocks, *, host: str = "127.0.0.1", port: int | None = None, mcp: bool = False, wait: bool = True
+) -> str:
+    """Serve an app; its address.
+
+    Args:
+        app: Made by `build_app`.
+        host: Address to listen at.
+        port: Port; None takes the first free one from 7860 on.
+        mcp: Whether to serve its tools to MCP clients, at `gradio_api/mcp/`.
+        wait: Whether to return only when it is stopped.
+    """
+    import gradio as gr
+
+    # Gradio's own gray, orange and red have too little contrast on their grounds (WCAG 2.2, 1.4.3: at least 4.5 to 1).
+    theme = gr.themes.Default().set(
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+        input_placeholder_color="*neutral_600", input_placeholder_color_dark="*neutral_300",
+        button_primary_background_fill="*primary_700", button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800", button_primary_background_fill_hover_dark="*primary_800",
+        button_cancel_background_fill=gr.themes.colors.red.c700,
+    )  # fmt: skip
+    _, address, _ = app.launch(
+        server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=not wait, mcp_server=mcp,
+        theme=theme, css=STYLE, footer_links=["api", "gradio"],
+    )  # fmt: skip
+    return str(address)
 
 
 def build_app(sessions: ClassSessions) -> gradio.Blocks:
-    """The app as Gradio's Blocks, to launch.
+    """The app as Gradio's Blocks, for `launch`.
 
     Raises:
         ConfigError: Gradio is not installed.
@@ -68,23 +99,12 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
     # Both: the first stops Gradio's own analytics, the second what gradio_client asks of the Hub.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"  # it would keep what was asked in the browser
     import gradio as gr
-
-    def saying(call: Callable[P, R]) -> Callable[P, R]:
-        """A handler whose refusals are shown in full."""
-
-        def handler(*given: P.args, **named: P.kwargs) -> R:
-            try:
-                return call(*given, **named)
-            except HfFreeError as error:
-                raise gr.Error(str(error)) from None
-
-        handler.__name__, handler.__doc__ = call.__name__, call.__doc__
-        return handler
 
     def shown(counts: dict[str, int]) -> tuple[str, gradio.Dropdown]:
         listed = [
-            f"- {_markdown(name)} ({count} picture{'' if count == 1 else 's'})" for name, count in counts.items()
+            f"- {in_letters(name)} ({count} picture{'' if count == 1 else 's'})" for name, count in counts.items()
         ]
         return "\n".join(listed) or "No class yet.", gr.Dropdown(choices=list(counts), value=None)
 
@@ -97,15 +117,13 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
     def remove_class(session: str, name: str) -> tuple[object, ...]:
         return shown(sessions.remove(session, name))
 
-    def classify(session: str, picture: str | None, reject: float) -> tuple[object, ...]:
+    def classify(session: str, picture: str | None, reject: float) -> str:
         if not picture:
             raise gr.Error("drop a picture first")
-        answer = sessions.ask(session, picture, reject=reject or None)
-        near = [(_picture(one.path), f"{one.label}, similarity {one.similarity:.3f}") for one in answer.nearest]
-        return _sentence(answer), answer.probabilities, answer.probabilities, near, _picture(picture)
+        return answer_html(sessions.ask(session, picture, reject=reject or None), picture)
 
-    def export(session: str) -> str:
-        return str(sessions.export(session))
+    def export(session: str) -> gradio.DownloadButton:
+        return gr.DownloadButton(value=str(sessions.export(session)), visible=True)
 
     with gr.Blocks(title="hf-free: a few-shot classifier", delete_cache=(_KEEP_SECONDS, _KEEP_SECONDS)) as app:
         gr.Markdown("# A few-shot classifier\n\nShow it a few pictures of each class, then ask about a new one.")
@@ -132,45 +150,66 @@ def build_app(sessions: ClassSessions) -> gradio.Blocks:
                     info="0 always names a class; 0.1 rejects one in ten of your own pictures when left out",
                 )  # fmt: skip
                 ask = gr.Button("Which class?", variant="primary", elem_id="ask")
-                said = gr.Markdown(elem_id="answer")
-                seen = gr.Image(label="The picture as the learner reads it", format="png", interactive=False)
-                shares = gr.Label(label="Probabilities")
-                near = gr.Gallery(label="Nearest of your pictures", format="png", columns=4, height=180)
-                with gr.Accordion("Probabilities to the last digit", open=False):
-                    exact = gr.JSON(label="Probabilities", elem_id="exact")
+                said = gr.HTML(elem_id="answer")
                 gr.Markdown("## 3. Keep it")
                 save = gr.Button("Prepare the classifier as a file", elem_id="save")
-                file = gr.File(label="For FewShotClassifier.from_pretrained, once unpacked", interactive=False)
+                file = gr.DownloadButton("Download the classifier", visible=False, elem_id="file")
+                gr.Markdown("Once unpacked, `FewShotClassifier.from_pretrained` reads it.")
         with gr.Accordion("Session", open=False):
             session = gr.Textbox(
                 label="Key of this session",
-                info="Whoever calls this app over its API or MCP gives a key of their own: classes belong to a key.",
+                info="Classes belong to a key. Programs that call this app begin a session of their own.",
                 elem_id="session",
             )
-        app.load(sessions.new, outputs=session, api_name="new_session")
+        for tool in AppTools(sessions).all():  # first, as Gradio numbers whatever has the name of an earlier one
+            _add_tool(_saying(tool))
+        app.load(sessions.new, outputs=session, api_visibility="private")
         kept = [table, chosen]
-        add.click(saying(add_pictures), [session, name, pictures], [*kept, pictures, name], api_name="add_pictures")
-        rename.click(saying(rename_class), [session, chosen, new_name], [*kept, new_name], api_name="rename_class")
-        remove.click(saying(remove_class), [session, chosen], kept, api_name="remove_class")
-        ask.click(saying(classify), [session, query, reject], [said, shares, exact, near, seen], api_name="classify")
-        save.click(saying(export), session, file, api_name="export")
+        for press, call, given, changed in (
+            (add, add_pictures, [session, name, pictures], [*kept, pictures, name]),
+            (rename, rename_class, [session, chosen, new_name], [*kept, new_name]),
+            (remove, remove_class, [session, chosen], kept),
+            (ask, classify, [session, query, reject], [said]),
+            (save, export, [session], [file]),
+        ):
+            press.click(_saying(call), given, changed, api_visibility="private")
     return app
 
 
-def _sentence(answer: Answer) -> str:
-    if answer.label is None:
-        return "### None of these"
-    return f"### {_markdown(answer.label)}, {100 * answer.probabilities[answer.label]:.1f} %"
+def _saying(call: Callable[P, R]) -> Callable[P, R]:
+    """A handler whose refusals are shown in full."""
+    import gradio as gr
+
+    class Refused(gr.Error):  # type: ignore[misc]
+        """An error whose text is what MCP clients are told; Gradio's own gives them a Python literal."""
+
+        def __str__(self) -> str:
+            return str(self.message)
+
+    @wraps(call)
+    def handler(*given: P.args, **named: P.kwargs) -> R:
+        try:
+            return call(*given, **named)
+        except HfFreeError as error:
+            raise Refused(str(error)) from None
+
+    return handler
 
 
-def _markdown(text: str) -> str:
-    """A class's name as Markdown that shows its own letters."""
-    return "".join(f"&#{ord(letter)};" if not letter.isalnum() and letter != " " else letter for letter in text)
+def _add_tool(tool: Callable[..., object]) -> None:
+    """Let programs call a function: an event of hidden components, whose files Gradio has checked. Its answer is a
+    text, a file, or JSON.
 
+    It goes past the queue, which would have Gradio's MCP server call itself over HTTP; the sessions have a lock.
+    """
+    import gradio as gr
 
-def _picture(path: str | Path) -> Picture:
-    """A picture as the learner reads it: upright, on its ground, eight bits."""
-    from PIL import Image
+    @wraps(tool)
+    def as_text(*given: object) -> str:
+        answer = tool(*given)
+        return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
-    pixels = to_float(decode(str(path), size=_SHOWN).pixels).expand(3, -1, -1)
-    return Image.fromarray((255 * pixels).round().byte().permute(1, 2, 0).numpy())
+    made = {"picture": lambda: gr.File(type="filepath", visible=False), "reject": lambda: gr.Number(0, visible=False)}
+    given = [made.get(name, lambda: gr.Textbox(visible=False))() for name in inspect.signature(tool).parameters]
+    answer = (gr.File if tool.__name__ == "export" else gr.Textbox)(visible=False)
+    gr.Button(visible=False).click(as_text, given, answer, api_name=tool.__name__, queue=False)

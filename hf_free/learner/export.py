@@ -1,5 +1,5 @@
-"""A classifier for use outside Python: an ONNX file or a `torch.export` program, compared with the classifier before
-it is kept.
+"""A classifier for use outside Python: an ONNX file, a `torch.export` program or an OpenVINO model, compared with the
+classifier before it is kept.
 
 uint8 pictures (B, 3, H, W), any number of any size, go in; probabilities and confidence come out. Resize,
 normalization, network and head are all in the file. Whatever the export assumed about its example input is silently
@@ -28,6 +28,7 @@ from hf_free.data.images import VIEWS, match_channels
 from hf_free.errors import LearnerError
 from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.classifier import FewShotClassifier
+from hf_free.learner.export_openvino import write_openvino
 from hf_free.learner.heads import normalize_features
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
@@ -47,6 +48,13 @@ COMPARED = ((2, 48, 36), (1, 36, 48), (3, 40, 40), (2, 5, 3), (1, 700, 500))
 own size too. None is the example's."""
 
 _EXAMPLE = (2, 3, 24, 20)
+
+REFUSED = {
+    ".tflite": "LiteRT has no antialiased resize and takes one number of pictures of one size",
+    ".pte": "ExecuTorch answers batches smaller than its largest one as if they were full",
+    ".so": "an AOTInductor library reads pictures of another type or memory layout wrongly, without an error",
+}
+"""Endings of files that other runtimes read, each with the reason why hf-free writes none."""
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Pictures (B, 3, H, W) -> probabilities (B, N) and confidence (B,), by the file's own runtime."""
@@ -151,14 +159,15 @@ class BatchStatistics(nn.Module):
 
 
 def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool = False) -> Exported:
-    """Write a classifier as ONNX (`.onnx`) or as a program of `torch.export` (`.pt2`), with its labels beside it.
+    """Write a classifier as ONNX (`.onnx`), as a program of `torch.export` (`.pt2`) or for OpenVINO (`.xml`), with its
+    labels beside it.
 
     The file is run on pictures of several shapes and compared with the classifier; one that differs is not kept.
 
     Args:
         classifier: The classifier.
-        path: Ends in `.onnx`, which takes the extra `onnx`, or `.pt2`. The labels go into `NAME.onnx.json`, or
-            `NAME.pt2.json`.
+        path: Ends in `.onnx`, which takes the extra `onnx`, `.pt2`, or `.xml`, which takes the extra `openvino` and
+            brings a `.bin` beside it. The labels go into `NAME.onnx.json` and so on.
         int8: Whether convolutions are computed in eight bits, which takes an ONNX file. A file that gives too many
             pictures another label is not kept.
 
@@ -166,15 +175,13 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
         LearnerError: another ending, missing packages, a network that cannot be exported, a file that answers
             otherwise than the classifier.
     """
-    writers = {".onnx": _write_onnx, ".pt2": _write_program}
-    if path.suffix.lower() not in writers:
-        raise LearnerError(f"{path} ends in {path.suffix!r}", allowed="a file that ends in .onnx or .pt2")
+    check_ending(path)
     if int8 and path.suffix.lower() != ".onnx":
         raise LearnerError(f"int8 in {path.name}", allowed="a file that ends in .onnx")
     module, about = PixelsToProbabilities(classifier).eval(), _about(classifier)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
-        run = writers[path.suffix.lower()](module, made, about)
+        run = _WRITERS[path.suffix.lower()](module, made, about)
         difference = _largest_difference(classifier, run)
         if not difference <= MAX_DIFFERENCE:
             raise LearnerError(
@@ -191,11 +198,31 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
             milliseconds = _milliseconds(run, size)
             about |= {"convolutions": "int8", "same_labels": f"{same:.3f}"}
         about["largest_difference"] = f"{difference:.2g}"
-        content = made.read_bytes()
-        write_file(path, lambda place: place.write_bytes(content), needed=len(content))
+        contents = {file.suffix: file.read_bytes() for file in Path(scratch).iterdir()}
+        for suffix in sorted(contents):  # of OpenVINO's two the weights come first, and only then what names them
+            _keep(path.with_suffix(suffix), contents[suffix])
     labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     float_bytes, float_milliseconds = before or (None, None)
-    return Exported(path, labels, len(content), difference, milliseconds, same, float_bytes, float_milliseconds)
+    total = sum(map(len, contents.values()))
+    return Exported(path, labels, total, difference, milliseconds, same, float_bytes, float_milliseconds)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    write_file(path, lambda place: place.write_bytes(content), needed=len(content))
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file that nothing is written as.
+
+    Raises:
+        LearnerError: it says why, where the ending is that of another runtime.
+    """
+    ending = path.suffix.lower()
+    if ending not in _WRITERS:
+        raise LearnerError(
+            f"{path} ends in {path.suffix!r}" + (f": {REFUSED[ending]}" if ending in REFUSED else ""),
+            allowed=f"a file that ends in {' or '.join(_WRITERS)}",
+        )
 
 
 def _in_int8(path: Path, about: dict[str, object], size: int) -> Run:
@@ -354,6 +381,9 @@ def _write_program(module: nn.Module, path: Path, about: dict[str, object]) -> R
             return loaded(images)
 
     return run
+
+
+_WRITERS = {".onnx": _write_onnx, ".pt2": _write_program, ".xml": write_openvino}
 
 
 def _largest_difference(classifier: FewShotClassifier, run: Run) -> float:

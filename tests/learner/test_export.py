@@ -128,8 +128,13 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
-    with pytest.raises(LearnerError, match=r"ends in '.bin'[\s\S]*.onnx or .pt2"):
+    with pytest.raises(LearnerError, match=r"ends in '.bin'\n[\s\S]*.onnx or .pt2 or .xml"):
         export_classifier(adapted(), tmp_path / "a.bin")
+    for name, reason in {"a.tflite": "no antialiased resize", "a.pte": "smaller than its largest"}.items():
+        with pytest.raises(LearnerError, match=rf"{name} ends in[\s\S]*{reason}"):
+            export_classifier(adapted(), tmp_path / name)
+    with pytest.raises(LearnerError, match=r"int8 in a.xml"):
+        export_classifier(adapted(), tmp_path / "a.xml", int8=True)
     classifier = adapted()
     classifier.transductive = "transport"
     with pytest.raises(LearnerError, match="transductive head transport"):

@@ -33,5 +33,8 @@ def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
     monkeypatch.setattr("hf_free.demo.app.find_spec", lambda name: None)
     assert main(["app", "me/few-shot"]) == 1
     assert "pip install 'hf-free[app]'" in capsys.readouterr().err
+    monkeypatch.setattr("hf_free.demo.app.find_spec", lambda name: None if name == "mcp" else name)
+    assert main(["app", "me/few-shot", "--mcp"]) == 1
+    assert "pip install 'hf-free[mcp]'" in capsys.readouterr().err
     assert main(["app", "me/few-shot", "--output", "x"]) == 1
     assert "--output without --space" in capsys.readouterr().err
