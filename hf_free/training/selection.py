@@ -174,6 +174,10 @@ def restore_best(learner: MetaLearner, state: RunState, run: RunFolder) -> None:
             action="lower --set bell.lr=..., or --mixed-precision no; the run's folder keeps what there is",
         )
     learner.load_state_dict(load_file(run.best))
+    # timm's LeViT, TinyViT and others keep tables made of their weights until the mode changes (timm 1.0.31)
+    mode = learner.training
+    learner.train(not mode)
+    learner.train(mode)
 
 
 def chosen_on(judge: Selector, state: RunState) -> str:

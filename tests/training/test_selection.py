@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import timm
 import torch
 
 from hf_free.config.sections import LearnerConfig
@@ -27,6 +28,29 @@ def test_a_learner_that_gets_worse_is_not_the_one_published(tmp_path):
     restore_best(learner, state, run)
     assert (state.best_step, state.best_score) == (3, 0.5)
     assert (learner.backbone.get_parameter("blocks.0.conv.weight") == 3).all()
+
+
+def test_a_backbone_that_keeps_tables_of_its_weights_answers_by_the_restored_ones(tmp_path):
+    small = {"embed_dim": (16, 24, 32), "depth": (1, 1, 1), "num_heads": (1, 1, 2), "key_dim": 8, "img_size": 64}
+    learner, state, run = MetaLearner(LearnerConfig(backbone="conv4_32")), RunState(), RunFolder(tmp_path)
+    learner.backbone = timm.create_model("levit_128s", num_classes=0, **small)  # TinyViT and others do so, too
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tables = [value for name, value in learner.backbone.named_parameters() if name.endswith("attention_biases")]
+    judge, answers = Selector(iter([0.5, 0.2]).__next__, lambda: "a list"), []
+    learner.eval()
+    for seed in (0, 1):
+        for table in tables:
+            torch.nn.init.normal_(table, std=5, generator=torch.Generator().manual_seed(seed))
+        learner.train().eval()
+        with torch.no_grad():
+            answers.append(learner.backbone(images))
+        keep_best(judge, learner, state, run)
+    restore_best(learner, state, run)
+    with torch.no_grad():
+        restored = learner.backbone(images)
+    assert not learner.training
+    assert not torch.equal(answers[0], answers[1])
+    assert torch.equal(restored, answers[0])
 
 
 def test_scores_on_other_pictures_are_not_compared(tmp_path):
