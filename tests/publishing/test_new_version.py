@@ -62,11 +62,11 @@ def start_from(source):
 
 start_from("alice/nv-first")
 answers["said"] = plan_new_version_of(folder, "alice/nv-second").said
-answers["before"] = ModelCard.load("alice/nv-first").content
+answers["before"] = ModelCard.load("alice/nv-first").data.to_dict()
 for _ in range(2):
     answers["url"] = push_saved(folder, "alice/nv-second", mark_predecessor=True)
 card = ModelCard.load("alice/nv-first")
-answers["data"], answers["text"], answers["after"] = card.data.to_dict(), card.text, card.content
+answers["data"], answers["text"] = card.data.to_dict(), card.text
 refused(push_saved, "alice/nv-third", mark_predecessor=True, private=True)
 refused(push_saved, "alice/nv-hidden", mark_predecessor=True)
 refused(push_saved, "alice/nv-third", mark_predecessor=True, revision="draft")
@@ -94,9 +94,10 @@ def test_the_predecessor_names_the_new_version_and_nothing_else_changes(hub, tok
     answers = run_client(CODE.format(folder=str(folder)), token=tokens["alice"]).json
     assert answers["said"] == "new_version: alice/nv-second in the card of alice/nv-first"
     assert answers["url"].endswith("/alice/nv-second")
-    assert answers["before"] == CARD, "a plan changes nothing"
+    assert "new_version" not in answers["before"], "a plan changes nothing"
     assert answers["data"] == {"license": "mit", "tags": ["b", "a"], "new_version": "alice/nv-second"}
-    assert answers["after"] == with_new_version(CARD, "alice/nv-second")
+    assert answers["text"] == CARD.split("---\n", 2)[2]
+    assert hub.read_repo("alice/nv-first")["README.md"].decode() == with_new_version(CARD, "alice/nv-second")
     titles = [entry.title for entry in hub.history("alice/nv-first")]
     assert titles.count("New version: alice/nv-second") == 1, "the second push makes no commit"
     private, hidden, branch, itself, theirs, nowhere, odd = answers["refused"]
