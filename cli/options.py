@@ -77,6 +77,14 @@ CreatePr = Annotated[
         "--create-pr/--no-create-pr", rich_help_panel=PUBLISH, help="Open a pull request instead of committing."
     ),
 ]
+MarkPredecessor = Annotated[
+    bool | None,
+    typer.Option(
+        "--mark-predecessor/--no-mark-predecessor",
+        rich_help_panel=PUBLISH,
+        help="Also write new_version into the card of the learner on the Hub that --from continued.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON to stdout; messages stay on stderr.")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,15 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.training.location import learner_folder
 
+if TYPE_CHECKING:
+    from hf_free.publishing.new_version import NewVersion
+
 EXAMPLES = options.examples(
     "hf-free push runs/first me/few-shot",
     "hf-free push runs/first/learner me/few-shot --private --commit-message 'First learner'",
     "hf-free push runs/first org/few-shot --create-pr",
     "hf-free push runs/first me/few-shot --dry-run",
+    "hf-free push runs/second me/few-shot-2 --mark-predecessor",
 )
 
 
@@ -29,6 +33,7 @@ def push(
     private: options.Private = None,
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
+    mark_predecessor: options.MarkPredecessor = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -41,13 +46,20 @@ def push(
 ) -> None:
     """Publish a trained learner with its card."""
     learner = learner_folder(folder)
-    from hf_free.learner.push import plan_push_of, push_learner
+    from hf_free.learner.push import plan_mark_of, plan_push_of, push_learner
 
+    new_version = (
+        plan_mark_of(
+            learner, repo_id, token=token, private=bool(private), create_pr=bool(create_pr), revision=revision
+        )
+        if mark_predecessor
+        else None
+    )
     if dry_run:
         files = plan_push_of(
             learner, repo_id, token=token, private=bool(private), create_pr=bool(create_pr), revision=revision
         )
-        _show(learner, repo_id, files, as_json=as_json, quiet=quiet)
+        _show(learner, repo_id, files, new_version, as_json=as_json, quiet=quiet)
         return
     say(f"Uploading to {repo_id}")
     url = push_learner(
@@ -58,23 +70,41 @@ def push(
         commit_message=commit_message,
         create_pr=bool(create_pr),
         revision=revision,
+        mark_predecessor=bool(mark_predecessor),
     )
+    if new_version is not None:
+        say(f"{'Proposed' if create_pr else 'Written'}: {new_version.said}")
     if as_json:
-        write_json({"learner": str(learner), "repo_id": repo_id, "url": url})
+        write_json({"learner": str(learner), "repo_id": repo_id, "url": url, **_marked(new_version)})
     elif quiet:
         print_made(url)
     else:
         output_console().print(f"Published: {url}", soft_wrap=True, markup=False)
 
 
-def _show(learner: Path, repo_id: str, files: dict[str, int], *, as_json: bool, quiet: bool) -> None:
+def _marked(new_version: NewVersion | None) -> dict[str, str]:
+    """What JSON says of the predecessor."""
+    return {} if new_version is None else {"new_version_of": new_version.predecessor}
+
+
+def _show(
+    learner: Path,
+    repo_id: str,
+    files: dict[str, int],
+    new_version: NewVersion | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Print what a push would upload."""
     from hf_free.runtime.text import decimal_size_text
 
     if as_json:
-        write_json({"learner": str(learner), "repo_id": repo_id, "files": files})
+        write_json({"learner": str(learner), "repo_id": repo_id, "files": files, **_marked(new_version)})
         return
     for name, size in files.items():
         line = name if quiet else f"{name}  {decimal_size_text(size)}"
         output_console().print(line, soft_wrap=True, markup=False)
+    if new_version is not None:
+        say(f"There would be {new_version.said}.")
     say(f"{repo_id} would get {decimal_size_text(sum(files.values()))} in {len(files)} files; nothing was uploaded.")

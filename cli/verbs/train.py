@@ -209,6 +209,7 @@ def train(
     ] = None,
     commit_message: options.CommitMessage = None,
     create_pr: options.CreatePr = None,
+    mark_predecessor: options.MarkPredecessor = None,
     own_networks: options.Import = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
@@ -246,6 +247,7 @@ def train(
             "card_images": card_images,
             "commit_message": commit_message,
             "create_pr": create_pr,
+            "mark_predecessor": mark_predecessor,
             "cache_dir": str(cache_dir) if cache_dir else None,
             "teacher_memory": teacher_memory,
         },
@@ -334,6 +336,8 @@ def _run(
         from hf_free.hub.upload import check_can_push
 
         check_can_push(settings.hub.push_to_hub, token, private=settings.hub.private, create_pr=settings.hub.create_pr)
+    if settings.hub.mark_predecessor and is_first:
+        _check_predecessor(settings, token)
     if is_first:
         say(f"Output folder: {output}")
     from hf_free.training.folder import RunFolder
@@ -371,6 +375,7 @@ def _run(
             private=settings.hub.private,
             commit_message=settings.hub.commit_message,
             create_pr=settings.hub.create_pr,
+            mark_predecessor=settings.hub.mark_predecessor,
         )
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})
@@ -381,3 +386,19 @@ def _run(
     published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
     output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)
     say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR")
+
+
+def _check_predecessor(settings: FreeConfig, token: str | None) -> None:
+    """Ask before anything is trained whether the predecessor's card may be changed when the learner is published."""
+    from hf_free.publishing.new_version import plan_new_version, predecessor_on_hub
+    from hf_free.training.absolute_paths import absolute_config
+
+    hub = settings.hub
+    if hub.push_to_hub is None:
+        raise ConfigError(
+            "--mark-predecessor without --push-to-hub",
+            allowed="both: the predecessor's card names where the new learner is",
+            action="add --push-to-hub ORG/NAME, or leave it to hf-free push",
+        )
+    predecessor = predecessor_on_hub(absolute_config(settings).learner.init_from)
+    plan_new_version(predecessor, hub.push_to_hub, token=token, private=hub.private, create_pr=hub.create_pr)

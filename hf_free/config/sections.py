@@ -390,6 +390,9 @@ class HubConfig(_Section):
     """Message of the commit."""
     create_pr: bool = False
     """Whether to open a pull request instead of committing."""
+    mark_predecessor: bool = False
+    """Whether the card of the learner on the Hub that `learner.init_from` continues gets `new_version`, when the new
+    one is published."""
     cache_dir: str | None = None
     """Folder of the download cache."""
     teacher_memory: str = "4GiB"

@@ -103,12 +103,20 @@ def push_folder(
 
 
 def push_command(
-    folder: Path, repo_id: str, *, private: bool, commit_message: str | None, create_pr: bool, revision: str | None
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool,
+    commit_message: str | None,
+    create_pr: bool,
+    revision: str | None,
+    mark_predecessor: bool = False,
 ) -> str:
     """The command that tries a push again, with all that was asked for: a private learner stays private."""
     words = ["hf-free", "push", str(folder), repo_id]
     words += ["--private"] if private else []
     words += ["--create-pr"] if create_pr else []
+    words += ["--mark-predecessor"] if mark_predecessor else []
     words += [] if revision is None else ["--revision", revision]
     words += [] if commit_message in (None, MESSAGE) else ["--commit-message", str(commit_message)]
     return shlex.join(words)
@@ -144,6 +152,22 @@ def check_can_push(
             f"{repo_id} exists and is public, but --private was asked for",
             action="make it private in its settings on the Hub, choose another name, or leave --private out",
         )
+
+
+def is_private(repo_id: str, token: str | None) -> bool:
+    """Whether a model's repository is there and private.
+
+    Raises:
+        HubError: the Hub cannot be asked.
+    """
+    token = token_to_send(token)
+    api = api_for(token)
+    try:
+        return patiently(lambda: read_repository(api.model_info(repo_id, timeout=READ_TIMEOUT))).private
+    except RepositoryNotFoundError:
+        return False
+    except Exception as error:
+        raise explain(error, repo_id, token=token) from None
 
 
 def _check_account(account: Account, namespace: str, repo_id: str, *, create_pr: bool) -> None:

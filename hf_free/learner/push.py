@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hf_free.errors import HubError
 from hf_free.learner.classifier_files import read_classifier_config
 from hf_free.learner.config_check import check_learner_config
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, SUPPORT, refuse_stranger
 from hf_free.learner.one_step import find_file, finish_saving, learners_part
 from hf_free.learner.persistence import find_learner
 from hf_free.publishing.classifier_card import write_classifier_card
-from hf_free.publishing.push import plan_push, push_saved
+from hf_free.publishing.new_version import NewVersion
+from hf_free.publishing.push import plan_new_version_of, plan_push, push_saved
 
 
 def push_learner(
@@ -22,6 +24,7 @@ def push_learner(
     commit_message: str | None = None,
     create_pr: bool = False,
     revision: str | None = None,
+    mark_predecessor: bool = False,
 ) -> str:
     """Upload a learner's or classifier's folder with its card; see `hf_free.publishing.push.push_saved`.
 
@@ -31,8 +34,11 @@ def push_learner(
     Raises:
         LearnerError: nobody could open what would be uploaded.
         PushError: the upload failed; it says how to go on.
+        HubError: no predecessor on the Hub that may be changed; nothing was uploaded.
     """
     _check_is_whole(folder)
+    if mark_predecessor:
+        _check_is_no_classifier(folder)
     return push_saved(
         folder,
         repo_id,
@@ -41,6 +47,7 @@ def push_learner(
         commit_message=commit_message,
         create_pr=create_pr,
         revision=revision,
+        mark_predecessor=mark_predecessor,
         complete=_complete,
     )
 
@@ -59,6 +66,34 @@ def plan_push_of(
     return plan_push(
         folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision, complete=_complete
     )
+
+
+def plan_mark_of(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+) -> NewVersion:
+    """What `push_learner` would change in the card of the learner that this one continued."""
+    _check_is_no_classifier(folder)
+    return plan_new_version_of(folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
+
+
+def _check_is_no_classifier(folder: Path) -> None:
+    """Refuse an adapted classifier as the new version of the learner that its own one continued.
+
+    Raises:
+        HubError: it is one.
+    """
+    if (folder / CLASSIFIER_CONFIG).exists():
+        raise HubError(
+            f"--mark-predecessor, and {folder} is an adapted classifier",
+            allowed="a learner of hf-free train --from ORG/NAME",
+            action="leave --mark-predecessor out",
+        )
 
 
 def _check_is_whole(folder: Path) -> None:

@@ -18,9 +18,11 @@ from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
+from hf_free.publishing.new_version import NewVersion, plan_new_version, predecessor_on_hub
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
+from hf_free.publishing.unredacted import unredacted
 from hf_free.runtime.files import copy_folder, read_bounded, write_text
 from hf_free.runtime.saved_json import read_saved
 
@@ -41,6 +43,7 @@ def push_saved(
     commit_message: str | None = None,
     create_pr: bool = False,
     revision: str | None = None,
+    mark_predecessor: bool = False,
     complete: Callable[[Path], object] | None = None,
 ) -> str:
     """Upload a learner's folder with a card that names its repository; the folder itself stays as it is.
@@ -53,6 +56,8 @@ def push_saved(
         commit_message: First line of the commit.
         create_pr: Open a pull request instead of committing.
         revision: Branch to commit to; None for main.
+        mark_predecessor: Whether the card of the learner that this one continued, on the Hub, gets `new_version`;
+            in a commit of its own after the upload, or a pull request.
         complete: Called with the copy that is uploaded, to finish a save that was killed.
 
     Returns:
@@ -60,10 +65,16 @@ def push_saved(
 
     Raises:
         PushError: the upload failed; it says how to go on.
+        HubError: no predecessor on the Hub that may be changed; nothing was uploaded.
     """
+    new_version = (
+        plan_new_version_of(folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
+        if mark_predecessor
+        else None
+    )
     with _as_published(folder, repo_id, complete) as copy:
         try:
-            return push_folder(
+            url = push_folder(
                 copy,
                 repo_id,
                 token=token,
@@ -72,11 +83,42 @@ def push_saved(
                 create_pr=create_pr,
                 revision=revision,
             )
+            if new_version is not None:
+                new_version.commit(token=token, create_pr=create_pr)
+            return url
         except HubError as error:
             again = push_command(
-                folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
+                folder,
+                repo_id,
+                private=private,
+                commit_message=commit_message,
+                create_pr=create_pr,
+                revision=revision,
+                mark_predecessor=mark_predecessor,
             )
             raise PushError(_cause(error), folder=folder, again=again) from error
+
+
+def plan_new_version_of(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+) -> NewVersion:
+    """What `push_saved` would change in the predecessor's card, with `mark_predecessor` and the same arguments.
+
+    The learner's own record may hide which learner it continued; that of its run, beside it, does not.
+
+    Raises:
+        HubError: no predecessor on the Hub that may be changed.
+    """
+    check_names(repo_id, revision)
+    start = unredacted(folder, record_of(folder)).setting("learner", "init_from")
+    predecessor = predecessor_on_hub(start)
+    return plan_new_version(predecessor, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
 
 
 def plan_push(

@@ -45,3 +45,19 @@ def test_a_dry_run_shows_the_files_that_a_push_uploads_and_creates_nothing(hub, 
     published = hub.read_repo("alice/cli-planned")
     assert planned == {name: len(published[name]) for name in planned}
     assert set(published) - set(planned) <= {".gitattributes"}
+
+
+def test_the_predecessor_is_marked_only_if_asked_and_a_dry_run_says_so(hub, tokens, run_client, learner_run, tmp_path):
+    run = Path(shutil.copytree(learner_run, tmp_path / "run"))
+    (run / "record.json").write_text(json.dumps({"config": {"learner": {"init_from": "alice/cli-first"}}}))
+    card = b"---\nlicense: mit\n---\n# The first\n"
+    hub.add_repo("alice/cli-first", {"README.md": card})
+    words = [*PROGRAM, "push", str(run), "alice/cli-second"]
+    planned = run_client([*words, "--mark-predecessor", "--dry-run"], token=tokens["alice"])
+    assert "There would be new_version: alice/cli-second in the card of alice/cli-first." in planned.stderr
+    run_client(words, token=tokens["alice"])
+    assert hub.read_repo("alice/cli-first")["README.md"] == card
+    done = run_client([*words, "--mark-predecessor", "--json"], token=tokens["alice"])
+    assert json.loads(done.stdout)["new_version_of"] == "alice/cli-first"
+    marked = b"---\nlicense: mit\nnew_version: alice/cli-second\n---\n# The first\n"
+    assert hub.read_repo("alice/cli-first")["README.md"] == marked
