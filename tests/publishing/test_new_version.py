@@ -90,7 +90,7 @@ def test_the_predecessor_names_the_new_version_and_nothing_else_changes(hub, tok
     hub.add_repo("alice/nv-first", first)
     hub.add_repo("alice/nv-hidden", first, private=True)
     hub.add_repo("bob/nv-theirs", first)
-    hub.add_repo("alice/nv-odd", {"README.md": b"---\nnew_version: [a/b]\n---\n"})
+    hub.add_repo("alice/nv-odd", {"README.md": b"---\nnew_version:\n- a/b\n---\n"})
     answers = run_client(CODE.format(folder=str(folder)), token=tokens["alice"]).json
     assert answers["said"] == "new_version: alice/nv-second in the card of alice/nv-first"
     assert answers["url"].endswith("/alice/nv-second")
