@@ -2,8 +2,9 @@
 
     pooled learner -> drawn pictures, and what it says of them -> a network that predicts it -> learner
 
-Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked. A
-checkpoint every few minutes holds all of it; a run that was stopped or killed goes on from the last one.
+Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked; more
+into asking where many teachers answer slowly, so that pictures are not learned by heart. A checkpoint every few
+minutes holds all of it; a run that was stopped or killed goes on from the last one.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ FIRST_PICTURES = 2048
 
 PICTURES_AT_ONCE = 512
 """Pictures of one turn of asking."""
+
+MOST_USES = 4
+"""How often a picture is learned from, on average, at most: with 10 instead of 4 the network learns its pictures by
+heart, and loses a point (docs/experiments/few-teachers.md)."""
 
 HELD_OUT = 512
 """Pictures that are drawn for the report in the end, and not learned from."""
@@ -321,7 +326,8 @@ class _Loop:
         done = self._done
         due = CheckpointClock(CHECKPOINT_MINUTES, seconds / 60, done.seconds)
         while done.seconds < seconds and not stop.wanted:
-            at, asks = time.monotonic(), done.asking < done.seconds / 2
+            worn = done.updates * self.config.batch_size > MOST_USES * self.bank.seen
+            at, asks = time.monotonic(), worn or done.asking < done.seconds / 2
             if asks:
                 self.bank.grow(PICTURES_AT_ONCE)
             else:

@@ -11,6 +11,8 @@ from pico import pico_folder
 
 from hf_free import ConfigError, MetaLearner, RunError, distill, pool
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
+from hf_free.pooling.imitation import PictureBank
+from hf_free.training.distill import MOST_USES
 
 FIVE = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
 NETWORK = LearnerConfig(backbone="conv4_32", image_size=16, views=["identity"])
@@ -61,6 +63,30 @@ def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(po
     assert "what a *pooled learner* says of\n" in card
     assert f"agree to {record['agreement']:.2f} of 1" in card
     assert "repeats the run" not in card, "no configuration of hf-free train makes it"
+
+
+def test_slow_teachers_get_more_of_the_time_so_that_pictures_are_not_learned_by_heart(pooled, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 64)
+    monkeypatch.setattr("hf_free.training.distill.PICTURES_AT_ONCE", 32)
+    monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 64)
+    now, grow = [0.0], PictureBank.grow
+
+    def slow(bank, count):
+        now[0] += 10.0
+        grow(bank, count)
+
+    def clock():
+        now[0] += 0.01  # an update reads it twice
+        return now[0]
+
+    monkeypatch.setattr(PictureBank, "grow", slow)
+    monkeypatch.setattr("hf_free.training.distill.time", SimpleNamespace(monotonic=clock))
+    small = distill(
+        pooled, tmp_path / "small", minutes=1, learner=NETWORK, bell=BellConfig(batch_size=16), device="cpu"
+    )
+    updates, pictures = small.record.training.steps, small.record.imitation.pictures
+    assert pictures >= 64 + 4 * 32, "half of the minute would be asked about 64 more"
+    assert 3 * pictures < 16 * updates <= MOST_USES * pictures + 16
 
 
 def test_what_cannot_be_distilled_is_refused_before_anything_is_written(pooled, tmp_path):
