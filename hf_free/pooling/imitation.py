@@ -7,7 +7,7 @@ features in this way, where `hf-free train` learns logits (docs/experiments/few-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,9 @@ from hf_free.teachers.pool import TeacherPool
 IN_32_BITS = Precision()
 """Precision of the teachers where no other is asked for."""
 
-MOST_DIMENSIONS = 720
-"""Most dimensions of the pooled embedding that are predicted: a hundred teachers have tens of thousands, most of them
-combinations of others. With so many, `conv4_384` and its map have two million weights."""
+MOST_DIMENSIONS = 512
+"""Most dimensions of the pooled embedding that are predicted, those in which pictures differ most: a hundred teachers
+have tens of thousands, most of them combinations of others."""
 
 
 def said_in_one_vector(network: PooledBackbone, teachers: PooledTeachers, images: Tensor) -> Tensor:
@@ -44,27 +44,18 @@ def said_in_one_vector(network: PooledBackbone, teachers: PooledTeachers, images
 class Directions:
     """The directions in which an embedding varies most, by which it is made narrower without changing inner products.
 
-    Of more than `MOST_DIMENSIONS` columns each kind of teachers keeps equally many directions, or all of its columns
-    if it has fewer. Directions of all columns together would be those of the kind that has most teachers: what few
-    strong ones say is whitened, so that each of its directions varies little (docs/experiments/few-teachers.md).
-
     Args:
-        embedded: (N, D) of pictures.
-        kinds: (D,) number of the kind of teachers that each column is of; None: all are of one.
+        embedded: (N, D) of pictures; of more than `MOST_DIMENSIONS` columns those directions are found.
     """
 
-    def __init__(self, embedded: Tensor, kinds: Tensor | None = None) -> None:
+    def __init__(self, embedded: Tensor) -> None:
         self.basis: Tensor | None = None
-        width = embedded.shape[1]
-        if width <= MOST_DIMENSIONS:
-            return
-        kinds = torch.zeros(width, dtype=torch.int64) if kinds is None else kinds
-        columns = [(kinds == kind).nonzero().flatten() for kind in kinds.unique()]
-        parts = []
-        for own, kept in zip(columns, shared_out([len(own) for own in columns], MOST_DIMENSIONS), strict=True):
-            found = torch.eye(len(own)) if kept == len(own) else strongest_directions(embedded[:, own], kept)
-            parts.append(embedded.new_zeros(width, found.shape[1]).index_copy(0, own, found))
-        self.basis = torch.cat(parts, 1)  # (D, at most MOST_DIMENSIONS), columns of length 1
+        if embedded.shape[1] > MOST_DIMENSIONS:
+            rows = embedded.double()
+            values, vectors = torch.linalg.eigh(rows @ rows.T)  # quicker than a decomposition of wide rows
+            kept = values > values[-1] * 1e-9
+            strongest = (vectors[:, kept] / values[kept].sqrt()).flip(1)[:, :MOST_DIMENSIONS]
+            self.basis = (rows.T @ strongest).float()  # (D, at most 512), columns of length 1
 
     @classmethod
     def along(cls, basis: Tensor | None) -> Directions:
@@ -76,30 +67,6 @@ class Directions:
     def __call__(self, embedded: Tensor) -> Tensor:
         """(B, D) -> (B, D) or (B, at most `MOST_DIMENSIONS`)."""
         return embedded if self.basis is None else embedded @ self.basis
-
-
-def shared_out(widths: Sequence[int], room: int) -> list[int]:
-    """Share a number out evenly among parts that take at most their own width each: the widest become narrower first.
-
-    Args:
-        widths: At least one, and each at least 1.
-        room: At least one per part.
-    """
-    left, given = room, [0] * len(widths)
-    order = sorted(range(len(widths)), key=lambda place: widths[place])
-    for done, place in enumerate(order):
-        given[place] = min(widths[place], max(1, left // (len(widths) - done)))
-        left -= given[place]
-    return given
-
-
-def strongest_directions(embedded: Tensor, count: int) -> Tensor:
-    """The directions (D, at most `count`), of length 1, in which rows (N, D) are longest, the strongest first."""
-    rows = embedded.double()
-    values, vectors = torch.linalg.eigh(rows @ rows.T)  # quicker than a decomposition of wide rows
-    kept = values > values[-1] * 1e-9
-    strongest = (vectors[:, kept] / values[kept].sqrt()).flip(1)[:, :count]
-    return (rows.T @ strongest).float()
 
 
 class PictureBank:
@@ -148,16 +115,9 @@ class PictureBank:
         images = torch.cat([draw_beside(self._pool, part, self._size, self._stream) for part in counts])
         asked_at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
         said = torch.cat([self._ask(part) for part in images.split(asked_at_once)])
-        self._directions = self._directions or Directions(said, self._kinds())
+        self._directions = self._directions or Directions(said)
         self.seen += count
         return images, self._directions(said).half()
-
-    def _kinds(self) -> Tensor:
-        """Number of the architecture of the teacher whose column each one of the targets is."""
-        architectures = [record.architecture for record in self._pool.records]
-        numbers = torch.tensor([architectures.index(one) for one in architectures])
-        sizes = (self._teachers.feature_sizes, self._teachers.answer_sizes)
-        return torch.cat([numbers.repeat_interleave(torch.tensor(size)) for size in sizes])
 
     def _ask(self, images: Tensor) -> Tensor:
         with self._precision.autocast(self._device):

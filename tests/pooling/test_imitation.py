@@ -78,45 +78,6 @@ def test_wide_embeddings_keep_their_inner_products_as_far_as_their_directions_go
     assert Directions(few)(few) is few
 
 
-def test_each_kind_of_teachers_keeps_equally_many_directions_or_all_of_its_own(monkeypatch):
-    monkeypatch.setattr(imitation, "MOST_DIMENSIONS", 10)
-    generator = torch.Generator().manual_seed(0)
-    few, many = torch.randn(60, 4, generator=generator), 100 * torch.randn(60, 40, generator=generator)
-    mixed, kinds = torch.cat([many[:, :20], few, many[:, 20:]], 1), torch.tensor([7] * 20 + [3] * 4 + [7] * 20)
-    narrow = Directions(mixed, kinds)(mixed)
-    assert narrow.shape == (60, 10)
-    torch.testing.assert_close(narrow[:, :4], few)
-    left, values, _ = torch.linalg.svd(many.double(), full_matrices=False)
-    nearest = left[:, :6] * values[:6]  # the best six columns there are
-    torch.testing.assert_close((narrow[:, 4:] @ narrow[:, 4:].T).double(), nearest @ nearest.T, rtol=1e-4, atol=1)
-    alone = Directions(mixed)(mixed)
-    assert (alone @ alone.T - mixed @ mixed.T).norm() < (narrow @ narrow.T - mixed @ mixed.T).norm()
-
-
-@pytest.mark.parametrize(
-    ("widths", "room", "expected"),
-    [([5], 3, [3]), ([1, 9, 9], 9, [1, 4, 4]), ([9, 2, 9], 9, [3, 2, 4]), ([2, 2], 9, [2, 2]), ([8, 7], 4, [2, 2])],
-)
-def test_room_is_shared_out_evenly_among_what_is_wider(widths, room, expected):
-    assert imitation.shared_out(widths, room) == expected
-
-
-def test_columns_of_a_bank_are_told_apart_by_their_teachers_architectures(bank_of, monkeypatch):
-    bank, _, weights = bank_of(40)
-    total = sum(weights.feature_sizes) + sum(weights.answer_sizes)
-    monkeypatch.setattr(imitation, "MOST_DIMENSIONS", total - 4)
-    bank.grow(40)
-    basis = bank.tensors()["basis"]
-    of_first = torch.cat([torch.arange(total) < weights.feature_sizes[0]])
-    of_first |= (torch.arange(total) >= sum(weights.feature_sizes)) & (
-        torch.arange(total) < sum(weights.feature_sizes) + weights.answer_sizes[0]
-    )
-    touched_by_first, touched_by_other = basis[of_first].abs().sum(0) > 0, basis[~of_first].abs().sum(0) > 0
-    assert not (touched_by_first & touched_by_other).any(), "no direction mixes two architectures"
-    assert touched_by_first.any()
-    assert touched_by_other.any()
-
-
 def test_the_loss_sees_directions_only():
     said = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     assert imitation_loss(3 * said, said).item() == pytest.approx(0, abs=1e-6)
