@@ -70,7 +70,7 @@ def push(
         commit_message=commit_message,
         create_pr=bool(create_pr),
         revision=revision,
-        mark_predecessor=bool(mark_predecessor),
+        new_version=new_version,
     )
     if new_version is not None:
         say(f"{'Proposed' if create_pr else 'Written'}: {new_version.said}")

@@ -364,18 +364,24 @@ def _run(
         return
     learner = output / "learner"
     url = None
-    if settings.hub.push_to_hub:
-        from hf_free.learner.push import push_learner
+    hub, repo_id = settings.hub, settings.hub.push_to_hub
+    if repo_id:
+        from hf_free.learner.push import plan_mark_of, push_learner
 
-        say(f"Uploading to {settings.hub.push_to_hub}")
+        say(f"Uploading to {repo_id}")
+        new_version = (
+            plan_mark_of(learner, repo_id, token=token, private=hub.private, create_pr=hub.create_pr)
+            if hub.mark_predecessor
+            else None
+        )
         url = push_learner(
             learner,
-            settings.hub.push_to_hub,
+            repo_id,
             token=token,
-            private=settings.hub.private,
-            commit_message=settings.hub.commit_message,
-            create_pr=settings.hub.create_pr,
-            mark_predecessor=settings.hub.mark_predecessor,
+            private=hub.private,
+            commit_message=hub.commit_message,
+            create_pr=hub.create_pr,
+            new_version=new_version,
         )
     if json:
         write_json({"output": str(output), "learner": str(learner), "url": url})

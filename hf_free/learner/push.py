@@ -24,7 +24,7 @@ def push_learner(
     commit_message: str | None = None,
     create_pr: bool = False,
     revision: str | None = None,
-    mark_predecessor: bool = False,
+    new_version: NewVersion | None = None,
 ) -> str:
     """Upload a learner's or classifier's folder with its card; see `hf_free.publishing.push.push_saved`.
 
@@ -34,11 +34,8 @@ def push_learner(
     Raises:
         LearnerError: nobody could open what would be uploaded.
         PushError: the upload failed; it says how to go on.
-        HubError: no predecessor on the Hub that may be changed; nothing was uploaded.
     """
     _check_is_whole(folder)
-    if mark_predecessor:
-        _check_is_no_classifier(folder)
     return push_saved(
         folder,
         repo_id,
@@ -47,7 +44,7 @@ def push_learner(
         commit_message=commit_message,
         create_pr=create_pr,
         revision=revision,
-        mark_predecessor=mark_predecessor,
+        new_version=new_version,
         complete=_complete,
     )
 
@@ -77,16 +74,10 @@ def plan_mark_of(
     create_pr: bool = False,
     revision: str | None = None,
 ) -> NewVersion:
-    """What `push_learner` would change in the card of the learner that this one continued."""
-    _check_is_no_classifier(folder)
-    return plan_new_version_of(folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
-
-
-def _check_is_no_classifier(folder: Path) -> None:
-    """Refuse an adapted classifier as the new version of the learner that its own one continued.
+    """What changes in the card of the learner that this one continued, for `push_learner` with the same arguments.
 
     Raises:
-        HubError: it is one.
+        HubError: an adapted classifier, or no predecessor on the Hub that may be changed.
     """
     if (folder / CLASSIFIER_CONFIG).exists():
         raise HubError(
@@ -94,6 +85,7 @@ def _check_is_no_classifier(folder: Path) -> None:
             allowed="a learner of hf-free train --from ORG/NAME",
             action="leave --mark-predecessor out",
         )
+    return plan_new_version_of(folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
 
 
 def _check_is_whole(folder: Path) -> None:

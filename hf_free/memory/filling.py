@@ -70,12 +70,8 @@ class Filling:
 
     def own_sources(self) -> list[LabelSource]:
         """Who is asked by this process: teachers of its own chains, and other sources of answers."""
-        own, chain_of = self.chains.own, self.pool.chain_of
-        return [
-            one
-            for one in self.sources
-            if not isinstance(one, TeacherSource) or chain_of(one.teacher, self.chains) in own
-        ]
+        is_own = self.pool.is_own
+        return [one for one in self.sources if not isinstance(one, TeacherSource) or is_own(one.teacher, self.chains)]
 
 
 def fill(

@@ -43,7 +43,7 @@ def push_saved(
     commit_message: str | None = None,
     create_pr: bool = False,
     revision: str | None = None,
-    mark_predecessor: bool = False,
+    new_version: NewVersion | None = None,
     complete: Callable[[Path], object] | None = None,
 ) -> str:
     """Upload a learner's folder with a card that names its repository; the folder itself stays as it is.
@@ -56,8 +56,8 @@ def push_saved(
         commit_message: First line of the commit.
         create_pr: Open a pull request instead of committing.
         revision: Branch to commit to; None for main.
-        mark_predecessor: Whether the card of the learner that this one continued, on the Hub, gets `new_version`;
-            in a commit of its own after the upload, or a pull request.
+        new_version: From `plan_new_version_of` with the same arguments: what changes in the card of the learner that
+            this one continued, in a commit of its own after the upload, or a pull request.
         complete: Called with the copy that is uploaded, to finish a save that was killed.
 
     Returns:
@@ -65,13 +65,7 @@ def push_saved(
 
     Raises:
         PushError: the upload failed; it says how to go on.
-        HubError: no predecessor on the Hub that may be changed; nothing was uploaded.
     """
-    new_version = (
-        plan_new_version_of(folder, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
-        if mark_predecessor
-        else None
-    )
     with _as_published(folder, repo_id, complete) as copy:
         try:
             url = push_folder(
@@ -94,7 +88,7 @@ def push_saved(
                 commit_message=commit_message,
                 create_pr=create_pr,
                 revision=revision,
-                mark_predecessor=mark_predecessor,
+                mark_predecessor=new_version is not None,
             )
             raise PushError(_cause(error), folder=folder, again=again) from error
 
@@ -108,7 +102,7 @@ def plan_new_version_of(
     create_pr: bool = False,
     revision: str | None = None,
 ) -> NewVersion:
-    """What `push_saved` would change in the predecessor's card, with `mark_predecessor` and the same arguments.
+    """What changes in the card of the learner that this one continued, for `push_saved` with the same arguments.
 
     The learner's own record may hide which learner it continued; that of its run, beside it, does not.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any
@@ -138,7 +139,7 @@ def _template(network: nn.Module, spec: TeacherSpec) -> nn.Module | None:
         return None
     images = torch.rand((2, *spec.input_size), generator=torch.Generator().manual_seed(0))
     try:
-        template = copy.deepcopy(network, {id(tensor): _without_memory(tensor) for tensor in saved.values()})
+        template = copy.deepcopy(network, _without_memory(saved))
         copied = _copy(template)
         copied.load_state_dict({key: tensor.detach().clone() for key, tensor in saved.items()}, assign=True)
         with torch.no_grad():
@@ -152,17 +153,22 @@ def _template(network: nn.Module, spec: TeacherSpec) -> nn.Module | None:
     return template if all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)) else None
 
 
-def _without_memory(tensor: Tensor) -> Tensor:
-    empty = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+def _without_memory(saved: Mapping[str, Tensor]) -> dict[int, object]:
+    """What `copy.deepcopy` takes in the place of tensors, by their id: as many new ones on the meta device."""
+    memo: dict[int, object] = {}
+    for tensor in saved.values():
+        empty = torch.empty_like(tensor, device="meta")
+        is_weight = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_weight else empty
+    return memo
 
 
 def _copy(template: nn.Module) -> nn.Module:
-    """The template's modules anew; its weights, which hold nothing, are shared until others are assigned.
+    """The template's modules anew, with empty weights of their own: a file of another type changes theirs alone.
 
     `copy.deepcopy` takes five times as long: it looks into each of the thirty attributes of each module.
     """
-    memo: dict[int, object] = {id(tensor): tensor for tensor in template.state_dict(keep_vars=True).values()}
+    memo = _without_memory(template.state_dict(keep_vars=True))
     modules = list(template.modules())
     copies = [module.__class__.__new__(module.__class__) for module in modules]
     memo.update({id(module): copied for module, copied in zip(modules, copies, strict=True)})

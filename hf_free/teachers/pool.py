@@ -213,6 +213,10 @@ class TeacherPool(Sequence[Teacher]):
         in one place."""
         return 0 if self.records[index].answers_only else chains.of(index)
 
+    def is_own(self, index: int, chains: Chains) -> bool:
+        """Whether this process loads, inverts and asks a teacher."""
+        return self.chain_of(index, chains) in chains.own
+
     @property
     def loaded_bytes(self) -> int:
         """Memory of the teachers the pool holds now, in bytes, with their folded copies."""

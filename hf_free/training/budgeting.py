@@ -120,7 +120,7 @@ def make_budget(
 
 def _unloaded(pool: TeacherPool, processes: int) -> int:
     """Bytes of weights that the process will hold beside those it holds; of one among several, less than nothing."""
-    own = [record for index, record in enumerate(pool.records) if pool.chain_of(index, pool.chains) in pool.chains.own]
+    own = [record for index, record in enumerate(pool.records) if pool.is_own(index, pool.chains)]
     if processes > 1:
         own = list(pool.records[::processes])
         return min(sum(record.weight_bytes for record in own), pool.budget) - pool.loaded_bytes

@@ -267,8 +267,7 @@ class _Trying:
     def _can_be_measured(self, index: int) -> bool:
         """Whether a teacher is here and gives gradients."""
         pool = self._pool
-        is_own = pool.chain_of(index, pool.chains) in pool.chains.own
-        return is_own and index not in pool.gone and not pool.records[index].answers_only
+        return pool.is_own(index, pool.chains) and index not in pool.gone and not pool.records[index].answers_only
 
     def learning(self, objective: Objective) -> None:
         """An update of a copy of the learner, its step on a whole task, and the copy's look at pictures."""

@@ -56,6 +56,8 @@ def refused(call, *words, **options):
         call(folder, *words, **options)
     except HubError as error:
         answers["refused"].append(str(error))
+def pushed(folder, repo_id, **options):
+    return push_saved(folder, repo_id, new_version=plan_new_version_of(folder, repo_id, **options), **options)
 def start_from(source):
     record = {{"config": {{"learner": {{"init_from": source}}}}}}
     (folder.parent / "record.json").write_text(json.dumps(record))
@@ -64,18 +66,18 @@ start_from("alice/nv-first")
 answers["said"] = plan_new_version_of(folder, "alice/nv-second").said
 answers["before"] = ModelCard.load("alice/nv-first").data.to_dict()
 for _ in range(2):
-    answers["url"] = push_saved(folder, "alice/nv-second", mark_predecessor=True)
+    answers["url"] = pushed(folder, "alice/nv-second")
 card = ModelCard.load("alice/nv-first")
 answers["data"], answers["text"] = card.data.to_dict(), card.text
-refused(push_saved, "alice/nv-third", mark_predecessor=True, private=True)
-refused(push_saved, "alice/nv-hidden", mark_predecessor=True)
-refused(push_saved, "alice/nv-third", mark_predecessor=True, revision="draft")
-refused(push_saved, "alice/nv-first", mark_predecessor=True)
+refused(pushed, "alice/nv-third", private=True)
+refused(pushed, "alice/nv-hidden")
+refused(pushed, "alice/nv-third", revision="draft")
+refused(pushed, "alice/nv-first")
 for source in ("bob/nv-theirs", "alice/nv-nowhere", "alice/nv-odd"):
     start_from(source)
-    refused(push_saved, "alice/nv-third", mark_predecessor=True)
+    refused(pushed, "alice/nv-third")
 start_from("bob/nv-theirs")
-push_saved(folder, "alice/nv-third", mark_predecessor=True, create_pr=True)
+pushed(folder, "alice/nv-third", create_pr=True)
 print(json.dumps(answers))
 """
 

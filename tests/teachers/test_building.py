@@ -127,11 +127,11 @@ def test_what_cannot_be_built_is_refused_each_time() -> None:
             builder.empty(spec, "it")
 
 
-def test_a_pool_of_one_kind_holds_each_teachers_own_weights(tmp_path) -> None:
-    folders = []
-    for seed in range(4):
+def test_a_pool_of_one_kind_holds_each_teachers_own_weights_in_their_own_type(tmp_path) -> None:
+    folders, types = [], [torch.float32, torch.float32, torch.bfloat16, torch.float32, torch.float16]
+    for seed, dtype in enumerate(types):
         torch.manual_seed(seed)
-        network = timm.create_model("conv4_32", num_classes=4)
+        network = timm.create_model("conv4_32", num_classes=4).to(dtype)
         folders.append(tmp_path / str(seed))
         save_teacher(network, folders[-1])
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -140,3 +140,4 @@ def test_a_pool_of_one_kind_holds_each_teachers_own_weights(tmp_path) -> None:
         alone = TeacherPool([str(folder)])
         assert torch.equal(together[index].logits(images), alone[0].logits(images))
         assert together.records[index] == alone.records[0]
+        assert f"torch.{together.records[index].weight_dtype}" == str(types[index])
