@@ -154,10 +154,10 @@ def _template(network: nn.Module, spec: TeacherSpec) -> nn.Module | None:
 
 
 def _without_memory(saved: Mapping[str, Tensor]) -> dict[int, object]:
-    """What `copy.deepcopy` takes in the place of tensors, by their id: as many new ones on the meta device."""
+    """What `copy.deepcopy` takes in the place of tensors, by their id: as many others on the meta device."""
     memo: dict[int, object] = {}
     for tensor in saved.values():
-        empty = torch.empty_like(tensor, device="meta")
+        empty = tensor.detach() if tensor.is_meta else torch.empty_like(tensor, device="meta")
         is_weight = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_weight else empty
     return memo
