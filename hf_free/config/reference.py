@@ -77,7 +77,8 @@ def _rule(entry: ast.AnnAssign) -> str:
         + ", ".join(f"`{t}`" for t in get_args(section_types.Tracker)),
     }
     kind = ast.unparse(annotation)
-    words = named.get(kind, kind.replace("list[str]", "list of texts").replace("str", "text").replace(" | ", " or "))
+    plain = kind.replace("list[str]", "list of texts").replace("str", "text").replace("None", "null")
+    words = named.get(kind, plain.replace(" | ", " or "))
     call = entry.value
     keywords = call.keywords if isinstance(call, ast.Call) else []
     limits = [f"{_RULES[item.arg]} {ast.unparse(item.value)}" for item in keywords if item.arg in _RULES]

@@ -284,7 +284,7 @@ class TrainerConfig(_Section):
     """The loop: how long, on what, what is kept."""
 
     steps: int | None = Field(default=None, ge=1)
-    """Outer steps; None leaves the end to max_minutes, or to the recipe's own number."""
+    """Outer steps; null leaves the end to max_minutes, or to the recipe's own number."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Wall-clock minutes at most; schedules stretch to whichever of steps and minutes ends first."""
     warmup_steps: int = Field(default=20, ge=0)
@@ -318,23 +318,23 @@ class TrainerConfig(_Section):
     validation_episodes: int = Field(default=200, ge=1)
     """Episodes that choose the best checkpoint, of a validation set or (`align`) of held-out recovered pictures."""
     validation_dataset: str | None = None
-    """Pictures of other classes that choose the best checkpoint: a `datasets` id, Parquet or a folder; None reads no
+    """Pictures of other classes that choose the best checkpoint: a `datasets` id, Parquet or a folder; null reads no
     real picture and takes held-out recovered ones."""
     validation_split: str | None = None
-    """Split of the validation data set, never one named test; None takes validation, else train."""
+    """Split of the validation data set, never one named test; null takes validation, else train."""
     memory: str | None = None
     """Memory that a run may take, such as 6GiB (the GPU's, where it runs on one): what does not fit at once is done in
-    pieces. None takes half of what is free, within the limits of control groups."""
+    pieces. With null it takes half of what is free, within the limits of control groups."""
     min_steps: int = Field(default=3, ge=0)
     """Fewest steps that a run's minutes must be enough for, as measured before it begins; with fewer it is refused. 0
     accepts any number. Below 50 it says what to make smaller."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process; None leaves them to torch (`OMP_NUM_THREADS`, else one per core), and shares the
+    """CPU threads of each process; null leaves them to torch (`OMP_NUM_THREADS`, else one per core), and shares the
     cores out where a run has several processes. Fewer are faster where other programs share the cores."""
     chains: int | None = Field(default=None, ge=1, le=1024)
     """Parts that a step's work is cut into, each with its own teachers and its part of every batch: a multiple of the
-    number of processes, which share them out. None takes one per process. One process with two chains ends with the
-    same weights as two processes with one each."""
+    number of processes, which share them out. With null there is one per process. One process with two chains
+    ends with the same weights as two processes with one each."""
 
     @field_validator("memory")
     @classmethod
@@ -379,7 +379,7 @@ class HubConfig(_Section):
     license: str | None = None
     """License of the learner, chosen by the user; never invented."""
     card_images: bool | None = None
-    """Whether the card shows recovered images; None: only if every teacher is public and ungated."""
+    """Whether the card shows recovered images; null: only if every teacher is public and ungated."""
     name_private_teachers: bool = False
     """Whether private and gated teachers are named in the card."""
     push_generator: bool = False

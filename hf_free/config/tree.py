@@ -78,11 +78,12 @@ class FreeConfig:
     """
 
     method: Annotated[str, BeforeValidator(_known_method)] = "default"
-    """`default`, the best we found; `paper`, FREE with its published constants; `released`, its public code; `purer`
-    and `tgr`, its peers."""
+    """`default`, the best we found; `paper`, FREE with its published constants; `released`, its public code; `purer`,
+    `tgr` and `bidf-mkd`, its peers."""
     inversion: Annotated[str | None, BeforeValidator(_known_inversion)] = None
     """How teachers are inverted, with the number of steps that goes with it; null leaves it to the method. `five`: one
-    generator for all; `generator`: a fresh one for each teacher; `pixels`: none, the pixels themselves."""
+    generator for all; `generator`: a fresh one for each teacher; `pixels`: none, the pixels themselves;
+    `zero-order`: a fresh generator for a black box, by questions alone."""
     models: list[str] = field(default_factory=list)
     """Teachers: Hub ids `org/name[@revision]` or local folders."""
     imports: list[str] = field(default_factory=list)
