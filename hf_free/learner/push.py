@@ -10,7 +10,7 @@ from hf_free.learner.config_check import check_learner_config
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, SUPPORT, refuse_stranger
 from hf_free.learner.one_step import find_file, find_teachers, finish_saving, learners_part
 from hf_free.learner.persistence import find_learner
-from hf_free.learner.pooled_files import named_teacher_files
+from hf_free.learner.pooled_files import FOLDER, named_teacher_files
 from hf_free.publishing.classifier_card import write_classifier_card
 from hf_free.publishing.new_version import NewVersion
 from hf_free.publishing.push import plan_new_version_of, plan_push, push_saved
@@ -108,10 +108,10 @@ def _check_is_whole(folder: Path) -> None:
     check_learner_config(found.content, source)
     for name in found.strangers:
         refuse_stranger(source, name, is_named=False)
-    named = named_teacher_files(found.content)
-    if find_teachers(folder, named) is None:
-        wrong = next(name for name, sha256 in named.items() if not find_file(folder, name, sha256)[1])
-        refuse_stranger(source, wrong, is_named=False)
+    teachers = named_teacher_files(found.content)
+    if find_teachers(folder, teachers) is None:
+        wrong = (name for name, sha256 in teachers.items() if not find_file(folder, name, sha256)[1])
+        refuse_stranger(source, next(wrong, FOLDER), is_named=False)
 
 
 def _complete(folder: Path) -> None:
