@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
@@ -129,3 +130,13 @@ def test_a_card_that_is_no_file_is_passed_over(make, folder):
     (folder / "README.md").unlink(missing_ok=True)
     make(folder / "README.md")
     assert _load(folder).record.license is None
+
+
+def test_the_license_of_a_card_with_endless_metadata_is_read_from_its_line_alone(folder, monkeypatch):
+    """YAML of a mebibyte takes seconds, and a pooled learner has a hundred teachers."""
+    read, plain = [], yaml.safe_load
+    monkeypatch.setattr(yaml, "safe_load", lambda text: read.append(len(text)) or plain(text))
+    many = "".join(f"key{number}: [{{a: b}}]\n" for number in range(40_000))
+    (folder / "README.md").write_text(f"---\n{many}license: mit\nlicense_name: {'x' * 70_000}\n---\n# A card\n")
+    assert _load(folder).record.license == "mit"
+    assert max(read) < 1000
