@@ -218,14 +218,16 @@ def test_a_pool_that_ends_while_it_copies_weights_leaves_no_folder_in_the_way(fo
             pool(folders, output=output, **settings)
     assert not list(tmp_path.iterdir())
 
-    def full(source, target):
-        raise OSError(errno.ENOSPC, "full", source, None, target)
+    for number, reason in ((errno.ENOSPC, "no space is left"), (errno.EDQUOT, "the quota of this user is used up")):
 
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copyfile", full)
-        with pytest.raises(StorageError, match=rf"cannot write learner in {tmp_path}: no space is left"):
-            pool(folders, output=output, **settings)  # not the scratch folder, which is gone
-    assert not list(tmp_path.iterdir())
+        def full(source, target, number=number):
+            raise OSError(number, "full", source, None, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "copyfile", full)
+            with pytest.raises(StorageError, match=rf"cannot write learner in {tmp_path}: {reason}"):
+                pool(folders, output=output, **settings)  # not the scratch folder, which is gone
+        assert not list(tmp_path.iterdir())
     learner = pool(folders, output=output, **settings)
     assert [path.name for path in tmp_path.iterdir()] == ["learner"]
     assert torch.equal(answers(MetaLearner.from_pretrained(output)), answers(learner))
