@@ -206,6 +206,7 @@ def _from_hub(
     _check_present(f"{repo_id}@{revision}{kind}", listed, required)
     names = [*required, *(name for name in optional if name in listed)]
     files = {name: _expected(listed[name], repo_id) for name in names}
+    digests = [file.digest for file in files.values()]
     headers = build_hf_headers(token=token or False, library_name="hf-free")
     for name, expected in files.items():
         path = cache.snapshot(commit) / name
@@ -213,7 +214,7 @@ def _from_hub(
             url = hf_hub_url(repo_id, name, revision=commit, endpoint=api.endpoint)
             told = None if arrived is None else _for_file(arrived, name, expected.size)
             with storage_explained(path, needed=expected.size):
-                partial = cache.partial_file()
+                partial = cache.partial_file(expected.digest, digests)
                 download(url, partial, expected, headers, told, name=f"{name} of {repo_id}")
                 cache.keep(partial, commit, name, expected)
     record = CommitRecord(commit, info.private, info.gated, info.license, files)

@@ -108,10 +108,12 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
     return folder / name, False
 
 
-def _may_hold_tensors(path: Path) -> bool:
-    """Whether a file can be one of safetensors, by the length of the header that it begins with: zeros, for one, are
-    refused without reading gigabytes of them for their hash. Files of other kinds are not judged.
+def _may_be_ours(path: Path) -> bool:
+    """Whether a file can be one of safetensors, by the length of the header that it begins with, or a configuration, by
+    its size: zeros, for one, are refused without reading gigabytes of them for their hash.
     """
+    if path.suffix == ".json":
+        return path.stat().st_size <= MAX_CONFIG_BYTES
     if path.suffix != ".safetensors":
         return True
     with path.open("rb") as file:
@@ -139,7 +141,7 @@ def is_interrupted(folder: Path) -> bool:
 
 
 def _is_file_of(path: Path, wanted: str) -> bool:
-    return path.is_file() and why_unreadable(path) is None and _may_hold_tensors(path) and sha256_of(path) == wanted
+    return path.is_file() and why_unreadable(path) is None and _may_be_ours(path) and sha256_of(path) == wanted
 
 
 def _move(source: Path, target: Path, name: str) -> None:

@@ -242,6 +242,10 @@ def test_a_learner_that_nobody_could_open_for_its_teachers_files_is_not_pushed(p
     given.write_bytes(given.read_bytes() + b" ")
     with pytest.raises(LearnerError, match=wrong):
         push_learner(tmp_path / "learner", "me/pooled")
+    with given.open("wb") as file:
+        file.truncate(2**40)  # hours to read for its hash
+    with pytest.raises(LearnerError, match=wrong):
+        push_learner(tmp_path / "learner", "me/pooled")
     given.unlink()
     with pytest.raises(LearnerError, match=wrong):
         push_learner(tmp_path / "learner", "me/pooled")
