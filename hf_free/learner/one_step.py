@@ -109,8 +109,8 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
 
 
 def _may_be_ours(path: Path) -> bool:
-    """Whether a file can be one of safetensors, by the length of the header that it begins with, or a configuration, by
-    its size: zeros, for one, are refused without reading gigabytes of them for their hash.
+    """Whether a file can be one of safetensors, by the length of the header that it begins with, or a configuration,
+    by its size: zeros, for one, are refused without reading gigabytes of them for their hash.
     """
     if path.suffix == ".json":
         return path.stat().st_size <= MAX_CONFIG_BYTES
