@@ -167,7 +167,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep teachers and run there")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the learner's run")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the trained and the pooled learner"
+    )
     options = parser.parse_args(arguments)
     if options.data is None and DATA.is_dir():
         options.data = str(DATA)
@@ -234,7 +236,8 @@ def trained_learner(models: Sequence[str], run: RunFolder, options: argparse.Nam
 def pooled_learners(models: Sequence[str], folder: Path, options: argparse.Namespace) -> dict[str, MetaLearner]:
     """The teachers as `hf-free pool` joins them, and one network of them as `hf-free distill` makes it."""
     told("pooling the teachers")
-    pooled = pool(models, output=folder / "pooled", seed=options.seed, device="cpu")
+    five = FreeConfig.load(values={"seed": options.seed}, assignments=options.set).five
+    pooled = pool(models, output=folder / "pooled", five=five, seed=options.seed, device="cpu")
     found = {OF_POOLED: pooled} if POOLED in options.learners else {}
     if DISTILLED in options.learners:
         told("distilling the pooled learner")

@@ -94,18 +94,16 @@ def test_the_tables_say_what_was_measured(measured):
     assert f"torch {torch.__version__}" in text
 
 
+@pytest.mark.long
 def test_pooled_and_distilled_learners_are_attacked_in_the_place_of_a_trained_one(tmp_path, monkeypatch, capsys):
-    small = {
-        "distill.FIRST_PICTURES": 256,
-        "distill.HELD_OUT": 64,
-        "distill.NETWORK": "conv4_32",
-        "pool.PICTURES": 200,
-    }
+    small = {"FIRST_PICTURES": 256, "HELD_OUT": 64, "NETWORK": "conv4_32"}
     for name, value in small.items():
-        monkeypatch.setattr(f"hf_free.training.{name}", value)
+        monkeypatch.setattr(f"hf_free.training.distill.{name}", value)
     monkeypatch.setattr(privacy, "DATA", tmp_path / "nowhere")
     arguments = ["--quick", "--epochs", "1", "--minutes", "0.01", "--json", str(tmp_path / "found.json")]
-    privacy.main([*arguments, "--learners", "pooled", "distilled"])
+    monkeypatch.setattr("hf_free.training.pool.PICTURES", 200)
+    settings = ["five.width=4", "five.images_per_class=2", "five.min_teacher_accuracy=0"]
+    privacy.main([*arguments, "--learners", "pooled", "distilled", "--set", *settings])
     found = json.loads((tmp_path / "found.json").read_text())
     rows = {(row["table"], row["what"]): row["values"] for row in found["rows"]}
     losses = {what for table, what in rows if table == "membership" and what.startswith("loss")}
