@@ -90,7 +90,8 @@ def storage_problem(
     free = _free(path)
     is_limit = number == getattr(errno, "EFBIG", None)
     facts = [f"{size_text(needed)} are needed" if (is_space or is_limit) and needed else ""]
-    facts += [f"{size_text(free)} are free" if is_space and free is not None else ""]
+    is_quota = number == getattr(errno, "EDQUOT", None)  # whose rest is not that of the file system
+    facts += [f"{size_text(free)} are free" if is_space and not is_quota and free is not None else ""]
     shown = "; ".join(fact for fact in facts if fact)
     action = "write to another folder"
     action = f"free some space there, or {action}" if is_space else action
