@@ -1,11 +1,11 @@
 """What each teacher contributes to a pooled learner, found out from pictures that are not real.
 
 Features are centered, whitened and of length 1 for each teacher. A teacher's share of the features is the square of
-its entry in the first eigenvector of their agreement, times its breadth: small networks agree with each other about
-what they all miss, and a network of 1,000 classes beside them sees more. All teachers of one architecture have
-`MOST_VOTES` at most: they see alike, and a hundred small ones would drown a few strong ones. Every class has an equal
-share of the answers. All answers together weigh more than the features in proportion to the number of directions they
-vary in. Each rule and constant was chosen in docs/experiments/few-teachers.md.
+its entry in the first eigenvector of their agreement, times its number of classes: small networks agree with each
+other about what they all miss, and a network of 1,000 classes beside them sees more. All teachers of one architecture
+have `MOST_VOTES` at most: they see alike, and a hundred small ones would drown a few strong ones. Of the answers every
+class has an equal share. All answers together weigh more than the features in proportion to the number of directions
+they vary in. Each rule and constant was chosen in docs/experiments/few-teachers.md.
 """
 
 from __future__ import annotations
@@ -57,21 +57,10 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     coefficients, classes = agreement(seen), torch.tensor(counts).float()
     pooled.groups.copy_(torch.tensor(relevance_groups(coefficients, architectures)))
     ranks = torch.tensor([effective_rank(part) for part in seen])
-    shares = feature_shares(coefficients, architectures, breadth(classes, ranks))
+    shares = feature_shares(coefficients, architectures, classes)
     pooled.feature_weights.copy_(shares.sqrt())
     pooled.answer_weights.copy_((answer_share(ranks, shares, answers) * classes / classes.sum()).sqrt())
     return pooled
-
-
-def breadth(classes: Tensor, ranks: Tensor) -> Tensor:
-    """How much of the world a teacher tells apart, (T,), in no unit: the square root of its number of classes times
-    the effective rank of its features. Either alone is worse in some of the sets of docs/experiments/few-teachers.md.
-
-    Args:
-        classes: (T,) number of each teacher's classes.
-        ranks: (T,) effective rank of each teacher's whitened features.
-    """
-    return classes.sqrt() * ranks
 
 
 def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) -> list[int]:
@@ -92,17 +81,17 @@ def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) ->
     return groups
 
 
-def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable], breadths: Tensor) -> Tensor:
+def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable], classes: Tensor) -> Tensor:
     """Share of each teacher's features, (T,), sum 1.
 
     Args:
         coefficients: Agreement of their features (T, T).
         architectures: What each teacher's network is.
-        breadths: (T,) `breadth` of each teacher.
+        classes: (T,) number of each teacher's classes.
     """
     sizes = Counter(architectures)
     votes = torch.tensor([min(1.0, MOST_VOTES / sizes[name]) for name in architectures])
-    shares = votes * compromise(coefficients, votes).square() * breadths
+    shares = votes * compromise(coefficients, votes).square() * classes
     return shares / shares.sum().clamp_min(1e-30)
 
 
