@@ -60,6 +60,35 @@ class Recovered:
         )
 
 
+@dataclass(frozen=True)
+class Energy:
+    """What a run took, as far as it was measured."""
+
+    kwh: float = 0.0
+    seconds: float = 0.0
+    """How much of the run's time that is of."""
+    how: str = ""
+    """What measured or estimated it, and of what."""
+
+    def __add__(self, later: Energy) -> Energy:
+        """Both together, as of a run that was resumed."""
+        return Energy(self.kwh + later.kwh, self.seconds + later.seconds, later.how or self.how)
+
+    def __bool__(self) -> bool:
+        """Whether anything was measured."""
+        return self.seconds > 0
+
+    def to_dict(self) -> Json:
+        """The entry of a record."""
+        return {**asdict(self), "kwh": float(f"{self.kwh:.6g}"), "seconds": round(self.seconds, 1)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Energy:
+        """Read the entry of a record; nothing where there is none."""
+        kwh, seconds = number_of(values.get("kwh")), number_of(values.get("seconds"))
+        return cls() if kwh is None or seconds is None else cls(kwh, seconds, text_of(values.get("how")))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How long a run took, and on what; None or empty where that is not recorded."""
@@ -80,14 +109,16 @@ class Training:
     """Pictures that black boxes were asked about; None: there are none."""
     query_budget: int | None = None
     """How many they might have been asked about; None: any number."""
+    energy: Energy = Energy()
 
     def to_dict(self) -> Json:
-        """The facts as plain JSON types."""
-        return asdict(self)
+        """The facts as plain JSON types; energy only where it was measured."""
+        facts = {key: value for key, value in asdict(self).items() if key != "energy"}
+        return {**facts, "energy": self.energy.to_dict()} if self.energy else facts
 
     def known(self) -> Json:
         """Those of the facts that are recorded."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+        return {key: value for key, value in self.to_dict().items() if value not in (None, "")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Training:
@@ -104,6 +135,7 @@ class Training:
             learner_precision=text_of(values.get("learner_precision")),
             queries=whole_of(values.get("queries")),
             query_budget=whole_of(values.get("query_budget")),
+            energy=Energy.from_dict(object_of(values.get("energy"))),
         )
 
 

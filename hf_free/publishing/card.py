@@ -26,6 +26,7 @@ from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.citation import bibtex
+from hf_free.publishing.facts import energy_text
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record, redacted
 from hf_free.publishing.results import is_own_row, valid_id
@@ -143,6 +144,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "left_out": record.left_out,
         "recovered": record.recovered,
         "training": None if record.training == Training() else record.training,
+        "energy": energy_text(record.training.energy),
         "method": record.config.get("method") or "–",
         "system": record.method,
         "citation": Markup(bibtex(record.method)),

@@ -174,6 +174,7 @@ def push_made(
     create_pr: bool,
     revision: str | None,
     replace_card: bool,
+    new_version: NewVersion | None = None,
 ) -> str:
     """Upload what `make` writes into a folder that is gone afterwards.
 
@@ -186,6 +187,7 @@ def push_made(
         create_pr: Open a pull request instead of committing.
         revision: Branch to commit to; None for main.
         replace_card: Whether a card that is there is replaced; it may have been edited by hand.
+        new_version: What changes in the card of the learner that this one continued, after the upload.
 
     Returns:
         The address of the repository, or of the pull request.
@@ -196,7 +198,7 @@ def push_made(
     with tempfile.TemporaryDirectory() as scratch:
         make(Path(scratch))
         try:
-            return push_folder(
+            url = push_folder(
                 Path(scratch),
                 repo_id,
                 token=token,
@@ -206,6 +208,9 @@ def push_made(
                 revision=revision,
                 replace_card=replace_card,
             )
+            if new_version is not None:
+                new_version.commit(token=token, create_pr=create_pr)
+            return url
         except PushError as error:  # without the folder, which is gone
             raise error.cause from None
 

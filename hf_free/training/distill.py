@@ -37,6 +37,7 @@ from hf_free.provenance.run_record import Imitation, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import seed_everything
+from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.files import remove_folder
 from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
 from hf_free.runtime.memory_budget import pictures_at_once
@@ -138,7 +139,7 @@ def distill(
     seed_everything(seed)
     where = choose_device(device)
     opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
-    with RunLock(folder):
+    with RunLock(folder), EnergyMeter() as energy:
         if not resume and store.root.exists():
             remove_folder(store.root)
         return _distilled(
@@ -153,6 +154,7 @@ def distill(
             seed=seed,
             precision=Precision.choose(mixed_precision, where),
             progress=progress,
+            energy=energy,
         )
 
 
@@ -194,6 +196,7 @@ def _distilled(
     seed: int,
     precision: Precision,
     progress: Progress | None,
+    energy: EnergyMeter,
 ) -> MetaLearner:
     started = time.monotonic()
     source, network, weights, pool, where = opened
@@ -235,10 +238,12 @@ def _distilled(
         loop.done = Done(seconds=asked, asking=asked)
     else:
         loop.done = load_parts(chosen, tensors, parts)
+        energy.before = loop.done.energy
         logger.info("going on from %s: %d updates done", chosen.folder, loop.done.updates)
     before = loop.done.seconds
 
     def save() -> None:
+        loop.done.energy = energy.spent()
         write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, Topology.here(where)))
 
     with ended_like_ctrl_c(), StopBetweenSteps(inside=False) as stop:
@@ -264,6 +269,7 @@ def _distilled(
         loss=None if loop.done.loss is None else round(loop.done.loss, 4),
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
+    loop.done.energy = energy.spent()
     student.record = _record(source, config, hub, loop, done, seed=seed, seconds=spent)
     student.save_pretrained(folder)
     write_card(folder, student.full_record())
@@ -504,5 +510,6 @@ def _record(
         device=source.device.type,
         threads=torch.get_num_threads(),
         mixed_precision=loop.precision.name,
+        energy=loop.done.energy,
     )
     return source.record.of_imitation(settings, training, done)
