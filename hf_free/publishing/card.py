@@ -26,6 +26,7 @@ from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.citation import bibtex
+from hf_free.publishing.edits import with_fresh_sections
 from hf_free.publishing.facts import energy_text
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record, redacted
@@ -45,7 +46,14 @@ LONG_TABLE = 12
 _SPECIAL = re.compile(r"[\\`*\[\]{}<>|#~$!]|(?<!\w)_|_(?!\w)")
 
 
-def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = None, redacts: bool = True) -> Path:
+def write_card(
+    folder: Path,
+    record: LearnerRecord,
+    *,
+    repo_id: str | None = None,
+    redacts: bool = True,
+    keeps_edits: bool = False,
+) -> Path:
     """Write README.md anew into a learner's folder, and leave nothing else there that must not be published.
 
     The `hf_free` block of a config.json in the folder is redacted (`public_record`), and the picture of recovered
@@ -57,6 +65,7 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
         repo_id: Where it is going to; by default `hub.push_to_hub` of the record's configuration.
         redacts: Whether config.json is redacted. That of a pooled learner is redacted only in what is published: its
             own folder is opened by the names of folders on this computer.
+        keeps_edits: Whether a README.md that is there keeps what people wrote (`hf_free.publishing.edits`).
 
     Returns:
         The path of README.md.
@@ -84,6 +93,8 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     text = printable(text, keep="\n\t")  # YAML lets text run backwards, for one
     path = folder / "README.md"
+    if keeps_edits and path.is_file():
+        text = with_fresh_sections(path.read_text("utf-8", errors="replace"), text)
     with storage_explained(path, needed=len(text.encode()), safe="the learner itself is whole there"):
         return write_text(path, text)
 

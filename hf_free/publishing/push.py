@@ -18,6 +18,7 @@ from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
+from hf_free.publishing.edits import has_sections, is_edited, with_fresh_sections
 from hf_free.publishing.new_version import NewVersion, plan_new_version, predecessor_on_hub
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
@@ -67,6 +68,7 @@ def push_saved(
         PushError: the upload failed; it says how to go on.
     """
     with _as_published(folder, repo_id, complete) as copy:
+        _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
         try:
             url = push_folder(
                 copy,
@@ -151,6 +153,18 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
         address_card(copy, repo_id)
         write_public_config(copy / "config.json")
         yield copy
+
+
+def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | None) -> None:
+    """Let a card that nobody has edited here keep what was written into the repository's own."""
+    if not card.is_file() or is_edited(ours := _read_card(card)):
+        return
+    try:
+        found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
+    except HubError:  # no repository yet; if it is something else, the upload says so
+        return
+    if _CARD in found.sha256 and has_sections(theirs := _read_card(found.folder / _CARD)):
+        write_text(card, with_fresh_sections(theirs, ours))
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -258,7 +272,7 @@ def add_results(
     repo_id: str | None = None,
     teachers: Sequence[RecordedTeacher] | None = None,
 ) -> None:
-    """Put results into the `hf_free` block of a folder's config.json, and write the card anew from it.
+    """Put results into the `hf_free` block of a folder's config.json, and write the card's sections anew from it.
 
     Args:
         folder: The learner's.
@@ -277,7 +291,7 @@ def add_results(
         found = public_record({**block, "teachers": known, "results": [found]})["results"][0]
     block["results"] = with_results(block.get("results") or [], found)
     write_text(path, json.dumps(content, indent=2) + "\n")
-    write_card(folder, LearnerRecord.from_dict(block), repo_id=repo_id, redacts=not is_pooled)
+    write_card(folder, LearnerRecord.from_dict(block), repo_id=repo_id, redacts=not is_pooled, keeps_edits=True)
 
 
 def publish_results(
