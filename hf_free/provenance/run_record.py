@@ -44,10 +44,12 @@ class Recovered:
     """Share of the images that their teacher recognizes, mean over tasks."""
     diversity: float | None = None
     """How much the images of a class differ, mean over tasks; see `hf_free.inversion.task.Health`."""
+    rounds: int | None = None
+    """How often each teacher was inverted, where that was said beforehand."""
 
     def to_dict(self) -> Json:
         """The numbers as plain JSON types."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None or key != "rounds"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Recovered:
@@ -57,6 +59,7 @@ class Recovered:
             images=whole_of(values.get("images")),
             teacher_accuracy=number_of(values.get("teacher_accuracy")),
             diversity=number_of(values.get("diversity")),
+            rounds=whole_of(values.get("rounds")),
         )
 
 
@@ -250,7 +253,7 @@ class PoolRecord:
     """The record of a pooled learner, which nothing was trained for."""
 
     config: Json
-    """Teachers, seed, and the sections `learner` and `hub`."""
+    """Teachers, seed, and the sections `learner`, `five` and `hub`."""
     teachers: Sequence[RecordedTeacher]
     skipped: Sequence[LeftOut]
     licenses: Mapping[str, int]

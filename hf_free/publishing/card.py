@@ -21,7 +21,7 @@ from hf_free.config.tree import departures
 from hf_free.provenance.against_teachers import against_teachers
 from hf_free.provenance.forecast import forecast
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of, text_of, whole_of
+from hf_free.provenance.reading import number_of, object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
@@ -80,7 +80,6 @@ def write_card(
     record = redacted(record)
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
-    is_trained = not record.is_pooled and record.imitation is None  # by `hf-free train`, which reads it
     body = render(
         "model_card.md.jinja",
         **_facts(record),
@@ -88,7 +87,8 @@ def write_card(
         repo_id=Markup(repo_id or PLACEHOLDER),
         picture=_picture(folder, record),
         license_text=choose_license(record)[1],
-        config_yaml=_code_block(record.config) if record.config and is_trained else None,
+        config_yaml=_code_block(record.config) if record.config else None,
+        repeated_by=Markup(_command(record)),
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     text = printable(text, keep="\n\t")  # YAML lets text run backwards, for one
@@ -163,6 +163,21 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "seed": record.config.get("seed"),
         "versions": record.versions,
     }
+
+
+def _command(record: LearnerRecord) -> str:
+    """What makes such a learner from the configuration on its card; teachers that are pooled are given as words."""
+    if record.imitation is not None:
+        minutes = number_of(record.setting("trainer", "max_minutes"))
+        return "hf-free distill --models ID... --config FILE --output DIR" + (
+            f" --max-minutes {minutes:g}" if minutes else ""
+        )
+    if record.is_pooled:
+        rounds = record.recovered.rounds
+        return "hf-free pool --models ID... --config FILE --output DIR" + (
+            "" if rounds is None else f" --rounds {rounds}"
+        )
+    return "hf-free train --config FILE"
 
 
 def _forecast(record: LearnerRecord) -> str:

@@ -270,7 +270,7 @@ def _distilled(
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
     loop.done.energy = energy.spent()
-    student.record = _record(source, config, hub, loop, done, seed=seed, seconds=spent)
+    student.record = _record(source, config, hub, loop, done, seed=seed, minutes=minutes, seconds=spent)
     student.save_pretrained(folder)
     write_card(folder, student.full_record())
     if not stop.wanted and store.root.exists():
@@ -500,10 +500,12 @@ def _record(
     done: Imitation,
     *,
     seed: int,
+    minutes: float,
     seconds: float,
 ) -> LearnerRecord:
     """The pooled learner's provenance, with what this run did."""
-    settings = {**source.record.config, "seed": seed, "learner": asdict(config), "hub": asdict(hub)}
+    made = {"learner": asdict(config), "bell": asdict(loop.config), "hub": asdict(hub)}
+    settings = {**source.record.config, "seed": seed, **made, "trainer": {"max_minutes": minutes}}
     training = Training(
         minutes=round(seconds / 60, 2),
         steps=loop.done.updates,

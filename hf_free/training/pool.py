@@ -139,8 +139,9 @@ def pool(
         config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
         inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
         made = MetaLearner(config, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
-        seconds = time.monotonic() - started
-        record = _record(texts, teachers, config, hub, tasks, seed=seed, seconds=seconds, energy=energy.spent())
+        spent, seconds = energy.spent(), time.monotonic() - started
+    recovered = _recovered(tasks, rounds)
+    record = _record(texts, teachers, config, five, hub, recovered, seed=seed, seconds=seconds, energy=spent)
     made.record = LearnerRecord.of(record)
     made = made.to(where).eval()
     if folder is not None:
@@ -260,30 +261,40 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def _recovered(tasks: Sequence[RecoveredTask], rounds: int) -> Recovered:
+    healths = [task.health for task in tasks]
+    return Recovered(
+        tasks=len(tasks),
+        images=sum(len(task.images) for task in tasks),
+        teacher_accuracy=round(fmean([health.accuracy for health in healths] or [0.0]), 4),
+        diversity=round(fmean([health.diversity for health in healths] or [0.0]), 4),
+        rounds=rounds,
+    )
+
+
 def _record(
     models: Sequence[str],
     teachers: TeacherPool,
     learner: LearnerConfig,
+    five: FiveConfig,
     hub: HubConfig,
-    tasks: Sequence[RecoveredTask],
+    recovered: Recovered,
     *,
     seed: int,
     seconds: float,
     energy: Energy,
 ) -> PoolRecord:
     """The learner's provenance; see `hf_free.training.results.run_record` for a run's."""
-    healths = [task.health for task in tasks]
     return PoolRecord(
-        config={"models": list(models), "seed": seed, "learner": asdict(learner), "hub": asdict(hub)},
+        config={
+            "models": list(models),
+            "seed": seed,
+            **{"learner": asdict(learner), "five": asdict(five), "hub": asdict(hub)},
+        },
         teachers=list(map(RecordedTeacher.of, teachers.records)),
         skipped=[LeftOut(reference, reason) for reference, reason in teachers.skipped],
         licenses=Counter(record.license or "none stated" for record in teachers.records),
-        recovered=Recovered(
-            tasks=len(tasks),
-            images=sum(len(task.images) for task in tasks),
-            teacher_accuracy=round(fmean([health.accuracy for health in healths] or [0.0]), 4),
-            diversity=round(fmean([health.diversity for health in healths] or [0.0]), 4),
-        ),
+        recovered=recovered,
         training=Training(minutes=round(seconds / 60, 2), threads=torch.get_num_threads(), energy=energy),
         versions={
             "hf_free": __version__,

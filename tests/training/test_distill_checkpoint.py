@@ -13,9 +13,10 @@ import pytest
 import torch
 from metered import TAKEN, meter_all_runs
 from pico import pico_folder
+from records import config_of
 from safetensors.torch import load_file
 
-from hf_free import MetaLearner, RunError, distill, pool
+from hf_free import FreeConfig, MetaLearner, RunError, distill, pool
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.pooling.imitation import PictureBank
 from hf_free.training.distill import checkpoints_of
@@ -111,6 +112,10 @@ def test_a_signal_ends_it_after_the_update_with_a_whole_learner(pooled, cut, tmp
     usable = MetaLearner.from_pretrained(tmp_path / "run")
     assert usable.adapt(torch.rand(4, 3, 16, 16), [0, 0, 1, 1]).predict_proba(torch.rand(2, 3, 16, 16)).shape == (2, 2)
     assert stopped.record.training.energy == TAKEN
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "`hf-free distill --models ID... --config FILE --output DIR --max-minutes 0.4` repeats it" in card
+    again = FreeConfig.from_dict(config_of(card))
+    assert (again.learner, again.bell, again.trainer.max_minutes) == (stopped.config, BELL, 0.4)
     resumed = _distil(pooled, tmp_path / "run", resume=True)
     assert resumed.record.training.energy == TAKEN + TAKEN
     assert _same(_weights(tmp_path / "run"), _weights(root / "whole"))

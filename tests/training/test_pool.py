@@ -10,8 +10,19 @@ import pytest
 import torch
 from metered import TAKEN, meter_all_runs
 from pico import pico_files, pico_folder
+from records import config_of
 
-from hf_free import ConfigError, FewShotClassifier, HubError, LearnerError, MetaLearner, RunError, TeacherError, pool
+from hf_free import (
+    ConfigError,
+    FewShotClassifier,
+    FreeConfig,
+    HubError,
+    LearnerError,
+    MetaLearner,
+    RunError,
+    TeacherError,
+    pool,
+)
 from hf_free.config.sections import FiveConfig, LearnerConfig
 from hf_free.errors import StorageError
 
@@ -71,6 +82,9 @@ def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path, monkeypatch)
     assert (tmp_path / "learner" / "model.safetensors").stat().st_size < 100
     assert opened.record.training.energy == TAKEN
     card = (tmp_path / "learner" / "README.md").read_text()
+    assert "`hf-free pool --models ID... --config FILE --output DIR --rounds 1` repeats it" in card
+    again = FreeConfig.from_dict(config_of(card))
+    assert (again.five, again.learner.views, again.seed) == (FIVE, learner.config.views, 0)
     assert "Energy: 0.25 kWh in 1 minutes (told by the test)." in card
     assert "**Pooled.**" in card
     assert str(tmp_path) not in card
