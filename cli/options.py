@@ -97,6 +97,10 @@ Quiet = Annotated[
         help="Print only the path or id of what was made; --json wins.",
     ),
 ]
+QuietList = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print only ids, one on each line; --json wins."),
+]
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", rich_help_panel=LENGTH, help="auto, cpu, cuda, cuda:1 or mps.")
 ]

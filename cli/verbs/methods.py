@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, write_json
 
 if TYPE_CHECKING:
     from hf_free.methods.base import Method
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = options.examples("hf-free methods", "hf-free methods --json", "hf-free train --method paper --models ID ID")
 
 
-def methods(as_json: options.Json = False) -> None:
+def methods(as_json: options.Json = False, quiet: options.QuietList = False) -> None:
     """List the methods: what each is, its paper, what it needs of a teacher, and where it departs from the paper.
 
     Below them it lists the ways to invert that --inversion can choose in place of a method's own.
@@ -28,6 +28,10 @@ def methods(as_json: options.Json = False) -> None:
     known = list_methods()
     if as_json:
         write_json([{**method.facts.to_dict(), "needs": method.needs} for method in known])
+        return
+    if quiet:
+        for method in known:
+            print_made(method.name)
         return
     output_console().print(Group(*(_table(method, method.name, method.departures) for method in known)))
     output_console().print(Group(*(_table(way, f"--inversion {way.name}") for way in list_inversions())))

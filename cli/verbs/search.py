@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.cli.rows import Rows
 
 EXAMPLES = options.examples(
     "hf-free search food",
     "hf-free search --author timm --limit 50",
     "hf-free search birds --json",
+    "hf-free inspect $(hf-free search birds -q)",
 )
 
 
@@ -28,6 +29,7 @@ def search(
     ] = 20,
     token: options.Token = None,
     as_json: options.Json = False,
+    quiet: options.QuietList = False,
 ) -> None:
     """Find image classifiers on the Hub; `hf-free inspect ID` then says whether one can be used.
 
@@ -42,6 +44,10 @@ def search(
         return
     if not found:
         say("No model found; try another word, or --author.")
+        return
+    if quiet:
+        for model in found:
+            print_made(model.repo_id)
         return
     rows = []
     for model in found:

@@ -16,7 +16,10 @@ from typer.main import get_command
 from hf_free.cli.main import app, main
 
 MAKERS = {"adapt", "app", "demo", "distill", "export", "invert", "pool", "push", "report", "train"}
-"""Verbs that make something; the others only say something."""
+"""Verbs that make something."""
+
+LISTS = {"methods", "search"}
+"""Verbs that list things with names; the others only say something."""
 
 COMMANDS = get_command(app).commands
 
@@ -26,9 +29,9 @@ def _flags(verb):
 
 
 @pytest.mark.parametrize("verb", sorted(COMMANDS))
-def test_every_verb_has_json_and_those_that_make_something_a_quiet_mode(verb):
+def test_every_verb_has_json_and_those_that_make_or_list_something_a_quiet_mode(verb):
     assert "--json" in _flags(verb)
-    assert ({"--quiet", "-q"} <= _flags(verb)) is (verb in MAKERS)
+    assert ({"--quiet", "-q"} <= _flags(verb)) is (verb in MAKERS | LISTS)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ def test_json_has_the_facts_and_no_code(capsys):
     assert [one["name"] for one in found] == list(METHODS)
     assert set(found[0]) == {"name", "title", "paper", "url", "needs", "departures"}
     assert found[0]["departures"] == list(METHODS["default"].departures)
+    assert main(["methods", "-q"]) == 0
+    assert capsys.readouterr().out.split() == list(METHODS)
 
 
 def test_method_is_another_word_for_recipe(capsys, tmp_path):

@@ -14,5 +14,6 @@ def test_search(hub, run_client, teacher_folder):
     assert [row["repo_id"] for row in json.loads(done.stdout)] == ["seeker/needle-net"]
     table = run_client([*PROGRAM, "search", "needle"]).stdout
     assert "seeker/needle-net" in table
+    assert run_client([*PROGRAM, "search", "needle", "-q"]).stdout == "seeker/needle-net\n"
     nothing = run_client([*PROGRAM, "search", "no-such-word"])
     assert (nothing.stdout, "No model found" in nothing.stderr) == ("", True)
