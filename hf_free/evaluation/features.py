@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -48,6 +49,8 @@ class FeatureSet:
 class ImageSizes:
     """Pictures of a data set at the sizes that the networks ask for; each size is made once as long as all fit.
 
+    Several threads may ask.
+
     Args:
         data: The data set.
         places: Positions of the pictures wanted, (N,); None takes them all.
@@ -57,7 +60,7 @@ class ImageSizes:
     def __init__(self, data: LabeledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
         self._data, self._places = data, torch.arange(len(data)) if places is None else places
         self._progress, self.more_frames = progress, 0
-        self._made = dict[Preprocessing, Tensor]()
+        self._made, self._lock = dict[Preprocessing, Tensor](), threading.Lock()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -76,12 +79,13 @@ class ImageSizes:
 
     def at(self, preprocessing: Preprocessing) -> Tensor:
         """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabeledImages.read`."""
-        if preprocessing not in self._made:
-            batch = self._read(self._places, preprocessing, self._progress)
-            self._make_room(batch.images)
-            self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
-        self._made[preprocessing] = made = self._made.pop(preprocessing)  # the last one used
-        return made
+        with self._lock:
+            if preprocessing not in self._made:
+                batch = self._read(self._places, preprocessing, self._progress)
+                self._make_room(batch.images)
+                self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
+            self._made[preprocessing] = made = self._made.pop(preprocessing)  # the last one used
+            return made
 
     def _make_room(self, images: Tensor) -> None:
         """Forget the least recently used sizes until these pictures fit; they are read again when asked for."""
