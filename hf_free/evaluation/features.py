@@ -12,11 +12,16 @@ from torch import Tensor
 from hf_free.data.decoding import PictureError
 from hf_free.data.images import PictureBatch, Preprocessing, Progress
 from hf_free.evaluation.datasets import LabeledImages
+from hf_free.learner.batchnorm import evaluation_mode
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
+from hf_free.runtime.side_by_side import in_order
 
 BATCH = 256
 """Images per pass when extracting features."""
+
+BATCH_BESIDE = 128
+"""The same where several threads take a part each: the more parts, the less one waits for the other in the end."""
 
 MOST_BYTES = 2 * 2**30
 """Bytes of decoded pictures that are kept, over all sizes; a single size may exceed it."""
@@ -104,11 +109,12 @@ class ImageSizes:
 def learner_features(
     learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
-    """The learner's features (N, D) of all pictures."""
-    pictures = images.at(learner.preprocessing).split(BATCH)
-    parts = []
-    for index, part in enumerate(pictures):
-        parts.append(learner.embed(part))
-        if progress is not None:
-            progress(f"features of the {name}", index + 1, len(pictures))
+    """The learner's features (N, D) of all pictures, parts of which are embedded by several threads at once."""
+    is_beside, parts = learner.keeps_nothing, list[Tensor]()
+    pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
+    with evaluation_mode(learner):  # once for all threads
+        for part in in_order(learner.embed, pictures, None if is_beside else 1):
+            parts.append(part)
+            if progress is not None:
+                progress(f"features of the {name}", len(parts), len(pictures))
     return torch.cat(parts)

@@ -156,17 +156,18 @@ class Embedder(nn.Module):
             )
         with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
             parts = batch.split(len(batch) if transductive else min(batch_size, self._most_at_once(batch.shape[-1])))
-            return torch.cat(list(in_order(self._embed_part, parts, workers=None if self._is_alone else 1)))
+            return torch.cat(list(in_order(self._embed_part, parts, workers=None if self.keeps_nothing else 1)))
 
     def _embed_part(self, part: Tensor) -> Tensor:
         # a CPU's convolutions and pooling take half the time for pixels that lie together (docs/experiments/speed.md)
         return self.prepare_features(self.features(part.to(self.device, memory_format=torch.channels_last)))
 
     @property
-    def _is_alone(self) -> bool:
-        """Whether several threads may embed a part each: on a CPU, by networks known to keep nothing of a pass.
+    def keeps_nothing(self) -> bool:
+        """Whether several threads may embed a part of the pictures each, on a CPU.
 
-        A user's own network may keep something, and a pooled learner's teachers are loaded one at a time.
+        A user's own network may write down something on the way, and a pooled learner's teachers are loaded one at a
+        time.
         """
         if self.device.type != "cpu" or self.embedding.pooled is not None or self.batchnorm == "transductive":
             return False

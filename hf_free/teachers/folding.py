@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
