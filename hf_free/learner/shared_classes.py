@@ -63,7 +63,10 @@ def linked_classes(groups: Tensor, sizes: Sequence[int]) -> Tensor:
         (G,) the number of each group's chain.
     """
     members, teachers = groups.cpu().numpy(), np.arange(len(sizes)).repeat(sizes)
-    before, first = np.empty(0), np.arange(int(groups.max()) + 1)  # the first group that each is linked with so far
+    before, first = (
+        np.empty(0, dtype=np.int64),
+        np.arange(int(groups.max()) + 1),
+    )  # the first group that each is linked with so far
     while not np.array_equal(first, before):
         before, least = first, np.full(len(sizes), len(first))
         np.minimum.at(least, teachers, before[members])

@@ -52,8 +52,9 @@ from hf_free.teachers.transformers_config import is_transformers
 if TYPE_CHECKING:
     from hf_free.hub.snapshot import Snapshot
 
-ALWAYS_THERE = 2**20
-"""Bytes of weights for which nobody looks whether there is memory: to look takes longer than to read them."""
+SMALL_COPY = 2**20
+"""Bytes of the weights of one more teacher of a kind for which nobody looks anew whether there is memory: to look
+takes longer than to read them."""
 
 _MAX_DIFFERENCE = 0.01
 """Relative difference allowed between answers about an image alone and in a batch; timm's families differ by
@@ -211,8 +212,11 @@ def _load_timm(
 ) -> tuple[nn.Module, TeacherRecord, Kind]:
     spec = check_config(config, name)
     _check_given_names(reference, spec, name)
-    _check_memory(weights.stat().st_size, device, name)
-    kind = builder.known(spec) if only_copies else builder.kind(spec, name)
+    kind, needed = builder.known(spec), weights.stat().st_size
+    if kind is None or needed > SMALL_COPY:
+        _check_memory(needed, device, name)
+    if kind is None and not only_copies:
+        kind = builder.kind(spec, name)
     copied = None if kind is None else _copy(kind, weights, name)
     if kind is None or (only_copies and copied is None):
         raise NoCopyError(name)
@@ -358,8 +362,6 @@ def _check_given_names(reference: TeacherReference, spec: TeacherSpec, name: str
 
 def _check_memory(needed: int, device: torch.device, name: str) -> None:
     """Refuse weights that are larger than the memory that is free now, before anything is made of them."""
-    if needed <= ALWAYS_THERE:
-        return
     for place in {torch.device("cpu"), device}:
         free = free_memory(place)
         if needed > free:
