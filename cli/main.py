@@ -195,7 +195,28 @@ def _rank() -> str:
     return str(here) if here.count > 1 else ""
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """As the library sees it; Python's own is known without torch, which not every verb loads."""
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from hf_free.runtime.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _no_memory(error: Exception) -> HfFreeError:
+    detail = " ".join(without_secrets(error).split())[:300]
+    return HfFreeError(
+        f"this takes more memory than there is{f' ({detail})' if detail else ''}",
+        allowed="what fits into memory, or below the limit that is set for it (ulimit -v)",
+        action="end other programs, raise the limit, or take fewer or smaller pictures and networks",
+    )
+
+
 def _show_unexpected(error: Exception, *, of: str = "") -> None:
+    if _is_out_of_memory(error):
+        show_error(_no_memory(error), of=of)
+        return
     detail = " ".join(without_secrets(error).split())
     message = Text.assemble(
         plain(f"{of}: " if of else ""), ("Unexpected error: ", "bold red"), plain(f"{type(error).__name__}: {detail}")

@@ -149,6 +149,15 @@ SectionKeys = Annotated[
 License = Annotated[
     str | None, typer.Option("--license", metavar="ID", rich_help_panel=PUBLISH, help="The learner's license.")
 ]
+NumProcesses = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INTEGER",
+        min=1,
+        rich_help_panel=LENGTH,
+        help="Processes on this machine that share the work, one per GPU or a part of the CPU's cores each.",
+    ),
+]
 QueryBudget = Annotated[
     str | None,
     typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,7 @@ from hf_free.cli.console import (
     write_json,
 )
 from hf_free.errors import ConfigError
+from hf_free.runtime.launched import Launched, check_processes
 from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ EXAMPLES = options.examples(
     "hf-free distill --models org/a org/b org/c --output runs/small --max-minutes 30",
     "hf-free distill runs/pooled --output runs/small --max-minutes 30",
     "hf-free distill me/pooled --output runs/small --set learner.backbone=resnet12_small",
+    "hf-free distill runs/pooled --output runs/small --num-processes 2",
 )
 
 
 def distill(
+    context: typer.Context,
     output: options.LearnerFolder,
     pooled: Annotated[
         str | None, typer.Argument(metavar="POOLED", help="A learner that hf-free pool made: its folder or Hub id.")
@@ -71,6 +74,7 @@ def distill(
     seed: options.Seed = 0,
     overwrite: options.OverwriteLearner = False,
     device: options.Device = None,
+    num_processes: options.NumProcesses = None,
     own_networks: options.Import = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
@@ -102,13 +106,15 @@ def distill(
         )
     from hf_free.backbones.custom import import_networks
     from hf_free.evaluation.flops import operations
-    from hf_free.learner.meta_learner import MetaLearner
     from hf_free.provenance.run_record import Imitation
     from hf_free.runtime.text import count_text
 
     import_networks([own_networks] if own_networks else [])
-    if pooled is None:
-        check_request(  # pooling takes minutes
+    here = Launched.here()
+    check_processes(num_processes, here)
+    starts_others = num_processes is not None and num_processes > here.count
+    if pooled is None or starts_others:
+        check_request(  # pooling takes minutes, and each of several processes would refuse
             output,
             minutes=max_minutes,
             learner=settings.learner,
@@ -116,20 +122,23 @@ def distill(
             overwrite=overwrite,
             resume=resume,
         )
+    if pooled is None:
         pooled = str(output.with_name(f"{output.name}-pooled"))
-        if not (resume and Path(pooled).is_dir()):
-            _pool(models or [], Path(pooled), settings, overwrite=overwrite, device=where, token=token)
+        if not ((resume or here.count > 1) and Path(pooled).is_dir()):
+            _pool(models or [], Path(pooled), settings, here, overwrite=overwrite, device=where, token=token)
     location = learner_location(pooled)
-    source = MetaLearner.from_pretrained(location, token=token, cache_dir=cache_dir, map_location=where)
-    network, is_usual = settings.learner, settings.learner.views == LearnerConfig().views
-    if is_usual and not any(text.startswith("learner.views") for text in assignments or ()):
-        network = replace(network, views=source.config.views)  # no others were asked for: digits stay unmirrored
-    with progress_bar() as progress:
+    if num_processes is not None and starts_others:
+        raise typer.Exit(_in_processes(num_processes, context.obj, location, output))
+    no_views_asked = settings.learner.views == LearnerConfig().views and not any(
+        text.startswith("learner.views") for text in assignments or ()
+    )
+    with progress_bar() if here.is_first else nullcontext() as progress:
         made = distill_learner(
-            source,
+            location,
             output,
             minutes=max_minutes,
-            learner=network,
+            learner=settings.learner,
+            keep_views=no_views_asked,  # digits stay unmirrored
             bell=settings.bell,
             hub=settings.hub,
             overwrite=overwrite,
@@ -140,6 +149,8 @@ def distill(
             token=token,
             progress=progress,
         )
+    if not here.is_first:
+        return
     if checkpoints_of(output).folders():  # a signal ended it before its time was over
         raise Interrupted(
             f"{output} is a learner of what was learned so far. Go on with it: the same command with --resume.",
@@ -162,10 +173,42 @@ def distill(
     say(f"Measure both: hf-free evaluate {output} --dataset ID_OR_DIR --compare {pooled}")
 
 
+def _in_processes(count: int, words: list[str], location: str, output: Path) -> int:
+    """Run this command in several processes; its exit code.
+
+    Args:
+        count: How many.
+        words: The command line without the program's name.
+        location: The pooled learner.
+        output: Folder of the learner.
+    """
+    from hf_free.hub.names import check_repo_id
+    from hf_free.training.distill import checkpoints_of
+    from hf_free.training.launch import launch
+
+    if not Path(location).is_dir():
+        check_repo_id(location.partition("@")[0])  # here once, in place of once in every process
+    code = launch(words, count)
+    return RESUME_CODE if code > 128 and checkpoints_of(output).folders() else code
+
+
 def _pool(
-    models: list[str], folder: Path, settings: FreeConfig, *, overwrite: bool, device: str, token: str | None
+    models: list[str],
+    folder: Path,
+    settings: FreeConfig,
+    here: Launched,
+    *,
+    overwrite: bool,
+    device: str,
+    token: str | None,
 ) -> None:
-    """Make the pooled learner of some teachers, and save it."""
+    """Make the pooled learner of some teachers, and save it; one process does."""
+    if here.count > 1:
+        raise ConfigError(
+            f"{folder} is not there, and {here.count} processes of a launcher would make it at once",
+            allowed="a pooled learner",
+            action="hf-free pool --models ID... --output DIR, and name DIR in place of --models",
+        )
     from hf_free.training.pool import pool as pool_teachers
 
     with progress_bar() as progress:

@@ -22,7 +22,7 @@ from hf_free.cli.console import (
 )
 from hf_free.cli.tables import plan_tables
 from hf_free.errors import ConfigError
-from hf_free.runtime.launched import Launched
+from hf_free.runtime.launched import Launched, check_processes
 from hf_free.training.output import default_output
 
 if TYPE_CHECKING:
@@ -130,15 +130,7 @@ def train(
     mixed_precision: Annotated[
         str | None, typer.Option(metavar="TYPE", rich_help_panel=options.LENGTH, help="auto, no, bf16 or fp16.")
     ] = None,
-    num_processes: Annotated[
-        int | None,
-        typer.Option(
-            metavar="INTEGER",
-            min=1,
-            rich_help_panel=options.LENGTH,
-            help="Processes on this machine that share the work, one per GPU or a part of the CPU's cores each.",
-        ),
-    ] = None,
+    num_processes: options.NumProcesses = None,
     chains: Annotated[
         str | None,
         typer.Option(
@@ -266,12 +258,7 @@ def train(
             overwrite = False
             if here.is_first:
                 say("Started again after a failure: this attempt goes on from the last checkpoint.")
-    if num_processes is not None and here.count not in (1, num_processes):
-        raise ConfigError(
-            f"--num-processes {num_processes}, and a launcher has started {here.count} processes",
-            allowed="one of the two, or the same number",
-            action="leave out --num-processes",
-        )
+    check_processes(num_processes, here)
     if resume and push_checkpoints and output is not None and not RunFolder(output).config.is_file():
         from hf_free.training.remote_checkpoints import restore_run
 

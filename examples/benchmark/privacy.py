@@ -3,12 +3,15 @@
     python examples/benchmark privacy                                  # CIFAR-FS, about 8 minutes on a core
     python examples/benchmark privacy --quick                          # a minute
     python examples/benchmark privacy --data ID_OR_FOLDER --json privacy.json
+    python examples/benchmark privacy --learners pooled distilled      # in the place of a trained one
 
 Run it in the repository's folder. Teachers are made here, since nobody says of others' which pictures they saw: each
 learns classes of its own, from a random half of each class's pictures (the members); the other half are strangers.
 Conv-4, without augmentation and until every member is recognized, which makes membership easier to see than in most
 teachers. A learner is trained from them as `hf-free train` does, pictures are recovered from each teacher as
-`hf-free invert --generator RUN` does. Then:
+`hf-free invert --generator RUN` does. With --learners, the teachers are pooled as `hf-free pool` does, and one network
+is distilled from that as `hf-free distill` does; without a trained learner no pictures are recovered: neither learner
+comes with any. Then:
 
 nearer       Of the recovered pictures, the share whose nearest real picture of the same class is a member. 0.5 reveals
              nothing about individuals. In the features of a teacher that knows none of these classes, and in pixels
@@ -16,8 +19,9 @@ nearer       Of the recovered pictures, the share whose nearest real picture of 
 membership   AUC of telling members from strangers of the same class by a score, and the share of members above all
              but 1 % of the strangers: closeness to recovered pictures; the loss of what the learner says in the
              teacher's place; that of a classifier made with the learner from one half of the strangers, on the other
-             half, and of its features alone, which `learner.answers=false` leaves; the teacher's own loss, which is
-             what there is to reveal. Chance is 0.5, and 1.3 % where there are 150 strangers.
+             half, and of its features alone, which `learner.answers=false` leaves; that of a classifier made with the
+             pooled or the distilled learner; the teacher's own loss, which is what there is to reveal, and which a
+             pooled learner brings with it or names. Chance is 0.5, and 1.3 % where there are 150 strangers.
 
 Controls stand beside: drawn pictures, which know nothing, and noisy copies of members, which a leak would look like.
 Without --data and without the shared CIFAR-FS, the pictures are the demo's digits.
@@ -41,12 +45,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.membership import Estimate, auc, found_at, nearest, over_classes, random_half, share_nearer
-from hf_free import FreeConfig, MetaLearner, invert, train
+from hf_free import FreeConfig, MetaLearner, distill, invert, pool, train
 from hf_free.data.procedural.mixture import draw
 from hf_free.demo.digits import TEACHERS_DIGITS, drawn_digits
 from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.errors import HfFreeError
 from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
+from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.embedding import Embedding
 from hf_free.runtime import measuring
 from hf_free.teachers.pool import TeacherPool
@@ -65,6 +70,9 @@ RECOVERED, DRAWN, LEAK = "recovered pictures", "drawn pictures (know nothing)", 
 OTHERS, OWN, PIXELS = "features of another teacher", "features of the teacher itself", "pixels"
 LEARNERS_LOSS, OWN_LOSS = "loss of the learner in the teacher's place", "loss of the teacher itself"
 CLASSIFIER, OF_FEATURES = "loss of a classifier made with the learner", "the same, of the learner's features alone"
+OF_POOLED = "loss of a classifier made with the pooled learner"
+OF_DISTILLED = "loss of a classifier made with the distilled learner"
+TRAINED, POOLED, DISTILLED = "trained", "pooled", "distilled"
 FOUND = "members found at 1 % false alarms"
 
 Space = Callable[[Tensor], Tensor]
@@ -109,10 +117,13 @@ class Results:
     accuracy_on_strangers: float
     recovered: int
     minutes: float
-    steps: int
-    """Of training the learner."""
+    learners: list[str]
+    steps: int | None
+    """Of training the learner; None where none was trained."""
     unexplained: float | None
     """Share of the variance of the teachers' answers that the learner does not predict; None where it was not said."""
+    agreement: float | None
+    """Of the distilled learner with the pooled one on drawn pictures, 0 to 1; None where there is none."""
     seed: int
     machine: str
     versions: dict[str, str]
@@ -144,12 +155,21 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--n-way", type=int, help="classes of a teacher; default: 5, of digits 3")
     parser.add_argument("--epochs", type=int, help="passes of a teacher over its pictures; default: 16, quick 3")
     parser.add_argument("--images-per-class", type=int, help="recovered; default: 40, quick 10")
-    parser.add_argument("--minutes", type=float, help="of training the learner; default: 3, quick 0.3")
+    parser.add_argument("--minutes", type=float, help="of training or distilling a learner; default: 3, quick 0.3")
+    parser.add_argument(
+        "--learners",
+        nargs="+",
+        choices=[TRAINED, POOLED, DISTILLED],
+        default=[TRAINED],
+        help="whose classifiers are attacked; default: trained",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep teachers and run there")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the learner's run")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the trained and the pooled learner"
+    )
     options = parser.parse_args(arguments)
     if options.data is None and DATA.is_dir():
         options.data = str(DATA)
@@ -176,30 +196,54 @@ def measure(options: argparse.Namespace, folder: Path) -> Results:
     subjects, strangers_known = make_subjects(data, options, folder / "teachers")
     models = [str(subject.folder) for subject in subjects]
     teachers = list(TeacherPool(models))
-    told("training the learner")
-    values = {"models": models, "seed": options.seed, "trainer": {"device": "cpu", "max_minutes": options.minutes}}
-    run = RunFolder(folder / "run")
-    learner = train(FreeConfig.load(values=values, assignments=options.set), output=run.root, progress=False).eval()
-    log = run.read_log()
+    run = RunFolder(folder / "run") if TRAINED in options.learners else None
+    learners = {} if run is None else trained_learner(models, run, options)
+    log = [] if run is None else run.read_log()
+    if {POOLED, DISTILLED} & set(options.learners):
+        learners |= pooled_learners(models, folder, options)
     known = [recognized(teacher, subject) for teacher, subject in zip(teachers, subjects, strict=True)]
+    imitation = learners[OF_DISTILLED].record.imitation if OF_DISTILLED in learners else None
     machine: dict[str, Any] = measuring.machine(torch.device("cpu"))
     return Results(
-        rows=attack(subjects, teachers, learner, run.root, options),
+        rows=attack(subjects, teachers, learners, None if run is None else run.root, options),
         data=Path(data.source).name,
         teachers=len(subjects),
         n_way=options.n_way,
         members=int(subjects[0].inside.sum()) // options.n_way,
         accuracy_on_members=fmean(known),
         accuracy_on_strangers=fmean(strangers_known),
-        recovered=options.images_per_class * options.n_way * len(subjects),
+        recovered=options.images_per_class * options.n_way * len(subjects) if run is not None else 0,
         minutes=options.minutes,
-        steps=log[-1]["step"],
+        learners=list(options.learners),
+        steps=log[-1]["step"] if log else None,
         unexplained=next((row["answers"] for row in reversed(log) if "answers" in row), None),
+        agreement=None if imitation is None else imitation.agreement,
         seed=options.seed,
         machine=f"{machine['system']}, {machine['processor']}, {machine['threads']} thread",
         versions=machine["versions"],
         hf_free=__version__,
     )
+
+
+def trained_learner(models: Sequence[str], run: RunFolder, options: argparse.Namespace) -> dict[str, MetaLearner]:
+    """A learner as `hf-free train` makes it, and what its features say alone, by the rows of their classifiers."""
+    told("training the learner")
+    values = {"models": models, "seed": options.seed, "trainer": {"device": "cpu", "max_minutes": options.minutes}}
+    learner = train(FreeConfig.load(values=values, assignments=options.set), output=run.root, progress=False).eval()
+    return {CLASSIFIER: learner, OF_FEATURES: without_answers(learner)}
+
+
+def pooled_learners(models: Sequence[str], folder: Path, options: argparse.Namespace) -> dict[str, MetaLearner]:
+    """The teachers as `hf-free pool` joins them, and one network of them as `hf-free distill` makes it."""
+    told("pooling the teachers")
+    five = FreeConfig.load(values={"seed": options.seed}, assignments=options.set).five
+    pooled = pool(models, output=folder / "pooled", five=five, seed=options.seed, device="cpu")
+    found = {OF_POOLED: pooled} if POOLED in options.learners else {}
+    if DISTILLED in options.learners:
+        told("distilling the pooled learner")
+        place, minutes = folder / "distilled", options.minutes
+        found[OF_DISTILLED] = distill(pooled, place, minutes=minutes, seed=options.seed, device="cpu")
+    return found
 
 
 def told(text: str) -> None:
@@ -262,23 +306,31 @@ def pixel_space(images: Tensor) -> Tensor:
 def attack(
     subjects: Sequence[Subject],
     teachers: Sequence[Teacher],
-    learner: MetaLearner,
-    run: Path,
+    learners: Mapping[str, MetaLearner],
+    run: Path | None,
     options: argparse.Namespace,
 ) -> list[Row]:
-    """Each figure, class by class, then over the classes."""
+    """Each figure, class by class, then over the classes.
+
+    Args:
+        subjects: Who is attacked.
+        teachers: Their networks.
+        learners: Whose classifiers are asked, by what their rows say.
+        run: Whose generator recovers pictures; None recovers none.
+        options: The command line.
+    """
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    learners = {CLASSIFIER: learner, OF_FEATURES: without_answers(learner)}
+    learner = learners.get(CLASSIFIER)
     for number, (subject, teacher) in enumerate(zip(subjects, teachers, strict=True)):
-        told(f"recovering from teacher {number + 1} of {len(teachers)}, and attacking")
+        told(f"attacking teacher {number + 1} of {len(teachers)}")
         per_class = options.images_per_class
-        task = invert(teacher, generator=run, images_per_class=per_class, seed=options.seed, device="cpu")
+        task = recovered(teacher, run, options)
         generator = torch.Generator().manual_seed(options.seed * 100_003 + number)
         judge = teachers[(number + 1) % len(teachers)]
         for label in range(options.n_way):
             members, strangers = subject.of_class(label)
             sets = {
-                RECOVERED: task.images[task.labels == task.classes.index(label)],
+                **({} if task is None else {RECOVERED: task.images[task.labels == task.classes.index(label)]}),
                 DRAWN: drawn(teacher, per_class, generator),
                 LEAK: noisy(members[:per_class], generator),
             }
@@ -289,7 +341,7 @@ def attack(
                     found.setdefault(("nearer", what), {}).setdefault(space, []).append(nearer)
                 note_scores(found, f"closeness to {what}, {space}", -nearest(inside, ours), -nearest(outside, ours))
             known = {OWN_LOSS: teacher.logits}
-            if learner.embedding.sizes is not None:
+            if learner is not None and learner.embedding.sizes is not None:
                 known[LEARNERS_LOSS] = in_place_of(learner, number)
             for what, ask in known.items():
                 note_scores(found, what, *(-losses(ask, side, label) for side in (members, strangers)))
@@ -299,6 +351,13 @@ def attack(
         Row(table, what, {column: over_classes(values, options.seed) for column, values in columns.items()})
         for (table, what), columns in found.items()
     ]
+
+
+def recovered(teacher: Teacher, run: Path | None, options: argparse.Namespace) -> RecoveredTask | None:
+    """What a run's generator recovers from a teacher; None without a run."""
+    if run is None:
+        return None
+    return invert(teacher, generator=run, images_per_class=options.images_per_class, seed=options.seed, device="cpu")
 
 
 def closeness(
@@ -375,18 +434,31 @@ def markdown(results: Results) -> str:
         text += [f"| {first} | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
         text += [f"| {row.what} | {' | '.join(str(row.values[column]) for column in columns)} |" for row in rows]
         text.append("")
-    share = results.unexplained
-    left = "" if share is None else f", which misses {100 * share:.0f} % of the variance of the teachers' answers"
     text.append(
         f"{results.data}: {results.teachers} teachers, {results.n_way} classes each, {results.members} members a "
         f"class. They recognize {100 * results.accuracy_on_members:.1f} % of members, "
-        f"{100 * results.accuracy_on_strangers:.1f} % of strangers. {results.recovered} recovered pictures; a learner "
-        f"of {results.steps} steps in {results.minutes:g} minutes{left}; seed {results.seed}. Means over classes with "
-        "the 95 % interval of classes drawn anew."
+        f"{100 * results.accuracy_on_strangers:.1f} % of strangers. {results.recovered} recovered pictures; "
+        f"{'; '.join(described(results))}; seed {results.seed}. Means over classes with the 95 % interval of classes "
+        "drawn anew."
     )
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     text.append(f"{results.machine}; hf-free {results.hf_free}, {versions}.")
     return "\n".join(text)
+
+
+def described(results: Results) -> list[str]:
+    """The learners, in words."""
+    words = []
+    if results.steps is not None:
+        share = results.unexplained
+        left = "" if share is None else f", which misses {100 * share:.0f} % of the variance of the teachers' answers"
+        words.append(f"a learner of {results.steps} steps in {results.minutes:g} minutes{left}")
+    if POOLED in results.learners:
+        words.append("a pooled learner")
+    if results.agreement is not None:
+        agreed = f"agrees with the pooled one by {results.agreement:.2f} of 1"
+        words.append(f"a learner distilled in {results.minutes:g} minutes, which {agreed}")
+    return words
 
 
 if __name__ == "__main__":

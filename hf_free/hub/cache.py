@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from hf_free.runtime.owners import STALE_SECONDS, is_abandoned, owned_tag
 
 _OURS = "hf-free-"
 """Prefix of the names of our partial downloads; huggingface_hub keeps its own beside them."""
+_DIGITS = 16
+"""Digits of a file's hash in the name of its partial download."""
 _MAX_RECORD_BYTES = 2**20
 
 
@@ -101,18 +104,32 @@ class RepositoryCache:
                 return ExpectedFile(path.stat().st_size, "sha256" if len(digest) == 64 else "git-sha1", digest)
         return None
 
-    def partial_file(self) -> Path:
-        """A new name to download to. Partial files left by killed processes of ours are removed; those of other
-        programs only when they are a day old.
+    def partial_file(self, digest: str, wanted: Collection[str] = ()) -> Path:
+        """A name to download a file to, which no other process uses.
+
+        What a process that was killed or stopped has downloaded of that file is there already. Its other partial
+        files are removed, except those of `wanted`; those of other programs only when they are a day old.
+
+        Args:
+            digest: Hash of the file, in hexadecimal.
+            wanted: Hashes of the files that are to be fetched as well.
         """
         blobs = self.folder / "blobs"
         blobs.mkdir(parents=True, exist_ok=True)
+        target = blobs / f"{_OURS}{digest[:_DIGITS]}-{owned_tag()}.incomplete"
+        kept = {other[:_DIGITS] for other in wanted}
         for path in blobs.glob("*.incomplete"):
             with contextlib.suppress(OSError):
-                is_stale = time.time() - path.stat().st_mtime > STALE_SECONDS
-                if is_abandoned(path) if path.name.startswith(_OURS) else is_stale:
-                    path.unlink()
-        return blobs / f"{_OURS}{owned_tag()}.incomplete"
+                if not path.name.startswith(_OURS):
+                    if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                        path.unlink()
+                elif is_abandoned(path):
+                    whose = path.name.removeprefix(_OURS).partition("-")[0]
+                    if whose == digest[:_DIGITS] and not target.exists():
+                        path.rename(target)
+                    elif whose not in kept:
+                        path.unlink()
+        return target
 
     def keep(self, partial: Path, commit: str, name: str, expected: ExpectedFile) -> Path:
         """Move a verified download to its place, replacing whatever is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -73,7 +74,8 @@ def download(
 
     Args:
         url: Address; redirects are followed, without the token where they leave the origin.
-        target: Where to write; removed again if the file does not arrive.
+        target: Where to write; what is there already is taken for the file's beginning. It is removed again if the
+            file does not arrive, but stays where the process is stopped.
         expected: Size and hash from the Hub's metadata.
         headers: With the token, if any.
         arrived: Called for every piece.
@@ -89,15 +91,14 @@ def download(
     source = _Source(url, name, headers, patience)
     try:
         for _ in range(3):
-            target.unlink(missing_ok=True)
             _fill(source, target, expected, arrived)
             if expected.matches(target):
                 return
             logger.warning("The bytes of %s do not have their hash, fetching them again", name)
-    except BaseException:
+            target.unlink()
+    except Exception:
         target.unlink(missing_ok=True)
         raise
-    target.unlink(missing_ok=True)
     raise HubError(
         f"{name} arrived three times with other bytes than the Hub announces",
         allowed=f"{expected.algorithm} {expected.digest}",
@@ -117,8 +118,11 @@ class _Source:
 
 def _fill(source: _Source, target: Path, expected: ExpectedFile, arrived: Arrived | None) -> None:
     """Write `expected.size` bytes to `target`, in as many requests as it takes while there is progress."""
-    failures, last_progress, done = 0, time.monotonic(), 0
+    failures, last_progress = 0, time.monotonic()
     target.touch()
+    done = target.stat().st_size
+    if done > expected.size:  # nobody's beginning of it
+        os.truncate(target, done := 0)
     while done < expected.size:
         failure: Exception | None = None
         try:

@@ -26,7 +26,6 @@ from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
     CLASSIFIER_WEIGHTS,
-    FILES,
     SUPPORT,
     WEIGHT_FILES,
     check_tensors,
@@ -44,8 +43,8 @@ from hf_free.learner.one_step import (
     learners_part,
     replaced_in_one_step,
 )
-from hf_free.learner.persistence import Origin, bytes_of, find_learner, rebuild, write_files
-from hf_free.learner.pooled_files import copy_teacher_files
+from hf_free.learner.persistence import Origin, bytes_of, find_learner, rebuild, saved_names, write_files
+from hf_free.learner.pooled_files import copy_files, files_to_bring
 from hf_free.learner.rejection import Rejection, is_share
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import TRANSDUCTIVE
@@ -115,10 +114,13 @@ class ClassifierConfig(NamedTuple):
 
 def write_classifier(parts: ClassifierParts, folder: Path) -> None:
     """Write a classifier and its learner into a folder, over older ones in one step."""
-    order = [CLASSIFIER_CONFIG, *FILES, CLASSIFIER_WEIGHTS, *([] if parts.support is None else [SUPPORT])]
-    copy_teacher_files(parts.embedder.backbone, folder)
+    brought = files_to_bring(parts.embedder.backbone, folder)
+    support = [] if parts.support is None else [SUPPORT]
+    order = [CLASSIFIER_CONFIG, *saved_names(brought), CLASSIFIER_WEIGHTS, *support]
     rows = 0 if parts.support is None else parts.support.rows.nbytes
-    with replaced_in_one_step(folder, order, needed=bytes_of(parts.embedder) + parts.weight.nbytes + rows) as fresh:
+    needed = bytes_of(parts.embedder, brought) + parts.weight.nbytes + rows
+    with replaced_in_one_step(folder, order, needed=needed) as fresh:
+        copy_files(brought, fresh)
         named = write_files(parts.embedder, parts.record, fresh)
         save_file(plain_tensors({"weight": parts.weight, "bias": parts.bias}), fresh / CLASSIFIER_WEIGHTS)
         named[CLASSIFIER_WEIGHTS] = sha256_of(fresh / CLASSIFIER_WEIGHTS)

@@ -32,7 +32,7 @@ from hf_free.learner.export_openvino import write_openvino
 from hf_free.learner.heads import normalize_features
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
-from hf_free.runtime.files import write_file, write_text
+from hf_free.runtime.files import write_together
 from hf_free.runtime.storage import storage_explained
 from hf_free.version import __version__
 
@@ -199,16 +199,13 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
             about |= {"convolutions": "int8", "same_labels": f"{same:.3f}"}
         about["largest_difference"] = f"{difference:.2g}"
         contents = {file.suffix: file.read_bytes() for file in Path(scratch).iterdir()}
-        for suffix in sorted(contents):  # of OpenVINO's two the weights come first, and only then what names them
-            _keep(path.with_suffix(suffix), contents[suffix])
-    labels = write_text(path.with_name(f"{path.name}.json"), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    labels = path.with_name(f"{path.name}.json")
+    # of OpenVINO's two the weights come first, and only then what names them
+    files = {path.with_suffix(suffix): contents[suffix] for suffix in sorted(contents)}
+    write_together({**files, labels: (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()})
     float_bytes, float_milliseconds = before or (None, None)
     total = sum(map(len, contents.values()))
     return Exported(path, labels, total, difference, milliseconds, same, float_bytes, float_milliseconds)
-
-
-def _keep(path: Path, content: bytes) -> None:
-    write_file(path, lambda place: place.write_bytes(content), needed=len(content))
 
 
 def check_ending(path: Path) -> None:

@@ -21,6 +21,8 @@ WEIGHT_FILES = (WEIGHTS, EXTRA_WEIGHTS)
 CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
 SUPPORT = "support.safetensors"
 """The classifier's support set; older versions ignore the file."""
+STAGING = ".saving-"
+"""Prefix of the name of the folder that a save writes new files into, see `hf_free.learner.one_step`."""
 FORMAT_VERSION = 1
 
 MAX_CONFIG_BYTES = 8 * 2**20

@@ -22,12 +22,21 @@ from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
-from hf_free.learner.format import FILES, FORMAT_VERSION, load_strictly
+from hf_free.learner.format import FORMAT_VERSION, load_strictly
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_step import replaced_in_one_step
-from hf_free.learner.persistence import Origin, bytes_of, fetch_files, find_learner, full_record, rebuild, write_files
-from hf_free.learner.pooled_files import copy_teacher_files
+from hf_free.learner.persistence import (
+    Origin,
+    bytes_of,
+    fetch_files,
+    find_learner,
+    full_record,
+    rebuild,
+    saved_names,
+    write_files,
+)
+from hf_free.learner.pooled_files import copy_files, files_to_bring
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.notebook import cell_html
 
@@ -176,8 +185,10 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.
         """
-        copy_teacher_files(self.backbone, Path(save_directory))
-        with replaced_in_one_step(Path(save_directory), FILES, needed=bytes_of(self)) as fresh:
+        folder = Path(save_directory)
+        brought = files_to_bring(self.backbone, folder)
+        with replaced_in_one_step(folder, saved_names(brought), needed=bytes_of(self, brought)) as fresh:
+            copy_files(brought, fresh)
             write_files(self, self.record, fresh)
 
     @classmethod

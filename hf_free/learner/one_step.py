@@ -2,8 +2,8 @@
 
 New files are written into a folder beside the old ones. Then the file that names the others by their SHA-256 is
 replaced, which is the step, and the others follow. Until they have, a reader finds them by that SHA-256 where they
-were written (`find_file`); the next save moves them and removes what is left over (`finish_saving`). This holds
-for processes that are killed, not for machines that lose power.
+were written (`find_file`, `find_teachers`); the next save moves them and removes what is left over
+(`finish_saving`). This holds for processes that are killed, not for machines that lose power.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from hf_free.learner.format import (
     CLASSIFIER_WEIGHTS,
     CONFIG,
     MAX_CONFIG_BYTES,
+    STAGING,
     SUPPORT,
     WEIGHT_FILES,
 )
+from hf_free.learner.pooled_files import FOLDER, teacher_files
 from hf_free.runtime.files import give_usual_rights, sha256_of, why_unreadable
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
@@ -33,9 +35,6 @@ FINGERPRINTS = "hf_free_files"
 """Key under which config.json and classifier.json name the SHA-256 of each file that belongs to them. It stands beside
 the `hf_free` block, where older versions ignore it."""
 
-_STAGING = ".saving-"
-"""Prefix of the name of the folder that new files are written into."""
-
 
 @contextmanager
 def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | None = None) -> Iterator[Path]:
@@ -43,7 +42,8 @@ def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | No
 
     Args:
         folder: Made where it is missing; its other files stay as they are.
-        order: Names of the files. The first one has to name all others under `FINGERPRINTS`, or to name one that does.
+        order: Names of the files. The first one has to name all others under `FINGERPRINTS`, or to name one that does;
+            the folder of a pooled learner's teachers may come later, whose files config.json names in its record.
         needed: Bytes that they take, about, for the message where there is no space.
 
     Raises:
@@ -53,20 +53,21 @@ def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | No
     with storage_explained(folder / order[0] if order else folder, needed=needed, safe=kept):
         folder.mkdir(parents=True, exist_ok=True)
         finish_saving(folder)
-        staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_STAGING}{owned_tag()}-"))
+        staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{STAGING}{owned_tag()}-"))
         is_needed = False
         try:
             yield staging
             give_usual_rights(staging)
             is_needed = True  # from the first replacement on, a reader may look for the other files here
             for name in order:
-                os.replace(staging / name, folder / name)
+                _move(staging, folder, name)
+            _remove_nameless_teachers(folder, staging)
             is_needed = False
         finally:
             if not is_needed:
                 shutil.rmtree(staging, ignore_errors=True)
             else:  # nobody's any more: the next save finishes it
-                staging.rename(folder / f"{_STAGING}{secrets.token_hex(4)}")
+                staging.rename(folder / f"{STAGING}{secrets.token_hex(4)}")
 
 
 def fingerprints_of(content: object, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str] | None:
@@ -102,20 +103,63 @@ def find_file(folder: Path, name: str, wanted: str | None) -> tuple[Path, bool]:
     if wanted is None:
         return folder / name, True
     for path in (folder / name, *_staged(folder, name)):
-        if path.is_file() and why_unreadable(path) is None and _may_hold_tensors(path) and sha256_of(path) == wanted:
+        if _is_file_of(path, wanted):
             return path, True
     return folder / name, False
 
 
-def _may_hold_tensors(path: Path) -> bool:
-    """Whether a file can be one of safetensors, by the length of the header that it begins with: zeros, for one, are
-    refused without reading gigabytes of them for their hash. Files of other kinds are not judged.
+def _may_be_ours(path: Path) -> bool:
+    """Whether a file can be one of safetensors, by the length of the header that it begins with, or a configuration,
+    by its size: zeros, for one, are refused without reading gigabytes of them for their hash.
     """
+    if path.suffix == ".json":
+        return path.stat().st_size <= MAX_CONFIG_BYTES
     if path.suffix != ".safetensors":
         return True
     with path.open("rb") as file:
         start = file.read(8)
     return len(start) == 8 and 0 < int.from_bytes(start, "little") <= path.stat().st_size - 8
+
+
+def find_teachers(folder: Path, named: Mapping[str, str]) -> Path | None:
+    """The folder whose `teachers/` holds the files of a pooled learner's teachers: the learner's own, or the one where
+    an interrupted save has left them; None where neither has them all.
+
+    Args:
+        folder: The learner's.
+        named: The SHA-256 of each, see `hf_free.learner.pooled_files.named_teacher_files`.
+    """
+    for place in (folder, *(path.parent for path in _staged(folder, FOLDER))):
+        if all(_is_file_of(place / name, wanted) for name, wanted in named.items()):
+            return place
+    return None
+
+
+def is_interrupted(folder: Path) -> bool:
+    """Whether a save may have left files behind, or is at work."""
+    return any(folder.glob(f"{STAGING}*"))
+
+
+def _is_file_of(path: Path, wanted: str) -> bool:
+    return path.is_file() and why_unreadable(path) is None and _may_be_ours(path) and sha256_of(path) == wanted
+
+
+def _move(source: Path, target: Path, name: str) -> None:
+    """Put a file or the teachers' folder into its place; a folder that is in the place goes first."""
+    if (target / name).is_dir() and not (target / name).is_symlink():
+        (target / name).rename(source / f"old-{name}")
+    os.replace(source / name, target / name)
+
+
+def _remove_nameless_teachers(folder: Path, staging: Path) -> None:
+    """Remove the files of an earlier learner's teachers, which nothing names any more.
+
+    Args:
+        folder: The learner's.
+        staging: Removed by the caller or, where that is killed, by the next save.
+    """
+    if (folder / FOLDER).is_dir() and not teacher_files(folder / CONFIG):
+        (folder / FOLDER).rename(staging / f"nameless-{FOLDER}")
 
 
 def find_config(folder: Path, weights: Mapping[str, str] | None) -> Path:
@@ -131,7 +175,7 @@ def finish_saving(folder: Path) -> None:
 
     What a living process is about to save there is left to it.
     """
-    left = sorted(path for path in folder.glob(f"{_STAGING}*") if is_abandoned(path))
+    left = sorted(path for path in folder.glob(f"{STAGING}*") if is_abandoned(path))
     if not left:
         return
     of_classifier = _named_in(folder / CLASSIFIER_CONFIG, (*WEIGHT_FILES, CLASSIFIER_WEIGHTS))
@@ -143,6 +187,10 @@ def finish_saving(folder: Path) -> None:
         path, is_wanted = find_file(folder, name, wanted)
         if is_wanted and path != folder / name:
             os.replace(path, folder / name)
+    place = find_teachers(folder, teacher_files(folder / CONFIG))
+    if place is not None and place != folder:
+        _move(place, folder, FOLDER)
+    _remove_nameless_teachers(folder, left[0])
     for staging in left:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -153,7 +201,7 @@ def learners_part(fingerprints: Mapping[str, str]) -> dict[str, str]:
 
 
 def _staged(folder: Path, name: str) -> list[Path]:
-    return sorted(folder.glob(f"{_STAGING}*/{name}"))
+    return sorted(folder.glob(f"{STAGING}*/{name}"))
 
 
 def _named_in(path: Path, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str]:

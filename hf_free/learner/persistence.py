@@ -46,9 +46,16 @@ from hf_free.learner.format import (
     refuse_stranger,
     stored_names,
 )
-from hf_free.learner.one_step import FINGERPRINTS, find_config, find_file, fingerprints_of
+from hf_free.learner.one_step import (
+    FINGERPRINTS,
+    find_config,
+    find_file,
+    find_teachers,
+    fingerprints_of,
+    is_interrupted,
+)
 from hf_free.learner.pooled_backbone import PooledBackbone
-from hf_free.learner.pooled_files import teacher_files
+from hf_free.learner.pooled_files import FOLDER, named_teacher_files, teacher_files
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import sha256_of
@@ -84,10 +91,20 @@ def write_files(embedder: Embedder, record: LearnerRecord, folder: Path) -> dict
     return named
 
 
-def bytes_of(embedder: Embedder) -> int:
-    """About how much space `write_files` takes."""
+def saved_names(brought: Mapping[str, Path]) -> list[str]:
+    """What a save puts into a learner's folder, in this order.
+
+    Args:
+        brought: The teachers' files that it takes with it, see `hf_free.learner.pooled_files.files_to_bring`.
+    """
+    return [*FILES, *([FOLDER] if brought else [])]
+
+
+def bytes_of(embedder: Embedder, brought: Mapping[str, Path]) -> int:
+    """About how much space a save takes: `write_files`, and the teachers' files that it takes with it."""
     stored = (embedder.backbone.state_dict(), embedder.embedding.state_dict())
-    return sum(tensor.nbytes for tensors in stored for tensor in tensors.values())
+    tensors = sum(tensor.nbytes for tensors in stored for tensor in tensors.values())
+    return tensors + sum(path.stat().st_size for path in brought.values())
 
 
 def _config_text(embedder: Embedder, record: LearnerRecord, named: dict[str, str]) -> str:
@@ -326,7 +343,7 @@ def _pooled_backbone(stored: StoredLearner, spec: LearnerSpec, access: Access) -
     return open_pooled(
         PooledParts(
             source=stored.source,
-            folder=stored.folder,
+            folder=_teachers_place(stored),
             teachers=spec.record.teachers,
             feature_sizes=feature_sizes,
             answer_sizes=answer_sizes,
@@ -335,6 +352,13 @@ def _pooled_backbone(stored: StoredLearner, spec: LearnerSpec, access: Access) -
             access=access,
         )
     )
+
+
+def _teachers_place(stored: StoredLearner) -> Path:
+    """The folder whose `teachers/` are this learner's: its own, unless a save was interrupted or is at work."""
+    if not is_interrupted(stored.folder):
+        return stored.folder
+    return find_teachers(stored.folder, named_teacher_files(stored.content)) or stored.folder
 
 
 def _check_hidden_buffers(blank: nn.Module, weights: Path, source: str) -> None:

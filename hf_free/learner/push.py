@@ -10,6 +10,7 @@ from hf_free.learner.config_check import check_learner_config
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, SUPPORT, refuse_stranger
 from hf_free.learner.one_step import find_file, finish_saving, learners_part
 from hf_free.learner.persistence import find_learner
+from hf_free.learner.pooled_files import named_teacher_files
 from hf_free.publishing.classifier_card import write_classifier_card
 from hf_free.publishing.new_version import NewVersion
 from hf_free.publishing.push import plan_new_version_of, plan_push, push_saved
@@ -107,6 +108,8 @@ def _check_is_whole(folder: Path) -> None:
     check_learner_config(found.content, source)
     for name in found.strangers:
         refuse_stranger(source, name, is_named=False)
+    for name, wanted in named_teacher_files(found.content).items():
+        refuse_stranger(source, name, find_file(folder, name, wanted)[1])
 
 
 def _complete(folder: Path) -> None:

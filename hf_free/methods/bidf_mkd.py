@@ -1,8 +1,13 @@
 """BiDf-MKD (Hu et al., ICML 2023): meta-learning from black boxes that answer, by zero-order gradients.
 
+Paper: Hu, Shen, Wang, Wu, Yuan, Tao, "Learning to Learn from APIs: Black-Box Data-Free Meta-Learning", ICML 2023,
+https://arxiv.org/abs/2305.18413. Code: Egg-Hu/BiDf-MKD at commit 2a08d26, which has no license; only facts are taken
+from it.
+
 Each step takes one teacher, recovers a support set and a set of boundary queries from it by its answers alone, learns
 from both by bi-level distillation, and replays cross-task episodes from the memory until that stops helping. Its
-constants, with their sources, are `bidf-mkd` in `hf_free.config.recipes`.
+constants, with their sources, are `bidf-mkd` in `hf_free.config.recipes`; departures from the code and their reasons
+are below.
 
 A task takes 2 sets x 200 steps x 101 questions x 150 pictures = 6.06 million queries as published: of an endpoint that
 is paid for, take fewer (`five.inner_steps`, `queries.directions`, `five.images_per_class`) and set a `--query-budget`.

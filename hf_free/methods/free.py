@@ -1,6 +1,12 @@
 """FREE (Wei et al., CVPR 2024): FIVE inverts the teachers, BELL learns from what was recovered.
 
+Paper: Wei, Hu, Wang, Shen, Yuan, Tao, "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024,
+https://arxiv.org/abs/2405.00984. Code: WalkerWorldPeace/FREE at commit 7767d42.
+
 There are three versions: the best we found, the paper with its code's defects mended, and the code as it is.
+
+Constants are in `hf_free.config.recipes`, each with its source in docs/methods/constants.md. Departures and their
+reasons are below and there; each defect of the code is a value of `defects`.
 """
 
 from __future__ import annotations

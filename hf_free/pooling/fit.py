@@ -1,10 +1,11 @@
 """What each teacher contributes to a pooled learner, found out from pictures that are not real.
 
 Features are centered, whitened and of length 1 for each teacher. A teacher's share of the features is the square of
-its entry in the first eigenvector of their agreement, but all teachers of one architecture have `MOST_VOTES` at most:
-they see alike, and a hundred small ones would drown a few strong ones. All teachers' answers have equal shares: each
-teacher knows other classes. All answers together weigh more than the features in proportion to the number of
-directions they vary in. Each constant was chosen in docs/experiments/few-teachers.md.
+its entry in the first eigenvector of their agreement, times its number of classes: small networks agree with each
+other about what they all miss, and a network of 1,000 classes beside them sees more. All teachers of one architecture
+have `MOST_VOTES` at most: they see alike, and a hundred small ones would drown a few strong ones. Of the answers every
+class has an equal share. All answers together weigh more than the features in proportion to the number of directions
+they vary in. Each rule and constant was chosen in docs/experiments/few-teachers.md.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         pooled.usual[place], pooled.spread[place] = lengths.mean(), lengths.std().clamp_min(1e-3)
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
     answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
-    coefficients = agreement(seen)
+    coefficients, classes = agreement(seen), torch.tensor(counts).float()
     pooled.groups.copy_(torch.tensor(relevance_groups(coefficients, architectures)))
-    shares = feature_shares(coefficients, architectures)
+    ranks = torch.tensor([effective_rank(part) for part in seen])
+    shares = feature_shares(coefficients, architectures, classes)
     pooled.feature_weights.copy_(shares.sqrt())
-    pooled.answer_weights.fill_((answer_share(seen, shares, answers) / len(answers)) ** 0.5)
+    pooled.answer_weights.copy_((answer_share(ranks, shares, answers) * classes / classes.sum()).sqrt())
     return pooled
 
 
@@ -79,29 +81,30 @@ def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) ->
     return groups
 
 
-def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable]) -> Tensor:
+def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable], classes: Tensor) -> Tensor:
     """Share of each teacher's features, (T,), sum 1.
 
     Args:
         coefficients: Agreement of their features (T, T).
         architectures: What each teacher's network is.
+        classes: (T,) number of each teacher's classes.
     """
     sizes = Counter(architectures)
     votes = torch.tensor([min(1.0, MOST_VOTES / sizes[name]) for name in architectures])
-    shares = votes * compromise(coefficients, votes).square()
+    shares = votes * compromise(coefficients, votes).square() * classes
     return shares / shares.sum().clamp_min(1e-30)
 
 
-def answer_share(seen: Sequence[Tensor], shares: Tensor, answers: Sequence[Tensor]) -> float:
+def answer_share(ranks: Tensor, shares: Tensor, answers: Sequence[Tensor]) -> float:
     """Weight of all answers together, where that of all features together is 1: every direction weighs alike.
 
     Directions are counted by effective rank: that of all answers side by side, and that of one teacher's features,
     averaged over the teachers by their shares.
 
     Args:
-        seen: Features (N, F) of each teacher.
+        ranks: (T,) effective rank of each teacher's features.
         shares: (T,) of them.
         answers: Answers (N, C) of each teacher.
     """
-    one = sum(share * effective_rank(part) for share, part in zip(shares.tolist(), seen, strict=True))
+    one = (ranks * shares).sum().item()
     return effective_rank(torch.cat(list(answers), 1)) / max(one, 1.0)

@@ -20,6 +20,7 @@ from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.memory.filling import draw_beside
 from hf_free.pooling.agreement import agreement
 from hf_free.runtime.device import Precision
+from hf_free.runtime.distributed import ALONE, Ranks
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.random_streams import Stream
 from hf_free.teachers.pool import TeacherPool
@@ -72,6 +73,8 @@ class Directions:
 class PictureBank:
     """Drawn pictures with what the pooled learner says of them; when it is full the oldest go.
 
+    Several processes of one run hold the same pictures: each asks its teachers about a part of the new ones.
+
     Args:
         network: The teachers.
         teachers: Their weights.
@@ -81,6 +84,7 @@ class PictureBank:
         stream: Random numbers for the pictures.
         precision: The teachers' precision.
         device: Where their weights are.
+        ranks: The processes of the run; all of them draw and grow alike, and together.
     """
 
     def __init__(
@@ -94,8 +98,9 @@ class PictureBank:
         stream: Stream,
         precision: Precision = IN_32_BITS,
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._network, self._teachers, self._pool = network, teachers, pool
+        self._network, self._teachers, self._pool, self._ranks = network, teachers, pool, ranks
         self._size, self._room, self._stream = size, room, stream
         self._precision, self._device = precision, torch.device(device)
         self._directions: Directions | None = None
@@ -114,10 +119,14 @@ class PictureBank:
         counts = [min(drawn_at_once, count - begun) for begun in range(0, count, drawn_at_once)]
         images = torch.cat([draw_beside(self._pool, part, self._size, self._stream) for part in counts])
         asked_at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
-        said = torch.cat([self._ask(part) for part in images.split(asked_at_once)])
-        self._directions = self._directions or Directions(said)
+        own = images.tensor_split(self._ranks.count)[self._ranks.launched.rank]
+        said = torch.cat([self._ask(part) for part in own.split(asked_at_once)])
+        if self._directions is None:
+            every = torch.cat(self._ranks.gather(said))
+            # of one process: on another machine the same directions may point the other way
+            self._directions = Directions.along(self._ranks.first(Directions(every).basis))
         self.seen += count
-        return images, self._directions(said).half()
+        return images, torch.cat(self._ranks.gather(self._directions(said).half()))
 
     def _ask(self, images: Tensor) -> Tensor:
         with self._precision.autocast(self._device):

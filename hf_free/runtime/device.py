@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -135,8 +136,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory: Python's, a GPU's, or that of torch on a CPU."""
     from accelerate.utils.memory import should_reduce_batch_size
 
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
+    if isinstance(error, RuntimeError) and "unable to mmap" in str(
+        error
+    ):  # torch, of a file for which there is no room
+        return os.strerror(errno.ENOMEM) in str(error)
     return isinstance(error, Exception) and should_reduce_batch_size(error)  # torch on a CPU: a bare RuntimeError
 
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hf_free.runtime.owners import is_abandoned, owned_tag
@@ -63,6 +63,38 @@ def write_text(path: Path, text: str) -> Path:
     """Write a text file in UTF-8, with the line ends as they are, whole or not at all."""
     data = text.encode()
     return write_file(path, lambda scratch: scratch.write_bytes(data), needed=len(data))
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files of one folder that belong together, over older ones: a process that is killed leaves all of the
+    older ones, all of the new ones, or the first few of either, but never files of two calls side by side.
+
+    Args:
+        contents: In the order in which they take their places; all of them are on the disk before the first one does.
+
+    Raises:
+        StorageError: they cannot be written there; the old ones stay.
+    """
+    first, *others = contents
+    needed = sum(map(len, contents.values()))
+    safe = "the files that were there before are unchanged" if any(path.exists() for path in contents) else ""
+    with storage_explained(first, needed=needed, safe=safe):
+        first.parent.mkdir(parents=True, exist_ok=True)
+        scratches = {}
+        try:
+            for path, content in contents.items():
+                _remove_scraps(path.parent, f".{path.name}.")
+                scratches[path] = scratch = _scratch_beside(path)
+                mode = _make_empty(scratch)
+                scratch.write_bytes(content)
+                scratch.chmod(mode)
+            for path in reversed(others):
+                path.unlink(missing_ok=True)
+            for path, scratch in scratches.items():
+                os.replace(scratch, path)
+        finally:
+            for scratch in scratches.values():
+                scratch.unlink(missing_ok=True)
 
 
 def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | None = None) -> Path:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hf_free.errors import RunError
+from hf_free.errors import ConfigError, RunError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """Environment variables that torch's launchers set."""
@@ -61,6 +61,20 @@ class Launched:
 
     def __str__(self) -> str:
         return f"rank {self.rank} of {self.count}"
+
+
+def check_processes(wanted: int | None, here: Launched) -> None:
+    """Refuse `--num-processes` in a process that a launcher has started, unless both mean the same number.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    if wanted is not None and here.count not in (1, wanted):
+        raise ConfigError(
+            f"--num-processes {wanted}, and a launcher has started {here.count} processes",
+            allowed="one of the two, or the same number",
+            action="leave out --num-processes",
+        )
 
 
 def end_with_launcher() -> None:

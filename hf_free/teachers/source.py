@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hf_free.backbones.weights import read_header
 from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
 from hf_free.runtime.files import read_bounded, why_unreadable
@@ -45,15 +46,27 @@ def local_files(reference: TeacherReference) -> Snapshot:
 
     Raises:
         HubError: a folder without the two files.
+        TeacherError: files that cannot be a teacher's, found before gigabytes are read for their hashes.
     """
     path = Path(reference.location).expanduser()
     if not is_single_file(reference):
+        _check_before_hashing(path, str(reference))
         return local_snapshot(path, required=FILES, optional=PIXEL_FILES)
     if problem := why_unreadable(path):
         raise HubError(f"{path}: {problem}", action=f"its owner lets others read it: chmod a+r {path}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Snapshot(path.parent, None, None, False, False, None, {path.name: digest})
+
+
+def _check_before_hashing(folder: Path, name: str) -> None:
+    """Refuse a configuration that is too long, and large weights that are none, by what `stat` and the header say."""
+    config, weights = (folder / file for file in FILES)
+    for path in (config, *(folder / file for file in PIXEL_FILES)):
+        if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
+            raise _unreadable(path, name, f"cannot be read: it has more than {MAX_CONFIG_BYTES} bytes")
+    if weights.is_file() and weights.stat().st_size > MAX_CONFIG_BYTES:  # a pointer of git-lfs is small
+        read_header(weights, name)
 
 
 def check_no_pointers(paths: Iterable[Path], name: str) -> None:
@@ -116,8 +129,13 @@ def _read_json(path: Path, name: str) -> Any:
         return json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         bounded = str(error).startswith("it ")
-        raise TeacherError(
-            f"{name}: {path.name} {'cannot be read: ' if bounded else 'is not valid JSON: '}{str(error)[:200]}",
-            allowed=f"a JSON object of at most {MAX_CONFIG_BYTES} bytes",
-            action="upload it again",
-        ) from None
+        problem = f"{'cannot be read: ' if bounded else 'is not valid JSON: '}{str(error)[:200]}"
+        raise _unreadable(path, name, problem) from None
+
+
+def _unreadable(path: Path, name: str, problem: str) -> TeacherError:
+    return TeacherError(
+        f"{name}: {path.name} {problem}",
+        allowed=f"a JSON object of at most {MAX_CONFIG_BYTES} bytes",
+        action="upload it again",
+    )

@@ -5,6 +5,9 @@
 Half of the time goes into asking the teachers about new pictures, half into learning from all that were asked; more
 into asking where many teachers answer slowly, so that pictures are not learned by heart. A checkpoint every few
 minutes holds all of it; a run that was stopped or killed goes on from the last one.
+
+Several processes (`--num-processes`, torchrun) hold the same pictures and the same network: each asks about a part of
+the new pictures, and learns from a part of every batch. So a checkpoint is any process's, and goes on in any number.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,10 +39,12 @@ from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.provenance.run_record import Imitation, Training
 from hf_free.publishing.card import write_card
+from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, choose_device
-from hf_free.runtime.distributed import seed_everything
+from hf_free.runtime.distributed import Ranks, connect, quiet_unless, seed_everything
 from hf_free.runtime.files import remove_folder
 from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
+from hf_free.runtime.launched import Launched
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import RandomStreams
@@ -89,6 +95,7 @@ def distill(
     *,
     minutes: float = 30.0,
     learner: LearnerConfig | None = None,
+    keep_views: bool = False,
     bell: BellConfig | None = None,
     hub: HubConfig | None = None,
     overwrite: bool = False,
@@ -105,6 +112,9 @@ def distill(
     the pooled learner's embedding of them is. Ctrl-C or SIGTERM ends the learning after the update under way: what was
     learned is a whole learner, and `resume` goes on with it.
 
+    Started by torchrun or accelerate launch, each of the run's processes calls this; the first alone writes and shows
+    anything, and all come to the same learner. Each loads all the teachers.
+
     Args:
         pooled: What `pool` made: the learner, its folder, or its Hub id.
         output: Folder to save it to, new or empty.
@@ -112,6 +122,7 @@ def distill(
             top.
         learner: The network, the size of its pictures, its views and head; None takes `NETWORK` and 32 pixels with
             the pooled learner's views and head.
+        keep_views: Whether the network has the pooled learner's views in place of those of `learner`.
         bell: Batch size, learning rates and weight decay; None takes `USUAL`.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output`, or one that was not finished, is replaced.
@@ -127,33 +138,48 @@ def distill(
         LearnerError: a network that does not exist or does not take pictures of this size.
         RunError: an output folder that is not empty or that another process writes to, nothing to resume, or a
             checkpoint of other settings.
+        FailedElsewhere: another process of the run has failed, and said why.
         StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
     bell, hub = bell or USUAL, hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     store = checkpoints_of(folder)
-    check_request(
-        folder, minutes=minutes, learner=learner, mixed_precision=mixed_precision, overwrite=overwrite, resume=resume
-    )
-    seed_everything(seed)
-    where = choose_device(device)
-    opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
-    with RunLock(folder):
-        if not resume and store.root.exists():
-            remove_folder(store.root)
-        return _distilled(
-            opened,
-            folder,
-            store,
-            chosen=_chosen(store) if resume else None,
-            minutes=minutes,
-            learner=learner,
-            bell=bell,
-            hub=hub,
-            seed=seed,
-            precision=Precision.choose(mixed_precision, where),
-            progress=progress,
-        )
+    ranks = connect(Launched.here(), device)
+    with ranks.failing_together(), quiet_unless(ranks.is_first):
+        if ranks.is_first:
+            check_request(
+                folder,
+                minutes=minutes,
+                learner=learner,
+                mixed_precision=mixed_precision,
+                overwrite=overwrite,
+                resume=resume,
+            )
+        seed_everything(seed)
+        where = choose_device(device) if ranks.count == 1 else ranks.device
+        opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
+        with RunLock(folder) if ranks.is_first else nullcontext():
+            if ranks.is_first and not resume and store.root.exists():
+                remove_folder(store.root)
+            ranks.wait()  # until the first process has the folder
+            if learner is not None and keep_views:
+                learner = replace(learner, views=opened.source.config.views)
+            made = _distilled(
+                opened,
+                folder,
+                store,
+                ranks,
+                chosen=_chosen(store) if resume else None,
+                minutes=minutes,
+                learner=learner,
+                bell=bell,
+                hub=hub,
+                seed=seed,
+                precision=Precision.choose(mixed_precision, where),
+                progress=progress if ranks.is_first else None,
+            )
+            ranks.wait()  # until it is saved
+            return made
 
 
 def check_request(
@@ -185,6 +211,7 @@ def _distilled(
     opened: _Opened,
     folder: Path,
     store: CheckpointStore,
+    ranks: Ranks,
     *,
     chosen: WholeCheckpoint | None,
     minutes: float,
@@ -208,7 +235,9 @@ def _distilled(
     size = (config.channels, side)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
-    bank = PictureBank(network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where)
+    bank = PictureBank(
+        network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where, ranks=ranks
+    )
     settings = {"seed": seed, "learner": asdict(config), "bell": asdict(bell), "pooled": _fingerprint(source)}
     at, tensors = time.monotonic(), dict[str, Tensor]()
     if chosen is None:
@@ -220,9 +249,10 @@ def _distilled(
         tensors, held_out = read_held_out(chosen)
     asked = time.monotonic() - at
     projection = nn.Linear(width, held_out[1].shape[1]).to(where)
+    ranks.copy_from_first([*student.backbone.state_dict().values(), *projection.state_dict().values()])
 
     # ---- asking and learning in turn
-    loop = _Loop(student, projection, bank, bell, precision, streams)
+    loop = _Loop(student, projection, bank, bell, precision, streams, ranks)
     parts = Parts(
         student.backbone,
         projection,
@@ -239,11 +269,13 @@ def _distilled(
     before = loop.done.seconds
 
     def save() -> None:
-        write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, Topology.here(where)))
+        if ranks.is_first:
+            here = Topology.here(where, ranks.count)
+            write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, here))
 
     with ended_like_ctrl_c(), StopBetweenSteps(inside=False) as stop:
-        loop.run(60 * minutes, stop, progress, save)
-        if stop.wanted:
+        is_stopped = loop.run(60 * minutes, stop, progress, save)
+        if is_stopped:
             save()
 
     # ---- the learner
@@ -265,10 +297,11 @@ def _distilled(
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
     student.record = _record(source, config, hub, loop, done, seed=seed, seconds=spent)
-    student.save_pretrained(folder)
-    write_card(folder, student.full_record())
-    if not stop.wanted and store.root.exists():
-        remove_folder(store.root)
+    if ranks.is_first:
+        student.save_pretrained(folder)
+        write_card(folder, student.full_record())
+        if not is_stopped and store.root.exists():
+            remove_folder(store.root)
     return student
 
 
@@ -282,6 +315,7 @@ class _Loop:
         config: Batch size and rates.
         precision: Autocast type.
         streams: Where random numbers come from.
+        ranks: The processes of the run, each of which learns from a part of every batch.
     """
 
     def __init__(
@@ -292,9 +326,12 @@ class _Loop:
         config: BellConfig,
         precision: Precision,
         streams: RandomStreams,
+        ranks: Ranks,
     ) -> None:
         self.student, self.projection, self.bank = student, projection, bank
-        self.config, self.precision = config, precision
+        self.config, self.precision, self._ranks = config, precision, ranks
+        self._chains = Chains(ranks.count, ranks=ranks, streams=streams)
+        self._learning = nn.ModuleList([student.backbone, projection])
         self._mean_loss: Tensor | None = None  # on the device: read only where it is shown
         self.batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
         self.optimizer = keep_memory_order(
@@ -314,18 +351,27 @@ class _Loop:
         self._done = done
         self._mean_loss = None if done.loss is None else torch.tensor(done.loss, device=self.student.device)
 
-    def run(self, seconds: float, stop: StopBetweenSteps, progress: Progress | None, save: Callable[[], None]) -> None:
-        """Ask and learn until the time is over or a stop is wanted.
+    def run(self, seconds: float, stop: StopBetweenSteps, progress: Progress | None, save: Callable[[], None]) -> bool:
+        """Ask and learn until the time is over or a stop is wanted; all processes by the first one's clock.
 
         Args:
             seconds: The time, with what is spent already.
             stop: Whether one is wanted.
             progress: Told what is done.
             save: Writes a checkpoint.
+
+        Returns:
+            Whether a stop was wanted, by any of them.
         """
         done = self._done
         due = CheckpointClock(CHECKPOINT_MINUTES, seconds / 60, done.seconds)
-        while done.seconds < seconds and not stop.wanted:
+        while True:
+            told = self._ranks.gather((stop.wanted, done.seconds, done.asking))
+            _, done.seconds, done.asking = told[0]
+            if is_stopped := any(wanted for wanted, _, _ in told):
+                return is_stopped
+            if done.seconds >= seconds:
+                return False
             worn = done.updates * self.config.batch_size > MOST_USES * self.bank.seen
             at, asks = time.monotonic(), worn or done.asking < done.seconds / 2
             if asks:
@@ -358,15 +404,22 @@ class _Loop:
         images, said = self.bank.sample(self.config.batch_size, self.batches)
         self.student.train()
         self.optimizer.zero_grad(set_to_none=True)
-        device = self.student.device
-        now = torch.zeros((), device=device)
-        # in parts, where whole it would not fit; BatchNorm then sees each part alone
-        for shown, wanted in zip(images.split(self._at_once), said.split(self._at_once), strict=True):
-            with self.precision.autocast(device):
-                features = self.student.raw_answers(self.precision.layout(shown.to(device).float() / 255))
-            loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / len(images))
-            loss.backward()
-            now += loss.detach()
+        device, total, count = self.student.device, len(images), self._chains.count
+
+        def learn(chain: int) -> Tensor:
+            """Gradients of a chain's part of the batch, and its part of the loss. Again in parts, where whole it would
+            not fit; BatchNorm sees each part alone."""
+            now = torch.zeros((), device=device)
+            parts = (tensor.tensor_split(count)[chain].split(self._at_once) for tensor in (images, said))
+            for shown, wanted in zip(*parts, strict=True):
+                with self.precision.autocast(device):
+                    features = self.student.raw_answers(self.precision.layout(shown.to(device).float() / 255))
+                loss = imitation_loss(self.projection(features.float()), wanted.to(device)) * (len(shown) / total)
+                loss.backward()
+                now += loss.detach()
+            return now
+
+        now = self._chains.step(self._learning, learn)
         self.optimizer.step()
         self._done.updates += 1
         self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)

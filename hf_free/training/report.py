@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hf_free.errors import HfFreeError, RunError
+from hf_free.learner.format import MAX_CONFIG_BYTES
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.kept_pictures import KeptPictures, read_kept
 from hf_free.provenance.learner_record import LearnerRecord
@@ -110,7 +111,7 @@ def read_run(
     block = _block(learner / "config.json") if not is_run or learner != folder else None
     if not is_run and block is None:
         raise RunError(
-            f"{folder} is neither a run nor a learner",
+            f"{folder} is neither a run nor a learner{_why_unreadable(learner / 'config.json')}",
             allowed=f"a folder with {CONFIG_FILE} of hf-free train, or with config.json of a learner",
             action="name the --output of hf-free train or hf-free pool",
         )
@@ -157,8 +158,23 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _block(path: Path) -> Json | None:
     """The `hf_free` block of a learner's config.json; None where it is none."""
-    block = _read_object(path).get("hf_free")
+    try:
+        content = read_strict_json(path, max_bytes=MAX_CONFIG_BYTES)
+    except (OSError, ValueError):
+        return None
+    block = object_of(content).get("hf_free")
     return object_of(block) if isinstance(block, dict) else None
+
+
+def _why_unreadable(config: Path) -> str:
+    """Why a learner's config.json cannot be read, to be put behind a sentence; empty where there is none or it can."""
+    try:
+        read_strict_json(config, max_bytes=MAX_CONFIG_BYTES)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f": its {config.name} cannot be read: {error}"
+    return ""
 
 
 def _figure(path: Path) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import pytest
 import typer
 
@@ -29,6 +31,10 @@ def program():
     @small.command()
     def unexpected():
         raise ZeroDivisionError("one\ntwo")
+
+    @small.command()
+    def memory(words: Annotated[list[str] | None, typer.Argument()] = None):
+        raise RuntimeError(" ".join(words)) if words else MemoryError()
 
     @small.command()
     def stopped():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+import hf_free.runtime.device  # noqa: F401  torch is there, as in every verb that computes
 from hf_free.cli.main import main
 
 
@@ -16,3 +19,19 @@ def test_an_unexpected_error_is_two_lines_without_a_traceback(program, capsys):
     assert out == ""
     assert err.startswith("Unexpected error: ZeroDivisionError: one two\n  to do:   run again with --debug")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)",
+        "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+    ],
+)
+def test_too_little_memory_is_one_message(program, capsys, said):
+    assert main(["memory", *said.split()], program) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Error: this takes more memory than there is")
+    assert said in err
+    assert "\n  to do:   end other programs, raise the limit" in err

@@ -94,6 +94,27 @@ def test_the_tables_say_what_was_measured(measured):
     assert f"torch {torch.__version__}" in text
 
 
+@pytest.mark.long
+def test_pooled_and_distilled_learners_are_attacked_in_the_place_of_a_trained_one(tmp_path, monkeypatch, capsys):
+    small = {"FIRST_PICTURES": 256, "HELD_OUT": 64, "NETWORK": "conv4_32"}
+    for name, value in small.items():
+        monkeypatch.setattr(f"hf_free.training.distill.{name}", value)
+    monkeypatch.setattr(privacy, "DATA", tmp_path / "nowhere")
+    arguments = ["--quick", "--epochs", "1", "--minutes", "0.01", "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr("hf_free.training.pool.PICTURES", 200)
+    settings = ["five.width=4", "five.images_per_class=2", "five.min_teacher_accuracy=0"]
+    privacy.main([*arguments, "--learners", "pooled", "distilled", "--set", *settings])
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = {(row["table"], row["what"]): row["values"] for row in found["rows"]}
+    losses = {what for table, what in rows if table == "membership" and what.startswith("loss")}
+    assert losses == {privacy.OWN_LOSS, privacy.OF_POOLED, privacy.OF_DISTILLED}
+    assert ("nearer", privacy.RECOVERED) not in rows  # neither comes with pictures
+    assert rows["nearer", privacy.LEAK]["pixels"]["mean"] == 1.0
+    assert (found["steps"], found["recovered"]) == (None, 0)
+    assert 0 <= found["agreement"] <= 1
+    assert "a learner distilled in 0.01 minutes, which agrees with the pooled one by 0." in capsys.readouterr().out
+
+
 def test_what_is_kept_is_not_written_over(measured):
     with pytest.raises(SystemExit, match="is not empty: give another --output"):
         privacy.main(["--output", str(measured / "kept")])

@@ -53,20 +53,23 @@ def test_damaged_cache_is_healed_online_and_refused_offline(hub, ask):
     assert weights.read_bytes() == WEIGHTS
 
 
-def test_a_killed_download_is_swept_by_the_next_and_living_ones_are_spared(tmp_path, run_client):
+def test_a_killed_download_goes_on_or_is_swept_and_living_ones_are_spared(tmp_path, run_client):
     code = (
         "import sys; from pathlib import Path; from hf_free.hub.cache import RepositoryCache\n"
-        f"partial = RepositoryCache(Path({str(tmp_path)!r}), 'org/net').partial_file()\n"
-        "partial.write_bytes(b'half'); print(partial.name)"
+        f"cache = RepositoryCache(Path({str(tmp_path)!r}), 'org/net')\n"
+        "for digest in ('a' * 40, 'b' * 40, 'c' * 40):\n"
+        "    (partial := cache.partial_file(digest)).write_bytes(digest[:4].encode()); print(partial.name)"
     )
-    dead = run_client(code).stdout.strip()
+    dead = run_client(code).stdout.split()
     cache = RepositoryCache(tmp_path, "org/net")
-    living = cache.partial_file()
-    living.touch()
+    living = cache.partial_file("a" * 40, ["a" * 40, "b" * 40])
+    assert living.read_bytes() == b"aaaa"  # what is there of it
     theirs = living.with_name("0123.incomplete")  # huggingface_hub's, perhaps under way
     theirs.touch()
-    assert not (living.parent / dead).exists()
-    again = cache.partial_file()
+    left = {path.name for path in living.parent.iterdir()}
+    assert left == {living.name, theirs.name, dead[1]}  # another file that is wanted stays, one that is not goes
+    again = cache.partial_file("a" * 40)
     assert again != living
+    assert not again.exists()
     assert living.exists()
     assert theirs.exists()

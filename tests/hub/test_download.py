@@ -51,6 +51,26 @@ def test_a_cut_download_goes_on_where_it_ended(hub, ask):
     assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_download_that_was_stopped_just_before_its_end_goes_on_in_the_next_call(hub, ask, run_client, tmp_path):
+    hub.add_repo("fetch/stopped", FILES)
+    code = (
+        "from hf_free.hub.snapshot import fetch_snapshot\n"
+        "def arrived(name, done, size):\n"
+        "    if name == 'model.safetensors' and done > 0.99 * size:\n"
+        "        raise KeyboardInterrupt\n"
+        "fetch_snapshot('fetch/stopped', arrived=arrived)"
+    )
+    assert run_client(code, home=tmp_path / "home", check=False).returncode != 0
+    (partial,) = partial_files(tmp_path)
+    assert partial.stat().st_size > 0.9 * len(WEIGHTS)
+    with hub.fault("close", "/fetch/stopped/resolve/.*safetensors", after=len(WEIGHTS) // 5, times=None) as fault:
+        answer = ask("fetch_snapshot, 'fetch/stopped'")
+    assert answer["error"] is None
+    assert fault.hits <= 1  # from its beginning it would take five requests
+    assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
+    assert not partial_files(tmp_path)
+
+
 def test_old_partial_downloads_are_swept(hub, ask, tmp_path):
     hub.add_repo("fetch/sweep", FILES)
     blobs = tmp_path / "home" / "hub" / "models--fetch--sweep" / "blobs"

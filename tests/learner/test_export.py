@@ -71,14 +71,15 @@ def test_a_program_of_torch_export_answers_and_tells_nothing_of_the_machine(tmp_
     assert HERE not in done.path.read_bytes()
 
 
-def test_a_temporary_folder_without_room_is_one_message(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_temporary_folder_without_room_is_one_message(tmp_path, monkeypatch, number):
     """Given a path, torch aborts the process where the disk is full."""
 
     class Program:
         graph_module = nn.Module()
 
     def full(path, data):
-        raise OSError(errno.ENOSPC, "full", str(path))
+        raise OSError(number, "full", str(path))
 
     monkeypatch.setattr("hf_free.learner.export._program", lambda module: Program())
     monkeypatch.setattr(torch.export, "save", lambda program, file, **_: file.write(bytes(100)))

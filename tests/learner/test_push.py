@@ -105,18 +105,21 @@ def test_what_is_no_file_is_named_and_not_copied(tmp_path, put):
     assert "move away" in refused.value.action
 
 
-def test_a_disk_without_room_for_the_copy_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EDQUOT, "the quota of this user is used up")]
+)
+def test_a_disk_without_room_for_the_copy_is_said(tmp_path, monkeypatch, number, reason):
     folder = tmp_path / "learner"
     make(1).save_pretrained(folder)
     real = Path.open
 
     def full(path, mode="r", *arguments, **named):
         if "x" in mode and path.name == "model.safetensors":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(number, os.strerror(number), str(path))
         return real(path, mode, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(StorageError, match=r"cannot write model\.safetensors in .*: no space is left") as refused:
+    with pytest.raises(StorageError, match=rf"cannot write model\.safetensors in .*: {reason}") as refused:
         push_learner(folder, "me/few-shot")
     assert f"{folder} is unchanged; TMPDIR says where" in refused.value.action
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 
 from hf_free.pooling.agreement import agreement, effective_rank
-from hf_free.pooling.fit import HALF, MOST_VOTES, answer_share, feature_shares, fit_pooled, relevance_groups
+from hf_free.pooling.fit import (
+    HALF,
+    MOST_VOTES,
+    answer_share,
+    feature_shares,
+    fit_pooled,
+    relevance_groups,
+)
 from hf_free.pooling.pictures import Said
 
 
@@ -31,19 +38,21 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     pooled = fit_pooled(given, ["a", "b", "c"])
     found = pooled(torch.cat([*given.features, *given.logits], 1))[:, :-3].double()
     tables = [whitened(part) for part in given.features]
-    shares = torch.linalg.eigh(agreement(tables).double())[1][:, -1].square()
     answers = [torch.softmax(part.double() / 2, 1).sqrt() for part in given.logits]
-    ranks = [effective_rank(table) for table in tables]
-    ratio = effective_rank(torch.cat(answers, 1)) / (shares * torch.tensor(ranks)).sum()
+    ranks, classes = torch.tensor([effective_rank(table) for table in tables]), (3, 4, 2)
+    shares = torch.linalg.eigh(agreement(tables).double())[1][:, -1].square()
+    shares = shares * torch.tensor(classes)
+    shares = shares / shares.sum()
+    ratio = effective_rank(torch.cat(answers, 1)) / (shares * ranks).sum()
     expected = sum(share * table @ table.T for share, table in zip(shares, tables, strict=True))
-    expected = expected + sum(ratio / 3 * answer @ answer.T for answer in answers)
+    expected = expected + sum(ratio * len(answer.T) / 9 * answer @ answer.T for answer in answers)
     assert torch.allclose(found @ found.T, expected, atol=1e-3)
     assert shares[2] < min(shares[0], shares[1])
 
 
 def test_many_of_one_architecture_have_few_votes():
     coefficients = torch.full((12, 12), 0.5).fill_diagonal_(1)
-    shares = feature_shares(coefficients, ["small"] * 10 + ["strong", "stronger"])
+    shares = feature_shares(coefficients, ["small"] * 10 + ["strong", "stronger"], torch.ones(12))
     assert 0.5 * MOST_VOTES * shares[10] < shares[:10].sum() <= MOST_VOTES * shares[10]
     assert torch.isclose(shares[10], shares[11])
     assert torch.isclose(shares.sum(), torch.tensor(1.0))
@@ -51,10 +60,18 @@ def test_many_of_one_architecture_have_few_votes():
 
 def test_answers_of_the_same_say_no_more_than_one():
     given = said()
-    tables, shares = [whitened(part) for part in given.features], torch.tensor([0.5, 0.3, 0.2])
-    one = answer_share(tables, shares, [given.logits[0]])
-    assert abs(answer_share(tables, shares, [given.logits[0]] * 5) - one) < 1e-6
-    assert answer_share(tables, shares, given.logits) > one
+    ranks, shares = torch.tensor([6.0, 7.0, 5.0]), torch.tensor([0.5, 0.3, 0.2])
+    one = answer_share(ranks, shares, [given.logits[0]])
+    assert abs(answer_share(ranks, shares, [given.logits[0]] * 5) - one) < 1e-6
+    assert answer_share(ranks, shares, given.logits) > one
+
+
+def test_one_network_of_many_classes_is_not_outvoted_by_small_ones_that_agree():
+    coefficients = torch.full((7, 7), 0.4).fill_diagonal_(1)
+    coefficients[0, 1:] = coefficients[1:, 0] = 0.25
+    names, classes = list("abcdefg"), torch.tensor([1000.0] + [10.0] * 6)
+    assert feature_shares(coefficients, names, torch.full((7,), 10.0))[0] < 0.11
+    assert feature_shares(coefficients, names, classes)[0] > 0.85
 
 
 def test_only_teachers_of_one_architecture_and_several_kinds_share_anew():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
 from hf_free.errors import ConfigError
-from hf_free.runtime.device import Precision, check_can_compile, choose_device, has_fast_bf16
+from hf_free.runtime.device import Precision, check_can_compile, choose_device, has_fast_bf16, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -63,3 +65,17 @@ def test_compiling_on_a_cpu_without_a_compiler_is_refused(monkeypatch, tmp_path)
         check_can_compile(torch.device("cpu"))
     (tmp_path / "g++").touch(mode=0o755)
     check_can_compile(torch.device("cpu"))
+
+
+def test_whoever_says_it_out_of_memory_is_known():
+    """torch tells of a file that cannot be mapped in words of its own, the system by a number."""
+    mapped = "unable to mmap 9 bytes from file <x>: "
+    for error in (
+        MemoryError(),
+        OSError(errno.ENOMEM, "x"),
+        RuntimeError(mapped + "Cannot allocate memory (12)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ):
+        assert is_out_of_memory(error), error
+    for error in (RuntimeError(mapped + "Permission denied (13)"), OSError(errno.ENOENT, "x"), ValueError("memory")):
+        assert not is_out_of_memory(error), error

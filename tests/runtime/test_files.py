@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from kills import killed
 from pico import pico_folder
 from safetensors.torch import load_file, save_file
 
 from hf_free.config.sections import LearnerConfig
-from hf_free.errors import HubError, LearnerError
+from hf_free.errors import HubError, LearnerError, StorageError
 from hf_free.hub.snapshot import local_snapshot
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.files import (
@@ -27,6 +28,7 @@ from hf_free.runtime.files import (
     remove_scraps,
     write_file,
     write_text,
+    write_together,
 )
 from hf_free.runtime.owners import owned_tag
 
@@ -236,3 +238,31 @@ def test_a_folder_is_copied_with_what_its_links_lead_to(tmp_path):
         with pytest.raises(ValueError, match=says):
             copy_folder(tmp_path / "from", tmp_path / f"to{count}")
         odd.unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
+def test_files_that_belong_together_are_never_of_two_calls(tmp_path):
+    """A program that lies beside the labels of another one answers, and wrongly."""
+    names = ("model.bin", "model.xml", "model.xml.json")
+    old, new = ({tmp_path / name: f"{call} {name}".encode() for name in names} for call in ("old", "new"))
+    call, seen = 0, set()
+    while True:
+        call += 1
+        write_together(old)
+        assert {path.name for path in tmp_path.iterdir()} == set(names)  # what the last kill has left is gone
+        if not killed(lambda: write_together(new), at_call=call):
+            break
+        left = [(path.name, path.read_text()) for path in tmp_path.iterdir() if not path.name.startswith(".")]
+        calls = {text.split()[0] for _, text in left}
+        assert len(calls) == 1, f"files of two calls after a kill at call {call}"
+        seen |= calls
+    assert seen == {"old", "new"}
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == new
+
+
+def test_of_files_that_belong_together_one_that_cannot_be_written_leaves_the_old_ones(tmp_path):
+    write_together({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    with pytest.raises(StorageError, match="the files that were there before are unchanged"):
+        write_together({tmp_path / "a": b"3", tmp_path / "b" / "c": b"4"})
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("1", "2")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

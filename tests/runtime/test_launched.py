@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from hf_free.errors import RunError
-from hf_free.runtime.launched import Launched
+from hf_free.errors import ConfigError, RunError
+from hf_free.runtime.launched import Launched, check_processes
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_a_launcher_that_is_killed_leaves_no_process_behind():
     launcher.kill()
     assert launcher.stdout.read() == ""  # ends when the last process that could write to it is gone
     launcher.communicate()
+
+
+def test_two_launchers_that_contradict_each_other_are_refused():
+    check_processes(None, Launched(0, 2, 0, 2))
+    check_processes(2, Launched(0, 2, 0, 2))
+    check_processes(4, Launched())
+    with pytest.raises(ConfigError, match="--num-processes 4, and a launcher has started 2"):
+        check_processes(4, Launched(0, 2, 0, 2))

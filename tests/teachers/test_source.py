@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
@@ -90,6 +91,12 @@ def test_a_path_or_a_text_names_a_teacher(folder, monkeypatch):
             load_teacher(wrong)
 
 
+def put_zeros(path: Path) -> None:
+    """A file that takes no space on the disk, and hours to read."""
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
 HOSTILE_FILES = {
     "a pipe as config.json": ("config.json", os.mkfifo, "config.json is not a regular file"),
     "a pipe as weights": ("model.safetensors", os.mkfifo, "model.safetensors is not a regular file"),
@@ -101,6 +108,9 @@ HOSTILE_FILES = {
         lambda path: path.write_bytes(b" " * (MAX_CONFIG_BYTES + 1)),
         "config.json cannot be read: it has more than",
     ),
+    "a terabyte of zeros": ("config.json", put_zeros, "config.json cannot be read: it has more than"),
+    "weights of a terabyte of zeros": ("model.safetensors", put_zeros, "model.safetensors cannot be read"),
+    "pixels of a terabyte of zeros": ("preprocessor_config.json", put_zeros, "it has more than"),
     "a deep config.json": ("config.json", lambda path: path.write_bytes(b"[" * 100_000), "is not valid JSON"),
 }
 
@@ -109,7 +119,7 @@ HOSTILE_FILES = {
 def test_only_regular_files_of_bounded_size_are_read(name, folder):
     """Bytes that cannot hang or grow: pipes are opened without waiting, and what never ends is not begun."""
     file, make, problem = HOSTILE_FILES[name]
-    (folder / file).unlink()
+    (folder / file).unlink(missing_ok=True)
     make(folder / file)
     with pytest.raises(HfFreeError, match=problem):
         _load(folder)
@@ -120,3 +130,13 @@ def test_a_card_that_is_no_file_is_passed_over(make, folder):
     (folder / "README.md").unlink(missing_ok=True)
     make(folder / "README.md")
     assert _load(folder).record.license is None
+
+
+def test_the_license_of_a_card_with_endless_metadata_is_read_from_its_line_alone(folder, monkeypatch):
+    """YAML of a mebibyte takes seconds, and a pooled learner has a hundred teachers."""
+    read, plain = [], yaml.safe_load
+    monkeypatch.setattr(yaml, "safe_load", lambda text: read.append(len(text)) or plain(text))
+    many = "".join(f"key{number}: [{{a: b}}]\n" for number in range(40_000))
+    (folder / "README.md").write_text(f"---\n{many}license: mit\nlicense_name: {'x' * 70_000}\n---\n# A card\n")
+    assert _load(folder).record.license == "mit"
+    assert max(read) < 1000

@@ -8,11 +8,13 @@ import shutil
 
 import pytest
 import torch
+from kills import killed
 from pico import pico_files, pico_folder
 
 from hf_free import ConfigError, FewShotClassifier, HubError, LearnerError, MetaLearner, RunError, TeacherError, pool
 from hf_free.config.sections import FiveConfig, LearnerConfig
 from hf_free.errors import StorageError
+from hf_free.learner.push import push_learner
 
 IMAGES = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
 LABELS = [0, 0, 1, 1, 2, 2]
@@ -216,16 +218,64 @@ def test_a_pool_that_ends_while_it_copies_weights_leaves_no_folder_in_the_way(fo
             pool(folders, output=output, **settings)
     assert not list(tmp_path.iterdir())
 
-    def full(source, target):
-        raise OSError(errno.ENOSPC, "full", source, None, target)
+    for number, reason in ((errno.ENOSPC, "no space is left"), (errno.EDQUOT, "the quota of this user is used up")):
 
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copyfile", full)
-        with pytest.raises(StorageError, match=rf"cannot write learner in {tmp_path}: no space is left"):
-            pool(folders, output=output, **settings)  # not the scratch folder, which is gone
-    assert not list(tmp_path.iterdir())
+        def full(source, target, number=number):
+            raise OSError(number, "full", source, None, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "copyfile", full)
+            with pytest.raises(StorageError, match=rf"cannot write learner in {tmp_path}: {reason}"):
+                pool(folders, output=output, **settings)  # not the scratch folder, which is gone
+        assert not list(tmp_path.iterdir())
     learner = pool(folders, output=output, **settings)
     assert [path.name for path in tmp_path.iterdir()] == ["learner"]
     assert torch.equal(answers(MetaLearner.from_pretrained(output)), answers(learner))
     again = pool(folders, output=output, overwrite=True, **settings)
     assert torch.equal(answers(MetaLearner.from_pretrained(output)), answers(again))
+
+
+@pytest.mark.parametrize("name", ["teachers/00/config.json", "teachers/01/model.safetensors"])
+def test_a_learner_that_nobody_could_open_for_its_teachers_files_is_not_pushed(pooled, tmp_path, name):
+    shutil.copytree(pooled[1], tmp_path / "learner")
+    given, wrong = tmp_path / "learner" / name, rf"{name} is not the file that config\.json was saved with"
+    given.write_bytes(given.read_bytes() + b" ")
+    with pytest.raises(LearnerError, match=wrong):
+        push_learner(tmp_path / "learner", "me/pooled")
+    with given.open("wb") as file:
+        file.truncate(2**40)  # hours to read for its hash
+    with pytest.raises(LearnerError, match=wrong):
+        push_learner(tmp_path / "learner", "me/pooled")
+    given.unlink()
+    with pytest.raises(LearnerError, match=wrong):
+        push_learner(tmp_path / "learner", "me/pooled")
+
+
+def test_a_learner_with_its_teachers_is_saved_over_another_in_one_step(tmp_path):
+    """Killed at any change to the file system, the folder opens to the old one or to the new one."""
+
+    def said(learner):
+        return learner.embed(IMAGES)
+
+    settings = {"five": FIVE, "rounds": 0, "learner": LearnerConfig(views=["identity"]), "device": "cpu"}
+    teachers = [str(pico_folder(tmp_path / name, size=16, seed=seed)) for seed, name in enumerate("ab")]
+    for teacher in teachers:
+        (tmp_path / teacher / "README.md").write_bytes(LICENSE)
+    two = pool(teachers, output=tmp_path / "two", include_weights=True, **settings)
+    one = pool(teachers[1:], output=tmp_path / "one", include_weights=True, **settings)
+    plain = pool(teachers[:1], **settings)
+    folder = tmp_path / "learner"
+    for before, after, has_teachers in ((two, one, True), (one, plain, False)):
+        old, new, seen = said(before), said(after), []
+        while True:
+            before.save_pretrained(folder)  # finishes what the last kill has left
+            assert not list(folder.glob(".saving-*"))
+            if not killed(lambda after=after: after.save_pretrained(folder), at_call=len(seen) + 1):
+                break
+            found = said(MetaLearner.from_pretrained(folder))
+            assert any(found.equal(whole) for whole in (old, new)), f"a mixture after a kill at call {len(seen) + 1}"
+            seen.append(found.equal(new))
+        assert seen == sorted(seen)
+        assert 3 < sum(seen) < len(seen)
+        assert said(MetaLearner.from_pretrained(folder)).equal(new)
+        assert (folder / "teachers").exists() is has_teachers

@@ -99,6 +99,10 @@ def test_pipes_devices_and_large_files_in_the_place_of_records_are_not_read(tmp_
     for name in ("pipe", "zero", "sparse"):
         with pytest.raises(RunError, match="neither a run nor a learner"):
             read_run(tmp_path / name)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "config.json").write_bytes(b'{"hf_free": {}, "x": [' + b"[]," * 2**20 + b"[]]}")
+    with pytest.raises(RunError, match=r"its config\.json cannot be read: it has more than 1048576 values"):
+        read_run(tmp_path / "lists")  # a learner is a stranger's
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     (folder / "pictures" / "teachers.png").unlink(missing_ok=True)
     os.mkfifo(folder / "pictures" / "teachers.png")

@@ -1,0 +1,60 @@
+"""`distill` in two processes: what one process makes, with the work shared out."""
+
+from __future__ import annotations
+
+import torch
+from pico import pico_folder
+from ranks import run_ranks
+
+from hf_free import MetaLearner, pool
+
+TWO = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+import hf_free.training.distill as distilling
+from hf_free.config.sections import BellConfig, LearnerConfig
+from hf_free.pooling.imitation import PictureBank
+from hf_free.runtime.launched import Launched
+
+root, name, here, now, asked = Path(sys.argv[1]), sys.argv[2], Launched.here(), [0.0], []
+torch.set_num_threads(1)
+
+def clock():  # so that each run takes as many turns
+    now[0] += 1.0
+    return now[0]
+
+ask = PictureBank._ask
+def counted(bank, images):
+    asked.append(len(images))
+    return ask(bank, images)
+
+PictureBank._ask = counted
+distilling.time = SimpleNamespace(monotonic=clock)
+distilling.FIRST_PICTURES, distilling.PICTURES_AT_ONCE, distilling.HELD_OUT = 128, 64, 32
+network = LearnerConfig(backbone="test_convnext", image_size=32, views=["identity"])  # no BatchNorm
+options = {"learner": network, "bell": BellConfig(batch_size=16), "device": "cpu", "mixed_precision": "no"}
+made = distilling.distill(root / "pooled", root / name, minutes=0.25, **options)
+done = {"pictures": made.record.imitation.pictures, "updates": made.record.training.steps, "asked": sum(asked)}
+torch.save({"weights": made.state_dict(), **done}, root / f"{name}-{here.rank}.pt")
+"""
+
+
+def test_two_processes_learn_what_one_does_and_ask_half_as_much_each(forks, tmp_path):
+    folders = [str(pico_folder(tmp_path / kind, kind, size=16)) for kind in ("conv4", "resnet")]
+    pool(folders, output=tmp_path / "pooled", rounds=0, device="cpu")
+    (alone,) = run_ranks(forks, TWO, str(tmp_path), "one", count=1)
+    both = run_ranks(forks, TWO, str(tmp_path), "two")
+    assert [done.returncode for done in (alone, *both)] == [0, 0, 0], (alone, both)
+    one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("one-0", "two-0", "two-1"))
+    assert one["weights"].keys() == first["weights"].keys()
+    for name, value in one["weights"].items():
+        assert torch.equal(first["weights"][name], second["weights"][name]), name
+        # sums in another order, which 8 steps of Muon and AdamW carry on
+        assert torch.allclose(first["weights"][name], value, rtol=1e-2, atol=1e-3), name
+    assert first["asked"] == second["asked"] == one["asked"] / 2 > 100
+    assert first["pictures"] == second["pictures"] == one["pictures"]
+    assert first["updates"] == second["updates"] == one["updates"] > 5
+    saved = MetaLearner.from_pretrained(tmp_path / "two")
+    assert all(torch.equal(saved.state_dict()[name], value) for name, value in first["weights"].items())
