@@ -241,6 +241,12 @@ class TeacherPool(Sequence[Teacher]):
             return teacher
 
     @property
+    def is_asked_beside(self) -> bool:
+        """Whether several threads may ask a teacher each: on a CPU, where all are held and none is a black box."""
+        is_held = self._total_bytes <= self.budget and not self.black_boxes
+        return is_held and torch.device(self._device).type == "cpu"
+
+    @property
     def _total_bytes(self) -> int:
         return sum(record.weight_bytes for record in self.records)
 
