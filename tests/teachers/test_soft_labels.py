@@ -117,7 +117,7 @@ def test_two_threads_ask_as_one_does_and_only_what_stays_in_memory_is_asked_by_b
         torch.set_num_threads(count)
         rows.append(label(teacher_sources(pool, layout), _pictures(), layout, Precision(), asked).dense())
     torch.set_num_threads(before)
-    assert torch.equal(*rows)
+    assert torch.equal(*(part.nan_to_num(99) for part in rows))  # NaN: not asked
     by_others = [thread for thread in threads if thread is not threading.main_thread()]
     assert len(by_others) == (len(CLASSES) if budget == "1GiB" else 0)
 
