@@ -93,5 +93,12 @@ def _serve(model: str, host: str, port: int | None, device: str | None, *, mcp: 
 
     check_installed(mcp=mcp)
     where = options.torch_device(device)
-    say(f"Serving at http://{host}:{port or 7860} or the next free port; Ctrl-C ends it.")
-    serve(learner_location(model), host=host, port=port, device=where, mcp=mcp)
+    say(f"Opening {model}")
+    serve(
+        learner_location(model),
+        host=host,
+        port=port,
+        device=where,
+        mcp=mcp,
+        started=lambda address: say(f"Serving at {address} Ctrl-C ends it."),
+    )

@@ -32,7 +32,13 @@ _KEEP_SECONDS = 3600
 
 
 def serve(
-    learner: str, *, host: str = "127.0.0.1", port: int | None = None, device: str = "cpu", mcp: bool = False
+    learner: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    device: str = "cpu",
+    mcp: bool = False,
+    started: Callable[[str], object] | None = None,
 ) -> None:
     """Load a learner and serve its app until it is stopped.
 
@@ -42,10 +48,15 @@ def serve(
         port: Port; None takes the first free one from 7860 on.
         device: Where to compute.
         mcp: Whether to serve the app's tools to MCP clients too.
+        started: Told the address once the app can be opened there.
     """
     loaded = MetaLearner.from_pretrained(learner, map_location=device)
     host = "0.0.0.0" if "SPACE_ID" in os.environ else host
-    launch(build_app(ClassSessions(loaded)), host=host, port=port, mcp=mcp)
+    app = build_app(ClassSessions(loaded))
+    address = launch(app, host=host, port=port, mcp=mcp)
+    if started is not None:
+        started(address)
+    app.block_thread()
 
 
 def check_installed(*, mcp: bool = False) -> None:
@@ -60,17 +71,14 @@ def check_installed(*, mcp: bool = False) -> None:
         raise ConfigError("the package mcp is not installed", action="pip install 'hf-free[mcp]'")
 
 
-def launch(
-    app: gradio.Blocks, *, host: str = "127.0.0.1", port: int | None = None, mcp: bool = False, wait: bool = True
-) -> str:
-    """Serve an app; its address.
+def launch(app: gradio.Blocks, *, host: str = "127.0.0.1", port: int | None = None, mcp: bool = False) -> str:
+    """Serve an app in the background; its address.
 
     Args:
         app: Made by `build_app`.
         host: Address to listen at.
         port: Port; None takes the first free one from 7860 on.
         mcp: Whether to serve its tools to MCP clients, at `gradio_api/mcp/`.
-        wait: Whether to return only when it is stopped.
     """
     import gradio as gr
 
@@ -83,7 +91,7 @@ def launch(
         button_cancel_background_fill=gr.themes.colors.red.c700,
     )  # fmt: skip
     _, address, _ = app.launch(
-        server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=not wait, mcp_server=mcp,
+        server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, mcp_server=mcp,
         theme=theme, css=STYLE, footer_links=["api", "gradio"],
     )  # fmt: skip
     return str(address)

@@ -235,6 +235,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         create_pr: bool = False,
         revision: str | None = None,
         replace_card: bool = False,
+        mark_predecessor: bool = False,
     ) -> str:
         """Publish the learner's three files and a card made from its record; private teachers go unnamed.
 
@@ -242,13 +243,24 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
 
         `hf-free push` publishes a run's folder, with its picture of recovered images too.
 
+        Args:
+            repo_id: `org/name`, created if it does not exist.
+            token: Hub token with the write role.
+            private: Create the repository private.
+            commit_message: First line of the commit.
+            create_pr: Open a pull request instead of committing.
+            revision: Branch to commit to; None for main.
+            replace_card: Whether a card that is there is replaced.
+            mark_predecessor: Whether the card of the learner on the Hub that this one continued gets `new_version`.
+
         Returns:
-            The address of the commit.
+            The address of the repository, or of the pull request.
 
         Raises:
-            HubError: an upload that fails.
+            HubError: an upload that fails, or no predecessor that may be marked; then nothing is uploaded.
         """
         from hf_free.publishing.card import write_card
+        from hf_free.publishing.new_version import plan_new_version, predecessor_on_hub
         from hf_free.publishing.opening import check_can_be_opened
         from hf_free.publishing.push import push_made
 
@@ -257,6 +269,12 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             write_card(folder, self.full_record(), repo_id=repo_id)
 
         check_can_be_opened(self.full_record())
+        new_version = None
+        if mark_predecessor:
+            predecessor = predecessor_on_hub(self.record.setting("learner", "init_from"))
+            new_version = plan_new_version(
+                predecessor, repo_id, token=token, private=private, create_pr=create_pr, revision=revision
+            )
         return push_made(
             make,
             repo_id,
@@ -266,4 +284,5 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             create_pr=create_pr,
             revision=revision,
             replace_card=replace_card,
+            new_version=new_version,
         )

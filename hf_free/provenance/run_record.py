@@ -44,10 +44,12 @@ class Recovered:
     """Share of the images that their teacher recognizes, mean over tasks."""
     diversity: float | None = None
     """How much the images of a class differ, mean over tasks; see `hf_free.inversion.task.Health`."""
+    rounds: int | None = None
+    """How often each teacher was inverted, where that was said beforehand."""
 
     def to_dict(self) -> Json:
         """The numbers as plain JSON types."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None or key != "rounds"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Recovered:
@@ -57,7 +59,37 @@ class Recovered:
             images=whole_of(values.get("images")),
             teacher_accuracy=number_of(values.get("teacher_accuracy")),
             diversity=number_of(values.get("diversity")),
+            rounds=whole_of(values.get("rounds")),
         )
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a run took, as far as it was measured."""
+
+    kwh: float = 0.0
+    seconds: float = 0.0
+    """How much of the run's time that is of."""
+    how: str = ""
+    """What measured or estimated it, and of what."""
+
+    def __add__(self, later: Energy) -> Energy:
+        """Both together, as of a run that was resumed."""
+        return Energy(self.kwh + later.kwh, self.seconds + later.seconds, later.how or self.how)
+
+    def __bool__(self) -> bool:
+        """Whether anything was measured."""
+        return self.seconds > 0
+
+    def to_dict(self) -> Json:
+        """The entry of a record."""
+        return {**asdict(self), "kwh": float(f"{self.kwh:.6g}"), "seconds": round(self.seconds, 1)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Energy:
+        """Read the entry of a record; nothing where there is none."""
+        kwh, seconds = number_of(values.get("kwh")), number_of(values.get("seconds"))
+        return cls() if kwh is None or seconds is None else cls(kwh, seconds, text_of(values.get("how")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +112,16 @@ class Training:
     """Pictures that black boxes were asked about; None: there are none."""
     query_budget: int | None = None
     """How many they might have been asked about; None: any number."""
+    energy: Energy = Energy()
 
     def to_dict(self) -> Json:
-        """The facts as plain JSON types."""
-        return asdict(self)
+        """The facts as plain JSON types; energy only where it was measured."""
+        facts = {key: value for key, value in asdict(self).items() if key != "energy"}
+        return {**facts, "energy": self.energy.to_dict()} if self.energy else facts
 
     def known(self) -> Json:
         """Those of the facts that are recorded."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+        return {key: value for key, value in self.to_dict().items() if value not in (None, "")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Training:
@@ -104,6 +138,7 @@ class Training:
             learner_precision=text_of(values.get("learner_precision")),
             queries=whole_of(values.get("queries")),
             query_budget=whole_of(values.get("query_budget")),
+            energy=Energy.from_dict(object_of(values.get("energy"))),
         )
 
 
@@ -218,7 +253,7 @@ class PoolRecord:
     """The record of a pooled learner, which nothing was trained for."""
 
     config: Json
-    """Teachers, seed, and the sections `learner` and `hub`."""
+    """Teachers, seed, and the sections `learner`, `five` and `hub`."""
     teachers: Sequence[RecordedTeacher]
     skipped: Sequence[LeftOut]
     licenses: Mapping[str, int]

@@ -21,11 +21,13 @@ from hf_free.config.tree import departures
 from hf_free.provenance.against_teachers import against_teachers
 from hf_free.provenance.forecast import forecast
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of, text_of, whole_of
+from hf_free.provenance.reading import number_of, object_of, text_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.citation import bibtex
+from hf_free.publishing.edits import with_fresh_sections
+from hf_free.publishing.facts import energy_text
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record, redacted
 from hf_free.publishing.results import is_own_row, valid_id
@@ -44,7 +46,14 @@ LONG_TABLE = 12
 _SPECIAL = re.compile(r"[\\`*\[\]{}<>|#~$!]|(?<!\w)_|_(?!\w)")
 
 
-def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = None, redacts: bool = True) -> Path:
+def write_card(
+    folder: Path,
+    record: LearnerRecord,
+    *,
+    repo_id: str | None = None,
+    redacts: bool = True,
+    keeps_edits: bool = False,
+) -> Path:
     """Write README.md anew into a learner's folder, and leave nothing else there that must not be published.
 
     The `hf_free` block of a config.json in the folder is redacted (`public_record`), and the picture of recovered
@@ -56,6 +65,7 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
         repo_id: Where it is going to; by default `hub.push_to_hub` of the record's configuration.
         redacts: Whether config.json is redacted. That of a pooled learner is redacted only in what is published: its
             own folder is opened by the names of folders on this computer.
+        keeps_edits: Whether a README.md that is there keeps what people wrote (`hf_free.publishing.edits`).
 
     Returns:
         The path of README.md.
@@ -70,7 +80,6 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
     record = redacted(record)
     repo_id = valid_id(repo_id or record.repo_id or record.publication.push_to_hub)
     title = repo_id.split("/")[-1] if repo_id else "Few-shot image classifier made with hf-free"
-    is_trained = not record.is_pooled and record.imitation is None  # by `hf-free train`, which reads it
     body = render(
         "model_card.md.jinja",
         **_facts(record),
@@ -78,11 +87,14 @@ def write_card(folder: Path, record: LearnerRecord, *, repo_id: str | None = Non
         repo_id=Markup(repo_id or PLACEHOLDER),
         picture=_picture(folder, record),
         license_text=choose_license(record)[1],
-        config_yaml=_code_block(record.config) if record.config and is_trained else None,
+        config_yaml=_code_block(record.config) if record.config else None,
+        repeated_by=Markup(_command(record)),
     )
     text = f"---\n{card_metadata(record, title).to_yaml()}\n---\n\n{body.strip()}\n"
     text = printable(text, keep="\n\t")  # YAML lets text run backwards, for one
     path = folder / "README.md"
+    if keeps_edits and path.is_file():
+        text = with_fresh_sections(path.read_text("utf-8", errors="replace"), text)
     with storage_explained(path, needed=len(text.encode()), safe="the learner itself is whole there"):
         return write_text(path, text)
 
@@ -143,6 +155,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "left_out": record.left_out,
         "recovered": record.recovered,
         "training": None if record.training == Training() else record.training,
+        "energy": energy_text(record.training.energy),
         "method": record.config.get("method") or "–",
         "system": record.method,
         "citation": Markup(bibtex(record.method)),
@@ -150,6 +163,21 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "seed": record.config.get("seed"),
         "versions": record.versions,
     }
+
+
+def _command(record: LearnerRecord) -> str:
+    """What makes such a learner from the configuration on its card; teachers that are pooled are given as words."""
+    if record.imitation is not None:
+        minutes = number_of(record.setting("trainer", "max_minutes"))
+        return "hf-free distill --models ID... --config FILE --output DIR" + (
+            f" --max-minutes {minutes:g}" if minutes else ""
+        )
+    if record.is_pooled:
+        rounds = record.recovered.rounds
+        return "hf-free pool --models ID... --config FILE --output DIR" + (
+            "" if rounds is None else f" --rounds {rounds}"
+        )
+    return "hf-free train --config FILE"
 
 
 def _forecast(record: LearnerRecord) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.recorded_teacher import RecordedTeacher
+from hf_free.provenance.run_record import Energy
 from hf_free.publishing.results import is_own_row
 from hf_free.runtime.text import count_text
 
@@ -28,6 +29,7 @@ def record_facts(record: LearnerRecord) -> list[Fact]:
         ("Recovered tasks", lambda record: _number(record.recovered.tasks)),
         ("Recognized by their teacher", lambda record: _percent(record.recovered.teacher_accuracy)),
         ("Time", lambda record: _minutes(record.training.minutes)),
+        ("Energy", lambda record: energy_text(record.training.energy)),
         ("Steps", lambda record: _number(record.training.steps)),
         ("Published state", _chosen),
         ("Device", _device),
@@ -52,6 +54,14 @@ def result_facts(record: LearnerRecord) -> list[Fact]:
         ]
         facts += [(f"Accuracy on {report.dataset or 'pictures'}", ", ".join(said))] if said else []
     return facts
+
+
+def energy_text(energy: Energy) -> str:
+    """What was measured, of how long, and by what; empty where nothing was."""
+    if not energy:
+        return ""
+    amount = f"{energy.kwh:.3g} kWh" if energy.kwh >= 0.1 else f"{1000 * energy.kwh:.3g} Wh"
+    return f"{amount} in {energy.seconds / 60:.3g} minutes ({energy.how})"
 
 
 def _input(record: LearnerRecord) -> str:

@@ -18,6 +18,7 @@ from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
+from hf_free.publishing.edits import has_sections, is_edited, with_fresh_sections
 from hf_free.publishing.new_version import NewVersion, plan_new_version, predecessor_on_hub
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
@@ -67,6 +68,7 @@ def push_saved(
         PushError: the upload failed; it says how to go on.
     """
     with _as_published(folder, repo_id, complete) as copy:
+        _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
         try:
             url = push_folder(
                 copy,
@@ -153,6 +155,18 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
         yield copy
 
 
+def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | None) -> None:
+    """Let a card that nobody has edited here keep what was written into the repository's own."""
+    if not card.is_file() or is_edited(ours := _read_card(card)):
+        return
+    try:
+        found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
+    except HubError:  # no repository yet; if it is something else, the upload says so
+        return
+    if _CARD in found.sha256 and has_sections(theirs := _read_card(found.folder / _CARD)):
+        write_text(card, with_fresh_sections(theirs, ours))
+
+
 def _copy(folder: Path, copy: Path) -> None:
     try:
         copy_folder(folder, copy, safe=f"{folder} is unchanged; TMPDIR says where it is copied for the upload")
@@ -174,6 +188,7 @@ def push_made(
     create_pr: bool,
     revision: str | None,
     replace_card: bool,
+    new_version: NewVersion | None = None,
 ) -> str:
     """Upload what `make` writes into a folder that is gone afterwards.
 
@@ -186,6 +201,7 @@ def push_made(
         create_pr: Open a pull request instead of committing.
         revision: Branch to commit to; None for main.
         replace_card: Whether a card that is there is replaced; it may have been edited by hand.
+        new_version: What changes in the card of the learner that this one continued, after the upload.
 
     Returns:
         The address of the repository, or of the pull request.
@@ -196,7 +212,7 @@ def push_made(
     with tempfile.TemporaryDirectory() as scratch:
         make(Path(scratch))
         try:
-            return push_folder(
+            url = push_folder(
                 Path(scratch),
                 repo_id,
                 token=token,
@@ -206,6 +222,9 @@ def push_made(
                 revision=revision,
                 replace_card=replace_card,
             )
+            if new_version is not None:
+                new_version.commit(token=token, create_pr=create_pr)
+            return url
         except PushError as error:  # without the folder, which is gone
             raise error.cause from None
 
@@ -253,7 +272,7 @@ def add_results(
     repo_id: str | None = None,
     teachers: Sequence[RecordedTeacher] | None = None,
 ) -> None:
-    """Put results into the `hf_free` block of a folder's config.json, and write the card anew from it.
+    """Put results into the `hf_free` block of a folder's config.json, and write the card's sections anew from it.
 
     Args:
         folder: The learner's.
@@ -272,7 +291,7 @@ def add_results(
         found = public_record({**block, "teachers": known, "results": [found]})["results"][0]
     block["results"] = with_results(block.get("results") or [], found)
     write_text(path, json.dumps(content, indent=2) + "\n")
-    write_card(folder, LearnerRecord.from_dict(block), repo_id=repo_id, redacts=not is_pooled)
+    write_card(folder, LearnerRecord.from_dict(block), repo_id=repo_id, redacts=not is_pooled, keeps_edits=True)
 
 
 def publish_results(

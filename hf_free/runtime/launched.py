@@ -55,6 +55,11 @@ class Launched:
         )
 
     @property
+    def machines(self) -> int:
+        """How many machines the run has, where each has as many processes as this one."""
+        return -(-self.count // self.local_count)
+
+    @property
     def is_first(self) -> bool:
         """Whether this is the process that writes, prints and publishes."""
         return self.rank == 0

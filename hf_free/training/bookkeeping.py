@@ -18,14 +18,19 @@ def save(run: Run) -> None:
     """Write a checkpoint, where this is the run's first process; all have to call it alike."""
     run.objective.bring_together()
     if run.chains.ranks.is_first:
-        save_checkpoint(run)
+        _write(run)
 
 
 def save_alone(run: Run) -> None:
     """Write a checkpoint where the other processes may not come along; none where each has a part of what it needs."""
     if not (run.config.bell.shard_learner and run.chains.ranks.count > 1) and run.chains.ranks.is_first:
         run.objective.bring_together()
-        save_checkpoint(run)
+        _write(run)
+
+
+def _write(run: Run) -> None:
+    run.state.energy = run.energy.spent()
+    save_checkpoint(run)
 
 
 def save_if_due(run: Run) -> None:

@@ -88,7 +88,7 @@ def save_checkpoint(run: Run) -> Path:
         run.memory.save(folder / "memory.safetensors")
         run.held_out.save(folder / "held_out.safetensors")
         save_file(plain_tensors(run.objective.tensors()), folder / "bell.safetensors")
-        (folder / "state.json").write_text(json.dumps(vars(run.state), indent=2), encoding="utf-8")
+        (folder / "state.json").write_text(json.dumps(run.state.to_dict(), indent=2), encoding="utf-8")
         if run.folder.best.is_file():
             _link(run.folder.best, folder / BEST)
         (folder / "run").mkdir()
@@ -166,7 +166,7 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
         run.memory.load(folder / "memory.safetensors")
         run.held_out.load(folder / "held_out.safetensors")
         run.objective.load_tensors(load_file(folder / "bell.safetensors"))
-        state = RunState(**object_of(read_saved(folder / "state.json", action="")))
+        state = RunState.from_dict(object_of(read_saved(folder / "state.json", action="")))
     except Exception as error:  # the files are intact, so they belong to another run or an older hf-free
         if isinstance(error, OSError) or is_out_of_memory(error):
             raise  # these describe this machine, not the checkpoint's

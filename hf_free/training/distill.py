@@ -42,6 +42,7 @@ from hf_free.publishing.card import write_card
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import Ranks, connect, quiet_unless, seed_everything
+from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.files import remove_folder
 from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
 from hf_free.runtime.launched import Launched
@@ -158,7 +159,8 @@ def distill(
         seed_everything(seed)
         where = choose_device(device) if ranks.count == 1 else ranks.device
         opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
-        with RunLock(folder) if ranks.is_first else nullcontext():
+        meter = EnergyMeter(active=ranks.is_first, machines=ranks.launched.machines)
+        with RunLock(folder) if ranks.is_first else nullcontext(), meter as energy:
             if ranks.is_first and not resume and store.root.exists():
                 remove_folder(store.root)
             ranks.wait()  # until the first process has the folder
@@ -177,6 +179,7 @@ def distill(
                 seed=seed,
                 precision=Precision.choose(mixed_precision, where),
                 progress=progress if ranks.is_first else None,
+                energy=energy,
             )
             ranks.wait()  # until it is saved
             return made
@@ -221,6 +224,7 @@ def _distilled(
     seed: int,
     precision: Precision,
     progress: Progress | None,
+    energy: EnergyMeter,
 ) -> MetaLearner:
     started = time.monotonic()
     source, network, weights, pool, where = opened
@@ -265,11 +269,13 @@ def _distilled(
         loop.done = Done(seconds=asked, asking=asked)
     else:
         loop.done = load_parts(chosen, tensors, parts)
+        energy.before = loop.done.energy
         logger.info("going on from %s: %d updates done", chosen.folder, loop.done.updates)
     before = loop.done.seconds
 
     def save() -> None:
         if ranks.is_first:
+            loop.done.energy = energy.spent()
             here = Topology.here(where, ranks.count)
             write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, here))
 
@@ -296,7 +302,8 @@ def _distilled(
         loss=None if loop.done.loss is None else round(loop.done.loss, 4),
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
-    student.record = _record(source, config, hub, loop, done, seed=seed, seconds=spent)
+    loop.done.energy = energy.spent()
+    student.record = _record(source, config, hub, loop, done, seed=seed, minutes=minutes, seconds=spent)
     if ranks.is_first:
         student.save_pretrained(folder)
         write_card(folder, student.full_record())
@@ -547,15 +554,18 @@ def _record(
     done: Imitation,
     *,
     seed: int,
+    minutes: float,
     seconds: float,
 ) -> LearnerRecord:
     """The pooled learner's provenance, with what this run did."""
-    settings = {**source.record.config, "seed": seed, "learner": asdict(config), "hub": asdict(hub)}
+    made = {"learner": asdict(config), "bell": asdict(loop.config), "hub": asdict(hub)}
+    settings = {**source.record.config, "seed": seed, **made, "trainer": {"max_minutes": minutes}}
     training = Training(
         minutes=round(seconds / 60, 2),
         steps=loop.done.updates,
         device=source.device.type,
         threads=torch.get_num_threads(),
         mixed_precision=loop.precision.name,
+        energy=loop.done.energy,
     )
     return source.record.of_imitation(settings, training, done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from hf_free.errors import RunError
 from hf_free.learner.format import plain_tensors
 from hf_free.pooling.imitation import PictureBank
+from hf_free.provenance.reading import object_of
+from hf_free.provenance.run_record import Energy
 from hf_free.runtime.random_streams import Stream
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.manifest import Manifest
@@ -33,6 +35,8 @@ class Done:
     """Updates of the network."""
     loss: float | None = None
     """Running mean of the loss; None before the first update."""
+    energy: Energy = field(default_factory=Energy)
+    """What was measured, over all resumptions."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def load_parts(chosen: WholeCheckpoint, tensors: Mapping[str, Tensor], parts: Pa
             moments.setdefault(int(number), {})[key] = value
         groups = parts.optimizer.state_dict()["param_groups"]
         parts.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        done = Done(**json.loads((chosen.folder / STATE).read_text(encoding="utf-8")))
+        saved = json.loads((chosen.folder / STATE).read_text(encoding="utf-8"))
+        done = Done(**{**saved, "energy": Energy.from_dict(object_of(saved.get("energy")))})
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(
             f"the checkpoint {chosen.folder} does not fit: {' '.join(str(error).split())[:200]}",

@@ -54,6 +54,7 @@ def finish(run: Run) -> MetaLearner:
     fit_embedding(learner, run.layout, memory, config, without=gone, most=most, at_once=at_once)
 
     # ---- the record
+    run.state.energy = run.energy.spent()
     queries = run.pool.endpoints.budget if run.pool.black_boxes else None
     if queries is not None:  # the first process asked them all
         queries.recall(run.chains.ranks.first(queries.spent) - queries.spent)

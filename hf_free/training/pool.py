@@ -32,11 +32,12 @@ from hf_free.pooling.including import check_may_include, include_teachers
 from hf_free.pooling.pictures import MOST_PIXELS, Progress, ask_all, pictures_of, recover_from_all
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
-from hf_free.provenance.run_record import PoolRecord, Recovered, Training
+from hf_free.provenance.run_record import Energy, PoolRecord, Recovered, Training
 from hf_free.publishing.card import write_card
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
+from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.text import listed
@@ -117,14 +118,54 @@ def pool(
     seed_everything(seed)
     where = choose_device(device)
 
-    # ---- teachers
+    with EnergyMeter() as energy:
+        teachers = _load(models, texts, where, hub, token=token)
+        records = teachers.records
+        if include_weights:
+            check_may_include(records)
+
+        # ---- pictures that are not real, and what the teachers say of them
+        channels: Literal[1, 3] = 3 if any(record.input_size[0] == 3 for record in records) else 1
+        largest = max(max(record.input_size[1:]) for record in records)
+        size = min(largest, MOST_PIXELS)
+        inverter = Five(five, image_size=size, channels=channels, device=where)
+        tasks = recover_from_all(inverter, teachers, five, _rounds_that_fit(inverter, teachers, rounds), progress)
+        said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
+
+        # ---- the learner
+        kinds = [(record.architecture, record.input_size, record.num_features) for record in records]
+        pooled = fit_pooled(said, kinds)
+        backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
+        config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
+        inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
+        made = MetaLearner(config, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
+        spent, seconds = energy.spent(), time.monotonic() - started
+    recovered = _recovered(tasks, rounds)
+    record = _record(texts, teachers, config, five, hub, recovered, seed=seed, seconds=seconds, energy=spent)
+    made.record = LearnerRecord.of(record)
+    made = made.to(where).eval()
+    if folder is not None:
+        if include_weights:
+            _save_with_teachers(made, backbone, teachers, folder, token=token, cache_dir=hub.cache_dir)
+        else:
+            made.save_pretrained(folder)
+            write_card(folder, made.full_record(), redacts=False)
+    if hub.push_to_hub:
+        check_can_be_opened(made.full_record())
+    return made
+
+
+def _load(
+    models: Sequence[OwnTeacher], texts: Sequence[str], device: torch.device, hub: HubConfig, *, token: str | None
+) -> TeacherPool:
+    """The teachers, once it is sure that they can be pooled; what is left out and what to know of them is said."""
     if len(texts) < len(models):
-        teachers = pool_in_memory(models, device=where, token=token, cache_dir=hub.cache_dir)
+        teachers = pool_in_memory(models, device=device, token=token, cache_dir=hub.cache_dir)
     else:
         teachers = TeacherPool(
             absolute_texts(texts),
             budget=hub.teacher_memory,
-            device=where,
+            device=device,
             token=token,
             cache_dir=hub.cache_dir,
             strict=True,
@@ -144,35 +185,7 @@ def pool(
     named = [(record.reference, record.license) for record in records]
     for note in [*license_notes(named), *privacy_notes(records, hub)]:
         logger.warning("%s", note)
-    if include_weights:
-        check_may_include(records)
-
-    # ---- pictures that are not real, and what the teachers say of them
-    channels: Literal[1, 3] = 3 if any(record.input_size[0] == 3 for record in records) else 1
-    largest = max(max(record.input_size[1:]) for record in records)
-    size = min(largest, MOST_PIXELS)
-    inverter = Five(five, image_size=size, channels=channels, device=where)
-    tasks = recover_from_all(inverter, teachers, five, _rounds_that_fit(inverter, teachers, rounds), progress)
-    said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
-
-    # ---- the learner
-    pooled = fit_pooled(said, [(record.architecture, record.input_size, record.num_features) for record in records])
-    backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
-    config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
-    inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
-    made = MetaLearner(config, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
-    record = _record(texts, teachers, config, hub, tasks, seed=seed, seconds=time.monotonic() - started)
-    made.record = LearnerRecord.of(record)
-    made = made.to(where).eval()
-    if folder is not None:
-        if include_weights:
-            _save_with_teachers(made, backbone, teachers, folder, token=token, cache_dir=hub.cache_dir)
-        else:
-            made.save_pretrained(folder)
-            write_card(folder, made.full_record(), redacts=False)
-    if hub.push_to_hub:
-        check_can_be_opened(made.full_record())
-    return made
+    return teachers
 
 
 def _rounds_that_fit(inverter: Five, teachers: TeacherPool, rounds: int) -> int:
@@ -248,30 +261,41 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def _recovered(tasks: Sequence[RecoveredTask], rounds: int) -> Recovered:
+    healths = [task.health for task in tasks]
+    return Recovered(
+        tasks=len(tasks),
+        images=sum(len(task.images) for task in tasks),
+        teacher_accuracy=round(fmean([health.accuracy for health in healths] or [0.0]), 4),
+        diversity=round(fmean([health.diversity for health in healths] or [0.0]), 4),
+        rounds=rounds,
+    )
+
+
 def _record(
     models: Sequence[str],
     teachers: TeacherPool,
     learner: LearnerConfig,
+    five: FiveConfig,
     hub: HubConfig,
-    tasks: Sequence[RecoveredTask],
+    recovered: Recovered,
     *,
     seed: int,
     seconds: float,
+    energy: Energy,
 ) -> PoolRecord:
     """The learner's provenance; see `hf_free.training.results.run_record` for a run's."""
-    healths = [task.health for task in tasks]
     return PoolRecord(
-        config={"models": list(models), "seed": seed, "learner": asdict(learner), "hub": asdict(hub)},
+        config={
+            "models": list(models),
+            "seed": seed,
+            **{"learner": asdict(learner), "five": asdict(five), "hub": asdict(hub)},
+        },
         teachers=list(map(RecordedTeacher.of, teachers.records)),
         skipped=[LeftOut(reference, reason) for reference, reason in teachers.skipped],
         licenses=Counter(record.license or "none stated" for record in teachers.records),
-        recovered=Recovered(
-            tasks=len(tasks),
-            images=sum(len(task.images) for task in tasks),
-            teacher_accuracy=round(fmean([health.accuracy for health in healths] or [0.0]), 4),
-            diversity=round(fmean([health.diversity for health in healths] or [0.0]), 4),
-        ),
-        training=Training(minutes=round(seconds / 60, 2), threads=torch.get_num_threads()),
+        recovered=recovered,
+        training=Training(minutes=round(seconds / 60, 2), threads=torch.get_num_threads(), energy=energy),
         versions={
             "hf_free": __version__,
             "torch": torch.__version__,

@@ -80,6 +80,7 @@ def run_record(
             learner_precision=(learner_precision or precision).name,
             queries=None if queries is None else queries.spent,
             query_budget=None if queries is None else queries.limit,
+            energy=state.energy,
         ),
         versions={
             "hf_free": __version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,6 +18,7 @@ from hf_free.metalearning.continual import PreviousLearner
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import Accelerator
+from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.memory_budget import give_back_beyond
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.runtime.tracking import Trackers
@@ -92,6 +93,7 @@ class Run(Parts):
     """Where checkpoints go besides the folder, if anywhere."""
     clock: Clock
     checkpoints: CheckpointSchedule
+    energy: EnergyMeter = field(default_factory=EnergyMeter)
 
     def between_parts(self) -> None:
         """Keep to the forecast memory: on a CPU, hand back what a part of the work has left."""
@@ -101,6 +103,6 @@ class Run(Parts):
     def go_on_from(self, state: RunState) -> None:
         """Count on from what an earlier start of the run had counted."""
         state.chains, state.processes = self.chains.count, self.chains.ranks.count
-        self.state = state
+        self.state, self.energy.before = state, state.energy
         self.clock = Clock(self.config.trainer, state.seconds, reserve=self.budget.forecast.reserve_seconds)
         self.checkpoints = CheckpointSchedule(self.config.trainer, state.seconds)

@@ -43,6 +43,7 @@ from hf_free.runtime.allocator import keep_freed_memory
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import Precision, check_can_compile, choose_device
 from hf_free.runtime.distributed import ALONE, Ranks, make_accelerator, remember, seed_everything
+from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.tracking import Trackers, check_installed
@@ -244,6 +245,7 @@ def prepare(
     console: Console | None = None,
     ranks: Ranks = ALONE,
     endpoint_tokens: Sequence[str] = (),
+    energy: EnergyMeter | None = None,
 ) -> Run:
     """A run that is ready for its next step; its folder is begun.
 
@@ -256,6 +258,7 @@ def prepare(
         console: Where downloads are shown; None shows none.
         ranks: The processes of the run, each of which prepares it; the first alone writes.
         endpoint_tokens: Tokens of black boxes, see `hf_free.teachers.endpoints.EndpointAccess`.
+        energy: Measures what the run takes; None measures nothing.
 
     Raises:
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
@@ -348,6 +351,7 @@ def prepare(
         remote=remote,
         clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
+        energy=energy or EnergyMeter(active=False),
     )
     if chosen is not None:
         run.go_on_from(load_checkpoint(run, chosen))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from hf_free.provenance.reading import Json, object_of
+from hf_free.provenance.run_record import Energy
 
 
 @dataclass
@@ -20,6 +24,8 @@ class RunState:
     """How many of them while teachers were still being downloaded, see `hf_free.training.warm_up`."""
     seconds: float = 0.0
     """Wall-clock time spent, over all resumptions."""
+    energy: Energy = field(default_factory=Energy)
+    """What was measured of it, over all resumptions."""
     kept_tasks: int = 0
     """Recovered tasks kept."""
     pictures: int = 0
@@ -49,3 +55,16 @@ class RunState:
     """Their indices, where they had loaded."""
     gone: list[int] = field(default_factory=list)
     """Indices of teachers that could be loaded at first and then no more; a resumed run tries them again."""
+
+    def to_dict(self) -> Json:
+        """The state as plain JSON types, but for infinite scores."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> RunState:
+        """Read a state back.
+
+        Raises:
+            TypeError: what no state has.
+        """
+        return cls(**{**values, "energy": Energy.from_dict(object_of(values.get("energy")))})  # type: ignore[arg-type]

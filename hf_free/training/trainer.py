@@ -14,6 +14,7 @@ from hf_free.errors import HfFreeError, StorageError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import LostRank
+from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.pool import TeacherPool
@@ -78,16 +79,19 @@ def train(
     if models is not None and pool is None:
         device = choose_device(config.trainer.device)
         pool = pool_in_memory(models, device=device, token=token, cache_dir=config.hub.cache_dir)
-    with session.opened(
-        output,
-        trainer=config.trainer,
-        hub=config.hub,
-        token=token,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        console=console,
-    ) as begun:
+    with (
+        session.opened(
+            output,
+            trainer=config.trainer,
+            hub=config.hub,
+            token=token,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            console=console,
+        ) as begun,
+        EnergyMeter(active=begun.ranks.is_first, machines=begun.ranks.launched.machines) as energy,
+    ):
         run = setup.prepare(
             config,
             begun.folder,
@@ -97,6 +101,7 @@ def train(
             console=begun.console,
             ranks=begun.ranks,
             endpoint_tokens=endpoint_tokens,
+            energy=energy,
         )
         say_start(begun.console, run.learner, run.pool.records, run.chains, run.precision)
         bar = RunProgress(begun.console, total_steps=config.trainer.steps)

@@ -48,7 +48,7 @@ def paths(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(learner):
     blocks = build_app(ClassSessions(learner))
-    yield launch(blocks, mcp=True, wait=False)
+    yield launch(blocks, mcp=True)
     blocks.close()
 
 

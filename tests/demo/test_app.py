@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from urllib.request import urlopen
 
 import pytest
 from learners import make
@@ -33,3 +34,15 @@ def test_no_state_is_kept_by_gradio_and_both_switches_are_off(monkeypatch):
     assert (os.environ["GRADIO_ANALYTICS_ENABLED"], os.environ["HF_HUB_OFFLINE"]) == ("False", "1")
     names = {handler.api_name for handler in blocks.fns.values()}
     assert {"new_session", "add_pictures", "rename_class", "remove_class", "classify", "export"} <= names
+
+
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="pip install -e '.[app]'")
+def test_the_address_is_told_once_the_app_answers_there(monkeypatch, tmp_path):
+    import gradio
+
+    make().save_pretrained(tmp_path / "learner")
+    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda blocks: blocks.close(verbose=False))
+    answered = []
+    app.serve(str(tmp_path / "learner"), started=lambda address: answered.append(urlopen(address, timeout=60).status))
+    assert answered == [200]

@@ -10,7 +10,7 @@ from learners import LABELS, RECORD, SIZE, as_pil, make, pictures
 from PIL import Image
 
 from hf_free.config.sections import LearnerConfig
-from hf_free.errors import LearnerError
+from hf_free.errors import HubError, LearnerError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.provenance.learner_record import LearnerRecord
 
@@ -138,14 +138,23 @@ def test_a_published_learner_comes_back_from_the_hub_in_a_new_process(hub, run_c
     learner = make("conv4_32", record=RECORD)
     learner.save_pretrained(tmp_path / "learner")
     hub.add_repo("alice/digits", {"README.md": b"# written by hand\n"})
+    hub.add_repo("alice/digits-before", {"README.md": b"---\nlicense: mit\n---\n"})
     embed = "learner.embed(torch.arange(3 * 256).remainder(256).to(torch.uint8).view(1, 3, 16, 16)).tolist()"
     code = (
         "import json, torch; torch.set_num_threads(1);"
         "from hf_free.learner.meta_learner import MetaLearner;"
         f"learner = MetaLearner.from_pretrained({{source!r}}); {{more}}; print(json.dumps({embed}))"
     )
-    push = "learner.push_to_hub('alice/digits', commit_message='Publish')"
+    push = (
+        "learner.push_to_hub('alice/digits', commit_message='Publish');"
+        "from hf_free.provenance.learner_record import LearnerRecord;"
+        "config = {'learner': {'init_from': 'alice/digits-before'}};"
+        "learner.record = LearnerRecord.from_dict({'config': config});"
+        "learner.push_to_hub('alice/digits-after', mark_predecessor=True)"
+    )
     pushed = run_client(code.format(source=str(tmp_path / "learner"), more=push), token=tokens["alice"])
+    marked = b"---\nlicense: mit\nnew_version: alice/digits-after\n---\n"
+    assert hub.read_repo("alice/digits-before")["README.md"] == marked
     files = hub.read_repo("alice/digits")
     assert files["README.md"] == b"# written by hand\n"
     for name in ("config.json", "model.safetensors", "hf_free.safetensors"):
@@ -157,6 +166,13 @@ def test_a_published_learner_comes_back_from_the_hub_in_a_new_process(hub, run_c
     )
     pulled = run_client(code.format(source="alice/digits", more=more), home=tmp_path / "elsewhere")
     assert pulled.json == pushed.json
+
+
+def test_a_learner_that_continues_none_on_the_hub_marks_no_predecessor():
+    for start, says in ((None, "continues no other one"), ("/home/me/first", "names no repository")):
+        learner = make("conv4_32", record={**RECORD, "config": {"learner": {"init_from": start}}})
+        with pytest.raises(HubError, match=says):
+            learner.push_to_hub("alice/unmarked", mark_predecessor=True)
 
 
 def test_a_repository_with_only_a_pickle_is_refused(hub, run_client):

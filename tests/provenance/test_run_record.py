@@ -9,7 +9,15 @@ import pytest
 
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
-from hf_free.provenance.run_record import KnownTeachers, MethodFacts, PoolRecord, Recovered, RunRecord, Training
+from hf_free.provenance.run_record import (
+    Energy,
+    KnownTeachers,
+    MethodFacts,
+    PoolRecord,
+    Recovered,
+    RunRecord,
+    Training,
+)
 
 RECORD = RunRecord(
     config={"method": "paper", "seed": 3},
@@ -43,6 +51,17 @@ def test_the_order_of_the_keys_is_that_of_the_files_written_so_far():
     assert list(RECORD.to_dict()) == [*keys, "results", "recovered", "training", "versions"]
     continued = KnownTeachers(teachers=(), answer_outputs=(), teachers_before=2)
     assert list(continued.to_dict()) == ["teachers", "answer_outputs", "teachers_before"]
+
+
+def test_energy_is_recorded_where_it_was_measured():
+    assert "energy" not in RECORD.training.to_dict()
+    taken = Energy(0.0123456789, 59.96, "a meter") + Energy(0.1, 30.0)
+    training = replace(RECORD.training, energy=taken)
+    block = json.loads(json.dumps(replace(RECORD, training=training).to_dict()))
+    assert block["training"]["energy"] == {"kwh": 0.112346, "seconds": 90.0, "how": "a meter"}
+    assert LearnerRecord.from_dict(block).training.energy == Energy(0.112346, 90.0, "a meter")
+    for nonsense in ({"kwh": "much", "seconds": 1}, {"kwh": 1}, [3], "0.1", None):
+        assert not LearnerRecord.from_dict({"training": {"energy": nonsense}}).training.energy
 
 
 @pytest.mark.parametrize("kind", [MethodFacts, Recovered, Training])

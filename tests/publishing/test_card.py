@@ -213,7 +213,10 @@ def test_the_paper_of_the_method_is_what_the_card_asks_to_cite(card):
     assert "@inproceedings{hu2023architecture,\n  title     = {Architecture, Dataset and Model-Scale" in text
     assert "wei2024free" not in text
     assert (
-        "```" not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"})).rpartition("@misc")[2][:-4]
+        "```"
+        not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"}))
+        .rpartition("@misc")[2]
+        .split("\n```\n")[0]
     )
 
 
@@ -265,7 +268,11 @@ def test_nothing_breaks_out_of_the_metadata_or_the_page(card, nasty):
     assert headings[0] == headings[1]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "28.5 k" in line]
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in rows] == [11, 11]
-    outside = re.sub(r"(?ms)^(`{3,}).*?^\1$|(?<!\\)`[^`\n]*`", "", body_of(text))  # without code, where nothing acts
+    # without our comments and without code, where nothing acts
+    markers = r"^<!-- hf-free: [a-z]+ (?:begins[a-z; ]*|ends) -->$"
+    outside = re.sub(
+        markers + r"|(?ms:^(`{3,}).*?^\1$)|(?<!\\)`[^`\n]*`", "", body_of(text), flags=re.MULTILINE
+    )  # without code, where nothing acts
     assert not re.search(r"(?<!\\)<b>|(?<!\\)\]\(javascript|\{\{|(?<!\\)!|\x1b|\x00", outside)
     assert config_of(text)["hub"]["license"] == nasty
 

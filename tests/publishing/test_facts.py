@@ -5,7 +5,8 @@ from __future__ import annotations
 import records
 
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.publishing.facts import record_facts, result_facts
+from hf_free.provenance.run_record import Energy
+from hf_free.publishing.facts import energy_text, record_facts, result_facts
 
 
 def test_a_record_says_what_it_is_made_of_and_what_it_cost():
@@ -23,6 +24,14 @@ def test_what_is_not_recorded_is_left_out():
     assert (
         dict(record_facts(LearnerRecord.from_dict({"data_free": False})))["Real pictures used in training"] != "none"
     )
+
+
+def test_energy_is_told_with_the_time_it_is_of():
+    assert energy_text(Energy()) == ""
+    assert energy_text(Energy(0.0123456, 1788.0, "by x")) == "12.3 Wh in 29.8 minutes (by x)"
+    assert energy_text(Energy(12.3456, 36000.0, "by x")) == "12.3 kWh in 600 minutes (by x)"
+    record = records.record(training={"minutes": 1.5, "energy": {"kwh": 0.5, "seconds": 60, "how": "by x"}})
+    assert dict(record_facts(LearnerRecord.from_dict(record)))["Energy"] == "0.5 kWh in 1 minutes (by x)"
 
 
 def test_results_are_the_learners_own():

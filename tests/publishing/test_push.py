@@ -59,11 +59,13 @@ def test_a_card_that_is_no_text_is_named_and_left_alone(learner):
 
 
 def test_results_go_into_the_record_and_the_card(learner):
+    (learner / "README.md").write_text((learner / "README.md").read_text() + "\nEdited by hand.\n")
     add_results(learner, report())
     add_results(learner, report(rows=[ResultRow("learner", 5, 5, 15, 600, 64.4, 0.8, True, 1.0, 0.5)]))
     add_results(learner, report(seed=1))
     content = json.loads((learner / "config.json").read_text())
     assert content["architecture"] == "conv4_32"
+    assert "by hand" in (learner / "README.md").read_text()
     shots = [[row["k_shot"] for row in kept["rows"]] for kept in content["hf_free"]["results"]]
     assert shots == [[5], [1]], "measured anew: 1-shot replaces 1-shot only"
     assert "5-way 5-shot 64.4" in (learner / "README.md").read_text()
@@ -90,6 +92,7 @@ def test_a_push_error_says_what_is_left_and_how_to_go_on(tmp_path):
 CODE = """
 import json
 from pathlib import Path
+from huggingface_hub import HfApi
 from hf_free.errors import PushError
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.publishing.push import publish_results, push_saved
@@ -98,6 +101,12 @@ folder, answers = Path({folder!r}), []
 def finish(copy):
     (copy / "completed.txt").write_text("in the copy")
 answers.append(push_saved(folder, "alice/saved", commit_message="First", private=True, complete=finish))
+api = HfApi()
+card = Path(api.hf_hub_download("alice/saved", "README.md")).read_text()
+edited = (card + "\\nMind the owls.\\n").encode()
+api.upload_file(path_or_fileobj=edited, path_in_repo="README.md", repo_id="alice/saved")
+push_saved(folder, "alice/saved", complete=finish)
+assert Path(api.hf_hub_download("alice/saved", "README.md")).read_bytes().strip() == edited.strip()
 row = ResultRow("learner", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)
 answers.append(publish_results("alice/saved", EvaluationReport([row], "org/digits", "test")))
 for name in ("bob/saved", "no name"):
@@ -126,9 +135,10 @@ def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
     assert published["model.safetensors"] == before["model.safetensors"]
     assert published["completed.txt"] == b"in the copy"
     assert b"5-way 1-shot 48.5" in published["README.md"]
+    assert b"\nMind the owls.\n" in published["README.md"]
     assert b'from_pretrained("alice/saved")' in published["README.md"]
     assert json.loads(published["config.json"])["hf_free"]["results"][0]["dataset"] == "org/digits"
-    assert [entry.title for entry in hub.history("alice/saved")][:2] == ["Results on org/digits, test", "First"]
+    assert [entry.title for entry in hub.history("alice/saved")][::2] == ["Results on org/digits, test", "First"]
     assert hub.repository("alice/saved").private
     for answer in (refused, nameless):
         assert answer[0] == str(learner)

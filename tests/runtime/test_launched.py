@@ -25,6 +25,10 @@ def test_a_process_knows_its_rank(environment, expected):
     assert Launched.here(environment).is_first == (expected.rank == 0)
 
 
+def test_machines_have_as_many_processes_each():
+    assert [Launched(0, count, 0, each).machines for count, each in ((1, 1), (8, 4), (9, 4))] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "environment",
     [

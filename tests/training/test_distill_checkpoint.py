@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from metered import TAKEN, meter_all_runs
 from pico import pico_folder
+from records import config_of
 from safetensors.torch import load_file
 
-from hf_free import MetaLearner, RunError, distill, pool
+from hf_free import FreeConfig, MetaLearner, RunError, distill, pool
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.pooling.imitation import PictureBank
 from hf_free.training.distill import checkpoints_of
@@ -99,8 +101,9 @@ def test_what_goes_on_ends_with_the_same_bits(pooled, cut, tmp_path, monkeypatch
     assert not checkpoints_of(tmp_path / "run").root.exists()
 
 
-def test_a_signal_ends_it_after_the_update_with_a_whole_learner(pooled, cut, tmp_path):
+def test_a_signal_ends_it_after_the_update_with_a_whole_learner(pooled, cut, tmp_path, monkeypatch):
     root, whole = cut
+    meter_all_runs(monkeypatch)
     before = signal.getsignal(signal.SIGTERM)
     stop = _breaks_after(13, lambda: os.kill(os.getpid(), signal.SIGTERM))
     stopped = _distil(pooled, tmp_path / "run", progress=stop)
@@ -108,7 +111,13 @@ def test_a_signal_ends_it_after_the_update_with_a_whole_learner(pooled, cut, tmp
     assert 0 < stopped.record.training.steps < whole.record.training.steps
     usable = MetaLearner.from_pretrained(tmp_path / "run")
     assert usable.adapt(torch.rand(4, 3, 16, 16), [0, 0, 1, 1]).predict_proba(torch.rand(2, 3, 16, 16)).shape == (2, 2)
-    _distil(pooled, tmp_path / "run", resume=True)
+    assert stopped.record.training.energy == TAKEN
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "`hf-free distill --models ID... --config FILE --output DIR --max-minutes 0.4` repeats it" in card
+    again = FreeConfig.from_dict(config_of(card))
+    assert (again.learner, again.bell, again.trainer.max_minutes) == (stopped.config, BELL, 0.4)
+    resumed = _distil(pooled, tmp_path / "run", resume=True)
+    assert resumed.record.training.energy == TAKEN + TAKEN
     assert _same(_weights(tmp_path / "run"), _weights(root / "whole"))
 
 

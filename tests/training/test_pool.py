@@ -9,9 +9,21 @@ import shutil
 import pytest
 import torch
 from kills import killed
+from metered import TAKEN, meter_all_runs
 from pico import pico_files, pico_folder
+from records import config_of
 
-from hf_free import ConfigError, FewShotClassifier, HubError, LearnerError, MetaLearner, RunError, TeacherError, pool
+from hf_free import (
+    ConfigError,
+    FewShotClassifier,
+    FreeConfig,
+    HubError,
+    LearnerError,
+    MetaLearner,
+    RunError,
+    TeacherError,
+    pool,
+)
 from hf_free.config.sections import FiveConfig, LearnerConfig
 from hf_free.errors import StorageError
 from hf_free.learner.push import push_learner
@@ -57,7 +69,8 @@ def test_it_is_a_learner_that_asks_each_teacher_at_its_own_size(folders):
     assert not list(learner.parameters())
 
 
-def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path):
+def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path, monkeypatch):
+    meter_all_runs(monkeypatch)
     learner = pool(folders, output=tmp_path / "learner", five=FIVE, rounds=1, device="cpu")
     opened = MetaLearner.from_pretrained(tmp_path / "learner")
     assert torch.equal(answers(opened), answers(learner))
@@ -69,7 +82,12 @@ def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path):
         "config.json", "model.safetensors", "hf_free.safetensors", "README.md",
     }  # fmt: skip
     assert (tmp_path / "learner" / "model.safetensors").stat().st_size < 100
+    assert opened.record.training.energy == TAKEN
     card = (tmp_path / "learner" / "README.md").read_text()
+    assert "`hf-free pool --models ID... --config FILE --output DIR --rounds 1` repeats it" in card
+    again = FreeConfig.from_dict(config_of(card))
+    assert (again.five, again.learner.views, again.seed) == (FIVE, learner.config.views, 0)
+    assert "Energy: 0.25 kWh in 1 minutes (told by the test)." in card
     assert "**Pooled.**" in card
     assert str(tmp_path) not in card
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from metered import TAKEN, meter_all_runs
 from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from replacing import replace_everywhere
@@ -341,13 +342,15 @@ def _a_stop(at):
     return watch
 
 
-def test_a_run_that_asks_two_of_three_teachers_resumes_to_the_bit(tmp_path):
-    """The learner, the memory, and whose turn it is to be asked."""
+def test_a_run_that_asks_two_of_three_teachers_resumes_to_the_bit(tmp_path, monkeypatch):
+    """The learner, the memory, and whose turn it is to be asked; the energy adds up."""
+    meter_all_runs(monkeypatch)
     config = _asking_two(trainer={"checkpoint_every": 2})
     train(config, output=tmp_path / "whole", pool=_pool())
     with pytest.raises(KeyboardInterrupt):
         train(config, output=tmp_path / "parts", pool=_pool(), watch=_a_stop(4))
-    train(config, output=tmp_path / "parts", pool=_pool(), resume=True)
+    resumed = train(config, output=tmp_path / "parts", pool=_pool(), resume=True)
+    assert resumed.record.training.energy == TAKEN + TAKEN
     whole, parts = (last_checkpoint(tmp_path / name) for name in ("whole", "parts"))
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
     for name in ("memory.safetensors", "held_out.safetensors"):

@@ -38,3 +38,10 @@ def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
     assert "pip install 'hf-free[mcp]'" in capsys.readouterr().err
     assert main(["app", "me/few-shot", "--output", "x"]) == 1
     assert "--output without --space" in capsys.readouterr().err
+
+
+def test_where_it_is_served_is_said_when_it_is(capsys, monkeypatch):
+    monkeypatch.setattr("hf_free.demo.app.find_spec", lambda name: name)
+    monkeypatch.setattr("hf_free.demo.app.serve", lambda learner, **how: how["started"]("http://127.0.0.1:7861/"))
+    assert main(["app", "me/few-shot"]) == 0
+    assert "Serving at http://127.0.0.1:7861/" in capsys.readouterr().err
