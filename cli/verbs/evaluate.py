@@ -167,7 +167,9 @@ def evaluate(
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings
     from hf_free.evaluation.evaluate import evaluate as run_evaluation
     from hf_free.learner.meta_learner import MetaLearner
+    from hf_free.runtime.allocator import keep_freed_memory
 
+    keep_freed_memory()  # a third of the embedding's time would go into new pages (docs/experiments/speed.md)
     import_networks([own_networks] if own_networks else [])
     learner = MetaLearner.from_pretrained(
         learner_location(model), revision=revision, token=token, cache_dir=cache_dir, map_location=where

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from hf_free.backbones.base import SmallClassifier, as_size, default_cfg
+from hf_free.backbones.halving_pool import HalvingPool
 from hf_free.errors import ConfigError
 
 _HALVINGS = 4
@@ -84,7 +85,7 @@ def _block(in_channels: int, channels: int) -> nn.Sequential:
             conv=nn.Conv2d(in_channels, channels, 3, padding=1),
             bn=nn.BatchNorm2d(channels),
             act=nn.ReLU(inplace=True),
-            pool=nn.MaxPool2d(2),
+            pool=HalvingPool(),
         )
     )
 

@@ -7,7 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from hf_free.learner.backbone import timm_settings
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.heads import normalize_features
 from hf_free.provenance.against_teachers import BEST_TEACHER
+from hf_free.runtime.side_by_side import in_order
 
 if TYPE_CHECKING:
     from hf_free.provenance.teacher_record import TeacherRecord
@@ -86,19 +88,14 @@ def teacher_embeddings(
     start = time.perf_counter()
     features, logits, broken = [], [], list(pool.skipped)
     averages: dict[tuple[object, ...], _ParameterAverage] = defaultdict(_ParameterAverage)
-    for index in range(len(pool)):
-        if pool.records[index].answers_only:
-            broken.append((pool.records[index].reference, "a black box shows no features, and each question may cost"))
+    workers = None if device.type == "cpu" else 1  # each teacher is asked by one thread
+    for index, one in in_order(partial(_ask, images=images, device=device), _loaded(pool, images, device), workers):
+        if isinstance(one, str):
+            broken.append((pool.records[index].reference, one))
             continue
-        try:
-            teacher = pool[index].to(device)
-            answers = teacher_answers(teacher, images, device)
-        except HfFreeError as error:
-            broken.append((pool.records[index].reference, str(error)))
-            continue
-        features.append(normalize_features(answers[0]))
-        logits.append(normalize_features(answers[1]))
-        averages[_architecture(teacher)].add(teacher)
+        features.append(normalize_features(one.features))
+        logits.append(normalize_features(one.logits))
+        averages[_architecture(one.teacher)].add(one.teacher)
         if progress is not None:
             progress("features of the teachers", index + 1, len(pool))
     seconds = time.perf_counter() - start
@@ -123,6 +120,38 @@ def teacher_embeddings(
         yield FeatureSet(f"all {many} teachers' logits, concatenated", [torch.cat(logits, 1)], seconds)
     for reference, reason in broken:
         yield FeatureSet(f"teacher {reference}", note=f"not available: {' '.join(reason.split())}")
+
+
+class _Asked(NamedTuple):
+    """A teacher and what it says about all pictures."""
+
+    teacher: Teacher
+    features: Tensor
+    logits: Tensor
+
+
+def _loaded(pool: TeacherPool, images: ImageSizes, device: torch.device) -> Iterator[tuple[int, Teacher | str]]:
+    """Each teacher by its index, its pictures read, or why it cannot be asked."""
+    for index, record in enumerate(pool.records):
+        if record.answers_only:
+            yield index, "a black box shows no features, and each question may cost"
+            continue
+        try:
+            teacher = pool[index].to(device)
+            images.at(teacher_preprocessing(record))
+            yield index, teacher
+        except HfFreeError as error:
+            yield index, str(error)
+
+
+def _ask(one: tuple[int, Teacher | str], images: ImageSizes, device: torch.device) -> tuple[int, _Asked | str]:
+    index, teacher = one
+    if isinstance(teacher, str):
+        return index, teacher
+    try:
+        return index, _Asked(teacher, *teacher_answers(teacher, images, device))
+    except HfFreeError as error:
+        return index, str(error)
 
 
 class _ParameterAverage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,11 +12,16 @@ from torch import Tensor
 from hf_free.data.decoding import PictureError
 from hf_free.data.images import PictureBatch, Preprocessing, Progress
 from hf_free.evaluation.datasets import LabeledImages
+from hf_free.learner.batchnorm import evaluation_mode
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
+from hf_free.runtime.side_by_side import in_order
 
 BATCH = 256
 """Images per pass when extracting features."""
+
+BATCH_BESIDE = 128
+"""The same where several threads take a part each: the more parts, the less one waits for the other in the end."""
 
 MOST_BYTES = 2 * 2**30
 """Bytes of decoded pictures that are kept, over all sizes; a single size may exceed it."""
@@ -48,6 +54,8 @@ class FeatureSet:
 class ImageSizes:
     """Pictures of a data set at the sizes that the networks ask for; each size is made once as long as all fit.
 
+    Several threads may ask.
+
     Args:
         data: The data set.
         places: Positions of the pictures wanted, (N,); None takes them all.
@@ -57,7 +65,7 @@ class ImageSizes:
     def __init__(self, data: LabeledImages, places: Tensor | None = None, progress: Progress | None = None) -> None:
         self._data, self._places = data, torch.arange(len(data)) if places is None else places
         self._progress, self.more_frames = progress, 0
-        self._made = dict[Preprocessing, Tensor]()
+        self._made, self._lock = dict[Preprocessing, Tensor](), threading.Lock()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -76,12 +84,13 @@ class ImageSizes:
 
     def at(self, preprocessing: Preprocessing) -> Tensor:
         """(N, channels, size, size), uint8 or float32 in [0, 1], see `LabeledImages.read`."""
-        if preprocessing not in self._made:
-            batch = self._read(self._places, preprocessing, self._progress)
-            self._make_room(batch.images)
-            self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
-        self._made[preprocessing] = made = self._made.pop(preprocessing)  # the last one used
-        return made
+        with self._lock:
+            if preprocessing not in self._made:
+                batch = self._read(self._places, preprocessing, self._progress)
+                self._make_room(batch.images)
+                self._made[preprocessing], self.more_frames = batch.images, batch.more_frames
+            self._made[preprocessing] = made = self._made.pop(preprocessing)  # the last one used
+            return made
 
     def _make_room(self, images: Tensor) -> None:
         """Forget the least recently used sizes until these pictures fit; they are read again when asked for."""
@@ -100,11 +109,12 @@ class ImageSizes:
 def learner_features(
     learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
-    """The learner's features (N, D) of all pictures."""
-    pictures = images.at(learner.preprocessing).split(BATCH)
-    parts = []
-    for index, part in enumerate(pictures):
-        parts.append(learner.embed(part))
-        if progress is not None:
-            progress(f"features of the {name}", index + 1, len(pictures))
+    """The learner's features (N, D) of all pictures, parts of which are embedded by several threads at once."""
+    is_beside, parts = learner.keeps_nothing, list[Tensor]()
+    pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
+    with evaluation_mode(learner):  # once for all threads
+        for part in in_order(learner.embed, pictures, None if is_beside else 1):
+            parts.append(part)
+            if progress is not None:
+                progress(f"features of the {name}", len(parts), len(pictures))
     return torch.cat(parts)

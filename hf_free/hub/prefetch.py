@@ -129,6 +129,11 @@ class Prefetcher:
         self._wait_for([wanted, self._first_bytes], fail_early=fail_early)
         return not wanted.done()
 
+    def arrived(self, reference: RepositoryPlace) -> Snapshot | None:
+        """The files of one of the references if they are there by now; None where they are not, or never will be."""
+        wanted = self._futures[_place(reference)]
+        return None if not wanted.done() or wanted.exception() is not None else wanted.result()
+
     def _wait_for(self, either: Sequence[Future[Any]], *, fail_early: bool) -> None:
         """Wait until one of the futures is done; or until any repository has failed, if that is to be raised."""
         while True:

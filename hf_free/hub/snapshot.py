@@ -165,9 +165,10 @@ def local_snapshot(
                 allowed="files of bounded size, or links to them",
                 action="use another folder",
             )
-    present = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    _check_present(str(folder), present, required)
-    names = [*required, *(name for name in optional if name in present)]
+    if not all((folder / name).is_file() for name in required):
+        present = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        _check_present(str(folder), present, required)
+    names = [*required, *(name for name in optional if (folder / name).is_file())]
     return Snapshot(
         folder,
         None,

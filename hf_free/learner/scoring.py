@@ -10,6 +10,7 @@ from hf_free.errors import DatasetError
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.heads import get_head, normalize_features, scores_of_normalized
 from hf_free.learner.transductive import get_transductive
+from hf_free.runtime.side_by_side import in_order
 
 _GATHERED_FLOATS = 2**25
 """Most features gathered at once when scoring (128 MiB); wide features get smaller batches of episodes."""
@@ -19,7 +20,7 @@ def score_episodes(
     features: Tensor,
     episodes: EpisodeBatch,
     head: str = "nearest_mean",
-    batch: int = 200,
+    batch: int = 100,
     *,
     transductive: str | None = None,
     embedding: Embedding | None = None,
@@ -43,19 +44,20 @@ def score_episodes(
     query_labels = episodes.labels("query").to(features.device)
     gathered = (len(support_labels) + len(query_labels)) * features.shape[1]
     batch = max(1, min(batch, _GATHERED_FLOATS // gathered))
-    accuracies = []
-    for support_at, query_at in zip(episodes.support.split(batch), episodes.query.split(batch), strict=True):
-        support = features[support_at.flatten(1).to(features.device)]  # (E, n_way * k_shot, D)
-        query = features[query_at.flatten(1).to(features.device)]  # (E, n_way * n_query, D)
+
+    def score(places: tuple[Tensor, Tensor]) -> Tensor:
+        support, query = (features[part.flatten(1).to(features.device)] for part in places)  # (E, n_way * count, D)
         labels = support_labels.expand(len(support), -1)
         if transductive is not None:
             support, query = embedding.weigh(support, query)
             found = get_transductive(transductive)(support, labels, query, n_way, fit)
         else:
             found = scores_of_normalized(embedding.fit_head(fit, support, labels, n_way), query)
-        right = found.argmax(-1) == query_labels
-        accuracies.append(right.float().mean(1))
-    return torch.cat(accuracies).cpu()
+        return (found.argmax(-1) == query_labels).float().mean(1)
+
+    parts = zip(episodes.support.split(batch), episodes.query.split(batch), strict=True)
+    workers = None if features.device.type == "cpu" else 1
+    return torch.cat(list(in_order(score, parts, workers))).cpu()
 
 
 def mean_and_interval(accuracies: Tensor) -> tuple[float, float]:

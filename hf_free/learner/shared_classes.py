@@ -62,13 +62,18 @@ def linked_classes(groups: Tensor, sizes: Sequence[int]) -> Tensor:
     Returns:
         (G,) the number of each group's chain.
     """
-    from scipy.sparse import coo_array  # slow to import
-    from scipy.sparse.csgraph import connected_components
-
-    count, teachers = int(groups.max()) + 1, np.arange(len(sizes)).repeat(sizes)
-    knows = coo_array((np.ones(len(groups)), (groups.cpu().numpy(), count + teachers)), [count + len(sizes)] * 2)
-    chains = connected_components(knows, directed=False)[1][:count]
-    return torch.from_numpy(chains.astype(np.int64))
+    members, teachers = groups.cpu().numpy(), np.arange(len(sizes)).repeat(sizes)
+    before, first = (
+        np.empty(0, dtype=np.int64),
+        np.arange(int(groups.max()) + 1),
+    )  # the first group that each is linked with so far
+    while not np.array_equal(first, before):
+        before, least = first, np.full(len(sizes), len(first))
+        np.minimum.at(least, teachers, before[members])
+        first = before.copy()
+        np.minimum.at(first, members, least[teachers])
+        first = first[first]
+    return torch.from_numpy(np.unique(first, return_inverse=True)[1].astype(np.int64))
 
 
 class SharedClasses(nn.Module):

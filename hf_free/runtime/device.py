@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -154,6 +155,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     return False
 
 
+@cache
 def _cpu_flag(*names: str) -> bool:
     """Whether Linux lists one of the flags for the processor; elsewhere no."""
     try:

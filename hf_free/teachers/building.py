@@ -7,10 +7,9 @@ kind, the second makes a template: the same modules without weights. The others 
 from __future__ import annotations
 
 import copy
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import NoneType
 from typing import Any
 
 import torch
@@ -20,11 +19,10 @@ from hf_free.backbones.weights import infinite_buffers
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.teachers.config_check import TeacherSpec
 from hf_free.teachers.teacher import Answers
+from hf_free.teachers.template import Template, without_memory
 
 BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
-
-_NEVER_CHANGED = (bool, int, float, str, NoneType)
 
 _KINDS = 64
 """Most kinds of networks that are kept; without weights a ResNet-50 takes about 1 MB."""
@@ -73,19 +71,36 @@ def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, 
     return network.eval()
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is the same of all networks of a kind whose weights have the same types."""
+
+    num_features: int
+    """Width of the classifier's input."""
+    parameters: int
+    weight_bytes: int
+    normalization: dict[str, int]
+    """Number of normalization layers by type."""
+
+
 @dataclass
-class _Kind:
+class Kind:
     """What is known of networks that are built alike."""
 
     blank: nn.Module
-    """Built on the meta device: names, shapes and types of its tensors."""
+    """Built on the meta device: names, shapes and types of its tensors. Not to be changed."""
     built: int = 0
-    template: nn.Module | None = None
+    template: Template | None = None
+    measured: Measured | None = None
+    """Of networks with the template's types."""
     num_features: int | None = None
+    """Width of the classifier's input, once it was measured."""
+    answers_alone: bool = False
+    """Whether one was seen to answer about each picture by itself, in either layout in memory."""
 
 
 class NetworkBuilder:
-    """Builds the networks of teachers; copies one where several are of one kind.
+    """Builds the networks of teachers; copies one where several are of one kind. Several threads may ask it.
 
     A copy is used only where one was seen to answer as the network itself does, to the last bit: modules may hold
     functions that belong to the original. Nothing is copied that shares a weight between two modules, or whose buffers
@@ -93,55 +108,60 @@ class NetworkBuilder:
     """
 
     def __init__(self) -> None:
-        self._kinds: OrderedDict[object, _Kind] = OrderedDict()
+        self._kinds: OrderedDict[object, Kind] = OrderedDict()
+        self._lock = threading.RLock()
 
-    def blank(self, spec: TeacherSpec, name: str) -> nn.Module:
-        """The network without memory for its weights; not to be changed. Raises what `build_network` raises."""
-        return self._kind(spec, name).blank
+    def kind(self, spec: TeacherSpec, name: str) -> Kind:
+        """What is known of networks of a configuration. Raises what `build_network` raises."""
+        with self._lock:
+            key = _key(spec)
+            if key not in self._kinds:
+                self._kinds[key] = Kind(build_network(spec, name, "meta"))
+                if len(self._kinds) > _KINDS:
+                    self._kinds.popitem(last=False)
+            self._kinds.move_to_end(key)
+            return self._kinds[key]
+
+    def known(self, spec: TeacherSpec) -> Kind | None:
+        """The kind of a configuration where its networks are copied by now; None where one would have to be built."""
+        with self._lock:
+            kind = self._kinds.get(_key(spec))
+            return None if kind is None or kind.template is None else kind
 
     def empty(self, spec: TeacherSpec, name: str) -> nn.Module:
         """A network of its own on the CPU whose weights all have to be assigned: random ones, or on the meta device.
 
         Raises what `build_network` raises.
         """
-        kind = self._kind(spec, name)
-        kind.built += 1
-        if kind.built == 2:
-            kind.template = _template(build_network(spec, name, "cpu"), spec)
-        return build_network(spec, name, "cpu") if kind.template is None else _copy(kind.template)
-
-    def num_features(self, spec: TeacherSpec, name: str) -> int | None:
-        """Width of the classifier's input, where a network of this kind told it before."""
-        return self._kind(spec, name).num_features
-
-    def note_features(self, spec: TeacherSpec, name: str, num_features: int) -> None:
-        """Keep the width of the classifier's input for the next network of this kind."""
-        self._kind(spec, name).num_features = num_features
-
-    def _kind(self, spec: TeacherSpec, name: str) -> _Kind:
-        key = (spec.architecture, tuple(sorted(spec.model_args.items())), *sorted(spec.pretrained_cfg().items()))
-        if key not in self._kinds:
-            self._kinds[key] = _Kind(build_network(spec, name, "meta"))
-            if len(self._kinds) > _KINDS:
-                self._kinds.popitem(last=False)
-        self._kinds.move_to_end(key)
-        return self._kinds[key]
+        kind = self.kind(spec, name)
+        with self._lock:
+            kind.built += 1
+            if kind.built == 2:
+                kind.template = _template(build_network(spec, name, "cpu"), spec)
+        return build_network(spec, name, "cpu") if kind.template is None else kind.template.copy()
 
 
-def _template(network: nn.Module, spec: TeacherSpec) -> nn.Module | None:
-    """A network's modules with weights on the meta device, or None where copies would not answer as it does.
+def _key(spec: TeacherSpec) -> object:
+    return spec.architecture, tuple(sorted(spec.model_args.items())), *sorted(spec.pretrained_cfg().items())
+
+
+def _template(network: nn.Module, spec: TeacherSpec) -> Template | None:
+    """A network's modules without weights, or None where copies would not answer as it does.
 
     Buffers that are not saved, such as tables of positions, keep their values. The network is of no use afterwards:
     its weights become NaN, so that a copy that still asks one of its parts is found out.
     """
-    saved = network.state_dict(keep_vars=True)
+    saved = network.to(memory_format=torch.channels_last).state_dict(keep_vars=True)  # as `Teacher` asks it
     if len({id(tensor) for tensor in saved.values()}) < len(saved) or infinite_buffers(network):
         return None
     images = torch.rand((2, *spec.input_size), generator=torch.Generator().manual_seed(0))
     try:
-        template = copy.deepcopy(network, _without_memory(saved))
-        copied = _copy(template)
-        copied.load_state_dict({key: tensor.detach().clone() for key, tensor in saved.items()}, assign=True)
+        template = Template(copy.deepcopy(network, without_memory(saved)))
+        weights = {key: tensor.detach().clone() for key, tensor in saved.items()}
+        copied = template.filled(weights)
+        if copied is None:
+            copied = template.copy()
+            copied.load_state_dict(weights, assign=True)
         with torch.no_grad():
             expected = Answers(network).ask(images, "both")
             for tensor in saved.values():
@@ -151,35 +171,3 @@ def _template(network: nn.Module, spec: TeacherSpec) -> nn.Module | None:
     except (*BUILD_ERRORS, TeacherError):  # what cannot be copied is built each time
         return None
     return template if all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)) else None
-
-
-def _without_memory(saved: Mapping[str, Tensor]) -> dict[int, object]:
-    """What `copy.deepcopy` takes in the place of tensors, by their id: as many others on the meta device."""
-    memo: dict[int, object] = {}
-    for tensor in saved.values():
-        empty = tensor.detach() if tensor.is_meta else torch.empty_like(tensor, device="meta")
-        is_weight = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_weight else empty
-    return memo
-
-
-def _copy(template: nn.Module) -> nn.Module:
-    """The template's modules anew, with empty weights of their own: a file of another type changes theirs alone.
-
-    `copy.deepcopy` takes five times as long: it looks into each of the thirty attributes of each module.
-    """
-    memo = _without_memory(template.state_dict(keep_vars=True))
-    modules = list(template.modules())
-    copies = [module.__class__.__new__(module.__class__) for module in modules]
-    memo.update({id(module): copied for module, copied in zip(modules, copies, strict=True)})
-    for module, copied in zip(modules, copies, strict=True):
-        copied.__dict__.update({key: _copied(value, memo) for key, value in module.__dict__.items()})
-    return copies[0]
-
-
-def _copied(value: object, memo: dict[int, object]) -> object:
-    if isinstance(value, _NEVER_CHANGED):
-        return value
-    if type(value) in (dict, OrderedDict) and not value:
-        return value.__class__()
-    return copy.deepcopy(value, memo)

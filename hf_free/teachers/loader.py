@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from hf_free.backbones.weights import (
     has_other_names,
     load_weights,
     read_header,
+    read_small,
     shared_prefix,
 )
 from hf_free.config.sections import QueriesConfig
@@ -30,7 +32,7 @@ from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.runtime.memory_budget import free_memory
-from hf_free.teachers.building import BUILD_ERRORS, NetworkBuilder, build_network, short
+from hf_free.teachers.building import BUILD_ERRORS, Kind, Measured, NetworkBuilder, build_network, short
 from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
 from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
@@ -50,9 +52,17 @@ from hf_free.teachers.transformers_config import is_transformers
 if TYPE_CHECKING:
     from hf_free.hub.snapshot import Snapshot
 
+SMALL_COPY = 2**20
+"""Bytes of the weights of one more teacher of a kind for which nobody looks anew whether there is memory: to look
+takes longer than to read them."""
+
 _MAX_DIFFERENCE = 0.01
 """Relative difference allowed between answers about an image alone and in a batch; timm's families differ by
 0.00014."""
+
+
+class NoCopyError(Exception):
+    """A network would have to be built."""
 
 
 def load_teacher(
@@ -65,6 +75,7 @@ def load_teacher(
     precision: Precision | None = None,
     endpoints: EndpointAccess | None = None,
     builder: NetworkBuilder | None = None,
+    only_copies: bool = False,
 ) -> Teacher:
     """Fetch, check and build the teacher a reference names.
 
@@ -78,8 +89,11 @@ def load_teacher(
         precision: What it will be computed in, see `try_out`.
         endpoints: How a black box is asked.
         builder: Shared by teachers that are loaded one after the other, so that those of one kind load faster.
+        only_copies: Whether to give up where a network would have to be built, which draws random numbers: several
+            threads may load at once what is copied.
 
     Raises:
+        NoCopyError: with `only_copies`, the network would have to be built.
         TeacherReferenceError: a text that names no teacher.
         HubError: files that cannot be fetched.
         TeacherError: a checkpoint that cannot serve as a teacher, with the reason; an `UnfitTeacherError` for one
@@ -92,7 +106,14 @@ def load_teacher(
         return open_endpoint(reference, access, token=token, device=device)
     try:
         return _load_teacher(
-            reference, token, cache_dir, torch.device(device), snapshot, precision, builder or NetworkBuilder()
+            reference,
+            token,
+            cache_dir,
+            torch.device(device),
+            snapshot,
+            precision,
+            builder or NetworkBuilder(),
+            only_copies=only_copies,
         )
     except (HfFreeError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error.__cause__ or error):
@@ -108,6 +129,8 @@ def _load_teacher(
     snapshot: Snapshot | None,
     precision: Precision | None,
     builder: NetworkBuilder,
+    *,
+    only_copies: bool,
 ) -> Teacher:
     name = str(reference)
     if snapshot is None:
@@ -119,10 +142,15 @@ def _load_teacher(
     in_cache = snapshot.commit is not None
     files: tuple[str, ...] = (*FILES, weights.name)
     if is_transformers(config):
+        if only_copies:
+            raise NoCopyError(name)
         snapshot, files = _with_pixels(snapshot, token, cache_dir), (*files, *PIXEL_FILES)
         network, record = _load_transformers(config, snapshot, weights, device, name, copies=not in_cache)
+        kind = None
     else:
-        network, record = _load_timm(config, reference, weights, device, name, builder, mapped=in_cache)
+        network, record, kind = _load_timm(
+            config, reference, weights, device, name, builder, mapped=in_cache, only_copies=only_copies
+        )
     record = replace(
         record,
         repo_id=snapshot.repo_id,
@@ -132,7 +160,13 @@ def _load_teacher(
         gated=snapshot.gated,
         sha256={file: digest for file, digest in snapshot.sha256.items() if file in files},
     )
-    return try_out(Teacher(network, _with_classes(record, reference.classes)).to(device), precision)
+    teacher = Teacher(network, _with_classes(record, reference.classes))
+    if device.type != "cpu":
+        teacher = teacher.to(device)
+    try_out(teacher, precision, answers_alone=kind is not None and kind.answers_alone)
+    if kind is not None:
+        kind.answers_alone = True
+    return teacher
 
 
 def _fetch(reference: TeacherReference, token: str | None, cache_dir: str | Path | None) -> Snapshot:
@@ -174,16 +208,42 @@ def _load_timm(
     builder: NetworkBuilder,
     *,
     mapped: bool,
-) -> tuple[nn.Module, TeacherRecord]:
+    only_copies: bool,
+) -> tuple[nn.Module, TeacherRecord, Kind]:
     spec = check_config(config, name)
     _check_given_names(reference, spec, name)
-    _check_memory(weights.stat().st_size, device, name)
+    kind, needed = builder.known(spec), weights.stat().st_size
+    if kind is None or needed > SMALL_COPY:
+        _check_memory(needed, device, name)
+    if kind is None and not only_copies:
+        kind = builder.kind(spec, name)
+    copied = None if kind is None else _copy(kind, weights, name)
+    if kind is None or (only_copies and copied is None):
+        raise NoCopyError(name)
+    if copied is not None:
+        network, weight_dtype = copied
+        kind.measured = kind.measured or _measured(network, spec, name, kind.num_features)
+        return network, record_of(network, spec, name, weight_dtype, kind.measured), kind
     network, weight_dtype, prefix = _load_network(spec, weights, name, builder, mapped=mapped)
     if prefix:
         spec = replace(spec, notes=(*spec.notes, f"all tensor names begin with {prefix!r}, which is taken off"))
-    record = record_of(network, spec, name, weight_dtype, builder.num_features(spec, name))
-    builder.note_features(spec, name, record.num_features)
-    return network, record
+    record = record_of(network, spec, name, weight_dtype, _measured(network, spec, name, kind.num_features))
+    kind.num_features = record.num_features
+    return network, record, kind
+
+
+def _copy(kind: Kind, weights: Path, name: str) -> tuple[nn.Module, str] | None:
+    """A network of a kind that is copied by now, with a small file's weights, and their type; None for all others.
+
+    Raises:
+        UnfitTeacherError: a weight that is not finite.
+    """
+    tensors = None if kind.template is None else read_small(weights)
+    network = None if tensors is None or kind.template is None else kind.template.filled(tensors)
+    if network is None or tensors is None:
+        return None
+    check_finite(tensors, name)
+    return network, str(next(network.parameters()).dtype).removeprefix("torch.")
 
 
 def _load_transformers(
@@ -204,7 +264,7 @@ def read_record(
     return load_teacher(reference, token=token, cache_dir=cache_dir).record
 
 
-def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
+def try_out(teacher: Teacher, precision: Precision | None = None, *, answers_alone: bool = False) -> Teacher:
     """Ask a teacher about four noise images, so that one that cannot answer is found before training.
 
     One whose answers differ between bf16 and fp32 is computed in fp32 from then on; its record says so.
@@ -212,14 +272,15 @@ def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
     Args:
         teacher: The teacher to try.
         precision: What it will be computed in; None takes what suits its device.
+        answers_alone: Whether a network that differs from it in its weights alone was seen to answer about each image
+            by itself. That is then not tried again.
 
     Raises:
         TeacherError: answers of a wrong shape, NaN or infinite answers, one answer for every image, or answers that
             depend on what other images are asked about with it.
     """
     record, name = teacher.record, teacher.record.reference
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand((4, *record.input_size), generator=generator).to(teacher.device)
+    images = _noise(record.input_size).to(teacher.device)
     logits, features = _asked(teacher, images)
     if logits.shape != (4, record.num_classes) or features.shape != (4, record.num_features):
         raise TeacherError(f"{name} answers {tuple(logits.shape)} for 4 images and {record.num_classes} classes")
@@ -228,8 +289,15 @@ def try_out(teacher: Teacher, precision: Precision | None = None) -> Teacher:
     if torch.equal(logits, logits[:1].expand_as(logits)):
         problem = f"{name} has a constant output"
         raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
-    _check_alone(teacher, images, logits)
+    if not answers_alone:
+        _check_alone(teacher, images, logits)
     return _choose_precision(teacher, images, logits, precision or Precision.choose("auto", teacher.device))
+
+
+@lru_cache(maxsize=4)
+def _noise(size: tuple[int, int, int]) -> Tensor:
+    """Four images (4, C, H, W), always the same ones; not to be changed."""
+    return torch.rand((4, *size), generator=torch.Generator().manual_seed(0))
 
 
 def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
@@ -312,7 +380,7 @@ def _load_network(
     Returns:
         The network, the weights' type, and what all names in the file began with that was taken off.
     """
-    stored, blank = read_header(weights, name), builder.blank(spec, name)
+    stored, blank = read_header(weights, name), builder.kind(spec, name).blank
     prefix = shared_prefix(stored, blank)
     header = {key.removeprefix(prefix): value for key, value in stored.items()}
     try:
@@ -355,7 +423,7 @@ def _load_as_timm_does(spec: TeacherSpec, weights: Path, name: str, prefix: str)
 
 
 def record_of(
-    network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str, num_features: int | None = None
+    network: nn.Module, spec: TeacherSpec, name: str, weight_dtype: str, measured: Measured | None = None
 ) -> TeacherRecord:
     """What a network is, measured where its configuration cannot be trusted.
 
@@ -364,16 +432,17 @@ def record_of(
         spec: Its checked configuration.
         name: How messages call the teacher.
         weight_dtype: The weights' type in its file.
-        num_features: Width of the classifier's input; None measures it.
+        measured: What was measured of it; None measures it.
     """
     import timm
 
+    measured = measured or _measured(network, spec, name)
     return TeacherRecord(
         reference=name,
         repo_id=None,
         commit=None,
         architecture=spec.architecture,
-        parameters=sum(p.numel() for p in network.parameters()),
+        parameters=measured.parameters,
         input_size=spec.input_size,
         # timm since 1.0.30 knows it of the network itself, where a ViT may be built for any size.
         fixed_input_size=bool(getattr(network, "_traits", {}).get("fixed_input_size", spec.fixed_input_size)),
@@ -382,14 +451,24 @@ def record_of(
         interpolation=spec.interpolation,
         num_classes=spec.num_classes,
         label_names=spec.label_names,
-        num_features=num_features or _measure_features(network, spec.input_size, name),
-        normalization=normalization_census(network),
+        num_features=measured.num_features,
+        normalization=dict(measured.normalization),
         timm_version=timm.__version__,
         label_descriptions=spec.label_descriptions,
-        weight_bytes=weight_bytes(network),
+        weight_bytes=measured.weight_bytes,
         weight_dtype=weight_dtype,
         crop=spec.crop,
         notes=spec.notes,
+    )
+
+
+def _measured(network: nn.Module, spec: TeacherSpec, name: str, num_features: int | None = None) -> Measured:
+    """What there is to measure of a network with its weights; the width of its features only where it is not known."""
+    return Measured(
+        num_features=num_features or _measure_features(network, spec.input_size, name),
+        parameters=sum(p.numel() for p in network.parameters()),
+        weight_bytes=weight_bytes(network),
+        normalization=normalization_census(network),
     )
 
 

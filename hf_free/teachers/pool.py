@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import NamedTuple, overload
 
 import torch
 
+from hf_free.backbones.weights import SMALL_FILE
 from hf_free.errors import (
     HfFreeError,
     HubError,
@@ -28,13 +29,14 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.side_by_side import in_order
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.building import NetworkBuilder
 from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoint
 from hf_free.teachers.listing import Resolver
-from hf_free.teachers.loader import load_teacher, try_out
+from hf_free.teachers.loader import NoCopyError, load_teacher, try_out
 from hf_free.teachers.reference import TeacherReference
-from hf_free.teachers.source import PIXEL_FILES
+from hf_free.teachers.source import PIXEL_FILES, weights_name
 from hf_free.teachers.teacher import Teacher
 
 _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")
@@ -130,10 +132,12 @@ class TeacherPool(Sequence[Teacher]):
         addresses = [reference.location for reference in good if reference.is_endpoint]
         check_tokens(self.endpoints.tokens, addresses)
         unsure = [reference for reference in good if reference.from_collection]
-        with Prefetcher(
+        fetching = Prefetcher(
             good, optional=PIXEL_FILES, token=token, cache_dir=cache_dir, report=fetched, unsure=unsure
-        ) as prefetcher:
-            for place, text, reference, expected in found:
+        )
+        with fetching as prefetcher, ExitStack() as stack:
+            ahead = stack.enter_context(closing(self._ahead(found, absent, prefetcher)))
+            for (place, text, reference, expected), loaded in zip(found, ahead, strict=True):
                 if progress is not None:
                     progress(text)
                 if place in absent and expected is not None:
@@ -144,7 +148,7 @@ class TeacherPool(Sequence[Teacher]):
                     while prefetcher.is_downloading(reference, fail_early=strict) and meanwhile(self):
                         pass
                 try:
-                    self._add(text, reference, expected, prefetcher, strict=strict)
+                    self._add(text, reference, expected, prefetcher, loaded, strict=strict)
                     places.append(place)
                 except HfFreeError as error:
                     if strict and not _may_be_left_out(reference, error):
@@ -237,6 +241,12 @@ class TeacherPool(Sequence[Teacher]):
             return teacher
 
     @property
+    def is_asked_beside(self) -> bool:
+        """Whether several threads may ask a teacher each: on a CPU, where all are held and none is a black box."""
+        is_held = self._total_bytes <= self.budget and not self.black_boxes
+        return is_held and torch.device(self._device).type == "cpu"
+
+    @property
     def _total_bytes(self) -> int:
         return sum(record.weight_bytes for record in self.records)
 
@@ -246,13 +256,16 @@ class TeacherPool(Sequence[Teacher]):
         reference: TeacherReference | HfFreeError,
         expected: TeacherRecord | None,
         prefetcher: Prefetcher,
+        loaded: Teacher | HfFreeError | None,
         *,
         strict: bool,
     ) -> None:
         if isinstance(reference, HfFreeError):
             raise reference
         snapshot = None if not reference.is_on_hub else prefetcher.snapshot(reference, fail_early=strict)
-        teacher = self._load(reference, snapshot, precision=self._precision)
+        if isinstance(loaded, HfFreeError):
+            raise loaded
+        teacher = loaded or self._load(reference, snapshot, precision=self._precision)
         teacher.record = record = replace(teacher.record, reference=text)
         if expected is not None:
             _check_unchanged(record, expected)
@@ -268,6 +281,37 @@ class TeacherPool(Sequence[Teacher]):
         self._references.append(pinned)
         self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
+
+    def _ahead(
+        self, found: Sequence[_Placed], absent: Collection[int], prefetcher: Prefetcher
+    ) -> Generator[Teacher | HfFreeError | None, None, None]:
+        """Small teachers of kinds that are known by now, loaded by several threads a few places ahead of the caller.
+
+        Yields:
+            For each place the teacher, or why it cannot be one; None for the caller to load it in its turn.
+        """
+
+        def load(one: _Placed) -> Teacher | HfFreeError | None:
+            place, _, reference, _ = one
+            if isinstance(reference, HfFreeError) or reference.is_endpoint or place in absent:
+                return None
+            snapshot = prefetcher.arrived(reference) if reference.is_on_hub else None
+            if reference.is_on_hub and snapshot is None:
+                return None
+            folder = Path(reference.location).expanduser() if snapshot is None else snapshot.folder
+            try:
+                if (folder / weights_name(reference)).stat().st_size > SMALL_FILE:
+                    return None
+                return self._load(reference, snapshot, precision=self._precision, only_copies=True)
+            except (NoCopyError, OSError):
+                return None
+            except HfFreeError as error:
+                return error
+
+        if torch.get_num_threads() > 1 and torch.device(self._device).type == "cpu":
+            yield from in_order(load, found)
+        else:
+            yield from (None for _ in found)
 
     def _load_again(self, index: int) -> Teacher:
         expected, error = self.records[index], None
@@ -311,7 +355,12 @@ class TeacherPool(Sequence[Teacher]):
         self.skipped = [one for of_rank in ranks.gather(self.skipped) for one in of_rank]
 
     def _load(
-        self, reference: TeacherReference, snapshot: Snapshot | None = None, *, precision: Precision | None
+        self,
+        reference: TeacherReference,
+        snapshot: Snapshot | None = None,
+        *,
+        precision: Precision | None,
+        only_copies: bool = False,
     ) -> Teacher:
         if reference.is_endpoint:
             return open_endpoint(reference, self.endpoints, token=self._token, device=self._device)
@@ -323,6 +372,7 @@ class TeacherPool(Sequence[Teacher]):
             snapshot=snapshot,
             precision=precision,
             builder=self._builder,
+            only_copies=only_copies,
         )
 
     def _make_room(self, needed: int) -> None:
@@ -346,6 +396,9 @@ def _chain_at(place: int, reference: TeacherReference | HfFreeError, chains: Cha
 
 _Found = tuple[str, TeacherReference | HfFreeError, TeacherRecord | None]
 """A teacher's text, its reference or why it has none, and the record of an earlier run."""
+
+_Placed = tuple[int, str, TeacherReference | HfFreeError, TeacherRecord | None]
+"""The same, behind its place among all."""
 
 
 def _as_references(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,6 +15,7 @@ from hf_free.data.logit_storage import store_logits
 from hf_free.data.logits import LogitLayout
 from hf_free.errors import VanishedTeacherError
 from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.side_by_side import in_order
 from hf_free.teachers.pool import TeacherPool
 
 ASKED_AT_ONCE = 512
@@ -84,15 +86,15 @@ def label(
         precision: How the sources compute.
         asked: (N, K) blocks that each image is labeled with; None for all. See `hf_free.teachers.asking`.
         batch: Images that a source is asked about at once.
-        pause: Called before each batch; what it raises ends the asking.
+        pause: Called before each batch, and by the caller's thread before each source where several are asked at
+            once; what it raises ends the asking.
     """
     sizes = tuple(layout.sizes)
     if asked is not None:
         return _label_some(sources, images, sizes, precision, asked, batch, pause)
     rows = torch.full((len(images), layout.width), torch.nan, dtype=torch.float16)
-    for source in sources:
+    for source, logits in _asked([(source, images) for source in sources], precision, batch, pause):
         blocks = [layout.blocks[place] for place in source.places]
-        logits = _ask_within_memory(source, images, precision, batch, pause)
         if logits is None:
             continue
         for block, part in zip(blocks, logits.split([block.size for block in blocks], 1), strict=True):
@@ -118,12 +120,11 @@ def _label_some(
     # the rows of each block side by side
     order = asked.flatten().argsort(stable=True)
     questions = order.split(torch.bincount(asked.flatten(), minlength=len(sizes)).tolist())
-    for source in sources:
-        pictures = torch.cat([questions[place] for place in source.places]).div(per_image, rounding_mode="floor")
-        pictures = pictures.unique()
-        if not len(pictures):
-            continue
-        logits = _ask_within_memory(source, images[pictures], precision, batch, pause)
+    seen = [torch.cat([questions[place] for place in source.places]) for source in sources]
+    seen = [own.div(per_image, rounding_mode="floor").unique() for own in seen]
+    wanted = [(source, pictures) for source, pictures in zip(sources, seen, strict=True) if len(pictures)]
+    given = [(source, partial(images.index_select, 0, pictures)) for source, pictures in wanted]
+    for (source, pictures), (_, logits) in zip(wanted, _asked(given, precision, batch, pause), strict=True):
         if logits is None:
             continue
         parts = logits.split([sizes[place] for place in source.places], 1)
@@ -133,6 +134,42 @@ def _label_some(
             where = firsts.flatten()[own][:, None] + torch.arange(sizes[place])
             rows.view(-1)[where] = stored
     return LogitRows(rows, sizes, asked)
+
+
+_Question = tuple[LabelSource, Tensor | Callable[[], Tensor]]
+"""A source and the images it is asked about, or what gives them."""
+
+
+def _asked(
+    questions: Sequence[_Question], precision: Precision, batch: int, pause: Callable[[], None]
+) -> Iterator[tuple[LabelSource, Tensor | None]]:
+    """Each source with its logits, in order; see `_ask_within_memory`.
+
+    Several threads ask a teacher each where all of them stay in the memory of a CPU. To share out each operation of a
+    small network over the cores takes longer than the operation (docs/experiments/speed.md).
+    """
+    beside = _may_be_asked_beside([source for source, _ in questions])
+
+    def ask(question: _Question) -> tuple[LabelSource, Tensor | None]:
+        source, images = question
+        shown = images if isinstance(images, Tensor) else images()
+        stop = (lambda: None) if beside else pause
+        return source, _ask_within_memory(source, shown, precision, batch, stop)
+
+    def paused() -> Iterator[_Question]:
+        for question in questions:
+            pause()
+            yield question
+
+    return in_order(ask, paused()) if beside else map(ask, questions)
+
+
+def _may_be_asked_beside(sources: Sequence[LabelSource]) -> bool:
+    """Whether each source is another teacher of a pool that is in memory as a whole, on a CPU."""
+    teachers = [source for source in sources if isinstance(source, TeacherSource)]
+    if len(teachers) < len(sources) or len({one.teacher for one in teachers}) < len(teachers):
+        return False
+    return all(one.pool.is_asked_beside for one in teachers)
 
 
 def _ask_within_memory(

@@ -61,3 +61,19 @@ def test_averaged_parameters_are_the_mean_of_weights_and_statistics(data, teache
         logits = torch.nn.functional.linear(averaged.features[0], mean["head.weight"], mean["head.bias"])
     torch.testing.assert_close(logits, features)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_two_threads_ask_teachers_as_one_does(data, teachers):
+    pool, before, found = TeacherPool.from_teachers([*teachers, *teachers]), torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        told = []
+        sets = teacher_embeddings(
+            pool, ImageSizes(data), torch.device("cpu"), lambda *words, told=told: told.append(words)
+        )
+        found.append([(one.method, one.features) for one in sets])
+        assert [done for what, done, _ in told if what == "features of the teachers"] == list(range(1, len(pool) + 1))
+    torch.set_num_threads(before)
+    assert [method for method, _ in found[0]] == [method for method, _ in found[1]]
+    for (_, one), (_, two) in zip(*found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))

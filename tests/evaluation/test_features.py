@@ -8,11 +8,13 @@ import torch
 from odd_pictures import color
 from PIL import Image
 
+from hf_free.config.sections import LearnerConfig
 from hf_free.data.images import Preprocessing
 from hf_free.evaluation import features as features_module
 from hf_free.evaluation.baselines import teacher_answers
 from hf_free.evaluation.datasets import LabeledImages
-from hf_free.evaluation.features import ImageSizes
+from hf_free.evaluation.features import ImageSizes, learner_features
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.teachers.saving import build_teacher, record_for
 
 
@@ -47,3 +49,19 @@ def test_sizes_that_have_no_room_are_made_again(monkeypatch):
     images.at(larger)  # takes all the room
     assert images.at(small) is not kept
     assert torch.equal(images.at(large), again)
+
+
+def test_two_threads_give_the_features_that_one_gives(monkeypatch):
+    monkeypatch.setattr(features_module, "BATCH_BESIDE", 4)
+    pictures = [Image.fromarray(color(seed, 20, 20)) for seed in range(18)]
+    data = LabeledImages(pictures, torch.zeros(18, dtype=torch.long), ["a"])
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).train()
+    before, found, told = torch.get_num_threads(), [], []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(learner_features(learner, ImageSizes(data), lambda *words: told.append(words)))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+    torch.testing.assert_close(found[0], learner.embed(pictures))
+    assert told[-5:] == [("features of the learner", place, 5) for place in range(1, 6)]
+    assert learner.training

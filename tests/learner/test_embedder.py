@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from learners import SIZE, make, pictures
@@ -104,3 +106,39 @@ class TestParts:
         images = pictures() / 255
         with torch.no_grad():
             assert torch.equal(copied.features(images), learner.features(images))
+
+
+class _Remembers(nn.Module):
+    """A user's network, which keeps what it was last asked about."""
+
+    def forward(self, x):
+        self.asked, self.thread = x, threading.current_thread()
+        return self.asked.flatten(1)[:, :7]
+
+
+def _with_threads(count, work):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_two_threads_embed_as_one_does_and_the_learner_stays_in_its_mode():
+    learner = make(views=("identity", "flip")).train()
+    images = torch.rand(150, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    expected, found = (_with_threads(count, lambda: learner.embed(images, batch_size=16)) for count in (1, 2))
+    assert torch.equal(found, expected)
+    assert all(part.training for part in learner.modules())
+    with torch.no_grad():
+        plain = learner.eval().prepare_features(learner.features(images))
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_may_keep_something_is_asked_by_one_thread():
+    learner = MetaLearner(LearnerConfig(image_size=SIZE), backbone=_Remembers())
+    _with_threads(2, lambda: learner.embed(torch.rand(40, 3, SIZE, SIZE), batch_size=8))
+    assert learner.backbone.thread is threading.main_thread()
+    assert not learner.keeps_nothing
+    assert make().keeps_nothing

@@ -60,3 +60,14 @@ def test_the_interval_is_the_normal_one():
 def test_one_episode_has_no_interval():
     with pytest.raises(DatasetError, match="at least 2"):
         mean_and_interval(torch.tensor([0.5]))
+
+
+@pytest.mark.parametrize("transductive", [None, "transport"])
+def test_two_threads_score_as_one_does(transductive):
+    features, drawn, before = torch.randn(len(LABELS), 6), draw(episodes=50), torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(score_episodes(features, drawn, "ridge", batch=8, transductive=transductive))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)

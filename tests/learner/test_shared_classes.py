@@ -363,3 +363,20 @@ def test_a_run_finds_them_and_the_configuration_can_say_no(tmp_path):
     grown = train(FreeConfig.from_dict(values), output=tmp_path / "more", pool=TeacherPool.from_teachers(more))
     assert grown.embedding.shared_classes.groups.shape == (15,)
     assert torch.equal(grown.embedding.shared_classes.groups[9:12], grown.embedding.shared_classes.groups[12:])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_chains_are_those_of_a_walk_from_class_to_class(seed):
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, 5, 12).tolist()
+    groups = np.unique(generator.integers(0, 40 if seed % 2 else 25, sum(sizes)), return_inverse=True)[1]
+    owners = np.repeat(np.arange(12), sizes)
+    chains = np.full(groups.max() + 1, -1)
+    for first in range(len(chains)):
+        reached, number = [first], chains.max() + 1
+        while chains[first] < 0 or reached:
+            group = reached.pop() if reached else first
+            if chains[group] < 0:
+                chains[group] = number
+                reached += groups[np.isin(owners, owners[groups == group])].tolist()
+    assert linked_classes(torch.from_numpy(groups), sizes).tolist() == chains.tolist()

@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_free.data.logits import LogitLayout
 from hf_free.runtime.device import Precision
-from hf_free.teachers.folding import HalvingPool, fold_batchnorm, own_bytes
+from hf_free.teachers.folding import fold_batchnorm, own_bytes
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
@@ -52,13 +52,6 @@ def test_pooling_comes_before_relu():
     folded = fold_batchnorm(_network("conv4_32"))
     order = [type(folded.get_submodule(n.target)).__name__ for n in folded.graph.nodes if n.op == "call_module"]
     assert order[:3] == ["Conv2d", "HalvingPool", "ReLU"]
-
-
-@pytest.mark.parametrize("size", [(8, 8), (7, 9), (2, 3)])
-def test_halving_is_max_pooling_to_the_bit(size):
-    images = torch.randn(3, 5, *size)
-    images[0, 0, 0, 0] = torch.nan
-    assert torch.equal(HalvingPool()(images).nan_to_num(9), nn.MaxPool2d(2)(images).nan_to_num(9))
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, ceil_mode=True)])

@@ -10,6 +10,7 @@ import weakref
 import pytest
 import torch
 from pico import pico_folder, pico_teacher
+from safetensors.torch import load_file, save_file
 
 from hf_free.errors import ConfigError, TeacherError, TeacherReferenceError, VanishedTeacherError
 from hf_free.runtime.text import parse_bytes
@@ -162,3 +163,46 @@ after = pool[0].logits(images)
 print(json.dumps([pool.records[0].commit, torch.equal(before, after), pool[0].record == pool.records[0]]))
 """
     assert run_client(code, token=tokens["alice"]).json == [first, True, True]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def _spoil(folder, value):
+    """Give a saved teacher's head other weights."""
+    path = f"{folder}/model.safetensors"
+    tensors = load_file(path)
+    tensors["head.weight"].fill_(value)
+    save_file(tensors, path)
+
+
+def test_teachers_that_threads_load_ahead_are_those_that_are_loaded_in_turn(tmp_path, two_threads):
+    kinds = ["conv4"] * 4 + ["resnet"] + ["conv4"] * 5
+    folders = [str(pico_folder(tmp_path / f"t{seed}", kind, seed=seed)) for seed, kind in enumerate(kinds)]
+    _spoil(folders[6], torch.nan), _spoil(folders[8], 0.0)
+    drawn = torch.random.get_rng_state()
+    together = TeacherPool([*folders, f"{tmp_path}/t3"])
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    torch.set_num_threads(1)
+    alone = [TeacherPool([folder]) for folder in folders]
+    assert [text for text, _ in together.skipped] == [folders[6], folders[8]]
+    assert together.skipped == [one for pool in alone for one in pool.skipped]
+    expected = [pool[0] for pool in alone if len(pool)]
+    assert together.records[:-1] == [teacher.record for teacher in expected]
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for found, plain in zip(together, [*expected, alone[3][0]], strict=True):
+        assert torch.equal(found.logits(images), plain.logits(images))
+
+
+def test_a_strict_pool_of_many_threads_ends_at_the_first_teacher_that_cannot_be_read(tmp_path, two_threads):
+    folders = [str(pico_folder(tmp_path / f"t{seed}", "conv4", seed=seed)) for seed in range(6)]
+    for place in (4, 5):
+        with open(f"{folders[place]}/model.safetensors", "r+b") as file:
+            file.truncate(1000)
+    with pytest.raises(TeacherError, match=r"t4: model\.safetensors cannot be read"):
+        TeacherPool(folders, strict=True)

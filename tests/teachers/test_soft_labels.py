@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from pico import CrampedNetwork, pico_teacher
 
 from hf_free.data.logits import LogitLayout
 from hf_free.runtime.device import Precision
+from hf_free.runtime.text import parse_bytes
 from hf_free.teachers.asking import choose_asked
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
@@ -94,3 +97,44 @@ def test_answers_that_are_no_numbers_and_those_without_memory_are_nan():
         of = found[(asked == place).any(1)][:, layout.blocks[place].columns]
         assert len(of)
         assert of.isfinite().all() if answers else of.isnan().all()
+
+
+@pytest.mark.parametrize("per_image", [None, 2])
+@pytest.mark.parametrize("budget", ["1GiB", "1kB"])
+def test_two_threads_ask_as_one_does_and_only_what_stays_in_memory_is_asked_by_both(per_image, budget, monkeypatch):
+    pool, layout = TeacherPool.from_teachers(_teachers()), LogitLayout.of(CLASSES)
+    held, pool.budget = list(pool), parse_bytes(budget)
+    asked = None if per_image is None else _asked(per_image)
+    rows, threads, before, plain = [], [], torch.get_num_threads(), Teacher.labels
+
+    def labels(self, images):
+        threads.append(threading.current_thread())
+        return plain(self, images)
+
+    monkeypatch.setattr(pool, "for_asking", lambda place, precision: held[place])
+    monkeypatch.setattr(Teacher, "labels", labels)
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        rows.append(label(teacher_sources(pool, layout), _pictures(), layout, Precision(), asked).dense())
+    torch.set_num_threads(before)
+    assert torch.equal(*(part.nan_to_num(99) for part in rows))  # NaN: not asked
+    by_others = [thread for thread in threads if thread is not threading.main_thread()]
+    assert len(by_others) == (len(CLASSES) if budget == "1GiB" else 0)
+
+
+def test_what_the_pause_raises_ends_the_asking_of_two_threads():
+    pool, layout, pauses = TeacherPool.from_teachers(_teachers()), LogitLayout.of(CLASSES), []
+
+    def pause():
+        pauses.append(threading.current_thread())
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            label(teacher_sources(pool, layout), _pictures(), layout, Precision(), pause=pause)
+    finally:
+        torch.set_num_threads(before)
+    assert pauses == 3 * [threading.main_thread()]

@@ -1,0 +1,68 @@
+"""The same work on many things, on several cores: a thread for each core, every one of which computes alone.
+
+torch shares out each single operation over the cores, and waits for all of them after it. Small networks have many
+small operations. Two threads that each take a part of the pictures wait for each other once, in the end; and since
+each part is computed by one core, the numbers do not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Generator[Result, None, None]:
+    """What `work` gives for each item, in the order of the items.
+
+    The work finds the caller's modes (gradients, autocast) and one thread to compute with, also where the caller does
+    it all. Items are taken by the caller's thread, at most twice as many as there are workers ahead. Work that has
+    begun is waited for when an error, or the caller, ends the loop.
+
+    Args:
+        work: It must not change what other items need, nor draw from torch's global random numbers.
+        items: What is worked on.
+        workers: Threads at most; None takes as many as torch computes with.
+    """
+    threads = torch.get_num_threads()
+    count = min(threads, workers) if workers is not None else threads
+    if count < 2:
+        yield from map(work, items)
+        return
+    modes, ahead = _Modes(), deque[Future[Result]]()
+    executor = ThreadPoolExecutor(count, "hf-free-beside", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for item in items:
+            ahead.append(executor.submit(modes.call, work, item))
+            if len(ahead) == 2 * count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)  # what a worker sets for itself is also what threads begin with later
+
+
+class _Modes:
+    """The modes of the thread that makes it, for work that is done in another one."""
+
+    def __init__(self) -> None:
+        self._gradients, self._inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        self._autocast = torch.is_autocast_enabled("cpu")
+        self._dtype = torch.get_autocast_dtype("cpu")
+
+    def call(self, work: Callable[[Item], Result], item: Item) -> Result:
+        with ExitStack() as modes:
+            modes.enter_context(torch.inference_mode(self._inference))
+            modes.enter_context(torch.set_grad_enabled(self._gradients))
+            modes.enter_context(torch.autocast("cpu", self._dtype, enabled=self._autocast))
+            return work(item)

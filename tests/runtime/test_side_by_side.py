@@ -1,0 +1,76 @@
+"""Work on many things in threads: in order, with the caller's modes, one thread to compute with in each."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from hf_free.runtime.side_by_side import in_order
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_the_order_of_the_items_though_a_later_one_is_ready_first():
+    second = threading.Event()
+
+    def work(item):
+        if item == 0:
+            assert second.wait(30)
+        if item == 1:
+            second.set()
+        return item * item
+
+    assert list(in_order(work, range(20))) == [item * item for item in range(20)]
+
+
+def test_each_worker_computes_with_one_thread_and_the_callers_modes_and_the_caller_keeps_its_own():
+    def modes(_):
+        here = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        return torch.get_num_threads(), threading.current_thread() is threading.main_thread(), *here
+
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        inside = list(in_order(modes, range(4)))
+    outside = list(in_order(modes, range(2)))
+    assert set(inside) == {(1, False, False, True, torch.bfloat16)}
+    assert {one[:4] for one in outside} == {(1, False, True, False)}
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start(), thread.join()
+    assert [torch.get_num_threads(), *found] == [2, 2]  # threads begun later have not one either
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_an_error_comes_in_its_place_and_ends_the_work(workers):
+    seen, done = [], []
+
+    def work(item):
+        seen.append(item)
+        if item == 2:
+            raise ValueError("it")
+        return item
+
+    with pytest.raises(ValueError, match="it"):
+        done.extend(in_order(work, range(100), workers))
+    assert done == [0, 1]  # what `extend` had got until then
+    assert len(seen) < 10
+
+
+def test_with_one_thread_the_caller_works_itself_item_by_item():
+    torch.set_num_threads(1)
+    taken = []
+
+    def items():
+        for item in range(3):
+            taken.append(item)
+            yield item
+
+    for one in in_order(lambda item: (item, threading.current_thread()), items()):
+        assert one == (taken[-1], threading.main_thread())
