@@ -15,7 +15,7 @@ EXAMPLES = options.examples(
     "hf-free search food",
     "hf-free search --author timm --limit 50",
     "hf-free search birds --json",
-    "hf-free inspect $(hf-free search birds -q)",
+    "hf-free search birds -q",
 )
 
 

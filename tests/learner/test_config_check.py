@@ -328,7 +328,7 @@ def test_no_picture_goes_through_a_network_while_it_is_read(tmp_path: Path) -> N
     files = sum(path.stat().st_size for path in tmp_path.iterdir())
     with Allocations() as counted:
         learner = MetaLearner.from_pretrained(tmp_path)
-    assert counted.most < 3 * files
+    assert counted.most < 10 * files  # a few copies while they are read; a picture would take 2,500 times as much
     assert learner.backbone_dim == learner.feature_dim
 
 

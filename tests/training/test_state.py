@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 
 from hf_free.training.state import RunState
 
@@ -21,4 +20,4 @@ def test_a_state_comes_back_from_json():
         step=7, seconds=1.5, best_score=0.25, left_out={"lab/a: dull": 2}, failures={"3": 1}, excluded=[3]
     )
     state.skipped.append({"reference": "lab/a", "reason": "gone"})
-    assert RunState(**json.loads(json.dumps(asdict(state)))) == state
+    assert RunState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
