@@ -34,8 +34,8 @@ def save_teacher(
         folder: Made if it does not exist.
         label_names: One name per class, written at the top level as timm does.
         extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
-        model_args: Arguments `timm.create_model` needs to build the same network; without them timm writes those that the
-            network was made with.
+        model_args: Arguments `timm.create_model` needs to build the same network; None takes those that timm made it
+            with.
     """
     from timm.models._hub import save_config_for_hf
 
