@@ -13,6 +13,7 @@ import contextlib
 import gc
 import importlib
 import json
+import linecache
 import os
 import runpy
 import selectors
@@ -60,6 +61,9 @@ class Command:
         try:
             if kind == "-c":
                 ending.names = _new_main()
+                if sys.version_info >= (3, 13):  # since then its lines are shown in tracebacks and warnings
+                    lines = rest[0].splitlines(keepends=True)
+                    linecache.cache["<string>"] = (len(rest[0]), None, lines, "<string>")
                 exec(compile(rest[0], "<string>", "exec"), ending.names)
             elif kind == "-m":
                 runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
