@@ -88,7 +88,7 @@ def teacher_embeddings(
     start = time.perf_counter()
     features, logits, broken = [], [], list(pool.skipped)
     averages: dict[tuple[object, ...], _ParameterAverage] = defaultdict(_ParameterAverage)
-    workers = None if device.type == "cpu" else 1  # each teacher is asked by one thread
+    workers = None if device.type == "cpu" and pool.is_asked_beside else 1  # None: a thread asks each
     for index, one in in_order(partial(_ask, images=images, device=device), _loaded(pool, images, device), workers):
         if isinstance(one, str):
             broken.append((pool.records[index].reference, one))

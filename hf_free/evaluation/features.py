@@ -110,7 +110,7 @@ def learner_features(
     learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
     """The learner's features (N, D) of all pictures, parts of which are embedded by several threads at once."""
-    is_beside, parts = learner.keeps_nothing, list[Tensor]()
+    is_beside, parts = learner.may_be_shared_out, list[Tensor]()
     pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
     with evaluation_mode(learner):  # once for all threads
         for part in in_order(learner.embed, pictures, None if is_beside else 1):

@@ -24,7 +24,7 @@ from hf_free.learner.batchnorm import BatchNormMode, batch_statistics, batchnorm
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.runtime.memory_budget import pictures_at_once, pictures_in_cache
-from hf_free.runtime.side_by_side import in_order
+from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 
 _KEEP_NOTHING = ("hf_free.backbones.", "timm.", "torch.nn.")
 """Modules of these packages give each picture's answer without writing down anything on the way."""
@@ -156,20 +156,22 @@ class Embedder(nn.Module):
             )
         with evaluation_mode(self), batch_statistics(self.backbone) if transductive else nullcontext():
             parts = batch.split(len(batch) if transductive else min(batch_size, self._most_at_once(batch.shape[-1])))
-            return torch.cat(list(in_order(self._embed_part, parts, workers=None if self.keeps_nothing else 1)))
+            return torch.cat(list(in_order(self._embed_part, parts, workers=None if self.may_be_shared_out else 1)))
 
     def _embed_part(self, part: Tensor) -> Tensor:
         # a CPU's convolutions and pooling take half the time for pixels that lie together (docs/experiments/speed.md)
         return self.prepare_features(self.features(part.to(self.device, memory_format=torch.channels_last)))
 
     @property
-    def keeps_nothing(self) -> bool:
-        """Whether several threads may embed a part of the pictures each, on a CPU.
+    def may_be_shared_out(self) -> bool:
+        """Whether several threads may embed a part of the pictures each: small ones, on a CPU.
 
         A user's own network may write down something on the way, and a pooled learner's teachers are loaded one at a
         time.
         """
         if self.device.type != "cpu" or self.embedding.pooled is not None or self.batchnorm == "transductive":
+            return False
+        if self.config.image_size > MOST_PIXELS_BESIDE:
             return False
         return all(type(part).__module__.startswith(_KEEP_NOTHING) for part in self.backbone.modules())
 

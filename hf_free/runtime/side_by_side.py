@@ -15,6 +15,13 @@ from typing import TypeVar
 
 import torch
 
+MOST_WORKERS = 8
+"""Threads at most: each holds what a network makes of its own part on the way."""
+
+MOST_PIXELS_BESIDE = 84
+"""Height and width up to which pictures are small enough for a core each. Networks for larger ones fill all cores by
+themselves, and take a hundred megabytes a picture on the way."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -31,10 +38,10 @@ def in_order(
     Args:
         work: It must not change what other items need, nor draw from torch's global random numbers.
         items: What is worked on.
-        workers: Threads at most; None takes as many as torch computes with.
+        workers: Threads at most; None takes as many as torch computes with, up to `MOST_WORKERS`.
     """
     threads = torch.get_num_threads()
-    count = min(threads, workers) if workers is not None else threads
+    count = min(threads, MOST_WORKERS if workers is None else workers)
     if count < 2:
         yield from map(work, items)
         return

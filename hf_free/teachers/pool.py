@@ -29,7 +29,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, is_out_of_memory
-from hf_free.runtime.side_by_side import in_order
+from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.building import NetworkBuilder
 from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoint
@@ -242,9 +242,14 @@ class TeacherPool(Sequence[Teacher]):
 
     @property
     def is_asked_beside(self) -> bool:
-        """Whether several threads may ask a teacher each: on a CPU, where all are held and none is a black box."""
+        """Whether several threads may ask a teacher each: on a CPU, where all are held, none is a black box, and their
+        pictures are small."""
         is_held = self._total_bytes <= self.budget and not self.black_boxes
-        return is_held and torch.device(self._device).type == "cpu"
+        return is_held and torch.device(self._device).type == "cpu" and self._are_small
+
+    @property
+    def _are_small(self) -> bool:
+        return all(max(record.input_size[1:]) <= MOST_PIXELS_BESIDE for record in self.records)
 
     @property
     def _total_bytes(self) -> int:

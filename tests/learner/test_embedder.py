@@ -140,5 +140,7 @@ def test_a_network_that_may_keep_something_is_asked_by_one_thread():
     learner = MetaLearner(LearnerConfig(image_size=SIZE), backbone=_Remembers())
     _with_threads(2, lambda: learner.embed(torch.rand(40, 3, SIZE, SIZE), batch_size=8))
     assert learner.backbone.thread is threading.main_thread()
-    assert not learner.keeps_nothing
-    assert make().keeps_nothing
+    assert not learner.may_be_shared_out
+    assert make().may_be_shared_out
+    large = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=96))
+    assert not large.may_be_shared_out, "each thread would hold what it makes of its part on the way"

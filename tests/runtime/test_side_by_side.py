@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from hf_free.runtime.side_by_side import in_order
+from hf_free.runtime.side_by_side import MOST_WORKERS, in_order
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +74,18 @@ def test_with_one_thread_the_caller_works_itself_item_by_item():
 
     for one in in_order(lambda item: (item, threading.current_thread()), items()):
         assert one == (taken[-1], threading.main_thread())
+
+
+def test_a_machine_of_many_cores_does_not_hold_as_many_parts_at_once():
+    torch.set_num_threads(MOST_WORKERS + 4)
+    taken = []
+
+    def items():
+        for number in range(4 * MOST_WORKERS):
+            taken.append(number)
+            yield number
+
+    results = in_order(lambda item: item, items())
+    assert next(results) == 0
+    assert len(taken) == 2 * MOST_WORKERS
+    assert list(results) == list(range(1, 4 * MOST_WORKERS))

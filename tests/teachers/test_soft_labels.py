@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,6 +121,13 @@ def test_two_threads_ask_as_one_does_and_only_what_stays_in_memory_is_asked_by_b
     assert torch.equal(*(part.nan_to_num(99) for part in rows))  # NaN: not asked
     by_others = [thread for thread in threads if thread is not threading.main_thread()]
     assert len(by_others) == (len(CLASSES) if budget == "1GiB" else 0)
+
+
+def test_teachers_of_large_pictures_are_asked_one_after_the_other():
+    pool = TeacherPool.from_teachers(_teachers())
+    assert pool.is_asked_beside
+    pool.records[1] = replace(pool.records[1], input_size=(3, 224, 224))
+    assert not pool.is_asked_beside
 
 
 def test_what_the_pause_raises_ends_the_asking_of_two_threads():
