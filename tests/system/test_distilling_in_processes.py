@@ -36,7 +36,8 @@ distilling.FIRST_PICTURES, distilling.PICTURES_AT_ONCE, distilling.HELD_OUT = 12
 network = LearnerConfig(backbone="test_convnext", image_size=32, views=["identity"])  # no BatchNorm
 options = {"learner": network, "bell": BellConfig(batch_size=16), "device": "cpu", "mixed_precision": "no"}
 made = distilling.distill(root / "pooled", root / name, minutes=0.25, **options)
-done = {"pictures": made.record.imitation.pictures, "updates": made.record.training.steps, "asked": sum(asked)}
+told, updates = made.record.imitation, made.record.training.steps
+done = {"pictures": told.pictures, "loss": told.loss, "updates": updates, "asked": sum(asked)}
 torch.save({"weights": made.state_dict(), **done}, root / f"{name}-{here.rank}.pt")
 """
 
@@ -55,6 +56,8 @@ def test_two_processes_learn_what_one_does_and_ask_half_as_much_each(forks, tmp_
         assert torch.allclose(first["weights"][name], value, rtol=1e-2, atol=1e-3), name
     assert first["asked"] == second["asked"] == one["asked"] / 2 > 100
     assert first["pictures"] == second["pictures"] == one["pictures"]
+    assert first["loss"] == second["loss"]
+    assert abs(first["loss"] - one["loss"]) < 1e-3 < one["loss"]  # of the optimizers no scale of the loss is seen
     assert first["updates"] == second["updates"] == one["updates"] > 5
     saved = MetaLearner.from_pretrained(tmp_path / "two")
     assert all(torch.equal(saved.state_dict()[name], value) for name, value in first["weights"].items())
