@@ -19,6 +19,7 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     compare-runs  two runs step by step: not equal is exit code 1
     black-boxes   teachers that only answer beside the same ones with weights
     processes     images per second of one process and of several
+    minutes       minutes to an accuracy in one process and in several: whole runs
     scale         seconds and memory per process, 4 to 1,000 teachers, measured and counted; 100,000 on paper
     listing       time to name the teachers of a long list
     help-time     time of `hf-free --help`
@@ -53,6 +54,7 @@ PROGRAMS = {
     "compare-runs": "compare_runs",
     "black-boxes": "black_boxes",
     "processes": "processes",
+    "minutes": "time_to_accuracy",
     "scale": "scale",
     "listing": "listing",
     "help-time": "help_time",

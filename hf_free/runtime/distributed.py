@@ -7,6 +7,9 @@ by hand, once per step (`hf_free.runtime.chains`).
 
 from __future__ import annotations
 
+import atexit
+import gc
+import importlib
 import logging
 import os
 import threading
@@ -234,6 +237,8 @@ def connect(
     if launched.count == 1:
         return ALONE
     end_with_launcher()
+    # its functions take the group of their import as a default; imported later it would keep ours past its end
+    importlib.import_module("torch.distributed.nn.functional")
     own = _own_device(launched, device)
     torch.set_num_threads(threads or threads_of_a_rank(launched.local_count))
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=TIMEOUT_MINUTES))
@@ -254,7 +259,20 @@ def connect(
             allowed="as many of one as of the other",
             action="hf-free train --num-processes, torchrun, or accelerate launch --multi_gpu (on CPUs, too)",
         )
+    atexit.unregister(_leave)
+    atexit.register(_leave)
     return Ranks(launched, own)
+
+
+def _leave() -> None:
+    """Take the group apart, and with it gloo's threads, while Python still runs.
+
+    One of them may yet have to let go of what it sent last, for which it needs Python's lock. One that asks for it
+    while the interpreter ends, ends the process with SIGABRT (seen with torch 2.14 and Python 3.11).
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        gc.collect()  # an error that was caught in a talk has the group in its traceback
 
 
 def _meet_in_the_launchers_store(launched: Launched, device: torch.device, environment: Mapping[str, str]) -> None:

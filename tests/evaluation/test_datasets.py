@@ -13,6 +13,7 @@ from PIL import Image
 
 from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import LabeledImages, load_folder_images, load_labeled_images
+from hf_free.hub.loopback.hub import LoopbackHub
 
 datasets = pytest.importorskip("datasets")
 
@@ -80,9 +81,10 @@ def test_a_data_set_on_a_hub_is_downloaded_once_and_a_local_one_asks_nobody(hub,
     )
     expected = ["validation", ["ape", "bee"], [0, 1, 1], [30, 60, 60]]
     assert run_client(code, token=tokens["alice"]).json == expected
-    before = len(hub.requests)
-    run_client(f"from hf_free.evaluation.datasets import load_labeled_images as load; load({str(parquet)!r})")
-    assert len(hub.requests) == before
+    with LoopbackHub() as unasked:  # the other one serves all tests of this process
+        local = f"from hf_free.evaluation.datasets import load_labeled_images as load; load({str(parquet)!r})"
+        run_client(local, env={"HF_ENDPOINT": unasked.endpoint})
+        assert unasked.requests == []
 
 
 def test_pictures_in_memory_keep_their_size_or_are_resized():

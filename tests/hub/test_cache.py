@@ -18,11 +18,11 @@ def test_the_cache_is_shared_with_huggingface_hub_both_ways(hub, ask, run_client
     start = len(hub.requests)
     ours = ask("fetch_snapshot, 'fetch/shared'")["value"]["folder"]
     assert ours == theirs
-    assert not [path for path in paths(hub, start) if path.endswith("config.json")]
+    assert not [path for path in paths(hub, start, about="fetch/shared") if path.endswith("config.json")]
     start = len(hub.requests)
     download = "from huggingface_hub import hf_hub_download as d; print(d('fetch/shared', 'model.safetensors'))"
     assert run_client(download).stdout.strip() == f"{ours}/model.safetensors"
-    assert paths(hub, start, "GET") == []
+    assert paths(hub, start, "GET", about="fetch/shared") == []
 
 
 def test_a_failing_hub_leaves_the_cache_with_a_warning(hub, ask):

@@ -54,7 +54,7 @@ def test_refusals_name_the_cause(hub, tokens, ask, tmp_path):
         assert any("to do:" in line and action in line for line in rest), name
         assert answer["seconds"] < 7, name  # tried again it would be 7.5 s
         assert "secret" not in answer["error"]
-    assert not [path for path in paths(hub, start) if path.endswith((".bin", ".pth"))]
+    assert not [path for path in paths(hub, start, about="alice/") if path.endswith((".bin", ".pth"))]
     assert not partial_files(tmp_path)
 
 

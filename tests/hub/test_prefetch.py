@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub_calls import paths
 from pico import pico_files
 
 FETCH = """
@@ -39,7 +40,7 @@ def test_each_repository_is_fetched_once_and_counted(hub, tokens, run_client):
     assert found["failed"] is None
     assert found["found"] == [*commits.values(), commits["many/a"], commits["many/b"]]
     assert found["left"] == []
-    files = [r.path for r in hub.requests[start:] if r.path.endswith("model.safetensors")]
+    files = [path for path in paths(hub, start, about="many/") if path.endswith("model.safetensors")]
     assert len([path for path in files if path.startswith("/many/a/")]) == 1
     assert found["seen"][0] == [0, 6, 0, 0]
     # b is named at main too, which is another place: each file found in the cache or fetched again, never half
@@ -59,7 +60,7 @@ def test_downloads_overlap(hub, tokens, run_client):
     with hub.fault("stall", "/api/models/slow/t0", seconds=2.0, times=1):
         found = fetch(run_client, names)
     assert found["failed"] is None
-    order = [r.path for r in hub.requests[start:] if r.path.endswith("model.safetensors")]
+    order = [path for path in paths(hub, start, about="slow/") if path.endswith("model.safetensors")]
     assert order[-1].startswith("/slow/t0/")
     assert len(order) == 3
 

@@ -73,8 +73,15 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
 
 
 TALK = """
-import json, sys, time
+import atexit, json, sys, time
+from pathlib import Path
 import torch
+
+def show():
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    print(json.dumps([name for name in names if "gloo" in name]), flush=True)
+
+atexit.register(show)  # runs after those that are registered later
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from hf_free.errors import FailedElsewhere, RunError
@@ -84,6 +91,7 @@ from hf_free.runtime.launched import Launched
 here, found = Launched.here(), {}
 found["by itself"] = Accelerator().num_processes  # what connect has to be on guard against
 AcceleratorState._reset_state(reset_partial_state=True)
+torch.distributed.barrier()  # one that leaves earlier is a failure of the other
 torch.distributed.destroy_process_group()  # which it has made all the same
 ranks = connect(here, "cpu")
 assert connect(here, "cpu").count == 2  # a second run in the same processes
@@ -125,7 +133,9 @@ def test_two_processes_talk_and_fail_together(forks):
         store.set(key, "dead")
     ended = run_ranks(forks, TALK, store=store)
     assert [one.returncode for one in ended] == [0, 0], ended
-    first, second = (json.loads(one.stdout.splitlines()[-1]) for one in ended)
+    # a thread of gloo's that asks for Python's lock while the interpreter ends would end the process with SIGABRT
+    assert [one.stdout.splitlines()[-1] for one in ended] == ["[]", "[]"]
+    first, second = (json.loads(one.stdout.splitlines()[-2]) for one in ended)
     for found in (first, second):
         assert found["by itself"] == 1  # on a machine without GPU each process is alone unless cpu=True
         assert found["processes"] == 2

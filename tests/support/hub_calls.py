@@ -33,8 +33,17 @@ def show(call, *args, **kwargs):
 """
 
 
-def paths(hub, start: int, method: str | None = None) -> list[str]:
-    return [entry.path for entry in hub.requests[start:] if method in (None, entry.method)]
+def paths(hub, start: int, method: str | None = None, *, about: str = "") -> list[str]:
+    """Paths that were asked for since the `start`-th request.
+
+    Args:
+        hub: It serves all tests of a process, and another test's client may still have a question on its way.
+        start: How many requests came before.
+        method: GET, HEAD or the like; None for all.
+        about: A repository's name; by default all of them.
+    """
+    since = hub.requests[start:]
+    return [entry.path for entry in since if method in (None, entry.method) and about in entry.path]
 
 
 def partial_files(home: Path) -> list[Path]:
