@@ -75,6 +75,7 @@ audit: $(BIN)/python
 kills: $(STAMP)
 	PYTHONPATH=tests/support OMP_NUM_THREADS=1 $(BIN)/python tests/support/killed_runs.py --kills 50
 	PYTHONPATH=tests/support OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/support/killed_saves.py --kills 20
+	PYTHONPATH=tests/support OMP_NUM_THREADS=1 $(BIN)/python tests/support/killed_transfers.py --kills 50
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

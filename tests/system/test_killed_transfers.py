@@ -1,0 +1,28 @@
+"""A push or a fetch that is killed leaves whole versions, and trying again ends well.
+
+`python tests/support/killed_transfers.py --kills 50` is the long form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
+def test_five_killed_pushes_and_fetches_end_well_at_the_next_try(forks):
+    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    command = [sys.executable, str(SUPPORT / "killed_transfers.py"), "--kills", "5"]
+    done = forks.run(command, env=environment, timeout=None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    push, fetch = (json.loads(line) for line in done.stdout.splitlines())
+    assert (push["mixed"], push["not mended"]) == (0, 0)
+    assert (fetch["wrong"], fetch["left"]) == (0, 0)
+    assert push["killed"] == fetch["killed"] == 5
