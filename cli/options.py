@@ -94,7 +94,7 @@ Quiet = Annotated[
         "--quiet",
         "-q",
         rich_help_panel=OUTPUT,
-        help="Print only the path or id of what was made; --json wins.",
+        help="Print only the path, id or address of what was made; --json wins.",
     ),
 ]
 QuietList = Annotated[

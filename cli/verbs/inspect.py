@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, plain, say, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, write_json
 from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.provenance.reading import Json
@@ -24,6 +24,7 @@ EXAMPLES = options.examples(
     "hf-free inspect timm/test_resnet.r160_in1k timm/test_vit.r160_in1k",
     "hf-free inspect org/model@v2 ./local-model --json",
     "hf-free inspect @teachers.txt --measure",
+    "hf-free inspect @found.txt -q > teachers.txt",
     "hf-free inspect ./my-model --import my_networks.py",
 )
 _NAMES_SHOWN = 6
@@ -41,8 +42,12 @@ def inspect(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
+    quiet: options.QuietList = False,
 ) -> None:
-    """Show what each model is and whether it can serve as a teacher. Fails only if none can."""
+    """Show what each model is and whether it can serve as a teacher. Fails only if none can.
+
+    With --quiet the models that can are named.
+    """
     found = teacher_rows(
         models,
         partial(describe, measure=measure),
@@ -54,6 +59,11 @@ def inspect(
     rows = [{"record": None, **row} for row in found]
     if as_json:
         write_json(rows)
+    elif quiet:
+        for row in rows:
+            if row["usable"]:
+                print_made(row["reference"])
+        say_unusable(rows)
     else:
         if any(row["usable"] for row in rows):
             output_console().print(_table(rows))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, say, warn, write_json
+from hf_free.cli.console import output_console, print_made, say, warn, write_json
 
 EXAMPLES = options.examples(
     "hf-free serve ./pets",
@@ -39,6 +39,7 @@ def serve(
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Answer the Hub's image-classification protocol over HTTP, until Ctrl-C.
 
@@ -57,6 +58,8 @@ def serve(
     with ended_like_ctrl_c(), ModelServer(served, host=host, port=port, token=wanted) as server:
         if as_json:
             write_json({"address": server.address, "model": served.name, "labels": list(served.labels)})
+        elif quiet:
+            print_made(server.address)
         else:
             output_console().print(f"Address: {server.address}", soft_wrap=True, markup=False)
         if not server.is_local and wanted is None:

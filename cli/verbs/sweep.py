@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, progress_bar, say, write_json
+from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
 from hf_free.cli.rows import Rows
 from hf_free.errors import ConfigError
 
@@ -50,8 +50,12 @@ def sweep(
         bool, typer.Option("--strict", rich_help_panel=options.OUTPUT, help="Fail if any module fails.")
     ] = False,
     as_json: options.Json = False,
+    quiet: options.QuietList = False,
 ) -> None:
-    """Test one small model of each timm module as a teacher: loading, answers, one step of FIVE and of BELL."""
+    """Test one small model of each timm module as a teacher: loading, answers, one step of FIVE and of BELL.
+
+    With --quiet the modules that passed are named.
+    """
     if output is not None:
         options.check_output_file(output, (".jsonl",))
     if resume and output is None:
@@ -84,6 +88,10 @@ def sweep(
     rows = [row for row in rows if not modules or row.module in modules]  # --output may hold others
     if as_json:
         write_json([row.to_dict() for row in rows])
+    elif quiet:
+        for row in rows:
+            if row.outcome == "passed":
+                print_made(row.module)
     else:
         _show(rows)
     if strict and any(row.outcome == "failed" for row in rows):

@@ -142,7 +142,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch, hub_process(Path(scratch)) as environment:
         os.environ.clear()
         os.environ.update(environment)  # before the client is imported, which reads it then
-        importlib.import_module("hf_free.hub.upload")  # here, or each of those to be killed did so for most of its time
+        importlib.import_module("hf_free.hub.upload")  # or each that is killed would be importing
         for name, kill in (("push", killed_pushes), ("fetch", killed_fetches)):
             counts = kill(options.kills, Path(scratch), draw)
             bad += sum(counts.get(key, 0) for key in ("mixed", "not mended", "wrong", "left"))

@@ -15,11 +15,11 @@ from typer.main import get_command
 
 from hf_free.cli.main import app, main
 
-MAKERS = {"adapt", "app", "demo", "distill", "export", "invert", "pool", "push", "report", "train"}
+MAKERS = {"adapt", "app", "demo", "distill", "export", "invert", "pool", "push", "report", "serve", "train"}
 """Verbs that make something."""
 
-LISTS = {"methods", "search"}
-"""Verbs that list things with names; the others only say something."""
+LISTS = {"inspect", "methods", "search", "sweep"}
+"""Verbs that list things with names; the others answer with figures or labels."""
 
 COMMANDS = get_command(app).commands
 

@@ -39,6 +39,15 @@ def test_inspect_shows_a_teacher(capsys, teacher_folder, monkeypatch):
     assert f"{parameters / 1e3:.3g} k" in out
 
 
+def test_quiet_it_names_what_can_be_used_and_says_why_the_rest_cannot(capsys, teacher_folder, tmp_path):
+    assert main(["inspect", str(tmp_path), str(teacher_folder), "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{teacher_folder}\n"
+    assert str(tmp_path) in err
+    assert main(["inspect", str(tmp_path), "-q"]) == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_inspect_and_cost_show_what_a_picture_costs(capsys, teacher_folder, tmp_path):
     passes = count(load_teacher(TeacherReference.parse(str(teacher_folder))))
     assert main(["inspect", str(teacher_folder), "--json"]) == 0

@@ -35,6 +35,19 @@ def test_it_says_where_it_answers_and_ends_cleanly(tmp_path):
     assert "Traceback" not in messages
 
 
+def test_quiet_it_prints_its_address_alone(tmp_path):
+    model = str(pico_folder(tmp_path / "model", size=16, num_classes=2))
+    with subprocess.Popen(
+        [*PROGRAM, "serve", model, "--port", "0", "-q"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        address = process.stdout.readline().strip()
+        with urllib.request.urlopen(urllib.request.Request(address, png(pictures(1)[0])), timeout=120) as answer:
+            assert len(json.load(answer)) == 2
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=120)
+    assert rest == ""
+
+
 def test_what_cannot_be_served_is_one_message(tmp_path, capsys):
     assert main(["serve", str(tmp_path), "--port", "0"]) == 1
     assert "config.json" in capsys.readouterr().err

@@ -25,6 +25,8 @@ def test_sweep_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "starnet: failed (conv4_32): load: something" in err
     assert "1 passed, 1 failed" in err
     assert output.read_text().count("\n") == 2  # nothing was tried again
+    assert main(["sweep", "conv4", "starnet", "--output", str(output), "--resume", "-q"]) == 0
+    assert capsys.readouterr().out == "conv4\n"
     output.write_text(output.read_text() + '{"module": "cut')
     assert main(["sweep", "conv4", "starnet", "resnet_small", "--output", str(output), "--resume", "--json"]) == 0
     modules = [json.loads(line)["module"] for line in output.read_text().splitlines()]
