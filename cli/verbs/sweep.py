@@ -89,9 +89,7 @@ def sweep(
     if as_json:
         write_json([row.to_dict() for row in rows])
     elif quiet:
-        for row in rows:
-            if row.outcome == "passed":
-                print_made(row.module)
+        _name_passed(rows)
     else:
         _show(rows)
     if strict and any(row.outcome == "failed" for row in rows):
@@ -118,6 +116,12 @@ def _cut_torn_line(path: Path) -> None:
     whole = path.read_bytes().rfind(b"\n") + 1
     with path.open("r+b") as file:
         file.truncate(whole)
+
+
+def _name_passed(rows: Sequence[SweepRow]) -> None:
+    for row in rows:
+        if row.outcome == "passed":
+            print_made(row.module)
 
 
 def _show(rows: Sequence[SweepRow]) -> None:
