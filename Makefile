@@ -5,7 +5,7 @@
 # make faults  every operation against every fault of a Hub, as a table (about 5 minutes)
 # make fuzz    100,000 tampered inputs of each kind, as a table (about half an hour)
 # make audit   known vulnerabilities of the pinned packages, asked of the package index
-# make kills   fifty runs killed with SIGKILL and resumed, and twenty saves of each verb, some minutes
+# make kills   fifty runs killed with SIGKILL and resumed, saves, pushes and fetches killed; ten minutes
 # make lint    ruff and mypy
 # make docs    the documentation as a site in site/; a warning is an error
 # make wheel   a pure-Python wheel in dist/
