@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from hf_free.backbones.model_args import ModelArgs
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.files import write_file
+from hf_free.runtime.files import write_together
 from hf_free.teachers.config_check import check_config
 from hf_free.teachers.loader import record_of
 from hf_free.teachers.teacher import Teacher
@@ -29,6 +30,8 @@ def save_teacher(
 ) -> None:
     """Write a timm network in timm's Hub layout: `config.json` and `model.safetensors`, no pickle.
 
+    Over an older one the two are exchanged together: whatever happens, they are never of two networks.
+
     Args:
         network: A timm classifier.
         folder: Made if it does not exist.
@@ -36,6 +39,9 @@ def save_teacher(
         extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
         model_args: Arguments `timm.create_model` needs to build the same network; None takes those that timm made it
             with.
+
+    Raises:
+        StorageError: they cannot be written there; what was there stays.
     """
     from timm.models._hub import save_config_for_hf
 
@@ -43,20 +49,23 @@ def save_teacher(
     config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
         config["label_names"] = list(label_names)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    save_config_for_hf(
-        network,
-        Path(folder) / "config.json",  # type: ignore[arg-type]  # an older timm opens it as a path
-        model_config=config,
-        model_args=None if model_args is None else dict(model_args),
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        written = Path(scratch) / "config.json"
+        save_config_for_hf(
+            network,
+            written,  # type: ignore[arg-type]  # an older timm opens it as a path
+            model_config=config,
+            model_args=None if model_args is None else dict(model_args),
+        )
+        content = written.read_bytes()
     # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
     # saving refuses both.
     tensors = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
-    write_file(Path(folder) / "model.safetensors", lambda scratch: save_file(tensors, scratch, {"format": "pt"}))
+    weights = save(tensors, {"format": "pt"})
+    write_together({Path(folder) / "config.json": content, Path(folder) / "model.safetensors": weights})
 
 
 def record_for(network: Any, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:

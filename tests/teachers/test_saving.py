@@ -11,7 +11,7 @@ import torch
 from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file
 
-from hf_free.errors import TeacherError
+from hf_free.errors import StorageError, TeacherError
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
@@ -45,6 +45,16 @@ def test_a_network_channels_last_is_saved(kind, tmp_path):
 def test_a_loaded_teachers_network_can_be_saved_again(folder, tmp_path):
     save_teacher(_load(folder).network, tmp_path / "again")
     assert load_file(tmp_path / "again" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+
+
+def test_weights_that_cannot_be_written_leave_the_configuration_of_the_old_ones(folder):
+    before = (folder / "config.json").read_bytes()
+    (folder / "model.safetensors").rename(folder / "weights")
+    (folder / "model.safetensors").mkdir()  # in the way, as anybody but root meets in a folder of somebody else
+    with pytest.raises(StorageError, match="unchanged"):
+        save_teacher(pico_network("resnet"), folder)
+    assert (folder / "config.json").read_bytes() == before
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "weights"}
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_convnext", "test_resnet", "test_efficientnet"])
