@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import given_values
-from hf_free.cli.console import output_console, print_made, say, write_json
+from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
 from hf_free.cli.teacher_rows import one_reference
 from hf_free.errors import ConfigError
 
@@ -111,15 +111,17 @@ def invert(
         )
     elif generator is None and inversion in (None, "five"):
         say(f"No --generator: starting from a fresh one, {steps} steps.")
-    task = run_inversion(
-        teacher,
-        steps=steps,
-        images_per_class=images_per_class,
-        generator=generator,
-        inversion=inversion,
-        seed=seed,
-        queries=queries,
-    )
+    with progress_bar() as progress:
+        task = run_inversion(
+            teacher,
+            steps=steps,
+            images_per_class=images_per_class,
+            generator=generator,
+            inversion=inversion,
+            seed=seed,
+            queries=queries,
+            progress=progress,
+        )
     known = teacher.record.label_names or tuple(str(index) for index in range(teacher.record.num_classes))
     names = [known[index] for index in task.classes]  # a large head is inverted by a subset of its classes
     path = recovered_grid(

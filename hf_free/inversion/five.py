@@ -323,6 +323,7 @@ def invert_teacher(
     generator: TrainedGenerator | None = None,
     seed: int = 0,
     config: FiveConfig | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> RecoveredTask:
     """Recover one task from one teacher, from a fresh or a meta-trained generator.
 
@@ -334,6 +335,7 @@ def invert_teacher(
             None starts afresh.
         seed: Seed of generator and latents.
         config: Rates and loss weights; None takes those of the generator's run, or the defaults.
+        pause: Called before each step.
 
     Raises:
         RunError: a generator that is not of the run whose configuration it comes with.
@@ -360,4 +362,5 @@ def invert_teacher(
                 allowed="generator.safetensors and config.yaml of one run",
                 action="restore both from a copy, or leave out --generator",
             ) from None
+    five.pause = pause
     return five.recover(teacher, steps=steps)

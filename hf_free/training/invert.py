@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -62,6 +63,7 @@ def invert(
     device: str | torch.device = "auto",
     queries: QueriesConfig | None = None,
     endpoint_tokens: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> RecoveredTask:
     """Recover labeled images from one classifier by inversion, without data.
 
@@ -78,6 +80,7 @@ def invert(
         queries: How a black box (`endpoint:https://...`) is asked; it is inverted from its answers alone, see
             `hf_free.inversion.zero_order`.
         endpoint_tokens: Its token, as for `train`.
+        progress: Called before each step with what is being done, the steps done and all of them.
 
     Returns:
         Images (N, C, H, W) as bytes, labels (N,), the teacher's probabilities (N, n_way), and how well it went. Of a
@@ -100,6 +103,7 @@ def invert(
         where = choose_device(str(device))
         endpoints = EndpointAccess.of(queries, tokens=endpoint_tokens)
         teacher = load_teacher(teacher, token=token, cache_dir=cache_dir, device=where, endpoints=endpoints)
+    pause = _telling(progress, teacher.record.reference, steps)
     if isinstance(teacher, BlackBox):
         if generator is not None or inversion not in (None, "zero-order"):
             raise RunError(
@@ -107,15 +111,29 @@ def invert(
                 allowed="--inversion zero-order, from a fresh generator",
                 action="leave out --generator and --inversion",
             )
-        return _by_answers(teacher, queries, steps=steps, images_per_class=images_per_class, seed=seed)
+        return _by_answers(teacher, queries, pause, steps=steps, images_per_class=images_per_class, seed=seed)
     if inversion not in (None, "five"):
-        return _invert_otherwise(teacher, inversion, steps, images_per_class, seed)
+        return _invert_otherwise(teacher, inversion, pause, steps=steps, images_per_class=images_per_class, seed=seed)
     trained = None if generator is None else RunFolder(Path(generator)).read_generator()
-    return invert_teacher(teacher, steps=steps, images_per_class=images_per_class, generator=trained, seed=seed)
+    return invert_teacher(
+        teacher, steps=steps, images_per_class=images_per_class, generator=trained, seed=seed, pause=pause
+    )
+
+
+def _telling(progress: Callable[[str, int, int], None] | None, name: str, steps: int) -> Callable[[], None]:
+    """What an inverter calls before each step; one that tries again with less memory stays at the last step."""
+    done = count()
+    return lambda: None if progress is None else progress(f"inverting {name}", min(next(done), steps - 1), steps)
 
 
 def _by_answers(
-    teacher: BlackBox, queries: QueriesConfig, *, steps: int, images_per_class: int, seed: int
+    teacher: BlackBox,
+    queries: QueriesConfig,
+    pause: Callable[[], None],
+    *,
+    steps: int,
+    images_per_class: int,
+    seed: int,
 ) -> RecoveredTask:
     """Recover a task from a black box.
 
@@ -127,6 +145,7 @@ def _by_answers(
     inverter = ZeroOrderInverter(
         five, queries, image_size=max(height, width), channels=channels, streams=RandomStreams(seed)
     )
+    inverter.pause = pause
     task = inverter.recover(teacher, steps=steps)
     if task.health.problem is not None:
         raise RunError(
@@ -138,7 +157,13 @@ def _by_answers(
 
 
 def _invert_otherwise(
-    teacher: Teacher, inversion: str | None, steps: int, images_per_class: int, seed: int
+    teacher: Teacher,
+    inversion: str | None,
+    pause: Callable[[], None],
+    *,
+    steps: int,
+    images_per_class: int,
+    seed: int,
 ) -> RecoveredTask:
     """One task by a way to invert that has a name, of the teacher's own size."""
     channels, *sides = teacher.record.input_size
@@ -152,4 +177,5 @@ def _invert_otherwise(
     precision = Precision.choose("auto", teacher.device)
     settings = MethodSettings.of(config)
     inverter = inverter_of(settings)(settings, teacher.device, precision, RandomStreams(seed), ONE_CHAIN)
+    inverter.pause = pause
     return inverter.recover(teacher, steps=steps)

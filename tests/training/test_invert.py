@@ -80,6 +80,21 @@ def test_another_way_to_invert_goes_by_its_name():
     assert (default_steps(None, "pixels"), default_steps(None, "five")) == (1000, default_steps(None))
 
 
+@pytest.mark.parametrize("inversion", ["five", "generator", "pixels", "zero-order"])
+def test_progress_is_told_before_each_step(inversion):
+    said: list[tuple[str, int, int]] = []
+    teacher = pico_teacher("conv4", size=16, num_classes=2)
+    name = teacher.record.reference
+    if inversion != "zero-order":
+        options = {"inversion": inversion, "device": "cpu"}
+        invert(teacher, steps=3, images_per_class=2, progress=lambda *told: said.append(told), **options)
+    else:
+        with ModelServer(ServedTeacher(teacher)) as server:
+            name, queries = f"endpoint:{server.address}", QueriesConfig(directions=3)
+            invert(name, steps=3, images_per_class=2, queries=queries, progress=lambda *told: said.append(told))
+    assert said == [(f"inverting {name}", done, 3) for done in range(3)]
+
+
 def test_a_way_that_is_not_there_or_has_no_generator_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"inversion = 'pixel'[\s\S]*'pixels'"):
         invert(pico_teacher("conv4", size=16), inversion="pixel", steps=2)
