@@ -25,6 +25,7 @@ from hf_free.data.episodes import sample_episodes
 from hf_free.errors import RunError
 from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.learner.scoring import mean_and_interval, score_episodes
+from hf_free.runtime.launched import end_with_launcher
 
 
 @contextmanager
@@ -42,7 +43,8 @@ def served(folders: list[str], first_port: int = 0) -> Iterator[list[str]]:
     for place, folder in enumerate(folders):
         port = str(first_port and first_port + place)
         words = [sys.executable, "-m", "hf_free.cli.main", "serve", "--port", port, folder]
-        running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        # where this program is killed they end with it
+        running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_launcher))
     try:
         said = [process.stdout.readline().split() for process in running if process.stdout]
         for folder, words in zip(folders, said, strict=True):
