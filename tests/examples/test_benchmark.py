@@ -69,3 +69,17 @@ def test_the_table_is_written_from_what_was_measured(tmp_path):
     assert [text.split(" | ")[0].strip("| ") for text in page.read_text().splitlines()[4:-2]] == labels
     main(["--page", str(page), "--check"])
     assert json.loads(RESULTS.read_text(encoding="utf-8"))["tables"].keys() == {"headline", "paper"}
+
+
+def test_minutes_to_an_accuracy_are_those_of_the_shortest_run_that_has_it():
+    from benchmark.time_to_accuracy import Row, summary
+
+    def row(processes, minutes, one, five):
+        return Row(processes, minutes, 10, {1: one, 5: five}, {1: 0.8, 5: 0.8}, 1.0)
+
+    rows = [row(1, 10, 47.9, 65), row(1, 30, 48.2, 64.1), row(1, 40, 49, 65), row(2, 16, 48, 64), row(2, 12, 49, 63.9)]
+    assert summary(rows, [48.0, 64.0]) == [
+        "1 process(es): 48 / 64 within 30 minutes",
+        "2 process(es): 48 / 64 within 16 minutes, 1.88 times one process",
+    ]
+    assert summary([row(2, 5, 40, 50)], [48.0, 64.0]) == ["2 process(es): no run reached 48 / 64"]
