@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,14 @@ def read_config(reference: TeacherReference, folder: Path) -> Any:
     """The parsed `config.json`, with the fields that a YAML list gives laid over it; nothing is checked yet.
 
     Raises:
-        TeacherError: a file that is no JSON, or too long.
+        TeacherError: a file that is no JSON, or too long; or a size given in a list that the network is not built for.
     """
     config = {} if is_single_file(reference) else _read_json(folder / FILES[0], str(reference))
     given = json.loads(reference.config) if reference.config else {}
     if not given or not isinstance(config, dict):
         return config
     merged = {**config, **{key: value for key, value in given.items() if key in _TOP_LEVEL}}
+    _check_given_size(merged, given, str(reference))
     inner = config.get("pretrained_cfg")
     if is_transformers(merged):
         return {**merged, "pretrained_cfg": {**(inner if isinstance(inner, dict) else {}), **given}}
@@ -104,6 +105,26 @@ def read_config(reference: TeacherReference, folder: Path) -> Any:
         return merged
     cfg = {**(merged if inner is None else inner), **given}  # timm before 0.9 wrote everything at the top level
     return {**merged, "pretrained_cfg": {key: value for key, value in cfg.items() if key != "pretrained_cfg"}}
+
+
+def _check_given_size(config: Mapping[str, object], given: Mapping[str, object], name: str) -> None:
+    """Refuse pictures of another size than the one that the repository's arguments build the network for.
+
+    Raises:
+        TeacherError: they differ.
+    """
+    arguments, wanted = config.get("model_args"), given.get("input_size")
+    built_for = arguments.get("img_size") if isinstance(arguments, dict) and "model_args" not in given else None
+    if built_for is None or not isinstance(wanted, list):
+        return
+    sides = built_for if isinstance(built_for, list) else [built_for, built_for]
+    if wanted[1:] != sides:
+        raise TeacherError(
+            f"{name}: input_size is {wanted}, and the network is built for {' x '.join(map(str, sides))} "
+            "(model_args.img_size)",
+            allowed="that size; networks of convolutions alone take others",
+            action="leave out input_size",
+        )
 
 
 def read_pixel_config(snapshot: Snapshot, name: str) -> object | None:

@@ -12,6 +12,7 @@ from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
 from hf_free.errors import HfFreeError, TeacherError, TeacherReferenceError
+from hf_free.teachers.listing import resolve
 from hf_free.teachers.loader import load_teacher, read_record
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
@@ -140,3 +141,21 @@ def test_the_license_of_a_card_with_endless_metadata_is_read_from_its_line_alone
     (folder / "README.md").write_text(f"---\n{many}license: mit\nlicense_name: {'x' * 70_000}\n---\n# A card\n")
     assert _load(folder).record.license == "mit"
     assert max(read) < 1000
+
+
+def test_a_list_gives_another_size_to_networks_of_convolutions_alone(tmp_path):
+    for kind in ("resnet", "vit"):
+        pico_folder(tmp_path / kind, kind, size=32)
+    entries = [{"name": kind, "path": f"./{kind}", "input_size": [3, 16, 16]} for kind in ("resnet", "vit")]
+    (tmp_path / "smaller.yaml").write_text(yaml.safe_dump({"teachers": entries}))
+    resnet, vit = resolve([str(tmp_path / "smaller.yaml")])
+    smaller, images = load_teacher(resnet), torch.rand(2, 3, 16, 16)
+    assert smaller.record.input_size == (3, 16, 16)
+    plain = (images - torch.tensor(smaller.record.mean)[:, None, None]) / torch.tensor(smaller.record.std)[
+        :, None, None
+    ]
+    with torch.no_grad():
+        torch.testing.assert_close(smaller.logits(images), pico_network("resnet").eval()(plain))
+    with pytest.raises(TeacherError, match=r"is \[3, 16, 16\], and the network is built for 32 x 32") as refused:
+        load_teacher(vit)
+    assert "leave out input_size" in str(refused.value)
