@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import os
+import sys
 from typing import TextIO
 
 NEAR = {
@@ -12,6 +14,13 @@ NEAR = {
 """What stands for a sign that a terminal cannot show; letters become `\\u00e9`."""
 
 _HANDLER = "hf_free.near"
+
+
+def replace_closed_streams() -> None:
+    """Where whoever started this process has closed stdout or stderr, let what is written there go nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (to the end of the process)
 
 
 def speak_plainly(*streams: TextIO) -> None:

@@ -7,6 +7,7 @@ stopped and goes on with --resume, 130 interrupted (128 and the signal's number)
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from hf_free.cli.arguments import Grammar, UsageError, rewrite
 from hf_free.cli.console import Interrupted, output_console, plain, progress_console, show_error
-from hf_free.cli.encoding import speak_plainly
+from hf_free.cli.encoding import replace_closed_streams, speak_plainly
 from hf_free.cli.verbs import (
     adapt,
     cost,
@@ -38,7 +39,7 @@ from hf_free.cli.verbs import (
     train,
 )
 from hf_free.cli.verbs import app as app_verb
-from hf_free.errors import FailedElsewhere, HfFreeError
+from hf_free.errors import ConfigError, FailedElsewhere, HfFreeError
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.storage import storage_problem
 from hf_free.runtime.text import without_secrets
@@ -140,6 +141,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = list(words)
+    replace_closed_streams()
     speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")
     debug = debug or os.environ.get("HF_FREE_DEBUG", "0") not in ("", "0")
@@ -147,6 +149,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     if offline:  # read when the Hub's client is imported, which no verb has done yet
         os.environ["HF_HUB_OFFLINE"] = "1"
     try:
+        _check_environment()
         if _COMPLETION_VARIABLE not in os.environ:
             words = rewrite(words, grammars(program))
         program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
@@ -156,22 +159,48 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         if not _rank() or Launched.here().is_first:
             progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
         return interrupted.code
-    except FailedElsewhere:
-        return 1
-    except HfFreeError as error:
-        if debug:
-            _show_traceback()
-        show_error(error, of=_rank())
-        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:  # before a verb has begun
+        return 128 + signal.SIGINT
     except Exception as error:
-        if (problem := storage_problem(error)) is not None:
-            show_error(problem, of=_rank())
-            return 1
-        if debug:
-            _show_traceback()
-        _show_unexpected(error, of=_rank())
-        return 1
+        return _report(error, debug=debug)
     return 0
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """Show an error; the exit code."""
+    if isinstance(error, FailedElsewhere):
+        return 1
+    problem = error if isinstance(error, HfFreeError) else storage_problem(error)
+    if debug and (problem is None or problem is error):
+        _show_traceback()
+    if problem is None:
+        _show_unexpected(error, of=_rank())
+    else:
+        show_error(problem, of=_rank())
+    return 2 if isinstance(error, UsageError) else 1
+
+
+def _check_environment() -> None:
+    """Refuse what libraries would end with while they are imported: huggingface_hub for a number that is none, MKL
+    where the working folder was removed.
+
+    Raises:
+        ConfigError: one of the two.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the folder that hf-free was started in is gone",
+            allowed="one that is there",
+            action="cd to another folder",
+        ) from None
+    for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
+        text = os.environ.get(name, "0")
+        if text and not text.strip().isdecimal():
+            raise ConfigError(
+                f"the environment variable {name} is {text!r}", allowed="whole seconds", action="unset it"
+            )
 
 
 def _take(words: list[str], switch: str) -> tuple[list[str], bool]:

@@ -200,13 +200,21 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
 
 
+MODEL_FILES = frozenset(
+    {"config.json", "teachers.json", "log.jsonl", "state.json", "preprocessor_config.json", "processor_config.json"}
+)
+"""Names that results may not be written over: without such a file a model or run cannot be opened."""
+
+
 def check_output_file(path: Path, suffixes: tuple[str, ...], flag: str = "--output") -> None:
     """Refuse an output file that cannot be written, before minutes of work.
 
     Raises:
-        ConfigError: another suffix, a folder, or a folder that does not exist.
+        ConfigError: another suffix, a folder, a folder that does not exist, or a file that a model is made of.
     """
     example = f"e.g. {flag} results{suffixes[0]}"
+    if path.name in MODEL_FILES and path.exists():
+        raise ConfigError(f"{flag} {path} is a part of a model or run", allowed="another name", action=example)
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"{flag} {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=example)
     if path.is_dir() or not path.resolve().parent.is_dir():

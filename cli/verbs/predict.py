@@ -13,11 +13,13 @@ from hf_free.backbones.custom import import_networks
 from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json, write_line
 from hf_free.cli.verbs.adapt import adapt_to_folder
+from hf_free.errors import ConfigError
 from hf_free.runtime.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hf_free.evaluation.picture_sources import NamedPicture
     from hf_free.evaluation.predictions import Prediction
     from hf_free.learner.classifier import FewShotClassifier
 
@@ -99,6 +101,8 @@ def predict(
     from hf_free.evaluation.predictions import as_csv, predict_files
 
     pictures = find_pictures(images, sys.stdin if LIST in images else ())
+    if sheet is not None and sheet.exists():
+        _check_is_no_image(sheet, pictures)
     if support is not None:
         classifier = adapt_to_folder(
             model,
@@ -135,6 +139,11 @@ def predict(
         first = found.unread[0].error
         warn(f"{len(found.unread)} of {len(rows)} pictures could not be read and have no label; {first}")
         raise typer.Exit(1)
+
+
+def _check_is_no_image(sheet: Path, pictures: Sequence[NamedPicture]) -> None:
+    if any(picture.path.exists() and sheet.samefile(picture.path) for picture in pictures):
+        raise ConfigError(f"--sheet {sheet} is one of the images", allowed="another file", action="--sheet sheet.png")
 
 
 def _kept(

@@ -323,11 +323,12 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     import pyarrow
 
     from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
-    from hf_free.hub.session import NoProgressError, transport_error
+    from hf_free.hub.session import MalformedAnswerError, NoProgressError, transport_error
 
     expected = (
         *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
         *(transport_error(), NoProgressError),  # a download that stalls or trickles
+        *(MalformedAnswerError, yaml.YAMLError),  # a listing without end, a card that is no YAML
         TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
     )
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,7 +22,7 @@ def token_to_send(token: str | None) -> str | None:
         HubError: it cannot be sent in a header, or it would travel unencrypted to another machine.
     """
     if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
-        token = get_token()
+        token = _own_token()
     if not token:
         return None
     if not (token.isascii() and token.isprintable() and " " not in token):  # no header can hold it; never shown
@@ -37,6 +39,27 @@ def token_to_send(token: str | None) -> str | None:
             action="set HF_ENDPOINT to an https address, or unset HF_TOKEN (and hf auth logout)",
         )
     return token
+
+
+def _own_token() -> str | None:
+    """The user's token, as huggingface_hub finds it.
+
+    Raises:
+        HubError: its file is none that could hold one.
+    """
+    path = Path(constants.HF_TOKEN_PATH)
+    is_asked = not (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN"))
+    try:
+        if is_asked and path.exists() and not path.is_file():
+            raise ValueError("it is no file")  # a pipe would be waited for
+        return get_token()
+    except (OSError, ValueError) as error:
+        reason = "it is no text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or str(error)
+        raise HubError(
+            f"the token in {path} cannot be read: {reason}",
+            allowed="a text file that holds a token",
+            action="hf auth login writes a new one; or unset HF_TOKEN_PATH",
+        ) from None
 
 
 def why_unsafe_for_tokens(endpoint: str) -> str | None:

@@ -87,7 +87,7 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
         return HubError(
             f"cannot keep the files of {repo_id}: {_reason(error)}", action="free some space or pass --cache-dir"
         )
-    if isinstance(error, (MalformedAnswerError, ValueError, KeyError)):
+    if isinstance(error, (MalformedAnswerError, ValueError, KeyError, ArithmeticError, AssertionError)):
         detail = f": {_reason(error)}" if isinstance(error, MalformedAnswerError) else ""
         return HubError(
             f"the Hub at {_endpoint()} gives no usable answer for {repo_id}{detail}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -15,7 +16,9 @@ from huggingface_hub import HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http, parse_ratelimit_headers
 
+from hf_free.errors import HubError
 from hf_free.hub.redaction import keep_secrets_out_of_logs
+from hf_free.runtime.text import without_secrets
 
 PATIENCE = 14.0
 """Seconds without a good answer or a byte after which no new attempt begins; with the longest phase (a name server
@@ -174,7 +177,12 @@ def _watch_sessions() -> None:
     make = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)  # the user's own, if there is one
 
     def client() -> Any:
-        session = make()
+        try:
+            session = make()
+        except Exception as error:
+            if (problem := _proxy_problem(error)) is None:
+                raise
+            raise problem from None
         hooks = session.event_hooks
         session.event_hooks = {
             "request": [*hooks["request"], _before_request],
@@ -185,12 +193,27 @@ def _watch_sessions() -> None:
     set_client_factory(client)
 
 
+def _proxy_problem(error: Exception) -> HubError | None:
+    """The message for a client that cannot be made; None where no proxy is set, which is all that can be wrong."""
+    names = [name for name in os.environ if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")]
+    if not names:
+        return None
+    return HubError(
+        f"no connection can be made through the proxy in {', '.join(names)}: {without_secrets(error).strip()}",
+        allowed="http://host:port or https://host:port; socks5://host:port where the package socksio is installed",
+        action=f"correct it, or unset {' '.join(names)}",
+    )
+
+
 def _before_request(request: object) -> None:
     for watch in tuple(_WATCHES):
         watch.before_request(request)
 
 
-def _after_response(response: object) -> None:
+def _after_response(response: Any) -> None:
+    following = response.links.get("next", {}).get("url")
+    if following and str(response.url.join(following)) == str(response.url):
+        raise MalformedAnswerError("a listing whose next page is the page itself")
     for watch in tuple(_WATCHES):
         watch.after_response(response)
 
@@ -203,7 +226,8 @@ def transport_error() -> type[Exception]:
 
 def http_library() -> ModuleType:
     """The HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
-    return sys.modules[type(get_session()).__module__.partition(".")[0]]
+    known = next((name for name in ("httpx2", "httpx") if hasattr(_http, name)), None)
+    return sys.modules[known or type(get_session()).__module__.partition(".")[0]]
 
 
 def _is_transient_status(status: int) -> bool:

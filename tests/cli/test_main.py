@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import typer
+from pico import pico_folder
 from program import MODELS, refused, run
 
 from hf_free import __version__
@@ -158,3 +159,44 @@ def test_other_verbs_refuse_before_they_work(capsys, tmp_path):
     assert "there is no folder" in refused(capsys, "push", str(tmp_path / "none"), "org/name")
     for output in (tmp_path, tmp_path / "none" / "r.json"):
         assert "--output" in refused(capsys, "evaluate", "org/m", "--dataset", "d", "--output", str(output))
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+def test_a_variable_that_is_no_number_is_named(capsys, monkeypatch, name):
+    monkeypatch.setenv(name, "soon")
+    code, _, err = run(capsys, "methods")
+    assert code == 1
+    assert f"{name} is 'soon'" in err
+    monkeypatch.setenv(name, "20")
+    assert run(capsys, "methods")[0] == 0
+
+
+def test_a_folder_that_is_gone_is_one_message(tmp_path):
+    code = (
+        "import os, sys; from hf_free.cli.main import main; os.rmdir(os.getcwd());"
+        "sys.exit(main(['train', '--models', sys.argv[1], sys.argv[2]]))"
+    )
+    (tmp_path / "gone").mkdir()
+    teachers = [str(pico_folder(tmp_path / name, size=16)) for name in ("a", "b")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *teachers], cwd=tmp_path / "gone", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "the folder that hf-free was started in is gone" in done.stderr
+    assert "Unexpected" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes stdout in a shell")
+def test_a_closed_stdout_is_written_to_like_one_that_nobody_reads():
+    command = ["sh", "-c", 'exec "$0" -m hf_free.cli.main methods --json >&-', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_before_a_verb_has_begun_shows_no_traceback(capsys, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hf_free.cli.main.grammars", interrupted)
+    assert main(["methods"]) == 130
+    assert capsys.readouterr().err == ""

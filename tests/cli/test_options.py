@@ -35,3 +35,11 @@ def test_an_output_file_that_cannot_be_written_is_refused(tmp_path):
     ):
         with pytest.raises(ConfigError, match=problem):
             check_output_file(path, (".png",))
+
+
+@pytest.mark.parametrize("name", ["config.json", "teachers.json"])
+def test_results_are_not_written_over_a_part_of_a_model(tmp_path, name):
+    check_output_file(tmp_path / name, (".json",))  # there is none
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match="is a part of a model or run"):
+        check_output_file(tmp_path / name, (".json",))

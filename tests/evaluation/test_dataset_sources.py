@@ -167,3 +167,13 @@ def test_a_download_that_stalls_is_a_data_set_that_cannot_be_read(error):
 
     with pytest.raises(DatasetError, match="cannot be read"):
         read_or_explain(stalled, "org/slow")
+
+
+@pytest.mark.parametrize("card", ["a: [1", "b: : :", "c: !!python/object:os.path {}", "d:\n\t- e"])
+def test_a_card_that_is_no_yaml_is_one_message(tmp_path, card):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    content = {"image": [picture(1), picture(2)], "label": ["a", "b"]}
+    datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "train.parquet")
+    (tmp_path / "README.md").write_text(f"---\n{card}\n---\n")
+    with pytest.raises(DatasetError, match=r"cannot be read: \w+Error"):
+        load_labeled_images(tmp_path)

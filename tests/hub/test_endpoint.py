@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -124,3 +125,18 @@ def test_a_token_that_no_header_can_hold_is_said_and_not_shown(token):
         token_to_send(token)
     assert token not in str(refused.value)
     assert "two" not in str(refused.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+def test_a_token_file_that_is_none_is_named(tmp_path, monkeypatch):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    os.mkfifo(tmp_path / "pipe")  # which would be waited for
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "folder").mkdir()
+    for name, reason in (("pipe", "it is no file"), ("folder", "it is no file"), ("bytes", "it is no text")):
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / name))
+        with pytest.raises(HubError, match=f"the token in .*{name} cannot be read: {reason}"):
+            token_to_send(None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    assert token_to_send(None) is None

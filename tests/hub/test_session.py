@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hub_calls import FILES
 
 
@@ -94,3 +95,26 @@ print(json.dumps(answers))
     with hub.fault("status", "/api/models/fault/busy", status=503, times=None) as fault:
         assert run_client(code).json == [200, 503, "left"]
     assert fault.hits == 3
+
+
+def test_a_listing_whose_next_page_is_itself_is_left(hub, run_client):
+    link = {"Link": f'<{hub.endpoint}/api/models?cursor=again>; rel="next"'}
+    code = """
+from hf_free.errors import HubError
+from hf_free.hub.search import search_models
+try:
+    search_models(query="endless")
+except HubError as error:
+    print(error)
+"""
+    with hub.fault("status", "^/api/models", method="GET", status=200, headers=link, body=b"[]", times=50) as fault:
+        said = run_client(code).stdout
+    assert "a listing whose next page is the page itself" in said
+    assert fault.hits == 2
+
+
+@pytest.mark.parametrize("proxy", ["gopher://127.0.0.1:1", "http://127.0.0.1:port"])
+def test_a_proxy_that_cannot_be_used_is_named(ask, proxy):
+    answer = ask("fetch_snapshot, 'org/net'", env={"HTTP_PROXY": proxy})
+    assert "no connection can be made through the proxy in HTTP_PROXY" in answer["error"]
+    assert "unset HTTP_PROXY" in answer["error"]

@@ -114,3 +114,12 @@ def test_a_learner_without_examples_is_told_what_to_do(capsys, learner_run, pict
     error = capsys.readouterr().err
     assert "holds no adapted classifier" in error
     assert "--support DIR" in error
+
+
+def test_a_contact_sheet_takes_no_images_place(capsys, learner_run, pictures):
+    image = next((pictures / "new").iterdir())
+    before = image.read_bytes()
+    words = ["--support", str(pictures / "train"), "--images", str(pictures / "new"), "--sheet", str(image)]
+    assert main(["predict", str(learner_run), *words]) == 1
+    assert "is one of the images" in capsys.readouterr().err
+    assert image.read_bytes() == before
