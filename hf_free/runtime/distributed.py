@@ -270,7 +270,7 @@ def _leave() -> None:
     One of them may yet have to let go of what it sent last, for which it needs Python's lock. One that asks for it
     while the interpreter ends, ends the process with SIGABRT (seen with torch 2.14 and Python 3.11).
     """
-    if dist.is_initialized():
+    if dist.is_initialized() and dist.get_backend() == "gloo":  # NCCL could wait there for one that has failed
         dist.destroy_process_group()
         gc.collect()  # an error that was caught in a talk has the group in its traceback
 
