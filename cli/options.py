@@ -200,9 +200,7 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
 
 
-MODEL_FILES = frozenset(
-    {"config.json", "teachers.json", "log.jsonl", "state.json", "preprocessor_config.json", "processor_config.json"}
-)
+MODEL_FILES = frozenset({"config.json", "teachers.json", "preprocessor_config.json", "processor_config.json"})
 """Names that results may not be written over: without such a file a model or run cannot be opened."""
 
 

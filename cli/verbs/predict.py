@@ -102,7 +102,7 @@ def predict(
 
     pictures = find_pictures(images, sys.stdin if LIST in images else ())
     if sheet is not None and sheet.exists():
-        _check_is_no_image(sheet, pictures)
+        _check_is_no_image(sheet, pictures, support)
     if support is not None:
         classifier = adapt_to_folder(
             model,
@@ -141,8 +141,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _check_is_no_image(sheet: Path, pictures: Sequence[NamedPicture]) -> None:
-    if any(picture.path.exists() and sheet.samefile(picture.path) for picture in pictures):
+def _check_is_no_image(sheet: Path, pictures: Sequence[NamedPicture], support: Path | None) -> None:
+    is_example = support is not None and sheet.resolve().is_relative_to(support.resolve())
+    if is_example or any(picture.path.exists() and sheet.samefile(picture.path) for picture in pictures):
         raise ConfigError(f"--sheet {sheet} is one of the images", allowed="another file", action="--sheet sheet.png")
 
 

@@ -177,3 +177,21 @@ def test_a_card_that_is_no_yaml_is_one_message(tmp_path, card):
     (tmp_path / "README.md").write_text(f"---\n{card}\n---\n")
     with pytest.raises(DatasetError, match=r"cannot be read: \w+Error"):
         load_labeled_images(tmp_path)
+
+
+def test_a_data_sets_listing_whose_next_page_is_itself_is_left(hub, run_client, tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    hub.add_repo("lab/endless", {"train/a/1.png": (tmp_path / "1.png").read_bytes()}, repo_type="dataset")
+    link = {"Link": f'<{hub.endpoint}/api/datasets/lab/endless/tree/main?again=1>; rel="next"'}
+    code = """
+from hf_free.errors import DatasetError, HubError
+from hf_free.evaluation.datasets import load_labeled_images
+try:
+    load_labeled_images("lab/endless")
+except (DatasetError, HubError) as error:
+    print(error)
+"""
+    with hub.fault("status", "/lab/endless/tree", status=200, headers=link, body=b"[]", times=50) as fault:
+        said = run_client(code).stdout
+    assert "next page is the page itself" in said
+    assert fault.hits < 10

@@ -118,3 +118,12 @@ def test_a_lost_permission_is_not_hidden_by_the_cache(hub, tokens, ask):
     assert ask("fetch_snapshot, 'alice/revoked'")["error"] is None
     hub.repository("alice/revoked").private = True
     assert "is private" in ask("fetch_snapshot, 'alice/revoked'")["error"]
+
+
+def test_an_error_in_an_encoding_that_is_none_is_one_message(hub, ask):
+    hub.add_repo("fault/encoded", FILES)
+    odd = {"Content-Type": "text/html; charset=hex"}
+    with hub.fault("status", "/fault/encoded", status=404, headers=odd, body=b"no", times=None) as fault:
+        answer = ask("fetch_snapshot, 'fault/encoded'")
+    assert fault.hits
+    assert "fault/encoded" in answer["error"]

@@ -129,6 +129,13 @@ class Forks:
         return self._control
 
 
+def run_script(forks: Forks, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of tests/support on one thread, until it ends; it imports its neighbours."""
+    paths = os.pathsep.join([str(SERVER.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    return forks.run([sys.executable, str(SERVER.with_name(name)), *words], env=environment, timeout=None)
+
+
 def _fixed(environment: Mapping[str, str]) -> dict[str, str]:
     """What must be alike."""
     named = environment.items()

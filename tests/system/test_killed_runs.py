@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-SUPPORT = Path(__file__).parents[1] / "support"
+from forked import run_script
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
 def test_five_killed_runs_end_like_one_that_was_left_alone(forks):
-    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    done = forks.run([sys.executable, str(SUPPORT / "killed_runs.py"), "--kills", "5"], env=environment, timeout=None)
+    done = run_script(forks, "killed_runs.py", "--kills", "5")
     *kills, _ = done.stdout.splitlines() or [""]
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(kills) == 5

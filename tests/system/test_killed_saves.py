@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-SUPPORT = Path(__file__).parents[1] / "support"
+from forked import run_script
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
 def test_killed_saves_of_invert_leave_the_old_picture_or_the_new_one(forks):
-    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, str(SUPPORT / "killed_saves.py"), "--kills", "3", "--only", "invert"]
-    done = forks.run(command, env=environment, timeout=None)
+    done = run_script(forks, "killed_saves.py", "--kills", "3", "--only", "invert")
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout)
     assert (counts["verb"], counts["mixed"], counts["left"]) == ("invert", 0, 0)

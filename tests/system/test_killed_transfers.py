@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-SUPPORT = Path(__file__).parents[1] / "support"
+from forked import run_script
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
 def test_five_killed_pushes_and_fetches_end_well_at_the_next_try(forks):
-    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, str(SUPPORT / "killed_transfers.py"), "--kills", "5"]
-    done = forks.run(command, env=environment, timeout=None)
+    done = run_script(forks, "killed_transfers.py", "--kills", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     push, fetch = (json.loads(line) for line in done.stdout.splitlines())
     assert (push["mixed"], push["not mended"]) == (0, 0)

@@ -116,8 +116,9 @@ def test_a_learner_without_examples_is_told_what_to_do(capsys, learner_run, pict
     assert "--support DIR" in error
 
 
-def test_a_contact_sheet_takes_no_images_place(capsys, learner_run, pictures):
-    image = next((pictures / "new").iterdir())
+@pytest.mark.parametrize("where", ["new/*.png", "train/*/*.png"])
+def test_a_contact_sheet_takes_no_images_place(where, capsys, learner_run, pictures):
+    image = next(pictures.glob(where))
     before = image.read_bytes()
     words = ["--support", str(pictures / "train"), "--images", str(pictures / "new"), "--sheet", str(image)]
     assert main(["predict", str(learner_run), *words]) == 1
