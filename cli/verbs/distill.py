@@ -30,6 +30,7 @@ EXAMPLES = options.examples(
     "hf-free distill --models org/a org/b org/c --output runs/small --max-minutes 30",
     "hf-free distill runs/pooled --output runs/small --max-minutes 30",
     "hf-free distill me/pooled --output runs/small --set learner.backbone=resnet12_small",
+    "hf-free distill runs/pooled --output runs/small --start-from best",
     "hf-free distill runs/pooled --output runs/small --num-processes 2",
 )
 
@@ -61,6 +62,14 @@ def distill(
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="The network, a timm model name; default: conv4_384.")
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEACHER",
+            help="Let this teacher's own network learn on, by its Hub id or folder; best: the most suitable one. What "
+            "comes out is derived from its weights.",
+        ),
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -89,12 +98,13 @@ def distill(
     }
     from hf_free.config.sections import LearnerConfig
     from hf_free.config.tree import FreeConfig
-    from hf_free.training.distill import NETWORK, USUAL, check_request, checkpoints_of
+    from hf_free.training.distill import NETWORK, USUAL, USUAL_FROM_A_TEACHER, check_request, checkpoints_of
     from hf_free.training.distill import distill as distill_learner
 
+    rates = USUAL if start_from is None else USUAL_FROM_A_TEACHER
     usual = {
-        "learner": {"backbone": NETWORK},
-        "bell": {key: getattr(USUAL, key) for key in ("batch_size", "lr", "matrix_lr")},
+        "learner": {"backbone": NETWORK} if start_from is None else {},
+        "bell": {key: getattr(rates, key) for key in ("batch_size", "lr", "matrix_lr")},
     }
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [], usual=usual)
     where = options.torch_device(device)
@@ -121,6 +131,7 @@ def distill(
             mixed_precision=settings.trainer.mixed_precision,
             overwrite=overwrite,
             resume=resume,
+            start_from=start_from,
         )
     if pooled is None:
         pooled = str(output.with_name(f"{output.name}-pooled"))
@@ -143,6 +154,7 @@ def distill(
             hub=settings.hub,
             overwrite=overwrite,
             resume=resume,
+            start_from=start_from,
             seed=settings.seed,
             device=where,
             mixed_precision=settings.trainer.mixed_precision,

@@ -37,6 +37,8 @@ class TimmInterface(nn.Module):
         """Note what timm asks a network for, once its layers are there."""
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = self.get_classifier().in_features
+        if not num_classes:
+            self.reset_classifier(0)  # a layer of no outputs would give no features
 
     def get_classifier(self) -> Any:
         """The last linear layer."""

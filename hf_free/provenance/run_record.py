@@ -160,6 +160,8 @@ class Imitation:
     """Of the network."""
     pooled_parameters: int | None = None
     """Of all teachers."""
+    started_from: int | None = None
+    """Number of the teacher, from 0, whose weights the network started with; None for an untrained network."""
 
     def to_dict(self) -> Json:
         """The entry of a record."""
@@ -176,6 +178,7 @@ class Imitation:
             pooled_flops=whole_of(values.get("pooled_flops")),
             parameters=whole_of(values.get("parameters")),
             pooled_parameters=whole_of(values.get("pooled_parameters")),
+            started_from=whole_of(values.get("started_from")),
         )
 
 

@@ -135,6 +135,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "learner": learner,
         "pooled": record.is_pooled,
         "imitation": record.imitation,
+        "started_from": _started_from(record),
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
         "weighs_teachers": learner.weighs_teachers,
@@ -165,13 +166,19 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
     }
 
 
+def _started_from(record: LearnerRecord) -> int | None:
+    """The line, in the table of teachers, of the one whose weights the network started with."""
+    place = None if record.imitation is None else record.imitation.started_from
+    return None if place is None or not 0 <= place < len(record.teachers) else place + 1
+
+
 def _command(record: LearnerRecord) -> str:
     """What makes such a learner from the configuration on its card; teachers that are pooled are given as words."""
     if record.imitation is not None:
         minutes = number_of(record.setting("trainer", "max_minutes"))
-        return "hf-free distill --models ID... --config FILE --output DIR" + (
-            f" --max-minutes {minutes:g}" if minutes else ""
-        )
+        begun = "" if record.imitation.started_from is None else " --start-from TEACHER"
+        length = f" --max-minutes {minutes:g}" if minutes else ""
+        return f"hf-free distill --models ID... --config FILE --output DIR{begun}{length}"
     if record.is_pooled:
         rounds = record.recovered.rounds
         return "hf-free pool --models ID... --config FILE --output DIR" + (

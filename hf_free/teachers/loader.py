@@ -264,6 +264,13 @@ def read_record(
     return load_teacher(reference, token=token, cache_dir=cache_dir).record
 
 
+def read_spec(
+    reference: TeacherReference, *, token: str | None = None, cache_dir: str | Path | None = None
+) -> TeacherSpec:
+    """The checked configuration of a teacher of timm's; raises what `load_teacher` raises."""
+    return check_config(read_config(reference, _fetch(reference, token, cache_dir).folder), str(reference))
+
+
 def try_out(teacher: Teacher, precision: Precision | None = None, *, answers_alone: bool = False) -> Teacher:
     """Ask a teacher about four noise images, so that one that cannot answer is found before training.
 

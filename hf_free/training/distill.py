@@ -25,16 +25,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hf_free.config.sections import BellConfig, HubConfig, LearnerConfig
+from hf_free.config.sections import GIVEN, BellConfig, HubConfig, LearnerConfig
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.flops import count
+from hf_free.learner.batchnorm import batchnorm_layers
+from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
+from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, network_of, place_of
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.provenance.run_record import Imitation, Training
@@ -49,6 +53,7 @@ from hf_free.runtime.launched import Launched
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.text import listed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.distill_checkpoint import Done, Parts, load_parts, read_held_out, write_checkpoint
@@ -66,6 +71,9 @@ NETWORK = "conv4_384"
 USUAL = BellConfig(batch_size=128, lr=2e-3, matrix_lr=0.02)
 """Pictures per update and rates where no others are asked for: `train` has twice as many pictures and larger steps,
 which imitate worse in the same time (docs/experiments/few-teachers.md)."""
+
+USUAL_FROM_A_TEACHER = replace(USUAL, matrix_lr=0.005)
+"""The same for a network that starts from a teacher's weights, which larger steps would undo."""
 
 FIRST_PICTURES = 2048
 """Pictures that are drawn before anything is learned."""
@@ -101,6 +109,7 @@ def distill(
     hub: HubConfig | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    start_from: str | None = None,
     seed: int = 0,
     device: str = "auto",
     mixed_precision: str = "auto",
@@ -124,10 +133,13 @@ def distill(
         learner: The network, the size of its pictures, its views and head; None takes `NETWORK` and 32 pixels with
             the pooled learner's views and head.
         keep_views: Whether the network has the pooled learner's views in place of those of `learner`.
-        bell: Batch size, learning rates and weight decay; None takes `USUAL`.
+        bell: Batch size, learning rates and weight decay; None takes `USUAL`, or `USUAL_FROM_A_TEACHER`.
         hub: Cache, and what is published later.
         overwrite: Whether an earlier learner in `output`, or one that was not finished, is replaced.
         resume: Whether to go on from the last checkpoint in `output`, with the same arguments; `minutes` may differ.
+        start_from: A teacher, by its Hub id or folder, whose network learns on, with its own size of pictures; `best`
+            takes the one whose features predict best what the pooled learner says. None starts with an untrained
+            network. What is made is derived from that teacher's weights.
         seed: Of everything random.
         device: Where to compute.
         mixed_precision: `auto`, `no` or `bf16`.
@@ -135,14 +147,15 @@ def distill(
         progress: Told what is done, and how many seconds of how many.
 
     Raises:
-        ConfigError: a learner that is not a pooled one, or settings that do not fit.
+        ConfigError: a learner that is not a pooled one, settings that do not fit, or a teacher that a network cannot
+            start from.
         LearnerError: a network that does not exist or does not take pictures of this size.
         RunError: an output folder that is not empty or that another process writes to, nothing to resume, or a
             checkpoint of other settings.
         FailedElsewhere: another process of the run has failed, and said why.
         StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    bell, hub = bell or USUAL, hub or HubConfig()
+    bell, hub = bell or (USUAL if start_from is None else USUAL_FROM_A_TEACHER), hub or HubConfig()
     folder = Path(output).expanduser().absolute()
     store = checkpoints_of(folder)
     ranks = connect(Launched.here(), device)
@@ -155,6 +168,7 @@ def distill(
                 mixed_precision=mixed_precision,
                 overwrite=overwrite,
                 resume=resume,
+                start_from=start_from,
             )
         seed_everything(seed)
         where = choose_device(device) if ranks.count == 1 else ranks.device
@@ -176,6 +190,8 @@ def distill(
                 learner=learner,
                 bell=bell,
                 hub=hub,
+                start_from=start_from,
+                access=Access(token, hub.cache_dir),
                 seed=seed,
                 precision=Precision.choose(mixed_precision, where),
                 progress=progress if ranks.is_first else None,
@@ -193,6 +209,7 @@ def check_request(
     mixed_precision: str,
     overwrite: bool,
     resume: bool,
+    start_from: str | None = None,
 ) -> None:
     """Refuse what `distill` would refuse of these arguments, before anything is loaded or made.
 
@@ -202,7 +219,7 @@ def check_request(
     """
     folder = Path(output).expanduser().absolute()
     _check_folder(folder, checkpoints_of(folder), overwrite=overwrite, resume=resume)
-    _check_settings(learner, minutes, mixed_precision)
+    _check_settings(learner, minutes, mixed_precision, start_from)
 
 
 def checkpoints_of(output: Path) -> CheckpointStore:
@@ -221,6 +238,8 @@ def _distilled(
     learner: LearnerConfig | None,
     bell: BellConfig,
     hub: HubConfig,
+    start_from: str | None,
+    access: Access,
     seed: int,
     precision: Precision,
     progress: Progress | None,
@@ -232,18 +251,26 @@ def _distilled(
     # ---- the network, and what it learns from
     config = learner or LearnerConfig(backbone=NETWORK, views=source.config.views, head=source.config.head)
     config = replace(config, channels=source.config.channels)
-    student = MetaLearner(config, inputs=InputSettings(config.views)).to(where)
-    width = student.backbone_dim
-    student.backbone.to(memory_format=torch.channels_last)
     side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
     size = (config.channels, side)
+    at = time.monotonic()
+    place = None if start_from is None else _place(start_from, chosen, opened, size, streams, precision, ranks)
+    student = _begun(config, place, pool, access).to(where)
+    width = student.backbone_dim
+    student.backbone.to(memory_format=torch.channels_last)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
     bank = PictureBank(
         network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where, ranks=ranks
     )
-    settings = {"seed": seed, "learner": asdict(config), "bell": asdict(bell), "pooled": _fingerprint(source)}
-    at, tensors = time.monotonic(), dict[str, Tensor]()
+    settings = {
+        "seed": seed,
+        "learner": asdict(config),
+        "bell": asdict(bell),
+        "pooled": _fingerprint(source),
+        "start_from": place,
+    }
+    tensors = dict[str, Tensor]()
     if chosen is None:
         bank.grow(FIRST_PICTURES)
         held_out = bank.draw(HELD_OUT)
@@ -253,10 +280,13 @@ def _distilled(
         tensors, held_out = read_held_out(chosen)
     asked = time.monotonic() - at
     projection = nn.Linear(width, held_out[1].shape[1]).to(where)
+    loop = _Loop(student, projection, bank, bell, precision, streams, ranks, keeps_statistics=place is not None)
+    if place is not None and chosen is None:
+        student.eval()
+        projection.load_state_dict(fitted_map(loop.features(bank.images), bank.targets.float()).state_dict())
     ranks.copy_from_first([*student.backbone.state_dict().values(), *projection.state_dict().values()])
 
     # ---- asking and learning in turn
-    loop = _Loop(student, projection, bank, bell, precision, streams, ranks)
     parts = Parts(
         student.backbone,
         projection,
@@ -289,7 +319,7 @@ def _distilled(
     student.backbone.to(memory_format=torch.contiguous_format)  # as one that is opened: equal answers
     features = loop.features(bank.images[-FIRST_PICTURES:])
     of_held_out = loop.features(held_out[0])
-    student.embedding = imitating_embedding(projection, features)
+    student.embedding = imitating_embedding(projection, features) if place is None else Embedding(projection)
     student.eval()
     with torch.no_grad():
         imitated = student.prepare_features(student.embedding(of_held_out)).cpu()
@@ -300,6 +330,7 @@ def _distilled(
         pictures=bank.seen,
         agreement=round(agreed, 4),
         loss=None if loop.done.loss is None else round(loop.done.loss, 4),
+        started_from=place,
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
     loop.done.energy = energy.spent()
@@ -310,6 +341,36 @@ def _distilled(
         if not is_stopped and store.root.exists():
             remove_folder(store.root)
     return student
+
+
+def _place(
+    start_from: str,
+    chosen: WholeCheckpoint | None,
+    opened: _Opened,
+    size: tuple[int, int],
+    streams: RandomStreams,
+    precision: Precision,
+    ranks: Ranks,
+) -> int:
+    """The teacher that the network starts from; of a run that is resumed the one that was found to be the best."""
+    if start_from != BEST:
+        return place_of(start_from, opened.pool, size[0])
+    if chosen is not None and isinstance(known := chosen.manifest.config.get("start_from"), int):
+        return known
+    if not ranks.is_first:
+        return ranks.first(0)
+    images = draw_beside(opened.pool, ASKED, size, streams.stream("start"))
+    with precision.autocast(opened.device):
+        found = best_place(opened.network, opened.weights, opened.pool, images, operations_of(opened.pool))
+    return ranks.first(found)
+
+
+def _begun(config: LearnerConfig, place: int | None, pool: TeacherPool, access: Access) -> MetaLearner:
+    """An untrained network, or that of a teacher with its weights."""
+    if place is None:
+        return MetaLearner(config, inputs=InputSettings(config.views))
+    logger.info("starting from the weights of %s", pool.records[place].reference)
+    return network_of(pool, place, config, access)
 
 
 class _Loop:
@@ -323,6 +384,8 @@ class _Loop:
         precision: Autocast type.
         streams: Where random numbers come from.
         ranks: The processes of the run, each of which learns from a part of every batch.
+        keeps_statistics: Whether BatchNorm goes on normalizing by the statistics it came with: a teacher's are of real
+            pictures, and those of drawn ones cost half a point (docs/experiments/few-teachers.md).
     """
 
     def __init__(
@@ -334,12 +397,15 @@ class _Loop:
         precision: Precision,
         streams: RandomStreams,
         ranks: Ranks,
+        *,
+        keeps_statistics: bool,
     ) -> None:
         self.student, self.projection, self.bank = student, projection, bank
         self.config, self.precision, self._ranks = config, precision, ranks
         self._chains = Chains(ranks.count, ranks=ranks, streams=streams)
         self._learning = nn.ModuleList([student.backbone, projection])
         self._mean_loss: Tensor | None = None  # on the device: read only where it is shown
+        self._keeps_statistics = keeps_statistics
         self.batches, self._at_once = streams.stream("batches"), pictures_at_once(student.config.image_size)
         self.optimizer = keep_memory_order(
             muon_or_adamw(student.backbone.parameters(), config, student.device, last=projection.parameters())
@@ -410,6 +476,9 @@ class _Loop:
             group["lr"] = peak * rate
         images, said = self.bank.sample(self.config.batch_size, self.batches)
         self.student.train()
+        if self._keeps_statistics:
+            for layer in batchnorm_layers(self.student.backbone):
+                layer.eval()
         self.optimizer.zero_grad(set_to_none=True)
         device, total, count = self.student.device, len(images), self._chains.count
 
@@ -432,7 +501,9 @@ class _Loop:
         self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)
 
 
-def _check_settings(learner: LearnerConfig | None, minutes: float, mixed_precision: str) -> None:
+def _check_settings(
+    learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
+) -> None:
     if mixed_precision == "fp16":
         raise ConfigError(
             "mixed precision fp16 with distill, which does not scale its loss",
@@ -443,9 +514,16 @@ def _check_settings(learner: LearnerConfig | None, minutes: float, mixed_precisi
         raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
     if learner is not None and learner.init_from is not None:
         raise ConfigError(
-            f"learner.init_from {learner.init_from} with distill, which begins with an untrained network",
+            f"learner.init_from {learner.init_from} with distill",
             allowed="null",
-            action="leave it out",
+            action="leave it out; --start-from TEACHER starts from the weights of one of the teachers",
+        )
+    given = getattr(learner, GIVEN, frozenset[str]())
+    if start_from is not None and (set_too := sorted({"backbone", "image_size"} & given)):
+        raise ConfigError(
+            f"{listed([f'learner.{key}' for key in set_too])} and a network that starts from {start_from}",
+            allowed="one of the two: the network and the size of its pictures are the teacher's",
+            action="leave out the setting, or --start-from",
         )
 
 
@@ -489,6 +567,12 @@ def _what_differs(chosen: WholeCheckpoint, settings: Json) -> list[str]:
             allowed="the one that it was begun with",
             action="name that one, or give another --output",
         )
+    if chosen.manifest.config.get("start_from") != settings["start_from"]:
+        raise RunError(
+            f"the checkpoint {chosen.folder} started from other weights",
+            allowed="the same --start-from while a run goes on",
+            action="give the flag as it was, or another --output",
+        )
     return check_configuration(chosen, settings)
 
 
@@ -531,19 +615,24 @@ def _opened(
 def costs_of(student: MetaLearner, pool: TeacherPool) -> Imitation:
     """What one view of a picture costs the network, and what it costs all teachers."""
     size = student.config.image_size
+    return Imitation(
+        flops=count(student.backbone, (student.config.channels, size, size)).forward_flops,
+        pooled_flops=sum(operations_of(pool)),
+        parameters=sum(parameter.numel() for parameter in student.parameters()),
+        pooled_parameters=sum(record.parameters for record in pool.records),
+    )
+
+
+def operations_of(pool: TeacherPool) -> list[int]:
+    """What a picture costs each teacher."""
     counted: dict[tuple[object, ...], int] = {}  # networks built alike are counted once
-    total = 0
+    operations = []
     for place, record in enumerate(pool.records):
         kind = (record.architecture, record.input_size, record.parameters)
         if kind not in counted:
             counted[kind] = count(pool[place]).forward_flops
-        total += counted[kind]
-    return Imitation(
-        flops=count(student.backbone, (student.config.channels, size, size)).forward_flops,
-        pooled_flops=total,
-        parameters=sum(parameter.numel() for parameter in student.parameters()),
-        pooled_parameters=sum(record.parameters for record in pool.records),
-    )
+        operations.append(counted[kind])
+    return operations
 
 
 def _record(

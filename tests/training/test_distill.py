@@ -9,7 +9,7 @@ import pytest
 import torch
 from pico import pico_folder
 
-from hf_free import ConfigError, MetaLearner, RunError, distill, pool
+from hf_free import ConfigError, MetaLearner, RunError, distill, load_teacher, pool
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.pooling.imitation import PictureBank
 from hf_free.training.distill import MOST_USES
@@ -104,3 +104,41 @@ def test_what_cannot_be_distilled_is_refused_before_anything_is_written(pooled, 
     with pytest.raises(RunError, match="not empty"):
         distill(pooled, pooled)
     assert not (tmp_path / "small").exists()
+
+
+def test_a_network_that_starts_from_a_teacher_is_resumed_and_says_so(pooled, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_free.training.distill.FIRST_PICTURES", 128)
+    monkeypatch.setattr("hf_free.training.distill.HELD_OUT", 64)
+    monkeypatch.setattr("hf_free.training.distill.ASKED", 64)
+    teachers = MetaLearner.from_pretrained(pooled).record.teachers
+    untrained = distill(pooled, tmp_path / "untrained", minutes=1e-4, learner=NETWORK, device="cpu")
+    started = distill(pooled, tmp_path / "started", minutes=1e-4, start_from=teachers[1].reference, device="cpu")
+    assert started.record.imitation.started_from == 1
+    assert started.record.imitation.agreement > untrained.record.imitation.agreement + 0.1, (
+        "before it learned anything"
+    )
+    opened = MetaLearner.from_pretrained(tmp_path / "started")
+    teacher = load_teacher(teachers[1].reference)
+    for name, value in opened.backbone.named_buffers():  # the statistics of real pictures stay
+        assert torch.equal(value, teacher.network.get_buffer(name)), name
+    card = (tmp_path / "started" / "README.md").read_text()
+    assert "that of teacher 2 below" in card
+    assert "--start-from TEACHER" in card
+
+    arguments = {"start_from": "best", "device": "cpu"}
+    with monkeypatch.context() as signaled:
+        signaled.setattr("hf_free.runtime.interrupts.StopBetweenSteps.wanted", True)
+        distill(pooled, tmp_path / "best", minutes=1e-4, **arguments)
+    monkeypatch.setattr("hf_free.training.distill.best_place", lambda *_: pytest.fail("the checkpoint knows it"))
+    with pytest.raises(RunError, match="other weights"):
+        distill(pooled, tmp_path / "best", minutes=1e-4, resume=True, device="cpu")
+    resumed = distill(pooled, tmp_path / "best", minutes=2e-4, resume=True, **arguments)
+    assert resumed.record.imitation.started_from in (0, 1)
+
+
+def test_a_network_that_starts_from_a_teacher_has_no_other_network_or_size(pooled, tmp_path):
+    for learner in (LearnerConfig(backbone="conv4_32"), LearnerConfig(image_size=16)):
+        with pytest.raises(ConfigError, match="and a network that starts from best"):
+            distill(pooled, tmp_path / "small", learner=learner, start_from="best")
+    with pytest.raises(ConfigError, match="no teacher of the name"):
+        distill(pooled, tmp_path / "small", start_from="org/other", device="cpu")

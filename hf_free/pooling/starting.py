@@ -1,0 +1,230 @@
+"""A teacher's own network as the one that imitates a pooled learner: its weights, and a linear map that fits at once.
+
+A network that starts from nothing has to learn from drawn pictures what real ones look like to it; a teacher's network
+knows. Of its features a linear map predicts a good part of what the pooled learner says before anything is learned
+(docs/experiments/few-teachers.md). What comes out is derived from that teacher's weights, so its license has to allow
+that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hf_free.backbones.model_args import ModelArgs
+from hf_free.config.sections import LearnerConfig
+from hf_free.errors import ConfigError
+from hf_free.learner.inputs import InputSettings
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.learner.pooled_backbone import PooledBackbone
+from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.pooling.imitation import Directions, imitation_loss
+from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.publishing.metadata import PERMISSIVE
+from hf_free.runtime.device import deviation
+from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.runtime.text import listed
+from hf_free.teachers.loader import read_spec
+from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.teacher import Teacher
+
+BEST = "best"
+"""Asks for the teacher whose features predict best what the pooled learner says."""
+
+LARGEST_SHARE = 0.5
+"""Share of all teachers' operations that the one chosen as best takes at most: the network is to be cheaper."""
+
+ASKED = 1024
+"""Pictures by which teachers are compared."""
+
+ALLOWED = f"folders of timm's networks, and public repositories under one of {', '.join(sorted(PERMISSIVE))}"
+"""What a network can start from."""
+
+TRIED = 0.25
+"""Share of them that the maps are not fitted to."""
+
+PENALTY = 0.01
+"""Ridge penalty of the map, in mean variances of a feature."""
+
+MAX_DEVIATION = 0.01
+"""Relative difference allowed between the features of the teacher and of its network without a classifier; those of
+timm's networks are equal up to rounding."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a teacher's configuration is read again.
+
+    Attributes:
+        token: Hub token.
+        cache_dir: Folder of the download cache.
+    """
+
+    token: str | None = None
+    cache_dir: str | None = None
+
+
+def place_of(name: str, pool: TeacherPool, channels: int) -> int:
+    """The place of the teacher that a user names, in a pooled learner's order.
+
+    Args:
+        name: Its Hub id or folder, with or without what the pooled learner's list says beside it.
+        pool: The teachers.
+        channels: Of the network's pictures.
+
+    Raises:
+        ConfigError: no teacher, or several, of that name; or one that a network cannot start from.
+    """
+    wanted = {name, name.rstrip("/"), str(Path(name).expanduser().absolute())}
+    found = [place for place, record in enumerate(pool.records) if wanted & set(_names(record))]
+    if len(found) != 1:
+        raise ConfigError(
+            f"{'no teacher' if not found else f'{len(found)} teachers'} of the name {name} in the pooled learner",
+            allowed=f"{BEST}, or one of {listed([record.reference for record in pool.records])}",
+            action="name one of them",
+        )
+    record = pool.records[found[0]]
+    if reason := why_not(record, channels):
+        raise ConfigError(
+            f"a network that starts from {record.reference}: {reason}",
+            allowed=ALLOWED,
+            action=f"name another teacher, or {BEST}",
+        )
+    return found[0]
+
+
+def _names(record: TeacherRecord) -> Iterable[str]:
+    yield record.reference
+    if record.repo_id is not None:
+        yield record.repo_id
+    else:
+        yield str(Path(record.reference).expanduser().absolute())
+
+
+def why_not(record: TeacherRecord, channels: int) -> str | None:
+    """Why a network cannot start from a teacher; None where it can.
+
+    Args:
+        record: The teacher.
+        channels: Of the network's pictures.
+    """
+    of_teacher, height, width = record.input_size
+    if record.answers_only:
+        return "it is a black box, whose weights are not known"
+    if record.transformers_version:
+        return "a learner is a network of timm's, and this one is transformers'"
+    if height != width or of_teacher != channels:
+        return f"it takes pictures of {record.input_size}, a learner square ones of {channels} channels"
+    if record.is_hidden:
+        return "its repository is private or gated"
+    if record.repo_id is not None and (record.license or "").lower() not in PERMISSIVE:
+        return f"its license ({record.license or 'none stated'}) does not plainly allow derived weights"
+    return None
+
+
+@torch.no_grad()
+def best_place(
+    network: PooledBackbone, teachers: PooledTeachers, pool: TeacherPool, images: Tensor, flops: Sequence[int]
+) -> int:
+    """The teacher whose features predict best, by a linear map, what the pooled learner says of drawn pictures.
+
+    Args:
+        network: The teachers.
+        teachers: Their weights.
+        pool: The teachers again, for what each is.
+        images: (N, C, S, S) as bytes, of which a quarter is kept aside.
+        flops: Operations of each teacher for a picture.
+
+    Raises:
+        ConfigError: a network can start from none of them.
+    """
+    reasons = [why_not(record, images.shape[1]) for record in pool.records]
+    most = LARGEST_SHARE * sum(flops)
+    able = [place for place, reason in enumerate(reasons) if reason is None and flops[place] <= most]
+    if not any(network.feature_sizes[place] for place in able):
+        why = reasons[0] or f"it takes more than {LARGEST_SHARE:.0%} of all teachers' operations"
+        raise ConfigError(
+            f"no teacher that a network can start from; of {pool.records[0].reference}: {why}",
+            allowed=ALLOWED,
+            action="name a teacher, or leave out --start-from",
+        )
+    device, at_once = teachers.center.device, pictures_at_once(images.shape[-1])
+    asked = torch.cat([network(part.to(device).float() / 255) for part in images.split(at_once)])
+    said = teachers(asked)[:, : -len(network.feature_sizes)]
+    said = Directions(said)(said)
+    features = asked.split([*network.feature_sizes, sum(network.answer_sizes)], 1)
+    tried, losses = int(TRIED * len(images)), dict[int, float]()
+    for place in able:
+        if network.feature_sizes[place]:
+            fitted = fitted_map(features[place][tried:], said[tried:])
+            losses[place] = float(imitation_loss(fitted(features[place][:tried]), said[:tried]))
+    return min(losses, key=losses.__getitem__)
+
+
+@torch.no_grad()
+def fitted_map(features: Tensor, said: Tensor) -> nn.Linear:
+    """The linear map that predicts (N, D) from features (N, d) by ridge regression."""
+    rows, wanted = features.double(), said.double()
+    center, mean = rows.mean(0), wanted.mean(0)
+    rows, wanted = rows - center, wanted - mean
+    gram = rows.T @ rows
+    gram.diagonal().add_(PENALTY * gram.diagonal().mean().clamp_min(1e-12))
+    weight = torch.linalg.solve(gram, rows.T @ wanted).T
+    fitted = nn.Linear(features.shape[1], said.shape[1], device=features.device)
+    fitted.weight.copy_(weight)
+    fitted.bias.copy_(mean - weight @ center)
+    return fitted
+
+
+def network_of(pool: TeacherPool, place: int, config: LearnerConfig, access: Access = Access()) -> MetaLearner:
+    """A learner, still without an embedding, whose backbone is a teacher's network with its weights.
+
+    Args:
+        pool: The teachers.
+        place: Which of them.
+        config: Of the learner; architecture and picture size are the teacher's.
+        access: How its configuration is read again.
+
+    Raises:
+        ConfigError: the network gives other features without its classifier.
+    """
+    teacher, record = pool[place], pool.records[place]
+    spec = read_spec(pool.references[place], token=access.token, cache_dir=access.cache_dir)
+    own = replace(config, backbone=spec.architecture, image_size=record.input_size[1])
+    learner = MetaLearner(
+        own,
+        inputs=InputSettings(config.views, mean=record.mean, std=record.std),
+        backbone=_without_classifier(spec.model_args),
+    )
+    weights, mine = teacher.network.state_dict(), learner.backbone.state_dict()
+    if all(name in weights and weights[name].shape == tensor.shape for name, tensor in mine.items()):
+        learner.backbone.load_state_dict({name: weights[name] for name in mine})
+        if _are_equal(learner, teacher):
+            return learner
+    raise ConfigError(
+        f"a network that starts from {record.reference}: {spec.architecture} gives other features without its "
+        "classifier",
+        allowed=f"another teacher, or {BEST}",
+        action="name another, or leave out --start-from",
+    )
+
+
+def _without_classifier(arguments: ModelArgs) -> ModelArgs:
+    """What timm builds the network from, less what a learner sets itself."""
+    return {key: value for key, value in arguments.items() if key not in ("num_classes", "in_chans", "img_size")}
+
+
+def _are_equal(learner: MetaLearner, teacher: Teacher) -> bool:
+    """Whether a learner's features are the teacher's, on noise."""
+    images = torch.rand(2, *teacher.record.input_size, generator=torch.Generator().manual_seed(0))
+    training = learner.training
+    learner.eval()
+    with torch.no_grad():
+        own = learner.raw_answers(images.to(learner.device))
+        of_teacher = teacher(images.to(teacher.device)).features.flatten(1)
+    learner.train(training)
+    return own.shape == of_teacher.shape and deviation(own.cpu(), of_teacher.cpu()) < MAX_DEVIATION

@@ -1,0 +1,95 @@
+"""A network that starts from a teacher's own weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pico import pico_folder, pico_teacher
+
+from hf_free import ConfigError
+from hf_free.config.sections import LearnerConfig
+from hf_free.learner.pooled_backbone import PooledBackbone
+from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.pooling.starting import best_place, fitted_map, network_of, place_of, why_not
+from hf_free.teachers.pool import TeacherPool
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    root = tmp_path_factory.mktemp("teachers")
+    return TeacherPool([str(pico_folder(root / kind, kind, size=16)) for kind in ("conv4", "resnet", "vit")])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_its_features_are_the_teachers(pool, place):
+    learner = network_of(pool, place, LearnerConfig(views=["identity"])).eval()
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    expected = pool[place](images).features.flatten(1)
+    assert torch.allclose(learner.raw_answers(images), expected, atol=1e-4 * expected.abs().max().item())
+    assert learner.config.image_size == 16
+    assert learner.config.backbone == pool.records[place].architecture
+    assert learner.inputs.mean == pytest.approx(pool.records[place].mean)
+
+
+def test_the_map_is_that_of_ridge_regression():
+    generator = torch.Generator().manual_seed(0)
+    features, weight = torch.randn(400, 5, generator=generator), torch.randn(5, 3, generator=generator)
+    said = features @ weight + torch.tensor([1.0, -2.0, 3.0])
+    fitted = fitted_map(features, said)
+    rows = (features - features.mean(0)).double()
+    gram = rows.T @ rows
+    penalty = 0.01 * gram.diagonal().mean()
+    slow = (
+        torch.linalg.inv(gram + penalty * torch.eye(5, dtype=torch.float64)) @ rows.T @ (said - said.mean(0)).double()
+    )
+    assert torch.allclose(fitted.weight.double(), slow.T, atol=1e-5)
+    assert torch.allclose(fitted(features).mean(0), said.mean(0), atol=1e-4)
+
+
+def test_the_best_is_the_one_that_says_most_of_what_all_say(pool):
+    sizes = [record.num_features for record in pool.records]
+    network = PooledBackbone(pool, sizes, [record.num_classes for record in pool.records])
+    images = (torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 255).to(torch.uint8)
+    for place in range(3):
+        weights = PooledTeachers(sizes, network.answer_sizes)
+        weights.answer_weights.zero_()
+        weights.feature_weights.zero_()
+        weights.feature_weights[place] = 1.0  # what all say is what this one says
+        assert best_place(network, weights, pool, images, [1, 1, 1]) == place
+        costs = [5 if other == place else 1 for other in range(3)]
+        assert best_place(network, weights, pool, images, costs) != place, "too large a share of all operations"
+    alone = TeacherPool.from_teachers([pool[0]])
+    with pytest.raises(ConfigError, match="more than 50%"):
+        best_place(PooledBackbone(alone, sizes[:1], [0]), PooledTeachers(sizes[:1], [0]), alone, images, [1])
+
+
+def test_a_teacher_is_found_by_its_name(pool):
+    reference = pool.records[1].reference
+    assert place_of(reference, pool, 3) == 1
+    assert place_of(reference + "/", pool, 3) == 1
+    with pytest.raises(ConfigError, match="no teacher of the name") as refused:
+        place_of("org/other", pool, 3)
+    assert reference in str(refused.value)
+    with pytest.raises(ConfigError, match="square ones of 1 channels"):
+        place_of(reference, pool, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"answers_only": True}, "black box"),
+        ({"transformers_version": "5.0"}, "transformers"),
+        ({"input_size": (3, 16, 32)}, "square"),
+        ({"repo_id": "org/a", "license": "mit", "gated": True}, "gated"),
+        ({"repo_id": "org/a", "license": None}, "none stated"),
+        ({"repo_id": "org/a", "license": "cc-by-nc-4.0"}, "cc-by-nc-4.0"),
+        ({"repo_id": "org/a", "license": "MIT"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_network_cannot_start_from(changes, reason):
+    record = replace(pico_teacher("conv4", size=16).record, **changes)
+    found = why_not(record, 3)
+    assert (found is None) if reason is None else (reason in (found or ""))
