@@ -81,6 +81,7 @@ def benchmark(zoo, data, capsys):
     return run
 
 
+@pytest.mark.long
 def test_the_parts_make_tables_and_are_skipped_the_second_time(benchmark, data, tmp_path):
     output, found = tmp_path / "out", tmp_path / "found.json"
     code, printed, told = benchmark(output, "headline", "paper", "mixed", "plot", "--json", str(found))

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hf_free.backbones.custom import import_networks
+from hf_free.config.sections import LearnerConfig
 from hf_free.hub.loopback.card_rules import card_errors
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
 
@@ -92,6 +94,8 @@ def test_a_public_checkpoint_becomes_a_teacher_and_is_measured(monkeypatch, caps
     assert (record.mean, record.std, record.num_features) == ((0.1,), (0.3,), 100)
     assert record.label_names == tuple("0123456789")
     assert record.license == "mit"
+    backbone = MetaLearner(LearnerConfig(backbone="conv_small28", image_size=28, channels=1))
+    assert backbone.backbone_dim == 100, "without its classifier it gives its features"
     before, after = load_file(checkpoints / "somebody" / "small.safetensors"), load_file(folder / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
@@ -138,6 +142,7 @@ def test_weights_of_another_network_end_the_script(monkeypatch, checkpoints, tmp
 # ---- benchmark/pool.py
 
 
+@pytest.mark.long
 def test_the_pools_benchmark_keeps_the_budget(forks):
     command = [sys.executable, str(EXAMPLES / "benchmark"), "pool", "--teachers", "20", "--width", "8", "--times", "4"]
     done = forks.run(command)

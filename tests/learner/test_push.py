@@ -43,6 +43,17 @@ def killed_while_saving(learner: MetaLearner, folder: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.fixture
+def no_repository(monkeypatch):
+    """A Hub that has no repository yet, without asking one."""
+
+    def fetch_snapshot(repo_id: str, **_options) -> None:
+        raise HubError(f"{repo_id} does not exist")
+
+    monkeypatch.setattr("hf_free.publishing.push.fetch_snapshot", fetch_snapshot)
+
+
+@pytest.mark.usefixtures("no_repository")
 def test_a_killed_save_is_completed_in_the_copy(tmp_path, monkeypatch):
     old, new = make(1), make(2)
     folder, uploaded = tmp_path / "learner", tmp_path / "uploaded"
@@ -64,6 +75,7 @@ def test_a_killed_save_is_completed_in_the_copy(tmp_path, monkeypatch):
     assert 'from_pretrained("me/few-shot")' in (uploaded / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("no_repository")
 def test_a_failure_names_the_folder(tmp_path, monkeypatch):
     make(1).save_pretrained(tmp_path / "my learner")
 

@@ -772,11 +772,11 @@ def test_a_learner_of_one_channel_or_three(tmp_path, channels):
         ("distill", "conv4_64", 32),
         ("distill", "resnet10_small", 16),
         ("distill", "resnet12_small", 16),
-        ("distill", "resnet18_small", 16),
+        pytest.param("distill", "resnet18_small", 16, marks=pytest.mark.long),
         ("distill", "test_resnet", 48),
         ("distill", "test_vit", 160),  # its own size
         ("align", "conv4_64", 16),
-        ("align", "resnet12_small", 16),
+        ("align", "resnet10_small", 16),
         ("align", "test_vit", 32),
     ],
 )

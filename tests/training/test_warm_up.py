@@ -53,7 +53,7 @@ def run_on_hub(hub, run_client, config, tmp_path, *names, resume=False):
     return run_client(code, token="hf_alice_secret", cwd=tmp_path, timeout=600).json
 
 
-@pytest.mark.parametrize("a_step", [2, 4])
+@pytest.mark.parametrize("a_step", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_a_run_warms_up_while_its_last_teacher_is_on_the_way(hub, tokens, run_client, tmp_path, a_step):
     """Also where a step takes all the teachers that there are: two do for an early one."""
     names = [f"alice/arriving-{a_step}-{index}" for index in range(3)]
