@@ -169,13 +169,16 @@ def distill(
             RESUME_CODE,
         )
     done = made.record.imitation or Imitation()
+    begun = None if done.started_from is None else made.record.teachers[done.started_from].reference
     if as_json:
-        write_json({"learner": str(output), **done.to_dict()})
+        write_json({"learner": str(output), **done.to_dict(), "started_from": begun})
         return
     if quiet:
         print_made(output)
         return
     output_console().print(f"Learner: {output}", soft_wrap=True, markup=False)
+    if begun is not None:
+        say(f"It started from the weights of {begun}, and is derived from them: that teacher's license applies.")
     say(f"On new drawn pictures its embedding agrees with the pooled learner's to {done.agreement or 0:.2f} of 1.")
     before, after = (
         f"{operations(flops or 0)} and {count_text(parameters or 0)} weights"

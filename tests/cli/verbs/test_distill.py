@@ -48,6 +48,11 @@ def test_the_command_makes_the_learner_and_says_how_much_it_agrees(tmp_path, cap
     assert (made.backbone, made.head) == ("conv4_384", "logistic"), "a file that names no network changes none"
     assert main(["distill", str(output), "--output", str(tmp_path / "again")]) == 1
     assert "one network already" in capsys.readouterr().err
+    started = [*words[:3], str(tmp_path / "started"), "--max-minutes", "0.001", "--start-from", folders[1]]
+    assert main([*started, "--backbone", "conv4_32"]) == 1
+    assert "learner.backbone and a network that starts from" in " ".join(capsys.readouterr().err.split())
+    assert main(started) == 0
+    assert f"started from the weights of {folders[1]}," in " ".join(capsys.readouterr().err.split())
 
 
 def test_teachers_are_pooled_first_where_they_are_given(tmp_path, capsys, monkeypatch):
