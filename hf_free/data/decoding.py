@@ -384,6 +384,8 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
             hint = "install a Pillow that can, or save it as PNG"
             raise _unreadable(name, f"this Pillow cannot read {suffix}", hint) from None
         raise _unreadable(name, "not a picture, or of a format that is not read here") from None
+    except PermissionError:
+        raise _unreadable(name, "this user may not read it", "its owner lets others read it: chmod a+r") from None
     except MemoryError:
         raise _unreadable(name, "there is not enough memory for it", "make it smaller") from None
     except Exception as error:
