@@ -7,6 +7,7 @@ nobody reads the output any more.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -144,6 +145,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = list(words)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where its fonts are cached is nobody's business here
     replace_closed_streams()
     speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")

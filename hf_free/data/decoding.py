@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
@@ -373,7 +374,9 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         hint = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS in Python"
-        raise _unreadable(name, _first_line(error), hint) from None
+        size = re.search(r"\((\d+) pixels\)", str(error))
+        many = f"it has {int(size[1]):,} pixels, more" if size else "it has more pixels"
+        raise _unreadable(name, f"{many} than is safe to read", hint) from None
     except UnidentifiedImageError:
         suffix = Path(name.removesuffix(")")).suffix.lower()
         is_heif = suffix in HEIF_SUFFIXES or (source is not None and _looks_like_heif(source))

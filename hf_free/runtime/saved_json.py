@@ -30,4 +30,4 @@ def read_saved(path: Path, *, action: str) -> object:
         reason = why_no_json(error)
     except RecursionError:
         reason = "its values are nested too deeply"
-    raise RunError(f"{path} is not JSON: {reason}", action=action)
+    raise RunError(f"{path} cannot be read: {reason}", action=action)
