@@ -256,12 +256,12 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     Raises:
         RunError: it is not empty.
     """
-    if not folder.exists():
+    if not folder.exists() and not folder.is_symlink():  # a link that leads nowhere would be found out at the end
         return
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if not is_empty and not (overwrite and _holds_learner(folder)):
         raise RunError(
-            f"the output {folder} is not empty",
+            f"the output {folder} is {'not empty' if folder.exists() else 'a link that leads nowhere'}",
             allowed="a new or empty folder; --overwrite replaces a learner that was saved there",
             action="give another --output",
         )

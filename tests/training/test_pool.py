@@ -299,6 +299,12 @@ def test_a_learner_with_its_teachers_is_saved_over_another_in_one_step(tmp_path)
         assert (folder / "teachers").exists() is has_teachers
 
 
+def test_an_output_that_is_a_link_to_nowhere_is_refused_at_once(folders, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    with pytest.raises(RunError, match="link is a link that leads nowhere"):
+        pool(folders, output=tmp_path / "link", rounds=10**6)
+
+
 def test_an_output_that_would_replace_a_teacher_is_refused(folders, tmp_path):
     copy = shutil.copytree(folders[0], tmp_path / "a")
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
