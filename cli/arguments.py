@@ -23,6 +23,9 @@ from hf_free.errors import HfFreeError
 _NUMBER = re.compile(r"-\d+(\.\d*)?([eE][-+]?\d+)?|-\.\d+([eE][-+]?\d+)?")
 _INTEGER = re.compile(r"[-+]?\d+")
 
+MOST_LIST_BYTES = 2**24
+"""Most bytes of a list of teachers: 100,000 ids take a few MB, and a device may never end."""
+
 
 class UsageError(HfFreeError):
     """A command line that cannot be read."""
@@ -171,11 +174,15 @@ def expand_list_files(values: Iterable[str]) -> list[str]:
 def _read_list_file(path: Path) -> list[str]:
     rule = "a text file with one id per line; # begins a comment"
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:  # a pipe will do: @<(...)
+            data = file.read(MOST_LIST_BYTES + 1)
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read the list @{path}: {error.strerror}", allowed=rule) from None
     except UnicodeDecodeError:
         raise UsageError(f"the list @{path} is not text", allowed=rule) from None
+    if len(data) > MOST_LIST_BYTES:
+        raise UsageError(f"the list @{path} has more than {MOST_LIST_BYTES >> 20} MiB", allowed=rule)
     # A comment needs a blank before its #, since a folder's name may hold one.
     lines = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines()]
     ids = [line for line in lines if line]

@@ -1,11 +1,13 @@
 """`hf-free`: reads the command line, runs one verb, turns errors into one clear message and an exit code.
 
 Exit codes: 0 done, 1 an error that names its way out, 2 a command line that cannot be read, 75 a run that was
-stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume.
+stopped and goes on with --resume, 130 interrupted (128 and the signal's number) with nothing to resume, 141 (SIGPIPE)
+nobody reads the output any more.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -46,6 +48,8 @@ from hf_free.runtime.text import without_secrets
 from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
+_NOBODY_READS = 128 + 13
+"""Exit code where the reader of the output has gone: that of a program that SIGPIPE ended."""
 _INTEGER_LISTS = frozenset({"--k-shot"})
 _BARE = {"--transductive": "all"}
 """What a list flag without a value means."""
@@ -141,6 +145,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = list(words)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where its fonts are cached is nobody's business here
     replace_closed_streams()
     speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")
@@ -154,6 +159,8 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
             words = rewrite(words, grammars(program))
         program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
+        if isinstance(finished.__context__, BrokenPipeError):  # such as `| head -1`: quietly, as `cat` and git do
+            return _NOBODY_READS
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
         if not _rank() or Launched.here().is_first:
@@ -170,7 +177,7 @@ def _report(error: Exception, *, debug: bool) -> int:
     """Show an error; the exit code."""
     if isinstance(error, FailedElsewhere):
         return 1
-    problem = error if isinstance(error, HfFreeError) else storage_problem(error)
+    problem = error if isinstance(error, HfFreeError) else _output_problem(error) or storage_problem(error)
     if debug and (problem is None or problem is error):
         _show_traceback()
     if problem is None:
@@ -180,12 +187,29 @@ def _report(error: Exception, *, debug: bool) -> int:
     return 2 if isinstance(error, UsageError) else 1
 
 
+def _output_problem(error: Exception) -> HfFreeError | None:
+    """The message where stdout could not be written to; None where something else failed.
+
+    Such an error names no file; what raised it is one of those who write there.
+    """
+    trace = list(traceback.walk_tb(error.__traceback__))
+    last = str(trace[-1][0].f_globals.get("__name__")) if trace else ""
+    prints = last == output_console.__module__ or last.partition(".")[0] in ("rich", "click", "typer")
+    if not isinstance(error, OSError) or error.filename is not None or not prints:
+        return None
+    return HfFreeError(
+        f"the results cannot be written to stdout: {(error.strerror or 'it fails').lower()}",
+        allowed="a terminal, a pipe, or a file with space for them",
+        action="send them elsewhere, or give --output where the verb has it; what was saved is whole",
+    )
+
+
 def _check_environment() -> None:
-    """Refuse what libraries would end with while they are imported: huggingface_hub for a number that is none, MKL
-    where the working folder was removed.
+    """Refuse what libraries would end with: huggingface_hub for a number or an address that is none, MKL where the
+    working folder was removed.
 
     Raises:
-        ConfigError: one of the two.
+        ConfigError: one of these.
     """
     try:
         os.getcwd()
@@ -195,6 +219,13 @@ def _check_environment() -> None:
             allowed="one that is there",
             action="cd to another folder",
         ) from None
+    address = os.environ.get("HF_ENDPOINT", "")
+    if not address.isprintable() or " " in address:
+        raise ConfigError(
+            f"the environment variable HF_ENDPOINT is {address!r}",
+            allowed="an address such as https://huggingface.co",
+            action="correct it, or unset it",
+        )
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         text = os.environ.get(name, "0")
         if text and not text.strip().isdecimal():
@@ -226,6 +257,8 @@ def _rank() -> str:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """As the library sees it; Python's own is known without torch, which not every verb loads."""
+    if isinstance(error, ImportError) and "failed to map segment" in str(error):  # the loader's, of a library
+        return True
     if isinstance(error, MemoryError) or "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from hf_free.runtime.device import is_out_of_memory

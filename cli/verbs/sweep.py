@@ -60,6 +60,8 @@ def sweep(
         options.check_output_file(output, (".jsonl",))
     if resume and output is None:
         raise ConfigError("--resume without --output", action="name the file: hf-free sweep --output FILE --resume")
+    if output is not None and output.exists() and not output.is_file():  # a pipe would be waited for
+        raise ConfigError(f"--output {output} is no regular file", allowed="a new file", action="name another one")
     if output is not None and output.is_file() and not resume:
         raise ConfigError(f"{output} exists", allowed="a new file", action="add --resume, or remove it")
     from hf_free.evaluation.timm_sweep import list_modules

@@ -46,7 +46,7 @@ def _import(path: Path) -> None:
     sys.modules[name] = module  # timm.models.register_model looks it up while the file runs
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a file of the user's own raises
+    except (Exception, SystemExit) as error:  # whatever a file of the user's own raises
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         place = f"{path}, line {lines[-1]}" if lines else str(path)

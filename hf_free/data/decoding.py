@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
@@ -373,7 +374,9 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         hint = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS in Python"
-        raise _unreadable(name, _first_line(error), hint) from None
+        size = re.search(r"\((\d+) pixels\)", str(error))
+        many = f"it has {int(size[1]):,} pixels, more" if size else "it has more pixels"
+        raise _unreadable(name, f"{many} than is safe to read", hint) from None
     except UnidentifiedImageError:
         suffix = Path(name.removesuffix(")")).suffix.lower()
         is_heif = suffix in HEIF_SUFFIXES or (source is not None and _looks_like_heif(source))
@@ -384,6 +387,8 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
             hint = "install a Pillow that can, or save it as PNG"
             raise _unreadable(name, f"this Pillow cannot read {suffix}", hint) from None
         raise _unreadable(name, "not a picture, or of a format that is not read here") from None
+    except PermissionError:
+        raise _unreadable(name, "this user may not read it", "its owner lets others read it: chmod a+r") from None
     except MemoryError:
         raise _unreadable(name, "there is not enough memory for it", "make it smaller") from None
     except Exception as error:

@@ -187,6 +187,7 @@ class _Walk:
         self._kinds: Counter[str] = Counter()
         self._circles: list[str] = []
         self._broken: list[str] = []
+        self._odd: list[str] = []
 
     def folders_in(self, folder: Path) -> list[Path]:
         """The folders directly in a folder that do not lead back up."""
@@ -230,7 +231,7 @@ class _Walk:
             is_file = False
         if is_picture_file(entry.name):
             if not is_file and not _is_folder(entry):
-                self._broken.append(entry.name)
+                (self._broken if entry.is_symlink() and not os.path.exists(entry) else self._odd).append(entry.name)
         elif is_file and _may_be_picture(suffix):
             self._kinds[suffix] += 1
         return is_file
@@ -255,6 +256,8 @@ class _Walk:
             phrases.append(f"{_count(sum(self._kinds.values()), 'picture')} of other endings ({endings})")
         if self._broken:
             phrases.append(f"{_count(len(self._broken), 'link')} to no file ({_some(self._broken)})")
+        if self._odd:
+            phrases.append(f"{_count(len(self._odd), 'name')} of pipes, sockets or devices ({_some(self._odd)})")
         if circles := dict.fromkeys(self._circles):
             phrases.append(f"{_count(len(circles), 'link')} back to a folder above ({_some(circles)})")
         return phrases

@@ -129,6 +129,8 @@ def _fill(source: _Source, target: Path, expected: ExpectedFile, arrived: Arrive
             _append(source, target, done, expected.size, arrived)
         except (HfHubHTTPError, StalledError, transport_error()) as error:
             failure = error
+            if _ends_there(error) and done:
+                failure = _too_short(source, done, expected.size)
         brought, done = target.stat().st_size - done, target.stat().st_size
         if brought >= MIN_PROGRESS_BYTES:
             failures, last_progress = 0, time.monotonic()
@@ -136,14 +138,20 @@ def _fill(source: _Source, target: Path, expected: ExpectedFile, arrived: Arrive
             failures += 1
         if done < expected.size:
             wait = 0.5 * 2 ** max(failures - 1, 0)
-            failure = failure or HubError(
-                f"the Hub sends only {done} of {expected.size} bytes of {source.name}",
-                action="try again later",
-            )
+            failure = failure or _too_short(source, done, expected.size)
             silence = time.monotonic() - last_progress
             if failures >= ATTEMPTS or silence + wait > source.patience or not _may_pass(failure):
                 raise _stalled(source, silence) if isinstance(failure, _timed_out()) else failure
             time.sleep(wait)
+
+
+def _too_short(source: _Source, done: int, size: int) -> HubError:
+    return HubError(f"the Hub sends only {done} of {size} bytes of {source.name}", action="try again later")
+
+
+def _ends_there(error: Exception) -> bool:
+    """Whether a server says that a file has no bytes from that place on (416)."""
+    return isinstance(error, HfHubHTTPError) and error.response.status_code == 416
 
 
 def _may_pass(failure: Exception) -> bool:

@@ -108,7 +108,7 @@ def _explain_storage(error: Exception, said: str, repo_id: str) -> HubError:
         reason, action = f"it answers {status}", "try again later"
         if status in (401, 403):
             reason, action = f"it refuses the upload ({status})", "try again: a permission to upload soon expires"
-    elif isinstance(error, (ValueError, *MISREADINGS)):
+    elif isinstance(error, (ValueError, ArithmeticError, *MISREADINGS)):
         reason, action = "the Hub gives no usable answer", "check HF_ENDPOINT"
     else:
         reason, action = _reason(error), "check the network and try again"

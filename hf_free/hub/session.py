@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http, parse_ratelimit_headers
 
 from hf_free.errors import HubError
+from hf_free.hub.interim import bound_interim_answers
 from hf_free.hub.redaction import keep_secrets_out_of_logs
 from hf_free.runtime.text import without_secrets
 
@@ -46,6 +48,13 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 64 * 2**20
 """Most bytes of an answer that is no file: a listing of a thousand models with all their file names takes a few MB."""
+
+
+MOST_PAGES, LISTING_SECONDS = 200, 45.0
+"""Most pages of a listing, and seconds for all of them: each may name a next one for ever."""
+
+_PIECE = 2**16
+"""Most bytes that are unpacked at once."""
 
 
 class NoProgressError(Exception):
@@ -88,6 +97,7 @@ class _Watch:
         self.timeout, self.thread, self.patience = timeout, thread, patience
         self.asked_at: float | None = None
         self.last_status = 0
+        self.pages, self.began = 0, time.monotonic()
 
     def silence(self) -> float:
         """Seconds since the first question that has had no good answer; 0 where nothing was asked.
@@ -108,6 +118,8 @@ class _Watch:
         for phase in ("connect", "read", "write", "pool"):
             limits[phase] = min(limits.get(phase) or self.timeout, self.timeout)
         request.extensions["timeout"] = limits
+        if request.headers.get("Accept-Encoding") != "identity":
+            request.headers["Accept-Encoding"] = "gzip"  # the one that `_unpacked` reads
 
     def after_response(self, response: Any) -> None:
         """Remember that the Hub gave a good answer."""
@@ -119,13 +131,44 @@ class _Watch:
             raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told to
         if not _is_transient_status(response.status_code) and response.status_code != 409:
             self.asked_at = None  # huggingface_hub would retry a conflict forever
-        response.stream = _bounded(response.stream, self.patience)
+        self._count_page(response)
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", "x-gzip"):
+            raise MalformedAnswerError(f"an answer packed as {encoding[:40]!r}, which was not asked for")
+        if encoding != "identity":  # unpacked here, since what the library makes of it is not bounded
+            del response.headers["content-encoding"]
+        response.stream = _bounded(response.stream, self.patience, is_packed=encoding != "identity")
+
+    def _count_page(self, response: Any) -> None:
+        if "next" not in response.links:
+            return
+        self.pages += 1
+        if self.pages >= MOST_PAGES:
+            raise MalformedAnswerError(f"a listing of more than {MOST_PAGES} pages")
+        if time.monotonic() - self.began > LISTING_SECONDS:
+            raise NoProgressError(f"a listing that is not whole after {LISTING_SECONDS:.0f} s")
 
     def _is_concerned(self) -> bool:
         return self.thread in (None, threading.get_ident())
 
 
-def _bounded(stream: Any, seconds: float) -> Any:
+def _unpacked(stream: Any) -> Iterator[bytes]:
+    """The bytes of a gzip stream in pieces: a few packed ones may become gigabytes.
+
+    Raises:
+        MalformedAnswerError: it is none.
+    """
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in stream:
+            while piece := unpacker.decompress(chunk, _PIECE):
+                yield piece
+                chunk = unpacker.unconsumed_tail
+    except zlib.error:
+        raise MalformedAnswerError("an answer that is called gzip and is none") from None
+
+
+def _bounded(stream: Any, seconds: float, *, is_packed: bool = False) -> Any:
     """A stream of bytes that ends with an error if it is endless or trickles forever.
 
     The timeouts of a phase begin anew with each byte, and the whole of such an answer is kept in memory.
@@ -135,7 +178,7 @@ def _bounded(stream: Any, seconds: float) -> Any:
     class Bounded(kind):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
             size, end = 0, time.monotonic() + seconds
-            for chunk in stream:
+            for chunk in _unpacked(stream) if is_packed else stream:
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
                     raise MalformedAnswerError(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
@@ -184,6 +227,7 @@ def _watch_sessions() -> None:
                 raise
             raise problem from None
         hooks = session.event_hooks
+        bound_interim_answers(session)
         session.event_hooks = {
             "request": [*hooks["request"], _before_request],
             "response": [*hooks["response"], _after_response],

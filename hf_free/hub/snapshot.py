@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,7 @@ from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, p
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import read_bounded, sha256_of, why_unreadable
 from hf_free.runtime.storage import storage_explained
+from hf_free.runtime.text import size_text
 
 __all__ = [
     "FoundModel",
@@ -213,6 +215,7 @@ def _from_hub(
         path = cache.snapshot(commit) / name
         if not (path.is_file() and expected.matches(path)):
             url = hf_hub_url(repo_id, name, revision=commit, endpoint=api.endpoint)
+            _check_fits(expected.size, f"{name} of {repo_id}", cache.folder)
             told = None if arrived is None else _for_file(arrived, name, expected.size)
             with storage_explained(path, needed=expected.size):
                 partial = cache.partial_file(expected.digest, digests)
@@ -225,6 +228,21 @@ def _from_hub(
     except (OSError, StorageError) as error:  # a cache that others keep for us, with every file in place
         logger.warning("cannot note in the cache what the Hub says of %s: %s", repo_id, error)
     return _snapshot(cache, repo_id, record, names)
+
+
+def _check_fits(size: int, name: str, folder: Path) -> None:
+    """Refuse a file that is announced larger than the whole disk that it would go to, before any of it is fetched.
+
+    Raises:
+        HubError: it is.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    total = shutil.disk_usage(there).total  # 0 where a file system does not say
+    if size > total > 0:
+        raise HubError(
+            f"the Hub announces {size_text(size)} for {name}, and the disk of the cache holds {size_text(total)}",
+            action="check HF_ENDPOINT, or pass --cache-dir with a folder on a larger disk",
+        )
 
 
 def _for_file(arrived: Arrived, name: str, size: int) -> Callable[[int], None]:

@@ -355,10 +355,9 @@ def invert_teacher(
     if generator is not None:
         try:
             five.generator.load_state_dict(dict(generator.weights))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
+        except RuntimeError:
             raise RunError(
-                f"the meta-generator does not fit its run's configuration: {reason}",
+                "the meta-generator does not fit its run's configuration: its weights are of other sizes",
                 allowed="generator.safetensors and config.yaml of one run",
                 action="restore both from a copy, or leave out --generator",
             ) from None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hf_free.errors import LearnerError
 from hf_free.learner.batchnorm import with_support_statistics
 from hf_free.learner.calibration import calibrate
 from hf_free.learner.embedder import Embedder
@@ -46,12 +47,29 @@ def support_rows(network: Embedder, images: Tensor) -> Tensor:
     return torch.cat([network.embed(image[None]) for image in images]).cpu()
 
 
+def check_features(features: Tensor) -> None:
+    """Refuse features that nothing can be told from; finite weights may give them, such as variances below 0.
+
+    Raises:
+        LearnerError: one is NaN or infinite.
+    """
+    if not torch.isfinite(features).all():
+        raise LearnerError(
+            "the learner's features of these pictures are NaN or infinite",
+            allowed="finite features",
+            action="use another learner: the weights of this one are damaged, or its training diverged",
+        )
+
+
 def fit(network: Embedder, support: SupportSet) -> Adaptation:
     """Adapt to a support set. Within a caller's autocast block, all but the embedding of pictures stays in fp32.
 
     Args:
         network: The learner; it stays as it is.
         support: What `support_rows` of this network gave.
+
+    Raises:
+        LearnerError: features that are NaN or infinite.
     """
     labels, rows = support.labels.to(network.device), support.rows.to(network.device)
     n_way = len(support.classes)
@@ -64,6 +82,7 @@ def fit(network: Embedder, support: SupportSet) -> Adaptation:
         features = network.embed(rows)
     else:
         features = network.embed(rows) if support.holds_pictures else rows
+        check_features(features)
         head = get_head(network.config.head)
         classifier = network.embedding.fit_head(head, features[None], labels[None], n_way)
     return Adaptation(network, classifier.weight[0], classifier.bias[0], features)

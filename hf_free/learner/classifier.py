@@ -17,7 +17,7 @@ from torch import Tensor
 from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import Images, as_batch
 from hf_free.errors import LearnerError
-from hf_free.learner.adapting import as_before, fit, needs_pictures, support_rows
+from hf_free.learner.adapting import as_before, check_features, fit, needs_pictures, support_rows
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier_files import ClassifierParts, read_classifier, write_classifier
 from hf_free.learner.embedder import Embedder
@@ -154,8 +154,10 @@ class FewShotClassifier:
         """Probabilities and confidence of pictures whose features (B, D) `embed` gave, all of them at once.
 
         Raises:
-            LearnerError: a transductive head, and a classifier whose support is not known.
+            LearnerError: features that are NaN or infinite, or a transductive head and a classifier whose support is
+                not known.
         """
+        check_features(features)
         logits = scores(LinearClassifier(self.weight[None], self.bias[None]), features[None])[0]
         if self.transductive is None:
             probabilities = logits.softmax(-1)

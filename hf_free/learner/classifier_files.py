@@ -22,6 +22,7 @@ from hf_free.data.decoding import WHITE, Color
 from hf_free.errors import LearnerError
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.batchnorm import BatchNormMode
+from hf_free.learner.config_check import way_out_of_format
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
@@ -267,7 +268,7 @@ def _classes(content: Json, source: str) -> tuple[tuple[Label, ...], dict[str, s
         raise LearnerError(
             f"{source} is in classifier format {version!r:.80}",
             allowed=f"format {CLASSIFIER_FORMAT}",
-            action="install a newer hf-free",
+            action=way_out_of_format(version, CLASSIFIER_FORMAT),
         )
     known: list[Label] = classes if isinstance(classes, list) else []
     are_plain = all(type(name) in (str, int) for name in known) or all(type(name) is bool for name in known)

@@ -103,7 +103,7 @@ def _block(content: JsonView, source: str) -> Json:
         raise LearnerError(
             f"{source} is in learner format {shown(version)}",
             allowed=f"format {FORMAT_VERSION}",
-            action="install a newer hf-free",
+            action=way_out_of_format(version, FORMAT_VERSION),
         )
     described, cfg = block.get("learner"), content.get("pretrained_cfg")
     for name, part in (("hf_free.learner", described), ("pretrained_cfg", cfg)):
@@ -125,6 +125,12 @@ def _block(content: JsonView, source: str) -> Json:
             action="install a newer hf-free",
         )
     return block
+
+
+def way_out_of_format(found: object, known: int) -> str:
+    """What to do about a format that is not the known one: only a greater number is a later hf-free's."""
+    is_later = type(found) is int and found > known
+    return "install a newer hf-free" if is_later else "save it again, or restore it from a copy"
 
 
 def _learner_config(described: JsonView, source: str) -> LearnerConfig:

@@ -13,7 +13,7 @@ from hf_free.backbones.weights import check_finite, read_header
 from hf_free.errors import LearnerError, TeacherError
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import why_unreadable
-from hf_free.runtime.strict_json import read_strict_json
+from hf_free.runtime.strict_json import read_strict_json, why_no_json
 
 CONFIG, WEIGHTS, EXTRA_WEIGHTS = "config.json", "model.safetensors", "hf_free.safetensors"
 FILES = (CONFIG, WEIGHTS, EXTRA_WEIGHTS)
@@ -75,7 +75,7 @@ def read_json(path: Path, source: str) -> Json:
         ) from None
     except (OSError, ValueError) as error:
         raise LearnerError(
-            f"{source}: {path.name} cannot be read: {error}", action="save or download the learner again"
+            f"{source}: {path.name} cannot be read: {why_no_json(error)}", action="save or download the learner again"
         ) from None
     if not isinstance(content, dict):
         raise LearnerError(f"{source}: {path.name} holds a {type(content).__name__}", allowed="a JSON object")

@@ -9,13 +9,48 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 Json = dict[str, Any]
 """A JSON object."""
 
 JsonView = Mapping[str, Any]
 """A JSON object that is only read."""
+
+
+def check_types(record: type, values: JsonView) -> None:
+    """Refuse values that are not of the types that a dataclass declares for them; keys that it lacks are passed over.
+
+    Args:
+        record: A dataclass of texts, numbers, and lists, tuples and mappings of them.
+        values: What its fields are to hold.
+
+    Raises:
+        TypeError: names the first such field.
+    """
+    declared = get_type_hints(record)
+    for key, value in values.items():
+        if key in declared and not _is_of(value, declared[key]):
+            shown = repr(value)
+            raise TypeError(f"{key} is {shown if len(shown) <= 80 else shown[:80] + '...'}")
+
+
+def _is_of(value: object, declared: Any) -> bool:
+    kind, inner = get_origin(declared), get_args(declared)
+    if kind in (UnionType, Union):
+        return any(_is_of(value, one) for one in inner)
+    if kind is None:
+        if isinstance(value, bool):
+            return declared is bool
+        return isinstance(value, Real if declared is float else declared)
+    if not isinstance(value, kind):
+        return False
+    if isinstance(value, dict):
+        return all(_is_of(key, inner[0]) and _is_of(one, inner[1]) for key, one in value.items())
+    if kind is tuple and inner[-1] is not Ellipsis:
+        return len(value) == len(inner) and all(map(_is_of, value, inner))
+    return all(_is_of(one, inner[0]) for one in value)
 
 
 def text_of(value: object) -> str:

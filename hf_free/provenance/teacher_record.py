@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 
-from hf_free.provenance.reading import Json, JsonView
+from hf_free.provenance.reading import Json, JsonView, check_types
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,12 @@ class TeacherRecord:
 
     @classmethod
     def from_dict(cls, values: JsonView) -> TeacherRecord:
-        """Read `to_dict`'s form back; keys of later versions are left out."""
+        """Read `to_dict`'s form back; keys of later versions are left out.
+
+        Raises:
+            TypeError: a key is missing, or a value is not of the type that its field has.
+        """
         known = {entry.name for entry in fields(cls)}
         read: Json = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
+        check_types(cls, read)
         return cls(**read)

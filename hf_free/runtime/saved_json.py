@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hf_free.errors import RunError
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.strict_json import why_no_json
 
 _MOST_BYTES = 2**30
 """Most bytes of a saved file, so that a link to an endless device ends."""
@@ -26,7 +27,7 @@ def read_saved(path: Path, *, action: str) -> object:
     try:
         return json.loads(read_bounded(path, max_bytes=_MOST_BYTES))
     except ValueError as error:
-        reason = str(error)
+        reason = why_no_json(error)
     except RecursionError:
         reason = "its values are nested too deeply"
-    raise RunError(f"{path} is not JSON: {reason}", action=action)
+    raise RunError(f"{path} cannot be read: {reason}", action=action)

@@ -17,16 +17,18 @@ from hf_free.errors import StorageError
 from hf_free.runtime.text import size_text
 
 _FULL = "no space is left on its file system"
+_DENIED = "this user may not write there"
 _REASONS = {
     "ENOSPC": _FULL,
     "EDQUOT": "the quota of this user is used up there",
     "EROFS": "its file system is read-only",
-    "EACCES": "this user may not write there",
-    "EPERM": "this user may not write there",
+    "EACCES": _DENIED,
+    "EPERM": _DENIED,
     "EFBIG": "a limit on the size of files is reached (ulimit -f)",
     "EIO": "the disk fails",
 }
 _IN_THE_WAY = {
+    "EEXIST": "something else is in its place or its folder's, such as a link that leads nowhere",
     "EISDIR": "a folder is in its place",
     "ENOTDIR": "a file is in the place of a folder above it",
     "ELOOP": "the links there lead in a circle",
@@ -80,12 +82,24 @@ def storage_problem(
     """
     if isinstance(error, StorageError):
         return None
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # tempfile's, without a name
+        return StorageError(
+            "no folder for temporary files can be written to",
+            allowed="one that this user may write to, with space and no limit on the size of files (ulimit -f)",
+            action="name one: TMPDIR=FOLDER hf-free ...",
+        )
     number = _number_of(error)
     if number is None:
         return None
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy or a move: its target
     what = "write" if path else "read or write"
     path = path or (Path(str(named)) if named else Path.cwd())
+    if what == "read or write" and _BY_NUMBER[number] == _DENIED:  # the system does not say which of the two
+        return StorageError(
+            f"cannot read or write {path.name} in {path.parent}: this user may not",
+            allowed="files that this user may read, and folders that this user may write to",
+            action="ask their owner for the right, or name others",
+        )
     is_space = number in _SPACE
     free = _free(path)
     is_limit = number == getattr(errno, "EFBIG", None)

@@ -29,6 +29,17 @@ def why_too_large(text: bytes, max_bytes: int) -> str | None:
     return None
 
 
+def why_no_json(error: OSError | ValueError) -> str:
+    """Why a JSON file cannot be read, in our words: a library's name offsets and codecs."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no text in UTF-8 from byte {error.start} on"
+    if isinstance(error, UnicodeEncodeError):
+        return "it holds a text that is no Unicode"
+    return str(getattr(error, "strerror", None) or error)
+
+
 def read_strict_json(path: Path, *, max_bytes: int) -> Any:
     """Read a JSON file; a byte order mark at its start is passed over.
 
@@ -56,6 +67,8 @@ def read_strict_json(path: Path, *, max_bytes: int) -> Any:
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair could never be written again
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+    except (json.JSONDecodeError, UnicodeError) as error:
+        raise ValueError(why_no_json(error)) from None
     _check_depth(value)
     return value
 

@@ -245,6 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class refuses, as JSON too."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # of an unreadable line it is 0.9, which has no status
         self._send(code, {"error": message or "a request that cannot be read"})
 
     def _answer(self, make: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ from hf_free.backbones.weights import read_header
 from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
 from hf_free.runtime.files import read_bounded, why_unreadable
+from hf_free.runtime.strict_json import why_no_json
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.transformers_config import is_transformers
 
@@ -149,9 +150,8 @@ def _read_json(path: Path, name: str) -> Any:
         text = read_bounded(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8-sig")  # Windows editors write a mark
         return json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        bounded = str(error).startswith("it ")
-        problem = f"{'cannot be read: ' if bounded else 'is not valid JSON: '}{str(error)[:200]}"
-        raise _unreadable(path, name, problem) from None
+        reason = "its values are nested too deeply" if isinstance(error, RecursionError) else why_no_json(error)
+        raise _unreadable(path, name, f"cannot be read: {reason[:200]}") from None
 
 
 def _unreadable(path: Path, name: str, problem: str) -> TeacherError:

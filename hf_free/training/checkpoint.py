@@ -58,7 +58,10 @@ def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[Teacher
             allowed="the same teachers while a run goes on",
             action="leave out --models, or train a new run; --from adds teachers to a learner",
         )
-    return [TeacherRecord.from_dict(record) for record in records]
+    try:
+        return [TeacherRecord.from_dict(record) for record in records]
+    except TypeError as error:
+        raise RunError(f"{folder.teachers} is damaged: {error}", action=action) from None
 
 
 BEST = "best.safetensors"
@@ -170,7 +173,8 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
     except Exception as error:  # the files are intact, so they belong to another run or an older hf-free
         if isinstance(error, OSError) or is_out_of_memory(error):
             raise  # these describe this machine, not the checkpoint's
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "  # of a state it says enough
+        reason = " ".join(f"{kind}{error}".split())[:300]
         raise RunError(
             f"the checkpoint {folder}, of hf-free {chosen.manifest.version}, does not fit this run: {reason}",
             allowed="a checkpoint of this very run",

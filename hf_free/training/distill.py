@@ -58,7 +58,7 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.distill_checkpoint import Done, Parts, load_parts, read_held_out, write_checkpoint
 from hf_free.training.manifest import Manifest, Topology
-from hf_free.training.pool import check_output
+from hf_free.training.pool import check_apart, check_output
 from hf_free.training.resuming import check_configuration, check_topology
 from hf_free.training.run_lock import LOCK_FILE, RunLock
 from hf_free.training.schedule import CheckpointClock
@@ -170,6 +170,8 @@ def distill(
                 resume=resume,
                 start_from=start_from,
             )
+            if not isinstance(pooled, MetaLearner):
+                check_apart(folder, [str(pooled)])
         seed_everything(seed)
         where = choose_device(device) if ranks.count == 1 else ranks.device
         opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hf_free.errors import RunError
 from hf_free.learner.format import plain_tensors
 from hf_free.pooling.imitation import PictureBank
-from hf_free.provenance.reading import object_of
+from hf_free.provenance.reading import check_types, object_of
 from hf_free.provenance.run_record import Energy
 from hf_free.runtime.random_streams import Stream
+from hf_free.runtime.saved_json import read_saved
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.manifest import Manifest
 
@@ -92,7 +93,8 @@ def load_parts(chosen: WholeCheckpoint, tensors: Mapping[str, Tensor], parts: Pa
             moments.setdefault(int(number), {})[key] = value
         groups = parts.optimizer.state_dict()["param_groups"]
         parts.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        saved = json.loads((chosen.folder / STATE).read_text(encoding="utf-8"))
+        saved = object_of(read_saved(chosen.folder / STATE, action="start again with --overwrite"))
+        check_types(Done, {key: value for key, value in saved.items() if key != "energy"})
         done = Done(**{**saved, "energy": Energy.from_dict(object_of(saved.get("energy")))})
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(

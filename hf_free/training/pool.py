@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -24,6 +24,7 @@ from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.embedding import Embedding
+from hf_free.learner.format import CONFIG, MAX_CONFIG_BYTES
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import KIND, PooledBackbone
@@ -31,6 +32,7 @@ from hf_free.pooling.fit import fit_pooled
 from hf_free.pooling.including import check_may_include, include_teachers
 from hf_free.pooling.pictures import MOST_PIXELS, Progress, ask_all, pictures_of, recover_from_all
 from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.run_record import Energy, PoolRecord, Recovered, Training
 from hf_free.publishing.card import write_card
@@ -40,10 +42,12 @@ from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
+from hf_free.runtime.strict_json import read_strict_json
 from hf_free.runtime.text import listed
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.reference import existing_path
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.notices import license_notes, privacy_notes
 from hf_free.training.sized_inversions import images_that_fit
@@ -108,6 +112,8 @@ def pool(
     texts = [model for model in models if isinstance(model, str)]
     if len(texts) == len(models):
         check_teachers(texts, least=1)
+        if folder is not None:
+            check_apart(folder, texts)
     elif folder is not None:
         raise ConfigError(
             "an output for a pooled learner of networks in memory, which a folder cannot name",
@@ -250,15 +256,44 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     Raises:
         RunError: it is not empty.
     """
-    if not folder.exists():
+    if not folder.exists() and not folder.is_symlink():  # a link that leads nowhere would be found out at the end
         return
     is_empty = folder.is_dir() and not any(folder.iterdir())
-    if not is_empty and not (overwrite and (folder / "config.json").is_file()):
+    if not is_empty and not (overwrite and _holds_learner(folder)):
         raise RunError(
-            f"the output {folder} is not empty",
+            f"the output {folder} is {'not empty' if folder.exists() else 'a link that leads nowhere'}",
             allowed="a new or empty folder; --overwrite replaces a learner that was saved there",
             action="give another --output",
         )
+
+
+def _holds_learner(folder: Path) -> bool:
+    """Whether a folder holds a learner of hf-free; a teacher has a config.json of the same form, without our block."""
+    try:
+        config = object_of(read_strict_json(folder / CONFIG, max_bytes=MAX_CONFIG_BYTES))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config.get("hf_free"), dict)
+
+
+def check_apart(folder: Path, used: Iterable[str]) -> None:
+    """Refuse an output that would replace what it is made of.
+
+    Args:
+        folder: The output.
+        used: What it is made of, as it was named: Hub ids among them are passed over.
+
+    Raises:
+        RunError: one of them is that folder, or lies in it.
+    """
+    for name in used:
+        path = existing_path(name)
+        if path is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise RunError(
+                f"the output {folder} would replace {name}, which it is made of",
+                allowed="a folder apart from all that is read",
+                action="give another --output",
+            )
 
 
 def _recovered(tasks: Sequence[RecoveredTask], rounds: int) -> Recovered:

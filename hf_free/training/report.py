@@ -27,7 +27,7 @@ from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
 from hf_free.reporting.tsne import in_plane
 from hf_free.runtime.files import read_bounded, write_text
 from hf_free.runtime.saved_json import read_saved
-from hf_free.runtime.strict_json import read_strict_json
+from hf_free.runtime.strict_json import read_strict_json, why_no_json
 from hf_free.training.folder import CONFIG_FILE, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _why_unreadable(config: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        return f": its {config.name} cannot be read: {error}"
+        return f": its {config.name} cannot be read: {why_no_json(error)}"
     return ""
 
 
@@ -215,7 +215,7 @@ def _read_results(path: Path) -> Json:
     try:
         found = object_of(read_strict_json(path, max_bytes=MOST_RESULTS))
     except (OSError, ValueError) as error:
-        raise _no_results(path, f"{error}") from None
+        raise _no_results(path, why_no_json(error)) from None
     if not all(isinstance(row, dict) for row in list_of(found.get("rows"))) or "dataset" not in found:
         raise _no_results(path, "it has no rows on a data set")
     return found
@@ -242,11 +242,12 @@ def _no_results(path: Path, why: str) -> RunError:
 
 def _kept(run: RunFolder) -> _Kept | None:
     """Some of the pictures that the newest checkpoint keeps; None where there is none that can be read."""
-    records = [TeacherRecord.from_dict(entry) for entry in list_of(_read_object(run.teachers).get("teachers"))]
     try:
+        entries = list_of(_read_object(run.teachers).get("teachers"))
+        records = [TeacherRecord.from_dict(object_of(entry)) for entry in entries]
         checkpoint = run.whole_checkpoint().folder
         read = read_kept(checkpoint / "memory.safetensors", classes=CLASSES, pictures=MAP_PICTURES)
-    except (HfFreeError, OSError, KeyError, SafetensorError):
+    except (HfFreeError, OSError, KeyError, TypeError, SafetensorError):
         return None
     if not read.classes or any(kept.key.teacher >= len(records) for kept in read.classes):
         return None

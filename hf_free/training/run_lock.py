@@ -74,7 +74,7 @@ class RunLock:
         """Take the lock; that of a dead process of this computer is taken over.
 
         Raises:
-            RunError: another process has it, or may have it; a pipe or a device has its name.
+            RunError: another process has it, or may have it; a pipe, a device or a link has its name.
         """
         folder = self.path.parent
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -84,14 +84,12 @@ class RunLock:
                     folder.mkdir(parents=True, exist_ok=True)
                 except FileNotFoundError:  # of a file system that takes no folders, such as /proc
                     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folder)) from None
-                file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                if self.path.is_symlink():  # what it leads to would be written over
+                    raise self._no_lock("a link")
+                file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             if not stat.S_ISREG(os.fstat(file).st_mode):  # reading a pipe would wait
                 os.close(file)
-                raise RunError(
-                    f"{self.path} is no file",
-                    allowed="the lock of a run, or nothing of that name",
-                    action="remove it, or give another --output",
-                )
+                raise self._no_lock("no file")
             is_locked = _try_lock(file)
             if is_locked is not False and not _is_at(file, self.path):  # its holder removed it in between
                 os.close(file)
@@ -134,6 +132,13 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def _no_lock(self, what: str) -> RunError:
+        return RunError(
+            f"{self.path} is {what}",
+            allowed="the lock of a run, or nothing of that name",
+            action="remove it, or give another --output",
+        )
 
     def _refusal(self, holder: LockHolder | None, *, maybe_over: bool) -> RunError:
         by = f"{holder}" if holder is not None else "another process"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from hf_free.provenance.reading import Json, object_of
+from hf_free.provenance.reading import Json, check_types, object_of
 from hf_free.provenance.run_record import Energy
 
 
@@ -65,6 +65,7 @@ class RunState:
         """Read a state back.
 
         Raises:
-            TypeError: what no state has.
+            TypeError: what no state has, or a value of another type.
         """
+        check_types(cls, {key: value for key, value in values.items() if key != "energy"})
         return cls(**{**values, "energy": Energy.from_dict(object_of(values.get("energy")))})  # type: ignore[arg-type]

@@ -205,3 +205,8 @@ def test_a_list_flag_may_mean_something_without_a_value():
         "--transductive=centered",
         "--transductive=transport",
     ]
+
+
+def test_a_list_that_never_ends_is_refused():
+    with pytest.raises(UsageError, match="the list @/dev/zero has more than 16 MiB"):
+        expand_list_files(["@/dev/zero"])

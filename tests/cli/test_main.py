@@ -105,6 +105,18 @@ def test_debug_by_environment(program, capsys, monkeypatch, value, shown):
     assert ("Traceback" in capsys.readouterr().err) is shown
 
 
+def test_a_limit_that_a_library_does_not_fit_below_is_one_of_memory(capsys):
+    program = typer.Typer()
+    program.callback()(lambda: None)
+
+    @program.command()
+    def load() -> None:
+        raise ImportError("lib.so: failed to map segment from shared object")
+
+    assert main(["load"], program) == 1
+    assert "this takes more memory than there is" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_says_how_to_resume(program, capsys):
     assert main(["stopped"], program) == 130
     assert capsys.readouterr().err == "Interrupted. Resume with: hf-free train --resume --output x\n"
@@ -191,6 +203,22 @@ def test_a_closed_stdout_is_written_to_like_one_that_nobody_reads():
     command = ["sh", "-c", 'exec "$0" -m hf_free.cli.main methods --json >&-', sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [(">/dev/full", 1, "Error: the results cannot be written to stdout: no space left"), ("| true", 141, "")],
+)
+def test_an_output_that_cannot_be_written(redirection, code, said):
+    """The reader has gone before the first byte: it starts no interpreter."""
+    command = f'"$0" -m hf_free.cli.main --version {redirection}; exit "${{PIPESTATUS[0]}}"'
+    ended = subprocess.run(["bash", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.split("\n")[0][: len(said) or None]) == (code, said)
+
+
+def test_an_address_of_the_hub_that_is_none_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1\a")
+    assert "the environment variable HF_ENDPOINT is 'http://127.0.0.1\\x07'" in refused(capsys, "search", "x")
 
 
 def test_ctrl_c_before_a_verb_has_begun_shows_no_traceback(capsys, monkeypatch):

@@ -102,6 +102,13 @@ def test_what_is_passed_over_is_counted_in_one_warning(tmp_path, caplog):
     ]
 
 
+def test_a_pipe_is_called_one(tmp_path, caplog):
+    fill(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    load_labeled_images(tmp_path)
+    assert "passed over 1 name of pipes, sockets or devices (2.png)" in caplog.text
+
+
 def test_equal_names_under_different_folders_stay_apart(tmp_path):
     fill(tmp_path, "greek/character01/1.png", "greek/character02/1.png", "latin/character01/1.png")
     assert counts(load_labeled_images(tmp_path)) == {"greek": 2, "latin": 1}

@@ -126,3 +126,21 @@ def test_a_body_that_is_cut_after_its_last_byte_is_whole(hub, ask):
     assert fault.hits == 1
     assert answer["error"] is None
     assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_file_that_ends_before_its_announced_size_is_called_too_short(hub, run_client, tmp_path):
+    """The server answers the question about the rest with 416."""
+    hub.add_repo("fault/short", FILES)
+    code = f"""
+from pathlib import Path
+from hf_free.errors import HubError
+from hf_free.hub.download import ExpectedFile, download
+expected = ExpectedFile({len(WEIGHTS) + 10}, "sha256", "0" * 64)
+try:
+    url = "{hub.endpoint}/fault/short/resolve/main/model.safetensors"
+    download(url, Path({str(tmp_path / "weights")!r}), expected, {{}}, name="weights", patience=0.5)
+except HubError as error:
+    print(error)
+"""
+    said = run_client(code).stdout
+    assert said.startswith(f"the Hub sends only {len(WEIGHTS)} of {len(WEIGHTS) + 10} bytes of weights")

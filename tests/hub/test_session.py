@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from hub_calls import FILES
 
@@ -111,6 +113,54 @@ except HubError as error:
         said = run_client(code).stdout
     assert "a listing whose next page is the page itself" in said
     assert fault.hits == 2
+
+
+def test_a_listing_of_ever_new_pages_is_left(hub, run_client):
+    code = """
+import json
+from hf_free.hub import session
+def watch_pages(seconds):
+    library = session.http_library()
+    request = library.Request("GET", "http://127.0.0.1/api/models")
+    with session._watched(1.0, 1.0, every_thread=False) as watch:
+        watch.began -= seconds
+        for number in range(1000):
+            link = {"Link": f'<http://127.0.0.1/api/models?cursor={number}>; rel="next"'}
+            session._after_response(library.Response(200, headers=link, request=request))
+def failure(seconds):
+    try:
+        watch_pages(seconds)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+print(json.dumps([failure(0), failure(60)]))
+"""
+    assert run_client(code).json == [
+        "MalformedAnswerError: a listing of more than 200 pages",
+        "NoProgressError: a listing that is not whole after 45 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        ({"Content-Encoding": "gzip"}, gzip.compress(b'{"id": "fault/packed"}'), "fault/packed"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(bytes(2**20)), "an answer of more than 0 MiB"),
+        ({"Content-Encoding": "gzip"}, b"no gzip", "an answer that is called gzip and is none"),
+        ({"Content-Encoding": "br"}, b"{}", "an answer packed as 'br', which was not asked for"),
+    ],
+)
+def test_a_packed_answer_is_bounded_by_what_is_in_it(hub, run_client, headers, body, said):
+    code = """
+import json
+from hf_free.hub import session
+session.MAX_ANSWER_BYTES = 2**16
+try:
+    print(json.dumps(session.patiently(lambda: session.api_for(None).model_info("fault/packed").id)))
+except session.MalformedAnswerError as error:
+    print(json.dumps(str(error)))
+"""
+    with hub.fault("status", "/api/models/fault/packed", status=200, headers=headers, body=body):
+        assert run_client(code).json == said
 
 
 @pytest.mark.parametrize("proxy", ["gopher://127.0.0.1:1", "http://127.0.0.1:port"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import re
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,20 @@ def test_local_snapshot(tmp_path):
         local_snapshot(tmp_path)
     with pytest.raises(HubError, match="is not a folder"):
         local_snapshot(tmp_path / "none")
+
+
+def test_a_file_that_no_disk_holds_is_refused_before_it_is_fetched(hub, ask):
+    hub.add_repo("fault/huge", FILES)
+    with urllib.request.urlopen(f"{hub.endpoint}/api/models/fault/huge/revision/main?blobs=true") as answer:
+        listing = json.load(answer)
+    for entry in listing["siblings"]:
+        entry["size"] = 2**62
+        entry.get("lfs", {})["size"] = 2**62
+    start = len(hub.requests)
+    body = json.dumps(listing).encode()
+    with hub.fault("status", "/api/models/fault/huge", status=200, body=body, times=None):
+        error = ask("fetch_snapshot, 'fault/huge'")["error"]
+    assert re.match(
+        r"the Hub announces 4.194e\+06 TiB for config.json of fault/huge, and the disk of the cache", error
+    )
+    assert not [path for path in paths(hub, start) if "/resolve/" in path]

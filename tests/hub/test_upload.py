@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -115,6 +116,18 @@ def test_a_storage_that_fails_is_one_message_without_its_signed_addresses(hub, t
         assert answer["seconds"] < 30
         assert "signature=" not in answer["error"] + answer["log"]
         assert f"{hub.endpoint}/lfs/" in answer["log"], "the address itself is logged, or nothing would be shown here"
+
+
+def test_a_storage_that_asks_for_parts_of_no_bytes_gives_no_usable_answer(hub, tokens, ask, tmp_path):
+    weights = os.urandom(1000)
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    action = {"href": f"{hub.endpoint}/lfs/x", "header": {"chunk_size": "0"}}
+    objects = [{"oid": hashlib.sha256(weights).hexdigest(), "size": 1000, "actions": {"upload": action}}]
+    body = json.dumps({"transfer": "multipart", "objects": objects}).encode()
+    with hub.fault("status", "/info/lfs/objects/batch", status=200, body=body, times=None):
+        answer = ask(f"push_folder, Path({str(tmp_path)!r}), 'alice/no-parts'", token=tokens["alice"])
+    assert "did not reach the storage of the Hub" in answer["error"]
+    assert "the Hub gives no usable answer" in answer["error"]
 
 
 def test_a_refused_card_is_named(hub, tokens, ask, learner):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from learners import LABELS, make, pictures
 
+from hf_free.errors import LearnerError
 from hf_free.learner.adapting import as_before, fit, needs_pictures, support_rows
 from hf_free.learner.heads import fit_ridge
 from hf_free.learner.support import SupportSet
@@ -41,3 +42,16 @@ def test_a_network_with_the_supports_statistics_adapts_anew_to_the_same():
     assert done.network.batchnorm == "running"
     assert torch.equal(fit(start, support).weight, done.weight)
     assert as_before(make(head="maml"), "running") is None
+
+
+def test_finite_weights_whose_features_are_not_are_refused():
+    network = make()
+    with torch.no_grad():
+        network.backbone.bn1.running_var.fill_(-1.0)
+    with pytest.raises(LearnerError, match="features of these pictures are NaN or infinite"):
+        fit(network, SupportSet.of(support_rows(network, IMAGES), LABELS))
+    classifier = make().adapt(IMAGES, LABELS)
+    with torch.no_grad():
+        classifier.embedder.backbone.bn1.running_var.fill_(-1.0)
+    with pytest.raises(LearnerError, match="features of these pictures are NaN or infinite"):
+        classifier.predict(IMAGES)

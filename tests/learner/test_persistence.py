@@ -131,6 +131,13 @@ class TestStrictLoading:
         with pytest.raises(LearnerError, match=r"no hf_free block[\s\S]*--models"):
             MetaLearner.from_pretrained(folder)
 
+    def test_a_format_that_is_none_is_not_called_newer(self, folder):
+        content = json.loads((folder / "config.json").read_text())
+        content["hf_free"]["format_version"] = None
+        (folder / "config.json").write_text(json.dumps(content))
+        with pytest.raises(LearnerError, match=r"learner format None[\s\S]*save it again"):
+            MetaLearner.from_pretrained(folder)
+
     def test_a_newer_format_is_refused(self, folder):
         self.change_config(folder, lambda content: content["hf_free"].update(format_version=2))
         with pytest.raises(LearnerError, match=r"learner format 2[\s\S]*newer hf-free"):

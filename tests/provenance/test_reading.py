@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 
 from hf_free.provenance.reading import (
+    check_types,
     flag_of,
     list_of,
     number_of,
@@ -48,3 +51,46 @@ def test_lists_and_texts():
     assert list_of("ab") == list_of(None) == list_of({"a": 1}) == []
     assert texts_of(["a", 1]) == ("a", "1")
     assert (text_of(None), text_of(""), text_of(7), text_of("x")) == ("", "", "7", "x")
+
+
+@dataclass
+class _Record:
+    name: str
+    share: float | None = None
+    sizes: tuple[int, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[dict[str, str]] = field(default_factory=list)
+    shape: tuple[int, int, int] = (1, 1, 1)
+    shown: bool = False
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "a", "share": None, "sizes": (1, 2), "counts": {"a": 1}, "notes": [{"a": "b"}], "shown": True},
+        {"name": "a", "share": 1, "sizes": (), "counts": {}, "notes": [], "later": object()},
+    ],
+)
+def test_values_of_the_declared_types_pass(values):
+    check_types(_Record, values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", None),
+        ("share", "x"),
+        ("share", True),
+        ("sizes", [1]),
+        ("sizes", (1, "x")),
+        ("counts", {"a": "b"}),
+        ("counts", {1: 1}),
+        ("notes", [{"a": 1}]),
+        ("notes", {}),
+        ("shape", (1, 1)),
+        ("shown", 1),
+    ],
+)
+def test_a_value_of_another_type_is_named(key, value):
+    with pytest.raises(TypeError, match=f"{key} is "):
+        check_types(_Record, {"name": "a", key: value})

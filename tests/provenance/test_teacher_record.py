@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from pico import pico_teacher
+from records import teacher
 
 from hf_free.provenance.teacher_record import TeacherRecord
 
@@ -39,3 +40,9 @@ def test_batchnorm_is_known_by_its_layers(kind, has):
 @pytest.mark.parametrize(("private", "gated"), [(False, False), (True, False), (False, True), (True, True)])
 def test_private_or_gated_is_hidden(private, gated):
     assert replace(pico_teacher("conv4").record, private=private, gated=gated).is_hidden == (private or gated)
+
+
+@pytest.mark.parametrize("change", [{"reference": {"a": {}}}, {"label_names": {"a": {}}}, {"normalization": []}])
+def test_a_value_of_another_type_is_refused_by_its_name(change):
+    with pytest.raises(TypeError, match=f"{next(iter(change))} is "):
+        TeacherRecord.from_dict({**teacher(), **change})

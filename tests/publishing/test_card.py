@@ -309,7 +309,7 @@ def test_a_picture_that_stays_in_the_repository_stays_in_the_card(tmp_path):
 
 def test_a_broken_config_is_refused_and_left_alone(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(RunError, match=r"config\.json is not JSON"):
+    with pytest.raises(RunError, match=r"config\.json cannot be read: "):
         write_card(tmp_path, typed())
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.json", "{")]
 

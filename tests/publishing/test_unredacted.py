@@ -32,5 +32,5 @@ def test_elsewhere_the_learners_own_record_is_all_there_is(tmp_path, monkeypatch
 @pytest.mark.parametrize("text", ["{", "[" * 100_000])
 def test_a_damaged_record_is_refused_with_its_path(tmp_path, text):
     (tmp_path / RUN_RECORD).write_text(text)
-    with pytest.raises(RunError, match=r"record\.json is not JSON"):
+    with pytest.raises(RunError, match=r"record\.json cannot be read: "):
         unredacted(tmp_path, PUBLISHED)

@@ -13,7 +13,7 @@ from hf_free.runtime.saved_json import read_saved
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "\x00", "9" * 5000])
 def test_a_damaged_file_is_refused_with_its_path_and_the_way_out(tmp_path, text):
     (tmp_path / "saved.json").write_text(text)
-    with pytest.raises(RunError, match=r"saved\.json is not JSON[^$]*restore it"):
+    with pytest.raises(RunError, match=r"saved\.json cannot be read: [^$]*restore it"):
         read_saved(tmp_path / "saved.json", action="restore it")
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,25 @@ def test_every_library_that_writes_is_understood(tmp_path):
 
 def test_a_path_below_a_file_is_not_taken_for_a_full_disk(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file") as refused:
+    with pytest.raises(StorageError, match="something else is in its place or its folder's"):
         write_text(tmp_path / "file" / "a", "x")
-    assert not isinstance(refused.value, StorageError)
     assert Path(tmp_path / "file").is_file()
+
+
+def test_a_link_that_leads_nowhere_in_the_place_of_a_folder_is_said(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    said = pytest.raises(StorageError, match="something else is in its place or its folder's")
+    with said, storage_explained(tmp_path / "link"):
+        (tmp_path / "link").mkdir(exist_ok=True)
+
+
+def test_what_may_be_a_read_or_a_write_is_called_neither():
+    problem = storage_problem(PermissionError(errno.EACCES, "Permission denied", "/some/file"))
+    assert str(problem).startswith("cannot read or write file in /some: this user may not\n")
+
+
+def test_no_place_for_temporary_files_is_said(monkeypatch):
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/none/at/all"])
+    with pytest.raises(FileNotFoundError) as raised:
+        tempfile._get_default_tempdir()
+    assert "no folder for temporary files" in str(storage_problem(raised.value))

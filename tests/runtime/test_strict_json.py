@@ -35,8 +35,10 @@ def test_plain_values_come_back(tmp_path, data, value):
         (b"9223372036854775808", "a whole number of 19 digits"),
         (b"[" * 100_000, "nested too deeply"),
         (b"[" * 65 + b"]" * 65, "nested too deeply"),
-        (b'"\\ud800"', "surrogates not allowed"),
-        (b"{'a': 1}", "Expecting property name"),
+        (b'"\\ud800"', "a text that is no Unicode"),
+        (b"{'a': 1}", "no JSON from line 1, column 2 on"),
+        (b"", "no JSON from line 1, column 1 on"),
+        (b'{"a": "\xff"}', "no text in UTF-8 from byte 7 on"),
         (b'"' + b"a" * 2**17 + b'"', "more than 131072 bytes"),
     ],
 )

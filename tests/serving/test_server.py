@@ -94,6 +94,9 @@ def test_other_methods_and_broken_requests_are_json_too(server):
         raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
         raw.shutdown(socket.SHUT_WR)
         assert b"a body that ends early" in raw.makefile("rb").read()
+    with socket.create_connection(urlsplit(server.address).netloc.split(":"), timeout=60) as raw:
+        raw.sendall(b"\x16\x03\x01\r\n")  # as one begins who speaks TLS
+        assert raw.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_model_that_fails_is_a_status_and_no_traceback(caplog):

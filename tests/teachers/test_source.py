@@ -112,7 +112,7 @@ HOSTILE_FILES = {
     "a terabyte of zeros": ("config.json", put_zeros, "config.json cannot be read: it has more than"),
     "weights of a terabyte of zeros": ("model.safetensors", put_zeros, "model.safetensors cannot be read"),
     "pixels of a terabyte of zeros": ("preprocessor_config.json", put_zeros, "it has more than"),
-    "a deep config.json": ("config.json", lambda path: path.write_bytes(b"[" * 100_000), "is not valid JSON"),
+    "a deep config.json": ("config.json", lambda path: path.write_bytes(b"[" * 100_000), "nested too deeply"),
 }
 
 

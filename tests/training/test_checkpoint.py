@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pico import pico_folder
+from records import teacher
 
 from hf_free import FreeConfig
 from hf_free.errors import RunError
@@ -68,3 +69,10 @@ def test_a_damaged_note_of_teachers_is_one_message(tmp_path, text):
     run.teachers.write_text(text)
     with pytest.raises(RunError, match=r"teachers\.json[^$]*--overwrite"):
         teachers_to_resume(run, ["a"])
+
+
+def test_a_note_whose_teacher_has_a_value_of_another_type_names_it(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.write_json(run.teachers, {"models": ["a/b"], "teachers": [{**teacher(), "label_names": {"a": 1}}]})
+    with pytest.raises(RunError, match=r"teachers\.json is damaged: label_names is \{'a': 1\}"):
+        teachers_to_resume(run, ["a/b"])

@@ -150,3 +150,8 @@ def test_a_damaged_checkpoint_is_not_used_and_overwrite_begins_anew(pooled, cut,
         _distil(pooled, tmp_path / "run", resume=True)
     _distil(pooled, tmp_path / "run", overwrite=True)
     assert _same(_weights(tmp_path / "run"), _weights(root / "whole"))
+
+
+def test_the_pooled_learner_is_not_replaced_by_what_imitates_it(pooled):
+    with pytest.raises(RunError, match=r"would replace .*learner, which it is made of"):
+        _distil(pooled, pooled, overwrite=True)

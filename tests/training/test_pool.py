@@ -297,3 +297,20 @@ def test_a_learner_with_its_teachers_is_saved_over_another_in_one_step(tmp_path)
         assert 3 < sum(seen) < len(seen)
         assert said(MetaLearner.from_pretrained(folder)).equal(new)
         assert (folder / "teachers").exists() is has_teachers
+
+
+def test_an_output_that_is_a_link_to_nowhere_is_refused_at_once(folders, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    with pytest.raises(RunError, match="link is a link that leads nowhere"):
+        pool(folders, output=tmp_path / "link", rounds=10**6)
+
+
+def test_an_output_that_would_replace_a_teacher_is_refused(folders, tmp_path):
+    copy = shutil.copytree(folders[0], tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    for output in (copy, tmp_path):
+        with pytest.raises(RunError, match=r"would replace .*/a, which it is made of"):
+            pool([str(copy), folders[1]], output=output, overwrite=True, rounds=0)
+    with pytest.raises(RunError, match=r"/a is not empty\n.*--overwrite replaces a learner"):  # a checkpoint
+        pool(folders, output=copy, overwrite=True, rounds=0)
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before

@@ -109,6 +109,15 @@ def test_pipes_devices_and_large_files_in_the_place_of_records_are_not_read(tmp_
     assert read_run(folder, draws_map=False).views == b""
 
 
+def test_an_unfinished_run_whose_note_of_teachers_is_odd_is_shown_without_pictures(tmp_path, run):
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "learner")
+    note = json.loads((copy / "teachers.json").read_text())
+    for change in ([[]], [{"label_names": {"a": 1}}]):
+        (copy / "teachers.json").write_text(json.dumps({**note, "teachers": change}))
+        assert not read_run(copy).recovered
+
+
 def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
     with pytest.raises(RunError, match="neither a run nor a learner"):
         report([tmp_path], tmp_path / "page.html")

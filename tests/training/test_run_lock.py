@@ -168,3 +168,15 @@ def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / LOCK_FILE)
     with pytest.raises(RunError, match=r"run\.lock is no file"), RunLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("content", ["somebody's", None])
+def test_what_a_link_in_the_place_of_the_lock_leads_to_is_not_written(tmp_path, content):
+    outside, folder = tmp_path / "outside", tmp_path / "run"
+    folder.mkdir()
+    if content is not None:
+        outside.write_text(content)
+    (folder / LOCK_FILE).symlink_to(outside)
+    with pytest.raises(RunError, match=r"run\.lock is a link"), RunLock(folder):
+        pass
+    assert (outside.read_text() if outside.exists() else None) == content

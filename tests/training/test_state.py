@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+import pytest
+
 from hf_free.training.state import RunState
 
 
@@ -21,3 +23,11 @@ def test_a_state_comes_back_from_json():
     )
     state.skipped.append({"reference": "lab/a", "reason": "gone"})
     assert RunState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": None}, {"seconds": {"a": {}}}, {"left_out": "x"}, {"gone": [None]}, {"best_score": "x"}]
+)
+def test_a_value_of_another_type_is_refused_by_its_name(change):
+    with pytest.raises(TypeError, match=f"{next(iter(change))} is "):
+        RunState.from_dict({**RunState().to_dict(), **change})

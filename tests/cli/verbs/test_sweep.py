@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from program import refused
 
 from hf_free.cli.main import main
 
@@ -44,3 +46,9 @@ def test_sweep_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_sweep_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    message = refused(capsys, "sweep", "resnet", "--output", str(tmp_path / "rows.jsonl"), "--resume")
+    assert "rows.jsonl is no regular file" in message
