@@ -12,6 +12,7 @@ from torch import Tensor
 from hf_free.data.decoding import PictureError
 from hf_free.data.images import PictureBatch, Preprocessing, Progress
 from hf_free.evaluation.datasets import LabeledImages
+from hf_free.learner.adapting import check_features
 from hf_free.learner.batchnorm import evaluation_mode
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
@@ -109,7 +110,11 @@ class ImageSizes:
 def learner_features(
     learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
-    """The learner's features (N, D) of all pictures, parts of which are embedded by several threads at once."""
+    """The learner's features (N, D) of all pictures, parts of which are embedded by several threads at once.
+
+    Raises:
+        LearnerError: one is NaN or infinite.
+    """
     is_beside, parts = learner.may_be_shared_out, list[Tensor]()
     pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
     with evaluation_mode(learner):  # once for all threads
@@ -117,4 +122,6 @@ def learner_features(
             parts.append(part)
             if progress is not None:
                 progress(f"features of the {name}", len(parts), len(pictures))
-    return torch.cat(parts)
+    features = torch.cat(parts)
+    check_features(features)
+    return features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import timm
 import torch
 from odd_pictures import color
@@ -10,10 +11,12 @@ from PIL import Image
 
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.images import Preprocessing
+from hf_free.errors import LearnerError
 from hf_free.evaluation import features as features_module
 from hf_free.evaluation.baselines import teacher_answers
 from hf_free.evaluation.datasets import LabeledImages
 from hf_free.evaluation.features import ImageSizes, learner_features
+from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.teachers.saving import build_teacher, record_for
 
@@ -65,3 +68,12 @@ def test_two_threads_give_the_features_that_one_gives(monkeypatch):
     torch.testing.assert_close(found[0], learner.embed(pictures))
     assert told[-5:] == [("features of the learner", place, 5) for place in range(1, 6)]
     assert learner.training
+
+
+def test_features_that_are_no_numbers_are_refused():
+    network = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16)).eval()
+    with torch.no_grad():
+        batchnorm_layers(network)[0].running_var.fill_(-1.0)
+    images = LabeledImages([torch.zeros(3, 16, 16, dtype=torch.uint8)] * 2, torch.tensor([0, 1]), ["a", "b"])
+    with pytest.raises(LearnerError, match="NaN or infinite"):
+        learner_features(network, ImageSizes(images))
