@@ -27,6 +27,9 @@ it."""
 BATCHES, BATCH = 5, 60
 """Number of batches and pictures per batch for a teacher's embedding: TGR takes 5 of 600."""
 
+ROUNDING = 1e-6
+"""Differences up to this are those of 32 bits: teachers that are alike are told apart by none."""
+
 RESTARTS = 30
 """Starts of k-means in the clustering (TGR)."""
 
@@ -114,8 +117,8 @@ def unlike_groups(embeddings: Sequence[Sequence[Tensor]], count: int, *, seed: i
     affinity = torch.zeros(number, number)
     for first in range(number):
         for second in range(first):
-            unlike = max(0.0, 1 - similarity(embeddings[first], embeddings[second]))
-            affinity[first, second] = affinity[second, first] = unlike
+            unlike = 1 - similarity(embeddings[first], embeddings[second])
+            affinity[first, second] = affinity[second, first] = unlike if unlike > ROUNDING else 0.0
     if not affinity.any():  # all alike: any grouping will do
         return [place % count for place in range(number)]
     from sklearn.cluster import SpectralClustering  # slow to import

