@@ -37,9 +37,33 @@ class FixedResize(nn.Module):
         return self.rows @ images @ self.columns
 
 
+class FixedSize(nn.Module):
+    """Leaves pictures of one size as they are, in a way that pictures of other sizes do not fit.
+
+    LiteRT fits a file's network to whatever picture it is given, and one that pools answers about any size, otherwise
+    than it would about the resized picture. So values are compared with limits that they never reach, one for each
+    row and column, no two of them equal: equal ones the converter would make one number, which fits all sizes.
+
+    Args:
+        given: Height and width of the pictures.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, given: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("rows", 256.0 + torch.arange(given[0]).view(1, 1, -1, 1))
+        self.register_buffer("columns", 256.0 + torch.arange(given[1]).view(1, 1, 1, -1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, *given), up to 255, as they are."""
+        return torch.minimum(torch.minimum(images, self.rows), self.columns)
+
+
 def fixed_resize(given: tuple[int, int], size: int) -> nn.Module:
-    """What brings pictures of one size to a square: nothing where they are of its size."""
-    return nn.Identity() if given == (size, size) else FixedResize(given, size)
+    """What brings pictures of one size, values from 0 to 255, to a square; other pictures do not fit."""
+    return FixedSize(given) if given == (size, size) else FixedResize(given, size)
 
 
 def check_input_size(given: tuple[int, int]) -> None:

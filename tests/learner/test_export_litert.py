@@ -66,6 +66,21 @@ def test_litert_answers_as_the_classifier_about_one_picture(tmp_path, capfd, kin
         assert str(here).encode() not in content
 
 
+@needs_litert
+@pytest.mark.long
+@pytest.mark.parametrize("backbone", ["conv4_32", "test_resnet"])
+def test_pictures_of_another_size_or_number_are_refused(tmp_path, backbone):
+    """The interpreter fits the whole graph to what it is given, and a network that pools answers about any size."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    classifier = make(backbone, head="ridge").adapt(pictures(), LABELS)
+    path = export_classifier(classifier, tmp_path / "pets.tflite").path
+    for shape in [(1, 3, SIZE + 4, SIZE), (1, 3, SIZE, SIZE + 4), (1, 3, 2 * SIZE, 2 * SIZE), (2, 3, SIZE, SIZE)]:
+        with pytest.raises(RuntimeError):
+            Interpreter(str(path)).get_signature_runner()(images=np.zeros(shape, np.uint8))
+    Interpreter(str(path)).get_signature_runner()(images=np.zeros((1, 3, SIZE, SIZE), np.uint8))
+
+
 def test_without_litert_the_way_to_install_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "litert_torch", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)

@@ -19,9 +19,15 @@ def test_the_resize_is_the_antialiased_one(given):
 
 
 def test_pictures_of_the_learners_size_are_taken_as_they_are():
-    images = torch.rand(1, 3, 16, 16)
+    images = torch.randint(0, 256, (1, 3, 16, 16)).float()
     assert torch.equal(fixed_resize((16, 16), 16)(images), images)
-    assert not list(fixed_resize((16, 16), 16).buffers())
+
+
+@pytest.mark.parametrize("given", [(16, 16), (20, 31)])
+@pytest.mark.parametrize("other", [(20, 16), (16, 20), (32, 32)])
+def test_pictures_of_another_size_do_not_fit(given, other):
+    with pytest.raises(RuntimeError, match=r"must match|cannot be multiplied|must be broadcastable|Expected size"):
+        fixed_resize(given, 16)(torch.zeros(1, 3, *other))
 
 
 @pytest.mark.parametrize("given", [(0, 5), (5, 0), (1001, 1000)])
