@@ -34,6 +34,7 @@ from hf_free.learner.export_litert import write_litert
 from hf_free.learner.export_openvino import write_openvino
 from hf_free.learner.heads import normalize_features
 from hf_free.learner.one_picture import check_input_size, fixed_resize, varied_pictures
+from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_together
@@ -203,9 +204,10 @@ def export_classifier(
     check_request(path, int8=int8, input_size=input_size)
     size = classifier.embedder.config.image_size
     given = (input_size or (size, size)) if path.suffix.lower() in _ONE_PICTURE else None
-    module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
     if given is not None:
         _check_one_picture(classifier, path)
+    module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
+    module.to(memory_format=torch.contiguous_format)  # ExecuTorch fails on weights in another layout
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
         run = _write(module, made, about, given)
@@ -261,12 +263,18 @@ def check_request(path: Path, *, int8: bool = False, input_size: tuple[int, int]
 
 
 def _check_one_picture(classifier: FewShotClassifier, path: Path) -> None:
-    """Refuse a learner that cannot answer about one picture alone.
+    """Refuse a learner that cannot answer about one picture alone, and one of many networks.
 
     Raises:
-        LearnerError: BatchNorm statistics are those of the batch.
+        LearnerError: BatchNorm statistics are those of the batch, or the backbone is a pool of teachers.
     """
     embedder = classifier.embedder
+    if isinstance(embedder.backbone, PooledBackbone):
+        raise LearnerError(
+            f"a pooled learner in {path.name}: the converters for phones fail on its teachers",
+            allowed="learners of one network",
+            action="make one of it with hf-free distill, or export a .onnx, .pt2 or .xml file",
+        )
     if embedder.batchnorm == "transductive" and batchnorm_layers(embedder.backbone):
         raise LearnerError(
             f"transductive BatchNorm in {path.name}, which takes one picture: it has nothing in common with others",

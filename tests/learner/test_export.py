@@ -17,6 +17,7 @@ from hf_free.errors import LearnerError, StorageError
 from hf_free.learner import export
 from hf_free.learner.batchnorm import batch_statistics
 from hf_free.learner.export import BatchStatistics, PixelsToProbabilities, export_classifier
+from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.rejection import Rejection
 
 HERE = str(Path(hf_free.__file__).parents[1]).encode()
@@ -150,6 +151,15 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
 def test_one_picture_has_no_statistics_of_a_batch(tmp_path, name):
     with pytest.raises(LearnerError, match=f"transductive BatchNorm in {name}"):
         export_classifier(adapted(batchnorm="transductive"), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tflite", "a.pte"])
+def test_a_pool_of_teachers_is_not_for_phones(tmp_path, name):
+    classifier = adapted()
+    classifier.embedder.backbone = PooledBackbone([], (), ())
+    with pytest.raises(LearnerError, match=rf"a pooled learner in {name}[\s\S]*hf-free distill"):
+        export_classifier(classifier, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 

@@ -78,6 +78,14 @@ def test_pictures_of_any_layout_are_read_in_the_right_order(tmp_path):
     assert run(images.contiguous(memory_format=torch.channels_last))[0].tolist() == [[1, 17, 33]]
 
 
+@needs_executorch
+@pytest.mark.long
+def test_weights_in_the_layout_channels_last_are_exported(tmp_path):
+    classifier = make("conv4_32", model_args={"width": 8}).adapt(pictures(), LABELS)
+    classifier.embedder.to(memory_format=torch.channels_last)
+    assert export_classifier(classifier, tmp_path / "pets.pte").difference < 1e-5
+
+
 def test_without_executorch_the_way_to_install_it_is_said(tmp_path, monkeypatch):
     for name in ("executorch", "executorch.exir", "executorch.backends"):
         monkeypatch.setitem(sys.modules, name, None)
