@@ -40,7 +40,7 @@ test: $(STAMP)
 
 # What `make test` leaves out for its ten minutes.
 test-long: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebook,trackio,onnx,openvino]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebook,trackio,onnx,openvino,litert,executorch]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) -m long $(PYTEST_ARGS)
 
 test-browser: $(STAMP)

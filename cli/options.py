@@ -47,6 +47,14 @@ def share(text: str) -> float:
     return value
 
 
+def height_and_width(text: str, flag: str) -> tuple[int, int]:
+    """Read the value of a flag as a height and a width, e.g. 480x640."""
+    height, x, width = text.lower().partition("x")
+    if not (x and height.isdecimal() and width.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is not a height and a width, e.g. 480x640", param_hint=flag)
+    return int(height), int(width)
+
+
 Token = Annotated[
     str | None,
     typer.Option(

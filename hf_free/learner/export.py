@@ -1,9 +1,10 @@
-"""A classifier for use outside Python: an ONNX file, a `torch.export` program or an OpenVINO model, compared with the
-classifier before it is kept.
+"""A classifier for use outside Python: an ONNX file, a `torch.export` program, an OpenVINO model, or a file for phones
+(LiteRT, ExecuTorch), compared with the classifier before it is kept.
 
 uint8 pictures (B, 3, H, W), any number of any size, go in; probabilities and confidence come out. Resize,
 normalization, network and head are all in the file. Whatever the export assumed about its example input is silently
 built into an ONNX file, so every file is run, in its own runtime, on pictures of other shapes than the example's.
+Files for phones take one picture of one size (`hf_free.learner.one_picture`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ from hf_free.data.images import VIEWS, match_channels
 from hf_free.errors import LearnerError
 from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.classifier import FewShotClassifier
+from hf_free.learner.export_executorch import write_executorch
+from hf_free.learner.export_litert import write_litert
 from hf_free.learner.export_openvino import write_openvino
 from hf_free.learner.heads import normalize_features
+from hf_free.learner.one_picture import check_input_size, fixed_resize, varied_pictures
+from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_together
@@ -50,8 +55,6 @@ own size too. None is the example's."""
 _EXAMPLE = (2, 3, 24, 20)
 
 REFUSED = {
-    ".tflite": "LiteRT has no antialiased resize and takes one number of pictures of one size",
-    ".pte": "ExecuTorch answers batches smaller than its largest one as if they were full",
     ".so": "an AOTInductor library reads pictures of another type or memory layout wrongly, without an error",
 }
 """Endings of files that other runtimes read, each with the reason why hf-free writes none."""
@@ -73,6 +76,8 @@ class Exported:
         same_labels: Of an int8 file, the share of drawn pictures that get the classifier's label; None of others.
         float_bytes: Of an int8 file, the size that the float one has.
         float_milliseconds: Likewise its time.
+        input_size: Height and width of the one picture that a file for phones takes; None of files that take any.
+        resizes: Whether the file brings pictures to the learner's size; if not, who asks it has to.
     """
 
     path: Path
@@ -83,6 +88,8 @@ class Exported:
     same_labels: float | None = None
     float_bytes: int | None = None
     float_milliseconds: float | None = None
+    input_size: tuple[int, int] | None = None
+    resizes: bool = True
 
 
 class PixelsToProbabilities(nn.Module):
@@ -90,6 +97,7 @@ class PixelsToProbabilities(nn.Module):
 
     Args:
         classifier: Answers each picture alone, or by the BatchNorm statistics of the batch.
+        given: Height and width of all pictures; None for pictures of any size.
 
     Raises:
         LearnerError: a transductive head, which is no layer.
@@ -100,7 +108,7 @@ class PixelsToProbabilities(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, classifier: FewShotClassifier) -> None:
+    def __init__(self, classifier: FewShotClassifier, given: tuple[int, int] | None = None) -> None:
         super().__init__()
         if classifier.transductive is not None:
             raise LearnerError(
@@ -112,7 +120,9 @@ class PixelsToProbabilities(nn.Module):
         if embedder.batchnorm == "transductive":
             _use_batch_statistics(embedder.backbone)
         self.backbone, self.embedding = embedder.backbone, embedder.embedding
-        self.size, self.channels, self.views = embedder.config.image_size, embedder.config.channels, embedder.views
+        size = embedder.config.image_size
+        self.resize = _Resize(size) if given is None else fixed_resize(given, size)
+        self.channels, self.views = embedder.config.channels, embedder.views
         self.register_buffer("mean", embedder.mean)
         self.register_buffer("std", embedder.std)
         self.register_buffer("weight", classifier.weight.detach().cpu().float())
@@ -121,8 +131,7 @@ class PixelsToProbabilities(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, 3, H, W) -> probabilities (B, N) and confidence (B,)."""
         pixels = match_channels(images.float(), self.channels)
-        size = (self.size, self.size)
-        pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+        pixels = self.resize(pixels)
         pixels = pixels.round().clamp(0, 255) / 255  # to gray levels, as pictures are in Python
         stacked = torch.cat([VIEWS[name](pixels) for name in self.views])
         features = self.backbone((stacked - self.mean) / self.std)
@@ -130,6 +139,18 @@ class PixelsToProbabilities(nn.Module):
         prepared = normalize_features(self.embedding.prepare(embedded))
         logits = prepared @ self.weight.T + self.bias
         return logits.softmax(-1), logits.amax(-1)
+
+
+class _Resize(nn.Module):
+    """Pictures of any size to a square, antialiased."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = (size, size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, size, size)."""
+        return F.interpolate(images, size=self.size, mode="bilinear", align_corners=False, antialias=True)
 
 
 class BatchStatistics(nn.Module):
@@ -158,39 +179,46 @@ class BatchStatistics(nn.Module):
         return self.after(scaled)
 
 
-def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool = False) -> Exported:
-    """Write a classifier as ONNX (`.onnx`), as a program of `torch.export` (`.pt2`) or for OpenVINO (`.xml`), with its
-    labels beside it.
+def export_classifier(
+    classifier: FewShotClassifier, path: Path, *, int8: bool = False, input_size: tuple[int, int] | None = None
+) -> Exported:
+    """Write a classifier as ONNX (`.onnx`), as a program of `torch.export` (`.pt2`), for OpenVINO (`.xml`), LiteRT
+    (`.tflite`) or ExecuTorch (`.pte`), with its labels beside it.
 
     The file is run on pictures of several shapes and compared with the classifier; one that differs is not kept.
 
     Args:
         classifier: The classifier.
-        path: Ends in `.onnx`, which takes the extra `onnx`, `.pt2`, or `.xml`, which takes the extra `openvino` and
-            brings a `.bin` beside it. The labels go into `NAME.onnx.json` and so on.
+        path: Ends in `.onnx`, which takes the extra `onnx`, `.pt2`, `.xml`, which takes the extra `openvino` and
+            brings a `.bin` beside it, `.tflite` (extra `litert`) or `.pte` (extra `executorch`). The labels go into
+            `NAME.onnx.json` and so on.
         int8: Whether convolutions are computed in eight bits, which takes an ONNX file. A file that gives too many
             pictures another label is not kept.
+        input_size: Height and width of the one picture that a `.tflite` or `.pte` file takes, and resizes; None for
+            the learner's own size. Files of the other kinds take pictures of any size.
 
     Raises:
         LearnerError: another ending, missing packages, a network that cannot be exported, a file that answers
             otherwise than the classifier.
     """
-    check_ending(path)
-    if int8 and path.suffix.lower() != ".onnx":
-        raise LearnerError(f"int8 in {path.name}", allowed="a file that ends in .onnx")
-    module, about = PixelsToProbabilities(classifier).eval(), _about(classifier)
+    check_request(path, int8=int8, input_size=input_size)
+    size = classifier.embedder.config.image_size
+    given = (input_size or (size, size)) if path.suffix.lower() in _ONE_PICTURE else None
+    if given is not None:
+        _check_one_picture(classifier, path)
+    module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
+    module.to(memory_format=torch.contiguous_format)  # ExecuTorch fails on weights in another layout
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
-        run = _WRITERS[path.suffix.lower()](module, made, about)
-        difference = _largest_difference(classifier, run)
+        run = _write(module, made, about, given)
+        difference = _largest_difference(classifier, run, given)
         if not difference <= MAX_DIFFERENCE:
             raise LearnerError(
                 f"the exported file differs from the classifier by {difference:.3g} in a probability",
                 allowed=f"differences up to {MAX_DIFFERENCE}",
                 action="use the classifier in Python; the file was not kept",
             )
-        size = classifier.embedder.config.image_size
-        milliseconds, same, before = _milliseconds(run, size), None, None
+        milliseconds, same, before = _milliseconds(run, size, given), None, None
         if int8:
             before = (made.stat().st_size, milliseconds)
             run = _in_int8(made, about, size)
@@ -204,22 +232,60 @@ def export_classifier(classifier: FewShotClassifier, path: Path, *, int8: bool =
     files = {path.with_suffix(suffix): contents[suffix] for suffix in sorted(contents)}
     write_together({**files, labels: (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()})
     float_bytes, float_milliseconds = before or (None, None)
-    total = sum(map(len, contents.values()))
-    return Exported(path, labels, total, difference, milliseconds, same, float_bytes, float_milliseconds)
+    total, resizes = sum(map(len, contents.values())), given != (size, size)
+    return Exported(
+        path, labels, total, difference, milliseconds, same, float_bytes, float_milliseconds, given, resizes
+    )
 
 
-def check_ending(path: Path) -> None:
-    """Refuse a file that nothing is written as.
+def check_request(path: Path, *, int8: bool = False, input_size: tuple[int, int] | None = None) -> None:
+    """Refuse a file that nothing is written as, and what files of its kind do not have.
 
     Raises:
         LearnerError: it says why, where the ending is that of another runtime.
     """
     ending = path.suffix.lower()
-    if ending not in _WRITERS:
+    if ending not in {*_WRITERS, *_ONE_PICTURE}:
         raise LearnerError(
             f"{path} ends in {path.suffix!r}" + (f": {REFUSED[ending]}" if ending in REFUSED else ""),
-            allowed=f"a file that ends in {' or '.join(_WRITERS)}",
+            allowed=f"a file that ends in {' or '.join((*_WRITERS, *_ONE_PICTURE))}",
         )
+    if int8 and ending != ".onnx":
+        raise LearnerError(f"int8 in {path.name}", allowed="a file that ends in .onnx")
+    if input_size is not None and ending not in _ONE_PICTURE:
+        raise LearnerError(
+            f"an input size for {path.name}, which takes pictures of any size",
+            allowed=f"a file that ends in {' or '.join(_ONE_PICTURE)}",
+            action="leave the input size out",
+        )
+    if input_size is not None:
+        check_input_size(input_size)
+
+
+def _check_one_picture(classifier: FewShotClassifier, path: Path) -> None:
+    """Refuse a learner that cannot answer about one picture alone, and one of many networks.
+
+    Raises:
+        LearnerError: BatchNorm statistics are those of the batch, or the backbone is a pool of teachers.
+    """
+    embedder = classifier.embedder
+    if isinstance(embedder.backbone, PooledBackbone):
+        raise LearnerError(
+            f"a pooled learner in {path.name}: the converters for phones fail on its teachers",
+            allowed="learners of one network",
+            action="make one of it with hf-free distill, or export a .onnx, .pt2 or .xml file",
+        )
+    if embedder.batchnorm == "transductive" and batchnorm_layers(embedder.backbone):
+        raise LearnerError(
+            f"transductive BatchNorm in {path.name}, which takes one picture: it has nothing in common with others",
+            allowed="learners that answer each picture alone",
+            action="export a .onnx, .pt2 or .xml file",
+        )
+
+
+def _write(module: nn.Module, path: Path, about: dict[str, object], given: tuple[int, int] | None) -> Run:
+    ending = path.suffix.lower()
+    return _WRITERS[ending](module, path, about) if given is None else _ONE_PICTURE[ending](module, path, about, given)
 
 
 def _in_int8(path: Path, about: dict[str, object], size: int) -> Run:
@@ -256,18 +322,25 @@ def _int8_differences(classifier: FewShotClassifier, run: Run) -> tuple[float, f
     return (found - expected).abs().max().item(), same
 
 
-def _about(classifier: FewShotClassifier) -> dict[str, object]:
+def _about(classifier: FewShotClassifier, given: tuple[int, int] | None) -> dict[str, object]:
     """What a user of the file has to know: labels in the order of the probabilities, sizes, threshold, license."""
     from hf_free.publishing.metadata import choose_license
     from hf_free.publishing.redaction import redacted
 
     record = redacted(classifier.record)
     config = classifier.embedder.config
+    number, takes = "batch", "(batch, 3, height, width), RGB, any number and size from 1x1"
+    if given is not None:
+        resizing = "the file resizes"
+        if given == (config.image_size, config.image_size):
+            resizing = "resize to this size with antialiasing before"
+        number, takes = "1", f"(1, 3, {given[0]}, {given[1]}), RGB, one picture of this size; {resizing}"
     return {
         "made_with": f"hf-free {__version__}",
         "labels": list(classifier.classes),
-        "input": "images: uint8, (batch, 3, height, width), RGB, any number and size from 1x1",
-        "output": "probabilities: (batch, labels), rows sum to 1; confidence: (batch,)",
+        "input": f"images: uint8, {takes}",
+        "output": f"probabilities: ({number}, labels), rows sum to 1; confidence: ({number},)",
+        **({} if given is None else {"input_size": list(given)}),
         "image_size": config.image_size,
         "batchnorm": classifier.embedder.batchnorm,
         "rejection": None if classifier.rejection is None else asdict(classifier.rejection),
@@ -381,10 +454,18 @@ def _write_program(module: nn.Module, path: Path, about: dict[str, object]) -> R
 
 
 _WRITERS = {".onnx": _write_onnx, ".pt2": _write_program, ".xml": write_openvino}
+_ONE_PICTURE = {".tflite": write_litert, ".pte": write_executorch}
 
 
-def _largest_difference(classifier: FewShotClassifier, run: Run) -> float:
-    """Between the file's probabilities and the classifier's, over pictures of all shapes compared."""
+def _largest_difference(classifier: FewShotClassifier, run: Run, given: tuple[int, int] | None) -> float:
+    """Between the file's probabilities and the classifier's, over pictures of all shapes compared, or of the one shape
+    that the file takes.
+    """
+    if given is not None:
+        images = varied_pictures(*given, _smooth_pictures(4, *given, 0))
+        found = torch.cat([run(image[None])[0] for image in images])
+        difference = (found - classifier.predict_proba(images)).abs().max().item()
+        return difference if difference == difference else float("inf")
     size = classifier.embedder.config.image_size
     transductive = classifier.embedder.batchnorm == "transductive"
     largest = 0.0
@@ -406,9 +487,12 @@ def _smooth_pictures(count: int, height: int, width: int, seed: int) -> Tensor:
     return (255 * pictures).round().to(torch.uint8)
 
 
-def _milliseconds(run: Run, size: int) -> float:
-    """Time per picture of the fastest of some runs with two pictures: a transductive network needs two."""
-    images, seconds = _smooth_pictures(2, size, size, 0), []
+def _milliseconds(run: Run, size: int, given: tuple[int, int] | None = None) -> float:
+    """Time per picture of the fastest of some runs, with two pictures where the file takes any number: a transductive
+    network needs two.
+    """
+    images = _smooth_pictures(2, size, size, 0) if given is None else _smooth_pictures(1, *given, 0)
+    seconds = []
     for _ in range(5):
         start = time.perf_counter()
         run(images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from hf_free.cli.options import check_output_file, examples, whole
+from hf_free.cli.options import check_output_file, examples, height_and_width, whole
 from hf_free.errors import ConfigError
 
 
@@ -43,3 +43,14 @@ def test_results_are_not_written_over_a_part_of_a_model(tmp_path, name):
     (tmp_path / name).write_text("{}")
     with pytest.raises(ConfigError, match="is a part of a model or run"):
         check_output_file(tmp_path / name, (".json",))
+
+
+def test_a_height_and_a_width_are_read():
+    assert height_and_width("480X640", "--input-size") == (480, 640)
+
+
+@pytest.mark.parametrize("text", ["", "480", "x", "480x", "x640", "480x640x3", "-1x5", "4.5x5", "480 x 640"])
+def test_what_is_no_height_and_width_is_named(text):
+    with pytest.raises(typer.BadParameter, match=r"is not a height and a width, e\.g\. 480x640") as caught:
+        height_and_width(text, "--input-size")
+    assert repr(text) in str(caught.value)

@@ -17,6 +17,7 @@ from hf_free.errors import LearnerError, StorageError
 from hf_free.learner import export
 from hf_free.learner.batchnorm import batch_statistics
 from hf_free.learner.export import BatchStatistics, PixelsToProbabilities, export_classifier
+from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.rejection import Rejection
 
 HERE = str(Path(hf_free.__file__).parents[1]).encode()
@@ -129,14 +130,71 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
-    with pytest.raises(LearnerError, match=r"ends in '.bin'\n[\s\S]*.onnx or .pt2 or .xml"):
+    with pytest.raises(LearnerError, match=r"ends in '.bin'\n[\s\S]*.onnx or .pt2 or .xml or .tflite or .pte"):
         export_classifier(adapted(), tmp_path / "a.bin")
-    for name, reason in {"a.tflite": "no antialiased resize", "a.pte": "smaller than its largest"}.items():
-        with pytest.raises(LearnerError, match=rf"{name} ends in[\s\S]*{reason}"):
-            export_classifier(adapted(), tmp_path / name)
-    with pytest.raises(LearnerError, match=r"int8 in a.xml"):
-        export_classifier(adapted(), tmp_path / "a.xml", int8=True)
+    with pytest.raises(LearnerError, match=r"a.so ends in[\s\S]*memory layout wrongly"):
+        export_classifier(adapted(), tmp_path / "a.so")
+    with pytest.raises(LearnerError, match=r"an input size for a.pt2, which takes pictures of any size"):
+        export_classifier(adapted(), tmp_path / "a.pt2", input_size=(48, 31))
+    with pytest.raises(LearnerError, match=r"pictures of 2000x501"):
+        export_classifier(adapted(), tmp_path / "a.tflite", input_size=(2000, 501))
+    for name in ("a.xml", "a.tflite", "a.pte"):
+        with pytest.raises(LearnerError, match=f"int8 in {name}"):
+            export_classifier(adapted(), tmp_path / name, int8=True)
     classifier = adapted()
     classifier.transductive = "transport"
     with pytest.raises(LearnerError, match="transductive head transport"):
         export_classifier(classifier, tmp_path / "a.pt2")
+
+
+@pytest.mark.parametrize("name", ["a.tflite", "a.pte"])
+def test_one_picture_has_no_statistics_of_a_batch(tmp_path, name):
+    with pytest.raises(LearnerError, match=f"transductive BatchNorm in {name}"):
+        export_classifier(adapted(batchnorm="transductive"), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tflite", "a.pte"])
+def test_a_pool_of_teachers_is_not_for_phones(tmp_path, name):
+    classifier = adapted()
+    classifier.embedder.backbone = PooledBackbone([], (), ())
+    with pytest.raises(LearnerError, match=rf"a pooled learner in {name}[\s\S]*hf-free distill"):
+        export_classifier(classifier, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [(SIZE, SIZE), (48, 31), (5, 3)])
+@pytest.mark.parametrize("kind", [{}, {"channels": 1}])
+def test_the_module_for_one_size_is_the_classifier(kind, given):
+    classifier = adapted(**kind)
+    with torch.no_grad():
+        probabilities, _ = PixelsToProbabilities(classifier, given).eval()(asked((3, 3, *given)))
+    torch.testing.assert_close(probabilities, classifier.predict_proba(asked((3, 3, *given))), rtol=0, atol=2e-3)
+
+
+def test_a_file_for_one_picture_is_compared_on_pictures_of_its_size(tmp_path, monkeypatch):
+    """Kept where it answers as the classifier, and not where it answers otherwise about one picture only."""
+    classifier, asked_for = adapted(), []
+
+    def writer(wrong):
+        def write(module, path, about, given):
+            path.write_bytes(b"file")
+
+            def run(images):
+                asked_for.append(tuple(images.shape))
+                with torch.no_grad():
+                    return module(255 - images if wrong and not images.any() else images)
+
+            return run
+
+        return write
+
+    monkeypatch.setitem(export._ONE_PICTURE, ".tflite", writer(wrong=False))
+    done = export_classifier(classifier, tmp_path / "a.tflite", input_size=(48, 31))
+    assert set(asked_for) == {(1, 3, 48, 31)}
+    assert (done.input_size, done.resizes, done.path.read_bytes()) == ((48, 31), True, b"file")
+    assert not export_classifier(classifier, tmp_path / "own.tflite").resizes
+    monkeypatch.setitem(export._ONE_PICTURE, ".tflite", writer(wrong=True))
+    with pytest.raises(LearnerError, match="differs from the classifier by"):
+        export_classifier(classifier, tmp_path / "b.tflite", input_size=(48, 31))
+    assert not (tmp_path / "b.tflite").exists()
