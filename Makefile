@@ -22,7 +22,7 @@ STAMP   := $(VENV)/.installed
 SITE    := $(VENV)/.docs-installed
 WORKERS ?= 2
 # The first Python that is new enough and can make virtual environments (Debian ships venv apart).
-PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+PYTHON  ?= $(shell for name in python3.11 python3 python3.12 python3.13 python3.14; do \
 	"$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo "$$name" && break; done)
 

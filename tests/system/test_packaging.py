@@ -92,17 +92,27 @@ def test_program_of_the_wheel_shows_its_help(installed):
         assert verb in shown.stdout
 
 
-def read_pins():
+def read_pins(python: str = "3.11") -> dict[str, str]:
+    """The version of each package on a version of Python."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
-    for line in pins:  # names no host, no folder, no commit
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
-    return {canonicalize_name(name): version for name, version in (line.split("==") for line in pins)}
+    pins: dict[str, str] = {}
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        # names no host, no folder, no commit
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+(; python_version [<>=]+ \"3\.\d+\")?", line), line
+        pinned = Requirement(line)
+        if pinned.marker is None or pinned.marker.evaluate({"python_version": python}):
+            assert (
+                pins.setdefault(canonicalize_name(pinned.name), str(pinned.specifier)[2:]) == str(pinned.specifier)[2:]
+            )
+    return pins
 
 
-def test_constraints_pin_every_requirement_above_its_floor():
+@pytest.mark.parametrize("python", ["3.11", "3.14"])
+def test_constraints_pin_every_requirement_above_its_floor(python):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = read_pins()
+    pins = read_pins(python)
     extras = project["optional-dependencies"]
     for text in [*project["dependencies"], *(text for name in sorted(extras) for text in extras[name])]:
         requirement = Requirement(text)
