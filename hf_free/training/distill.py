@@ -38,7 +38,7 @@ from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
-from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, network_of, place_of
+from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, known_of, network_of, place_of
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.provenance.run_record import Imitation, Training
@@ -355,15 +355,16 @@ def _place(
     ranks: Ranks,
 ) -> int:
     """The teacher that the network starts from; of a run that is resumed the one that was found to be the best."""
+    known = known_of(opened.pool, opened.source.record.teachers)
     if start_from != BEST:
-        return place_of(start_from, opened.pool, size[0])
-    if chosen is not None and isinstance(known := chosen.manifest.config.get("start_from"), int):
-        return known
+        return place_of(start_from, known, size[0])
+    if chosen is not None and isinstance(begun := chosen.manifest.config.get("start_from"), int):
+        return begun
     if not ranks.is_first:
         return ranks.first(0)
     images = draw_beside(opened.pool, ASKED, size, streams.stream("start"))
     with precision.autocast(opened.device):
-        found = best_place(opened.network, opened.weights, opened.pool, images, operations_of(opened.pool))
+        found = best_place(opened.network, opened.weights, known, images, operations_of(opened.pool))
     return ranks.first(found)
 
 
@@ -649,7 +650,10 @@ def _record(
     seconds: float,
 ) -> LearnerRecord:
     """The pooled learner's provenance, with what this run did."""
-    made = {"learner": asdict(config), "bell": asdict(loop.config), "hub": asdict(hub)}
+    network = asdict(config)
+    if done.started_from is not None:  # the teacher's; whoever repeats the run may not set them
+        del network["backbone"], network["image_size"]
+    made = {"learner": network, "bell": asdict(loop.config), "hub": asdict(hub)}
     settings = {**source.record.config, "seed": seed, **made, "trainer": {"max_minutes": minutes}}
     training = Training(
         minutes=round(seconds / 60, 2),
