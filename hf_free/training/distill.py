@@ -307,6 +307,7 @@ def _distilled(
 
     def save() -> None:
         if ranks.is_first:
+            _check_finite(torch.tensor(loop.done.loss or 0.0), loop)  # the checkpoint before stays as it was
             loop.done.energy = energy.spent()
             here = Topology.here(where, ranks.count)
             write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, here))
@@ -325,6 +326,7 @@ def _distilled(
     student.eval()
     with torch.no_grad():
         imitated = student.prepare_features(student.embedding(of_held_out)).cpu()
+    _check_finite(imitated, loop)
     agreed = likeness(imitated, held_out[1].float())
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
     done = replace(
@@ -504,6 +506,20 @@ class _Loop:
         self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)
 
 
+def _check_finite(numbers: Tensor, loop: _Loop) -> None:
+    """Refuse a network that has learned itself to pieces, before it or a checkpoint of it is saved.
+
+    On CPUs PyTorch 2.14 leaves a stride-2 convolution's weight gradient in bf16 unset where its picture is one pixel.
+    """
+    if not torch.isfinite(numbers).all():
+        raise RunError(
+            f"what the network answers is not a number any more after {loop.done.updates:,} updates",
+            allowed="a network whose weights stay finite",
+            action="begin again with --set trainer.mixed_precision=no, larger pictures or a lower bell.matrix_lr, "
+            "and --overwrite",
+        )
+
+
 def _check_settings(
     learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
 ) -> None:
@@ -511,7 +527,7 @@ def _check_settings(
         raise ConfigError(
             "mixed precision fp16 with distill, which does not scale its loss",
             allowed="auto, no or bf16",
-            action="--mixed-precision no",
+            action="--set trainer.mixed_precision=no",
         )
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
