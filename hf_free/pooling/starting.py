@@ -23,6 +23,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.pooling.imitation import Directions, imitation_loss
+from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
 from hf_free.runtime.device import deviation
@@ -41,7 +42,10 @@ LARGEST_SHARE = 0.5
 ASKED = 1024
 """Pictures by which teachers are compared."""
 
-ALLOWED = f"folders of timm's networks, and public repositories under one of {', '.join(sorted(PERMISSIVE))}"
+ALLOWED = (
+    f"timm's networks: folders that state no other license, and public repositories under one of "
+    f"{', '.join(sorted(PERMISSIVE))}"
+)
 """What a network can start from."""
 
 TRIED = 0.25
@@ -68,26 +72,29 @@ class Access:
     cache_dir: str | None = None
 
 
-def place_of(name: str, pool: TeacherPool, channels: int) -> int:
+def place_of(name: str, records: Sequence[TeacherRecord], channels: int) -> int:
     """The place of the teacher that a user names, in a pooled learner's order.
 
     Args:
         name: Its Hub id or folder, with or without what the pooled learner's list says beside it.
-        pool: The teachers.
+        records: What `known_of` says of the teachers.
         channels: Of the network's pictures.
 
     Raises:
         ConfigError: no teacher, or several, of that name; or one that a network cannot start from.
     """
-    wanted = {name, name.rstrip("/"), str(Path(name).expanduser().absolute())}
-    found = [place for place, record in enumerate(pool.records) if wanted & set(_names(record))]
+    wanted = {name, name.rstrip("/"), _whole_path(name)}
+    found = [place for place, record in enumerate(records) if wanted & set(_names(record))]
+    exactly = [place for place in found if records[place].reference == name]
+    found = exactly if len(exactly) == 1 else found
     if len(found) != 1:
+        meant = [records[place].reference for place in found] or [record.reference for record in records]
         raise ConfigError(
-            f"{'no teacher' if not found else f'{len(found)} teachers'} of the name {name} in the pooled learner",
-            allowed=f"{BEST}, or one of {listed([record.reference for record in pool.records])}",
-            action="name one of them",
+            f"{f'{len(found)} teachers' if found else 'no teacher'} of the name {name!r} in the pooled learner",
+            allowed=f"{BEST}, or one of {listed(meant)}",
+            action="name one of them as it stands there",
         )
-    record = pool.records[found[0]]
+    record = records[found[0]]
     if reason := why_not(record, channels):
         raise ConfigError(
             f"a network that starts from {record.reference}: {reason}",
@@ -102,7 +109,39 @@ def _names(record: TeacherRecord) -> Iterable[str]:
     if record.repo_id is not None:
         yield record.repo_id
     else:
-        yield str(Path(record.reference).expanduser().absolute())
+        yield _whole_path(record.reference)
+
+
+def _whole_path(text: str) -> str:
+    """A path without links, `~` and `..`; a text that cannot be a path stays as it is."""
+    try:
+        return str(Path(text).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):  # the home of nobody, links in a circle, a zero byte
+        return text
+
+
+def known_of(pool: TeacherPool, recorded: Sequence[RecordedTeacher]) -> list[TeacherRecord]:
+    """The teachers as they were loaded, with what the pooled learner's record knows of where they come from.
+
+    A teacher whose files lie with the learner is loaded from a folder, which has neither its repository nor its
+    license.
+
+    Args:
+        pool: The teachers.
+        recorded: The same, in the learner's record.
+    """
+    return [
+        record
+        if record.repo_id is not None
+        else replace(
+            record,
+            repo_id=entry.repo_id,
+            license=entry.license or record.license,
+            private=entry.private,
+            gated=entry.gated,
+        )
+        for record, entry in zip(pool.records, recorded, strict=True)
+    ]
 
 
 def why_not(record: TeacherRecord, channels: int) -> str | None:
@@ -121,36 +160,42 @@ def why_not(record: TeacherRecord, channels: int) -> str | None:
         return f"it takes pictures of {record.input_size}, a learner square ones of {channels} channels"
     if record.is_hidden:
         return "its repository is private or gated"
-    if record.repo_id is not None and (record.license or "").lower() not in PERMISSIVE:
+    stated = (record.license or "").strip().lower()
+    is_own = record.repo_id is None and not stated  # a folder that says nothing of others' rights
+    if not is_own and stated not in PERMISSIVE:
         return f"its license ({record.license or 'none stated'}) does not plainly allow derived weights"
     return None
 
 
 @torch.no_grad()
 def best_place(
-    network: PooledBackbone, teachers: PooledTeachers, pool: TeacherPool, images: Tensor, flops: Sequence[int]
+    network: PooledBackbone,
+    teachers: PooledTeachers,
+    records: Sequence[TeacherRecord],
+    images: Tensor,
+    flops: Sequence[int],
 ) -> int:
     """The teacher whose features predict best, by a linear map, what the pooled learner says of drawn pictures.
 
     Args:
         network: The teachers.
         teachers: Their weights.
-        pool: The teachers again, for what each is.
+        records: What `known_of` says of them.
         images: (N, C, S, S) as bytes, of which a quarter is kept aside.
         flops: Operations of each teacher for a picture.
 
     Raises:
         ConfigError: a network can start from none of them.
     """
-    reasons = [why_not(record, images.shape[1]) for record in pool.records]
+    reasons = [why_not(record, images.shape[1]) for record in records]
     most = LARGEST_SHARE * sum(flops)
     able = [place for place, reason in enumerate(reasons) if reason is None and flops[place] <= most]
     if not any(network.feature_sizes[place] for place in able):
         why = reasons[0] or f"it takes more than {LARGEST_SHARE:.0%} of all teachers' operations"
         raise ConfigError(
-            f"no teacher that a network can start from; of {pool.records[0].reference}: {why}",
-            allowed=ALLOWED,
-            action="name a teacher, or leave out --start-from",
+            f"no teacher that is {BEST} to start from; of {records[0].reference}: {why}",
+            allowed=f"{ALLOWED}; for {BEST} with at most {LARGEST_SHARE:.0%} of all teachers' operations",
+            action="name one of these teachers, however large, or leave out --start-from",
         )
     device, at_once = teachers.center.device, pictures_at_once(images.shape[-1])
     asked = torch.cat([network(part.to(device).float() / 255) for part in images.split(at_once)])
@@ -208,7 +253,7 @@ def network_of(pool: TeacherPool, place: int, config: LearnerConfig, access: Acc
     raise ConfigError(
         f"a network that starts from {record.reference}: {spec.architecture} gives other features without its "
         "classifier",
-        allowed=f"another teacher, or {BEST}",
+        allowed="another teacher, by its Hub id or folder",
         action="name another, or leave out --start-from",
     )
 

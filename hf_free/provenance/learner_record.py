@@ -183,6 +183,12 @@ class LearnerRecord:
         """Whether the learner is its teachers, which it names in order to open them."""
         return object_of(self.block.get("learner")).get("pooled") is not None
 
+    @property
+    def derived_from(self) -> int | None:
+        """The place of the teacher whose weights the network began with; None where it began with no teacher's."""
+        place = None if self.imitation is None else self.imitation.started_from
+        return None if place is None or not 0 <= place < len(self.teachers) else place
+
     def saved_as(self, version: int, learner: Json) -> LearnerRecord:
         """The record with what rebuilds the learner.
 

@@ -135,7 +135,7 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "learner": learner,
         "pooled": record.is_pooled,
         "imitation": record.imitation,
-        "started_from": _started_from(record),
+        "started_from": None if record.derived_from is None else record.derived_from + 1,
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
         "weighs_teachers": learner.weighs_teachers,
@@ -164,12 +164,6 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "seed": record.config.get("seed"),
         "versions": record.versions,
     }
-
-
-def _started_from(record: LearnerRecord) -> int | None:
-    """The line, in the table of teachers, of the one whose weights the network started with."""
-    place = None if record.imitation is None else record.imitation.started_from
-    return None if place is None or not 0 <= place < len(record.teachers) else place + 1
 
 
 def _command(record: LearnerRecord) -> str:

@@ -95,9 +95,12 @@ def choose_license(record: LearnerRecord) -> tuple[str | None, str]:
         + (" (not for commercial use)" if is_non_commercial(name) else "")
         for name, count in Counter(stated).most_common()
     )
-    given = record.publication.license
+    given, derived = record.publication.license, ""
+    if (begun := record.derived_from) is not None:
+        derived = f" It is derived from the weights of one of them ({one_line(stated[begun]) or 'none stated'})."
     if given:
-        return given, f"{one_line(given)}, chosen by the publisher. The teachers' licenses: {counted or 'unknown'}."
+        text = f"{one_line(given)}, chosen by the publisher. The teachers' licenses: {counted or 'unknown'}."
+        return given, text + derived
     if not stated:
         return None, "No license is stated: the publisher chose none, and no teachers are recorded."
     if record.setting("learner", "init_from"):
@@ -109,9 +112,9 @@ def choose_license(record: LearnerRecord) -> tuple[str | None, str]:
     elif stated[0] not in PERMISSIVE:
         why = "the teachers' license is not one that plainly allows any use"
     else:
-        return stated[0], f"{stated[0]}, the license of every teacher."
+        return stated[0], f"{stated[0]}, the license of every teacher." + derived
     return None, (
-        f"No license is stated: the publisher chose none, and {why}. The teachers' licenses: {counted}. "
+        f"No license is stated: the publisher chose none, and {why}. The teachers' licenses: {counted}.{derived} "
         "Look at them before you use this learner."
     )
 

@@ -38,7 +38,7 @@ from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
-from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, network_of, place_of
+from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, known_of, network_of, place_of
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.provenance.run_record import Imitation, Training
@@ -307,6 +307,7 @@ def _distilled(
 
     def save() -> None:
         if ranks.is_first:
+            _check_finite(torch.tensor(loop.done.loss or 0.0), loop)  # the checkpoint before stays as it was
             loop.done.energy = energy.spent()
             here = Topology.here(where, ranks.count)
             write_checkpoint(store, parts, loop.done, Manifest(loop.done.updates, settings, here))
@@ -325,6 +326,7 @@ def _distilled(
     student.eval()
     with torch.no_grad():
         imitated = student.prepare_features(student.embedding(of_held_out)).cpu()
+    _check_finite(imitated, loop)
     agreed = likeness(imitated, held_out[1].float())
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
     done = replace(
@@ -355,15 +357,16 @@ def _place(
     ranks: Ranks,
 ) -> int:
     """The teacher that the network starts from; of a run that is resumed the one that was found to be the best."""
+    known = known_of(opened.pool, opened.source.record.teachers)
     if start_from != BEST:
-        return place_of(start_from, opened.pool, size[0])
-    if chosen is not None and isinstance(known := chosen.manifest.config.get("start_from"), int):
-        return known
+        return place_of(start_from, known, size[0])
+    if chosen is not None and isinstance(begun := chosen.manifest.config.get("start_from"), int):
+        return begun
     if not ranks.is_first:
         return ranks.first(0)
     images = draw_beside(opened.pool, ASKED, size, streams.stream("start"))
     with precision.autocast(opened.device):
-        found = best_place(opened.network, opened.weights, opened.pool, images, operations_of(opened.pool))
+        found = best_place(opened.network, opened.weights, known, images, operations_of(opened.pool))
     return ranks.first(found)
 
 
@@ -503,6 +506,20 @@ class _Loop:
         self._mean_loss = now if self._mean_loss is None else self._mean_loss.lerp(now, 0.02)
 
 
+def _check_finite(numbers: Tensor, loop: _Loop) -> None:
+    """Refuse a network that has learned itself to pieces, before it or a checkpoint of it is saved.
+
+    On CPUs PyTorch 2.14 leaves a stride-2 convolution's weight gradient in bf16 unset where its picture is one pixel.
+    """
+    if not torch.isfinite(numbers).all():
+        raise RunError(
+            f"what the network answers is not a number any more after {loop.done.updates:,} updates",
+            allowed="a network whose weights stay finite",
+            action="begin again with --set trainer.mixed_precision=no, larger pictures or a lower bell.matrix_lr, "
+            "and --overwrite",
+        )
+
+
 def _check_settings(
     learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
 ) -> None:
@@ -510,7 +527,7 @@ def _check_settings(
         raise ConfigError(
             "mixed precision fp16 with distill, which does not scale its loss",
             allowed="auto, no or bf16",
-            action="--mixed-precision no",
+            action="--set trainer.mixed_precision=no",
         )
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
@@ -649,7 +666,10 @@ def _record(
     seconds: float,
 ) -> LearnerRecord:
     """The pooled learner's provenance, with what this run did."""
-    made = {"learner": asdict(config), "bell": asdict(loop.config), "hub": asdict(hub)}
+    network = asdict(config)
+    if done.started_from is not None:  # the teacher's; whoever repeats the run may not set them
+        del network["backbone"], network["image_size"]
+    made = {"learner": network, "bell": asdict(loop.config), "hub": asdict(hub)}
     settings = {**source.record.config, "seed": seed, **made, "trainer": {"max_minutes": minutes}}
     training = Training(
         minutes=round(seconds / 60, 2),

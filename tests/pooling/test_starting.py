@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,23 +58,47 @@ def test_the_best_is_the_one_that_says_most_of_what_all_say(pool):
         weights.answer_weights.zero_()
         weights.feature_weights.zero_()
         weights.feature_weights[place] = 1.0  # what all say is what this one says
-        assert best_place(network, weights, pool, images, [1, 1, 1]) == place
+        assert best_place(network, weights, pool.records, images, [1, 1, 1]) == place
         costs = [5 if other == place else 1 for other in range(3)]
-        assert best_place(network, weights, pool, images, costs) != place, "too large a share of all operations"
+        assert best_place(network, weights, pool.records, images, costs) != place, (
+            "too large a share of all operations"
+        )
     alone = TeacherPool.from_teachers([pool[0]])
     with pytest.raises(ConfigError, match="more than 50%"):
-        best_place(PooledBackbone(alone, sizes[:1], [0]), PooledTeachers(sizes[:1], [0]), alone, images, [1])
+        best_place(PooledBackbone(alone, sizes[:1], [0]), PooledTeachers(sizes[:1], [0]), alone.records, images, [1])
 
 
 def test_a_teacher_is_found_by_its_name(pool):
     reference = pool.records[1].reference
-    assert place_of(reference, pool, 3) == 1
-    assert place_of(reference + "/", pool, 3) == 1
+    assert place_of(reference, pool.records, 3) == 1
+    assert place_of(reference + "/", pool.records, 3) == 1
     with pytest.raises(ConfigError, match="no teacher of the name") as refused:
-        place_of("org/other", pool, 3)
+        place_of("org/other", pool.records, 3)
     assert reference in str(refused.value)
     with pytest.raises(ConfigError, match="square ones of 1 channels"):
-        place_of(reference, pool, 1)
+        place_of(reference, pool.records, 1)
+
+
+def test_a_folder_is_found_by_any_path_to_it(pool, tmp_path, monkeypatch):
+    folder = Path(pool.records[1].reference)
+    (tmp_path / "link").symlink_to(folder)
+    assert place_of(str(tmp_path / "link"), pool.records, 3) == 1
+    assert place_of(f"{folder}/../{folder.name}", pool.records, 3) == 1
+    monkeypatch.chdir(folder.parent)
+    assert place_of(f"./{folder.name}/", pool.records, 3) == 1
+    for name in ("", "~nobody-at-all", "a\0b", "Best"):
+        with pytest.raises(ConfigError, match="no teacher of the name"):
+            place_of(name, pool.records, 3)
+
+
+def test_parts_of_one_repository_are_told_apart_by_their_classes():
+    record = replace(pico_teacher("conv4", size=16).record, repo_id="org/a", license="mit")
+    parts = [replace(record, reference=reference) for reference in ("org/a:0,1", "org/a@main:2-4")]
+    assert place_of("org/a@main:2-4", parts, 3) == 1
+    with pytest.raises(ConfigError, match="2 teachers of the name") as refused:
+        place_of("org/a", parts, 3)
+    assert "org/a:0,1" in str(refused.value)
+    assert place_of("org/a", [*parts, replace(record, reference="org/a")], 3) == 2
 
 
 @pytest.mark.parametrize(
@@ -86,6 +111,8 @@ def test_a_teacher_is_found_by_its_name(pool):
         ({"repo_id": "org/a", "license": None}, "none stated"),
         ({"repo_id": "org/a", "license": "cc-by-nc-4.0"}, "cc-by-nc-4.0"),
         ({"repo_id": "org/a", "license": "MIT"}, None),
+        ({"license": "cc-by-nc-nd-4.0"}, "cc-by-nc-nd-4.0"),
+        ({"license": "mit"}, None),
         ({}, None),
     ],
 )

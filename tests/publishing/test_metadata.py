@@ -146,3 +146,13 @@ def test_a_learner_that_it_is_compared_with_is_not_taken_for_itself(card, name):
     text = card(record(results=[report(rows=[row(), row(name, accuracy=99.0)])]))
     assert own_results(text) == [("org/birds", "3-way 1-shot", 61.24)]
     assert "99.00" in body_of(text)
+
+
+def test_a_license_section_names_the_license_of_the_weights_it_is_derived_from(card):
+    teachers = [teacher("lab/a", license="mit"), teacher("lab/b", license="cc-by-4.0")]
+    derived = card({**record(teachers), "imitation": {"started_from": 1}})
+    assert "derived from the weights of one of them (cc-by-4.0)" in " ".join(body_of(derived).split())
+    assert "license" not in metadata(derived), "the teachers' differ"
+    assert "It began as the network of teacher 2 below" in derived
+    for place in (None, 2, -1):
+        assert "derived from the weights" not in card({**record(teachers), "imitation": {"started_from": place}})

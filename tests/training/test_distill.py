@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from pico import pico_folder
 
-from hf_free import ConfigError, MetaLearner, RunError, distill, load_teacher, pool
+from hf_free import ConfigError, FreeConfig, MetaLearner, RunError, distill, load_teacher, pool
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.pooling.imitation import PictureBank
-from hf_free.training.distill import MOST_USES
+from hf_free.training.distill import MOST_USES, check_request
 
 FIVE = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
 NETWORK = LearnerConfig(backbone="conv4_32", image_size=16, views=["identity"])
@@ -122,7 +125,21 @@ def test_a_network_that_starts_from_a_teacher_is_resumed_and_says_so(pooled, tmp
     for name, value in opened.backbone.named_buffers():  # the statistics of real pictures stay
         assert torch.equal(value, teacher.network.get_buffer(name)), name
     card = (tmp_path / "started" / "README.md").read_text()
-    assert "that of teacher 2 below" in card
+    assert "It began as the network of teacher 2 below" in card
+    assert "from the weights of one of them (none stated)" in " ".join(card.split())
+    exact = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.DOTALL)[1])
+    assert not {"backbone", "image_size"} & set(exact["learner"]), "the command on the card would refuse them"
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(exact))
+    repeated = FreeConfig.load(tmp_path / "card.yaml").learner
+    check_request(
+        tmp_path / "again",
+        minutes=1,
+        learner=repeated,
+        mixed_precision="auto",
+        overwrite=False,
+        resume=False,
+        start_from="best",
+    )
     assert "--start-from TEACHER" in card
 
     arguments = {"start_from": "best", "device": "cpu"}
@@ -142,3 +159,23 @@ def test_a_network_that_starts_from_a_teacher_has_no_other_network_or_size(poole
             distill(pooled, tmp_path / "small", learner=learner, start_from="best")
     with pytest.raises(ConfigError, match="no teacher of the name"):
         distill(pooled, tmp_path / "small", start_from="org/other", device="cpu")
+
+
+def test_teachers_that_lie_with_the_learner_keep_their_names_and_licenses(tmp_path):
+    folders = [pico_folder(tmp_path / name, "conv4", size=16, seed=seed) for seed, name in enumerate("ab")]
+    for folder in folders:
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    whole = tmp_path / "whole"
+    pool(list(map(str, folders)), output=whole, five=FIVE, rounds=0, include_weights=True, device="cpu")
+    content = json.loads((whole / "config.json").read_text())
+    first, second = content["hf_free"]["teachers"]
+    first |= {"reference": "org/a@main", "repo_id": "org/a", "commit": "a" * 40, "license": "cc-by-nc-4.0"}
+    second |= {"reference": "org/b", "repo_id": "org/b", "commit": "b" * 40, "gated": True}
+    (whole / "config.json").write_text(json.dumps(content))
+    for name, reason in (
+        ("org/a", "its license (cc-by-nc-4.0)"),
+        ("org/b", "private or gated"),
+        ("best", "no teacher"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(reason)):
+            distill(whole, tmp_path / "small", start_from=name, device="cpu")

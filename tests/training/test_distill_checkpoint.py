@@ -155,3 +155,33 @@ def test_a_damaged_checkpoint_is_not_used_and_overwrite_begins_anew(pooled, cut,
 def test_the_pooled_learner_is_not_replaced_by_what_imitates_it(pooled):
     with pytest.raises(RunError, match=r"would replace .*learner, which it is made of"):
         _distil(pooled, pooled, overwrite=True)
+
+
+@pytest.mark.parametrize("start", [1, "best"])
+def test_a_network_that_starts_from_a_teacher_goes_on_with_the_same_bits(pooled, tmp_path, monkeypatch, start):
+    monkeypatch.setattr("hf_free.training.distill.ASKED", 64)
+    name = start if start == "best" else MetaLearner.from_pretrained(pooled).record.teachers[start].reference
+    options = {"learner": None, "start_from": name, "mixed_precision": "no"}
+    _distil(pooled, tmp_path / "whole", **options)
+    torch.manual_seed(7)
+    with pytest.raises(PowerCut):
+        _distil(pooled, tmp_path / "cut", progress=_breaks_after(20, _cut), **options)
+    assert checkpoints_of(tmp_path / "cut").folders()
+    torch.manual_seed(11)
+    _distil(pooled, tmp_path / "cut", resume=True, **options)
+    assert _same(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+
+
+def test_a_network_that_is_not_a_number_any_more_is_not_saved(pooled, cut, tmp_path, monkeypatch):
+    root, _ = cut
+    shutil.copytree(root / "cut", tmp_path / "run")
+    before = [path.name for path in checkpoints_of(tmp_path / "run").folders()]
+    with monkeypatch.context() as broken:
+        broken.setattr("hf_free.training.distill.imitation_loss", lambda said, _: said.sum() * float("nan"))
+        with pytest.raises(RunError, match="not a number any more after") as refused:
+            _distil(pooled, tmp_path / "run", resume=True)
+        with pytest.raises(RunError, match="not a number any more after"):
+            _distil(pooled, tmp_path / "new")
+    assert "--set trainer.mixed_precision=no" in refused.value.action
+    assert not (tmp_path / "new" / "config.json").exists()
+    assert [path.name for path in checkpoints_of(tmp_path / "run").folders()] == before
