@@ -203,7 +203,7 @@ def export_classifier(
     """
     check_request(path, int8=int8, input_size=input_size)
     size = classifier.embedder.config.image_size
-    given = (input_size or (size, size)) if path.suffix.lower() in _ONE_PICTURE else None
+    given = (input_size or (size, size)) if path.suffix.lower() in ONE_PICTURE else None
     if given is not None:
         _check_one_picture(classifier, path)
     module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
@@ -245,17 +245,17 @@ def check_request(path: Path, *, int8: bool = False, input_size: tuple[int, int]
         LearnerError: it says why, where the ending is that of another runtime.
     """
     ending = path.suffix.lower()
-    if ending not in {*_WRITERS, *_ONE_PICTURE}:
+    if ending not in {*_WRITERS, *ONE_PICTURE}:
         raise LearnerError(
             f"{path} ends in {path.suffix!r}" + (f": {REFUSED[ending]}" if ending in REFUSED else ""),
-            allowed=f"a file that ends in {' or '.join((*_WRITERS, *_ONE_PICTURE))}",
+            allowed=f"a file that ends in {' or '.join((*_WRITERS, *ONE_PICTURE))}",
         )
     if int8 and ending != ".onnx":
         raise LearnerError(f"int8 in {path.name}", allowed="a file that ends in .onnx")
-    if input_size is not None and ending not in _ONE_PICTURE:
+    if input_size is not None and ending not in ONE_PICTURE:
         raise LearnerError(
             f"an input size for {path.name}, which takes pictures of any size",
-            allowed=f"a file that ends in {' or '.join(_ONE_PICTURE)}",
+            allowed=f"a file that ends in {' or '.join(ONE_PICTURE)}",
             action="leave the input size out",
         )
     if input_size is not None:
@@ -285,7 +285,7 @@ def _check_one_picture(classifier: FewShotClassifier, path: Path) -> None:
 
 def _write(module: nn.Module, path: Path, about: dict[str, object], given: tuple[int, int] | None) -> Run:
     ending = path.suffix.lower()
-    return _WRITERS[ending](module, path, about) if given is None else _ONE_PICTURE[ending](module, path, about, given)
+    return _WRITERS[ending](module, path, about) if given is None else ONE_PICTURE[ending](module, path, about, given)
 
 
 def _in_int8(path: Path, about: dict[str, object], size: int) -> Run:
@@ -454,7 +454,8 @@ def _write_program(module: nn.Module, path: Path, about: dict[str, object]) -> R
 
 
 _WRITERS = {".onnx": _write_onnx, ".pt2": _write_program, ".xml": write_openvino}
-_ONE_PICTURE = {".tflite": write_litert, ".pte": write_executorch}
+ONE_PICTURE = {".tflite": write_litert, ".pte": write_executorch}
+"""What writes files that take one picture of one size, by their endings."""
 
 
 def _largest_difference(classifier: FewShotClassifier, run: Run, given: tuple[int, int] | None) -> float:

@@ -189,12 +189,12 @@ def test_a_file_for_one_picture_is_compared_on_pictures_of_its_size(tmp_path, mo
 
         return write
 
-    monkeypatch.setitem(export._ONE_PICTURE, ".tflite", writer(wrong=False))
+    monkeypatch.setitem(export.ONE_PICTURE, ".tflite", writer(wrong=False))
     done = export_classifier(classifier, tmp_path / "a.tflite", input_size=(48, 31))
     assert set(asked_for) == {(1, 3, 48, 31)}
     assert (done.input_size, done.resizes, done.path.read_bytes()) == ((48, 31), True, b"file")
     assert not export_classifier(classifier, tmp_path / "own.tflite").resizes
-    monkeypatch.setitem(export._ONE_PICTURE, ".tflite", writer(wrong=True))
+    monkeypatch.setitem(export.ONE_PICTURE, ".tflite", writer(wrong=True))
     with pytest.raises(LearnerError, match="differs from the classifier by"):
         export_classifier(classifier, tmp_path / "b.tflite", input_size=(48, 31))
     assert not (tmp_path / "b.tflite").exists()

@@ -9,7 +9,7 @@ import torch
 
 from hf_free.cli.main import main
 from hf_free.learner.classifier import FewShotClassifier
-from hf_free.learner.export import _ONE_PICTURE
+from hf_free.learner.export import ONE_PICTURE
 
 
 def test_a_kept_classifier_becomes_a_program_of_the_same_answers(capsys, tmp_path, learner_run, pictures):
@@ -51,7 +51,7 @@ def test_what_a_file_for_phones_takes_is_said(capsys, tmp_path, monkeypatch, lea
         path.write_bytes(b"file")
         return lambda images: torch.no_grad()(module)(images)
 
-    monkeypatch.setitem(_ONE_PICTURE, ".tflite", write)
+    monkeypatch.setitem(ONE_PICTURE, ".tflite", write)
     kept, output = tmp_path / "kept", tmp_path / "colors.tflite"
     assert main(["adapt", str(learner_run), "--support", str(pictures / "train"), "--output", str(kept)]) == 0
     assert main(["export", str(kept), "--output", str(output), *flags]) == 0
