@@ -57,7 +57,10 @@ def both(forks, hub, tmp_path, monkeypatch):
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_fork_ends_like_a_new_process(both, program):
     made, new = both("-c", BEGIN + program, "a word", "-x")
-    assert made == new
+    code, told, complained = made
+    if "warnings" in program:  # from Python 3.14 on a fork, which knows the source, quotes the line
+        complained = complained.replace(f"  {program}\n", "")
+    assert (code, told, complained) == new
 
 
 def test_modules_and_files_are_run_alike(both, tmp_path):
