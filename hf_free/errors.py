@@ -96,3 +96,7 @@ class FailedElsewhere(RunError):
 
 class LearnerError(HfFreeError):
     """A learner's repository that cannot be read, or pictures and labels it cannot adapt to."""
+
+
+class BrokenLearnerError(LearnerError):
+    """A learner whose features are no numbers, though its weights may be."""

@@ -113,7 +113,7 @@ def learner_features(
     """The learner's features (N, D) of all pictures, parts of which are embedded by several threads at once.
 
     Raises:
-        LearnerError: one is NaN or infinite.
+        BrokenLearnerError: one is NaN or infinite.
     """
     is_beside, parts = learner.may_be_shared_out, list[Tensor]()
     pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)

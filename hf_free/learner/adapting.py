@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hf_free.errors import LearnerError
+from hf_free.errors import BrokenLearnerError
 from hf_free.learner.batchnorm import with_support_statistics
 from hf_free.learner.calibration import calibrate
 from hf_free.learner.embedder import Embedder
@@ -51,10 +51,10 @@ def check_features(features: Tensor) -> None:
     """Refuse features that nothing can be told from; finite weights may give them, such as variances below 0.
 
     Raises:
-        LearnerError: one is NaN or infinite.
+        BrokenLearnerError: one is NaN or infinite.
     """
     if not torch.isfinite(features).all():
-        raise LearnerError(
+        raise BrokenLearnerError(
             "the learner's features of these pictures are NaN or infinite",
             allowed="finite features",
             action="use another learner: the weights of this one are damaged, or its training diverged",
@@ -69,7 +69,7 @@ def fit(network: Embedder, support: SupportSet) -> Adaptation:
         support: What `support_rows` of this network gave.
 
     Raises:
-        LearnerError: features that are NaN or infinite.
+        BrokenLearnerError: features that are NaN or infinite.
     """
     labels, rows = support.labels.to(network.device), support.rows.to(network.device)
     n_way = len(support.classes)

@@ -38,7 +38,12 @@ def said_in_one_vector(network: PooledBackbone, teachers: PooledTeachers, images
 
     The columns by which teachers are weighted anew in each episode are left out.
     """
-    embedded = teachers(network(images))
+    return in_one_vector(teachers, network(images))
+
+
+def in_one_vector(teachers: PooledTeachers, asked: Tensor) -> Tensor:
+    """The same of what the network gave, (B, all features, then all logits) -> (B, D)."""
+    embedded = teachers(asked)
     return embedded[:, : embedded.shape[1] - len(teachers.feature_sizes)]
 
 

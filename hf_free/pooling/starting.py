@@ -22,7 +22,7 @@ from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
-from hf_free.pooling.imitation import Directions, imitation_loss
+from hf_free.pooling.imitation import Directions, imitation_loss, in_one_vector
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
@@ -199,7 +199,7 @@ def best_place(
         )
     device, at_once = teachers.center.device, pictures_at_once(images.shape[-1])
     asked = torch.cat([network(part.to(device).float() / 255) for part in images.split(at_once)])
-    said = teachers(asked)[:, : -len(network.feature_sizes)]
+    said = in_one_vector(teachers, asked)
     said = Directions(said)(said)
     features = asked.split([*network.feature_sizes, sum(network.answer_sizes)], 1)
     tried, losses = int(TRIED * len(images)), dict[int, float]()

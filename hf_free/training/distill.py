@@ -40,7 +40,7 @@ from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitatio
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
 from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, known_of, network_of, place_of
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import Json
+from hf_free.provenance.reading import Json, whole_of
 from hf_free.provenance.run_record import Imitation, Training
 from hf_free.publishing.card import write_card
 from hf_free.runtime.chains import Chains
@@ -360,7 +360,8 @@ def _place(
     known = known_of(opened.pool, opened.source.record.teachers)
     if start_from != BEST:
         return place_of(start_from, known, size[0])
-    if chosen is not None and isinstance(begun := chosen.manifest.config.get("start_from"), int):
+    begun = None if chosen is None else whole_of(chosen.manifest.config.get("start_from"))
+    if begun is not None and 0 <= begun < len(known):
         return begun
     if not ranks.is_first:
         return ranks.first(0)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
 from hf_free.data.episodes import EpisodeFlags, sample_episodes
-from hf_free.errors import ConfigError, LearnerError, RunError
+from hf_free.errors import BrokenLearnerError, ConfigError, RunError
 from hf_free.evaluation.dataset_columns import DataFlags
 from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.evaluation.evaluate import EpisodeSettings, evaluate
@@ -144,7 +144,7 @@ def make_selector(
             judged.batchnorm = "support"
         try:
             accuracy = evaluate(judged, validation, asked, device=learner.device).rows[0].accuracy
-        except LearnerError:  # features that are no numbers, of weights that are
+        except BrokenLearnerError:  # though its weights are finite
             return math.nan
         return math.nan if accuracy is None else accuracy
 

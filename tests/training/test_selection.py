@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import timm
 import torch
 
-from hf_free.config.sections import LearnerConfig
+from hf_free.config.sections import BellConfig, LearnerConfig, TrainerConfig
+from hf_free.evaluation.datasets import LabeledImages
+from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.training.folder import RunFolder
-from hf_free.training.selection import Selector, keep_best, restore_best
+from hf_free.training.selection import Selector, keep_best, make_selector, restore_best
 from hf_free.training.state import RunState
 
 
@@ -64,3 +67,17 @@ def test_scores_on_other_pictures_are_not_compared(tmp_path):
     for state.step, pictures_now[0] in zip((1, 2, 3, 4, 5), (10, 20, 20, 20, 30), strict=True):
         keep_best(judge, learner, state, run)
     assert (state.best_step, state.best_score, state.best_on) == (3, 0.3, 20)  # 0.9 was a score on others, NaN is none
+
+
+def test_a_learner_whose_features_are_no_numbers_scores_nothing_on_a_validation_set():
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    with torch.no_grad():
+        batchnorm_layers(learner)[0].running_var.fill_(-1.0)
+    images = torch.zeros(40, 3, 16, 16, dtype=torch.uint8)
+    validation = LabeledImages(images, torch.arange(40) % 2, ["a", "b"])
+    objective, setting = SimpleNamespace(learner=learner), BellConfig(n_way=2)
+    judge = make_selector(TrainerConfig(validation_episodes=2), setting, objective, None, validation)
+    assert math.isnan(judge.score())
+    with torch.no_grad():
+        batchnorm_layers(learner)[0].running_var.fill_(1.0)
+    assert judge.score() >= 0
