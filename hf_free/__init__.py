@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hf_free.errors import (
+    BrokenLearnerError,
     ConfigError,
     DatasetError,
     FailedElsewhere,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hf_free.training.trainer import train
 
 __all__ = [
+    "BrokenLearnerError",
     "Comparison",
     "ConfigError",
     "DatasetError",
