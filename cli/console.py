@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -39,28 +39,11 @@ def plain(value: object) -> Text:
     return Text(printable(value, keep="\n"))
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr, or lines; the yielded function takes what is being done, how many are done, and how many there
-    are."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+def progress_bar() -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """A bar on stderr, or lines; see `hf_free.runtime.progress.counting_bar`."""
+    from hf_free.runtime.progress import counting_bar  # slow to import
 
-    from hf_free.runtime.progress import BarOrLines
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with BarOrLines(*columns, console=progress_console(), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield show
+    return counting_bar(progress_console())
 
 
 def write_json(value: object) -> None:

@@ -61,6 +61,7 @@ WHOLE_CONFIGURATION = (
     "hf_free/config/",
     "hf_free/training/setup.py",
     "hf_free/training/plan.py",
+    "hf_free/training/pooled_first.py",
     "hf_free/methods/base.py",
 )
 """Who may take the whole `FreeConfig`; everybody else gets a section or a value."""

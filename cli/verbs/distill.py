@@ -19,6 +19,7 @@ from hf_free.cli.console import (
     say,
     write_json,
 )
+from hf_free.cli.imitation import say_imitation
 from hf_free.errors import ConfigError
 from hf_free.runtime.launched import Launched, check_processes
 from hf_free.training.location import learner_location
@@ -115,9 +116,7 @@ def distill(
             action="hf-free distill POOLED --output DIR, or hf-free distill --models ID... --output DIR",
         )
     from hf_free.backbones.custom import import_networks
-    from hf_free.evaluation.flops import operations
     from hf_free.provenance.run_record import Imitation
-    from hf_free.runtime.text import count_text
 
     import_networks([own_networks] if own_networks else [])
     here = Launched.here()
@@ -177,14 +176,7 @@ def distill(
         print_made(output)
         return
     output_console().print(f"Learner: {output}", soft_wrap=True, markup=False)
-    if begun is not None:
-        say(f"It started from the weights of {begun}, and is derived from them: that teacher's license applies.")
-    say(f"On new drawn pictures its embedding agrees with the pooled learner's to {done.agreement or 0:.2f} of 1.")
-    before, after = (
-        f"{operations(flops or 0)} and {count_text(parameters or 0)} weights"
-        for flops, parameters in ((done.pooled_flops, done.pooled_parameters), (done.flops, done.parameters))
-    )
-    say(f"Per view of a picture: {after}; all teachers take {before}.")
+    say_imitation(made)
     say(f"Measure both: hf-free evaluate {output} --dataset ID_OR_DIR --compare {pooled}")
 
 

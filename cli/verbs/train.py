@@ -20,6 +20,7 @@ from hf_free.cli.console import (
     where_published,
     write_json,
 )
+from hf_free.cli.imitation import say_imitation
 from hf_free.cli.tables import plan_tables
 from hf_free.errors import ConfigError
 from hf_free.runtime.launched import Launched, check_processes
@@ -110,6 +111,15 @@ def train(
         str | None,
         typer.Option(
             metavar="MINUTES", rich_help_panel=options.LENGTH, help="Maximum wall-clock time. Recipe default: 30."
+        ),
+    ] = None,
+    pool_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--pool-first/--no-pool-first",
+            rich_help_panel=options.LEARNER,
+            help="Pool the teachers, and have one network learn what they say together, instead of recovering tasks. "
+            "Default: with a teacher of 10 classes or more, in 10 minutes or more.",
         ),
     ] = None,
     validation_dataset: Annotated[
@@ -221,6 +231,7 @@ def train(
         "trainer": {
             "steps": steps,
             "max_minutes": max_minutes,
+            "pool_first": pool_first,
             "device": device,
             "mixed_precision": mixed_precision,
             "deterministic": deterministic,
@@ -274,6 +285,10 @@ def train(
     saved = RunFolder(output).config if resume and output is not None and config is None else config
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
+    if settings.trainer.pool_first:
+        from hf_free.training.pooled_first import pools_first
+
+        pools_first(settings, processes=num_processes or here.count)  # refused here once, not in every process
     if dry_run:
         if here.is_first:
             tokens = endpoint_token or []
@@ -331,7 +346,7 @@ def _run(
     from hf_free.training.trainer import train as run_training
 
     try:
-        run_training(
+        made = run_training(
             settings,
             output=output,
             token=token,
@@ -342,7 +357,7 @@ def _run(
         )
     except KeyboardInterrupt as stopped:
         run = RunFolder(output)
-        if run.last_step() is None:
+        if not run.can_go_on():
             number = getattr(stopped, "number", None) or signal.SIGINT
             raise Interrupted("Nothing was trained yet: type the same command again.", 128 + number) from None
         way = run.way_to_finish()
@@ -378,7 +393,9 @@ def _run(
         return
     published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
     output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)
-    say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR")
+    say_imitation(made)
+    beside = f" --compare {output / 'pooled'}" if made.record.imitation else ""
+    say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR{beside}")
 
 
 def _check_predecessor(settings: FreeConfig, token: str | None) -> None:

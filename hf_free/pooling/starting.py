@@ -167,6 +167,25 @@ def why_not(record: TeacherRecord, channels: int) -> str | None:
     return None
 
 
+def able_places(
+    network: PooledBackbone, records: Sequence[TeacherRecord], channels: int, flops: Sequence[int]
+) -> list[int]:
+    """The places of the teachers that `best_place` chooses among.
+
+    Args:
+        network: The teachers.
+        records: What `known_of` says of them.
+        channels: Of the network's pictures.
+        flops: Operations of each teacher for a picture.
+    """
+    most = LARGEST_SHARE * sum(flops)
+    return [
+        place
+        for place, record in enumerate(records)
+        if flops[place] <= most and network.feature_sizes[place] and why_not(record, channels) is None
+    ]
+
+
 @torch.no_grad()
 def best_place(
     network: PooledBackbone,
@@ -187,11 +206,12 @@ def best_place(
     Raises:
         ConfigError: a network can start from none of them.
     """
-    reasons = [why_not(record, images.shape[1]) for record in records]
-    most = LARGEST_SHARE * sum(flops)
-    able = [place for place, reason in enumerate(reasons) if reason is None and flops[place] <= most]
-    if not any(network.feature_sizes[place] for place in able):
-        why = reasons[0] or f"it takes more than {LARGEST_SHARE:.0%} of all teachers' operations"
+    able = able_places(network, records, images.shape[1], flops)
+    if not able:
+        why = (
+            why_not(records[0], images.shape[1])
+            or f"it takes more than {LARGEST_SHARE:.0%} of all teachers' operations"
+        )
         raise ConfigError(
             f"no teacher that is {BEST} to start from; of {records[0].reference}: {why}",
             allowed=f"{ALLOWED}; for {BEST} with at most {LARGEST_SHARE:.0%} of all teachers' operations",
@@ -204,9 +224,8 @@ def best_place(
     features = asked.split([*network.feature_sizes, sum(network.answer_sizes)], 1)
     tried, losses = int(TRIED * len(images)), dict[int, float]()
     for place in able:
-        if network.feature_sizes[place]:
-            fitted = fitted_map(features[place][tried:], said[tried:])
-            losses[place] = float(imitation_loss(fitted(features[place][:tried]), said[:tried]))
+        fitted = fitted_map(features[place][tried:], said[tried:])
+        losses[place] = float(imitation_loss(fitted(features[place][:tried]), said[:tried]))
     return min(losses, key=losses.__getitem__)
 
 

@@ -8,9 +8,19 @@ text.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -65,3 +75,29 @@ class BarOrLines(Progress):
         for task in self.tasks:
             with contextlib.suppress(OSError):
                 self.console.print(Text(self.line_of(task)), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def counting_bar(console: Console | None) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar, or lines, for work of which it is known how much there is.
+
+    Args:
+        console: Where to; None shows nothing.
+
+    Yields:
+        A function that takes what is being done, how much of it is done, and how much there is.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with BarOrLines(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield show

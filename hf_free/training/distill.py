@@ -38,7 +38,17 @@ from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
 from hf_free.pooling.pictures import MOST_PIXELS, Progress
-from hf_free.pooling.starting import ASKED, BEST, Access, best_place, fitted_map, known_of, network_of, place_of
+from hf_free.pooling.starting import (
+    ASKED,
+    BEST,
+    Access,
+    able_places,
+    best_place,
+    fitted_map,
+    known_of,
+    network_of,
+    place_of,
+)
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json, whole_of
 from hf_free.provenance.run_record import Imitation, Training
@@ -222,6 +232,20 @@ def check_request(
     folder = Path(output).expanduser().absolute()
     _check_folder(folder, checkpoints_of(folder), overwrite=overwrite, resume=resume)
     _check_settings(learner, minutes, mixed_precision, start_from)
+
+
+def has_one_to_start_from(pooled: MetaLearner) -> bool:
+    """Whether `start_from="best"` finds a teacher that a network can start from.
+
+    Args:
+        pooled: A pooled learner.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    opened = _opened(pooled, pooled.device, token=None, cache_dir=None)
+    known = known_of(opened.pool, pooled.record.teachers)
+    return bool(able_places(opened.network, known, pooled.config.channels, operations_of(opened.pool)))
 
 
 def checkpoints_of(output: Path) -> CheckpointStore:

@@ -53,6 +53,10 @@ class RunFolder:
         self.pictures = root / "pictures"
         self.trackers = root / "trackers"
         self.learner = root / "learner"
+        self.learning = CheckpointStore(self.learner / "checkpoints")
+        """Of a run whose teachers are pooled first; none are left when it is finished."""
+        self.pooled = root / "pooled"
+        """Learner of such a run's teachers themselves."""
         self.best = root / "best.safetensors"
         self.generator = root / "generator.safetensors"
         self.answers = root / ANSWERS
@@ -78,7 +82,7 @@ class RunFolder:
             )
         if self.root.exists() and not self.root.is_dir():
             raise RunError(f"the output {self.root} is a file", allowed="a folder", action="give another --output")
-        if resume:
+        if resume and (self.checkpoints.folders() or not self.read_config().trainer.pool_first):
             self.whole_checkpoint()
         if resume or not self.is_in_use():
             return
@@ -136,7 +140,7 @@ class RunFolder:
         try:
             yield aside
         except BaseException:
-            if self.checkpoints.folders() or self.learner.exists():
+            if self.checkpoints.folders() or self.learner.exists() or self.has_pooled():
                 logger.warning("the run before is kept in %s", aside)
             else:
                 if self.answers.is_dir():
@@ -274,10 +278,24 @@ class RunFolder:
         state = self.checkpoint_state()
         return None if state is None else int(state["step"])
 
+    def has_pooled(self) -> bool:
+        """Whether a run whose teachers are pooled first has the whole pooled learner; its card is written last."""
+        return all((self.pooled / name).is_file() for name in ("config.json", "README.md"))
+
+    def is_finished_from_pooled(self) -> bool:
+        """Whether such a run has its learner, and nothing of it is left to do."""
+        return self.has_pooled() and (self.learner / "config.json").is_file() and not self.learning.folders()
+
+    def can_go_on(self) -> bool:
+        """Whether there is anything that `--resume` goes on from."""
+        return self.has_pooled() or self.last_step() is not None
+
     def with_what_is_safe(self, error: StorageError) -> StorageError:
         """The error for a failed write of a run: it says what is kept and how to go on."""
         step, output = self.last_step(), shlex.quote(str(self.root))
         kept = "nothing was trained yet: then type the same command again"
+        if self.has_pooled():
+            kept = f"the pooled learner is whole: then go on with hf-free train --resume --output {output}"
         if step is not None:
             kept = f"the checkpoint of step {step} is whole: then go on with hf-free train --resume --output {output}"
         return StorageError(error.given, allowed=error.allowed, action=f"{error.action}\n           {kept}")
@@ -288,10 +306,13 @@ class RunFolder:
         holder = read_holder(self.root / LOCK_FILE)
         if holder is not None and holder.is_alive():
             return f"wait: it is being trained by {holder}"
-        state = self.checkpoint_state()
+        state, resume = self.checkpoint_state(), f"hf-free train --resume --output {output}"
+        if state is None and self.has_pooled():
+            learned = (self.learner / "config.json").is_file()
+            so_far = f"; {self.learner} is a learner of what was learned so far" if learned else ""
+            return f"go on with it: {resume}{so_far}"
         if state is None:
             return "it has no checkpoint to go on from; start it again with --overwrite"
-        resume = f"hf-free train --resume --output {output}"
         if not state.get("kept_tasks"):
             return f"go on with it: {resume}"
         spent = max(

@@ -32,10 +32,17 @@ from hf_free.training.notices import (
     notes_on_run,
     notes_on_teachers,
 )
+from hf_free.training.pooled_first import pools_first
 from hf_free.training.progress import Console
 from hf_free.training.run import Parts
 from hf_free.training.setup import assemble, budget_of, gather
 from hf_free.training.sharing import check_processes
+
+POOLED_FIRST = (
+    "these teachers are pooled first, and one network learns what they say together (trainer.pool_first): there are "
+    "no steps, and what is said of steps is that of --no-pool-first"
+)
+"""What a plan says of such a run."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,8 @@ def plan(
     check_processes(found.workload, Defects.named(config.defects), processes=processes, teachers=len(pool))
     paints = not isinstance(found.warm_up.inverter, PixelInverter | LearnedPixels)
     cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects), paints=paints)
+    pooled_first = pools_first(config, processes=processes, token=token)
+    measure = measure and not pooled_first
     budget, few = _measured(assemble(found, token=token), processes) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps
     return TrainingPlan(
@@ -128,10 +137,11 @@ def plan(
         predicted_steps=None if predicted is None else predicted.steps,
         notes=(
             *few,
+            *([POOLED_FIRST] if pooled_first else []),
             *notes_on_black_boxes(pool, found.warm_up.inverter, found.workload),
             *notes_on_previous_learner(found.previous, pool.records),
             *notes_on_teachers(config.hub, pool.records),
-            *([] if config.continues_learner else notes_on_pooling(pool.records, config.method)),
+            *([] if config.continues_learner or pooled_first else notes_on_pooling(pool.records, config.method)),
             *notes_on_distillation(config.five, config.bell, pool.records),
             *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),
             *notes_on_run(config.learner, config.trainer),

@@ -193,7 +193,7 @@ def console_for(progress: bool | None, console: Console | None) -> Console | Non
 
 def say_resumed(console: Console | None, chosen: WholeCheckpoint) -> None:
     """Say which checkpoint a run goes on from."""
-    _say(console, f"Going on from {chosen.folder}, the newest whole checkpoint: step {chosen.manifest.step}")
+    say(console, f"Going on from {chosen.folder}, the newest whole checkpoint: step {chosen.manifest.step}")
 
 
 def say_start(
@@ -211,11 +211,12 @@ def say_start(
         f"Training {learner.config.backbone} ({parameters:,} parameters, pictures of {channels}x{size}x{size}) "
         f"on {len(records)} teacher{'' if len(records) == 1 else 's'} with {classes:,} classes in all"
     )
-    _say(console, line)
-    _say(console if chains.count > 1 else None, chains.found(learner.device, precision.name))
+    say(console, line)
+    say(console if chains.count > 1 else None, chains.found(learner.device, precision.name))
 
 
-def _say(console: Console | None, line: str) -> None:
+def say(console: Console | None, line: str) -> None:
+    """Write a line to the log and, where there is one, to the console."""
     logger.info("%s", line)
     if console is not None:
         console.print(Text(line), soft_wrap=True)

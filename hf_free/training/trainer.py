@@ -16,9 +16,11 @@ from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import LostRank
 from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
+from hf_free.runtime.launched import Launched
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import bookkeeping, finishing, schedule, screening, session, setup, step
+from hf_free.training.pooled_first import pools_first, train_from_pooled
 from hf_free.training.progress import Console, RunProgress, say_start
 from hf_free.training.run import Run
 
@@ -76,6 +78,10 @@ def train(
         StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
     setup.check_has_end(config.trainer)
+    in_memory = models is not None or pool is not None or watch is not None
+    pooled_first = pools_first(
+        config, processes=Launched.here().count, resume=resume, in_memory=in_memory, token=token
+    )
     if models is not None and pool is None:
         device = choose_device(config.trainer.device)
         pool = pool_in_memory(models, device=device, token=token, cache_dir=config.hub.cache_dir)
@@ -92,6 +98,8 @@ def train(
         ) as begun,
         EnergyMeter(active=begun.ranks.is_first, machines=begun.ranks.launched.machines) as energy,
     ):
+        if pooled_first:
+            return train_from_pooled(config, begun.folder, resume=resume, token=token, console=begun.console)
         run = setup.prepare(
             config,
             begun.folder,
