@@ -119,7 +119,7 @@ def train(
             "--pool-first/--no-pool-first",
             rich_help_panel=options.LEARNER,
             help="Pool the teachers, and have one network learn what they say together, instead of recovering tasks. "
-            "Default: with a teacher of 10 classes or more, in 10 minutes or more.",
+            "Default: with a teacher of 10 classes or more, small pictures, and 10 minutes or more.",
         ),
     ] = None,
     validation_dataset: Annotated[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from hf_free.inversion.task import RecoveredTask
 from hf_free.memory.filling import draw_beside
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.teachers.pool import TeacherPool
+
+logger = logging.getLogger(__name__)
 
 MOST_PIXELS = 64
 """Largest height and width of recovered and drawn pictures; teachers enlarge them. Those of 224 pixels take
@@ -38,7 +41,13 @@ class Said:
 
 
 def recover_from_all(
-    inverter: Inverter, pool: TeacherPool, config: FiveConfig, rounds: int, progress: Progress | None = None
+    inverter: Inverter,
+    pool: TeacherPool,
+    config: FiveConfig,
+    rounds: int,
+    progress: Progress | None = None,
+    *,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> list[RecoveredTask]:
     """One task from each teacher, by an inverter that has met all of them in earlier rounds; only healthy tasks are
     kept.
@@ -49,18 +58,31 @@ def recover_from_all(
         config: How many of them a step takes, and which tasks are healthy.
         rounds: How often each teacher is met; the tasks of the last time are returned.
         progress: Told of each step.
+        is_over: Asked before each step; once it says so, no further one is taken.
     """
-    tasks: list[RecoveredTask] = []
+    tasks: dict[int, RecoveredTask] = {}
     places = torch.arange(len(pool)).split(config.teachers_per_step)
     for turn in range(rounds):
-        tasks = []
         for step, group in enumerate(places):
+            if is_over():
+                if len(tasks) < len(pool):
+                    logger.warning(
+                        "the time for recovering pictures was over after %d of %d teachers", len(tasks), len(pool)
+                    )
+                return _healthy(tasks, config)
             found, _ = inverter.step([(place, pool[place]) for place in group.tolist()])
-            tasks += found
+            tasks |= {task.teacher: task for task in found}
             if progress is not None:
                 progress("steps of recovering pictures", turn * len(places) + step + 1, rounds * len(places))
+    return _healthy(tasks, config)
+
+
+def _healthy(tasks: Mapping[int, RecoveredTask], config: FiveConfig) -> list[RecoveredTask]:
+    """Those worth keeping, in the order of their teachers."""
     least, diversity = config.min_teacher_accuracy, config.min_diversity
-    return [task for task in tasks if task.health.reason_to_leave_out(least, diversity) is None]
+    return [
+        tasks[place] for place in sorted(tasks) if tasks[place].health.reason_to_leave_out(least, diversity) is None
+    ]
 
 
 def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import os
 import platform
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -73,6 +74,7 @@ def pool(
     five: FiveConfig | None = None,
     hub: HubConfig | None = None,
     rounds: int = ROUNDS,
+    recover_minutes: float | None = None,
     seed: int = 0,
     device: str = "auto",
     token: str | None = None,
@@ -95,6 +97,7 @@ def pool(
         five: How pictures are recovered.
         hub: Cache, memory for the teachers' weights, and what is published.
         rounds: How often each teacher is inverted; 0 uses drawn pictures alone.
+        recover_minutes: How long that may take; a step that has begun is finished. None sets no end.
         seed: Of everything random.
         device: Where to compute.
         token: Hub token, for private and gated teachers.
@@ -135,7 +138,14 @@ def pool(
         largest = max(max(record.input_size[1:]) for record in records)
         size = min(largest, MOST_PIXELS)
         inverter = Five(five, image_size=size, channels=channels, device=where)
-        tasks = recover_from_all(inverter, teachers, five, _rounds_that_fit(inverter, teachers, rounds), progress)
+        tasks = recover_from_all(
+            inverter,
+            teachers,
+            five,
+            _rounds_that_fit(inverter, teachers, rounds),
+            progress,
+            is_over=_over_after(recover_minutes),
+        )
         said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
 
         # ---- the learner
@@ -192,6 +202,12 @@ def _load(
     for note in [*license_notes(named), *privacy_notes(records, hub)]:
         logger.warning("%s", note)
     return teachers
+
+
+def _over_after(minutes: float | None) -> Callable[[], bool]:
+    """Says whether so many minutes have passed since this call; never with None."""
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: time.monotonic() >= end
 
 
 def _rounds_that_fit(inverter: Five, teachers: TeacherPool, rounds: int) -> int:

@@ -9,8 +9,10 @@ like (docs/experiments/few-teachers.md).
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -23,6 +25,7 @@ from hf_free.pooling.pictures import Progress
 from hf_free.runtime.files import remove_folder
 from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.progress import counting_bar
+from hf_free.teachers.config_check import check_config
 from hf_free.teachers.listing import resolve
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import FILES, is_single_file, read_config
@@ -38,7 +41,7 @@ learns from the pooled learner was 6 points above one that learns from recovered
 to 5 points below in two of three (docs/experiments/few-teachers.md)."""
 
 MOST_ASKED = 30
-"""Most teachers on a Hub whose configurations are read to find a strong one before the run begins."""
+"""Most teachers on a Hub whose configurations are read before the run begins."""
 
 LEAST_MINUTES = 10.0
 """Fewest minutes of a run that pools its teachers unasked: pooling takes some of them."""
@@ -46,12 +49,18 @@ LEAST_MINUTES = 10.0
 LEAST_SHARE = 0.5
 """Share of a run's minutes in which the network learns, at least, however long pooling takes."""
 
+RECOVERING_SHARE = 0.3
+"""Share of a run's minutes in which pictures are recovered for pooling, at most."""
+
+LARGEST_PICTURES = 64
+"""Pixels up to which it is done unasked: larger pictures take longer to ask about than such a run may take."""
+
 
 def pools_first(
     config: FreeConfig, *, processes: int = 1, resume: bool = False, in_memory: bool = False, token: str | None = None
 ) -> bool:
     """Whether a run pools its teachers and has one network learn from that: as `trainer.pool_first` says; with null
-    in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher.
+    in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher, all of small pictures.
 
     Args:
         config: The run's configuration.
@@ -77,13 +86,15 @@ def pools_first(
     if in_the_way or minutes is None or minutes < LEAST_MINUTES or not _is_as_it_comes(config):
         return False
     try:
+        import_networks(config.imports)
         references = resolve(config.models, token=token)
     except HfFreeError:  # the run will say so
         return False
-    asked = [reference for reference in references if reference.is_local]
-    if len(references) - len(asked) <= MOST_ASKED:
-        asked = references
-    return len(references) > 1 and any(_is_strong(one, token, config.hub.cache_dir) for one in asked)
+    if len(references) < 2 or sum(one.is_on_hub for one in references) > MOST_ASKED:
+        return False
+    known = [_known_of(one, token, config.hub.cache_dir) for one in references]
+    is_small = all(one.pixels <= LARGEST_PICTURES for one in known)
+    return is_small and any(one.classes >= STRONG_CLASSES for one in known)
 
 
 def train_from_pooled(
@@ -111,7 +122,7 @@ def train_from_pooled(
         return MetaLearner.from_pretrained(folder.learner, token=token, cache_dir=config.hub.cache_dir)
     folder.begin(config.to_yaml(), resume=resume)
     with counting_bar(console) as show:
-        pooled = _pooled(config, folder, token=token, console=console, show=show)
+        pooled = _pooled(config, folder, minutes, token=token, console=console, show=show)
         left = max(LEAST_SHARE * minutes, minutes - (pooled.record.training.minutes or 0.0))
         starts = config.learner.backbone == LearnerConfig().backbone and has_one_to_start_from(pooled)
         usual = USUAL_FROM_A_TEACHER if starts else USUAL
@@ -167,14 +178,21 @@ def _is_as_it_comes(config: FreeConfig) -> bool:
     return not [key for key in departures(config.to_dict()) if not key.startswith("five.") and key not in seen]
 
 
-def _is_strong(reference: TeacherReference, token: str | None, cache_dir: str | None) -> bool:
-    """Whether a teacher tells many classes apart, as its configuration says; not, where that cannot be read."""
+class _Known(NamedTuple):
+    """What a teacher's configuration says of it."""
+
+    classes: int
+    pixels: float
+    """Height or width of its pictures, whichever is larger; infinite where it is not said."""
+
+
+def _known_of(reference: TeacherReference, token: str | None, cache_dir: str | None) -> _Known:
+    """Number of classes and size of pictures of a teacher; of one whose configuration cannot be read, nothing."""
     from hf_free.hub.snapshot import fetch_snapshot
 
+    unknown = _Known(0, math.inf)
     if reference.is_endpoint:
-        return False
-    if reference.classes is not None:
-        return len(reference.classes) >= STRONG_CLASSES
+        return unknown
     try:
         if reference.is_local:
             path = Path(reference.location).expanduser()
@@ -187,26 +205,21 @@ def _is_strong(reference: TeacherReference, token: str | None, cache_dir: str | 
                 token=token,
                 cache_dir=cache_dir,
             ).folder
-        config = read_config(reference, folder)
-    except (HfFreeError, OSError):  # the run will say so
-        return False
-    return _classes_of(config) >= STRONG_CLASSES
-
-
-def _classes_of(config: object) -> int:
-    """Number of classes in a `config.json` of timm or transformers; 0 where it names none."""
-    if not isinstance(config, dict):
-        return 0
-    inner, names = config.get("pretrained_cfg"), config.get("id2label")
-    for holder in (config, inner if isinstance(inner, dict) else {}):
-        count = holder.get("num_classes")
-        if isinstance(count, int):
-            return count
-    return len(names) if isinstance(names, dict) else 0
+        spec = check_config(read_config(reference, folder), str(reference))
+    except (HfFreeError, OSError):  # the run will say so; those of transformers are not measured either
+        return unknown
+    classes = spec.num_classes if reference.classes is None else len(reference.classes)
+    return _Known(classes, max(spec.input_size[1:]))
 
 
 def _pooled(
-    config: FreeConfig, folder: RunFolder, *, token: str | None, console: Console | None, show: Progress
+    config: FreeConfig,
+    folder: RunFolder,
+    minutes: float,
+    *,
+    token: str | None,
+    console: Console | None,
+    show: Progress,
 ) -> MetaLearner:
     """The pooled learner of the run: the one that is there, or a new one."""
     if folder.has_pooled():
@@ -225,6 +238,7 @@ def _pooled(
             learner=config.learner,
             five=config.five,
             hub=replace(config.hub, push_to_hub=None),
+            recover_minutes=RECOVERING_SHARE * minutes,
             seed=config.seed,
             device=config.trainer.device,
             token=token,

@@ -31,6 +31,27 @@ def test_each_teacher_is_inverted_once_a_round():
     assert torch.equal(pictures[:20], recovered[chosen])
 
 
+def test_when_the_time_is_over_the_teachers_met_so_far_keep_their_newest_task(caplog):
+    pool = pool_of("conv4", "vit", "groupnorm")
+    config = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, teachers_per_step=1,
+                        min_teacher_accuracy=0, min_diversity=0)  # fmt: skip
+
+    def recovered(steps):
+        torch.manual_seed(0)
+        left = iter([False] * steps)
+        five = Five(config, image_size=16)
+        return recover_from_all(five, pool, config, 2, is_over=lambda: next(left, True))
+
+    assert not recovered(0)
+    first, more, whole = (recovered(steps) for steps in (2, 4, 6))
+    assert "2 of 3 teachers" in caplog.text
+    assert [task.teacher for task in first] == [0, 1]
+    assert [task.teacher for task in more] == [0, 1, 2]
+    assert torch.equal(more[0].images, whole[0].images), "met in the second round"
+    assert not torch.equal(more[0].images, first[0].images)
+    assert torch.equal(more[1].images, first[1].images), "of the first, of which it is the newest"
+
+
 def test_without_tasks_all_pictures_are_drawn():
     pictures = pictures_of([], pool_of("conv4"), 6, (3, 16))
     assert pictures.shape == (6, 3, 16, 16)

@@ -28,17 +28,20 @@ def test_few_or_unlike_teachers_are_pooled(architectures, likely):
     assert f"{found.right} of {found.measured}" in found.text
 
 
-def test_it_would_have_been_right_about_each_set_in_the_guides_table():
-    sets = {"7 of": 7, "6 strong": 6, "these and": 106, "the 100": 100, "30 Conv-4": 30, "the same, on letters": 30}
-    measured = {"pooled": 0, "trained": 0}
+def test_it_is_as_often_right_about_the_sets_in_the_guides_table_as_it_says():
+    sets = {"7 of": ["conv4"] * 7, "6 strong": ["resnet"] * 6, "these and": ["conv4"] * 100 + ["resnet"] * 6}
+    sets |= {"the 100": ["conv4"] * 100, "30 Conv-4": ["conv4"] * 30, "the same, on letters": ["conv4"] * 30}
+    sets |= {"18 weak": [f"kind-{place // 3}" for place in range(18)]}
+    right, measured = {"pooled": 0, "trained": 0}, {"pooled": 0, "trained": 0}
     for line in GUIDE.read_text(encoding="utf-8").splitlines():
-        count = next((number for words, number in sets.items() if line.startswith(f"| {words}")), None)
-        if count is None:
+        kinds = next((kinds for words, kinds in sets.items() if line.startswith(f"| {words}")), None)
+        if kinds is None:
             continue
         *_, pooled, _, _, trained = (part.strip(" *") for part in line.strip("| ").split("|"))
         one, other = (float(re.findall(r"[\d.]+", part)[0]) for part in (pooled, trained))
-        kinds = ["conv4"] * 100 + ["resnet"] * 6 if count == 106 else ["conv4"] * count
         found = forecast(kinds)
-        assert found.likely == ("pooled" if one > other else "trained"), line
         measured[found.likely] += 1
-    assert measured == {"pooled": forecast(["conv4"]).measured, "trained": forecast(["conv4"] * 100).measured}
+        right[found.likely] += found.likely == ("pooled" if one > other else "trained")
+    for kinds in (["conv4"], ["conv4"] * 100):
+        said = forecast(kinds)
+        assert (right[said.likely], measured[said.likely]) == (said.right, said.measured)

@@ -30,10 +30,9 @@ SHORT = {"max_minutes": 0.02, "device": "cpu", "pool_first": True}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("teachers")
-    kinds = {"strong": ("conv4", 10), "weak": ("conv4", 3), "other": ("conv4", 4)}
+    kinds = {"strong": (16, 10), "weak": (16, 3), "other": (16, 4), "large": (96, 12)}
     return {
-        name: str(pico_folder(root / name, kind, size=16, num_classes=classes))
-        for name, (kind, classes) in kinds.items()
+        name: str(pico_folder(root / name, size=size, num_classes=classes)) for name, (size, classes) in kinds.items()
     }
 
 
@@ -53,6 +52,8 @@ def test_it_is_done_unasked_where_a_teacher_is_strong_and_nothing_else_is_asked_
     assert usual.trainer.max_minutes >= 10
     assert pools_first(usual)
     assert not pools_first(config_of(folders, "weak", "other"))
+    assert not pools_first(config_of(folders, "strong", "large")), "pictures of 96 pixels"
+    assert not pools_first(config_of(folders, "strong"))
     assert not pools_first(usual, resume=True), "the run that goes on says what it does"
     assert not pools_first(usual, processes=2)
     assert not pools_first(usual, in_memory=True)
