@@ -7,6 +7,7 @@ WHAT is a part of the matrix (experiments/matrix.yaml), several of them, or one 
     headline paper ablation defects mixed domains heads plot all    the matrix: learners on classes nobody knew
     single        one run, its table beside the baselines
     inversion     how fast and how well FIVE and its peers recover
+    roofline      what limits FIVE's inner step, operation by operation
     priors        which drawn pictures suit which teachers
     clashes       classes that several teachers know, found without names
     resizing      filters that bring pictures to a network's size
@@ -41,6 +42,7 @@ PROGRAMS = {
     "report": "report_side_by_side",
     "single": "single",
     "inversion": "inversion_speed",
+    "roofline": "roofline",
     "priors": "priors",
     "clashes": "clashes",
     "resizing": "resizing",

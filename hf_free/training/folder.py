@@ -176,10 +176,11 @@ class RunFolder:
         from hf_free.inversion.five import TrainedGenerator
 
         if not self.generator.is_file():
+            pooled = " and keeps none, as its teachers were pooled first" if self.has_pooled() else ""
             raise RunError(
-                f"{self.root} holds no meta-generator",
-                allowed="the output folder of hf-free train",
-                action="train one",
+                f"{self.root} holds no meta-generator{pooled}",
+                allowed="the output folder of hf-free train, where it recovered tasks",
+                action="train one: hf-free train --no-pool-first",
             )
         config = self.read_config()
         size, channels = config.learner.image_size, config.learner.channels
