@@ -4,9 +4,9 @@
 
 ZOO is a folder of teachers; FIVE adapts to the first with the default settings. Every operation of the inner steps is
 timed by itself, on a CPU, in bf16 where the machine computes it natively. An operation cannot take less than its
-multiplications and additions at the speed of the machine's matrix product, nor less than its tensors take to be read and written
-once at the machine's speed of copying, both measured in this run; the later of the two is its limit (the roofline,
-Williams et al. 2009). If each took no more than that, the step would reach the share that the last line says.
+multiplications and additions at the speed of the machine's matrix product, nor less than its tensors take to be read
+and written once at the speed of copying; both are measured in this run, and the later of the two is its limit (the
+roofline, Williams et al. 2009). If each took no more than that, the step would reach the share that is printed last.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,13 @@ class Timing(TorchDispatchMode):
         self.kinds: dict[str, Kind] = defaultdict(Kind)
         self._peaks = flops_per_second, bytes_per_second
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         """Do an operation and note it; one that only looks at a tensor in another way moves nothing."""
         kwargs = kwargs or {}
         start = time.perf_counter()
@@ -160,10 +167,9 @@ def table(found: dict[str, object]) -> list[str]:
     ]
     for name, one in rows.items():
         took = max(one["seconds"], 1e-12)
-        lines.append(
-            f"| {name} | {one['calls']:.0f} | {1e3 * took:.1f} | {took / total:.0%} | {one['flops'] / took / 1e9:,.0f} "
-            f"| {one['bytes'] / took / 1e9:,.1f} | {1e3 * one['limit']:.1f} |"
-        )
+        speeds = f"{one['flops'] / took / 1e9:,.0f} | {one['bytes'] / took / 1e9:,.1f}"
+        of_time = f"{one['calls']:.0f} | {1e3 * took:.1f} | {took / total:.0%}"
+        lines.append(f"| {name} | {of_time} | {speeds} | {1e3 * one['limit']:.1f} |")
     peak, copied, seconds, limit, share, possible = (
         float(found[key])  # type: ignore[arg-type]
         for key in ("flops_per_second", "bytes_per_second", "seconds", "limit", "share", "possible")
@@ -171,7 +177,7 @@ def table(found: dict[str, object]) -> list[str]:
     return [
         *lines,
         "",
-        f"An adaptation takes {1e3 * seconds:.0f} ms, {1e3 * total:.0f} ms in the operations above when each is timed; "
+        f"An adaptation takes {1e3 * seconds:.0f} ms, {1e3 * total:.0f} ms in these operations when each is timed; "
         f"with every operation at its limit it would take {1e3 * limit:.0f} ms.",
         f"Matrix product {peak / 1e9:,.0f} GFLOP/s, copying {copied / 1e9:,.1f} GB/s: the step reaches {share:.0%} of "
         f"the matrix product, and could reach {possible:.0%}.",

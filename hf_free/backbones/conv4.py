@@ -84,8 +84,8 @@ def _block(in_channels: int, channels: int) -> nn.Sequential:
         OrderedDict(
             conv=nn.Conv2d(in_channels, channels, 3, padding=1),
             bn=nn.BatchNorm2d(channels),
+            pool=HalvingPool(),  # before ReLU: the same values and gradients, and a quarter of the maps to cut off
             act=nn.ReLU(inplace=True),
-            pool=HalvingPool(),
         )
     )
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_free.inversion.upsampling_conv import UpsamplingConv2d
+
 LEAK = 0.2
 """Slope of LeakyReLU (DAFL, Chen et al. 2019; the generator of FREE's released code)."""
 
@@ -66,8 +68,8 @@ class MetaGenerator(nn.Module):
         self.seed_norm = nn.BatchNorm2d(widths[0], track_running_stats=False)
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.Upsample(scale_factor=2),
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.Identity(),  # where the upsampling was: saved generators count from it
+                UpsamplingConv2d(before, after),
                 nn.BatchNorm2d(after, track_running_stats=False),
                 nn.LeakyReLU(LEAK),
             )
