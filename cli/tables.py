@@ -89,6 +89,8 @@ def _teachers_table(planned: TrainingPlan) -> Rows:
 
 
 def _length(planned: TrainingPlan) -> str:
+    if planned.pools_first:
+        return f"{planned.max_minutes:g} min: the teachers are pooled, then one network learns from that"
     limits = [] if planned.steps is None else [f"{planned.steps:,} outer steps"]
     limits += [] if planned.max_minutes is None else [f"{planned.max_minutes:g} min"]
     if not limits:
@@ -103,6 +105,13 @@ def _cost(planned: TrainingPlan) -> list[str]:
     from hf_free.evaluation.flops import operations  # torch is slow to import
 
     cost = planned.cost
+    if planned.pools_first:
+        pooled = f"{operations(cost.pooled_view)}, {decimal_size_text(cost.pooled_bytes)}"
+        asked = f"asking all teachers: {operations(cost.one_answer)} a picture"
+        return [
+            asked,
+            f"the pooled learner, per view of a picture: {pooled}; the network's follow from what it starts from",
+        ]
     several = "" if planned.processes == 1 else " in one process; what they say to each other comes on top"
     measured = [] if planned.step_seconds is None else [f"{planned.step_seconds:.3g} s an outer step, measured here"]
     measured = [f"{line}{several}" for line in measured]

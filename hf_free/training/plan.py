@@ -39,8 +39,8 @@ from hf_free.training.setup import assemble, budget_of, gather
 from hf_free.training.sharing import check_processes
 
 POOLED_FIRST = (
-    "these teachers are pooled first, and one network learns what they say together (trainer.pool_first): there are "
-    "no steps, and what is said of steps is that of --no-pool-first"
+    "these teachers are pooled first, and one network learns what they say together (trainer.pool_first); "
+    "--no-pool-first recovers tasks in steps instead"
 )
 """What a plan says of such a run."""
 
@@ -71,6 +71,9 @@ class TrainingPlan:
     """Steps that the minutes are enough for, as measured; None without a measurement or an end."""
     notes: tuple[str, ...]
     """What to know before it starts."""
+    pools_first: bool = False
+    """Whether there are no steps: the teachers are pooled, and one network learns from that. What is said of a step's
+    cost is then that of a run that recovers tasks."""
     processes: int = 1
     """Processes of this machine that share out the work; memory and seconds are each one's."""
 
@@ -146,6 +149,7 @@ def plan(
             *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),
             *notes_on_run(config.learner, config.trainer),
         ),
+        pools_first=pooled_first,
         processes=processes,
     )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from pico import pico_folder
+from rich.console import Console
 
 from hf_free import ConfigError, FreeConfig, MetaLearner, distill, pool, train
 from hf_free.cli.main import main
+from hf_free.cli.tables import plan_tables
 from hf_free.pooling.imitation import PictureBank
 from hf_free.runtime.interrupts import Stopped
 from hf_free.training.folder import RunFolder, learner_of_run
@@ -205,5 +208,10 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on_from_the_pool
 def test_a_plan_says_so_in_place_of_measuring_steps(folders):
     planned = plan(config_of(folders, "strong", "weak"))
     assert any("pooled first" in note for note in planned.notes)
+    assert planned.pools_first
     assert planned.step_seconds is None
+    console = Console(width=200, file=StringIO())
+    console.print(plan_tables(planned))
+    assert "30 min: the teachers are pooled" in console.file.getvalue()
+    assert "outer step" not in console.file.getvalue()
     assert not any("hf-free distill makes one network" in note for note in planned.notes)
