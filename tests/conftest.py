@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from drawing import with_drawing, without_drawing
 from forked import Forks
 
 from hf_free.hub.loopback.hub import LoopbackHub
@@ -45,6 +47,20 @@ class ClientResult:
         return json.loads(self.stdout.strip().splitlines()[-1])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runs_draw_nothing() -> Iterator[None]:
+    """Before all fixtures that train."""
+    with without_drawing():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _marked_runs_draw(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs of a test marked `draws`; a fixture of a wider scope draws with `drawing.with_drawing`."""
+    with with_drawing() if "draws" in request.keywords else nullcontext():
+        yield
+
+
 @pytest.fixture(scope="session")
 def hub() -> Iterator[LoopbackHub]:
     """A loopback Hub for the whole session; tests use repository names of their own."""
@@ -74,7 +90,8 @@ def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., 
     """Run Python code (a text) or a command (a list) as a client of the loopback Hub, in a process of its own.
 
     The environment is `LoopbackHub.environment`: no proxies, no inherited HF_* settings, a cache that only this test
-    uses. With `check` (the default) a failure of the client fails the test and shows what it wrote.
+    uses. With `check` (the default) a failure of the client fails the test and shows what it wrote. A run draws its
+    figures with `draws` only.
     """
 
     def run(
@@ -86,11 +103,12 @@ def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., 
         check: bool = True,
         timeout: float = 120,
         cwd: Path | None = None,
+        draws: bool = False,
     ) -> ClientResult:
         python = isinstance(code_or_argv, str)
         argv = [sys.executable, "-c", code_or_argv] if python else list(code_or_argv)
         environment = {**hub.environment(token, home or tmp_path / "home"), "OMP_NUM_THREADS": "1", **(env or {})}
-        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd)
+        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd, draws=draws)
         if check and done.returncode != 0:
             pytest.fail(f"the client ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return ClientResult(done.returncode, done.stdout, done.stderr)

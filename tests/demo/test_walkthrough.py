@@ -60,7 +60,7 @@ def told(forks, tmp_path_factory):
 
     def run(argv, *, env, stdout):
         assert stdout is None, "a command's output goes where this process's goes"
-        done = forks.run(argv, env=env)
+        done = forks.run(argv, env=env, draws=True)
         for number, text in ((1, done.stdout), (2, done.stderr)):
             os.write(number, text.encode())
         return done

@@ -14,7 +14,6 @@ import torch
 import yaml
 from pico import pico_files, pico_folder, pico_teacher
 from ranks import run_ranks
-from replacing import replace_everywhere
 from runs import TINY
 from safetensors.torch import load_file
 
@@ -36,9 +35,7 @@ PAPER = {
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_no_figures(monkeypatch):
-    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
-    replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
+def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from drawing import with_drawing
 from metered import TAKEN, meter_all_runs
 from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
@@ -70,14 +71,6 @@ def _steps_are_waited_for(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _only_runs_that_are_looked_at_are_drawn(monkeypatch, request):
-    """Matplotlib takes longer than a run of six steps."""
-    if "draws" not in request.keywords:
-        replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
-        replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
-
-
-@pytest.fixture(autouse=True)
 def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -114,7 +107,8 @@ def finished(tmp_path_factory):
     torch.set_num_threads(1)
     output = tmp_path_factory.mktemp("run") / "first"
     config = _config(trainer={"picture_every": 2}, hub={"push_generator": True, "card_images": True})
-    learner = train(config, output=output, pool=_pool())
+    with with_drawing():
+        learner = train(config, output=output, pool=_pool())
     return config, output, learner
 
 
