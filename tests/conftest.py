@@ -54,6 +54,14 @@ def _runs_draw_nothing() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _pools_ask_about_few_pictures() -> Iterator[None]:
+    """Drawing a thousand and asking all teachers about them takes longer than all else in a small pool; forks do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_free.training.pool.PICTURES", 128)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _marked_runs_draw(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs of a test marked `draws`; a fixture of a wider scope draws with `drawing.with_drawing`."""
