@@ -25,7 +25,8 @@ NETWORK = LearnerConfig(backbone="conv4_32", image_size=16, views=["identity"])
 def pooled(tmp_path_factory):
     root = tmp_path_factory.mktemp("pooled")
     folders = [str(pico_folder(root / name, kind, size=16)) for name, kind in (("a", "conv4"), ("b", "resnet"))]
-    pool(folders, output=root / "learner", five=FIVE, rounds=0, device="cpu")
+    views = LearnerConfig(views=["identity"])
+    pool(folders, output=root / "learner", five=FIVE, rounds=0, learner=views, device="cpu")
     return root / "learner"
 
 
