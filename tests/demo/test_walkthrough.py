@@ -129,6 +129,7 @@ def test_no_address_is_told_that_is_gone(told):
     assert not re.findall(r"https?://(?:127|localhost)\S*", text)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_three_next_commands_work_as_printed(told, capsys):
     _, _, text = told
