@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from drawing import with_drawing, without_drawing
 from forked import Forks
 
 from hf_free.hub.loopback.hub import LoopbackHub
 
 LONG_FILES = (
-    *("training/test_trainer", "demo/test_walkthrough", "system/test_several_processes", "docs/test_tutorial"),
-    *("examples/test_benchmark_bell", "metalearning/test_continual", "system/test_interrupted_runs"),
-    *("system/test_killed_runs", "training/test_pool", "training/test_warm_up", "learner/test_backbone"),
-    *("system/test_train_on_hub", "inversion/test_five", "methods/test_every_method", "provenance/test_mending"),
-    *("examples/test_benchmark_five", "backbones/test_timm_hook", "runtime/test_distributed", "hub/test_failures"),
-    *("evaluation/test_timm_sweep", "evaluation/test_evaluate", "demo/test_small_teachers", "learner/test_whitening"),
+    *("training/test_trainer", "system/test_several_processes", "demo/test_walkthrough", "docs/test_tutorial"),
+    *("metalearning/test_continual", "examples/test_benchmark_bell", "training/test_warm_up", "training/test_pool"),
+    *("methods/test_every_method", "system/test_interrupted_runs", "learner/test_classifier", "hub/test_download"),
+    *("system/test_killed_runs", "runtime/test_distributed", "training/test_distill_checkpoint"),
+    *("inversion/test_five", "system/test_train_on_hub", "hub/test_prefetch", "hub/test_failures"),
+    *("learner/test_backbone", "examples/test_benchmark_five", "backbones/test_timm_hook"),
+    *("evaluation/test_timm_sweep", "evaluation/test_evaluate", "demo/test_small_teachers", "data/test_decoding"),
 )
 """The files of tests that take longest, handed out first: where one comes last, one worker waits for the other."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """No garbage is looked for while thousands of tests are found, nor among them from then on."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,6 +59,28 @@ class ClientResult:
     def json(self) -> Any:
         """The last line of the output, read as JSON."""
         return json.loads(self.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runs_draw_nothing() -> Iterator[None]:
+    """Before all fixtures that train."""
+    with without_drawing():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pools_ask_about_few_pictures() -> Iterator[None]:
+    """Drawing a thousand and asking all teachers about them takes longer than all else in a small pool; forks do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_free.training.pool.PICTURES", 128)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _marked_runs_draw(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs of a test marked `draws`; a fixture of a wider scope draws with `drawing.with_drawing`."""
+    with with_drawing() if "draws" in request.keywords else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +112,8 @@ def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., 
     """Run Python code (a text) or a command (a list) as a client of the loopback Hub, in a process of its own.
 
     The environment is `LoopbackHub.environment`: no proxies, no inherited HF_* settings, a cache that only this test
-    uses. With `check` (the default) a failure of the client fails the test and shows what it wrote.
+    uses. With `check` (the default) a failure of the client fails the test and shows what it wrote. A run draws its
+    figures with `draws` only.
     """
 
     def run(
@@ -86,11 +125,12 @@ def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., 
         check: bool = True,
         timeout: float = 120,
         cwd: Path | None = None,
+        draws: bool = False,
     ) -> ClientResult:
         python = isinstance(code_or_argv, str)
         argv = [sys.executable, "-c", code_or_argv] if python else list(code_or_argv)
         environment = {**hub.environment(token, home or tmp_path / "home"), "OMP_NUM_THREADS": "1", **(env or {})}
-        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd)
+        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd, draws=draws)
         if check and done.returncode != 0:
             pytest.fail(f"the client ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return ClientResult(done.returncode, done.stdout, done.stderr)

@@ -60,7 +60,7 @@ def told(forks, tmp_path_factory):
 
     def run(argv, *, env, stdout):
         assert stdout is None, "a command's output goes where this process's goes"
-        done = forks.run(argv, env=env)
+        done = forks.run(argv, env=env, draws=True)
         for number, text in ((1, done.stdout), (2, done.stderr)):
             os.write(number, text.encode())
         return done
@@ -129,6 +129,7 @@ def test_no_address_is_told_that_is_gone(told):
     assert not re.findall(r"https?://(?:127|localhost)\S*", text)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_three_next_commands_work_as_printed(told, capsys):
     _, _, text = told

@@ -136,6 +136,7 @@ def test_no_teachers_are_said(benchmark, tmp_path):
     assert code.startswith(f"Error: {tmp_path} holds 0 teacher(s), 3 are wanted: give their folder with --zoo")
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_from_its_checkpoint(zoo, data, tmp_path, monkeypatch):
     store, config, where = Store(tmp_path), config_of(zoo), Episodes(str(data), "validation", 4, "cpu")
 

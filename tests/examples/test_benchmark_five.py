@@ -144,6 +144,7 @@ def _exit_message(monkeypatch, *arguments):
     return str(stopped.value)
 
 
+@pytest.mark.long
 def test_the_script_measures_prints_resumes_and_refuses_other_settings(forks, tiny, monkeypatch, capsys):
     given = ["--zoo", tiny / "zoo", "--data", tiny / "data", "--output", tiny / "out", "--set", *TINY]
     arguments = [str(EXAMPLES / "benchmark"), "inversion", "--json", tiny / "found.json", *given]

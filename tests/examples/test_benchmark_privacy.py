@@ -72,6 +72,7 @@ def measured(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_controls_bracket_what_is_measured(measured):
     found = json.loads((measured / "found.json").read_text())
     rows = {(row["table"], row["what"]): row["values"] for row in found["rows"]}
@@ -86,6 +87,7 @@ def test_the_controls_bracket_what_is_measured(measured):
     assert {privacy.LEARNERS_LOSS, privacy.CLASSIFIER, privacy.OF_FEATURES, privacy.OWN_LOSS} < set(attacks)
 
 
+@pytest.mark.long
 def test_the_tables_say_what_was_measured(measured):
     text = measured.joinpath("printed.txt").read_text()
     assert f"| score | AUC | {privacy.FOUND} |" in text
@@ -115,6 +117,7 @@ def test_pooled_and_distilled_learners_are_attacked_in_the_place_of_a_trained_on
     assert "a learner distilled in 0.01 minutes, which agrees with the pooled one by 0." in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_is_kept_is_not_written_over(measured):
     with pytest.raises(SystemExit, match="is not empty: give another --output"):
         privacy.main(["--output", str(measured / "kept")])

@@ -49,8 +49,6 @@ def test_a_missing_step_is_a_difference(tmp_path):
 
 
 def test_two_settings_are_run_and_compared(tmp_path, monkeypatch, capsys):
-    for name in ("draw_pictures", "draw_heterogeneity"):
-        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
     models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
     config = FreeConfig.from_dict(merge(TINY, {"models": models}))
     (tmp_path / "run.yaml").write_text(config.to_yaml())

@@ -190,14 +190,6 @@ def command(shared, tmp_path, monkeypatch, capsys):
     return call
 
 
-@pytest.fixture
-def _undrawn(monkeypatch):
-    """Matplotlib takes longer than such a run."""
-    monkeypatch.setattr("hf_free.training.finishing.draw_pictures", lambda *args: None)
-    monkeypatch.setattr("hf_free.training.finishing.draw_heterogeneity", lambda *args, **kwargs: None)
-
-
-@pytest.mark.usefixtures("_undrawn")
 def test_finished_cells_are_skipped_and_failed_ones_are_tried_again(command, tmp_path):
     matrix, output = tmp_path / "matrix.yaml", tmp_path / "out"
     head = "minutes: 5\nepisodes: 2\ncurve_episodes: 2\n" + SCENARIOS

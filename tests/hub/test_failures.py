@@ -17,6 +17,7 @@ LASTING_PUSH_FAULTS = [
     ("status", "/api/models/{}/preupload/", {"status": 503}, "last answer: 503"),
     ("trickle", "/api/models/{}/commit/main", {"seconds": 0.5}, "not whole after 14 s"),
 ]
+QUICK_PUSH_FAULTS = LASTING_PUSH_FAULTS[:2]
 
 
 REFUSALS = {
@@ -75,26 +76,37 @@ LASTING_FAULTS = [
 ]
 
 
+QUICK_FAULTS = [LASTING_FAULTS[place] for place in (0, 4, 6, 7)]
+
 NO_HUB = ["http://127.0.0.1:9", "https://no-such-host.invalid"]
 
 
 @pytest.mark.slow
-def test_lasting_faults_are_reported_in_time_with_their_cause(hub, ask_all, tmp_path, learner):
+@pytest.mark.parametrize(
+    ("of_fetches", "endpoints", "of_pushes"),
+    [
+        pytest.param(QUICK_FAULTS, NO_HUB[:1], QUICK_PUSH_FAULTS, id="some"),
+        pytest.param(LASTING_FAULTS, NO_HUB, LASTING_PUSH_FAULTS, id="all", marks=pytest.mark.long),
+    ],
+)
+def test_lasting_faults_are_reported_in_time_with_their_cause(
+    hub, ask_all, tmp_path, learner, of_fetches, endpoints, of_pushes
+):
     """All at once, each on a repository of its own, because each takes as long as hf-free is patient."""
     before = {path: path.read_bytes() for path in learner.rglob("*") if path.is_file()}
     jobs = []  # what is expected, the call, and its options
     with contextlib.ExitStack() as faults:
-        for index, (kind, where, details, problem) in enumerate(LASTING_FAULTS):
+        for index, (kind, where, details, problem) in enumerate(of_fetches):
             name = f"fault/last-{index}"
             hub.add_repo(name, FILES)
             faults.enter_context(hub.fault(kind, place(name, where), method="GET", times=None, **details))
             jobs.append((problem, f"fetch_snapshot, '{name}'", {}))
-        for endpoint in NO_HUB:
+        for endpoint in endpoints:
             problem = f"cannot reach the Hub at {endpoint} for fault/net"
             jobs.append((problem, "fetch_snapshot, 'fault/net'", {"env": {"HF_ENDPOINT": endpoint}}))
         problem = f"cannot reach the Hub at {NO_HUB[0]} for the search"
         jobs.append((problem, "search_models", {"env": {"HF_ENDPOINT": NO_HUB[0]}}))
-        for index, (kind, path, details, problem) in enumerate(LASTING_PUSH_FAULTS):
+        for index, (kind, path, details, problem) in enumerate(of_pushes):
             name, owner = f"pusher-{index}/learner", hub.add_user(f"pusher-{index}")
             faults.enter_context(hub.fault(kind, path.format(name), times=None, **details))
             jobs.append((problem, f"push_folder, Path({str(learner)!r}), '{name}'", {"token": owner}))

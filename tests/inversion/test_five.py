@@ -539,8 +539,9 @@ def test_bf16_recovers_as_well():
 # ---- it learns to invert
 
 
-def test_five_steps_reach_further_on_held_out_teachers_after_meta_training():
-    """FIVE's reason to exist; every held-out teacher, latents drawn twice, two meta-trainings."""
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_five_steps_reach_further_on_held_out_teachers_after_meta_training(seed):
+    """FIVE's reason to exist; every held-out teacher, latents drawn twice."""
     held_out = [pico_teacher("conv4", seed=seed, size=16) for seed in (100, 101, 102)]
     teachers = [pico_teacher("conv4", seed=seed, size=16) for seed in range(6)]
     values = {"latent_dim": 16, "width": 8, "images_per_class": 4, "augment": False, "canvas": False}
@@ -554,13 +555,12 @@ def test_five_steps_reach_further_on_held_out_teachers_after_meta_training():
                 reached.append(sum(five.loss.terms(pictures, wanted, teacher).values()).item())
         return torch.tensor(reached)
 
-    for seed in (0, 1):
-        five = _five(seed=seed, **values)
-        fresh = losses(five)
-        torch.manual_seed(seed)
-        for _ in range(15):
-            five.step([(i, teachers[i]) for i in torch.randperm(6)[:3].tolist()])
-        assert (losses(five) < fresh - 0.05).all()
+    five = _five(seed=seed, **values)
+    fresh = losses(five)
+    torch.manual_seed(seed)
+    for _ in range(15):
+        five.step([(i, teachers[i]) for i in torch.randperm(6)[:3].tolist()])
+    assert (losses(five) < fresh - 0.05).all()
 
 
 # ---- inverting one teacher

@@ -23,7 +23,10 @@ SIZED: dict[str, list[int]] = {"inception_v3": [80, 299], "crossvit_tiny_240": [
 """Networks that cannot take 32 pixels, and sizes that they take."""
 
 
-@pytest.mark.parametrize("backbone", SIZED)
+@pytest.mark.parametrize(
+    "backbone",
+    ["inception_v3", *(pytest.param(name, marks=pytest.mark.long) for name in SIZED if name != "inception_v3")],
+)
 def test_the_error_names_backbone_size_what_fits_and_the_flag(backbone: str) -> None:
     config = FreeConfig.from_dict({"models": ["a/b", "c/d"], "learner": {"backbone": backbone, "image_size": 32}})
     fitting = " or ".join(map(str, SIZED[backbone]))
@@ -53,7 +56,7 @@ def test_trying_a_picture_leaves_no_trace() -> None:
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("start", [plan, train])
+@pytest.mark.parametrize("start", [pytest.param(plan, marks=pytest.mark.long), train])
 def test_plan_and_run_ask_before_any_teacher_is_fetched(start, tmp_path: Path) -> None:
     values = pico_run() | {"models": ["a/nowhere", "b/nowhere"]}
     values["learner"] = {"backbone": "efficientformer_l1", "image_size": 32}

@@ -76,13 +76,15 @@ def test_a_learner_killed_at_every_step_of_saving(folder: Path) -> None:
     assert (folder / "README.md").read_text() == "edited by hand"
 
 
-def test_a_classifier_killed_at_every_step_of_saving(folder: Path) -> None:
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.long), 4])
+def test_a_classifier_killed_at_every_step_of_saving(folder: Path, every: int) -> None:
+    """Its learner's saving is tested above: the quick form takes every fourth step."""
     adapt_and_save(OLD, folder)
     old, learner = probabilities(folder), answers(folder)
     new = CLASSIFIERS[id(NEW)].predict_proba(IMAGES)
-    call = 0
+    call = 1 - every
     while True:
-        call += 1
+        call += every
         adapt_and_save(OLD, folder)
         if not killed(lambda: adapt_and_save(NEW, folder), at_call=call):
             break

@@ -75,9 +75,13 @@ def carried_by_rounding(learner: MetaLearner, support: Tensor, labels: Tensor, q
 @pytest.mark.parametrize("batchnorm", ["running", "support", "transductive"])
 @pytest.mark.parametrize(
     ("backbone", "head", "answers"),
-    [("conv4_32", "maml", False), ("test_resnet", "maml", False), ("test_efficientnet", "maml", False),
-     ("conv4_32", "ridge", True)],
-)  # fmt: skip
+    [
+        ("conv4_32", "maml", False),
+        ("test_resnet", "maml", False),
+        pytest.param("test_efficientnet", "maml", False, marks=pytest.mark.long),
+        ("conv4_32", "ridge", True),
+    ],
+)
 def test_the_same_probabilities(backbone: str, head: str, answers: bool, batchnorm: BatchNormMode) -> None:
     """Every episode has a copy of its own: residual blocks, depthwise convolutions and squeeze-excitation as well."""
     learner = make_learner(backbone, head, batchnorm, answers=answers)
@@ -162,7 +166,7 @@ def test_what_is_too_large_is_not_stacked() -> None:
     assert [episodes_at_once(learner, pictures) for pictures in (170, 300, 400)] == [4, 2, 1]
 
 
-@pytest.mark.parametrize("backbone", ["conv4_32", "test_convnext"])
+@pytest.mark.parametrize("backbone", ["conv4_32", pytest.param("test_convnext", marks=pytest.mark.long)])
 def test_evaluate_counts_the_last_smaller_batch_too(backbone: str) -> None:
     """Accuracies of the table are those of `adapt` and `predict`, an episode at a time."""
     learner = make_learner(backbone, "maml", "running")

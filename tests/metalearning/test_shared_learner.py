@@ -8,7 +8,6 @@ import pytest
 import torch
 from pico import pico_folder
 from ranks import run_ranks
-from replacing import replace_everywhere
 from runs import TINY
 from torch import nn
 
@@ -94,10 +93,8 @@ trainer.train(half, output=root / "half")
 
 
 @pytest.mark.long
-def test_runs_with_shares_of_a_learner_are_those_with_whole_ones(forks, tmp_path, monkeypatch):
+def test_runs_with_shares_of_a_learner_are_those_with_whole_ones(forks, tmp_path):
     """Runs in two processes: one whole, one stopped and resumed, one in fp16; then all again in one process."""
-    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
-    replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
     zoo = [str(pico_folder(tmp_path / f"t{seed}", size=16, num_classes=3, seed=seed)) for seed in range(2)]
     config = FreeConfig.from_dict(merge(TINY, {"models": zoo, "bell": BELL}))
     (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")

@@ -31,6 +31,7 @@ SMALL = {
         "challenge_after": 1,
     },
     "learner": {"image_size": 16},
+    "queries": {"directions": 4},
 }
 
 

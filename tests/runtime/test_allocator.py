@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 
 import pytest
+from forked import Forks
 
 PROGRAM = """
 import resource, sys, torch
@@ -25,11 +25,11 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
-def test_freed_memory_is_not_asked_for_again() -> None:
+def test_freed_memory_is_not_asked_for_again(forks: Forks) -> None:
     """48 MB are 11,719 pages of 4 KiB, or 23 of 2 MiB; each tensor faults for all of them, or for none."""
 
     def faults(choice: str) -> int:
-        done = subprocess.run([sys.executable, "-c", PROGRAM, choice], capture_output=True, text=True, check=True)
+        done = forks.run([sys.executable, "-c", PROGRAM, choice], check=True)
         return int(done.stdout)
 
     assert faults("keep") < faults("give back") / 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from pico import pico_teacher
-from replacing import replace_everywhere
 from runs import TINY
 
 from hf_free.config.reading import merge
@@ -80,10 +79,8 @@ def test_without_a_seed_numbers_are_the_global_generators():
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
-def test_a_run_draws_nothing_from_the_global_generator(tmp_path, recipe, monkeypatch):
+def test_a_run_draws_nothing_from_the_global_generator(tmp_path, recipe):
     """After each step it stands where it was seeded at the step's beginning, and each step seeds it differently."""
-    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
-    replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
     small = {"n_way": 3, "n_query": 2, "replay_tasks": 1, "replay_patience": 1, "replay_inner_steps": 1}
     values = {"method": recipe, "bell": small, "memory": {"max_images": 400}, "trainer": {"steps": 4}}
     teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=0), pico_teacher("vit", size=16, num_classes=25)]

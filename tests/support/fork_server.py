@@ -12,6 +12,8 @@ import builtins
 import contextlib
 import gc
 import importlib
+import importlib.machinery
+import importlib.util
 import json
 import linecache
 import os
@@ -21,6 +23,7 @@ import signal
 import socket
 import sys
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PRELOADED = (
@@ -35,6 +38,12 @@ PRELOADED = (
 READ_AT_IMPORT = ("huggingface_hub", "hf_free", "timm", "datasets")
 """Libraries that a command imports itself: they read their settings from the environment as they are imported."""
 
+FIGURES = {
+    "hf_free.reporting.recovered": "draw_pictures",
+    "hf_free.reporting.heterogeneity": "draw_heterogeneity",
+}
+"""What a run draws with: with the libraries for it, longer than a short run itself takes."""
+
 FILES_SENT = 4
 """Ends of pipes that come with a request: the command to read, stdout, stderr, and the line for its end."""
 
@@ -47,12 +56,16 @@ class Command:
     """What follows the interpreter: `-c CODE ...`, `-m MODULE ...` or `SCRIPT ...`."""
     environment: dict[str, str]
     folder: str
+    draws: bool
+    """Whether a run draws its figures."""
 
     def run(self, ending: Ending) -> None:
         """Be the process that this command would be."""
         os.environ.clear()
         os.environ.update(self.environment)
         os.chdir(self.folder)
+        if not self.draws:
+            sys.meta_path.insert(0, WithoutFigures())
         inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         sys.path[1:1] = [path for path in inherited if path not in sys.path]
         kind, *rest = self.words
@@ -80,6 +93,27 @@ class Command:
             below = error.__traceback__.tb_next if error.__traceback__ else None
             sys.excepthook(type(error), error.with_traceback(below), below)
             ending.status = 1
+
+
+class WithoutFigures:
+    """Finds the modules of `FIGURES`, and has each draw nothing."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module as it is found without this, but for its loader."""
+        if name not in FIGURES:
+            return None
+        found = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if found is None or found.origin is None:
+            return None
+        return importlib.util.spec_from_file_location(name, found.origin, loader=_Undrawn(name, found.origin))
+
+
+class _Undrawn(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        setattr(module, FIGURES[module.__name__], lambda *_, **__: None)
 
 
 class Ending:

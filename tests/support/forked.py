@@ -58,6 +58,7 @@ class Forks:
         timeout: float | None = 300,
         cwd: Path | None = None,
         check: bool = False,
+        draws: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """What `subprocess.run` gives with these arguments, `capture_output=True` and `text=True`.
 
@@ -67,6 +68,7 @@ class Forks:
             timeout: Seconds until the command is killed.
             cwd: The folder that it runs in; None is this process's.
             check: Whether a command that fails is an error.
+            draws: Whether a run in a fork draws its figures; one in a new process does.
 
         Raises:
             subprocess.TimeoutExpired: it took longer.
@@ -75,7 +77,7 @@ class Forks:
         env = {**os.environ, "OMP_NUM_THREADS": "1"} if env is None else env
         if not self.can_fork(argv, env):
             return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout, check=check, cwd=cwd)
-        command = {"words": list(argv[1:]), "environment": dict(env), "folder": str(cwd or Path.cwd())}
+        command = {"words": list(argv[1:]), "environment": dict(env), "folder": str(cwd or Path.cwd()), "draws": draws}
         given, mine = os.pipe()
         pipes = [os.pipe(), os.pipe()]
         line, far = socket.socketpair()

@@ -112,3 +112,9 @@ def test_what_a_fork_would_read_too_late_runs_as_a_new_process(forks, hub, tmp_p
     for words in (["-V"], ["-X", "utf8", "-c", "1"], ["x.py"]):
         assert not forks.can_fork([sys.executable, *words], environment)
     assert not forks.can_fork(["git", "-c", "x"], environment)
+
+
+def test_a_run_draws_its_figures_where_it_is_asked_to(run_client):
+    shows = "from hf_free.reporting.heterogeneity import draw_heterogeneity as draw; print(draw.__name__)"
+    assert run_client(shows).stdout == "<lambda>\n"
+    assert run_client(shows, draws=True).stdout == "draw_heterogeneity\n"

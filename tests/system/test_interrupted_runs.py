@@ -107,7 +107,7 @@ def _has_begun():
     return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_within_the_first_step_leaves_a_checkpoint_at_once(tmp_path, teachers, monkeypatch, number):
     """The step under way is not waited for where it is a long one; what was not begun is done by the resumed run."""
     monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 0.0)
@@ -197,7 +197,10 @@ def test_an_interrupted_run_says_both_commands_and_the_second_makes_a_learner(tm
     MetaLearner.from_pretrained(run / "learner")
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.long) for n in STOP_SIGNALS if n != signal.SIGTERM)],
+)
 def test_each_signal_ends_the_command_with_the_code_that_says_resume(tmp_path, teachers, capsys, monkeypatch, number):
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     before = signal.signal(number, usual)
@@ -267,7 +270,9 @@ def _failing(monkeypatch, number, name):
     monkeypatch.setattr(pathlib.Path, "write_text", write_text)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, *(pytest.param(n, marks=pytest.mark.long) for n in (errno.EDQUOT, errno.EROFS))]
+)
 def test_a_disk_that_fills_up_in_a_save_leaves_the_last_checkpoint_and_says_so(
     tmp_path, teachers, capsys, monkeypatch, number
 ):
@@ -304,9 +309,7 @@ def test_an_output_that_cannot_be_made_is_said_before_anything_is_fetched(tmp_pa
     assert "write to another folder" in said
 
 
-def test_a_teacher_that_vanishes_is_left_out_and_a_resumed_run_takes_it_in_again(tmp_path, caplog, monkeypatch):
-    replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
-    replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
+def test_a_teacher_that_vanishes_is_left_out_and_a_resumed_run_takes_it_in_again(tmp_path, caplog):
     folders = [pico_folder(tmp_path / f"t{seed}", size=16, num_classes=3, seed=seed) for seed in range(3)]
     run, away = tmp_path / "run", tmp_path / "away"
     names = [str(folder) for folder in folders]

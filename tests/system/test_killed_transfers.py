@@ -13,10 +13,11 @@ from forked import run_script
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
-def test_five_killed_pushes_and_fetches_end_well_at_the_next_try(forks):
-    done = run_script(forks, "killed_transfers.py", "--kills", "5")
+@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.long)])
+def test_killed_pushes_and_fetches_end_well_at_the_next_try(forks, count):
+    done = run_script(forks, "killed_transfers.py", "--kills", str(count))
     assert done.returncode == 0, done.stdout + done.stderr
     push, fetch = (json.loads(line) for line in done.stdout.splitlines())
     assert (push["mixed"], push["not mended"]) == (0, 0)
     assert (fetch["wrong"], fetch["left"]) == (0, 0)
-    assert push["killed"] == fetch["killed"] == 5
+    assert push["killed"] == fetch["killed"] == count

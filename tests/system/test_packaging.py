@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -132,8 +134,8 @@ def test_pinned_torch_and_torchvision_are_one_pair():
 
 
 def test_installed_torch_and_torchvision_agree():
-    imported = subprocess.run([sys.executable, "-c", "import timm"], capture_output=True, text=True)
-    assert imported.returncode == 0, imported.stderr
+    boxes, scores = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1)
+    assert torchvision.ops.nms(boxes, scores, 0.5).tolist() == [0]  # compiled for one version of torch
 
 
 def test_ci_and_makefile_name_the_users_two_commands():

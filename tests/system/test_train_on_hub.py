@@ -42,7 +42,7 @@ def commits(hub: LoopbackHub, tokens: dict[str, str]) -> dict[str, str]:
 def test_learner_of_all_kinds_is_trained_and_published(commits, hub, tokens, run_client, tmp_path):
     run = tmp_path / "run"
     words = [*TRAIN, "--output", str(run), "--push-to-hub", "alice/of-all-kinds", "--license", "mit", "--set", *SMALL]
-    done = run_client([*words, "--json"], token=tokens["alice"], timeout=600)
+    done = run_client([*words, "--json"], token=tokens["alice"], timeout=600, draws=True)
     assert json.loads(done.stdout)["url"].endswith("/alice/of-all-kinds")
 
     record = json.loads((run / "record.json").read_text())

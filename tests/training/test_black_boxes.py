@@ -39,12 +39,6 @@ def folders(tmp_path_factory):
     return [str(pico_folder(root / f"t{seed}", seed=seed, **options)) for seed in range(2)]
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    for name in ("draw_pictures", "draw_heterogeneity"):
-        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
-
-
 def config(models, *more) -> FreeConfig:
     values = merge(TINY, merge(PER_REQUEST, {"models": models}))
     for one in more:

@@ -29,7 +29,8 @@ BELL = BellConfig(batch_size=16)
 def pooled(tmp_path_factory):
     root = tmp_path_factory.mktemp("pooled")
     folders = [str(pico_folder(root / name, kind, size=16)) for name, kind in (("a", "conv4"), ("b", "resnet"))]
-    pool(folders, output=root / "learner", five=FiveConfig(), rounds=0, device="cpu")
+    views = LearnerConfig(views=["identity"])
+    pool(folders, output=root / "learner", five=FiveConfig(), rounds=0, learner=views, device="cpu")
     return root / "learner"
 
 

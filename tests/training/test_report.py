@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import records
+from drawing import with_drawing
 from pico import pico_folder
 from runs import TINY
 
@@ -31,7 +32,8 @@ def run(tmp_path_factory) -> Path:
         for seed, name in enumerate(("first", "second"))
     ]
     config = FreeConfig.from_dict(merge(TINY, {"models": models}))
-    train(config, output=root / "run")
+    with with_drawing():
+        train(config, output=root / "run")
     return root / "run"
 
 

@@ -45,6 +45,7 @@ def test_all_settings_are_plain_values():
     assert {type(value) for value in flat.values()} <= {int, float, bool, str}
 
 
+@pytest.mark.draws
 def test_tensorboard_holds_what_the_log_holds(tmp_path, monkeypatch):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     torch.set_num_threads(1)
@@ -83,6 +84,7 @@ def test_the_first_ten_steps_and_every_nth_are_logged():
 
 
 @pytest.mark.long
+@pytest.mark.draws
 def test_trackio_and_tensorboard_at_once_hold_what_the_log_holds(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported, below
     if "trackio" in sys.modules:

@@ -6,11 +6,13 @@ import io
 import itertools
 import json
 import math
+import shutil
 import signal
 from dataclasses import replace
 
 import pytest
 import torch
+from drawing import with_drawing
 from metered import TAKEN, meter_all_runs
 from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
@@ -70,14 +72,6 @@ def _steps_are_waited_for(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _only_runs_that_are_looked_at_are_drawn(monkeypatch, request):
-    """Matplotlib takes longer than a run of six steps."""
-    if "draws" not in request.keywords:
-        replace_everywhere(monkeypatch, "hf_free.reporting.recovered.draw_pictures", lambda *args: None)
-        replace_everywhere(monkeypatch, "hf_free.reporting.heterogeneity.draw_heterogeneity", lambda *a, **k: None)
-
-
-@pytest.fixture(autouse=True)
 def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -114,7 +108,8 @@ def finished(tmp_path_factory):
     torch.set_num_threads(1)
     output = tmp_path_factory.mktemp("run") / "first"
     config = _config(trainer={"picture_every": 2}, hub={"push_generator": True, "card_images": True})
-    learner = train(config, output=output, pool=_pool())
+    with with_drawing():
+        learner = train(config, output=output, pool=_pool())
     return config, output, learner
 
 
@@ -264,28 +259,45 @@ def _without_minutes(path):
     return [{k: v for k, v in row.items() if k != "minutes"} for row in RunFolder(path).read_log()]
 
 
+class Uninterrupted(dict):
+    """Folders of runs by recipe, never stopped; each is made when it is first asked for."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.root, self.learners = root, {}
+
+    def __missing__(self, name):
+        self[name] = self.root / name
+        self.learners[name] = train(CONFIGS[name], output=self[name], pool=_pool())
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Runs by recipe, never stopped."""
     torch.set_num_threads(1)
-    made = {}
-    for name, config in CONFIGS.items():
-        made[name] = tmp_path_factory.mktemp("uninterrupted") / name
-        train(config, output=made[name], pool=_pool())
-    return made
+    return Uninterrupted(tmp_path_factory.mktemp("uninterrupted"))
 
 
 CONFIGS = {
     "default": _config(
         trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}, five={"teachers_per_step": 3}
     ),
-    "paper": FreeConfig.from_dict(merge(recipe_values("paper"), REPLAY)),
+    "paper": FreeConfig.from_dict(merge(recipe_values("paper"), {**REPLAY, "seed": 1})),
     "released": FreeConfig.from_dict(merge(recipe_values("released"), {**REPLAY, "seed": 1})),
 }
 
 
-@pytest.mark.parametrize("event", [_power_cut, _ctrl_c])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [
+        ("default", _power_cut),
+        ("default", _ctrl_c),
+        ("paper", _power_cut),
+        pytest.param("paper", _ctrl_c, marks=pytest.mark.long),
+        pytest.param("released", _power_cut, marks=pytest.mark.long),
+        pytest.param("released", _ctrl_c, marks=pytest.mark.long),
+    ],
+)
 def test_stopped_and_resumed_is_bit_identical(tmp_path, uninterrupted, name, event):
     config = CONFIGS[name]
     every = config.trainer.checkpoint_every
@@ -311,20 +323,19 @@ def _calls_until_after(config, steps):
     return steps * (drawn + lent + asked) - config.trainer.warmup_steps * asked + 1
 
 
-def test_same_seed_same_learner_another_seed_another(tmp_path, uninterrupted):
-    train(CONFIGS["default"], output=tmp_path / "again", pool=_pool())
-    assert _same(_weights(tmp_path / "again"), _weights(uninterrupted["default"]))
-    other = FreeConfig.from_dict({**CONFIGS["default"].to_dict(), "seed": 1})
-    train(other, output=tmp_path / "other", pool=_pool())
-    assert not _same(_weights(tmp_path / "other"), _weights(uninterrupted["default"]))
+def test_same_seed_same_learner_another_seed_another(tmp_path):
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        train(_config(seed=seed, trainer={"steps": 3}), output=tmp_path / name, pool=_pool())
+    assert _same(_weights(tmp_path / "again"), _weights(tmp_path / "first"))
+    assert not _same(_weights(tmp_path / "other"), _weights(tmp_path / "first"))
 
 
-def test_resumed_after_the_end_nothing_changes(tmp_path):
-    train(_config(), output=tmp_path, pool=_pool())
-    weights, log = _weights(tmp_path), _without_minutes(tmp_path)
-    train(_config(), output=tmp_path, pool=_pool(), resume=True)
-    assert _same(_weights(tmp_path), weights)
-    assert _without_minutes(tmp_path) == log
+def test_resumed_after_the_end_nothing_changes(tmp_path, finished):
+    config, output, _ = finished
+    run = shutil.copytree(output, tmp_path / "run")
+    train(config, output=run, pool=_pool(), resume=True)
+    assert _same(_weights(run), _weights(output))
+    assert _without_minutes(run) == _without_minutes(output)
 
 
 def _asking_two(**values):
@@ -371,11 +382,11 @@ def test_a_run_with_a_memory_of_five_pictures_comes_to_its_end(tmp_path):
 
 def test_a_folder_of_full_answers_is_resumed_by_a_run_that_asks_two(tmp_path):
     """As versions left it that asked everybody."""
-    train(_config(memory={"teachers_per_image": None}), output=tmp_path, pool=_pool())
+    train(_config(memory={"teachers_per_image": None}, trainer={"steps": 3}), output=tmp_path, pool=_pool())
     (tmp_path / "config.yaml").write_text(_asking_two().to_yaml(), encoding="utf-8")
-    longer = _asking_two(trainer={"steps": 9})
+    longer = _asking_two(trainer={"steps": 5})
     train(longer, output=tmp_path, pool=_pool(), resume=True)
-    assert json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))["step"] == 9
+    assert json.loads((last_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))["step"] == 5
     held = load_file(last_checkpoint(tmp_path) / "memory.safetensors")
     assert "blocks" not in held
 
@@ -689,14 +700,10 @@ def test_a_run_that_never_leaves_its_warm_up(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def recipes(tmp_path_factory):
-    torch.set_num_threads(1)
-    made = {}
-    for name in ("paper", "released"):
-        config = FreeConfig.from_dict(merge(recipe_values(name), {**REPLAY, "seed": 1}))
-        output = tmp_path_factory.mktemp(name)
-        made[name] = (train(config, output=output, pool=_pool()), output)
-    return made
+def recipes(uninterrupted):
+    """Learner and folder by recipe."""
+    folders = {name: uninterrupted[name] for name in ("paper", "released")}
+    return {name: (uninterrupted.learners[name], folder) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])
@@ -728,7 +735,14 @@ def test_the_defects_show(recipes):
     assert not _same(_weights(recipes["paper"][1]), _weights(recipes["released"][1]))
 
 
-@pytest.mark.parametrize("defect", recipe_values("released")["defects"])
+QUICK_DEFECTS = {"transductive_batchnorm", "store_last_teacher_only"}
+ALL_DEFECTS = [
+    defect if defect in QUICK_DEFECTS else pytest.param(defect, marks=pytest.mark.long)
+    for defect in recipe_values("released")["defects"]
+]
+
+
+@pytest.mark.parametrize("defect", ALL_DEFECTS)
 def test_each_defect_can_be_switched_on_alone(tmp_path, uninterrupted, defect):
     config = FreeConfig.from_dict(merge(CONFIGS["paper"].to_dict(), {"defects": [defect]}))
     learner = train(config, output=tmp_path, pool=_pool())
@@ -756,7 +770,7 @@ def test_a_learner_can_leave_out_its_teachers_answers(tmp_path, uninterrupted):
     assert PreviousLearner(learner, learner.record.teachers).blocks == ()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_learner_of_one_channel_or_three(tmp_path, channels):
     pool = _pool(pico_teacher("conv4", size=16, in_chans=1, num_classes=2))
     learner = train(_config(learner={"channels": channels}), output=tmp_path, pool=pool)
@@ -768,16 +782,21 @@ def test_a_learner_of_one_channel_or_three(tmp_path, channels):
 @pytest.mark.parametrize(
     ("objective", "backbone", "size"),
     [
-        ("distill", "conv4_32", 32),
         ("distill", "conv4_64", 32),
         ("distill", "resnet10_small", 16),
-        ("distill", "resnet12_small", 16),
-        pytest.param("distill", "resnet18_small", 16, marks=pytest.mark.long),
-        ("distill", "test_resnet", 48),
-        ("distill", "test_vit", 160),  # its own size
-        ("align", "conv4_64", 16),
-        ("align", "resnet10_small", 16),
         ("align", "test_vit", 32),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                ("distill", "conv4_32", 32),
+                ("distill", "resnet12_small", 16),
+                ("distill", "resnet18_small", 16),
+                ("distill", "test_resnet", 48),
+                ("distill", "test_vit", 160),  # its own size
+                ("align", "conv4_64", 16),
+                ("align", "resnet10_small", 16),
+            )
+        ),
     ],
 )
 def test_every_backbone_trains(tmp_path, backbone, size, objective):
@@ -860,13 +879,15 @@ def test_a_teacher_too_large_for_memory_is_left_out_at_once(tmp_path, caplog):
 
 
 def test_batchnorm_is_borrowed_where_there_is_none(tmp_path):
-    train(_config(five={"donor_batchnorm": 1.0, "teachers_per_step": 3}), output=tmp_path / "on", pool=_pool())
+    short = {"steps": 3}
+    five = {"donor_batchnorm": 1.0, "teachers_per_step": 3}
+    train(_config(five=five, trainer=short), output=tmp_path / "on", pool=_pool())
     rows = [
         row for row in RunFolder(tmp_path / "on").read_log() if "cross_entropy" in row
     ]  # while tasks are recovered
     assert rows
     assert all(row["donor_batchnorm"] > 0 for row in rows)
-    train(_config(five={"donor_batchnorm": 0.0, "teachers_per_step": 3}), output=tmp_path / "off", pool=_pool())
+    train(_config(five={**five, "donor_batchnorm": 0.0}, trainer=short), output=tmp_path / "off", pool=_pool())
     assert not any("donor_batchnorm" in row for row in RunFolder(tmp_path / "off").read_log())
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import urllib.request
 
+import pytest
 from pico import pico_folder
 from served import pictures, png
 from verbs_at_work import PROGRAM
@@ -35,6 +36,7 @@ def test_it_says_where_it_answers_and_ends_cleanly(tmp_path):
     assert "Traceback" not in messages
 
 
+@pytest.mark.long
 def test_quiet_it_prints_its_address_alone(tmp_path):
     model = str(pico_folder(tmp_path / "model", size=16, num_classes=2))
     with subprocess.Popen(

@@ -132,9 +132,7 @@ def test_overwrite_and_resume_exclude_each_other(capsys, earlier):
     assert "--overwrite and --resume together" in message
 
 
-def test_black_boxes_are_asked_with_their_token_within_a_budget(capsys, tmp_path, monkeypatch):
-    for name in ("draw_pictures", "draw_heterogeneity"):
-        monkeypatch.setattr(f"hf_free.training.finishing.{name}", lambda *_, **__: None)
+def test_black_boxes_are_asked_with_their_token_within_a_budget(capsys, tmp_path):
     own = str(pico_folder(tmp_path / "own", size=16))
     config = FreeConfig.from_dict(merge(TINY, {"trainer": {"steps": 3}})).to_yaml()
     (tmp_path / "run.yaml").write_text(config)

@@ -36,7 +36,7 @@ def test_share_of_ink_of_two_tones(share, strength, light):
     assert ink_share(values.mean(), values.std()) == pytest.approx(share, rel=0.02)
 
 
-@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize("size", [28, pytest.param(64, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("mean", "std"), [(0.924, 0.22), (0.13, 0.31), (0.25, 0.35)])  # Omniglot, MNIST, a broad pen
 def test_strokes_are_as_wide_as_the_share_of_ink_says(mean, std, size):
     wanted = ink_share(torch.tensor(mean), torch.tensor(std))
