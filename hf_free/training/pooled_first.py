@@ -161,13 +161,14 @@ def _in_the_way(config: FreeConfig, processes: int, *, in_memory: bool) -> list[
         f"learner.init_from {config.learner.init_from}": config.learner.init_from is not None,
         f"{trainer.steps} steps": trainer.steps is not None,
         f"{processes} processes": processes > 1,
+        "the head maml": config.learner.head == "maml",
         "teachers in memory": in_memory,
         "hub.push_checkpoints": config.hub.push_checkpoints is not None,
         "hub.push_generator": config.hub.push_generator,
         "no trainer.max_minutes": trainer.max_minutes is None,
         "mixed precision fp16": trainer.mixed_precision == "fp16",
     }
-    only_steps = ("validation_dataset", "validation_split", "log_with", "compile", "chains")
+    only_steps = ("validation_dataset", "validation_split", "log_with", "compile", "chains", "memory")
     named |= {f"trainer.{name}": getattr(trainer, name) != getattr(usual, name) for name in only_steps}
     return [name for name, is_given in named.items() if is_given]
 

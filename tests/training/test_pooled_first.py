@@ -98,6 +98,8 @@ def test_a_teachers_classes_are_read_from_the_hub_as_from_a_folder(folders, hub,
         ({"trainer": {"pool_first": True, "steps": 5}}, "5 steps"),
         ({"learner": {"init_from": "timm:resnet18.a1_in1k"}}, "learner.init_from"),
         ({"trainer": {"pool_first": True, "log_with": ["tensorboard"]}}, "trainer.log_with"),
+        ({"trainer": {"pool_first": True, "memory": "4GiB"}}, "trainer.memory"),
+        ({"learner": {"head": "maml"}}, "the head maml"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_by_name(folders, tmp_path, sections, named):
