@@ -57,13 +57,13 @@ def check_sections(given: Mapping[str, tuple[object, type]]) -> None:
     """Refuse arguments that are no configuration, such as a dict or a file's name.
 
     Args:
-        given: By the argument's name, what was given and what it has to be; None passes.
+        given: By the argument's name, what was given and what it has to be.
 
     Raises:
         ConfigError: with the way to one.
     """
     for name, (value, kind) in given.items():
-        if value is not None and not isinstance(value, kind):
+        if not isinstance(value, kind):
             way = f"hf_free.FreeConfig.from_dict({{...}}){'' if kind is FreeConfig else f'.{name}'}"
             raise ConfigError(f"{name} of type {type(value).__name__}", allowed=kind.__name__, action=way)
 

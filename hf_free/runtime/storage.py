@@ -119,15 +119,12 @@ def storage_problem(
     action = f"free some space there, or {action}" if is_space else action
     action = "raise that limit before you start hf-free: ulimit -f unlimited" if is_limit else action
     action = f"move away what is there, or {action}" if number in _MOVABLE else action
+    allowed = "a folder that this user may write to, with space for the file"
     if number == getattr(errno, "ENAMETOOLONG", None):
-        return StorageError(
-            f"cannot {what} {path.name[:40]}...: {_BY_NUMBER[number]}",
-            allowed="names of at most 255 bytes, paths of at most 4,096",
-            action="give a shorter name" + (f"; {safe}" if safe else ""),
-        )
+        allowed, action = "names of at most 255 bytes, paths of at most 4,096", "give a shorter name"
     return StorageError(
         f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),
-        allowed="a folder that this user may write to, with space for the file",
+        allowed=allowed,
         action=action + (f"; {safe}" if safe else ""),
     )
 

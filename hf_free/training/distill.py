@@ -158,7 +158,9 @@ def distill(
         StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
     bell, hub = bell or (USUAL if start_from is None else USUAL_FROM_A_TEACHER), hub or HubConfig()
-    check_sections({"learner": (learner, LearnerConfig), "bell": (bell, BellConfig), "hub": (hub, HubConfig)})
+    check_sections(
+        {"learner": (learner or LearnerConfig(), LearnerConfig), "bell": (bell, BellConfig), "hub": (hub, HubConfig)}
+    )
     folder, seed = given_path(output, "output", for_weights=True).absolute(), given_seed(seed)
     store = checkpoints_of(folder)
     ranks = connect(Launched.here(), device)
