@@ -96,7 +96,7 @@ class Comparison:
     """What a learner is measured beside, on the same episodes.
 
     Raises:
-        DatasetError: an unknown set of baselines.
+        DatasetError: an unknown set of baselines, or learners without names.
     """
 
     baselines: Baselines = "none"
@@ -114,6 +114,10 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.baselines not in get_args(Baselines):
             raise DatasetError(f"baselines={self.baselines!r}", allowed=", ".join(get_args(Baselines)))
+        if not isinstance(self.learners, Mapping) or not all(isinstance(name, str) for name in self.learners):
+            raise DatasetError(
+                f"learners={short_form(self.learners)}", allowed="a dict of the names of their rows and the learners"
+            )
 
 
 def evaluate(
@@ -151,6 +155,9 @@ def evaluate(
         >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
         >>> evaluate(learner, "./pictures", EpisodeSettings(k_shots=(1,))).rows[0].accuracy  # doctest: +SKIP
     """
+    if not isinstance(beside, Comparison) or not isinstance(episodes, EpisodeSettings):
+        given = f"episodes of type {type(episodes).__name__}, beside of type {type(beside).__name__}"
+        raise DatasetError(given, allowed="EpisodeSettings(...) and Comparison(...)", action="leave out what is usual")
     transductive = _transductive_names(transductive)
     for measured in (learner, *dict(beside.learners).values()):
         _check_learner(measured)

@@ -237,6 +237,19 @@ def _watched(timeout: float, patience: float, *, every_thread: bool) -> Iterator
 
 
 @contextlib.contextmanager
+def redirects_bounded() -> Iterator[None]:
+    """Within the block redirects without end are an answer of an odd form, not a failure that may pass.
+
+    Raises:
+        MalformedAnswerError: there are some.
+    """
+    try:
+        yield
+    except http_library().TooManyRedirects:
+        raise MalformedAnswerError("a redirect that leads to ever more of them") from None
+
+
+@contextlib.contextmanager
 def bounded_listings() -> Iterator[None]:
     """Within the block, in which another library asks the Hub by itself, no listing goes on for ever.
 
@@ -357,9 +370,8 @@ def patiently(
     with _watched(timeout, patience, every_thread=every_thread) as watch:
         for attempt in range(attempts):
             try:
-                return call()
-            except http_library().TooManyRedirects:
-                raise MalformedAnswerError("a redirect that leads to ever more of them") from None
+                with redirects_bounded():
+                    return call()
             except MISREADINGS as error:
                 raise MalformedAnswerError(f"{type(error).__name__} while it was read") from error
             except Exception as error:

@@ -80,10 +80,15 @@ def _check_savable(network: object, label_names: object, extra_cfg: object, mode
     Raises:
         TeacherError: with what is allowed.
     """
-    if not isinstance(network, nn.Module) or not isinstance(getattr(network, "pretrained_cfg", None), Mapping):
+    is_wrapped = hasattr(network, "_orig_mod")  # by torch.compile
+    if (
+        is_wrapped
+        or not isinstance(network, nn.Module)
+        or not isinstance(getattr(network, "pretrained_cfg", None), Mapping)
+    ):
         raise TeacherError(
             f"a {type(network).__name__}, of which timm knows nothing",
-            allowed="a classifier that timm.create_model made, itself and not wrapped (DataParallel: network.module)",
+            allowed="a classifier that timm.create_model made, itself and not wrapped (torch.compile, DataParallel)",
             action="keep other networks in memory: hf_free.teachers.in_memory.as_teacher",
         )
     if any(tensor.is_meta for tensor in network.state_dict().values()):

@@ -159,7 +159,11 @@ def distill(
     """
     bell, hub = bell or (USUAL if start_from is None else USUAL_FROM_A_TEACHER), hub or HubConfig()
     check_sections(
-        {"learner": (learner or LearnerConfig(), LearnerConfig), "bell": (bell, BellConfig), "hub": (hub, HubConfig)}
+        {
+            "learner": (LearnerConfig() if learner is None else learner, LearnerConfig),
+            "bell": (bell, BellConfig),
+            "hub": (hub, HubConfig),
+        }
     )
     folder, seed = given_path(output, "output", for_weights=True).absolute(), given_seed(seed)
     store = checkpoints_of(folder)

@@ -199,6 +199,14 @@ def test_what_is_no_learner_is_not_measured(learner, classifier, odd):
         hf_free.evaluate(learner, data, FEW, beside=Comparison(learners={"other": odd}))
 
 
+@pytest.mark.parametrize("learners", [[make], {3: make}, None])
+def test_learners_beside_have_names(learner, learners):
+    with pytest.raises(hf_free.DatasetError, match="learners="):
+        Comparison(learners=learners)
+    with pytest.raises(hf_free.DatasetError, match="beside of type"):
+        hf_free.evaluate(learner, brightness_classes(40), FEW, beside=learners)
+
+
 @pytest.mark.parametrize("source", [None, 3, PICTURES, [], "a\0b", "a" * 5000])
 def test_what_names_no_data_set_is_refused(source):
     with pytest.raises(hf_free.DatasetError, match="data set"):

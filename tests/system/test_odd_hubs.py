@@ -97,6 +97,23 @@ except HubError as error:
     assert "a redirect that leads to ever more of them" in said
 
 
+def test_a_file_whose_address_leads_in_a_circle_is_one_message(hub, run_client):
+    hub.add_repo("odd/circle", {"config.json": b"{}", "model.safetensors": b"x" * 20})
+    code = """
+from hf_free import HfFreeError, load_teacher
+try:
+    load_teacher("odd/circle")
+except HfFreeError as error:
+    print(error)
+"""
+    where = "/odd/circle/resolve/"
+    there = {"Location": "/odd/circle/resolve/main/config.json"}
+    with hub.fault("status", where, method="GET", status=302, headers=there, body=b"", times=100) as fault:
+        said = run_client(code).stdout
+    assert "a redirect that leads to ever more of them" in said
+    assert fault.hits < 30
+
+
 def test_the_pages_of_a_data_set_have_an_end(run_client):
     code = """
 import json
