@@ -39,9 +39,7 @@ def given_path(value: object, name: str, *, error: type[HfFreeError] = ConfigErr
     text = os.fspath(value)
     problem = why_no_path(text) or (why_no_weights(Path(text)) if for_weights else "")
     if problem:
-        raise error(
-            f"{name}={short_form(text)} {problem}", allowed="the path of a file or folder", action="shorten it"
-        )
+        raise error(f"{name}={short_form(text)} {problem}", allowed="the path of a file or folder")
     return Path(text).expanduser()
 
 

@@ -262,7 +262,6 @@ def test_a_teacher_that_would_not_be_read_again_is_not_written(odd, tmp_path):
 
 @pytest.mark.parametrize("mean", [np.array([0.1, 0.2, 0.3]), torch.tensor([0.1, 0.2, 0.3]).double()])
 def test_an_array_is_written_as_its_numbers(mean, tmp_path):
-    """It was written as a text, and the teacher then read with the usual mean in its place."""
     hf_free.save_teacher(pico_network(), tmp_path, extra_cfg={"mean": mean})
     assert hf_free.load_teacher(tmp_path).record.mean == pytest.approx((0.1, 0.2, 0.3))
 
