@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.given import why_no_weights
 
 _SHOWN = 4
 """Most tensor names that a message shows."""
@@ -30,8 +31,12 @@ def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]
     """Shape and type of every tensor of a safetensors file, without reading the tensors.
 
     Raises:
-        TeacherError: a file that is truncated or no safetensors file.
+        TeacherError: a file that is truncated or no safetensors file, or one of a name that safetensors cannot open.
     """
+    if problem := why_no_weights(path):
+        raise TeacherError(
+            f"{name}: the path of {path.name} {problem}", allowed="folders named in UTF-8", action="rename the folder"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (not a dict)

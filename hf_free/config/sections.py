@@ -333,7 +333,7 @@ class TrainerConfig(_Section):
     min_steps: int = Field(default=3, ge=0)
     """Fewest steps that a run's minutes must be enough for, as measured before it begins; with fewer it is refused. 0
     accepts any number. Below 50 it says what to make smaller."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads of each process; null leaves them to torch (`OMP_NUM_THREADS`, else one per core), and shares the
     cores out where a run has several processes. Fewer are faster where other programs share the cores."""
     chains: int | None = Field(default=None, ge=1, le=1024)

@@ -53,6 +53,21 @@ LONGEST_NAME = 100
 """Letters beyond which an unknown key is compared with no known one: that takes a tenth of a second per 100,000."""
 
 
+def check_sections(given: Mapping[str, tuple[object, type]]) -> None:
+    """Refuse arguments that are no configuration, such as a dict or a file's name.
+
+    Args:
+        given: By the argument's name, what was given and what it has to be.
+
+    Raises:
+        ConfigError: with the way to one.
+    """
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind):
+            way = f"hf_free.FreeConfig.from_dict({{...}}){'' if kind is FreeConfig else f'.{name}'}"
+            raise ConfigError(f"{name} of type {type(value).__name__}", allowed=kind.__name__, action=way)
+
+
 def _known_method(name: object) -> object:
     return _one_of(RECIPES, name)
 
@@ -145,6 +160,12 @@ class FreeConfig:
         Raises:
             ConfigError: an unknown key or an impossible value.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"a configuration of type {type(values).__name__}",
+                allowed="a mapping of keys to values",
+                action="FreeConfig.from_yaml(FILE) reads a file",
+            )
         return TypeAdapter(cls).validate_python(dict(values))
 
     @classmethod

@@ -137,6 +137,7 @@ def decode(
         PictureError: no picture, one that is damaged or too large, or numbers whose range is not clear.
     """
     if isinstance(picture, Tensor):
+        check_plain(picture, name)
         return Decoded(reduce(_one_of(picture, name, background), size))
     if isinstance(picture, Image.Image):
         name = str(getattr(picture, "filename", "") or name)
@@ -172,6 +173,18 @@ def open_upright(picture: PictureLike, *, name: str = "the picture") -> Picture:
     return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
 
 
+def check_plain(pixels: Tensor, name: str = "pictures") -> None:
+    """Refuse tensors that have no shape, or whose numbers mean others.
+
+    Raises:
+        PictureError: with what makes a plain one of it.
+    """
+    if pixels.is_nested or pixels.is_quantized:
+        kind = "nested" if pixels.is_nested else "quantized"
+        action = "give its parts as a list: x.unbind()" if pixels.is_nested else "x.dequantize()"
+        raise PictureError(f"{name}: a {kind} tensor", allowed="dense tensors", action=action)
+
+
 def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
     """Bring pictures of any shape to uint8 or to float32 in [0, 1], by their type and never by guessing at a scale.
 
@@ -181,6 +194,7 @@ def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
     Raises:
         PictureError: values outside these ranges, which can be read in more than one way.
     """
+    check_plain(pixels, name)
     if pixels.layout != torch.strided or pixels.is_meta:
         what = "without numbers (device meta)" if pixels.is_meta else f"of layout {pixels.layout}"
         raise PictureError(f"{name}: a tensor {what}", allowed="dense tensors", action="x.to_dense()")
@@ -450,6 +464,9 @@ def _pixels_of(picture: Picture, background: Color, name: str) -> Tensor:
 def _upright(picture: Picture) -> Picture:
     """Turn a picture as its EXIF block says; a block that cannot be read says nothing."""
     picture.load()  # TIFF turns itself now, and says so by dropping the tag
+    if not (picture.width and picture.height):  # which Pillow makes, and no file holds
+        size = f"{picture.width}x{picture.height}"
+        raise PictureError(f"a PIL picture of {size} without pixels", allowed="at least 1x1")
     try:
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # whatever a broken block makes of the reader

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from hf_free.errors import DatasetError
+from hf_free.runtime.given import whole_number
+
+MOST_PLACES = 2**25
+"""Pictures of all episodes together, each counted as often as it occurs; their places take 256 MiB."""
 
 _RANDOM_KEYS = 2**24
 """Random numbers drawn at once when sampling, at most (64 MiB)."""
@@ -101,13 +105,24 @@ def sample_episodes(
         flags: What a message tells the user to write.
 
     Raises:
-        DatasetError: too few classes, or too few pictures in too many of them.
+        DatasetError: numbers that are none, too many episodes, too few classes, or too few pictures in too many of
+            them.
     """
+    n_way, k_shot, n_query, episodes = (
+        whole_number(value, name, least=0, error=DatasetError)
+        for name, value in (("n_way", n_way), ("k_shot", k_shot), ("n_query", n_query), ("episodes", episodes))
+    )
     needed = k_shot + n_query
     if min(n_way - 1, k_shot, n_query, episodes) < 1:
         raise DatasetError(
             f"n_way={n_way}, k_shot={k_shot}, n_query={n_query}, episodes={episodes}",
             allowed="at least 2 classes, 1 support and 1 query picture, 1 episode",
+        )
+    if episodes * n_way * needed > MOST_PLACES:
+        raise DatasetError(
+            f"{episodes} episodes of {n_way} classes with {needed} pictures each",
+            allowed=f"at most {MOST_PLACES // (n_way * needed)} episodes of that size",
+            action="take fewer: the interval shrinks with the square root of their number only",
         )
     counts = torch.bincount(labels) if len(labels) else torch.zeros(0, dtype=torch.long)
     classes = eligible_classes(labels, needed) if len(labels) else torch.zeros(0, dtype=torch.long)

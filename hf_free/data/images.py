@@ -25,6 +25,7 @@ from hf_free.data.decoding import (
     PictureError,
     PictureLike,
     channels_first,
+    check_plain,
     decode,
     open_upright,
     parse_color,
@@ -340,6 +341,7 @@ def as_batch(images: Images, preprocessing: Preprocessing, *, background: Color 
 def _batch_or_list(images: object) -> Any:
     """A batch as a tensor (B, C, H, W), or a sequence of pictures; one picture is a sequence of one."""
     if isinstance(images, Tensor):
+        check_plain(images)
         return images if images.ndim == 4 else [images]
     if isinstance(images, np.ndarray):
         if images.ndim == 4 and len(images):

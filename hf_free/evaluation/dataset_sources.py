@@ -323,16 +323,25 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     import pyarrow
 
     from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
-    from hf_free.hub.session import MalformedAnswerError, NoProgressError, transport_error
+    from hf_free.hub.session import (
+        MISREADINGS,
+        MalformedAnswerError,
+        NoProgressError,
+        bounded_listings,
+        http_library,
+        transport_error,
+    )
 
+    misread = (*MISREADINGS, AssertionError)  # a configuration in a card that is called `no`, without quotes, say
     expected = (
         *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
         *(transport_error(), NoProgressError),  # a download that stalls or trickles
         *(MalformedAnswerError, yaml.YAMLError),  # a listing without end, a card that is no YAML
-        TypeError,  # a configuration in a card that is called `no`, without quotes, for instance
+        http_library().TooManyRedirects,
+        *misread,
     )
     try:
-        with _no_remark_on_cards():
+        with _no_remark_on_cards(), bounded_listings():
             return load()
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DatasetError(
@@ -341,8 +350,10 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
             action="check the name; for a private or gated one give a token (hf auth login, or --token)",
         ) from None
     except expected as error:
+        name = type(error).__name__
+        why = f"its files, card or listing have an unexpected form ({name})" if isinstance(error, misread) else ""
         raise DatasetError(
-            f"data set {source!r} cannot be read: {type(error).__name__}: {_first_line(error)}",
+            f"data set {source!r} cannot be read: {why or f'{name}: {_first_line(error)}'}",
             allowed="a datasets id org/name[:configuration], a Parquet file, or a folder of Parquet files or pictures",
             action="check the name, the files, or the connection",
         ) from None

@@ -18,6 +18,7 @@ from hf_free.errors import DatasetError
 from hf_free.evaluation.dataset_columns import FLAGS, DataFlags, find_column, index_classes, number_type, undecoded
 from hf_free.evaluation.dataset_sources import open_data, read_or_explain
 from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
+from hf_free.runtime.given import short_form, why_no_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,6 +44,9 @@ class LabeledImages:
         split: Which part of it.
         background: What transparent pictures are laid on.
         others: Further splits that there are.
+
+    Raises:
+        DatasetError: another number of labels than of pictures, or labels that are no positions.
     """
 
     images: Sequence[Image | Tensor] | Tensor
@@ -54,9 +58,18 @@ class LabeledImages:
     others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.labels = torch.as_tensor(self.labels)
+        self.labels = _places(self.labels)
+        if not hasattr(self.images, "__len__"):  # such as a generator, which could be read once only
+            self.images = list(self.images)
         if len(self.images) != len(self.labels):
             raise DatasetError(f"{len(self.images)} pictures and {len(self.labels)} labels", allowed="one per picture")
+        names = [] if self.class_names is None else self.class_names
+        low, high = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (0, -1)
+        if low < 0 or high >= len(names):
+            raise DatasetError(
+                f"labels from {low} to {high}, and {len(names)} class names",
+                allowed="labels that are positions in `class_names`, from 0 on",
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -113,6 +126,26 @@ class LabeledImages:
         return (self.select(batch.places) if errors else self), errors
 
 
+def _places(labels: object) -> Tensor:
+    """Labels (N,) that are whole numbers, as a tensor.
+
+    Raises:
+        DatasetError: other labels.
+    """
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):  # torch's words for a text and for None
+        found = torch.empty(0, 0)
+    is_whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if found.ndim == 1 and (is_whole or not len(found)):
+        return found.long()
+    raise DatasetError(
+        f"labels={short_form(labels)}",
+        allowed="one whole number per picture, its class's position in `class_names`",
+        action="[class_names.index(name) for name in names]",
+    )
+
+
 @dataclass
 class FolderImages:
     """Pictures of a folder: their paths, the pictures, and the names of their class folders where each lies in one."""
@@ -153,6 +186,9 @@ def load_labeled_images(
     Raises:
         DatasetError: no such data set, split or column, or columns that cannot be told apart.
     """
+    if not isinstance(source, str | Path) or (problem := why_no_path(str(source))):
+        given = f"the data set {short_form(source)} " + (problem if isinstance(source, str | Path) else "is no text")
+        raise DatasetError(given, allowed="a datasets id org/name, a Parquet file, or a folder")
     text = str(source)
     with tempfile.TemporaryDirectory() as scratch:
         by_column = image_column is not None or label_column is not None
@@ -170,6 +206,12 @@ def load_labeled_images(
             raise DatasetError(f"{text} has no pictures in split {chosen}", action="check the folder's files")
         image_column = find_column(features, image_column, "image", text, flags)
         label_column = find_column(features, label_column, "label", text, flags)
+        if image_column == label_column:
+            raise DatasetError(
+                f"{text}: the column {image_column} for both pictures and labels",
+                allowed="two columns",
+                action=f"{flags.image_column}, {flags.label_column}",
+            )
         data = undecoded(data.select_columns([image_column, label_column]), image_column)
         if opened.is_streamed:
             rows = read_or_explain(lambda: list(data), text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -25,6 +25,8 @@ from hf_free.learner.parallel_episodes import adapt_and_score, episodes_at_once
 from hf_free.learner.transductive import ASSUMES_EQUAL_CLASSES, IN_WORDS, TRANSDUCTIVE
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.results import fingerprint, is_local_source, is_own_row
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.given import LARGEST_SEED, short_form, whole_number
 from hf_free.teachers.label_names import is_placeholder
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class EpisodeSettings:
     """The episodes that a learner is measured on.
 
     Raises:
-        DatasetError: fewer than two episodes, or no number of shots.
+        DatasetError: fewer than two episodes, no number of shots, or something that is no whole number.
     """
 
     n_way: int = 5
@@ -57,6 +59,12 @@ class EpisodeSettings:
     """Seed of the episodes and of the untrained backbone."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.k_shots, Iterable) or isinstance(self.k_shots, str):
+            raise DatasetError(f"k_shots={short_form(self.k_shots)}", allowed="several whole numbers, as (1, 5)")
+        shots = tuple(whole_number(k, "k_shots", least=0, error=DatasetError) for k in self.k_shots)
+        object.__setattr__(self, "k_shots", shots)  # read more than once
+        whole_number(self.episodes, "episodes", least=0, error=DatasetError)
+        whole_number(self.seed, "seed", least=0, most=LARGEST_SEED, error=DatasetError)
         if self.episodes < 2 or not self.k_shots:
             raise DatasetError(
                 f"{self.episodes} episodes, shots {list(self.k_shots)}",
@@ -88,7 +96,7 @@ class Comparison:
     """What a learner is measured beside, on the same episodes.
 
     Raises:
-        DatasetError: an unknown set of baselines.
+        DatasetError: an unknown set of baselines, or learners without names.
     """
 
     baselines: Baselines = "none"
@@ -106,6 +114,10 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.baselines not in get_args(Baselines):
             raise DatasetError(f"baselines={self.baselines!r}", allowed=", ".join(get_args(Baselines)))
+        if not isinstance(self.learners, Mapping) or not all(isinstance(name, str) for name in self.learners):
+            raise DatasetError(
+                f"learners={short_form(self.learners)}", allowed="a dict of the names of their rows and the learners"
+            )
 
 
 def evaluate(
@@ -131,18 +143,25 @@ def evaluate(
         beside: Baselines, teachers and other learners to measure too.
         transductive: Names of heads that see all queries of an episode together; each gets a row of its own
             (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalizes all queries together.
-        device: Where to compute.
+        device: Where to compute; `auto` takes a GPU where there is one.
         progress: Called with what is being done, how much is done, how much there is.
 
     Raises:
+        ConfigError: a device that this machine does not have.
         DatasetError: a data set that cannot be loaded, or one with too few classes or pictures.
-        LearnerError: an unknown transductive head.
+        LearnerError: something that is no learner, or an unknown transductive head.
 
     Example:
         >>> learner = MetaLearner.from_pretrained("org/learner")  # doctest: +SKIP
         >>> evaluate(learner, "./pictures", EpisodeSettings(k_shots=(1,))).rows[0].accuracy  # doctest: +SKIP
     """
-    _check_transductive(transductive)
+    if not isinstance(beside, Comparison) or not isinstance(episodes, EpisodeSettings):
+        given = f"episodes of type {type(episodes).__name__}, beside of type {type(beside).__name__}"
+        raise DatasetError(given, allowed="EpisodeSettings(...) and Comparison(...)", action="leave out what is usual")
+    transductive = _transductive_names(transductive)
+    for measured in (learner, *dict(beside.learners).values()):
+        _check_learner(measured)
+    device = choose_device(device)
     if not isinstance(data, LabeledImages):
         data = load_labeled_images(data)
     drawn, teachers = episodes.draw(data.labels), beside.teachers
@@ -174,16 +193,34 @@ def evaluate(
     return report
 
 
-def _check_transductive(names: Sequence[str]) -> None:
-    """Refuse a transductive row that does not exist.
+def _transductive_names(names: object) -> tuple[str, ...]:
+    """The transductive rows that are asked for, which are looked at more than once.
 
     Raises:
-        LearnerError: with those there are.
+        LearnerError: no list, or one that does not exist; with those there are.
     """
     known = (*TRANSDUCTIVE, BATCHNORM)
-    unknown = [name for name in names if name not in known]
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise LearnerError(f"transductive={short_form(names)}", allowed=f"a list of {', '.join(known)}")
+    given = tuple(names)
+    unknown = [name for name in given if name not in known]
     if unknown:
         raise LearnerError(f"unknown transductive head {unknown[0]!r}", allowed=", ".join(known))
+    return given
+
+
+def _check_learner(learner: object) -> None:
+    """Refuse what is no learner, such as its name or what it was adapted to.
+
+    Raises:
+        LearnerError: with the way to one.
+    """
+    if not isinstance(learner, MetaLearner):
+        raise LearnerError(
+            f"a learner of type {type(learner).__name__}",
+            allowed="a MetaLearner",
+            action="MetaLearner.from_pretrained(...) opens one; of a classifier it opens the learner",
+        )
 
 
 def _report_on(data: LabeledImages, seed: int) -> EvaluationReport:

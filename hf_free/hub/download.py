@@ -23,6 +23,7 @@ from hf_free.hub.session import (
     StalledError,
     is_transient,
     logger,
+    redirects_bounded,
     transport_error,
 )
 
@@ -173,10 +174,14 @@ def _append(source: _Source, target: Path, start: int, size: int, arrived: Arriv
 
     Raises:
         StalledError: it trickles: each byte is in time, but the file would take forever.
+        MalformedAnswerError: redirects without end.
     """
     wanted = {**source.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     timeout = min(READ_TIMEOUT, source.patience)
-    with get_session().stream("GET", source.url, headers=wanted, timeout=timeout) as response:
+    with (
+        redirects_bounded(),
+        get_session().stream("GET", source.url, headers=wanted, timeout=timeout) as response,
+    ):
         hf_raise_for_status(response)
         with target.open("r+b") as file:
             file.seek(start if response.status_code == 206 else 0)

@@ -1,4 +1,4 @@
-"""Answers that never begin: a Hub may send interim ones (`100 Continue`) for ever, each of them in time.
+"""Answers that never begin: a Hub may send interim ones (`100 Continue`), or headers, for ever, each of them in time.
 
 The HTTP library passes over them and waits for the next, with its timeout begun anew. Here the whole row is bounded,
 in the place where its bytes arrive.
@@ -14,8 +14,14 @@ from typing import Any
 INTERIM_SECONDS = 8.0
 """Seconds after a request that interim answers may take together."""
 
+HEADER_SECONDS = 8.0
+"""Seconds that the headers of an answer may take, from its first line on."""
+
 _FINAL = re.compile(rb"\nHTTP/1\.[01] [2-9]")
 """Where an answer begins that is none of the interim ones; no line of a header has this form."""
+
+_END = re.compile(rb"\n\r?\n")
+"""Where the headers of an answer end."""
 
 
 def bound_interim_answers(session: Any) -> None:
@@ -50,6 +56,8 @@ class _Stream(_Wrapped):
     """When the request was sent that awaits its answer."""
     _begun = b""
     """Last bytes of what came since then."""
+    _answered_at: float | None = None
+    """When the first line of its answer came, until its headers are whole."""
 
     def start_tls(self, *arguments: Any, **options: Any) -> _Stream:
         """The same with encryption; what is watched is what was encrypted."""
@@ -58,7 +66,7 @@ class _Stream(_Wrapped):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send a part of a request."""
         self._inner.write(buffer, timeout)
-        self._asked_at, self._begun = time.monotonic(), b"\n"
+        self._asked_at, self._answered_at, self._begun = time.monotonic(), None, b"\n"
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Some bytes.
@@ -67,14 +75,28 @@ class _Stream(_Wrapped):
             ReadTimeout: the library's own, which counts as a failure of the connection.
         """
         data: bytes = self._inner.read(max_bytes, timeout)
-        if self._asked_at is None:
+        if self._asked_at is None and self._answered_at is None:
             return data
         seen = self._begun + data
-        if not data or not (self._begun[1:] or data.startswith(b"HTTP/1")) or _FINAL.search(seen):
-            self._asked_at = None
-        elif time.monotonic() - self._asked_at > INTERIM_SECONDS:
-            library = sys.modules[type(self._inner).__module__.partition(".")[0]]
-            raise library.ReadTimeout(f"nothing but interim answers for {INTERIM_SECONDS:.0f} s")
-        else:
-            self._begun = seen[-12:]
+        if self._asked_at is not None:
+            final = _FINAL.search(seen)
+            if not data or not (self._begun[1:] or data.startswith(b"HTTP/1")):
+                self._asked_at = None  # the end, or no answer of this kind
+                return data
+            if final is not None:
+                self._asked_at, self._answered_at = None, time.monotonic()
+                seen = seen[final.start() :]
+            elif time.monotonic() - self._asked_at > INTERIM_SECONDS:
+                raise self._timeout(f"nothing but interim answers for {INTERIM_SECONDS:.0f} s")
+        if self._answered_at is not None:
+            if not data or _END.search(seen):
+                self._answered_at = None
+            elif time.monotonic() - self._answered_at > HEADER_SECONDS:
+                raise self._timeout(f"headers that are not whole after {HEADER_SECONDS:.0f} s")
+        self._begun = seen[-12:]
         return data
+
+    def _timeout(self, why: str) -> Exception:
+        library = sys.modules[type(self._inner).__module__.partition(".")[0]]
+        error: Exception = library.ReadTimeout(why)
+        return error

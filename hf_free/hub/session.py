@@ -40,7 +40,7 @@ T = TypeVar("T")
 MISREADINGS = (TypeError, AttributeError, LookupError, RecursionError)
 """Errors that huggingface_hub, which checks no answer, raises for one of an unexpected form."""
 
-_WATCHES: list[_Watch] = []
+_WATCHES: list[_Watch | _Listing] = []
 """The watches of the calls under way."""
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 MOST_PAGES, LISTING_SECONDS = 200, 45.0
 """Most pages of a listing, and seconds for all of them: each may name a next one for ever."""
+
+MOST_DATA_PAGES, DATA_LISTING_SECONDS = 1000, 120.0
+"""The same for a data set, which may have a million files."""
 
 _PIECE = 2**16
 """Most bytes that are unpacked at once."""
@@ -82,6 +85,37 @@ class MalformedAnswerError(Exception):
     """An answer that is no JSON, endless, or not of the form that the Hub's answers have."""
 
 
+class _Listing:
+    """Counts the pages of a listing.
+
+    Args:
+        most_pages: Most of them.
+        seconds: Seconds that they may take together.
+    """
+
+    def __init__(self, most_pages: int = MOST_PAGES, seconds: float = LISTING_SECONDS) -> None:
+        self.most_pages, self.seconds = most_pages, seconds
+        self.pages, self.began = 0, time.monotonic()
+
+    def before_request(self, request: object) -> None:
+        """Nothing: requests are as they are."""
+
+    def after_response(self, response: Any) -> None:
+        """Count a page that names a next one.
+
+        Raises:
+            MalformedAnswerError: there are too many.
+            NoProgressError: they take too long.
+        """
+        if "next" not in response.links:
+            return
+        self.pages += 1
+        if self.pages >= self.most_pages:
+            raise MalformedAnswerError(f"a listing of more than {self.most_pages} pages")
+        if time.monotonic() - self.began > self.seconds:
+            raise NoProgressError(f"a listing that is not whole after {self.seconds:.0f} s")
+
+
 class _Watch:
     """Two event hooks for the shared session: shorten every timeout, and stop when nothing works any more.
 
@@ -97,7 +131,7 @@ class _Watch:
         self.timeout, self.thread, self.patience = timeout, thread, patience
         self.asked_at: float | None = None
         self.last_status = 0
-        self.pages, self.began = 0, time.monotonic()
+        self.listing = _Listing()
 
     def silence(self) -> float:
         """Seconds since the first question that has had no good answer; 0 where nothing was asked.
@@ -131,22 +165,13 @@ class _Watch:
             raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told to
         if not _is_transient_status(response.status_code) and response.status_code != 409:
             self.asked_at = None  # huggingface_hub would retry a conflict forever
-        self._count_page(response)
+        self.listing.after_response(response)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", "x-gzip"):
             raise MalformedAnswerError(f"an answer packed as {encoding[:40]!r}, which was not asked for")
         if encoding != "identity":  # unpacked here, since what the library makes of it is not bounded
             del response.headers["content-encoding"]
         response.stream = _bounded(response.stream, self.patience, is_packed=encoding != "identity")
-
-    def _count_page(self, response: Any) -> None:
-        if "next" not in response.links:
-            return
-        self.pages += 1
-        if self.pages >= MOST_PAGES:
-            raise MalformedAnswerError(f"a listing of more than {MOST_PAGES} pages")
-        if time.monotonic() - self.began > LISTING_SECONDS:
-            raise NoProgressError(f"a listing that is not whole after {LISTING_SECONDS:.0f} s")
 
     def _is_concerned(self) -> bool:
         return self.thread in (None, threading.get_ident())
@@ -209,6 +234,34 @@ def _watched(timeout: float, patience: float, *, every_thread: bool) -> Iterator
         yield watch
     finally:
         _WATCHES.remove(watch)
+
+
+@contextlib.contextmanager
+def redirects_bounded() -> Iterator[None]:
+    """Within the block redirects without end are an answer of an odd form, not a failure that may pass.
+
+    Raises:
+        MalformedAnswerError: there are some.
+    """
+    try:
+        yield
+    except http_library().TooManyRedirects:
+        raise MalformedAnswerError("a redirect that leads to ever more of them") from None
+
+
+@contextlib.contextmanager
+def bounded_listings() -> Iterator[None]:
+    """Within the block, in which another library asks the Hub by itself, no listing goes on for ever.
+
+    Raises:
+        MalformedAnswerError, NoProgressError: one does.
+    """
+    listing = _Listing(MOST_DATA_PAGES, DATA_LISTING_SECONDS)
+    _WATCHES.append(listing)
+    try:
+        yield
+    finally:
+        _WATCHES.remove(listing)
 
 
 def _watch_sessions() -> None:
@@ -317,7 +370,8 @@ def patiently(
     with _watched(timeout, patience, every_thread=every_thread) as watch:
         for attempt in range(attempts):
             try:
-                return call()
+                with redirects_bounded():
+                    return call()
             except MISREADINGS as error:
                 raise MalformedAnswerError(f"{type(error).__name__} while it was read") from error
             except Exception as error:

@@ -73,8 +73,8 @@ def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: 
     Raises:
         LearnerError: it cannot take such pictures, with the sizes that it can; or it gives no features.
     """
-    place = next(network.parameters(), torch.empty(0)).device
-    black = torch.zeros(1, config.channels, config.image_size, config.image_size, device=place)
+    like = next(network.parameters(), torch.empty(0))  # of 16 or 64 bits where the caller has made it so
+    black = like.new_zeros((1, config.channels, config.image_size, config.image_size))
     modes = [(part, part.training) for part in network.modules()]
     try:
         with torch.no_grad():

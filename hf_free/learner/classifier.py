@@ -29,6 +29,8 @@ from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, t
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import get_transductive
 from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.given import given_path, whole_number
 from hf_free.runtime.notebook import cell_html
 
 
@@ -154,9 +156,19 @@ class FewShotClassifier:
         """Probabilities and confidence of pictures whose features (B, D) `embed` gave, all of them at once.
 
         Raises:
-            LearnerError: features that are NaN or infinite, or a transductive head and a classifier whose support is
-                not known.
+            LearnerError: features of another size, that are no 32-bit floats, NaN or infinite; or a transductive head
+                and a classifier whose support is not known.
         """
+        width = self.weight.shape[1]
+        fits = isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == width
+        if not fits or features.dtype != self.weight.dtype:
+            is_tensor = isinstance(features, Tensor)
+            kind = f"{features.dtype}, {tuple(features.shape)}" if is_tensor else type(features).__name__
+            raise LearnerError(
+                f"features that are {kind}",
+                allowed=f"a tensor ({self.weight.dtype}) of shape (pictures, {width})",
+                action="give what `embed` returns",
+            )
         check_features(features)
         logits = scores(LinearClassifier(self.weight[None], self.bias[None]), features[None])[0]
         if self.transductive is None:
@@ -205,8 +217,7 @@ class FewShotClassifier:
         Raises:
             LearnerError: k below 1.
         """
-        if k < 1:
-            raise LearnerError(f"k={k}", allowed="a whole number of at least 1")
+        k = whole_number(k, "k", least=1, error=LearnerError)
         return self.likeliest(self.predict_proba(images, batch_size=batch_size), k)
 
     def likeliest(self, probabilities: Tensor, k: int) -> list[list[tuple[Label, float]]]:
@@ -282,10 +293,15 @@ class FewShotClassifier:
             with_pictures: Whether to keep support pictures where they are needed to change the classes (BatchNorm
                 statistics of the support or the batch); else features are kept in their place, and the loaded
                 classifier can predict, but cannot be changed.
+
+        Raises:
+            ConfigError: what is no path.
+            StorageError: they cannot be written there.
         """
         keeps = with_pictures and self.embedder.config.head != "maml"  # of which none can be adapted anew once loaded
-        write_classifier(self._parts(keeps), Path(folder))
-        return Path(folder)
+        place = given_path(folder, "folder", for_weights=True)
+        write_classifier(self._parts(keeps), place)
+        return place
 
     @classmethod
     def from_pretrained(
@@ -306,12 +322,14 @@ class FewShotClassifier:
             token: Access token; by default the one that `hf auth login` stored.
             cache_dir: Folder of the download cache.
             local_files_only: Whether to use the cache alone.
-            device: Device to put the network on.
+            device: Device to put the network on; `auto` takes a GPU where there is one.
 
         Raises:
+            ConfigError: a device that this machine does not have.
             LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
             HubError: a repository that cannot be fetched.
         """
+        device = choose_device(device)
         fetched = fetch_files(
             str(name),
             revision=revision,

@@ -23,6 +23,7 @@ from hf_free.learner.backbone import build_backbone, check_takes_pictures
 from hf_free.learner.batchnorm import BatchNormMode, batch_statistics, batchnorm_layers, evaluation_mode
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
+from hf_free.runtime.given import whole_number
 from hf_free.runtime.memory_budget import pictures_at_once, pictures_in_cache
 from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 
@@ -144,9 +145,11 @@ class Embedder(nn.Module):
         smaller ones of large pictures (`hf_free.runtime.memory_budget.pictures_at_once`).
 
         Raises:
-            LearnerError: no picture, something that is none, or one picture for a transductive learner.
+            LearnerError: no picture, something that is none, one picture for a transductive learner, or a batch size
+                that is none.
         """
         transductive = self.batchnorm == "transductive"
+        batch_size = whole_number(batch_size, "batch_size", least=1, error=LearnerError)
         batch = as_batch(images, self.preprocessing, background=background)
         if transductive and len(batch) < 2 and batchnorm_layers(self.backbone):
             raise LearnerError(

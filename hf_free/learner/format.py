@@ -13,6 +13,7 @@ from hf_free.backbones.weights import check_finite, read_header
 from hf_free.errors import LearnerError, TeacherError
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import why_unreadable
+from hf_free.runtime.given import why_no_weights
 from hf_free.runtime.strict_json import read_strict_json, why_no_json
 
 CONFIG, WEIGHTS, EXTRA_WEIGHTS = "config.json", "model.safetensors", "hf_free.safetensors"
@@ -100,6 +101,8 @@ def read_tensor_header(path: Path, source: str) -> Header:
         with path.open("rb"):  # safetensors calls a file that may not be read a missing one
             return read_header(path, source)
     except (OSError, TeacherError) as error:
+        if why_no_weights(path) and isinstance(error, TeacherError):
+            raise LearnerError(error.given, allowed=error.allowed, action=error.action) from None
         reason = error.strerror if isinstance(error, OSError) else "it is truncated or no safetensors file"
         raise LearnerError(
             f"{source}: {path.name} is damaged or cannot be read: {reason}", action="download or save it again"

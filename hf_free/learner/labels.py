@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from hf_free.errors import LearnerError
 
 Label = str | int
+
+LONGEST_LABEL = 10_000
+"""Letters of a label at most; it is written into files, tables and cards."""
 
 
 def plain_labels(labels: Any, count: int) -> list[Label]:
@@ -23,6 +26,11 @@ def plain_labels(labels: Any, count: int) -> list[Label]:
     """
     if isinstance(labels, str | bytes):
         raise LearnerError(f"the labels are one text, {labels[:50]!r}", allowed="one label per picture, as a list")
+    if isinstance(labels, Mapping | Set) or not (hasattr(labels, "tolist") or isinstance(labels, Iterable)):
+        raise LearnerError(
+            f"the labels are of type {type(labels).__name__}",
+            allowed="one label per picture, as a list in the order of the pictures",
+        )
     given = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if not isinstance(given, list) or len(given) != count:
         number = len(given) if isinstance(given, list) else 1
@@ -39,7 +47,8 @@ def plain_label(value: object) -> Label:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, str | int):
-        return str(value) if isinstance(value, str) else value
+        check_can_be_saved(value)
+        return str(value) if isinstance(value, str) else value if isinstance(value, bool) else int(value)
     if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
         raise LearnerError("a picture has no label", allowed="one label per picture", action="leave that picture out")
     raise LearnerError(
@@ -47,6 +56,29 @@ def plain_label(value: object) -> Label:
         allowed="str, int or bool labels, one per picture",
         action="convert them, e.g. [str(label) for label in labels]",
     )
+
+
+def check_can_be_saved(label: Label) -> None:
+    """Refuse a label that no file could keep: a classifier with it could be saved and never opened again.
+
+    Raises:
+        LearnerError: a number beyond 64 bits, a text that is no Unicode, or one that is far too long.
+    """
+    problem = ""
+    if isinstance(label, str):
+        problem = f"of {len(label)} letters" if len(label) > LONGEST_LABEL else problem
+        try:
+            label.encode()
+        except UnicodeEncodeError:
+            problem = "that is no Unicode: it holds half of a surrogate pair"
+    elif not -(2**63) <= label < 2**63:
+        problem = "beyond 64 bits"
+    if problem:
+        raise LearnerError(
+            f"label {ascii(label)[:50]} {problem}",
+            allowed=f"texts of at most {LONGEST_LABEL} letters, whole numbers of at most 64 bits",
+            action="give shorter names, and keep the others beside",
+        )
 
 
 def classes_of(labels: Iterable[Label]) -> list[Label]:

@@ -38,6 +38,8 @@ from hf_free.learner.persistence import (
 )
 from hf_free.learner.pooled_files import copy_files, files_to_bring
 from hf_free.provenance.learner_record import LearnerRecord
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.given import given_path
 from hf_free.runtime.notebook import cell_html
 
 
@@ -184,8 +186,12 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         """Write the three files of a learner into a folder; other files there, such as a card, stay as they are.
 
         Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.
+
+        Raises:
+            ConfigError: what is no path.
+            StorageError: they cannot be written there.
         """
-        folder = Path(save_directory)
+        folder = given_path(save_directory, "save_directory", for_weights=True)
         brought = files_to_bring(self.backbone, folder)
         with replaced_in_one_step(folder, saved_names(brought), needed=bytes_of(self, brought)) as fresh:
             copy_files(brought, fresh)
@@ -210,20 +216,21 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             token: Access token; by default the one that `hf auth login` stored.
             cache_dir: Folder of the download cache.
             local_files_only: Whether to use the cache alone.
-            map_location: Device to put the learner on.
+            map_location: Device to put the learner on; `auto` takes a GPU where there is one.
 
         Raises:
+            ConfigError: a device that this machine does not have.
             LearnerError: a folder or repository that holds no learner, or one that is damaged.
             HubError: a repository that cannot be fetched.
         """
-        source = str(pretrained_model_name_or_path)
+        source, device = str(pretrained_model_name_or_path), choose_device(map_location)
         fetched = fetch_files(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        access = Access(token, cache_dir, local_files_only, map_location, is_strange=fetched.origin is not None)
+        access = Access(token, cache_dir, local_files_only, device, is_strange=fetched.origin is not None)
         learner, record = rebuild(find_learner(fetched.folder, source), cls, access)
         learner.record, learner.origin = record, fetched.origin
-        return learner.eval().to(map_location)
+        return learner.eval().to(device)
 
     def push_to_hub(  # type: ignore[override]
         self,

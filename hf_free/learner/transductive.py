@@ -173,7 +173,7 @@ def get_transductive(name: str) -> TransductiveHead:
     Raises:
         LearnerError: an unknown name.
     """
-    if name not in TRANSDUCTIVE:
+    if not isinstance(name, str) or name not in TRANSDUCTIVE:
         raise LearnerError(f"unknown transductive head {name!r}", allowed=", ".join(TRANSDUCTIVE))
     return TRANSDUCTIVE[name]
 

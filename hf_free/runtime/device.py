@@ -25,8 +25,8 @@ in ReXNet and HardCoRe-NAS); a layer that is computed wrongly makes it about 1."
 _DEVICES = "auto, cpu, cuda, cuda:N or mps, as the machine has them"
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes a GPU where there is one.
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device of that name; `auto` takes a GPU where there is one. Of None, as of any other type, there is none.
 
     Raises:
         ConfigError: a device that this machine does not have.
@@ -36,14 +36,14 @@ def choose_device(name: str) -> torch.device:
         return torch.device(found)
     try:
         device = torch.device(name)
-    except RuntimeError:  # its words list dozens of kinds
-        given = f"device {name!r} cannot be used: PyTorch knows none of that name"
+    except (RuntimeError, TypeError):  # its words list dozens of kinds
+        given = f"device {str(name)!r} cannot be used: PyTorch knows none of that name"
         raise ConfigError(given, allowed=_DEVICES, action="--device cpu") from None
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            f"device {str(name)!r} cannot be used: {str(error).splitlines()[0]}",
             allowed=_DEVICES,
             action="--device cpu",
         ) from None

@@ -89,6 +89,14 @@ def storage_problem(
             action="name one: TMPDIR=FOLDER hf-free ...",
         )
     number = _number_of(error)
+    if number is None and path is not None and isinstance(error, FileNotFoundError):
+        missing = Path(str(error.filename))
+        if missing in (path.parent, *path.parent.parents):  # mkdir's: a file system that takes no folders, as /proc
+            return StorageError(
+                f"cannot write {path.name} in {path.parent}: no folder can be made there",
+                allowed="a folder that this user may write to, with space for the file",
+                action="write to another folder",
+            )
     if number is None:
         return None
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy or a move: its target
@@ -111,9 +119,12 @@ def storage_problem(
     action = f"free some space there, or {action}" if is_space else action
     action = "raise that limit before you start hf-free: ulimit -f unlimited" if is_limit else action
     action = f"move away what is there, or {action}" if number in _MOVABLE else action
+    allowed = "a folder that this user may write to, with space for the file"
+    if number == getattr(errno, "ENAMETOOLONG", None):
+        allowed, action = "names of at most 255 bytes, paths of at most 4,096", "give a shorter name"
     return StorageError(
         f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),
-        allowed="a folder that this user may write to, with space for the file",
+        allowed=allowed,
         action=action + (f"; {safe}" if safe else ""),
     )
 

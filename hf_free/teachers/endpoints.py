@@ -94,9 +94,13 @@ def check_tokens(tokens: Sequence[str], urls: Sequence[str]) -> None:
     Raises:
         ConfigError: with the hosts.
     """
+    if isinstance(tokens, str):
+        raise ConfigError(
+            "endpoint tokens that are one text", allowed="a list of TOKEN or HOST=TOKEN", action="[token]"
+        )
     hosts = sorted({host_of(url) for url in urls})
     bare = [text for text in tokens if not _HOST_AND_TOKEN.fullmatch(text)]
-    if bare and (len(hosts) > 1 or len(bare) > 1):
+    if hosts and bare and (len(hosts) > 1 or len(bare) > 1):
         raise ConfigError(
             f"{len(bare)} endpoint token{'' if len(bare) == 1 else 's'} without a host for {len(hosts)} hosts",
             allowed="HOST=TOKEN for each host: a token goes to its own host only",

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_free.errors import TeacherError
+from hf_free.errors import ConfigError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
+from hf_free.runtime.given import short_form
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
 from hf_free.teachers.teacher import Answers, Teacher, normalization_census, reduce_logits, weight_bytes
 from hf_free.teachers.transformers_network import TransformersNetwork, family_of
 
-OwnTeacher = nn.Module | Teacher | str
-"""What stands for a teacher in Python: a network, a teacher, or a text that names one."""
+OwnTeacher = nn.Module | Teacher | str | Path
+"""What stands for a teacher in Python: a network, a teacher, or a text or path that names one."""
 
 _SIDES = "input_size=(3, height, width), mean=(r, g, b) and std=(r, g, b), for pixels in [0, 1]"
+
+
+def given_teachers(models: object) -> list[nn.Module | Teacher | str]:
+    """The teachers of a list, paths as the texts that name them.
+
+    Raises:
+        ConfigError: no list, such as the name of one teacher, whose letters are none.
+    """
+    if isinstance(models, str | Path | nn.Module | Mapping) or not isinstance(models, Iterable):
+        raise ConfigError(
+            f"models={short_form(models)} of type {type(models).__name__}",
+            allowed="a list of teachers: Hub ids, folders, or networks",
+            action="models=[...]",
+        )
+    return [str(model) if isinstance(model, Path) else model for model in models]
 
 
 def as_teacher(
@@ -55,6 +71,11 @@ def as_teacher(
     """
     given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
     known = {key: tuple(value) for key, value in given.items() if value is not None}
+    if not isinstance(network, nn.Module):
+        raise TeacherError(
+            f"{name}: {short_form(network)} of type {type(network).__name__}",
+            allowed="a network (torch.nn.Module), a loaded teacher, or a text or path that names one",
+        )
     copied: nn.Module = copy.deepcopy(network).eval()
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}
@@ -119,7 +140,7 @@ def pool_in_memory(
         HubError: files that cannot be fetched.
     """
     teachers = []
-    for place, model in enumerate(models, start=1):
+    for place, model in enumerate(given_teachers(models), start=1):
         if isinstance(model, str):
             teacher = load_teacher(model, token=token, cache_dir=cache_dir, device=device, precision=precision)
         elif isinstance(model, Teacher):

@@ -30,7 +30,7 @@ from hf_free.config.sections import QueriesConfig
 from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, UnfitTeacherError
 from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
+from hf_free.runtime.device import MAX_DEVIATION, Precision, choose_device, deviation, is_out_of_memory
 from hf_free.runtime.memory_budget import free_memory
 from hf_free.teachers.building import BUILD_ERRORS, Kind, Measured, NetworkBuilder, build_network, short
 from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
@@ -109,7 +109,7 @@ def load_teacher(
             reference,
             token,
             cache_dir,
-            torch.device(device),
+            device if isinstance(device, torch.device) else choose_device(device),
             snapshot,
             precision,
             builder or NetworkBuilder(),

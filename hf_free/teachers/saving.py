@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,8 +14,10 @@ from safetensors.torch import save
 from torch import nn
 
 from hf_free.backbones.model_args import ModelArgs
+from hf_free.errors import TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.files import write_together
+from hf_free.runtime.given import given_path, short_form
 from hf_free.teachers.config_check import check_config
 from hf_free.teachers.loader import record_of
 from hf_free.teachers.teacher import Teacher
@@ -41,11 +44,14 @@ def save_teacher(
             with.
 
     Raises:
+        TeacherError: no classifier of timm's, or something about it that could not be read again.
+        ConfigError: what is no path.
         StorageError: they cannot be written there; what was there stays.
     """
     from timm.models._hub import save_config_for_hf
 
-    extra_cfg = extra_cfg or {}
+    place = given_path(folder, "folder", for_weights=True)
+    extra_cfg = _check_savable(network, label_names, extra_cfg or {}, model_args)
     config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
         config["label_names"] = list(label_names)
@@ -65,7 +71,59 @@ def save_teacher(
         for name, tensor in network.state_dict().items()
     }
     weights = save(tensors, {"format": "pt"})
-    write_together({Path(folder) / "config.json": content, Path(folder) / "model.safetensors": weights})
+    write_together({place / "config.json": content, place / "model.safetensors": weights})
+
+
+def _check_savable(network: object, label_names: object, extra_cfg: object, model_args: object) -> dict[str, object]:
+    """Refuse what would be written and be refused, or passed over, by whoever reads it; the settings, plain.
+
+    Raises:
+        TeacherError: with what is allowed.
+    """
+    is_wrapped = hasattr(network, "_orig_mod")  # by torch.compile
+    if (
+        is_wrapped
+        or not isinstance(network, nn.Module)
+        or not isinstance(getattr(network, "pretrained_cfg", None), Mapping)
+    ):
+        raise TeacherError(
+            f"a {type(network).__name__}, of which timm knows nothing",
+            allowed="a classifier that timm.create_model made, itself and not wrapped (torch.compile, DataParallel)",
+            action="keep other networks in memory: hf_free.teachers.in_memory.as_teacher",
+        )
+    if any(tensor.is_meta for tensor in network.state_dict().values()):
+        raise TeacherError("a network without weights (device meta)", allowed="a network with its weights")
+    if not isinstance(extra_cfg, Mapping) or not (model_args is None or isinstance(model_args, Mapping)):
+        raise TeacherError("extra_cfg or model_args that are no mappings", allowed="names and values, as a dict")
+    if label_names is not None:
+        classes = getattr(network, "num_classes", None)
+        names = list(label_names) if isinstance(label_names, list | tuple) else None
+        if names is None or len(names) != classes or not all(isinstance(name, str | int) for name in names):
+            shown = f"{len(names)} label names" if names is not None else f"label_names={short_form(label_names)}"
+            raise TeacherError(
+                f"{shown} for {classes} classes", allowed="a list with one name per class, in their order"
+            )
+    settings = {str(key): _plain_value(str(key), value) for key, value in extra_cfg.items()}
+    for key, value in (model_args or {}).items():
+        _plain_value(f"model_args.{key}", value)
+    return settings
+
+
+def _plain_value(key: str, value: object) -> object:
+    """A setting as JSON has it; arrays and tensors become lists.
+
+    Raises:
+        TeacherError: it is nothing that JSON has.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise TeacherError(
+            f"{key} is {short_form(value)}", allowed="texts, finite numbers, lists and mappings of them"
+        ) from None
+    return value
 
 
 def record_for(network: Any, *, reference: str = "(in memory)", **known: Any) -> TeacherRecord:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import GIVEN, BellConfig, HubConfig, LearnerConfig
+from hf_free.config.tree import check_sections
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.flops import count
 from hf_free.learner.batchnorm import batchnorm_layers
@@ -58,6 +59,7 @@ from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import Ranks, connect, quiet_unless, seed_everything
 from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.files import remove_folder
+from hf_free.runtime.given import given_path, given_seed
 from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.memory_budget import pictures_at_once
@@ -166,7 +168,14 @@ def distill(
         StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
     bell, hub = bell or (USUAL if start_from is None else USUAL_FROM_A_TEACHER), hub or HubConfig()
-    folder = Path(output).expanduser().absolute()
+    check_sections(
+        {
+            "learner": (LearnerConfig() if learner is None else learner, LearnerConfig),
+            "bell": (bell, BellConfig),
+            "hub": (hub, HubConfig),
+        }
+    )
+    folder, seed = given_path(output, "output", for_weights=True).absolute(), given_seed(seed)
     store = checkpoints_of(folder)
     ranks = connect(Launched.here(), device)
     with ranks.failing_together(), quiet_unless(ranks.is_first):
@@ -548,6 +557,12 @@ def _check_finite(numbers: Tensor, loop: _Loop) -> None:
 def _check_settings(
     learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
 ) -> None:
+    if not isinstance(minutes, int | float) or isinstance(minutes, bool):
+        raise ConfigError(f"minutes={minutes!r}", allowed="a number above 0", action="minutes=30")
+    if start_from is not None and not isinstance(start_from, str):
+        raise ConfigError(f"start_from={start_from!r}", allowed="best, or a teacher's Hub id or folder, as a text")
+    if mixed_precision not in ("auto", "no", "bf16", "fp16"):
+        raise ConfigError(f"mixed_precision={mixed_precision!r}", allowed="auto, no or bf16", action="auto")
     if mixed_precision == "fp16":
         raise ConfigError(
             "mixed precision fp16 with distill, which does not scale its loss",

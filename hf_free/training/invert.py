@@ -18,6 +18,7 @@ from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import inverter_of
 from hf_free.runtime.chains import ONE_CHAIN
 from hf_free.runtime.device import Precision, choose_device
+from hf_free.runtime.given import given_path, given_seed, whole_number
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.black_box import BlackBox
 from hf_free.teachers.endpoints import EndpointAccess
@@ -28,6 +29,9 @@ from hf_free.training.folder import RunFolder
 
 FRESH_STEPS = 200
 """Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
+
+MOST_PER_CLASS = 4096
+"""Images per class at most, as in a configuration."""
 
 TRAINED_STEPS = 5
 """Inner steps from the generator that a run has meta-trained."""
@@ -90,12 +94,15 @@ def invert(
         TeacherReferenceError: a text that names no teacher.
         HubError: files that cannot be fetched.
         TeacherError: a checkpoint that cannot serve as a teacher.
-        ConfigError: a device that this machine does not have, no such `inversion`, or one with a `generator`.
-        RunError: a folder without a meta-generator, a black box that takes more queries than its budget, or less
-            than one step or image.
+        ConfigError: a device that this machine does not have, a seed that is none, no such `inversion`, or one with a
+            `generator`.
+        RunError: a folder without a meta-generator, a black box that takes more queries than its budget, or numbers
+            of steps or images that are none or too small.
     """
     usual = default_steps(generator, inversion)  # also refuses what does not go together when the steps are given
     steps = usual if steps is None else steps
+    steps, seed = whole_number(steps, "steps", least=0, error=RunError), given_seed(seed)
+    images_per_class = whole_number(images_per_class, "images_per_class", least=0, most=MOST_PER_CLASS, error=RunError)
     if steps < 1 or images_per_class < 2:
         raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 step and 2 images")
     queries = queries or QueriesConfig()
@@ -114,7 +121,7 @@ def invert(
         return _by_answers(teacher, queries, pause, steps=steps, images_per_class=images_per_class, seed=seed)
     if inversion not in (None, "five"):
         return _invert_otherwise(teacher, inversion, pause, steps=steps, images_per_class=images_per_class, seed=seed)
-    trained = None if generator is None else RunFolder(Path(generator)).read_generator()
+    trained = None if generator is None else RunFolder(given_path(generator, "generator")).read_generator()
     return invert_teacher(
         teacher, steps=steps, images_per_class=images_per_class, generator=trained, seed=seed, pause=pause
     )

@@ -12,7 +12,7 @@ import torch
 
 from hf_free.config.recipes import Defects
 from hf_free.config.sections import LearnerConfig
-from hf_free.config.tree import FreeConfig
+from hf_free.config.tree import FreeConfig, check_sections
 from hf_free.errors import RunError
 from hf_free.inversion.learned_pixels import LearnedPixels
 from hf_free.inversion.pixels import PixelInverter
@@ -21,6 +21,7 @@ from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import threads_of_a_rank
+from hf_free.runtime.given import whole_number
 from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.training.black_boxes import notes_on_black_boxes
 from hf_free.training.budgeting import Budget
@@ -115,6 +116,8 @@ def plan(
         DatasetError: a validation set that is not there, or too small for an episode.
         LearnerError: a backbone that does not exist, or no learner where `learner.init_from` says.
     """
+    check_sections({"config": (config, FreeConfig)})
+    processes = whole_number(processes, "processes", least=1)
     endpoints = EndpointAccess.of(config.queries, tokens=endpoint_tokens)
     found = gather(config, token=token, console=console, is_planned=True, endpoints=endpoints)
     config, pool, precision = found.config, found.pool, found.precision

@@ -21,6 +21,7 @@ import timm
 import torch
 
 from hf_free.config.sections import FiveConfig, HubConfig, LearnerConfig
+from hf_free.config.tree import check_sections
 from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
@@ -41,11 +42,12 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.energy import EnergyMeter
+from hf_free.runtime.given import given_path, given_seed, whole_number
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
 from hf_free.runtime.text import listed
-from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
+from hf_free.teachers.in_memory import OwnTeacher, given_teachers, pool_in_memory
 from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
@@ -111,7 +113,10 @@ def pool(
     """
     started = time.monotonic()
     learner, five, hub = learner or LearnerConfig(), five or FiveConfig(), hub or HubConfig()
-    folder = None if output is None else Path(output).expanduser().absolute()
+    check_sections({"learner": (learner, LearnerConfig), "five": (five, FiveConfig), "hub": (hub, HubConfig)})
+    rounds, seed = whole_number(rounds, "rounds", least=0), given_seed(seed)
+    folder = None if output is None else given_path(output, "output", for_weights=True).absolute()
+    models = given_teachers(models)
     texts = [model for model in models if isinstance(model, str)]
     if len(texts) == len(models):
         check_teachers(texts, least=1)

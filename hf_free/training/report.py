@@ -26,6 +26,7 @@ from hf_free.reporting.report_page import report_page
 from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
 from hf_free.reporting.tsne import in_plane
 from hf_free.runtime.files import read_bounded, write_text
+from hf_free.runtime.given import given_path, short_form
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.strict_json import read_strict_json, why_no_json
 from hf_free.training.folder import CONFIG_FILE, RunFolder
@@ -43,6 +44,9 @@ MOST_RESULTS = 2**24
 
 MOST_FIGURE = 2**26
 """Most bytes of a figure."""
+
+PAGE_SUFFIXES = (".html", ".htm")
+"""How the name of a page ends."""
 
 RESULTS = "results.json"
 """What `hf-free evaluate --output RUN/results.json` leaves in a run's folder."""
@@ -69,18 +73,35 @@ def report(
         The file.
 
     Raises:
-        RunError: a folder that is neither, or no file of results.
+        RunError: a folder that is neither, no file of results, or an output that is no page.
     """
+    if isinstance(runs, str | Path) or not isinstance(runs, Iterable) or not isinstance(results, Iterable):
+        given = f"runs={short_form(runs)}, results={short_form(results)}"
+        raise RunError(given, allowed="lists of folders and of files", action="report([FOLDER], OUTPUT)")
+    runs, page = list(runs), given_path(output, "output", error=RunError)
     if not runs:
         raise RunError("no run to report on", allowed="one or more folders", action="hf-free report RUN")
-    folders = [Path(run).expanduser() for run in runs]
+    folders = [given_path(run, "run", error=RunError) for run in runs]
+    check_page(page)
     names = _names(folders)
     measured = [_read_results(Path(path)) for path in results]
     read = [
         read_run(folder, name, results=measured if place == 0 else (), draws_map=draws_map)
         for place, (folder, name) in enumerate(zip(folders, names, strict=True))
     ]
-    return write_text(Path(output), report_page(read))
+    return write_text(page, report_page(read))
+
+
+def check_page(page: Path) -> None:
+    """Refuse an output that is no page, before the runs are read: what a run consists of has other endings.
+
+    Raises:
+        RunError: it is a folder, or has another ending.
+    """
+    if page.is_dir() or page.suffix.lower() not in PAGE_SUFFIXES:
+        raise RunError(
+            f"the output {page}", allowed=f"a file that ends in {' or '.join(PAGE_SUFFIXES)}", action="report.html"
+        )
 
 
 def default_page(folder: Path) -> Path:
@@ -104,7 +125,7 @@ def read_run(
     Raises:
         RunError: it is neither.
     """
-    folder = Path(folder).expanduser()
+    folder = given_path(folder, "folder", error=RunError)
     run = RunFolder(folder)
     is_run = run.config.is_file()
     learner = run.learner if (run.learner / "config.json").is_file() else folder

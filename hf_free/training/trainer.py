@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from hf_free.config.tree import FreeConfig
+from hf_free.config.tree import FreeConfig, check_sections
 from hf_free.errors import HfFreeError, StorageError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import LostRank
 from hf_free.runtime.energy import EnergyMeter
+from hf_free.runtime.given import given_path
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
 from hf_free.runtime.launched import Launched
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
@@ -77,6 +78,8 @@ def train(
             Handlers of these signals are as before when `train` returns.
         StorageError: the output folder cannot be written to, or is full; the last checkpoint stays as it was.
     """
+    check_sections({"config": (config, FreeConfig)})
+    place = given_path(output, "output", for_weights=True)
     setup.check_has_end(config.trainer)
     in_memory = models is not None or pool is not None or watch is not None
     pooled_first = pools_first(
@@ -87,7 +90,7 @@ def train(
         pool = pool_in_memory(models, device=device, token=token, cache_dir=config.hub.cache_dir)
     with (
         session.opened(
-            output,
+            place,
             trainer=config.trainer,
             hub=config.hub,
             token=token,

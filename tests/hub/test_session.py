@@ -123,7 +123,7 @@ def watch_pages(seconds):
     library = session.http_library()
     request = library.Request("GET", "http://127.0.0.1/api/models")
     with session._watched(1.0, 1.0, every_thread=False) as watch:
-        watch.began -= seconds
+        watch.listing.began -= seconds
         for number in range(1000):
             link = {"Link": f'<http://127.0.0.1/api/models?cursor={number}>; rel="next"'}
             session._after_response(library.Response(200, headers=link, request=request))

@@ -1,0 +1,158 @@
+"""A Hub whose redirects, headers or pages have no end, and data sets whose answers have another form."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+REST = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@contextmanager
+def answering(parts: list[bytes], pause: float) -> Iterator[str]:
+    """The address of a server that answers each connection with these parts, and a pause before each but the first."""
+    closing = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.recv(65536)
+                for place, part in enumerate(parts):
+                    if place and closing.wait(pause):
+                        return
+                    connection.sendall(part)
+                connection.recv(65536)
+            except OSError:
+                pass
+
+    def accept() -> None:
+        while not closing.is_set():
+            try:
+                connection = listening.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            closing.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+ASK = """
+import json
+from hf_free.hub import interim, session
+interim.INTERIM_SECONDS = interim.HEADER_SECONDS = 0.3
+try:
+    session.patiently(lambda: session.get_session().get("{address}"), attempts=1, patience=5)
+    print(json.dumps("answered"))
+except Exception as error:
+    print(json.dumps(f"{{type(error).__name__}}: {{error}}"))
+"""
+
+
+def test_headers_that_never_end_are_left(run_client):
+    """Each line of them comes in time."""
+    lines = [b"X-%d: y\r\n" % number for number in range(100)]
+    with answering([HEAD, *lines], 0.05) as address:
+        assert run_client(ASK.format(address=address)).json.endswith("headers that are not whole after 0 s")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [HEAD[:5], HEAD[5:], REST],
+        [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, REST],
+        [HEAD + REST[:-2], b"", b"", b"", b"", b"", REST[-2:]],  # whose body may take longer
+    ],
+)
+def test_headers_in_parts_are_read(run_client, parts):
+    with answering(parts, 0.08) as address:
+        assert run_client(ASK.format(address=address)).json == "answered"
+
+
+def test_redirects_in_a_circle_are_one_message(hub, run_client):
+    code = """
+from hf_free.hub.search import search_models
+from hf_free.hub.failures import HubError
+try:
+    search_models(query="circle")
+except HubError as error:
+    print(error)
+"""
+    there = {"Location": "/api/models?search=circle"}
+    with hub.fault("status", "^/api/models", method="GET", status=302, headers=there, body=b"", times=100):
+        said = run_client(code).stdout
+    assert "a redirect that leads to ever more of them" in said
+
+
+def test_a_file_whose_address_leads_in_a_circle_is_one_message(hub, run_client):
+    hub.add_repo("odd/circle", {"config.json": b"{}", "model.safetensors": b"x" * 20})
+    code = """
+from hf_free import HfFreeError, load_teacher
+try:
+    load_teacher("odd/circle")
+except HfFreeError as error:
+    print(error)
+"""
+    where = "/odd/circle/resolve/"
+    there = {"Location": "/odd/circle/resolve/main/config.json"}
+    with hub.fault("status", where, method="GET", status=302, headers=there, body=b"", times=100) as fault:
+        said = run_client(code).stdout
+    assert "a redirect that leads to ever more of them" in said
+    assert fault.hits < 30
+
+
+def test_the_pages_of_a_data_set_have_an_end(run_client):
+    code = """
+import json
+from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_sources import read_or_explain
+from hf_free.hub import session
+session.MOST_DATA_PAGES = 5
+library = session.http_library()
+request = library.Request("GET", "http://127.0.0.1/api/datasets/a/b/tree/main")
+def pages():
+    for number in range(10):
+        link = {"Link": f'<http://127.0.0.1/api/datasets/a/b/tree/main?cursor={number}>; rel="next"'}
+        session._after_response(library.Response(200, headers=link, request=request))
+said = []
+for load in (pages, lambda: "read"):
+    try:
+        said.append(read_or_explain(load, "a/b"))
+    except DatasetError as error:
+        said.append(str(error))
+print(json.dumps([*said, len(session._WATCHES)]))
+"""
+    ended, read, watching = run_client(code).json
+    assert "a listing of more than 5 pages" in ended
+    assert (read, watching) == ("read", 0)
+
+
+@pytest.mark.parametrize("failure", ["AssertionError('no sha')", "KeyError('sha')", "TypeError('int object')"])
+def test_a_data_set_of_another_form_is_called_so(run_client, failure):
+    code = f"""
+import json
+from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_sources import read_or_explain
+def load():
+    raise {failure}
+try:
+    read_or_explain(load, "a/b")
+except DatasetError as error:
+    print(json.dumps(error.given))
+"""
+    said = run_client(code).json
+    assert "have an unexpected form" in said
+    assert json.dumps(failure)[1:5] in said
