@@ -86,13 +86,10 @@ class Command:
                 runpy.run_path(kind, run_name="__main__")
         except SystemExit as left:
             ending.status = _status(left.code)
-        except KeyboardInterrupt:
-            ending.status = None  # the interpreter tells of it and ends by the signal
-            raise
         except BaseException as error:
             below = error.__traceback__.tb_next if error.__traceback__ else None
             sys.excepthook(type(error), error.with_traceback(below), below)
-            ending.status = 1
+            ending.status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
 
 class WithoutFigures:
@@ -122,15 +119,13 @@ class Ending:
     Registered before all other functions that are to run at the end, so that it runs after them, and after threads.
     """
 
-    status: int | None = 0
-    """Exit status; None leaves the end to the interpreter."""
+    status: int = 0
+    """Exit status; of an end by a signal, as an interpreter ends when it is interrupted, minus its number."""
     names: dict[str, object] | None = None
     """Names of the command's main module, let go first: files that it left open are written out."""
 
     def __call__(self) -> None:
         """Leave."""
-        if self.status is None:
-            return
         if self.names is not None:
             self.names.clear()
         for stream in (sys.stdout, sys.stderr):
@@ -138,6 +133,9 @@ class Ending:
                 stream.flush()
             except (OSError, ValueError):
                 self.status = self.status or 120
+        if self.status < 0:
+            signal.signal(-self.status, signal.SIG_DFL)
+            os.kill(os.getpid(), -self.status)
         os._exit(self.status)
 
 

@@ -32,9 +32,11 @@ def _conv4(width, classes, size=32):
 
 
 def _generator(latent, width):
-    """Multiply-accumulates of the meta-generator at 32 pixels: linear layer, two stages, last convolution."""
+    """Multiply-accumulates of the meta-generator at 32 pixels: linear layer, two stages, last convolution. A stage's
+    kernels of 2x2 for four places see the maps before they are enlarged, at one more place in each direction."""
     wide = 2 * width
-    return latent * wide * 64 + 256 * 9 * wide * wide + 1024 * 9 * wide * width + 1024 * 9 * width * 3
+    stages = 9**2 * 4 * 4 * wide * wide + 17**2 * 4 * 4 * wide * width
+    return latent * wide * 64 + stages + 1024 * 9 * width * 3
 
 
 def test_cost_of_the_default_by_hand():
