@@ -83,7 +83,7 @@ class DemoLength:
     """Teachers trained at once; None takes one per core."""
     copies: int = COPIES
     """Drawings of each digit that teachers see."""
-    steps: int = 40
+    steps: int = 60
     """Outer steps of `hf-free train`."""
     max_minutes: float = 4.0
     """Minutes that training ends after, where the computer is slow."""
