@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from contextlib import contextmanager
-
 import pytest
+from raw_server import served
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODY = b'{"id": "a/b"}'
@@ -21,40 +18,6 @@ try:
 except Exception as error:
     print(json.dumps(f"{type(error).__name__}: {error}"))
 """
-
-
-@contextmanager
-def served(row):
-    """The address of a server that answers each connection with what `row` yields, as long as somebody reads."""
-    closing = threading.Event()
-
-    def answer(connection):
-        with connection:
-            connection.recv(65536)
-            try:
-                for part in row(closing):
-                    connection.sendall(part)
-                connection.recv(65536)
-            except OSError:
-                pass
-
-    def accept():
-        while not closing.is_set():
-            try:
-                connection = listening.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            closing.set()
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
 
 
 def few(closing):

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
+from raw_server import served
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 REST = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
-@contextmanager
-def answering(parts: list[bytes], pause: float) -> Iterator[str]:
+def answering(parts: list[bytes], pause: float) -> AbstractContextManager[str]:
     """The address of a server that answers each connection with these parts, and a pause before each but the first."""
-    closing = threading.Event()
 
-    def answer(connection: socket.socket) -> None:
-        with connection:
-            try:
-                connection.recv(65536)
-                for place, part in enumerate(parts):
-                    if place and closing.wait(pause):
-                        return
-                    connection.sendall(part)
-                connection.recv(65536)
-            except OSError:
-                pass
-
-    def accept() -> None:
-        while not closing.is_set():
-            try:
-                connection = listening.accept()[0]
-            except OSError:
+    def row(closing: threading.Event) -> Iterator[bytes]:
+        for place, part in enumerate(parts):
+            if place and closing.wait(pause):
                 return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+            yield part
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            closing.set()
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+    return served(row)
 
 
 ASK = """
