@@ -37,8 +37,8 @@ from hf_free.training.progress import Console, say
 
 STRONG_CLASSES = 10
 """A teacher that tells so many classes apart counts as strong. With such ones among its teachers a network that
-learns from the pooled learner was 6 points above one that learns from recovered tasks, in two of two sets; without, 1
-to 5 points below in two of three (docs/experiments/few-teachers.md)."""
+learns from the pooled learner was 6 points above one that learns from recovered tasks, in two of two sets; without, 4
+to 7 points below in two of three (docs/experiments/few-teachers.md)."""
 
 MOST_ASKED = 30
 """Most teachers on a Hub whose configurations are read before the run begins."""
@@ -57,7 +57,13 @@ LARGEST_PICTURES = 64
 
 
 def pools_first(
-    config: FreeConfig, *, processes: int = 1, resume: bool = False, in_memory: bool = False, token: str | None = None
+    config: FreeConfig,
+    *,
+    processes: int = 1,
+    resume: bool = False,
+    in_memory: bool = False,
+    is_watched: bool = False,
+    token: str | None = None,
 ) -> bool:
     """Whether a run pools its teachers and has one network learn from that: as `trainer.pool_first` says; with null
     in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher, all of small pictures.
@@ -67,13 +73,14 @@ def pools_first(
         processes: Processes of the run.
         resume: Whether an earlier run goes on, whose configuration says what it does.
         in_memory: Whether teachers are given in memory.
+        is_watched: Whether something is to be called after each step.
         token: Hub token, for the configurations of private and gated teachers.
 
     Raises:
         ConfigError: it is asked for together with something that does not go with it.
     """
     wanted = config.trainer.pool_first
-    in_the_way = _in_the_way(config, processes, in_memory=in_memory)
+    in_the_way = _in_the_way(config, processes, in_memory=in_memory, is_watched=is_watched)
     if wanted and in_the_way:
         raise ConfigError(
             f"trainer.pool_first together with {' and '.join(in_the_way)}",
@@ -150,7 +157,7 @@ def train_from_pooled(
     return made
 
 
-def _in_the_way(config: FreeConfig, processes: int, *, in_memory: bool) -> list[str]:
+def _in_the_way(config: FreeConfig, processes: int, *, in_memory: bool, is_watched: bool) -> list[str]:
     """What is asked for that only a run of steps can do."""
     usual, trainer = TrainerConfig(), config.trainer
     named = {
@@ -163,6 +170,7 @@ def _in_the_way(config: FreeConfig, processes: int, *, in_memory: bool) -> list[
         f"{processes} processes": processes > 1,
         "the head maml": config.learner.head == "maml",
         "teachers in memory": in_memory,
+        "watch, which is called after each step": is_watched,
         "hub.push_checkpoints": config.hub.push_checkpoints is not None,
         "hub.push_generator": config.hub.push_generator,
         "no trainer.max_minutes": trainer.max_minutes is None,

@@ -81,9 +81,13 @@ def train(
     check_sections({"config": (config, FreeConfig)})
     place = given_path(output, "output", for_weights=True)
     setup.check_has_end(config.trainer)
-    in_memory = models is not None or pool is not None or watch is not None
     pooled_first = pools_first(
-        config, processes=Launched.here().count, resume=resume, in_memory=in_memory, token=token
+        config,
+        processes=Launched.here().count,
+        resume=resume,
+        in_memory=models is not None or pool is not None,
+        is_watched=watch is not None,
+        token=token,
     )
     if models is not None and pool is None:
         device = choose_device(config.trainer.device)

@@ -60,6 +60,7 @@ def test_it_is_done_unasked_where_a_teacher_is_strong_and_nothing_else_is_asked_
     assert not pools_first(usual, resume=True), "the run that goes on says what it does"
     assert not pools_first(usual, processes=2)
     assert not pools_first(usual, in_memory=True)
+    assert not pools_first(usual, is_watched=True)
     seen = {"learner": {"views": ["identity"], "head": "logistic"}, "five": {"flip": False}}
     assert pools_first(config_of(folders, "strong", "weak", **seen))
     for section, values in {
