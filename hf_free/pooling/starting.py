@@ -8,9 +8,11 @@ that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,13 @@ BEST = "best"
 LARGEST_SHARE = 0.5
 """Share of all teachers' operations that the one chosen as best takes at most: the network is to be cheaper."""
 
+PIXEL_STEP = 16
+"""Smaller pictures have a multiple of so many pixels. Half of the operations is 0.7 of height and width: an ImageNet
+network of 224 pixels loses 0.3 to 1.2 points at 160 (docs/experiments/few-teachers.md)."""
+
+FEWEST_PIXELS = 64
+"""Height and width that smaller pictures have at least: networks for small pictures have no pixels to spare."""
+
 ASKED = 1024
 """Pictures by which teachers are compared."""
 
@@ -57,6 +66,18 @@ PENALTY = 0.01
 MAX_DEVIATION = 0.01
 """Relative difference allowed between the features of the teacher and of its network without a classifier; those of
 timm's networks are equal up to rounding."""
+
+
+class Start(NamedTuple):
+    """What a network starts from.
+
+    Attributes:
+        place: The teacher's, in the pooled learner's order.
+        pixels: Height and width of the network's pictures, at most the teacher's own.
+    """
+
+    place: int
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -167,10 +188,11 @@ def why_not(record: TeacherRecord, channels: int) -> str | None:
     return None
 
 
-def able_places(
+def able_starts(
     network: PooledBackbone, records: Sequence[TeacherRecord], channels: int, flops: Sequence[int]
-) -> list[int]:
-    """The places of the teachers that `best_place` chooses among.
+) -> list[Start]:
+    """What `best_start` chooses among: teachers that a network can start from, at their own size of pictures or at a
+    smaller one that makes them cheap enough.
 
     Args:
         network: The teachers.
@@ -178,26 +200,44 @@ def able_places(
         channels: Of the network's pictures.
         flops: Operations of each teacher for a picture.
     """
-    most = LARGEST_SHARE * sum(flops)
-    return [
-        place
-        for place, record in enumerate(records)
-        if flops[place] <= most and network.feature_sizes[place] and why_not(record, channels) is None
-    ]
+    starts = []
+    for place, record in enumerate(records):
+        pixels = affordable_pixels(record, flops[place], sum(flops))
+        if pixels is not None and network.feature_sizes[place] and why_not(record, channels) is None:
+            starts.append(Start(place, pixels))
+    return starts
+
+
+def affordable_pixels(record: TeacherRecord, flops: int, total: int) -> int | None:
+    """Height and width at which a teacher takes at most `LARGEST_SHARE` of all teachers' operations: its own where
+    that is so, else a smaller one. None where it takes pictures of one size only, or ones that would be too small.
+
+    Args:
+        record: The teacher.
+        flops: Its operations for a picture of its own size; they grow with the number of pixels.
+        total: Those of all teachers.
+    """
+    own, most = max(record.input_size[1:]), LARGEST_SHARE * total
+    if flops <= most:
+        return own
+    pixels = int(own * math.sqrt(most / flops)) // PIXEL_STEP * PIXEL_STEP
+    return None if record.fixed_input_size or pixels < FEWEST_PIXELS else pixels
 
 
 @torch.no_grad()
-def best_place(
+def best_start(
+    pool: TeacherPool,
     network: PooledBackbone,
     teachers: PooledTeachers,
     records: Sequence[TeacherRecord],
     images: Tensor,
     flops: Sequence[int],
-) -> int:
+) -> Start:
     """The teacher whose features predict best, by a linear map, what the pooled learner says of drawn pictures.
 
     Args:
-        network: The teachers.
+        pool: The teachers.
+        network: The same, as the pooled learner asks them.
         teachers: Their weights.
         records: What `known_of` says of them.
         images: (N, C, S, S) as bytes, of which a quarter is kept aside.
@@ -206,7 +246,7 @@ def best_place(
     Raises:
         ConfigError: a network can start from none of them.
     """
-    able = able_places(network, records, images.shape[1], flops)
+    able = able_starts(network, records, images.shape[1], flops)
     if not able:
         why = (
             why_not(records[0], images.shape[1])
@@ -214,7 +254,8 @@ def best_place(
         )
         raise ConfigError(
             f"no teacher that is {BEST} to start from; of {records[0].reference}: {why}",
-            allowed=f"{ALLOWED}; for {BEST} with at most {LARGEST_SHARE:.0%} of all teachers' operations",
+            allowed=f"{ALLOWED}; for {BEST} with at most {LARGEST_SHARE:.0%} of all teachers' operations, if need be "
+            f"for smaller pictures, of {FEWEST_PIXELS} pixels or more",
             action="name one of these teachers, however large, or leave out --start-from",
         )
     device, at_once = teachers.center.device, pictures_at_once(images.shape[-1])
@@ -222,11 +263,22 @@ def best_place(
     said = in_one_vector(teachers, asked)
     said = Directions(said)(said)
     features = asked.split([*network.feature_sizes, sum(network.answer_sizes)], 1)
-    tried, losses = int(TRIED * len(images)), dict[int, float]()
-    for place in able:
-        fitted = fitted_map(features[place][tried:], said[tried:])
-        losses[place] = float(imitation_loss(fitted(features[place][:tried]), said[:tried]))
+    tried, losses = int(TRIED * len(images)), dict[Start, float]()
+    for start in able:
+        own = features[start.place]
+        if start.pixels != max(records[start.place].input_size[1:]):
+            teacher = _at(pool[start.place], start.pixels)
+            parts = [teacher(part.to(teacher.device).float() / 255).features for part in images.split(at_once)]
+            own = torch.cat(parts).flatten(1).float().to(device)
+        fitted = fitted_map(own[tried:], said[tried:])
+        losses[start] = float(imitation_loss(fitted(own[:tried]), said[:tried]))
     return min(losses, key=losses.__getitem__)
+
+
+def _at(teacher: Teacher, pixels: int) -> Teacher:
+    """A teacher's network, asked about pictures of another height and width."""
+    record = replace(teacher.record, input_size=(teacher.record.input_size[0], pixels, pixels))
+    return teacher if record == teacher.record else Teacher(teacher.network, record)
 
 
 @torch.no_grad()
@@ -244,21 +296,21 @@ def fitted_map(features: Tensor, said: Tensor) -> nn.Linear:
     return fitted
 
 
-def network_of(pool: TeacherPool, place: int, config: LearnerConfig, access: Access = Access()) -> MetaLearner:
+def network_of(pool: TeacherPool, start: Start, config: LearnerConfig, access: Access = Access()) -> MetaLearner:
     """A learner, still without an embedding, whose backbone is a teacher's network with its weights.
 
     Args:
         pool: The teachers.
-        place: Which of them.
-        config: Of the learner; architecture and picture size are the teacher's.
+        start: Which of them, and the size of the learner's pictures.
+        config: Of the learner; its architecture is the teacher's.
         access: How its configuration is read again.
 
     Raises:
         ConfigError: the network gives other features without its classifier.
     """
-    teacher, record = pool[place], pool.records[place]
-    spec = read_spec(pool.references[place], token=access.token, cache_dir=access.cache_dir)
-    own = replace(config, backbone=spec.architecture, image_size=record.input_size[1])
+    teacher, record = _at(pool[start.place], start.pixels), pool.records[start.place]
+    spec = read_spec(pool.references[start.place], token=access.token, cache_dir=access.cache_dir)
+    own = replace(config, backbone=spec.architecture, image_size=start.pixels)
     learner = MetaLearner(
         own,
         inputs=InputSettings(config.views, mean=record.mean, std=record.std),

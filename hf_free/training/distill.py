@@ -43,8 +43,10 @@ from hf_free.pooling.starting import (
     ASKED,
     BEST,
     Access,
-    able_places,
-    best_place,
+    Start,
+    able_starts,
+    affordable_pixels,
+    best_start,
     fitted_map,
     known_of,
     network_of,
@@ -254,7 +256,7 @@ def has_one_to_start_from(pooled: MetaLearner) -> bool:
     """
     opened = _opened(pooled, pooled.device, token=None, cache_dir=None)
     known = known_of(opened.pool, pooled.record.teachers)
-    return bool(able_places(opened.network, known, pooled.config.channels, operations_of(opened.pool)))
+    return bool(able_starts(opened.network, known, pooled.config.channels, operations_of(opened.pool)))
 
 
 def checkpoints_of(output: Path) -> CheckpointStore:
@@ -289,8 +291,9 @@ def _distilled(
     side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
     size = (config.channels, side)
     at = time.monotonic()
-    place = None if start_from is None else _place(start_from, chosen, opened, size, streams, precision, ranks)
-    student = _begun(config, place, pool, access).to(where)
+    start = None if start_from is None else _start(start_from, chosen, opened, size, streams, precision, ranks)
+    place = None if start is None else start.place
+    student = _begun(config, start, pool, access).to(where)
     width = student.backbone_dim
     student.backbone.to(memory_format=torch.channels_last)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
@@ -380,7 +383,7 @@ def _distilled(
     return student
 
 
-def _place(
+def _start(
     start_from: str,
     chosen: WholeCheckpoint | None,
     opened: _Opened,
@@ -388,28 +391,35 @@ def _place(
     streams: RandomStreams,
     precision: Precision,
     ranks: Ranks,
-) -> int:
+) -> Start:
     """The teacher that the network starts from; of a run that is resumed the one that was found to be the best."""
     known = known_of(opened.pool, opened.source.record.teachers)
     if start_from != BEST:
-        return place_of(start_from, known, size[0])
+        place = place_of(start_from, known, size[0])
+        return Start(place, known[place].input_size[1])
+    flops = operations_of(opened.pool)
     begun = None if chosen is None else whole_of(chosen.manifest.config.get("start_from"))
     if begun is not None and 0 <= begun < len(known):
-        return begun
+        pixels = affordable_pixels(known[begun], flops[begun], sum(flops))
+        return Start(begun, known[begun].input_size[1] if pixels is None else pixels)
     if not ranks.is_first:
-        return ranks.first(0)
+        return Start(*ranks.first((0, 0)))
     images = draw_beside(opened.pool, ASKED, size, streams.stream("start"))
     with precision.autocast(opened.device):
-        found = best_place(opened.network, opened.weights, known, images, operations_of(opened.pool))
-    return ranks.first(found)
+        found = best_start(opened.pool, opened.network, opened.weights, known, images, flops)
+    return Start(*ranks.first(tuple(found)))
 
 
-def _begun(config: LearnerConfig, place: int | None, pool: TeacherPool, access: Access) -> MetaLearner:
+def _begun(config: LearnerConfig, start: Start | None, pool: TeacherPool, access: Access) -> MetaLearner:
     """An untrained network, or that of a teacher with its weights."""
-    if place is None:
+    if start is None:
         return MetaLearner(config, inputs=InputSettings(config.views))
-    logger.info("starting from the weights of %s", pool.records[place].reference)
-    return network_of(pool, place, config, access)
+    record = pool.records[start.place]
+    is_smaller = start.pixels != record.input_size[1]
+    logger.info(
+        "starting from the weights of %s%s", record.reference, f", at {start.pixels} pixels" if is_smaller else ""
+    )
+    return network_of(pool, start, config, access)
 
 
 class _Loop:

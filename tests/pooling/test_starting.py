@@ -8,12 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 from pico import pico_folder, pico_teacher
+from torch.nn.functional import interpolate
 
 from hf_free import ConfigError
 from hf_free.config.sections import LearnerConfig
+from hf_free.data.resizing import resize
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
-from hf_free.pooling.starting import best_place, fitted_map, network_of, place_of, why_not
+from hf_free.pooling.starting import (
+    Start,
+    affordable_pixels,
+    best_start,
+    fitted_map,
+    network_of,
+    place_of,
+    why_not,
+)
 from hf_free.teachers.pool import TeacherPool
 
 
@@ -25,7 +35,7 @@ def pool(tmp_path_factory):
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_its_features_are_the_teachers(pool, place):
-    learner = network_of(pool, place, LearnerConfig(views=["identity"])).eval()
+    learner = network_of(pool, Start(place, 16), LearnerConfig(views=["identity"])).eval()
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     expected = pool[place](images).features.flatten(1)
     assert torch.allclose(learner.raw_answers(images), expected, atol=1e-4 * expected.abs().max().item())
@@ -58,14 +68,52 @@ def test_the_best_is_the_one_that_says_most_of_what_all_say(pool):
         weights.answer_weights.zero_()
         weights.feature_weights.zero_()
         weights.feature_weights[place] = 1.0  # what all say is what this one says
-        assert best_place(network, weights, pool.records, images, [1, 1, 1]) == place
+        assert best_start(pool, network, weights, pool.records, images, [1, 1, 1]) == (place, 16)
         costs = [5 if other == place else 1 for other in range(3)]
-        assert best_place(network, weights, pool.records, images, costs) != place, (
+        assert best_start(pool, network, weights, pool.records, images, costs).place != place, (
             "too large a share of all operations"
         )
     alone = TeacherPool.from_teachers([pool[0]])
     with pytest.raises(ConfigError, match="more than 50%"):
-        best_place(PooledBackbone(alone, sizes[:1], [0]), PooledTeachers(sizes[:1], [0]), alone.records, images, [1])
+        best_start(
+            alone, PooledBackbone(alone, sizes[:1], [0]), PooledTeachers(sizes[:1], [0]), alone.records, images, [1]
+        )
+
+
+def test_a_teacher_that_costs_too_much_sees_smaller_pictures():
+    record = replace(pico_teacher("resnet", size=16).record, input_size=(3, 224, 224), fixed_input_size=False)
+    assert affordable_pixels(record, 100, 200) == 224
+    for flops, total in ((100, 199), (100, 150), (90, 100), (100, 100)):
+        pixels = affordable_pixels(record, flops, total)
+        assert flops * (pixels / 224) ** 2 <= 0.5 * total < flops * ((pixels + 16) / 224) ** 2
+    assert affordable_pixels(replace(record, fixed_input_size=True), 100, 199) is None
+    small = replace(record, input_size=(3, 64, 64))
+    assert affordable_pixels(small, 100, 200) == 64
+    assert affordable_pixels(small, 100, 199) is None, "small pictures have no pixels to spare"
+
+
+def test_a_network_of_smaller_pictures_is_the_teachers_at_that_size(tmp_path):
+    folders = [pico_folder(tmp_path / "large", "resnet", size=128), pico_folder(tmp_path / "small", size=16)]
+    teachers = TeacherPool([str(folder) for folder in folders])
+    sizes = [record.num_features for record in teachers.records]
+    network = PooledBackbone(teachers, sizes, [record.num_classes for record in teachers.records])
+    weights = PooledTeachers(sizes, network.answer_sizes)
+    weights.answer_weights.zero_()
+    weights.feature_weights.copy_(torch.tensor([1.0, 0.0]))
+    coarse = torch.rand(256, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    images = (interpolate(coarse, size=32, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+    start = best_start(teachers, network, weights, teachers.records, images, [60, 40])
+    assert start == (0, 112)
+    learner = network_of(teachers, start, LearnerConfig(views=["identity"])).eval()
+    assert learner.config.image_size == 112
+    shown = images[:3].float() / 255
+    resized = resize(shown, 112)
+    teacher = teachers[0]
+    expected = teacher.network.forward_head(
+        teacher.network.forward_features((resized - teacher.mean) / teacher.std), pre_logits=True
+    )
+    assert torch.allclose(learner.raw_answers(shown), expected, atol=1e-4 * expected.abs().max().item())
+    assert not torch.allclose(expected, teacher(shown).features, atol=1e-2 * expected.abs().max().item())
 
 
 def test_a_teacher_is_found_by_its_name(pool):

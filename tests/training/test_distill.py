@@ -147,7 +147,7 @@ def test_a_network_that_starts_from_a_teacher_is_resumed_and_says_so(pooled, tmp
     with monkeypatch.context() as signaled:
         signaled.setattr("hf_free.runtime.interrupts.StopBetweenSteps.wanted", True)
         distill(pooled, tmp_path / "best", minutes=1e-4, **arguments)
-    monkeypatch.setattr("hf_free.training.distill.best_place", lambda *_: pytest.fail("the checkpoint knows it"))
+    monkeypatch.setattr("hf_free.training.distill.best_start", lambda *_: pytest.fail("the checkpoint knows it"))
     with pytest.raises(RunError, match="other weights"):
         distill(pooled, tmp_path / "best", minutes=1e-4, resume=True, device="cpu")
     resumed = distill(pooled, tmp_path / "best", minutes=2e-4, resume=True, **arguments)
