@@ -119,7 +119,7 @@ def train(
             "--pool-first/--no-pool-first",
             rich_help_panel=options.LEARNER,
             help="Pool the teachers, and have one network learn what they say together, instead of recovering tasks. "
-            "Default: with a teacher of 10 classes or more, small pictures, and 10 minutes or more.",
+            "Default: with a teacher of 10 classes or more, and 10 minutes or more that are enough to ask all teachers.",
         ),
     ] = None,
     validation_dataset: Annotated[
@@ -288,7 +288,7 @@ def train(
     if settings.trainer.pool_first:
         from hf_free.training.pooled_first import pools_first
 
-        pools_first(settings, processes=num_processes or here.count)  # refused here once, not in every process
+        pools_first(settings)  # refused here once, not in every process
     if dry_run:
         if here.is_first:
             tokens = endpoint_token or []

@@ -289,9 +289,9 @@ class TrainerConfig(_Section):
     """Wall-clock minutes at most; schedules stretch to whichever of steps and minutes ends first."""
     pool_first: bool | None = None
     """Whether the teachers are pooled, and one network learns what the pooled learner says, in place of recovered
-    tasks (docs/guides/pooled.md). With null that is done where a teacher tells 10 classes or more apart and all have
-    pictures of at most 64 pixels, in one process and 10 minutes or more, and nothing is set of the method, the
-    learner's network or how it learns."""
+    tasks (docs/guides/pooled.md). With null that is done where a teacher tells 10 classes or more apart and all can be
+    asked in a part of the minutes, of which there are 10 or more, and nothing is set of the method, the learner's
+    network or how it learns."""
     warmup_steps: int = Field(default=20, ge=0)
     """Outer steps of generator-only meta-training before the first task is kept (FREE: 20); a fifth of max_minutes at
     most."""

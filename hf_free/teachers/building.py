@@ -114,7 +114,7 @@ class NetworkBuilder:
     def kind(self, spec: TeacherSpec, name: str) -> Kind:
         """What is known of networks of a configuration. Raises what `build_network` raises."""
         with self._lock:
-            key = _key(spec)
+            key = kind_of(spec)
             if key not in self._kinds:
                 self._kinds[key] = Kind(build_network(spec, name, "meta"))
                 if len(self._kinds) > _KINDS:
@@ -125,7 +125,7 @@ class NetworkBuilder:
     def known(self, spec: TeacherSpec) -> Kind | None:
         """The kind of a configuration where its networks are copied by now; None where one would have to be built."""
         with self._lock:
-            kind = self._kinds.get(_key(spec))
+            kind = self._kinds.get(kind_of(spec))
             return None if kind is None or kind.template is None else kind
 
     def empty(self, spec: TeacherSpec, name: str) -> nn.Module:
@@ -141,7 +141,8 @@ class NetworkBuilder:
         return build_network(spec, name, "cpu") if kind.template is None else kind.template.copy()
 
 
-def _key(spec: TeacherSpec) -> object:
+def kind_of(spec: TeacherSpec) -> object:
+    """What two configurations have in common whose networks are built alike: a key for dictionaries."""
     return spec.architecture, tuple(sorted(spec.model_args.items())), *sorted(spec.pretrained_cfg().items())
 
 

@@ -124,7 +124,7 @@ def plan(
     check_processes(found.workload, Defects.named(config.defects), processes=processes, teachers=len(pool))
     paints = not isinstance(found.warm_up.inverter, PixelInverter | LearnedPixels)
     cost = estimate(found.workload, pool, found.previous, defects=Defects.named(config.defects), paints=paints)
-    pooled_first = pools_first(config, processes=processes, token=token)
+    pooled_first = pools_first(config, token=token)
     measure = measure and not pooled_first
     budget, few = _measured(assemble(found, token=token), processes) if measure else (None, ())
     predicted, steps = None if budget is None else budget.forecast, config.trainer.steps

@@ -10,6 +10,8 @@ like (docs/experiments/few-teachers.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,14 +24,17 @@ from hf_free.config.tree import FreeConfig, departures
 from hf_free.errors import ConfigError, HfFreeError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.pooling.pictures import Progress
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.distributed import ALONE, TIMEOUT_MINUTES, Ranks
 from hf_free.runtime.files import remove_folder
 from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.progress import counting_bar
-from hf_free.teachers.config_check import check_config
+from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.listing import resolve
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import FILES, is_single_file, read_config
 from hf_free.training.absolute_paths import absolute_config
+from hf_free.training.asking_time import asking_seconds
 from hf_free.training.distill import NETWORK, USUAL, USUAL_FROM_A_TEACHER, distill, has_one_to_start_from
 from hf_free.training.folder import RunFolder
 from hf_free.training.pool import pool
@@ -52,25 +57,30 @@ LEAST_SHARE = 0.5
 RECOVERING_SHARE = 0.3
 """Share of a run's minutes in which pictures are recovered for pooling, at most."""
 
-LARGEST_PICTURES = 64
-"""Pixels up to which it is done unasked: larger pictures take longer to ask about than such a run may take."""
+PATIENCE = TIMEOUT_MINUTES / 2
+"""Minutes in which pictures are recovered at most while other processes wait for that."""
+
+SMALL_PICTURES = 64
+"""Pixels up to which teachers are asked in a minute or two, whatever they are. Of larger pictures it is estimated."""
+
+ASKING_SHARE = 0.3
+"""Share of a run's minutes in which the teachers may be asked about the first pictures, where it is done unasked."""
 
 
 def pools_first(
     config: FreeConfig,
     *,
-    processes: int = 1,
     resume: bool = False,
     in_memory: bool = False,
     is_watched: bool = False,
     token: str | None = None,
 ) -> bool:
     """Whether a run pools its teachers and has one network learn from that: as `trainer.pool_first` says; with null
-    in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher, all of small pictures.
+    in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher, all of
+    whom can be asked in a part of its minutes.
 
     Args:
         config: The run's configuration.
-        processes: Processes of the run.
         resume: Whether an earlier run goes on, whose configuration says what it does.
         in_memory: Whether teachers are given in memory.
         is_watched: Whether something is to be called after each step.
@@ -80,11 +90,11 @@ def pools_first(
         ConfigError: it is asked for together with something that does not go with it.
     """
     wanted = config.trainer.pool_first
-    in_the_way = _in_the_way(config, processes, in_memory=in_memory, is_watched=is_watched)
+    in_the_way = _in_the_way(config, in_memory=in_memory, is_watched=is_watched)
     if wanted and in_the_way:
         raise ConfigError(
             f"trainer.pool_first together with {' and '.join(in_the_way)}",
-            allowed="one process, minutes, and the default method: teachers that are pooled first teach one network",
+            allowed="minutes, and the default method: teachers that are pooled first teach one network",
             action="leave one of them out (--no-pool-first recovers tasks instead)",
         )
     if wanted is not None or resume:
@@ -100,18 +110,26 @@ def pools_first(
     if len(references) < 2 or sum(one.is_on_hub for one in references) > MOST_ASKED:
         return False
     known = [_known_of(one, token, config.hub.cache_dir) for one in references]
-    is_small = all(one.pixels <= LARGEST_PICTURES for one in known)
-    return is_small and any(one.classes >= STRONG_CLASSES for one in known)
+    if not any(one.classes >= STRONG_CLASSES for one in known):
+        return False
+    return _seconds_to_ask(known, config.trainer) <= ASKING_SHARE * 60 * minutes
 
 
 def train_from_pooled(
-    config: FreeConfig, folder: RunFolder, *, resume: bool, token: str | None, console: Console | None
+    config: FreeConfig,
+    folder: RunFolder,
+    *,
+    ranks: Ranks = ALONE,
+    resume: bool,
+    token: str | None,
+    console: Console | None,
 ) -> MetaLearner:
     """Pool the teachers into `folder.pooled` and have one network learn from that, into `folder.learner`.
 
     Args:
         config: The run's configuration.
-        folder: The run's folder, claimed by this process.
+        folder: The run's folder, claimed by its first process.
+        ranks: The processes of the run: the first pools, and all of them ask and learn.
         resume: Whether an earlier run goes on.
         token: Hub token.
         console: Where progress is shown; None shows nothing.
@@ -120,44 +138,78 @@ def train_from_pooled(
         Stopped: a signal asked for it; the learner holds what was learned so far, and `resume` goes on.
     """
     config = absolute_config(replace(config, trainer=replace(config.trainer, pool_first=True)))
-    trainer, minutes = config.trainer, config.trainer.max_minutes
-    assert minutes is not None, "refused before"
+    trainer = config.trainer
     import_networks(config.imports)
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
-    if resume and folder.is_finished_from_pooled():
+    if resume and ranks.first(folder.is_finished_from_pooled()):
         return MetaLearner.from_pretrained(folder.learner, token=token, cache_dir=config.hub.cache_dir)
-    folder.begin(config.to_yaml(), resume=resume)
     with counting_bar(console) as show:
-        pooled = _pooled(config, folder, minutes, token=token, console=console, show=show)
-        left = max(LEAST_SHARE * minutes, minutes - (pooled.record.training.minutes or 0.0))
-        starts = config.learner.backbone == LearnerConfig().backbone and has_one_to_start_from(pooled)
-        usual = USUAL_FROM_A_TEACHER if starts else USUAL
-        goes_on = bool(folder.learning.folders())
-        if not goes_on and folder.learner.exists():  # of a process that was killed before its first checkpoint
-            remove_folder(folder.learner)
+        begun = None
+        if ranks.is_first:
+            folder.begin(config.to_yaml(), resume=resume)
+            begun = _begun(config, folder, ranks, token=token, console=console, show=show)
+        pooled, plan = (None, None) if begun is None else begun
+        plan = ranks.first(plan)
+        assert plan is not None, "the first process says it"
         made = distill(
-            pooled,
+            pooled if pooled is not None and ranks.count == 1 else folder.pooled,
             folder.learner,
-            minutes=left,
-            learner=None if starts else _network(config.learner),
+            minutes=plan.minutes,
+            learner=None if plan.starts_from_best else _network(config.learner),
             keep_views=True,
-            bell=_rates(config.bell, usual),
+            bell=_rates(config.bell, USUAL_FROM_A_TEACHER if plan.starts_from_best else USUAL),
             hub=config.hub,
-            resume=goes_on,
-            start_from="best" if starts else None,
+            resume=plan.goes_on,
+            start_from="best" if plan.starts_from_best else None,
             seed=config.seed,
             device=trainer.device,
             mixed_precision=trainer.mixed_precision,
             token=token,
-            progress=show,
+            progress=show if ranks.is_first else None,
         )
     if folder.learning.folders():
         raise Stopped
     return made
 
 
-def _in_the_way(config: FreeConfig, processes: int, *, in_memory: bool, is_watched: bool) -> list[str]:
+class _Learning(NamedTuple):
+    """How the network learns from the pooled learner."""
+
+    minutes: float
+    starts_from_best: bool
+    goes_on: bool
+    """Whether there is a checkpoint of it."""
+
+
+def _begun(
+    config: FreeConfig, folder: RunFolder, ranks: Ranks, *, token: str | None, console: Console | None, show: Progress
+) -> tuple[MetaLearner, _Learning]:
+    """The pooled learner of the run, and how its network is to learn: by its first process alone."""
+    minutes = config.trainer.max_minutes
+    assert minutes is not None, "refused before"
+    with _threads_of_all(ranks):
+        pooled = _pooled(config, folder, ranks, minutes, token=token, console=console, show=show)
+    left = max(LEAST_SHARE * minutes, minutes - (pooled.record.training.minutes or 0.0))
+    starts = config.learner.backbone == LearnerConfig().backbone and has_one_to_start_from(pooled)
+    goes_on = bool(folder.learning.folders())
+    if not goes_on and folder.learner.exists():  # of a process that was killed before its first checkpoint
+        remove_folder(folder.learner)
+    return pooled, _Learning(left, starts, goes_on)
+
+
+@contextmanager
+def _threads_of_all(ranks: Ranks) -> Iterator[None]:
+    """Within the block this process has the threads of all processes of its machine, which wait for it."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(own * ranks.launched.local_count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
+
+
+def _in_the_way(config: FreeConfig, *, in_memory: bool, is_watched: bool) -> list[str]:
     """What is asked for that only a run of steps can do."""
     usual, trainer = TrainerConfig(), config.trainer
     named = {
@@ -167,7 +219,6 @@ def _in_the_way(config: FreeConfig, processes: int, *, in_memory: bool, is_watch
         f"bell.objective {config.bell.objective}": not config.bell.distills,
         f"learner.init_from {config.learner.init_from}": config.learner.init_from is not None,
         f"{trainer.steps} steps": trainer.steps is not None,
-        f"{processes} processes": processes > 1,
         "the head maml": config.learner.head == "maml",
         "teachers in memory": in_memory,
         "watch, which is called after each step": is_watched,
@@ -191,15 +242,31 @@ class _Known(NamedTuple):
     """What a teacher's configuration says of it."""
 
     classes: int
-    pixels: float
-    """Height or width of its pictures, whichever is larger; infinite where it is not said."""
+    spec: TeacherSpec | None
+    """None where it cannot be read."""
+
+
+def _seconds_to_ask(known: Sequence[_Known], trainer: TrainerConfig) -> float:
+    """Seconds of asking all teachers about the first pictures: none of small pictures, infinitely many where a
+    teacher's configuration cannot be read.
+    """
+    specs = [one.spec for one in known if one.spec is not None]
+    if len(specs) < len(known):
+        return math.inf
+    large = [spec for spec in specs if max(spec.input_size[1:]) > SMALL_PICTURES]
+    if not large:
+        return 0.0
+    try:
+        return asking_seconds(large, choose_device(trainer.device), trainer.threads or torch.get_num_threads())
+    except HfFreeError:  # the run will say so
+        return math.inf
 
 
 def _known_of(reference: TeacherReference, token: str | None, cache_dir: str | None) -> _Known:
-    """Number of classes and size of pictures of a teacher; of one whose configuration cannot be read, nothing."""
+    """Number of classes and configuration of a teacher; of one whose configuration cannot be read, nothing."""
     from hf_free.hub.snapshot import fetch_snapshot
 
-    unknown = _Known(0, math.inf)
+    unknown = _Known(0, None)
     if reference.is_endpoint:
         return unknown
     try:
@@ -218,12 +285,13 @@ def _known_of(reference: TeacherReference, token: str | None, cache_dir: str | N
     except (HfFreeError, OSError):  # the run will say so; those of transformers are not measured either
         return unknown
     classes = spec.num_classes if reference.classes is None else len(reference.classes)
-    return _Known(classes, max(spec.input_size[1:]))
+    return _Known(classes, spec)
 
 
 def _pooled(
     config: FreeConfig,
     folder: RunFolder,
+    ranks: Ranks,
     minutes: float,
     *,
     token: str | None,
@@ -247,9 +315,11 @@ def _pooled(
             learner=config.learner,
             five=config.five,
             hub=replace(config.hub, push_to_hub=None),
-            recover_minutes=RECOVERING_SHARE * minutes,
+            recover_minutes=RECOVERING_SHARE * minutes
+            if ranks.count == 1
+            else min(RECOVERING_SHARE * minutes, PATIENCE),
             seed=config.seed,
-            device=config.trainer.device,
+            device=config.trainer.device if ranks.count == 1 else str(ranks.device),
             token=token,
             progress=show,
         )

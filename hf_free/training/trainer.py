@@ -81,14 +81,13 @@ def train(
     check_sections({"config": (config, FreeConfig)})
     place = given_path(output, "output", for_weights=True)
     setup.check_has_end(config.trainer)
-    pooled_first = pools_first(
-        config,
-        processes=Launched.here().count,
-        resume=resume,
-        in_memory=models is not None or pool is not None,
-        is_watched=watch is not None,
-        token=token,
-    )
+
+    def decide() -> bool:
+        is_in_memory = models is not None or pool is not None
+        return pools_first(config, resume=resume, in_memory=is_in_memory, is_watched=watch is not None, token=token)
+
+    is_alone = Launched.here().count == 1
+    pooled_first = is_alone and decide()  # before anything is written
     if models is not None and pool is None:
         device = choose_device(config.trainer.device)
         pool = pool_in_memory(models, device=device, token=token, cache_dir=config.hub.cache_dir)
@@ -105,8 +104,12 @@ def train(
         ) as begun,
         EnergyMeter(active=begun.ranks.is_first, machines=begun.ranks.launched.machines) as energy,
     ):
+        if not is_alone:
+            pooled_first = begun.ranks.first(begun.ranks.is_first and decide())  # what files say, all have to agree on
         if pooled_first:
-            return train_from_pooled(config, begun.folder, resume=resume, token=token, console=begun.console)
+            return train_from_pooled(
+                config, begun.folder, ranks=begun.ranks, resume=resume, token=token, console=begun.console
+            )
         run = setup.prepare(
             config,
             begun.folder,

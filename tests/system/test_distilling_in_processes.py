@@ -1,4 +1,4 @@
-"""`distill` in two processes: what one process makes, with the work shared out."""
+"""`distill`, and `train` that pools first, in two processes: what one process makes, with the work shared out."""
 
 from __future__ import annotations
 
@@ -61,3 +61,44 @@ def test_two_processes_learn_what_one_does_and_ask_half_as_much_each(forks, tmp_
     assert first["updates"] == second["updates"] == one["updates"] > 5
     saved = MetaLearner.from_pretrained(tmp_path / "two")
     assert all(torch.equal(saved.state_dict()[name], value) for name, value in first["weights"].items())
+
+
+FIRST_POOLED = """
+import sys
+from pathlib import Path
+import torch
+import hf_free.training.distill as distilling
+import hf_free.training.pooled_first as pooled_first
+from hf_free import FreeConfig, train
+from hf_free.runtime.launched import Launched
+
+root, folders, here = Path(sys.argv[1]), sys.argv[2:], Launched.here()
+distilling.FIRST_PICTURES, distilling.PICTURES_AT_ONCE, distilling.HELD_OUT = 128, 64, 32
+pooled_first.LEAST_MINUTES = 0.05
+pool, threads = pooled_first.pool, []
+
+def counted(*args, **options):
+    threads.append(torch.get_num_threads())
+    return pool(*args, **options)
+
+pooled_first.pool = counted
+five = {"images_per_class": 2, "latent_dim": 8, "width": 4, "inner_steps": 1}
+config = FreeConfig.from_dict({"models": folders, "five": five, "trainer": {"max_minutes": 0.05, "device": "cpu"}})
+made = train(config, output=root / "run")
+torch.save({"weights": made.state_dict(), "threads": threads}, root / f"run-{here.rank}.pt")
+"""
+
+
+def test_the_first_of_two_processes_pools_and_both_learn(forks, tmp_path):
+    folders = [str(pico_folder(tmp_path / kind, kind, size=16, num_classes=10)) for kind in ("conv4", "resnet")]
+    both = run_ranks(forks, FIRST_POOLED, str(tmp_path), *folders)
+    assert [done.returncode for done in both] == [0, 0], both
+    first, second = (torch.load(tmp_path / f"run-{rank}.pt") for rank in range(2))
+    assert first["threads"] == [2], "those of both, of one thread each"
+    assert second["threads"] == [], "the second waits"
+    saved = MetaLearner.from_pretrained(tmp_path / "run" / "learner")
+    assert saved.record.imitation.started_from in (0, 1)
+    for name, value in saved.state_dict().items():
+        assert torch.equal(first["weights"][name], value), name
+        assert torch.equal(second["weights"][name], value), name
+    assert MetaLearner.from_pretrained(tmp_path / "run" / "pooled").config.backbone == "pooled"

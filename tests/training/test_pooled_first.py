@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from pico import pico_folder
 from rich.console import Console
 
 from hf_free import ConfigError, FreeConfig, MetaLearner, distill, pool, train
 from hf_free.cli.main import main
 from hf_free.cli.tables import plan_tables
+from hf_free.evaluation import flops
 from hf_free.pooling.imitation import PictureBank
 from hf_free.runtime.interrupts import Stopped
+from hf_free.teachers.loader import load_teacher
+from hf_free.training.asking_time import RATES
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.plan import plan
 from hf_free.training.pooled_first import pools_first
@@ -55,10 +60,9 @@ def test_it_is_done_unasked_where_a_teacher_is_strong_and_nothing_else_is_asked_
     assert usual.trainer.max_minutes >= 10
     assert pools_first(usual)
     assert not pools_first(config_of(folders, "weak", "other"))
-    assert not pools_first(config_of(folders, "strong", "large")), "pictures of 96 pixels"
+    assert pools_first(config_of(folders, "strong", "large")), "pictures of 96 pixels, of a small network"
     assert not pools_first(config_of(folders, "strong"))
     assert not pools_first(usual, resume=True), "the run that goes on says what it does"
-    assert not pools_first(usual, processes=2)
     assert not pools_first(usual, in_memory=True)
     assert not pools_first(usual, is_watched=True)
     seen = {"learner": {"views": ["identity"], "head": "logistic"}, "five": {"flip": False}}
@@ -77,6 +81,20 @@ def test_it_is_done_unasked_where_a_teacher_is_strong_and_nothing_else_is_asked_
     part = tmp_path / "list.yaml"
     part.write_text(f"teachers:\n- {{id: {folders['strong']}, classes: 0-4}}\n- {folders['weak']}\n")
     assert not pools_first(FreeConfig.from_dict({"models": [str(part)]})), "five of its classes only"
+
+
+def test_large_pictures_are_a_question_of_how_long_they_take(folders, monkeypatch):
+    large, small = config_of(folders, "strong", "large"), config_of(folders, "strong", "weak")
+    pictures = 1024 + 1024 + 2048 + 512  # pooled, to find the best, to learn from, held out
+    operations = flops.count(load_teacher(folders["large"])).forward_flops
+    threads, seconds = torch.get_num_threads(), 0.3 * 60 * large.trainer.max_minutes
+    for factor, expected in ((1.01, True), (0.99, False)):
+        monkeypatch.setitem(RATES, "cpu", factor * pictures * operations / (seconds * threads))
+        on_cpu = replace(large, trainer=replace(large.trainer, device="cpu"))
+        assert pools_first(on_cpu) is expected
+        assert pools_first(small)
+    twice = config_of(folders, "strong", "large", trainer={"threads": 2 * threads, "device": "cpu"})
+    assert pools_first(twice)
 
 
 def test_a_teachers_classes_are_read_from_the_hub_as_from_a_folder(folders, hub, run_client):
