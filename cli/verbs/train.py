@@ -119,7 +119,7 @@ def train(
             "--pool-first/--no-pool-first",
             rich_help_panel=options.LEARNER,
             help="Pool the teachers, and have one network learn what they say together, instead of recovering tasks. "
-            "Default: with a teacher of 10 classes or more, and 10 minutes or more that are enough to ask all teachers.",
+            "Default: with a teacher of 10 classes or more, and 10 minutes or more, enough to ask all teachers.",
         ),
     ] = None,
     validation_dataset: Annotated[
