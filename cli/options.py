@@ -148,6 +148,14 @@ Import = Annotated[
         help="Python file that registers your own networks with timm.",
     ),
 ]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=DATA,
+        help="Ask the teachers about your own pictures, too; no labels are needed. The learner is not data-free then.",
+    ),
+]
 LearnerFolder = Annotated[
     Path, typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="Folder of the learner: a new or empty one.")
 ]

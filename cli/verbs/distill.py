@@ -81,6 +81,7 @@ def distill(
         Path | None, typer.Option(metavar="YAML", help="A configuration: its sections learner, bell and hub are read.")
     ] = None,
     assignments: options.SectionKeys = None,
+    pictures: options.Pictures = None,
     seed: options.Seed = 0,
     overwrite: options.OverwriteLearner = False,
     device: options.Device = None,
@@ -135,7 +136,16 @@ def distill(
     if pooled is None:
         pooled = str(output.with_name(f"{output.name}-pooled"))
         if not ((resume or here.count > 1) and Path(pooled).is_dir()):
-            _pool(models or [], Path(pooled), settings, here, overwrite=overwrite, device=where, token=token)
+            _pool(
+                models or [],
+                Path(pooled),
+                settings,
+                here,
+                pictures=pictures,
+                overwrite=overwrite,
+                device=where,
+                token=token,
+            )
     location = learner_location(pooled)
     if num_processes is not None and starts_others:
         raise typer.Exit(_in_processes(num_processes, context.obj, location, output))
@@ -151,6 +161,7 @@ def distill(
             keep_views=no_views_asked,  # digits stay unmirrored
             bell=settings.bell,
             hub=settings.hub,
+            pictures=pictures,
             overwrite=overwrite,
             resume=resume,
             start_from=start_from,
@@ -205,6 +216,7 @@ def _pool(
     settings: FreeConfig,
     here: Launched,
     *,
+    pictures: Path | None,
     overwrite: bool,
     device: str,
     token: str | None,
@@ -226,6 +238,7 @@ def _pool(
             learner=settings.learner,
             five=settings.five,
             hub=settings.hub,
+            pictures=pictures,
             seed=settings.seed,
             device=device,
             token=token,

@@ -40,6 +40,7 @@ def pool(
             help="How often each teacher is inverted; 0 uses drawn pictures alone.",
         ),
     ] = 2,
+    pictures: options.Pictures = None,
     overwrite: options.OverwriteLearner = False,
     include_weights: Annotated[
         bool,
@@ -100,6 +101,7 @@ def pool(
             learner=settings.learner,
             five=settings.five,
             hub=hub,
+            pictures=pictures,
             rounds=rounds,
             seed=settings.seed,
             device=where,

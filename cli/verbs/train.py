@@ -122,6 +122,7 @@ def train(
             "Default: with a teacher of 10 classes or more, and 10 minutes or more, enough to ask all teachers.",
         ),
     ] = None,
+    pictures: options.Pictures = None,
     validation_dataset: Annotated[
         str | None,
         typer.Option(
@@ -241,6 +242,7 @@ def train(
             "validation_dataset": validation_dataset,
             "validation_split": validation_split,
         },
+        "memory": {"pictures": str(pictures) if pictures else None},
         "queries": {"budget": query_budget},
         "hub": {
             "push_to_hub": push_to_hub,

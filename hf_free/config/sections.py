@@ -146,6 +146,9 @@ class MemoryConfig(_Section):
     drawn_per_step: int = Field(default=512, ge=0, le=65536)
     """Pictures drawn by a program (leaves, emblems, strokes) each step while tasks are recovered; the teachers are
     asked about them too."""
+    pictures: str | None = None
+    """Folder of pictures of your own, without labels, that stand for half of the drawn ones. The learner is not
+    data-free then, and its card says so."""
     held_out_images: int = Field(default=512, ge=2)
     """Most pictures kept aside to choose the best checkpoint with; one for every four that the memory was given."""
 

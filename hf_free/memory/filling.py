@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
+from hf_free.data.own_pictures import OWN_SHARE, OwnPictures
 from hf_free.data.procedural.mixture import EMBLEMS, draw
 from hf_free.inversion.task import RecoveredTask, to_uint8
 from hf_free.memory.bank import TaskMemory
@@ -59,6 +60,8 @@ class Filling:
     """Seed of the draw of those teachers."""
     drawn: int = 0
     """Pictures drawn besides the recovered ones of a step."""
+    own: OwnPictures | None = None
+    """Pictures of the user's own, which stand for a part of the drawn ones."""
     at_once: int = ASKED_AT_ONCE
     """Pictures that a teacher is asked about at once."""
     last_task_only: bool = False
@@ -130,11 +133,29 @@ def _drawn_by(to: Filling, chain: int) -> Tensor:
     count = to.chains.sizes(to.drawn)[chain]
     if not count:
         return torch.empty(0, to.size[0], to.size[1], to.size[1], dtype=torch.uint8)
-    return draw_beside(to.pool, count, to.size, to.streams.stream("drawn", chain))
+    return draw_beside(to.pool, count, to.size, to.streams.stream("drawn", chain), own=to.own)
 
 
-def draw_beside(pool: TeacherPool, count: int, size: tuple[int, int], stream: Stream = GLOBAL) -> Tensor:
-    """Pictures that a program draws in the teachers' colors, as bytes; `size` is (channels, height and width)."""
+def draw_beside(
+    pool: TeacherPool,
+    count: int,
+    size: tuple[int, int],
+    stream: Stream = GLOBAL,
+    *,
+    own: OwnPictures | None = None,
+) -> Tensor:
+    """Pictures that a program draws in the teachers' colors, and after them a part of the user's own, as bytes.
+
+    Args:
+        pool: The teachers.
+        count: Number of pictures in all.
+        size: Channels, and height and width.
+        stream: Random numbers.
+        own: The user's own.
+    """
+    if own is not None:
+        of_these = round(OWN_SHARE * count)
+        return torch.cat([draw_beside(pool, count - of_these, size, stream), own.draw(of_these, stream)])
     colors = [(record.mean, record.std) for record in pool.records]
     channels, side = size
     return to_uint8(draw(colors, count, side, channels=channels, generator=stream.fresh(), emblem_share=EMBLEMS))

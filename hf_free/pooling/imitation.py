@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_free.data.own_pictures import OwnPictures
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.features_beside import FeaturesBeside
 from hf_free.learner.pooled_backbone import PooledBackbone
@@ -90,6 +91,7 @@ class PictureBank:
         precision: The teachers' precision.
         device: Where their weights are.
         ranks: The processes of the run; all of them draw and grow alike, and together.
+        own: Pictures of the user's own, which stand for a part of the drawn ones.
     """
 
     def __init__(
@@ -104,7 +106,9 @@ class PictureBank:
         precision: Precision = IN_32_BITS,
         device: torch.device | str = "cpu",
         ranks: Ranks = ALONE,
+        own: OwnPictures | None = None,
     ) -> None:
+        self._own = own
         self._network, self._teachers, self._pool, self._ranks = network, teachers, pool, ranks
         self._size, self._room, self._stream = size, room, stream
         self._precision, self._device = precision, torch.device(device)
@@ -122,7 +126,7 @@ class PictureBank:
         """Draw pictures and ask the teachers about them: bytes (count, C, S, S), and what is to be predicted."""
         drawn_at_once = pictures_at_once(self._size[1])
         counts = [min(drawn_at_once, count - begun) for begun in range(0, count, drawn_at_once)]
-        images = torch.cat([draw_beside(self._pool, part, self._size, self._stream) for part in counts])
+        images = torch.cat([draw_beside(self._pool, part, self._size, self._stream, own=self._own) for part in counts])
         asked_at_once = pictures_at_once(max(max(record.input_size[1:]) for record in self._pool.records))
         own = images.tensor_split(self._ranks.count)[self._ranks.launched.rank]
         said = torch.cat([self._ask(part) for part in own.split(asked_at_once)])

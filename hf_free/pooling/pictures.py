@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_free.config.sections import FiveConfig
 from hf_free.data.images import to_float
+from hf_free.data.own_pictures import OwnPictures
 from hf_free.inversion.base import Inverter
 from hf_free.inversion.task import RecoveredTask
 from hf_free.memory.filling import draw_beside
@@ -85,7 +86,13 @@ def _healthy(tasks: Mapping[int, RecoveredTask], config: FiveConfig) -> list[Rec
     ]
 
 
-def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, size: tuple[int, int]) -> Tensor:
+def pictures_of(
+    tasks: Sequence[RecoveredTask],
+    pool: TeacherPool,
+    count: int,
+    size: tuple[int, int],
+    own: OwnPictures | None = None,
+) -> Tensor:
     """Recovered pictures, at most half of `count`, evenly from all tasks, and drawn ones for the rest.
 
     Args:
@@ -93,13 +100,14 @@ def pictures_of(tasks: Sequence[RecoveredTask], pool: TeacherPool, count: int, s
         pool: The teachers, whose colors the drawn pictures have.
         count: Number of pictures.
         size: Channels, and height and width.
+        own: Pictures of the user's own, which stand for a part of the drawn ones.
 
     Returns:
         (count, C, S, S) bytes, recovered ones first.
     """
     recovered = torch.cat([task.images for task in tasks]) if tasks else torch.empty(0, size[0], size[1], size[1])
     chosen = torch.linspace(0, len(recovered) - 1, min(count // 2, len(recovered))).long()
-    return torch.cat([recovered[chosen].to(torch.uint8), draw_beside(pool, count - len(chosen), size)])
+    return torch.cat([recovered[chosen].to(torch.uint8), draw_beside(pool, count - len(chosen), size, own=own)])
 
 
 @torch.no_grad()

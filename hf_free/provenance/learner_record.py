@@ -179,6 +179,11 @@ class LearnerRecord:
         return bool(self.data_free) or "data_free" not in self.block
 
     @property
+    def has_seen_pictures(self) -> bool:
+        """Whether teachers were asked about real pictures, without labels."""
+        return bool(self.setting("memory", "pictures"))
+
+    @property
     def is_pooled(self) -> bool:
         """Whether the learner is its teachers, which it names in order to open them."""
         return object_of(self.block.get("learner")).get("pooled") is not None
@@ -211,5 +216,7 @@ class LearnerRecord:
             imitation: How well it went.
         """
         kept = {key: value for key, value in self.block.items() if key not in ("results", "repo_id")}
-        said = {"results": [], "training": training.known(), "imitation": imitation.to_dict()}
+        said: Json = {"results": [], "training": training.known(), "imitation": imitation.to_dict()}
+        if object_of(config.get("memory")).get("pictures"):
+            said["data_free"] = False
         return self.from_dict({**kept, "config": config, **said})

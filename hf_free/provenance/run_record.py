@@ -256,7 +256,7 @@ class PoolRecord:
     """The record of a pooled learner, which nothing was trained for."""
 
     config: Json
-    """Teachers, seed, and the sections `learner`, `five` and `hub`."""
+    """Teachers, seed, and the sections `learner`, `five`, `memory` and `hub`."""
     teachers: Sequence[RecordedTeacher]
     skipped: Sequence[LeftOut]
     licenses: Mapping[str, int]
@@ -265,6 +265,8 @@ class PoolRecord:
     training: Training
     versions: Mapping[str, str]
     """Library -> version."""
+    data_free: bool = True
+    """Whether no real image was used."""
 
     def to_dict(self) -> Json:
         """The keys of an `hf_free` block, in the order in which they are written."""
@@ -273,7 +275,7 @@ class PoolRecord:
             "teachers": [one.to_dict() for one in self.teachers],
             "skipped": [one.to_dict() for one in self.skipped],
             "licenses": dict(self.licenses),
-            "data_free": True,
+            "data_free": self.data_free,
             "results": [],
             "recovered": self.recovered.to_dict(),
             "training": self.training.known(),

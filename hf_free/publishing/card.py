@@ -40,6 +40,12 @@ PICTURE = Path("pictures") / "recovered.png"
 """Where the picture of recovered images lies in a learner's repository."""
 PLACEHOLDER = "ORG/NAME"
 """Stands for the repository's id until it is known."""
+ASKED = (
+    "**Not data-free.** The teachers were asked about real pictures of the maker's own, too, without labels. The "
+    "teachers' own data were not used."
+)
+"""What a card says first of a learner that was made with such pictures."""
+
 LONG_TABLE = 12
 """Teachers above which the table is folded."""
 
@@ -138,6 +144,8 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
         "started_from": None if record.derived_from is None else record.derived_from + 1,
         "continues_learner": bool(start) and InitFrom.parse(start).is_learner,
         "data_free": record.data_free,
+        "has_seen_pictures": record.has_seen_pictures,
+        "asked": Markup(ASKED if record.has_seen_pictures else "**Data-free.**"),
         "weighs_teachers": learner.weighs_teachers,
         "damps": learner.is_whitened,
         "shared_classes": learner.shared_classes,
@@ -168,15 +176,18 @@ def _facts(record: LearnerRecord) -> dict[str, object]:
 
 def _command(record: LearnerRecord) -> str:
     """What makes such a learner from the configuration on its card; teachers that are pooled are given as words."""
+    pictures = " --pictures DIR" if record.has_seen_pictures else ""
     if record.imitation is not None:
         minutes = number_of(record.setting("trainer", "max_minutes"))
         begun = "" if record.imitation.started_from is None else " --start-from TEACHER"
         length = f" --max-minutes {minutes:g}" if minutes else ""
-        return f"hf-free distill --models ID... --config FILE --output DIR{begun}{length}"
+        return f"hf-free distill --models ID... --config FILE --output DIR{begun}{length}{pictures}"
     if record.is_pooled:
         rounds = record.recovered.rounds
-        return "hf-free pool --models ID... --config FILE --output DIR" + (
-            "" if rounds is None else f" --rounds {rounds}"
+        return (
+            "hf-free pool --models ID... --config FILE --output DIR"
+            + ("" if rounds is None else f" --rounds {rounds}")
+            + pictures
         )
     return "hf-free train --config FILE"
 

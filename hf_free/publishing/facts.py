@@ -70,7 +70,9 @@ def _input(record: LearnerRecord) -> str:
 
 
 def _real_pictures(record: LearnerRecord) -> str:
-    return {True: "none", False: "yes: it started from weights trained on pictures", None: ""}[record.data_free]
+    seen = "teachers were asked about some, without labels" if record.has_seen_pictures else ""
+    started = "it started from weights trained on pictures" if record.init_from or not seen else ""
+    return {True: "none", False: f"yes: {' and '.join(filter(None, (started, seen)))}", None: ""}[record.data_free]
 
 
 def _chosen(record: LearnerRecord) -> str:

@@ -27,6 +27,7 @@ def absolute_config(config: FreeConfig) -> FreeConfig:
         imports=[_absolute(path) for path in config.imports],
         learner=replace(learner, init_from=_absolute_text(learner.init_from)),
         trainer=replace(trainer, validation_dataset=_absolute_text(trainer.validation_dataset)),
+        memory=replace(config.memory, pictures=_absolute_text(config.memory.pictures)),
         hub=replace(hub, cache_dir=None if hub.cache_dir is None else _absolute(hub.cache_dir)),
     )
 

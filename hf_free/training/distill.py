@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from hf_free.config.sections import GIVEN, BellConfig, HubConfig, LearnerConfig
 from hf_free.config.tree import check_sections
+from hf_free.data.own_pictures import OwnPictures
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.flops import count
 from hf_free.learner.batchnorm import batchnorm_layers
@@ -72,6 +73,7 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
 from hf_free.training.distill_checkpoint import Done, Parts, load_parts, read_held_out, write_checkpoint
 from hf_free.training.manifest import Manifest, Topology
+from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.pool import check_apart, check_output
 from hf_free.training.resuming import check_configuration, check_topology
 from hf_free.training.run_lock import LOCK_FILE, RunLock
@@ -121,6 +123,7 @@ def distill(
     keep_views: bool = False,
     bell: BellConfig | None = None,
     hub: HubConfig | None = None,
+    pictures: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     start_from: str | None = None,
@@ -149,6 +152,8 @@ def distill(
         keep_views: Whether the network has the pooled learner's views in place of those of `learner`.
         bell: Batch size, learning rates and weight decay; None takes `USUAL`, or `USUAL_FROM_A_TEACHER`.
         hub: Cache, and what is published later.
+        pictures: Folder of pictures of your own, without labels, that stand for half of the drawn ones; the learner
+            is not data-free then. None uses no real picture.
         overwrite: Whether an earlier learner in `output`, or one that was not finished, is replaced.
         resume: Whether to go on from the last checkpoint in `output`, with the same arguments; `minutes` may differ.
         start_from: A teacher, by its Hub id or folder, whose network learns on, with its own size of pictures; `best`
@@ -178,6 +183,7 @@ def distill(
         }
     )
     folder, seed = given_path(output, "output", for_weights=True).absolute(), given_seed(seed)
+    seen = None if pictures is None else str(given_path(pictures, "pictures").absolute())
     store = checkpoints_of(folder)
     ranks = connect(Launched.here(), device)
     with ranks.failing_together(), quiet_unless(ranks.is_first):
@@ -213,6 +219,7 @@ def distill(
                 learner=learner,
                 bell=bell,
                 hub=hub,
+                pictures=seen,
                 start_from=start_from,
                 access=Access(token, hub.cache_dir),
                 seed=seed,
@@ -275,6 +282,7 @@ def _distilled(
     learner: LearnerConfig | None,
     bell: BellConfig,
     hub: HubConfig,
+    pictures: str | None,
     start_from: str | None,
     access: Access,
     seed: int,
@@ -291,7 +299,8 @@ def _distilled(
     side, streams = min(source.config.image_size, MOST_PIXELS), RandomStreams(seed)
     size = (config.channels, side)
     at = time.monotonic()
-    start = None if start_from is None else _start(start_from, chosen, opened, size, streams, precision, ranks)
+    own = read_own_pictures(pictures, size, flip="flip" in config.views)
+    start = None if start_from is None else _start(start_from, chosen, opened, size, streams, precision, ranks, own)
     place = None if start is None else start.place
     student = _begun(config, start, pool, access).to(where)
     width = student.backbone_dim
@@ -299,7 +308,7 @@ def _distilled(
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
     bank = PictureBank(
-        network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where, ranks=ranks
+        network, weights, pool, size, room=room, stream=drawn, precision=precision, device=where, ranks=ranks, own=own
     )
     settings = {
         "seed": seed,
@@ -307,6 +316,7 @@ def _distilled(
         "bell": asdict(bell),
         "pooled": _fingerprint(source),
         "start_from": place,
+        **({} if pictures is None else {"pictures": pictures}),
     }
     tensors = dict[str, Tensor]()
     if chosen is None:
@@ -374,7 +384,7 @@ def _distilled(
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
     loop.done.energy = energy.spent()
-    student.record = _record(source, config, hub, loop, done, seed=seed, minutes=minutes, seconds=spent)
+    student.record = _record(source, config, hub, loop, done, pictures, seed=seed, minutes=minutes, seconds=spent)
     if ranks.is_first:
         student.save_pretrained(folder)
         write_card(folder, student.full_record())
@@ -391,6 +401,7 @@ def _start(
     streams: RandomStreams,
     precision: Precision,
     ranks: Ranks,
+    own: OwnPictures | None,
 ) -> Start:
     """The teacher that the network starts from; of a run that is resumed the one that was found to be the best."""
     known = known_of(opened.pool, opened.source.record.teachers)
@@ -404,7 +415,7 @@ def _start(
         return Start(begun, known[begun].input_size[1] if pixels is None else pixels)
     if not ranks.is_first:
         return Start(*ranks.first((0, 0)))
-    images = draw_beside(opened.pool, ASKED, size, streams.stream("start"))
+    images = draw_beside(opened.pool, ASKED, size, streams.stream("start"), own=own)
     with precision.autocast(opened.device):
         found = best_start(opened.pool, opened.network, opened.weights, known, images, flops)
     return Start(*ranks.first(tuple(found)))
@@ -710,6 +721,7 @@ def _record(
     hub: HubConfig,
     loop: _Loop,
     done: Imitation,
+    pictures: str | None,
     *,
     seed: int,
     minutes: float,
@@ -721,6 +733,8 @@ def _record(
         del network["backbone"], network["image_size"]
     made = {"learner": network, "bell": asdict(loop.config), "hub": asdict(hub)}
     settings = {**source.record.config, "seed": seed, **made, "trainer": {"max_minutes": minutes}}
+    if pictures is not None:
+        settings["memory"] = {"pictures": pictures}
     training = Training(
         minutes=round(seconds / 60, 2),
         steps=loop.done.updates,

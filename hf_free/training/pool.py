@@ -53,6 +53,7 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.notices import license_notes, privacy_notes
+from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.sized_inversions import images_that_fit
 from hf_free.version import __version__
 
@@ -75,6 +76,7 @@ def pool(
     learner: LearnerConfig | None = None,
     five: FiveConfig | None = None,
     hub: HubConfig | None = None,
+    pictures: str | Path | None = None,
     rounds: int = ROUNDS,
     recover_minutes: float | None = None,
     seed: int = 0,
@@ -85,9 +87,10 @@ def pool(
     """Make a learner of the teachers themselves: their features, each teacher weighted by its agreement with the
     others.
 
-    No real picture is used: centers, whitening and weights come from pictures recovered from the teachers and drawn by
-    a program (`hf_free.pooling.fit`). The learner adapts and is measured, saved and published like any other. What is
-    saved names the teachers by commit and SHA-256, and holds their weights only with `include_weights`.
+    No real picture is used, but for `pictures`: centers, whitening and weights come from pictures recovered from the
+    teachers and drawn by a program (`hf_free.pooling.fit`). The learner adapts and is measured, saved and published
+    like any other. What is saved names the teachers by commit and SHA-256, and holds their weights only with
+    `include_weights`.
 
     Args:
         models: Teachers: Hub ids `org/name[@revision][:classes]`, folders, YAML lists, collections; or networks in
@@ -98,6 +101,8 @@ def pool(
         learner: Its views and head; backbone and picture size come from the teachers and are not read.
         five: How pictures are recovered.
         hub: Cache, memory for the teachers' weights, and what is published.
+        pictures: Folder of pictures of your own, without labels, that stand for half of the drawn ones; the learner
+            is not data-free then. None uses no real picture.
         rounds: How often each teacher is inverted; 0 uses drawn pictures alone.
         recover_minutes: How long that may take; a step that has begun is finished. None sets no end.
         seed: Of everything random.
@@ -116,6 +121,7 @@ def pool(
     check_sections({"learner": (learner, LearnerConfig), "five": (five, FiveConfig), "hub": (hub, HubConfig)})
     rounds, seed = whole_number(rounds, "rounds", least=0), given_seed(seed)
     folder = None if output is None else given_path(output, "output", for_weights=True).absolute()
+    seen = None if pictures is None else str(given_path(pictures, "pictures").absolute())
     models = given_teachers(models)
     texts = [model for model in models if isinstance(model, str)]
     if len(texts) == len(models):
@@ -142,6 +148,7 @@ def pool(
         channels: Literal[1, 3] = 3 if any(record.input_size[0] == 3 for record in records) else 1
         largest = max(max(record.input_size[1:]) for record in records)
         size = min(largest, MOST_PIXELS)
+        own = read_own_pictures(seen, (channels, size), flip=five.flip)
         inverter = Five(five, image_size=size, channels=channels, device=where)
         tasks = recover_from_all(
             inverter,
@@ -151,7 +158,7 @@ def pool(
             progress,
             is_over=_over_after(recover_minutes),
         )
-        said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size)), progress)
+        said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size), own), progress)
 
         # ---- the learner
         kinds = [(record.architecture, record.input_size, record.num_features) for record in records]
@@ -162,7 +169,7 @@ def pool(
         made = MetaLearner(config, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
         spent, seconds = energy.spent(), time.monotonic() - started
     recovered = _recovered(tasks, rounds)
-    record = _record(texts, teachers, config, five, hub, recovered, seed=seed, seconds=seconds, energy=spent)
+    record = _record(texts, teachers, config, five, hub, recovered, seen, seed=seed, seconds=seconds, energy=spent)
     made.record = LearnerRecord.of(record)
     made = made.to(where).eval()
     if folder is not None:
@@ -335,6 +342,7 @@ def _record(
     five: FiveConfig,
     hub: HubConfig,
     recovered: Recovered,
+    pictures: str | None,
     *,
     seed: int,
     seconds: float,
@@ -346,6 +354,7 @@ def _record(
             "models": list(models),
             "seed": seed,
             **{"learner": asdict(learner), "five": asdict(five), "hub": asdict(hub)},
+            **({} if pictures is None else {"memory": {"pictures": pictures}}),
         },
         teachers=list(map(RecordedTeacher.of, teachers.records)),
         skipped=[LeftOut(reference, reason) for reference, reason in teachers.skipped],
@@ -358,4 +367,5 @@ def _record(
             "timm": timm.__version__,
             "python": platform.python_version(),
         },
+        data_free=pictures is None,
     )

@@ -160,6 +160,7 @@ def train_from_pooled(
             keep_views=True,
             bell=_rates(config.bell, USUAL_FROM_A_TEACHER if plan.starts_from_best else USUAL),
             hub=config.hub,
+            pictures=config.memory.pictures,
             resume=plan.goes_on,
             start_from="best" if plan.starts_from_best else None,
             seed=config.seed,
@@ -234,7 +235,7 @@ def _in_the_way(config: FreeConfig, *, in_memory: bool, is_watched: bool) -> lis
 
 def _is_as_it_comes(config: FreeConfig) -> bool:
     """Whether nothing is set of how the learner learns; how it sees pictures and adapts may be."""
-    seen = {"learner.views", "learner.channels", "learner.head"}
+    seen = {"learner.views", "learner.channels", "learner.head", "memory.pictures"}
     return not [key for key in departures(config.to_dict()) if not key.startswith("five.") and key not in seen]
 
 
@@ -315,6 +316,7 @@ def _pooled(
             learner=config.learner,
             five=config.five,
             hub=replace(config.hub, push_to_hub=None),
+            pictures=config.memory.pictures,
             recover_minutes=RECOVERING_SHARE * minutes
             if ranks.count == 1
             else min(RECOVERING_SHARE * minutes, PATIENCE),

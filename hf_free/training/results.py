@@ -58,7 +58,7 @@ def run_record(
         known=known,
         skipped=_skipped(state, known, asks_all=object_of(config.get("bell")).get("objective") == "distill"),
         left_out=state.left_out,
-        data_free=started.is_data_free,
+        data_free=started.is_data_free and not object_of(config.get("memory")).get("pictures"),
         init_from=started.init_from,
         licenses=Counter(teacher.license or "none stated" for teacher in known.teachers),
         method=method,

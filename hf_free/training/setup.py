@@ -55,6 +55,7 @@ from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.notices import notes_on_distillation
+from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.remote_checkpoints import RemoteCheckpoints
 from hf_free.training.run import Gathered, Parts, Run
@@ -314,6 +315,8 @@ def prepare(
         compile_networks(parts.inverter, learner, config.bell, parts.device)
     sizes, asked = layout.sizes if objective.asks_teachers else [], config.memory.teachers_per_image
     memory, held_out = (TaskMemory(size, sizes=sizes, asked=asked) for size in (portions.memory, portions.held_out))
+    size = config.learner.channels, config.learner.image_size
+    own = read_own_pictures(config.memory.pictures, size, flip=config.five.flip)
     filling = Filling(
         memory,
         held_out,
@@ -321,10 +324,11 @@ def prepare(
         label_sources(parts.pool, layout, parts.previous),
         layout,
         parts.precision,
-        size=(config.learner.channels, config.learner.image_size),
+        size=size,
         asked=asked,
         seed=config.seed,
         drawn=config.memory.drawn_per_step,
+        own=own,
         at_once=portions.asked,
         last_task_only=Defects.named(config.defects).store_last_teacher_only,
         streams=parts.streams,
