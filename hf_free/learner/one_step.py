@@ -26,7 +26,7 @@ from hf_free.learner.format import (
     WEIGHT_FILES,
 )
 from hf_free.learner.pooled_files import FOLDER, teacher_files
-from hf_free.runtime.files import give_usual_rights, sha256_of, why_unreadable
+from hf_free.runtime.files import give_usual_rights, made_folder, sha256_of, why_unreadable
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
@@ -50,8 +50,8 @@ def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | No
         StorageError: they cannot be written there.
     """
     kept = "a whole learner stays there, the one before or this one" if (folder / CONFIG).is_file() else ""
-    with storage_explained(folder / order[0] if order else folder, needed=needed, safe=kept):
-        folder.mkdir(parents=True, exist_ok=True)
+    first = folder / order[0] if order else folder
+    with storage_explained(first, needed=needed, safe=kept), made_folder(folder):
         finish_saving(folder)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{STAGING}{owned_tag()}-"))
         is_needed = False

@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hf_free.runtime.owners import is_abandoned, owned_tag
@@ -26,6 +27,21 @@ OLD_SUFFIX = ".old"
 
 _PART = 2**20
 """Bytes that are copied at a time."""
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is there within the block, and those above it; where the block fails, those that were made for it
+    go again, unless something has come into them."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty: what is in it is somebody's, and so are the folders above
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def write_file(path: Path, write: Callable[[Path], object], *, needed: int | None = None) -> Path:
@@ -45,8 +61,7 @@ def write_file(path: Path, write: Callable[[Path], object], *, needed: int | Non
         StorageError: it cannot be written there.
     """
     safe = "the file that was there before is unchanged" if path.exists() else ""
-    with storage_explained(path, needed=needed, safe=safe):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_explained(path, needed=needed, safe=safe), made_folder(path.parent):
         _remove_scraps(path.parent, f".{path.name}.")
         scratch = _scratch_beside(path)
         try:
@@ -78,8 +93,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     first, *others = contents
     needed = sum(map(len, contents.values()))
     safe = "the files that were there before are unchanged" if any(path.exists() for path in contents) else ""
-    with storage_explained(first, needed=needed, safe=safe):
-        first.parent.mkdir(parents=True, exist_ok=True)
+    with storage_explained(first, needed=needed, safe=safe), made_folder(first.parent):
         scratches = {}
         try:
             for path, content in contents.items():
@@ -111,9 +125,9 @@ def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | No
     Raises:
         StorageError: it cannot be written there.
     """
-    with storage_explained(folder, needed=needed):
+    with storage_explained(folder, needed=needed), made_folder(folder.parent):
         scratch = _scratch_beside(folder)
-        scratch.mkdir(parents=True)
+        scratch.mkdir()
         try:
             fill(scratch)
             give_usual_rights(scratch)
@@ -128,7 +142,13 @@ def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | No
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder so that a process which is killed meanwhile leaves it whole, or as a scrap."""
+    """Remove a folder so that a process which is killed meanwhile leaves it whole, or as a scrap.
+
+    Of a link the link alone goes.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
     old = folder.with_name(f".{folder.name}.{owned_tag()}{OLD_SUFFIX}")
     folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)
