@@ -127,6 +127,7 @@ def train_from_pooled(
         torch.set_num_threads(trainer.threads)
     if resume and folder.is_finished_from_pooled():
         return MetaLearner.from_pretrained(folder.learner, token=token, cache_dir=config.hub.cache_dir)
+    before = folder.config.read_text(encoding="utf-8") if resume else None
     folder.begin(config.to_yaml(), resume=resume)
     with counting_bar(console) as show:
         pooled = _pooled(config, folder, minutes, token=token, console=console, show=show)
@@ -136,22 +137,28 @@ def train_from_pooled(
         goes_on = bool(folder.learning.folders())
         if not goes_on and folder.learner.exists():  # of a process that was killed before its first checkpoint
             remove_folder(folder.learner)
-        made = distill(
-            pooled,
-            folder.learner,
-            minutes=left,
-            learner=None if starts else _network(config.learner),
-            keep_views=True,
-            bell=_rates(config.bell, usual),
-            hub=config.hub,
-            resume=goes_on,
-            start_from="best" if starts else None,
-            seed=config.seed,
-            device=trainer.device,
-            mixed_precision=trainer.mixed_precision,
-            token=token,
-            progress=show,
-        )
+        newest = folder.learning.folders()[:1]
+        try:
+            made = distill(
+                pooled,
+                folder.learner,
+                minutes=left,
+                learner=None if starts else _network(config.learner),
+                keep_views=True,
+                bell=_rates(config.bell, usual),
+                hub=config.hub,
+                resume=goes_on,
+                start_from="best" if starts else None,
+                seed=config.seed,
+                device=trainer.device,
+                mixed_precision=trainer.mixed_precision,
+                token=token,
+                progress=show,
+            )
+        except HfFreeError:
+            if before is not None and folder.learning.folders()[:1] == newest:  # new settings that fail at once
+                folder.write_text(folder.config, before)
+            raise
     if folder.learning.folders():
         raise Stopped
     return made
