@@ -3,7 +3,8 @@
 New files are written into a folder beside the old ones. Then the file that names the others by their SHA-256 is
 replaced, which is the step, and the others follow. Until they have, a reader finds them by that SHA-256 where they
 were written (`find_file`, `find_teachers`); the next save moves them and removes what is left over
-(`finish_saving`). This holds for processes that are killed, not for machines that lose power.
+(`finish_saving`). This holds for machines that lose power too, as far as their file system keeps the order of renames:
+new files are on the disk before the step.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hf_free.learner.format import (
     WEIGHT_FILES,
 )
 from hf_free.learner.pooled_files import FOLDER, teacher_files
-from hf_free.runtime.files import give_usual_rights, made_folder, sha256_of, why_unreadable
+from hf_free.runtime.files import give_usual_rights, made_folder, sha256_of, sync_all, why_unreadable
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
@@ -58,6 +59,7 @@ def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | No
         try:
             yield staging
             give_usual_rights(staging)
+            sync_all(staging)
             is_needed = True  # from the first replacement on, a reader may look for the other files here
             for name in order:
                 _move(staging, folder, name)

@@ -45,7 +45,7 @@ def made_folder(folder: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, write: Callable[[Path], object], *, needed: int | None = None) -> Path:
-    """Write a file whole or not at all: what was there stays until the new one is complete.
+    """Write a file whole or not at all: what was there stays until the new one is complete and on the disk.
 
     What killed processes have left of earlier tries at the same file goes.
 
@@ -68,6 +68,7 @@ def write_file(path: Path, write: Callable[[Path], object], *, needed: int | Non
             mode = _make_empty(scratch)
             write(scratch)
             scratch.chmod(mode)
+            sync(scratch)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -82,7 +83,8 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write files of one folder that belong together, over older ones: a process that is killed leaves all of the
-    older ones, all of the new ones, or the first few of either, but never files of two calls side by side.
+    older ones, all of the new ones, or the first few of either, but never files of two calls side by side. So does a
+    machine that loses power, on a file system that keeps the order of renames.
 
     Args:
         contents: In the order in which they take their places; all of them are on the disk before the first one does.
@@ -102,6 +104,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 mode = _make_empty(scratch)
                 scratch.write_bytes(content)
                 scratch.chmod(mode)
+                sync(scratch)
             for path in reversed(others):
                 path.unlink(missing_ok=True)
             for path, scratch in scratches.items():
@@ -131,13 +134,12 @@ def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | No
         try:
             fill(scratch)
             give_usual_rights(scratch)
-            for path in (*scratch.rglob("*"), scratch):
-                _sync(path)
+            sync_all(scratch)
             scratch.rename(folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        _sync(folder.parent)
+        sync(folder.parent)
     return folder
 
 
@@ -282,7 +284,18 @@ def _make_empty(path: Path) -> int:
         return os.fstat(file.fileno()).st_mode & 0o777
 
 
-def _sync(path: Path) -> None:
+def sync_all(folder: Path) -> None:
+    """Flush a folder and all that is below it to the disk itself; what takes its place then is whole after a loss of
+    power too.
+
+    Raises:
+        OSError: there is no space for it.
+    """
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
     """Flush a file or folder to the disk itself; a system that cannot do so (folders on Windows) is left alone.
 
     Raises:

@@ -42,7 +42,7 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.energy import EnergyMeter
-from hf_free.runtime.files import made_folder
+from hf_free.runtime.files import made_folder, sync_all
 from hf_free.runtime.given import (
     TOLD,
     check_flags,
@@ -268,6 +268,7 @@ def _save_with_teachers(
             made.save_pretrained(place)
             write_card(place, made.full_record(), redacts=False)
             if is_new:
+                sync_all(built)
                 os.replace(built, folder)
     backbone.included = folder
 

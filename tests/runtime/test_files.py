@@ -271,6 +271,29 @@ def test_a_folder_is_copied_with_what_its_links_lead_to(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
+def test_what_takes_its_place_is_on_the_disk_before(tmp_path, monkeypatch):
+    """Else a machine that loses power may leave an empty file in the place of the one before."""
+    from hf_free.runtime import files
+
+    flushed, replace = set(), os.replace
+
+    def replaced(source, target):
+        source = Path(source)
+        below = [path for path in (source, *source.rglob("*")) if path.is_file()]
+        assert below
+        assert {(path.name, path.stat().st_ino) for path in below} <= flushed, target
+        replace(source, target)
+
+    monkeypatch.setattr(files, "sync", lambda path: flushed.add((path.name, path.stat().st_ino)))
+    monkeypatch.setattr(os, "replace", replaced)
+    write_text(tmp_path / "a.txt", "a")
+    write_together({tmp_path / "b": b"b", tmp_path / "c": b"c"})
+    learner = MetaLearner(LearnerConfig(backbone="test_resnet", image_size=16))
+    for _ in range(2):  # a new one, and over it
+        learner.save_pretrained(tmp_path / "learner")
+    assert (tmp_path / "learner" / "config.json").is_file()
+
+
 def test_files_that_belong_together_are_never_of_two_calls(tmp_path):
     """A program that lies beside the labels of another one answers, and wrongly."""
     names = ("model.bin", "model.xml", "model.xml.json")
