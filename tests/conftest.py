@@ -76,6 +76,14 @@ def _pools_ask_about_few_pictures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """Each file that is saved is flushed to the disk, which takes longer than all else; forks and processes do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_free.runtime.files.sync", lambda path: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _marked_runs_draw(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs of a test marked `draws`; a fixture of a wider scope draws with `drawing.with_drawing`."""

@@ -27,6 +27,25 @@ _LOW_PRECISION = {"F16": torch.float16, "BF16": torch.bfloat16}
 _FLOATING = {"F32", "F64", *_LOW_PRECISION}
 
 
+_BROKEN = {
+    "header too small": "it is shorter than any header",
+    "header too large": "it does not begin with the length of a header",
+    "invalid header length": "it ends within its header",
+    "in header": "its header is no list of tensors",
+    "incomplete metadata": "it is shorter or longer than its header says",
+    "offset": "its header names bytes that are none of its tensors",
+    "shape": "its header names bytes that are none of its tensors",
+}
+"""What safetensors says of a file that it cannot open, by a part of its words, in ours."""
+
+
+def why_no_weights_file(error: Exception) -> str:
+    """Why a safetensors file cannot be read, in words that do not depend on the library's."""
+    if isinstance(error, OSError):
+        return (error.strerror or "it cannot be read").lower()
+    return next((reason for part, reason in _BROKEN.items() if part in str(error)), "it is no safetensors file")
+
+
 def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and type of every tensor of a safetensors file, without reading the tensors.
 
@@ -43,7 +62,7 @@ def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]
             return {key: (tuple(s.get_shape()), s.get_dtype()) for key, s in slices.items()}
     except (SafetensorError, OSError) as error:
         raise TeacherError(
-            f"{name}: {path.name} cannot be read, it is truncated or broken ({error})",
+            f"{name}: {path.name} cannot be read, it is truncated or broken: {why_no_weights_file(error)}",
             allowed="a whole safetensors file",
             action="download or upload it again",
         ) from None

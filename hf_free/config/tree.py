@@ -39,6 +39,7 @@ from hf_free.config.yaml_reading import MOST_LEVELS, MOST_VALUES, BeyondUseError
 from hf_free.errors import ConfigError
 from hf_free.provenance.reading import Json
 from hf_free.provenance.renamed import with_new_names
+from hf_free.runtime.given import check_kind, given_path, short_form
 
 logger = logging.getLogger(__name__)
 
@@ -193,8 +194,13 @@ class FreeConfig:
         Raises:
             ConfigError: an unknown key, an impossible value, a file that cannot be read.
         """
+        for name, mapping in (("values", values), ("usual", usual)):
+            check_kind(mapping, name, Mapping, allowed="a mapping of keys to values, or None")
+        texts = [] if isinstance(assignments, str) or not isinstance(assignments, Iterable) else list(assignments)
+        if (not texts and assignments not in ((), [])) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"assignments={short_form(assignments)}", allowed="a list of texts section.key=value")
         given = read_yaml_mapping(path) if path is not None else {}
-        layers = map(_with_new_names, (usual or {}, given, values or {}, parse_assignments(assignments)))
+        layers = map(_with_new_names, (usual or {}, given, values or {}, parse_assignments(texts)))
         return cls.from_dict(reduce(merge, layers))
 
     def to_dict(self) -> dict[str, Any]:
@@ -281,7 +287,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, object]:
         ConfigError: no such file, broken YAML, or something other than a mapping.
     """
     try:
-        with Path(path).open("rb") as file:  # a pipe will do: --config <(...)
+        with given_path(path, "path").open("rb") as file:  # a pipe will do: --config <(...)
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ConfigError(f"{path} has more than {MOST_BYTES >> 20} MiB", action="give a YAML file of settings")

@@ -23,6 +23,7 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
 from hf_free.errors import DatasetError, LearnerError
+from hf_free.runtime.given import short_form
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -117,7 +118,9 @@ def parse_color(color: str | Sequence[int]) -> Color:
     except (ValueError, TypeError):
         pass
     raise PictureError(
-        f"background {color!r}", allowed="a color's name, #rrggbb, or three numbers from 0 to 255", action="white"
+        f"background {short_form(color)}",
+        allowed="a color's name, #rrggbb, or three numbers from 0 to 255",
+        action="white",
     )
 
 
@@ -364,6 +367,34 @@ def _heif_plugin() -> bool:
         return False
     register_heif_opener()
     return True
+
+
+def check_within(picture: object, folders: Sequence[Path], name: str) -> None:
+    """Refuse a row or a text that names a file elsewhere on this computer than in the data set's folders.
+
+    Args:
+        picture: What `decode` reads.
+        folders: Where files may lie, however they are linked.
+        name: What the error calls it.
+
+    Raises:
+        PictureError: with the file.
+    """
+    if isinstance(picture, Mapping):
+        picture = picture.get("path") if picture.get("bytes") is None else None
+    if not isinstance(picture, str | os.PathLike) or "://" in str(picture):
+        return  # an address is refused by itself
+    try:
+        path = Path(os.fsdecode(picture)).expanduser().resolve()
+        is_within = any(path.is_relative_to(folder.resolve()) for folder in folders)
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a home that nobody has, a zero character
+        is_within = False
+    if not is_within:
+        raise PictureError(
+            f"{name} names the file {os.fsdecode(picture)[:200]!r}, which lies outside of the data set",
+            allowed="pictures as bytes, or files in the data set's own folder",
+            action="move the files into its folder, or write their bytes into the rows",
+        )
 
 
 def _of_row(row: Mapping[str, object], name: str) -> tuple[Any, str]:

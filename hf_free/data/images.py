@@ -26,6 +26,7 @@ from hf_free.data.decoding import (
     PictureLike,
     channels_first,
     check_plain,
+    check_within,
     decode,
     open_upright,
     parse_color,
@@ -197,10 +198,17 @@ class LazyPictures(Sequence["Image"]):
         names: What errors call each of them.
         number_type: Type of the numbers of pictures given as nested lists, which have lost it (`uint16`); None: what
             the lists hold.
+        within: Folders in which files that are named have to lie; None allows all.
     """
 
-    def __init__(self, encoded: Sequence[object], names: Sequence[str], number_type: str | None = None) -> None:
-        self._encoded, self._names, self._number_type = encoded, names, number_type
+    def __init__(
+        self,
+        encoded: Sequence[object],
+        names: Sequence[str],
+        number_type: str | None = None,
+        within: Sequence[Path] | None = None,
+    ) -> None:
+        self._encoded, self._names, self._number_type, self._within = encoded, names, number_type, within
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -214,11 +222,18 @@ class LazyPictures(Sequence["Image"]):
     def chosen(self, places: Iterable[int]) -> LazyPictures:
         """Some of them."""
         places = list(places)
-        return LazyPictures([self._encoded[i] for i in places], [self._names[i] for i in places], self._number_type)
+        chosen = [self._encoded[i] for i in places], [self._names[i] for i in places]
+        return LazyPictures(*chosen, self._number_type, self._within)
 
     def encoded(self, index: int) -> Any:
-        """A picture as it is held."""
+        """A picture as it is held.
+
+        Raises:
+            PictureError: the path of a file that lies elsewhere.
+        """
         value = self._encoded[index]
+        if self._within is not None:
+            check_within(value, self._within, self.name(index))
         if self._number_type is not None and isinstance(value, (list, tuple)):
             try:
                 return np.asarray(value, dtype=self._number_type)
@@ -270,6 +285,8 @@ def read_batch(
     """
 
     def read(item: tuple[Any, str]) -> Decoded | PictureError:
+        if isinstance(item[0], PictureError):
+            return item[0]
         try:
             one = decode(item[0], name=item[1], size=preprocessing.shorter_side, background=background)
             return one._replace(pixels=fit(one.pixels[None], preprocessing))
@@ -374,7 +391,10 @@ def _items(pictures: Sequence[object]) -> Iterator[tuple[object, str]]:
     """Each picture as it is held, and its name."""
     for place in range(len(pictures)):
         if isinstance(pictures, LazyPictures):
-            yield pictures.encoded(place), pictures.name(place)
+            try:
+                yield pictures.encoded(place), pictures.name(place)
+            except PictureError as error:  # one that may not be read, as one that cannot be
+                yield error, pictures.name(place)
         else:
             yield pictures[place], "the picture" if len(pictures) == 1 else f"picture {place}"
 

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ import yaml
 from hf_free.config.yaml_reading import as_texts, read_written
 from hf_free.data.decoding import is_picture_file
 from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_card import CARDS, check_cards
 from hf_free.evaluation.picture_folder import (
     SPLIT_WORDS,
     PictureFolder,
@@ -48,6 +49,8 @@ class Tables:
 
     splits: dict[str, Any]
     is_streamed: bool
+    within: tuple[Path, ...] = ()
+    """Folders in which files that rows name have to lie."""
 
 
 def open_data(
@@ -76,11 +79,28 @@ def open_data(
     """
     path = Path(source)
     if path.exists():
-        return _open_local(path, "", source, scratch, by_column=by_column)
+        opened = _open_local(path, "", source, scratch, by_column=by_column)
+        return _only_within(opened, path if path.is_dir() else path.parent)
     head, colon, configuration = source.rpartition(":")
     if colon and head and Path(head).is_dir():
-        return _open_local(Path(head), configuration, source, scratch, by_column=by_column)
-    return _open_hub(source, scratch, revision, token, cache_dir)
+        opened = _open_local(Path(head), configuration, source, scratch, by_column=by_column)
+        return _only_within(opened, Path(head))
+    return _only_within(_open_hub(source, scratch, revision, token, cache_dir), *_caches(cache_dir))
+
+
+def _only_within(opened: PictureFolder | Tables, *folders: Path) -> PictureFolder | Tables:
+    """Tables whose rows may name files in these folders only; pictures in folders name none."""
+    return replace(opened, within=folders) if isinstance(opened, Tables) else opened
+
+
+def _caches(cache_dir: str | None) -> list[Path]:
+    """Where `datasets` puts the files of a data set on the Hub."""
+    import datasets.config
+
+    from hf_free.hub.dataset_files import usual_cache
+
+    usual = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, usual_cache())
+    return [Path(folder) for folder in (*usual, *([cache_dir] if cache_dir else []))]
 
 
 def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column: bool) -> PictureFolder | Tables:
@@ -189,6 +209,9 @@ def _refuse_sets_as_classes(pictures: PictureFolder, source: str) -> None:
 def _tables(source: str, builder: str, scratch: str, **options: Any) -> Tables:
     import datasets
 
+    if Path(builder).is_dir():  # whose card is read, whatever else is given
+        check_cards(Path(builder), source)
+
     def load() -> dict[str, object]:
         return dict(datasets.load_dataset(builder, streaming=True, cache_dir=scratch, **options))
 
@@ -239,16 +262,21 @@ def _open_hub(
     """A data set on the Hub, downloaded into the cache."""
     import datasets
 
-    from hf_free.hub.dataset_files import files_of_dataset
+    from hf_free.hub.dataset_files import fetch_card, files_of_dataset
 
     name, _, wanted = source.partition(":")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DatasetError(f"there is no file or folder {source}", action="check the path")
     # datasets itself retries for longer than anyone waits
-    files = files_of_dataset(name, revision=revision, token=token) or _cached_files(name, revision, cache_dir)
+    found = files_of_dataset(name, revision=revision, token=token)
+    files = found.names or _cached_files(name, revision, cache_dir)
     if _is_picture_folder(files):
         return _open_hub_pictures(name, wanted, source, scratch, revision, token, cache_dir)
+    revision = found.commit or revision  # whose card is checked is opened: another commit may name other files
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    for card in set(CARDS) & set(found.names):
+        fetch = partial(fetch_card, name, card, revision=revision, token=token, cache_dir=cache_dir)
+        check_cards(read_or_explain(fetch, source).parent, source, (card,))
     try:
         return Tables(
             read_or_explain(lambda: dict(datasets.load_dataset(name, wanted or None, **options)), source), False
@@ -343,9 +371,9 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     try:
         with _no_remark_on_cards(), bounded_listings():
             return load()
-    except datasets.exceptions.DatasetNotFoundError as error:
+    except datasets.exceptions.DatasetNotFoundError:
         raise DatasetError(
-            f"data set {source!r} cannot be fetched: {_first_line(error)}",
+            f"data set {source!r} cannot be fetched: there is none of that name, or this token may not see it",
             allowed="a datasets id org/name, a Parquet file, or a folder of Parquet files or pictures",
             action="check the name; for a private or gated one give a token (hf auth login, or --token)",
         ) from None
@@ -353,22 +381,54 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
         name = type(error).__name__
         why = f"its files, card or listing have an unexpected form ({name})" if isinstance(error, misread) else ""
         raise DatasetError(
-            f"data set {source!r} cannot be read: {why or f'{name}: {_first_line(error)}'}",
+            f"data set {source!r} cannot be read: {why or _why(error) or f'{name}: {_first_line(error)}'}",
             allowed="a datasets id org/name[:configuration], a Parquet file, or a folder of Parquet files or pictures",
             action="check the name, the files, or the connection",
         ) from None
 
 
+_KNOWN = {
+    "Parquet file size is 0 bytes": "a Parquet file of it is empty",
+    "Parquet magic bytes not found": "a Parquet file of it is damaged or no Parquet file",
+    "Couldn't deserialize thrift": "a Parquet file of it is damaged",
+    "Corrupt": "a Parquet file of it is damaged",
+    "Unexpected end of stream": "a Parquet file of it is damaged",
+    "with any supported extension": "its card names files that are not there, or of a kind that is not read",
+    "Invalid metadata file_name": "its metadata names files that are none of its own",
+    "offline mode is enabled": "it is not in the cache, and the Hub is not asked (--offline, HF_HUB_OFFLINE)",
+}
+"""What libraries say of a data set that cannot be read, by a part of their words, in ours."""
+
+
+def _why(error: BaseException | None) -> str:
+    """Why a data set cannot be read, where the cause is known; it may lie behind the error."""
+    for _ in range(8):
+        if error is None:
+            break
+        if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
+            return "it holds no data files"
+        for part, reason in _KNOWN.items():
+            if part in str(error):
+                return reason
+        error = error.__cause__
+    return ""
+
+
 @contextmanager
 def _no_remark_on_cards() -> Iterator[None]:
-    """Without "Repo card metadata block was not found": a data set need not have a card, and nobody can act on it."""
-    logger = logging.getLogger("huggingface_hub.repocard")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without "Repo card metadata block was not found": a data set need not have a card, and nobody can act on it.
+    What readers of files write down they raise as well.
+    """
+    silenced = {"huggingface_hub.repocard": logging.ERROR, "datasets.packaged_modules": logging.CRITICAL}
+    levels = {logging.getLogger(name): level for name, level in silenced.items()}
+    before = {logger: logger.level for logger in levels}
     try:
+        for logger, level in levels.items():
+            logger.setLevel(level)
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

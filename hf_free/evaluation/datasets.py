@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hf_free.data.decoding import PICTURE_SUFFIXES, WHITE, Color, PictureError, prepare, reduce
+from hf_free.data.decoding import PICTURE_SUFFIXES, WHITE, Color, PictureError, parse_color, prepare, reduce
 from hf_free.data.images import LazyPictures, PictureBatch, Preprocessing, Progress, fit, read_batch
 from hf_free.errors import DatasetError
 from hf_free.evaluation.dataset_columns import FLAGS, DataFlags, find_column, index_classes, number_type, undecoded
 from hf_free.evaluation.dataset_sources import open_data, read_or_explain
 from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
-from hf_free.runtime.given import short_form, why_no_path
+from hf_free.runtime.given import (
+    TOLD,
+    check_cache_dir,
+    check_function,
+    check_kind,
+    check_texts,
+    short_form,
+    why_no_path,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,6 +66,7 @@ class LabeledImages:
     others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         self.labels = _places(self.labels)
         if not hasattr(self.images, "__len__"):  # such as a generator, which could be read once only
             self.images = list(self.images)
@@ -70,6 +79,23 @@ class LabeledImages:
                 f"labels from {low} to {high}, and {len(names)} class names",
                 allowed="labels that are positions in `class_names`, from 0 on",
             )
+
+    def _check_kinds(self) -> None:
+        """Refuse pictures and names that are none, by the argument's name.
+
+        Raises:
+            DatasetError: with what is allowed.
+        """
+        if isinstance(self.images, str | Mapping) or not isinstance(self.images, Iterable):
+            rule = "a list of pictures, or one tensor (N, C, H, W)"
+            raise DatasetError(f"images={short_form(self.images)} of type {type(self.images).__name__}", allowed=rule)
+        names = self.class_names
+        if isinstance(names, str) or not (names is None or hasattr(names, "__len__")):
+            given = f"class_names={short_form(names)} of type {type(names).__name__}"
+            raise DatasetError(given, allowed="a list with the name of each class")
+        for name in ("source", "split"):
+            check_kind(getattr(self, name), name, str, allowed="a text", optional=False, error=DatasetError)
+        parse_color(self.background)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,6 +119,7 @@ class LabeledImages:
         Raises:
             PictureError: pictures that cannot be read; all are named and counted.
         """
+        check_function(progress, "progress", TOLD, error=DatasetError)
         if not isinstance(self.images, Tensor):
             return read_batch(self.images, preprocessing, background=self.background, progress=progress)
         shorter = preprocessing.shorter_side
@@ -117,6 +144,7 @@ class LabeledImages:
         Raises:
             DatasetError: none of them can be read.
         """
+        check_function(progress, "progress", TOLD, error=DatasetError)
         if isinstance(self.images, Tensor):
             return self, []
         batch = read_batch(self.images, Preprocessing(1), progress=progress, keep_going=True)
@@ -189,6 +217,15 @@ def load_labeled_images(
     if not isinstance(source, str | Path) or (problem := why_no_path(str(source))):
         given = f"the data set {short_form(source)} " + (problem if isinstance(source, str | Path) else "is no text")
         raise DatasetError(given, allowed="a datasets id org/name, a Parquet file, or a folder")
+    check_texts(
+        DatasetError,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        revision=revision,
+        token=token,
+    )
+    check_cache_dir(cache_dir)
     text = str(source)
     with tempfile.TemporaryDirectory() as scratch:
         by_column = image_column is not None or label_column is not None
@@ -221,7 +258,7 @@ def load_labeled_images(
     where = f"{text}, split {chosen}, column {label_column}"
     names, labels = index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
     calls = [f"{text}, picture {index}" for index in range(len(labels))]
-    pictures = LazyPictures(encoded, calls, number_type(features[image_column]))
+    pictures = LazyPictures(encoded, calls, number_type(features[image_column]), opened.within)
     rest = _others(opened.splits, chosen)
     return LabeledImages(pictures, labels, names, source=text, split=chosen, others=rest)
 

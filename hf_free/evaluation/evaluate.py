@@ -26,7 +26,7 @@ from hf_free.learner.transductive import ASSUMES_EQUAL_CLASSES, IN_WORDS, TRANSD
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.results import fingerprint, is_local_source, is_own_row
 from hf_free.runtime.device import choose_device
-from hf_free.runtime.given import LARGEST_SEED, short_form, whole_number
+from hf_free.runtime.given import LARGEST_SEED, TOLD, check_function, check_kind, short_form, whole_number
 from hf_free.teachers.label_names import is_placeholder
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Comparison:
     """What a learner is measured beside, on the same episodes.
 
     Raises:
-        DatasetError: an unknown set of baselines, or learners without names.
+        DatasetError: an unknown set of baselines, learners without names, or other things in the place of
+            teachers or published backbones.
     """
 
     baselines: Baselines = "none"
@@ -113,11 +114,37 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if self.baselines not in get_args(Baselines):
-            raise DatasetError(f"baselines={self.baselines!r}", allowed=", ".join(get_args(Baselines)))
+            raise DatasetError(f"baselines={short_form(self.baselines)}", allowed=", ".join(get_args(Baselines)))
         if not isinstance(self.learners, Mapping) or not all(isinstance(name, str) for name in self.learners):
             raise DatasetError(
                 f"learners={short_form(self.learners)}", allowed="a dict of the names of their rows and the learners"
             )
+        self._check_further()
+
+    def _check_further(self) -> None:
+        """Refuse teachers and published backbones that are none.
+
+        Raises:
+            DatasetError: with what is allowed.
+        """
+        if self.teachers is not None:  # whoever has one has imported what it takes
+            from hf_free.teachers.pool import TeacherPool
+
+            rule = "None, or a TeacherPool, as hf_free.teachers.pool.TeacherPool([...])"
+            check_kind(self.teachers, "teachers", TeacherPool, allowed=rule, error=DatasetError)
+        for name in ("concatenations", "off_the_shelf"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise DatasetError(f"{name}={short_form(value)} of type {type(value).__name__}", allowed="a list")
+            object.__setattr__(self, name, tuple(value))  # read more than once
+        for count in self.concatenations:
+            whole_number(count, "concatenations", least=1, error=DatasetError)
+        if self.off_the_shelf:
+            from hf_free.evaluation.off_the_shelf import OffTheShelf
+
+            rule = "a list of what hf_free.evaluation.off_the_shelf.load_off_the_shelf returned"
+            for backbone in self.off_the_shelf:
+                check_kind(backbone, "off_the_shelf", OffTheShelf, allowed=rule, optional=False, error=DatasetError)
 
 
 def evaluate(
@@ -158,6 +185,7 @@ def evaluate(
     if not isinstance(beside, Comparison) or not isinstance(episodes, EpisodeSettings):
         given = f"episodes of type {type(episodes).__name__}, beside of type {type(beside).__name__}"
         raise DatasetError(given, allowed="EpisodeSettings(...) and Comparison(...)", action="leave out what is usual")
+    check_function(progress, "progress", TOLD, error=DatasetError)
     transductive = _transductive_names(transductive)
     for measured in (learner, *dict(beside.learners).values()):
         _check_learner(measured)

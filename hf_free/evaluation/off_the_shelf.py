@@ -16,12 +16,14 @@ import torch
 
 from hf_free.config.init_from import TIMM
 from hf_free.data.images import Progress, to_float
-from hf_free.errors import HfFreeError, TeacherError
+from hf_free.errors import HfFreeError, LearnerError, TeacherError
 from hf_free.evaluation.baselines import teacher_preprocessing
 from hf_free.evaluation.features import FeatureSet, ImageSizes
 from hf_free.learner.backbone import check_timm_start
 from hf_free.learner.heads import normalize_features
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.device import choose_device
+from hf_free.runtime.given import check_cache_dir, check_kind, check_texts
 from hf_free.teachers.config_check import center_crop
 from hf_free.teachers.teacher import Teacher, normalization_census, weight_bytes
 
@@ -125,6 +127,10 @@ def load_off_the_shelf(
     """
     from hf_free.hub.snapshot import fetch_snapshot
 
+    check_kind(source, "source", str, allowed="timm:NAME, or timm:NAME@REVISION", optional=False, error=LearnerError)
+    check_texts(token=token)
+    check_cache_dir(cache_dir)
+    where = choose_device(device)
     named, _, revision = source.partition("@")
     check_timm_start(named, "compare with")
     cfg: Any = timm.get_pretrained_cfg(named.removeprefix(TIMM))
@@ -135,7 +141,7 @@ def load_off_the_shelf(
         cfg.hf_hub_id, revision=revision or None, required=(WEIGHTS,), token=token, cache_dir=cache_dir
     )
     network = _built(name, cfg, files.folder / WEIGHTS)
-    return OffTheShelf(name, Teacher(network, _record(name, cfg, network, files)).to(device), trained_on(cfg.tag))
+    return OffTheShelf(name, Teacher(network, _record(name, cfg, network, files)).to(where), trained_on(cfg.tag))
 
 
 def trained_on(tag: str | None) -> str:

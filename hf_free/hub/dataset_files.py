@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from hf_free.hub.answers import read_repository
 from hf_free.hub.endpoint import token_to_send
@@ -16,8 +19,17 @@ DOWNLOAD_ERRORS = (HfHubHTTPError, OSError, ValueError)
 """Errors that `fetch_dataset` raises, and libraries that download by themselves."""
 
 
-def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
-    """The names of a data set's files; empty where the Hub has no such data set, which others report.
+class Listed(NamedTuple):
+    """What a Hub lists of a data set."""
+
+    names: tuple[str, ...] = ()
+    """Its files."""
+    commit: str | None = None
+    """Where they are of; None where it is not said."""
+
+
+def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | None = None) -> Listed:
+    """A data set's files and their commit; none where the Hub has no such data set, which others report.
 
     A Hub that cannot be reached is found out within seconds.
 
@@ -25,17 +37,18 @@ def files_of_dataset(repo_id: str, *, revision: str | None = None, token: str | 
         HubError: no answer. With HF_HUB_OFFLINE set it is not raised: the cache may have the files.
     """
     if constants.HF_HUB_OFFLINE:
-        return []
+        return Listed()
     token = token_to_send(token)
     try:
         info = patiently(
             lambda: read_repository(api_for(token).dataset_info(repo_id, revision=revision, timeout=10)), attempts=2
         )
-        return [file.name for file in info.files or ()]
+        commit = info.commit if info.commit and re.fullmatch(r"[0-9a-f]{40}", info.commit) else None
+        return Listed(tuple(file.name for file in info.files or ()), commit)
     except Exception as error:
         if is_transient(error) and not isinstance(error, HfHubHTTPError):
             raise explain(error, repo_id, revision=revision, token=token) from None
-        return []
+        return Listed()
 
 
 def cached_dataset(repo_id: str, *, revision: str | None = None, cache_dir: str | None = None) -> Path | None:
@@ -46,6 +59,32 @@ def cached_dataset(repo_id: str, *, revision: str | None = None, cache_dir: str 
         return fetch_dataset(repo_id, revision=revision, cache_dir=cache_dir)
     except DOWNLOAD_ERRORS:  # nothing is there
         return None
+
+
+def fetch_card(
+    repo_id: str, name: str, *, revision: str | None, token: str | None = None, cache_dir: str | None = None
+) -> Path:
+    """Download one small file of a data set into huggingface_hub's cache; returns its path.
+
+    Raises:
+        HfHubHTTPError, OSError, ValueError: as huggingface_hub does; see `DOWNLOAD_ERRORS`.
+    """
+    return Path(
+        hf_hub_download(
+            repo_id, name, repo_type="dataset", revision=revision, token=token_to_send(token), cache_dir=cache_dir
+        )
+    )
+
+
+def block_of_card(text: str) -> str:
+    """The block of YAML in a card, as the Hub's client finds it; empty where there is none."""
+    found = REGEX_YAML_BLOCK.search(text)
+    return str(found[2]) if found else ""
+
+
+def usual_cache() -> Path:
+    """The client's cache, where no other is named."""
+    return Path(constants.HF_HUB_CACHE)
 
 
 def fetch_dataset(

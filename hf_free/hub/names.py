@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from hf_free.errors import TeacherReferenceError
+from hf_free.runtime.given import short_form
 
 NAME_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
@@ -23,7 +24,7 @@ def check_revision(revision: str, text: str | None = None) -> str:
         TeacherReferenceError: see git-check-ref-format(1).
     """
     if not isinstance(revision, str):
-        raise name_error(text or str(revision), f"has the revision {revision!r}, which is no text")
+        raise name_error(text or short_form(revision), f"has the revision {short_form(revision)}, which is no text")
     parts = revision.split("/")
     bad = not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+/-]*", revision) or ".." in revision or len(revision) > 255
     if bad or any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts):
@@ -76,7 +77,7 @@ def check_repository(text: str, repository: str) -> None:
 def is_written_as_path(text: str) -> bool:
     """Whether a text is written as a path rather than as a Hub id."""
     if not isinstance(text, str):
-        raise name_error(str(text), f"is of type {type(text).__name__}")
+        raise name_error(short_form(text), f"is of type {type(text).__name__}")
     return text.startswith((".", "/", "~", "\\")) or re.match(r"[A-Za-z]:[\\/]", text) is not None
 
 

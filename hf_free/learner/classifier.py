@@ -24,13 +24,20 @@ from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, FILES, SUPPORT
 from hf_free.learner.heads import LinearClassifier, get_head, head_on_features, scores
 from hf_free.learner.labels import Label, plain_label
-from hf_free.learner.persistence import Origin, fetch_files, full_record
+from hf_free.learner.persistence import Origin, fetch_files, full_record, given_source
 from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
 from hf_free.learner.support import SupportSet
 from hf_free.learner.transductive import get_transductive
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.device import choose_device
-from hf_free.runtime.given import given_path, whole_number
+from hf_free.runtime.given import (
+    check_cache_dir,
+    check_flags,
+    check_kind,
+    check_texts,
+    given_path,
+    whole_number,
+)
 from hf_free.runtime.notebook import cell_html
 
 
@@ -78,9 +85,24 @@ class FewShotClassifier:
         """
         self.embedder, self.weight, self.bias = parts.embedder, parts.weight, parts.bias
         self.classes, self.support = list(parts.classes), parts.support
-        self.rejection, self.transductive = parts.rejection, parts.transductive
+        self._rejection, self.transductive = parts.rejection, parts.transductive
         self.background, self.origin, self.record = parts.background, parts.origin, parts.record
         self._start, self._batchnorm = start, parts.batchnorm
+
+    @property
+    def rejection(self) -> Rejection | None:
+        """When `predict` says None; None: it always names a class."""
+        return self._rejection
+
+    @rejection.setter
+    def rejection(self, value: Rejection | None) -> None:
+        """Set it by hand.
+
+        Raises:
+            LearnerError: what is none.
+        """
+        check_kind(value, "rejection", Rejection, allowed="Rejection(threshold), or None", error=LearnerError)
+        self._rejection = value
 
     @classmethod
     def adapted(
@@ -295,9 +317,10 @@ class FewShotClassifier:
                 classifier can predict, but cannot be changed.
 
         Raises:
-            ConfigError: what is no path.
+            ConfigError: what is no path or no truth value.
             StorageError: they cannot be written there.
         """
+        check_flags(with_pictures=with_pictures)
         keeps = with_pictures and self.embedder.config.head != "maml"  # of which none can be adapted anew once loaded
         place = given_path(folder, "folder", for_weights=True)
         write_classifier(self._parts(keeps), place)
@@ -329,9 +352,12 @@ class FewShotClassifier:
             LearnerError: a missing, damaged or foreign file, a value that is not allowed, or a newer format.
             HubError: a repository that cannot be fetched.
         """
-        device = choose_device(device)
+        check_flags(local_files_only=local_files_only)
+        check_texts(revision=revision, token=token)
+        check_cache_dir(cache_dir)
+        source, device = given_source(name), choose_device(device)
         fetched = fetch_files(
-            str(name),
+            source,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
@@ -340,7 +366,7 @@ class FewShotClassifier:
             optional=(SUPPORT,),
         )
         access = Access(token, cache_dir, local_files_only, device, is_strange=fetched.origin is not None)
-        parts = read_classifier(fetched.folder, str(name), access)
+        parts = read_classifier(fetched.folder, source, access)
         return cls(parts, as_before(parts.embedder, parts.batchnorm))
 
     def push_to_hub(
@@ -378,12 +404,22 @@ class FewShotClassifier:
         """
         from hf_free.publishing.classifier_card import write_classifier_card
         from hf_free.publishing.opening import check_can_be_opened
-        from hf_free.publishing.push import push_made
+        from hf_free.publishing.push import check_push, push_made
 
         def make(folder: Path) -> None:
             self.save_pretrained(folder, with_pictures=with_pictures)
             write_classifier_card(folder, repo_id=repo_id)
 
+        check_push(
+            repo_id,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+            private=private,
+            create_pr=create_pr,
+            replace_card=replace_card,
+            with_pictures=with_pictures,
+        )
         check_can_be_opened(full_record(self.embedder, self.record))
         return push_made(
             make,

@@ -7,6 +7,7 @@ where it comes from, and can be published.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Self
@@ -23,7 +24,7 @@ from hf_free.learner.backbone import build_backbone, check_takes_pictures
 from hf_free.learner.batchnorm import BatchNormMode, batch_statistics, batchnorm_layers, evaluation_mode
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
-from hf_free.runtime.given import whole_number
+from hf_free.runtime.given import check_kind, whole_number
 from hf_free.runtime.memory_budget import pictures_at_once, pictures_in_cache
 from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 
@@ -57,7 +58,15 @@ class Embedder(nn.Module):
         backbone: nn.Module | ModelArgs | None = None,
     ) -> None:
         super().__init__()
-        self.config, inputs = config or LearnerConfig(), inputs or InputSettings()
+        for name, value, kind, rule in (
+            ("config", config, LearnerConfig, "a LearnerConfig, as FreeConfig().learner, or None"),
+            ("embedding", embedding, Embedding, "an Embedding, or None"),
+            ("inputs", inputs, InputSettings, "an InputSettings, or None"),
+            ("backbone", backbone, (nn.Module, Mapping), "a network, a dict of timm's arguments, or None"),
+        ):
+            check_kind(value, name, kind, allowed=rule, error=LearnerError)
+        self.config = LearnerConfig() if config is None else config
+        inputs = InputSettings() if inputs is None else inputs
         self.views = tuple(inputs.views)
         self.batchnorm: BatchNormMode = inputs.batchnorm
         mean, std = inputs.normalization(self.config.channels)
@@ -67,7 +76,7 @@ class Embedder(nn.Module):
         else:
             self.model_args = dict(backbone or {})
             self.backbone = build_backbone(self.config, self.model_args, mean, std)
-        self.embedding = embedding or Embedding()
+        self.embedding = Embedding() if embedding is None else embedding
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

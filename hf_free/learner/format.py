@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hf_free.backbones.weights import check_finite, read_header
+from hf_free.backbones.weights import check_finite, read_header, why_no_weights_file
 from hf_free.errors import LearnerError, TeacherError
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import why_unreadable
@@ -103,9 +103,9 @@ def read_tensor_header(path: Path, source: str) -> Header:
     except (OSError, TeacherError) as error:
         if why_no_weights(path) and isinstance(error, TeacherError):
             raise LearnerError(error.given, allowed=error.allowed, action=error.action) from None
-        reason = error.strerror if isinstance(error, OSError) else "it is truncated or no safetensors file"
         raise LearnerError(
-            f"{source}: {path.name} is damaged or cannot be read: {reason}", action="download or save it again"
+            f"{source}: {path.name} is damaged or cannot be read: {why_no_weights_file(error)}",
+            action="download or save it again",
         ) from None
 
 
@@ -123,7 +123,8 @@ def read_tensors(path: Path, source: str, network: nn.Module | None = None) -> d
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise LearnerError(f"{source}: {path.name} is damaged: {error}", action="download or save it again") from None
+        given = f"{source}: {path.name} is damaged: {why_no_weights_file(error)}"
+        raise LearnerError(given, action="download or save it again") from None
     try:
         check_finite(tensors, f"{source}, {path.name}", network)
     except TeacherError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from hf_free.errors import LearnerError
+from hf_free.runtime.given import short_form
 
 Label = str | int
 
@@ -52,7 +53,7 @@ def plain_label(value: object) -> Label:
     if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
         raise LearnerError("a picture has no label", allowed="one label per picture", action="leave that picture out")
     raise LearnerError(
-        f"label {str(value)[:50]!r} of type {type(value).__name__}",
+        f"label {short_form(value)} of type {type(value).__name__}",
         allowed="str, int or bool labels, one per picture",
         action="convert them, e.g. [str(label) for label in labels]",
     )

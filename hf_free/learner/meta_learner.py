@@ -17,6 +17,7 @@ from hf_free.config.init_from import InitFrom
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
+from hf_free.errors import LearnerError
 from hf_free.learner.backbone import pretrained_timm, timm_settings
 from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
@@ -32,6 +33,7 @@ from hf_free.learner.persistence import (
     fetch_files,
     find_learner,
     full_record,
+    given_source,
     rebuild,
     saved_names,
     write_files,
@@ -39,7 +41,7 @@ from hf_free.learner.persistence import (
 from hf_free.learner.pooled_files import copy_files, files_to_bring
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.device import choose_device
-from hf_free.runtime.given import given_path
+from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts, given_path
 from hf_free.runtime.notebook import cell_html
 
 
@@ -116,6 +118,8 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         Raises:
             LearnerError: weights of another architecture, or that cannot be fetched.
         """
+        rule = "a LearnerConfig, as FreeConfig().learner"
+        check_kind(config, "config", LearnerConfig, allowed=rule, optional=False, error=LearnerError)
         source = config.init_from
         if source is None:
             return cls(config, embedding=embedding, inputs=inputs)
@@ -223,7 +227,10 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             LearnerError: a folder or repository that holds no learner, or one that is damaged.
             HubError: a repository that cannot be fetched.
         """
-        source, device = str(pretrained_model_name_or_path), choose_device(map_location)
+        check_flags(local_files_only=local_files_only)
+        check_texts(revision=revision, token=token)
+        check_cache_dir(cache_dir)
+        source, device = given_source(pretrained_model_name_or_path), choose_device(map_location)
         fetched = fetch_files(
             source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
@@ -269,12 +276,22 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         from hf_free.publishing.card import write_card
         from hf_free.publishing.new_version import plan_new_version, predecessor_on_hub
         from hf_free.publishing.opening import check_can_be_opened
-        from hf_free.publishing.push import push_made
+        from hf_free.publishing.push import check_push, push_made
 
         def make(folder: Path) -> None:
             self.save_pretrained(folder)
             write_card(folder, self.full_record(), repo_id=repo_id)
 
+        check_push(
+            repo_id,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+            private=private,
+            create_pr=create_pr,
+            replace_card=replace_card,
+            mark_predecessor=mark_predecessor,
+        )
         check_can_be_opened(self.full_record())
         new_version = None
         if mark_predecessor:

@@ -3,7 +3,8 @@
 New files are written into a folder beside the old ones. Then the file that names the others by their SHA-256 is
 replaced, which is the step, and the others follow. Until they have, a reader finds them by that SHA-256 where they
 were written (`find_file`, `find_teachers`); the next save moves them and removes what is left over
-(`finish_saving`). This holds for processes that are killed, not for machines that lose power.
+(`finish_saving`). This holds for machines that lose power too, as far as their file system keeps the order of renames:
+new files are on the disk before the step.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hf_free.learner.format import (
     WEIGHT_FILES,
 )
 from hf_free.learner.pooled_files import FOLDER, teacher_files
-from hf_free.runtime.files import give_usual_rights, sha256_of, why_unreadable
+from hf_free.runtime.files import give_usual_rights, made_folder, sha256_of, sync_all, why_unreadable
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
@@ -50,14 +51,15 @@ def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | No
         StorageError: they cannot be written there.
     """
     kept = "a whole learner stays there, the one before or this one" if (folder / CONFIG).is_file() else ""
-    with storage_explained(folder / order[0] if order else folder, needed=needed, safe=kept):
-        folder.mkdir(parents=True, exist_ok=True)
+    first = folder / order[0] if order else folder
+    with storage_explained(first, needed=needed, safe=kept), made_folder(folder):
         finish_saving(folder)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=f"{STAGING}{owned_tag()}-"))
         is_needed = False
         try:
             yield staging
             give_usual_rights(staging)
+            sync_all(staging)
             is_needed = True  # from the first replacement on, a reader may look for the other files here
             for name in order:
                 _move(staging, folder, name)

@@ -59,7 +59,7 @@ from hf_free.learner.pooled_files import FOLDER, named_teacher_files, teacher_fi
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import sha256_of
-from hf_free.runtime.given import short_form, why_no_path
+from hf_free.runtime.given import check_kind, short_form, why_no_path
 from hf_free.runtime.strict_json import why_too_large
 
 WIDENED = 2
@@ -176,6 +176,17 @@ class Fetched(NamedTuple):
 
     folder: Path
     origin: Origin | None
+
+
+def given_source(name: object) -> str:
+    """Where a learner or a classifier is, as a text.
+
+    Raises:
+        LearnerError: neither a text nor a path.
+    """
+    rule = "a folder, or org/name or org/name@revision on the Hub"
+    check_kind(name, "the learner", (str, Path), allowed=rule, optional=False, error=LearnerError)
+    return str(name)
 
 
 def fetch_files(

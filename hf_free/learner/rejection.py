@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from hf_free.errors import LearnerError
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.heads import Head, scores
+from hf_free.runtime.given import short_form
 
 FALSE_REJECTIONS = 0.1
 """Share of pictures of known classes that a threshold may reject, where nothing else is asked for."""
@@ -26,15 +28,35 @@ class Rejection:
     Attributes:
         threshold: Pictures of less confidence than this are of no known class.
         false_rejections: The share that it was calibrated for; None: it was set by hand and stays as it is.
+
+    Raises:
+        LearnerError: a threshold that is no finite number, or no share.
     """
 
     threshold: float
     false_rejections: float | None = None
 
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
+        if not is_number or not math.isfinite(self.threshold):
+            raise LearnerError(f"threshold={short_form(self.threshold)}", allowed="a finite number, as 0.5")
+        if self.false_rejections is not None:
+            check_share(self.false_rejections)
+
 
 def is_share(value: object) -> bool:
     """Whether a value is a number above 0 and below 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+
+
+def check_share(value: object) -> None:
+    """Refuse a share of false rejections that is none.
+
+    Raises:
+        LearnerError: with what is allowed.
+    """
+    if not is_share(value):
+        raise LearnerError(f"false_rejections={short_form(value)}", allowed="a number above 0 and below 1, as 0.1")
 
 
 def confidence(logits: Tensor) -> Tensor:
@@ -61,8 +83,7 @@ def threshold_for(
     Raises:
         LearnerError: a share outside (0, 1), or no class with two pictures.
     """
-    if not is_share(false_rejections):
-        raise LearnerError(f"false_rejections={false_rejections!r}", allowed="a number above 0 and below 1, as 0.1")
+    check_share(false_rejections)
     found = left_out_confidence(embedding, head, support, labels)
     if not len(found):
         raise LearnerError(

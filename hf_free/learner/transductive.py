@@ -29,6 +29,7 @@ from hf_free.learner.heads import (
     scores,
     scores_of_normalized,
 )
+from hf_free.runtime.given import short_form
 
 SOFT_KMEANS_STEPS = 5
 """Rounds of soft k-means; the means have settled by then."""
@@ -174,7 +175,7 @@ def get_transductive(name: str) -> TransductiveHead:
         LearnerError: an unknown name.
     """
     if not isinstance(name, str) or name not in TRANSDUCTIVE:
-        raise LearnerError(f"unknown transductive head {name!r}", allowed=", ".join(TRANSDUCTIVE))
+        raise LearnerError(f"unknown transductive head {short_form(name)}", allowed=", ".join(TRANSDUCTIVE))
     return TRANSDUCTIVE[name]
 
 

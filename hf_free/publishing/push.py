@@ -25,6 +25,7 @@ from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, with_results
 from hf_free.publishing.unredacted import unredacted
 from hf_free.runtime.files import copy_folder, read_bounded, write_text
+from hf_free.runtime.given import check_flags, check_texts
 from hf_free.runtime.saved_json import read_saved
 
 _CARD = "README.md"
@@ -137,6 +138,18 @@ def plan_push(
         found = {path.relative_to(copy).as_posix(): path.stat().st_size for path in copy.rglob("*") if path.is_file()}
     check_can_push(repo_id, token, private=private, create_pr=create_pr)
     return dict(sorted(found.items()))
+
+
+def check_push(repo_id: str, *, token: object, revision: str | None, commit_message: object, **flags: object) -> None:
+    """Refuse arguments of a push that are of another type, before anything is made or asked.
+
+    Raises:
+        ConfigError: with the argument's name; a `private` that is None would publish to everybody.
+        HubError: a name or a revision that no repository has.
+    """
+    check_texts(token=token, revision=revision, commit_message=commit_message)
+    check_flags(**flags)
+    check_names(repo_id, revision)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hf_free.errors import ConfigError
+from hf_free.runtime.given import short_form
 
 MAX_DEVIATION = 0.25
 """Share of a network's answers by which they may differ in bf16 from those in fp32. A bf16 number has 8 bits, so each
@@ -37,7 +38,7 @@ def choose_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):  # its words list dozens of kinds
-        given = f"device {str(name)!r} cannot be used: PyTorch knows none of that name"
+        given = f"device {short_form(name)} cannot be used: PyTorch knows none of that name"
         raise ConfigError(given, allowed=_DEVICES, action="--device cpu") from None
     try:
         torch.zeros(1, device=device).item()

@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hf_free.runtime.owners import is_abandoned, owned_tag
@@ -28,8 +29,23 @@ _PART = 2**20
 """Bytes that are copied at a time."""
 
 
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is there within the block, and those above it; where the block fails, those that were made for it
+    go again, unless something has come into them."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty: what is in it is somebody's, and so are the folders above
+            for path in made:
+                path.rmdir()
+        raise
+
+
 def write_file(path: Path, write: Callable[[Path], object], *, needed: int | None = None) -> Path:
-    """Write a file whole or not at all: what was there stays until the new one is complete.
+    """Write a file whole or not at all: what was there stays until the new one is complete and on the disk.
 
     What killed processes have left of earlier tries at the same file goes.
 
@@ -45,14 +61,14 @@ def write_file(path: Path, write: Callable[[Path], object], *, needed: int | Non
         StorageError: it cannot be written there.
     """
     safe = "the file that was there before is unchanged" if path.exists() else ""
-    with storage_explained(path, needed=needed, safe=safe):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_explained(path, needed=needed, safe=safe), made_folder(path.parent):
         _remove_scraps(path.parent, f".{path.name}.")
         scratch = _scratch_beside(path)
         try:
             mode = _make_empty(scratch)
             write(scratch)
             scratch.chmod(mode)
+            sync(scratch)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -67,7 +83,8 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write files of one folder that belong together, over older ones: a process that is killed leaves all of the
-    older ones, all of the new ones, or the first few of either, but never files of two calls side by side.
+    older ones, all of the new ones, or the first few of either, but never files of two calls side by side. So does a
+    machine that loses power, on a file system that keeps the order of renames.
 
     Args:
         contents: In the order in which they take their places; all of them are on the disk before the first one does.
@@ -78,8 +95,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     first, *others = contents
     needed = sum(map(len, contents.values()))
     safe = "the files that were there before are unchanged" if any(path.exists() for path in contents) else ""
-    with storage_explained(first, needed=needed, safe=safe):
-        first.parent.mkdir(parents=True, exist_ok=True)
+    with storage_explained(first, needed=needed, safe=safe), made_folder(first.parent):
         scratches = {}
         try:
             for path, content in contents.items():
@@ -88,6 +104,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 mode = _make_empty(scratch)
                 scratch.write_bytes(content)
                 scratch.chmod(mode)
+                sync(scratch)
             for path in reversed(others):
                 path.unlink(missing_ok=True)
             for path, scratch in scratches.items():
@@ -111,24 +128,29 @@ def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | No
     Raises:
         StorageError: it cannot be written there.
     """
-    with storage_explained(folder, needed=needed):
+    with storage_explained(folder, needed=needed), made_folder(folder.parent):
         scratch = _scratch_beside(folder)
-        scratch.mkdir(parents=True)
+        scratch.mkdir()
         try:
             fill(scratch)
             give_usual_rights(scratch)
-            for path in (*scratch.rglob("*"), scratch):
-                _sync(path)
+            sync_all(scratch)
             scratch.rename(folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        _sync(folder.parent)
+        sync(folder.parent)
     return folder
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder so that a process which is killed meanwhile leaves it whole, or as a scrap."""
+    """Remove a folder so that a process which is killed meanwhile leaves it whole, or as a scrap.
+
+    Of a link the link alone goes.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
     old = folder.with_name(f".{folder.name}.{owned_tag()}{OLD_SUFFIX}")
     folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)
@@ -262,7 +284,18 @@ def _make_empty(path: Path) -> int:
         return os.fstat(file.fileno()).st_mode & 0o777
 
 
-def _sync(path: Path) -> None:
+def sync_all(folder: Path) -> None:
+    """Flush a folder and all that is below it to the disk itself; what takes its place then is whole after a loss of
+    power too.
+
+    Raises:
+        OSError: there is no space for it.
+    """
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
     """Flush a file or folder to the disk itself; a system that cannot do so (folders on Windows) is left alone.
 
     Raises:

@@ -5,6 +5,7 @@ rather than by the words of whatever meets it first.
 from __future__ import annotations
 
 import errno
+import inspect
 import operator
 import os
 from pathlib import Path
@@ -16,6 +17,9 @@ LONGEST_PART = 255
 
 LARGEST_SEED = 2**32 - 1
 """numpy takes no larger one."""
+
+TOLD = ("what", "done", "total")
+"""What a function that is told of progress is called with."""
 
 SHOWN = 80
 """Letters of a value that a message shows."""
@@ -97,6 +101,17 @@ def whole_number(
     return number
 
 
+def check_minutes(value: object, name: str) -> None:
+    """Refuse a length of time that is none; None knows no end.
+
+    Raises:
+        ConfigError: no number of at least 0.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and value >= 0):  # type: ignore[operator]  # it is a number by then
+        raise ConfigError(f"{name}={short_form(value)}", allowed="a number of minutes of at least 0, or None")
+
+
 def given_seed(value: object) -> int:
     """A seed that was given.
 
@@ -106,7 +121,109 @@ def given_seed(value: object) -> int:
     return whole_number(value, "seed", least=0, most=LARGEST_SEED)
 
 
+def check_kind(
+    value: object,
+    name: str,
+    kind: type | tuple[type, ...],
+    *,
+    allowed: str,
+    optional: bool = True,
+    error: type[HfFreeError] = ConfigError,
+) -> None:
+    """Refuse an object of another type by the argument's name, before anything is done with it.
+
+    Args:
+        value: What was given.
+        name: The argument.
+        kind: The type that it has to have, or several.
+        allowed: What that is in words.
+        optional: Whether None is taken.
+        error: The kind of error.
+
+    Raises:
+        HfFreeError: another type.
+    """
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise error(f"{name}={short_form(value)} of type {type(value).__name__}", allowed=allowed)
+
+
+def check_function(
+    value: object, name: str, arguments: tuple[str, ...], *, error: type[HfFreeError] = ConfigError
+) -> None:
+    """Refuse what cannot be called as it will be; None is none.
+
+    Args:
+        value: What was given.
+        name: The argument.
+        arguments: What it will be called with, in this order.
+        error: The kind of error.
+
+    Raises:
+        HfFreeError: no function, or one that takes other arguments.
+    """
+    if value is None:
+        return
+    if callable(value):
+        try:
+            inspect.signature(value).bind(*arguments)
+        except TypeError:
+            pass
+        except ValueError:  # some functions of C do not say what they take; a type such as int makes something of it
+            if not isinstance(value, type):
+                return
+        else:
+            return
+    raise error(
+        f"{name}={short_form(value)} of type {type(value).__name__}",
+        allowed=f"None, or a function that takes {len(arguments)} arguments: {', '.join(arguments)}",
+    )
+
+
+def check_flags(error: type[HfFreeError] = ConfigError, /, **given: object) -> None:
+    """Refuse what is no truth value; the text "no" is none, though Python takes it for true, and None for false.
+
+    Args:
+        error: The kind of error.
+        given: Each argument by its name.
+
+    Raises:
+        HfFreeError: anything but True and False, or 1 and 0, of Python or numpy.
+    """
+    for name, value in given.items():
+        is_number = isinstance(value, int) or getattr(value, "shape", None) == ()
+        if not (is_number and value in (0, 1)):
+            raise error(f"{name}={short_form(value)} of type {type(value).__name__}", allowed="True or False")
+
+
+def check_texts(error: type[HfFreeError] = ConfigError, /, **given: object) -> None:
+    """Refuse what is neither a text nor None. The value is not shown: it may be a token.
+
+    Args:
+        error: The kind of error.
+        given: Each argument by its name.
+
+    Raises:
+        HfFreeError: another type.
+    """
+    for name, value in given.items():
+        if not (value is None or isinstance(value, str)):
+            raise error(f"{name} of type {type(value).__name__}", allowed="a text, or None")
+
+
+def check_cache_dir(value: object) -> None:
+    """Refuse a folder of a cache that is none; None is the usual one.
+
+    Raises:
+        ConfigError: it is no path.
+    """
+    if value is not None:
+        given_path(value, "cache_dir")
+
+
 def short_form(value: object) -> str:
-    """A value as it is written, its beginning where that is long."""
-    text = repr(value)
+    """A value as it is written, its beginning where that is long; its type alone where it cannot be written."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of a class of the caller's, whose words say nothing of the argument
+        return f"<{type(value).__name__}>"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

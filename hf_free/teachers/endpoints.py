@@ -72,6 +72,7 @@ class EndpointAccess:
             folder: Where answers are kept, a run's `answers/`; None keeps them in memory.
             tokens: Tokens of the endpoints; none takes those of the environment (`TOKEN_VARIABLE`).
         """
+        check_tokens(tokens, [])
         given = tuple(tokens) or tuple(os.environ.get(TOKEN_VARIABLE, "").split())
         return cls(queries, QueryBudget(queries.budget), folder, given)
 
@@ -94,9 +95,11 @@ def check_tokens(tokens: Sequence[str], urls: Sequence[str]) -> None:
     Raises:
         ConfigError: with the hosts.
     """
-    if isinstance(tokens, str):
+    is_list = isinstance(tokens, list | tuple | set | frozenset)
+    if not is_list or not all(isinstance(text, str) for text in tokens):  # none of them is shown
+        kind = "one text" if isinstance(tokens, str) else f"a {type(tokens).__name__}, or not of texts"
         raise ConfigError(
-            "endpoint tokens that are one text", allowed="a list of TOKEN or HOST=TOKEN", action="[token]"
+            f"endpoint tokens that are {kind}", allowed="a list of TOKEN or HOST=TOKEN", action="[token]"
         )
     hosts = sorted({host_of(url) for url in urls})
     bare = [text for text in tokens if not _HOST_AND_TOKEN.fullmatch(text)]

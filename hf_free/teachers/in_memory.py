@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hf_free.errors import ConfigError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.device import Precision
-from hf_free.runtime.given import short_form
+from hf_free.runtime.device import Precision, choose_device
+from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
@@ -24,6 +24,16 @@ OwnTeacher = nn.Module | Teacher | str | Path
 """What stands for a teacher in Python: a network, a teacher, or a text or path that names one."""
 
 _SIDES = "input_size=(3, height, width), mean=(r, g, b) and std=(r, g, b), for pixels in [0, 1]"
+
+
+_DESCRIBED: dict[str, tuple[tuple[type, ...], str]] = {
+    "input_size": ((int,), "three whole numbers: channels, height and width"),
+    "mean": ((int, float), "a list of one number per channel, of pixels in [0, 1]"),
+    "std": ((int, float), "a list of one number per channel, of pixels in [0, 1]"),
+    "label_names": ((str, int), "a list with one name per class, in their order"),
+    "interpolation": ((), "the name of a filter, such as bilinear or bicubic"),
+}
+"""What describes a network's pictures and classes: the types of its parts, and the rule in words."""
 
 
 def given_teachers(models: object) -> list[nn.Module | Teacher | str]:
@@ -69,13 +79,14 @@ def as_teacher(
     Raises:
         TeacherError: a network that needs more to be said, or that does not classify.
     """
-    given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
-    known = {key: tuple(value) for key, value in given.items() if value is not None}
     if not isinstance(network, nn.Module):
         raise TeacherError(
             f"{name}: {short_form(network)} of type {type(network).__name__}",
             allowed="a network (torch.nn.Module), a loaded teacher, or a text or path that names one",
         )
+    _check_described(input_size=input_size, mean=mean, std=std, label_names=label_names, interpolation=interpolation)
+    given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
+    known = {key: tuple(value) for key, value in given.items() if value is not None}
     copied: nn.Module = copy.deepcopy(network).eval()
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}
@@ -139,16 +150,37 @@ def pool_in_memory(
         TeacherError: one that cannot be a teacher.
         HubError: files that cannot be fetched.
     """
-    teachers = []
+    check_texts(token=token)
+    check_cache_dir(cache_dir)
+    check_kind(precision, "precision", Precision, allowed="a Precision, as Precision.choose gives, or None")
+    teachers, where = [], choose_device(device)
     for place, model in enumerate(given_teachers(models), start=1):
         if isinstance(model, str):
-            teacher = load_teacher(model, token=token, cache_dir=cache_dir, device=device, precision=precision)
+            teacher = load_teacher(model, token=token, cache_dir=cache_dir, device=where, precision=precision)
         elif isinstance(model, Teacher):
-            teacher = model.to(device)
+            teacher = model.to(where)
         else:
-            teacher = as_teacher(model, name=f"(in memory {place})").to(device)
+            teacher = as_teacher(model, name=f"(in memory {place})").to(where)
         teachers.append(teacher)
     return TeacherPool.from_teachers(teachers)
+
+
+def _check_described(**given: object) -> None:
+    """Refuse what describes no pictures or classes, by its argument's name.
+
+    Raises:
+        TeacherError: with what is allowed.
+    """
+    for name, value in given.items():
+        kinds, rule = _DESCRIBED[name]
+        parts = None
+        if isinstance(value, list | tuple) or getattr(value, "ndim", None) == 1:  # arrays and tensors too
+            parts = [part.item() if hasattr(part, "item") else part for part in value]  # type: ignore[attr-defined]
+        is_list = parts is not None and bool(parts) and all(type(part) in kinds for part in parts)
+        is_size = name != "input_size" or (is_list and parts is not None and len(parts) == 3 and min(parts) > 0)
+        is_one = isinstance(value, str) if name == "interpolation" else is_list and is_size
+        if not (value is None or is_one):
+            raise TeacherError(f"{name}={short_form(value)} of type {type(value).__name__}", allowed=rule)
 
 
 class OwnNetwork(nn.Module):

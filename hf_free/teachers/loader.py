@@ -27,10 +27,11 @@ from hf_free.backbones.weights import (
     shared_prefix,
 )
 from hf_free.config.sections import QueriesConfig
-from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, UnfitTeacherError
+from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, TeacherReferenceError, UnfitTeacherError
 from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, choose_device, deviation, is_out_of_memory
+from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts
 from hf_free.runtime.memory_budget import free_memory
 from hf_free.teachers.building import BUILD_ERRORS, Kind, Measured, NetworkBuilder, build_network, short
 from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
@@ -99,7 +100,21 @@ def load_teacher(
         TeacherError: a checkpoint that cannot serve as a teacher, with the reason; an `UnfitTeacherError` for one
             that needs more memory than there is.
     """
+    check_texts(token=token)
+    check_flags(only_copies=only_copies)
+    check_cache_dir(cache_dir)
+    if snapshot is not None:  # whoever has one has imported what it takes
+        from hf_free.hub.snapshot import Snapshot
+
+        check_kind(
+            snapshot, "snapshot", Snapshot, allowed="what hf_free.hub.snapshot.fetch_snapshot returned, or None"
+        )
+    check_kind(precision, "precision", Precision, allowed="a Precision, as Precision.choose gives, or None")
+    check_kind(endpoints, "endpoints", EndpointAccess, allowed="an EndpointAccess, or None")
+    check_kind(builder, "builder", NetworkBuilder, allowed="a NetworkBuilder, or None")
     if not isinstance(reference, TeacherReference):
+        rule = "a Hub id org/name, a folder, or a TeacherReference"
+        check_kind(reference, "reference", (str, Path), allowed=rule, optional=False, error=TeacherReferenceError)
         reference = TeacherReference.parse(str(reference))
     if reference.is_endpoint:
         access = endpoints or EndpointAccess.of(QueriesConfig())

@@ -28,7 +28,8 @@ from hf_free.hub.snapshot import Snapshot
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
-from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
+from hf_free.runtime.given import check_cache_dir, check_function, check_kind, check_texts, short_form
 from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.building import NetworkBuilder
@@ -113,6 +114,18 @@ class TeacherPool(Sequence[Teacher]):
         chains: Chains = ONE_CHAIN,
         absent: Collection[int] = (),
     ) -> None:
+        if isinstance(sources, str) or not isinstance(sources, Iterable):
+            raise TeacherReferenceError(
+                f"sources={short_form(sources)} of type {type(sources).__name__}", allowed="a list of teachers"
+            )
+        check_texts(token=token)
+        check_cache_dir(cache_dir)
+        check_kind(precision, "precision", Precision, allowed="a Precision, as Precision.choose gives, or None")
+        check_kind(endpoints, "endpoints", EndpointAccess, allowed="an EndpointAccess, or None")
+        check_function(progress, "progress", ("source",))
+        check_function(fetched, "fetched", ("state",))
+        check_function(meanwhile, "meanwhile", ("pool",))
+        device = choose_device(device)
         self.endpoints = endpoints or EndpointAccess()
         self.budget = parse_bytes(budget)
         self.records: list[TeacherRecord] = []

@@ -18,6 +18,7 @@ from hf_free.errors import TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.files import write_together
 from hf_free.runtime.given import given_path, short_form
+from hf_free.runtime.storage import storage_explained
 from hf_free.teachers.config_check import check_config
 from hf_free.teachers.loader import record_of
 from hf_free.teachers.teacher import Teacher
@@ -51,11 +52,11 @@ def save_teacher(
     from timm.models._hub import save_config_for_hf
 
     place = given_path(folder, "folder", for_weights=True)
-    extra_cfg = _check_savable(network, label_names, extra_cfg or {}, model_args)
+    extra_cfg = _check_savable(network, label_names, {} if extra_cfg is None else extra_cfg, model_args)
     config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
         config["label_names"] = list(label_names)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, storage_explained(Path(scratch) / "config.json"):
         written = Path(scratch) / "config.json"
         save_config_for_hf(
             network,

@@ -10,8 +10,20 @@ import time
 from hf_free.reporting.recovered import draw_pictures
 from hf_free.runtime.interrupts import StopBetweenSteps
 from hf_free.training import selection, trackers
-from hf_free.training.checkpoint import save_checkpoint
+from hf_free.training.checkpoint import save_checkpoint, write_teachers
 from hf_free.training.run import Run
+
+
+def write_down(run: Run) -> None:
+    """Write the settings and teachers of a run that goes on into its folder, and cut its log to where it goes on.
+
+    Not before its first step is done: new settings that fail leave the run as it was.
+    """
+    if run.going_on_from is not None and run.chains.ranks.is_first:
+        run.folder.begin(run.config.to_yaml(), resume=True)
+        write_teachers(run.folder, run.config.models, run.pool.records)
+        run.folder.read_log(before_step=run.going_on_from)
+    run.going_on_from = None
 
 
 def save(run: Run) -> None:

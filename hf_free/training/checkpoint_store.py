@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from hf_free.errors import RunError
 from hf_free.runtime.files import new_folder, remove_folder, remove_scraps
 from hf_free.training.manifest import Manifest, files_of, refuse_unknown_format
 
@@ -23,6 +24,21 @@ class WholeCheckpoint(NamedTuple):
     """Newer ones that are damaged, with the reason."""
 
 
+def refuse_links(*paths: Path) -> None:
+    """Refuse links in the place of what a run writes into, removes or goes on from: it would all happen elsewhere.
+
+    Raises:
+        RunError: with the first of them.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise RunError(
+                f"{path} is a link",
+                allowed=f"a folder or a file of {path.parent} itself: hf-free would write, read and remove elsewhere",
+                action="move what it leads to here in its place; an --output may be a link as a whole",
+            )
+
+
 class CheckpointStore:
     """Checkpoints in one folder, numbered in the order in which they were written.
 
@@ -34,7 +50,12 @@ class CheckpointStore:
         self.root = root
 
     def folders(self) -> list[Path]:
-        """Those that are there, the newest first; not all need to be whole."""
+        """Those that are there, the newest first; not all need to be whole.
+
+        Raises:
+            RunError: a link is in the place of the folder.
+        """
+        refuse_links(self.root)
         if not self.root.is_dir():
             return []
         found = [(match, path) for path in self.root.iterdir() if (match := _NAME.fullmatch(path.name))]
@@ -76,11 +97,13 @@ class CheckpointStore:
             contents: Whether hashes are compared, and not only sizes; takes about a second for a gigabyte.
 
         Raises:
-            RunError: it is of a later hf-free.
+            RunError: it is of a later hf-free, or a link is in the place of the folder.
         """
         passed_over: list[str] = []
         for folder in self.folders():
             try:
+                if folder.is_symlink():
+                    raise ValueError("a link is in the place of the checkpoint")
                 manifest = Manifest.read(folder)
                 refuse_unknown_format(manifest, folder)
                 problem = manifest.problem(folder, contents=contents)
@@ -92,5 +115,10 @@ class CheckpointStore:
         return None
 
     def sweep(self) -> None:
-        """Remove what killed processes left unfinished."""
+        """Remove what killed processes left unfinished.
+
+        Raises:
+            RunError: a link is in the place of the folder.
+        """
+        refuse_links(self.root)
         remove_scraps(self.root)

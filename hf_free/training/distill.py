@@ -62,7 +62,16 @@ from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import Ranks, connect, quiet_unless, seed_everything
 from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.files import remove_folder
-from hf_free.runtime.given import given_path, given_seed
+from hf_free.runtime.given import (
+    TOLD,
+    check_flags,
+    check_function,
+    check_kind,
+    check_texts,
+    given_path,
+    given_seed,
+    short_form,
+)
 from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.memory_budget import pictures_at_once
@@ -174,7 +183,8 @@ def distill(
         FailedElsewhere: another process of the run has failed, and said why.
         StorageError: the output cannot be written to, or is full; the last checkpoint stays as it was.
     """
-    bell, hub = bell or (USUAL if start_from is None else USUAL_FROM_A_TEACHER), hub or HubConfig()
+    usual = USUAL if start_from is None else USUAL_FROM_A_TEACHER
+    bell, hub = usual if bell is None else bell, HubConfig() if hub is None else hub
     check_sections(
         {
             "learner": (LearnerConfig() if learner is None else learner, LearnerConfig),
@@ -184,6 +194,11 @@ def distill(
     )
     folder, seed = given_path(output, "output", for_weights=True).absolute(), given_seed(seed)
     seen = None if pictures is None else str(given_path(pictures, "pictures").absolute())
+    check_flags(keep_views=keep_views, overwrite=overwrite, resume=resume)
+    check_texts(token=token)
+    rule = "what hf_free.pool returned, its folder, or its Hub id"
+    check_kind(pooled, "pooled", (MetaLearner, str, Path), allowed=rule, optional=False)
+    check_function(progress, "progress", TOLD)
     store = checkpoints_of(folder)
     ranks = connect(Launched.here(), device)
     with ranks.failing_together(), quiet_unless(ranks.is_first):
@@ -579,11 +594,13 @@ def _check_settings(
     learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
 ) -> None:
     if not isinstance(minutes, int | float) or isinstance(minutes, bool):
-        raise ConfigError(f"minutes={minutes!r}", allowed="a number above 0", action="minutes=30")
+        raise ConfigError(f"minutes={short_form(minutes)}", allowed="a number above 0", action="minutes=30")
     if start_from is not None and not isinstance(start_from, str):
-        raise ConfigError(f"start_from={start_from!r}", allowed="best, or a teacher's Hub id or folder, as a text")
+        raise ConfigError(
+            f"start_from={short_form(start_from)}", allowed="best, or a teacher's Hub id or folder, as a text"
+        )
     if mixed_precision not in ("auto", "no", "bf16", "fp16"):
-        raise ConfigError(f"mixed_precision={mixed_precision!r}", allowed="auto, no or bf16", action="auto")
+        raise ConfigError(f"mixed_precision={short_form(mixed_precision)}", allowed="auto, no or bf16", action="auto")
     if mixed_precision == "fp16":
         raise ConfigError(
             "mixed precision fp16 with distill, which does not scale its loss",

@@ -19,7 +19,7 @@ from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_text
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.storage import storage_explained
-from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
+from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint, refuse_links
 from hf_free.training.log_reading import read_rows
 from hf_free.training.manifest import Manifest
 from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
@@ -66,7 +66,8 @@ class RunFolder:
 
         Raises:
             RunError: another process writes there; the folder is not empty and neither flag is given; both are;
-                there is nothing to resume; or `overwrite` would replace something other than a run of hf-free.
+                there is nothing to resume; a run that is resumed has a link in the place of what it writes; or
+                `overwrite` would replace something other than a run of hf-free.
         """
         if overwrite and resume:
             raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
@@ -80,6 +81,7 @@ class RunFolder:
                 allowed=f"a folder of an earlier run, with its {CONFIG_FILE}",
                 action="leave out --resume, or name the run with --output",
             )
+        refuse_links(*(self._written() if resume else [self.answers]))
         if self.root.exists() and not self.root.is_dir():
             raise RunError(f"the output {self.root} is a file", allowed="a folder", action="give another --output")
         if resume and (self.checkpoints.folders() or not self.read_config().trainer.pool_first):
@@ -99,6 +101,11 @@ class RunFolder:
                 allowed="a new or empty folder",
                 action=f"give another --output{flags}",
             )
+
+    def _written(self) -> tuple[Path, ...]:
+        """What a run writes into, and what it adds to; other files are replaced as they are, links or not."""
+        folders = (self.checkpoints.root, self.pictures, self.trackers, self.learner, self.learning.root)
+        return (*folders, self.pooled, self.answers, self.log)
 
     def is_in_use(self) -> bool:
         """Whether the folder holds anything."""
@@ -173,6 +180,7 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        from hf_free.backbones.weights import why_no_weights_file
         from hf_free.inversion.five import TrainedGenerator
 
         if not self.generator.is_file():
@@ -188,7 +196,8 @@ class RunFolder:
             weights = load_file(self.generator)
         except (OSError, SafetensorError) as error:
             raise RunError(
-                f"{self.generator} is damaged: {error}", action="restore it from a copy, or leave out --generator"
+                f"{self.generator} is damaged: {why_no_weights_file(error)}",
+                action="restore it from a copy, or leave out --generator",
             ) from None
         return TrainedGenerator(weights, config.five, size, channels)
 
@@ -294,7 +303,8 @@ class RunFolder:
     def with_what_is_safe(self, error: StorageError) -> StorageError:
         """The error for a failed write of a run: it says what is kept and how to go on."""
         step, output = self.last_step(), shlex.quote(str(self.root))
-        kept = "nothing was trained yet: then type the same command again"
+        again = ", with --overwrite" if self.is_in_use() else ""  # else it would be refused as not empty
+        kept = f"nothing was trained yet: then type the same command again{again}"
         if self.has_pooled():
             kept = f"the pooled learner is whole: then go on with hf-free train --resume --output {output}"
         if step is not None:

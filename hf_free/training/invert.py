@@ -18,7 +18,16 @@ from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import inverter_of
 from hf_free.runtime.chains import ONE_CHAIN
 from hf_free.runtime.device import Precision, choose_device
-from hf_free.runtime.given import given_path, given_seed, whole_number
+from hf_free.runtime.given import (
+    TOLD,
+    check_cache_dir,
+    check_function,
+    check_kind,
+    check_texts,
+    given_path,
+    given_seed,
+    whole_number,
+)
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.black_box import BlackBox
 from hf_free.teachers.endpoints import EndpointAccess
@@ -99,13 +108,17 @@ def invert(
         RunError: a folder without a meta-generator, a black box that takes more queries than its budget, or numbers
             of steps or images that are none or too small.
     """
+    check_texts(token=token, inversion=inversion)
+    check_cache_dir(cache_dir)
+    check_kind(queries, "queries", QueriesConfig, allowed="a QueriesConfig, as FreeConfig().queries, or None")
+    check_function(progress, "progress", TOLD)
     usual = default_steps(generator, inversion)  # also refuses what does not go together when the steps are given
     steps = usual if steps is None else steps
     steps, seed = whole_number(steps, "steps", least=0, error=RunError), given_seed(seed)
     images_per_class = whole_number(images_per_class, "images_per_class", least=0, most=MOST_PER_CLASS, error=RunError)
     if steps < 1 or images_per_class < 2:
         raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 step and 2 images")
-    queries = queries or QueriesConfig()
+    queries = QueriesConfig() if queries is None else queries
     if not isinstance(teacher, Teacher):
         where = choose_device(str(device))
         endpoints = EndpointAccess.of(queries, tokens=endpoint_tokens)

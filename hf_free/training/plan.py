@@ -21,7 +21,7 @@ from hf_free.learner.precision import FP32_NOTE, fitting_precision
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision
 from hf_free.runtime.distributed import threads_of_a_rank
-from hf_free.runtime.given import whole_number
+from hf_free.runtime.given import check_flags, check_kind, check_texts, whole_number
 from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.training.black_boxes import notes_on_black_boxes
 from hf_free.training.budgeting import Budget
@@ -118,6 +118,9 @@ def plan(
     """
     check_sections({"config": (config, FreeConfig)})
     processes = whole_number(processes, "processes", least=1)
+    check_flags(measure=measure)
+    check_texts(token=token)
+    check_kind(console, "console", Console, allowed="a rich.console.Console, or None")
     endpoints = EndpointAccess.of(config.queries, tokens=endpoint_tokens)
     found = gather(config, token=token, console=console, is_planned=True, endpoints=endpoints)
     config, pool, precision = found.config, found.pool, found.precision

@@ -42,7 +42,17 @@ from hf_free.publishing.opening import check_can_be_opened
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.energy import EnergyMeter
-from hf_free.runtime.given import given_path, given_seed, whole_number
+from hf_free.runtime.files import made_folder, sync_all
+from hf_free.runtime.given import (
+    TOLD,
+    check_flags,
+    check_function,
+    check_minutes,
+    check_texts,
+    given_path,
+    given_seed,
+    whole_number,
+)
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
@@ -117,9 +127,14 @@ def pool(
         RunError: an output folder in use, or no usable teacher.
     """
     started = time.monotonic()
-    learner, five, hub = learner or LearnerConfig(), five or FiveConfig(), hub or HubConfig()
+    learner = LearnerConfig() if learner is None else learner
+    five, hub = FiveConfig() if five is None else five, HubConfig() if hub is None else hub
     check_sections({"learner": (learner, LearnerConfig), "five": (five, FiveConfig), "hub": (hub, HubConfig)})
     rounds, seed = whole_number(rounds, "rounds", least=0), given_seed(seed)
+    check_flags(overwrite=overwrite, include_weights=include_weights)
+    check_texts(token=token)
+    check_minutes(recover_minutes, "recover_minutes")
+    check_function(progress, "progress", TOLD)
     folder = None if output is None else given_path(output, "output", for_weights=True).absolute()
     seen = None if pictures is None else str(given_path(pictures, "pictures").absolute())
     models = given_teachers(models)
@@ -244,8 +259,7 @@ def _save_with_teachers(
     cache_dir: str | None,
 ) -> None:
     """Save a learner with its teachers' files; a new folder appears whole, or, if this is killed, not at all."""
-    with storage_explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with storage_explained(folder), made_folder(folder.parent):
         prefix = f".{folder.name}.saving-"
         for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
             if is_abandoned(left):
@@ -261,6 +275,7 @@ def _save_with_teachers(
             made.save_pretrained(place)
             write_card(place, made.full_record(), redacts=False)
             if is_new:
+                sync_all(built)
                 os.replace(built, folder)
     backbone.included = folder
 

@@ -144,6 +144,7 @@ def train_from_pooled(
         torch.set_num_threads(trainer.threads)
     if resume and ranks.first(folder.is_finished_from_pooled()):
         return MetaLearner.from_pretrained(folder.learner, token=token, cache_dir=config.hub.cache_dir)
+    before = folder.config.read_text(encoding="utf-8") if resume and ranks.is_first else None
     with counting_bar(console) as show:
         begun = None
         if ranks.is_first:
@@ -152,23 +153,29 @@ def train_from_pooled(
         pooled, plan = (None, None) if begun is None else begun
         plan = ranks.first(plan)
         assert plan is not None, "the first process says it"
-        made = distill(
-            pooled if pooled is not None and ranks.count == 1 else folder.pooled,
-            folder.learner,
-            minutes=plan.minutes,
-            learner=None if plan.starts_from_best else _network(config.learner),
-            keep_views=True,
-            bell=_rates(config.bell, USUAL_FROM_A_TEACHER if plan.starts_from_best else USUAL),
-            hub=config.hub,
-            pictures=config.memory.pictures,
-            resume=plan.goes_on,
-            start_from="best" if plan.starts_from_best else None,
-            seed=config.seed,
-            device=trainer.device,
-            mixed_precision=trainer.mixed_precision,
-            token=token,
-            progress=show if ranks.is_first else None,
-        )
+        newest = folder.learning.folders()[:1]
+        try:
+            made = distill(
+                pooled if pooled is not None and ranks.count == 1 else folder.pooled,
+                folder.learner,
+                minutes=plan.minutes,
+                learner=None if plan.starts_from_best else _network(config.learner),
+                keep_views=True,
+                bell=_rates(config.bell, USUAL_FROM_A_TEACHER if plan.starts_from_best else USUAL),
+                hub=config.hub,
+                pictures=config.memory.pictures,
+                resume=plan.goes_on,
+                start_from="best" if plan.starts_from_best else None,
+                seed=config.seed,
+                device=trainer.device,
+                mixed_precision=trainer.mixed_precision,
+                token=token,
+                progress=show if ranks.is_first else None,
+            )
+        except HfFreeError:
+            if before is not None and folder.learning.folders()[:1] == newest:  # new settings that fail at once
+                folder.write_text(folder.config, before)
+            raise
     if folder.learning.folders():
         raise Stopped
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from hf_free.reporting.report_page import report_page
 from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
 from hf_free.reporting.tsne import in_plane
 from hf_free.runtime.files import read_bounded, write_text
-from hf_free.runtime.given import given_path, short_form
+from hf_free.runtime.given import check_flags, check_texts, given_path, short_form
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.strict_json import read_strict_json, why_no_json
 from hf_free.training.folder import CONFIG_FILE, RunFolder
@@ -84,7 +84,7 @@ def report(
     folders = [given_path(run, "run", error=RunError) for run in runs]
     check_page(page)
     names = _names(folders)
-    measured = [_read_results(Path(path)) for path in results]
+    measured = [_read_results(given_path(path, "results", error=RunError)) for path in results]
     read = [
         read_run(folder, name, results=measured if place == 0 else (), draws_map=draws_map)
         for place, (folder, name) in enumerate(zip(folders, names, strict=True))
@@ -126,6 +126,11 @@ def read_run(
         RunError: it is neither.
     """
     folder = given_path(folder, "folder", error=RunError)
+    check_texts(RunError, name=name)
+    check_flags(RunError, draws_map=draws_map)
+    is_list = isinstance(results, Sequence) and not isinstance(results, str)
+    if not is_list or not all(isinstance(one, Mapping) for one in results):
+        raise RunError(f"results={short_form(results)}", allowed="a list of reports of hf-free evaluate")
     run = RunFolder(folder)
     is_run = run.config.is_file()
     learner = run.learner if (run.learner / "config.json").is_file() else folder

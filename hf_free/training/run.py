@@ -94,6 +94,8 @@ class Run(Parts):
     clock: Clock
     checkpoints: CheckpointSchedule
     energy: EnergyMeter = field(default_factory=EnergyMeter)
+    going_on_from: int | None = None
+    """Step of the checkpoint that this start has gone on from; None once its settings are in the folder."""
 
     def between_parts(self) -> None:
         """Keep to the forecast memory: on a CPU, hand back what a part of the work has left."""
@@ -104,5 +106,6 @@ class Run(Parts):
         """Count on from what an earlier start of the run had counted."""
         state.chains, state.processes = self.chains.count, self.chains.ranks.count
         self.state, self.energy.before = state, state.energy
+        self.going_on_from = state.step
         self.clock = Clock(self.config.trainer, state.seconds, reserve=self.budget.forecast.reserve_seconds)
         self.checkpoints = CheckpointSchedule(self.config.trainer, state.seconds)

@@ -304,7 +304,7 @@ def prepare(
     portions = budget.portions
     parts.inverter.most_images = portions.task
 
-    # ---- folder: a start that fails before this leaves nothing in it
+    # ---- folder: a start that fails before this leaves nothing in it; one that goes on is written down after a step
     if ranks.is_first and chosen is None:
         folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
         write_teachers(folder, config.models, parts.pool.records)
@@ -361,10 +361,6 @@ def prepare(
         run.go_on_from(load_checkpoint(run, chosen))
         welcome_back(run.pool, run.state)
         check_enough(run.pool, run.state, config.least_tasks, config.five.max_classes)
-        if ranks.is_first:  # only now: new settings that fail leave the run as it was
-            folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
-            write_teachers(folder, config.models, parts.pool.records)
-            folder.read_log(before_step=run.state.step)
     settings = tracked_settings(config.to_dict())
     run.trackers = Trackers(
         config.trainer.log_with if ranks.is_first else (), folder=folder.trackers, settings=settings

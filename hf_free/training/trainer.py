@@ -15,7 +15,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import LostRank
 from hf_free.runtime.energy import EnergyMeter
-from hf_free.runtime.given import given_path
+from hf_free.runtime.given import check_flags, check_function, check_kind, check_texts, given_path
 from hf_free.runtime.interrupts import StopBetweenSteps, Stopped
 from hf_free.runtime.launched import Launched
 from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
@@ -80,6 +80,11 @@ def train(
     """
     check_sections({"config": (config, FreeConfig)})
     place = given_path(output, "output", for_weights=True)
+    check_flags(resume=resume, overwrite=overwrite, **({} if progress is None else {"progress": progress}))
+    check_texts(token=token)
+    check_kind(pool, "pool", TeacherPool, allowed="a TeacherPool, or None")
+    check_kind(console, "console", Console, allowed="a rich.console.Console, or None")
+    check_function(watch, "watch", ("learner", "minutes"))
     setup.check_has_end(config.trainer)
 
     def decide() -> bool:
@@ -150,11 +155,13 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
                 break
 
             state.seconds, worked = clock.seconds(), state.step
+            bookkeeping.write_down(run)
             if watch is not None:
                 watch(run.learner, state.seconds / 60)
             bar.show(state.step, clock.progress(state.step), terms, state.pictures / max(state.seconds, 1e-9))
             bookkeeping.report(run, terms)
             bookkeeping.save_if_due(run)
+        bookkeeping.write_down(run)
         screening.check_recovered(run.memory, run.pool, state, config.five, warm_up=config.trainer.warmup_steps)
         bookkeeping.take_best(run)
     except (LostRank, StorageError):
@@ -163,6 +170,9 @@ def _learn(run: Run, stop: StopBetweenSteps, bar: RunProgress, watch: Watch | No
         if stop.inside_step:
             state.step -= 0 if worked == state.step or terms else 1  # nothing of it is done yet: it is done anew
             state.seconds = clock.seconds()
+        if isinstance(error, HfFreeError) and run.going_on_from is not None:
+            raise  # it has gone on from a checkpoint, and nothing is new
+        bookkeeping.write_down(run)
         # what there is stays; a stop is granted in all processes alike, an error may be one's own
         (bookkeeping.save if isinstance(error, Stopped) else bookkeeping.save_alone)(run)
         raise

@@ -8,6 +8,7 @@ import pytest
 from drawn import picture
 from hub_calls import paths
 
+from hf_free.data.decoding import PictureError
 from hf_free.errors import DatasetError
 from hf_free.evaluation.dataset_sources import read_or_explain
 from hf_free.evaluation.datasets import load_labeled_images
@@ -175,7 +176,7 @@ def test_a_card_that_is_no_yaml_is_one_message(tmp_path, card):
     content = {"image": [picture(1), picture(2)], "label": ["a", "b"]}
     datasets.Dataset.from_dict(content, features=features).to_parquet(tmp_path / "train.parquet")
     (tmp_path / "README.md").write_text(f"---\n{card}\n---\n")
-    with pytest.raises(DatasetError, match=r"cannot be read: \w+Error"):
+    with pytest.raises(DatasetError, match=r"card README\.md of .* cannot be read: it is no YAML"):
         load_labeled_images(tmp_path)
 
 
@@ -195,3 +196,67 @@ except (DatasetError, HubError) as error:
         said = run_client(code).stdout
     assert "next page is the page itself" in said
     assert fault.hits < 10
+
+
+def rows_naming(folder, names):
+    """A Parquet file whose rows have no bytes, only the names of files."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    rows = pyarrow.array([{"bytes": None, "path": name} for name in names], type=kind)
+    table = pyarrow.table({"image": rows, "text": names, "label": ["a", "b"] * (len(names) // 2)})
+    folder.mkdir()
+    pyarrow.parquet.write_table(table, folder / "train.parquet")
+    return folder / "train.parquet"
+
+
+@pytest.mark.parametrize("column", ["image", "text"])
+@pytest.mark.parametrize("name", ["{root}/private.png", "../private.png", "{root}/set/../private.png"])
+def test_rows_name_no_file_outside_their_data_set(tmp_path, monkeypatch, column, name):
+    """They were read: any picture of this computer."""
+    picture(1).save(tmp_path / "private.png")
+    file = rows_naming(tmp_path / "set", [name.format(root=tmp_path)] * 2)
+    monkeypatch.chdir(file.parent)
+    data = load_labeled_images(file, image_column=column, label_column="label")
+    with pytest.raises(PictureError, match="lies outside of the data set"):
+        data.images[0]
+    with pytest.raises(DatasetError, match="none of the 2 pictures"):
+        data.readable()
+
+
+def test_rows_may_name_files_of_their_own_folder(tmp_path):
+    file = rows_naming(tmp_path / "set", [str(tmp_path / "set" / "1.png")] * 2)
+    picture(1).save(file.parent / "1.png")
+    assert load_labeled_images(file, image_column="image", label_column="label").images[1].size == picture(1).size
+
+
+def test_a_card_on_the_hub_names_nothing_elsewhere(hub, run_client, tmp_path):
+    parquet_set(tmp_path / "private", "train", ("anna", "ben"), 10)
+    parquet_set(tmp_path / "set", "train", ("owl", "wren"), 10)
+    for number, elsewhere in enumerate((tmp_path / "private" / "train.parquet", f"{hub.endpoint}/reached.parquet")):
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: {elsewhere}\n---\n"
+        files = {"README.md": card.encode(), "train.parquet": (tmp_path / "set" / "train.parquet").read_bytes()}
+        hub.add_repo(f"lab/reaches-{number}", files, repo_type="dataset")
+    code = """
+from hf_free.errors import DatasetError
+from hf_free.evaluation.datasets import load_labeled_images
+for number in range(2):
+    try:
+        print(load_labeled_images(f"lab/reaches-{number}").class_names)
+    except DatasetError as error:
+        print("refused" if "none of its own files" in str(error) else error)
+"""
+    start = len(hub.requests)
+    assert run_client(code).stdout.split() == ["refused", "refused"]
+    assert not paths(hub, start, about="reached")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(b"", "is empty"), (b"hello" * 40, "damaged or no Parquet"), (b"PAR1" + bytes(99), "damaged")]
+)
+def test_damaged_tables_are_named_in_words_of_ours(tmp_path, data, said, caplog):
+    (tmp_path / "train.parquet").write_bytes(data)
+    with pytest.raises(DatasetError, match=f"cannot be read: a Parquet file of it .*{said}"):
+        load_labeled_images(tmp_path / "train.parquet")
+    assert not caplog.records

@@ -15,19 +15,21 @@ print(json.dumps({}))
 def test_names_and_files_of_a_data_set(hub, run_client, tokens):
     files = {"README.md": b"# Words\n", "data/a.txt": b"words"}
     hub.add_repo("lab/words", files, repo_type="dataset", private=True)
-    listed = CODE.format("[sorted(files_of_dataset('lab/words')), cached_dataset('lab/words')]")
+    listed = CODE.format("[sorted(files_of_dataset('lab/words').names), cached_dataset('lab/words')]")
     names, cached = run_client(listed, token=tokens["alice"]).json
     assert set(NAMES) <= set(names)
     assert cached is None, "the Hub may be asked, so the cache has no say"
     fetched = CODE.format("(fetch_dataset('lab/words') / 'data' / 'a.txt').read_text()")
     assert run_client(fetched, token=tokens["alice"]).json == "words"
-    offline = CODE.format("[files_of_dataset('lab/words'), (cached_dataset('lab/words') / 'data/a.txt').read_text()]")
+    offline = CODE.format(
+        "[files_of_dataset('lab/words').names, (cached_dataset('lab/words') / 'data/a.txt').read_text()]"
+    )
     start = len(hub.requests)
     assert run_client(offline, env={"HF_HUB_OFFLINE": "1"}).json == [[], "words"]
     assert paths(hub, start, about="lab/words") == []
 
 
 def test_what_is_not_there_has_no_files(hub, run_client):
-    code = CODE.format("[files_of_dataset('lab/no-such-words'), cached_dataset('lab/no-such-words')]")
+    code = CODE.format("[files_of_dataset('lab/no-such-words').names, cached_dataset('lab/no-such-words')]")
     assert run_client(code).json == [[], None]
     assert run_client(code, env={"HF_HUB_OFFLINE": "1"}).json == [[], None]

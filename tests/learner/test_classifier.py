@@ -145,7 +145,7 @@ def test_what_was_saved_without_support_answers_and_says_what_it_cannot(tmp_path
     [
         (lambda c: c.add_class("ant", pictures(1)), "a class 'ant' already"),
         (lambda c: c.add_class(1, pictures(1)), None),
-        (lambda c: c.add_class(2.5, pictures(1)), "label '2.5' of type float"),
+        (lambda c: c.add_class(2.5, pictures(1)), "label 2.5 of type float"),
         (lambda c: c.add_examples("emu", pictures(1)), r"no class 'emu'[\s\S]*ant, bee, cat, dog"),
         (lambda c: c.remove_class("emu"), "no class 'emu'"),
         (lambda c: c.add_class("emu", []), "no pictures"),

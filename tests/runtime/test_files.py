@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -22,6 +23,7 @@ from hf_free.hub.snapshot import local_snapshot
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.files import (
     copy_folder,
+    made_folder,
     new_folder,
     read_bounded,
     remove_folder,
@@ -103,10 +105,38 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("write", [write_file, lambda path, fill: new_folder(path, lambda folder: fill(folder / "x"))])
+def test_folders_that_were_made_for_a_write_that_fails_go_again(tmp_path, write):
+    def fail(path):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+
+    (tmp_path / "there").mkdir()
+    with pytest.raises(StorageError, match="a limit on the size of files"):
+        write(tmp_path / "there" / "new" / "inner" / "file", fail)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_a_folder_into_which_something_has_come_stays(tmp_path):
+    def fail():
+        (tmp_path / "a" / "other").write_text("somebody's")
+        raise RuntimeError("later")
+
+    with pytest.raises(RuntimeError, match="later"), made_folder(tmp_path / "a" / "b"):
+        fail()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
+
+
 def test_a_folder_is_removed_whole(tmp_path):
     folder = new_folder(tmp_path / "f", lambda new: (new / "a").write_text("old"))
     remove_folder(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_link_to_a_folder_the_link_goes(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    remove_folder(tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_scraps_of_a_killed_process_are_removed(tmp_path):
@@ -241,6 +271,29 @@ def test_a_folder_is_copied_with_what_its_links_lead_to(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
+def test_what_takes_its_place_is_on_the_disk_before(tmp_path, monkeypatch):
+    """Else a machine that loses power may leave an empty file in the place of the one before."""
+    from hf_free.runtime import files
+
+    flushed, replace = set(), os.replace
+
+    def replaced(source, target):
+        source = Path(source)
+        below = [path for path in (source, *source.rglob("*")) if path.is_file()]
+        assert below
+        assert {(path.name, path.stat().st_ino) for path in below} <= flushed, target
+        replace(source, target)
+
+    monkeypatch.setattr(files, "sync", lambda path: flushed.add((path.name, path.stat().st_ino)))
+    monkeypatch.setattr(os, "replace", replaced)
+    write_text(tmp_path / "a.txt", "a")
+    write_together({tmp_path / "b": b"b", tmp_path / "c": b"c"})
+    learner = MetaLearner(LearnerConfig(backbone="test_resnet", image_size=16))
+    for _ in range(2):  # a new one, and over it
+        learner.save_pretrained(tmp_path / "learner")
+    assert (tmp_path / "learner" / "config.json").is_file()
+
+
 def test_files_that_belong_together_are_never_of_two_calls(tmp_path):
     """A program that lies beside the labels of another one answers, and wrongly."""
     names = ("model.bin", "model.xml", "model.xml.json")

@@ -10,7 +10,20 @@ import pytest
 import torch
 
 from hf_free.errors import ConfigError, LearnerError
-from hf_free.runtime.given import given_path, given_seed, short_form, whole_number, why_no_path, why_no_weights
+from hf_free.runtime.given import (
+    check_cache_dir,
+    check_flags,
+    check_function,
+    check_kind,
+    check_minutes,
+    check_texts,
+    given_path,
+    given_seed,
+    short_form,
+    whole_number,
+    why_no_path,
+    why_no_weights,
+)
 
 UNDECODED = os.fsdecode(b"a\xff")
 
@@ -54,3 +67,55 @@ def test_seeds_are_those_that_every_library_takes(value):
 
 def test_long_values_are_cut():
     assert len(short_form("x" * 1000)) < 100
+
+
+def test_a_value_that_cannot_be_written_is_shown_by_its_type():
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert short_form(Odd()) == "<Odd>"
+    assert short_form(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"  # in one line
+
+
+def test_kinds():
+    check_kind(None, "pool", int, allowed="a number")
+    check_kind(3, "pool", (int, str), allowed="a number")
+    with pytest.raises(ConfigError, match=r"^pool='x' of type str\n  allowed: a number"):
+        check_kind("x", "pool", int, allowed="a number")
+    with pytest.raises(LearnerError, match="of type NoneType"):
+        check_kind(None, "pool", int, allowed="a number", optional=False, error=LearnerError)
+
+
+def test_functions_take_what_they_are_called_with():
+    for good in (None, print, lambda a, b: None, lambda *a: None, lambda a, b, c=1: None, dict.get):
+        check_function(good, "watch", ("learner", "minutes"))
+    for bad in (3, "x", [], int, lambda: None, lambda a: None, lambda a, b, *, c: None):
+        with pytest.raises(ConfigError, match=r"^watch=.*\n  allowed: None, or .* 2 arguments: learner, minutes"):
+            check_function(bad, "watch", ("learner", "minutes"))
+
+
+def test_truth_values_are_no_texts():
+    check_flags(resume=True, overwrite=np.bool_(False), private=1, public=torch.tensor(True))
+    for bad in ("no", None, 2, 0.5, [], np.zeros(2), float("nan")):
+        with pytest.raises(LearnerError, match=r"^private=.*\n  allowed: True or False"):
+            check_flags(LearnerError, resume=True, private=bad)
+
+
+def test_texts_are_not_shown():
+    check_texts(token=None, revision="main")
+    with pytest.raises(ConfigError, match=r"^token of type bytes\n") as caught:
+        check_texts(token=b"secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_minutes_and_folders_of_a_cache(tmp_path):
+    for good in (None, 0, 2.5, float("inf")):
+        check_minutes(good, "recover_minutes")
+    for bad in (-1, float("nan"), "3", True, []):
+        with pytest.raises(ConfigError, match="recover_minutes="):
+            check_minutes(bad, "recover_minutes")
+    check_cache_dir(None)
+    check_cache_dir(tmp_path)
+    with pytest.raises(ConfigError, match="cache_dir=3"):
+        check_cache_dir(3)

@@ -355,3 +355,115 @@ def test_a_report_is_a_page_beside_what_it_reads(learner, tmp_path):
         with pytest.raises(hf_free.RunError):
             hf_free.report(runs, tmp_path / "page.html")
     assert (tmp_path / "learner" / "config.json").read_bytes() == before
+
+
+# ---- objects of another type
+
+
+def test_a_rejection_by_hand_is_one(learner):
+    from hf_free.learner.rejection import Rejection
+
+    adapted = learner.adapt(SHOWN, LABELS)
+    adapted.rejection = Rejection(0.5)
+    for odd in (0.5, "0.5", (0.5, None), True):
+        with pytest.raises(hf_free.LearnerError, match=r"rejection=.*\n.*Rejection"):
+            adapted.rejection = odd
+    assert adapted.rejection == Rejection(0.5)
+    for odd in ("0.5", None, float("nan"), True):
+        with pytest.raises(hf_free.LearnerError, match="threshold="):
+            Rejection(odd)
+    with pytest.raises(hf_free.LearnerError, match="false_rejections="):
+        Rejection(0.5, 2)
+
+
+ODD = [object(), 3, "x", [], lambda: None]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_who_is_told_is_a_function_everywhere(learner, odd, tmp_path):
+    from pico import pico_teacher
+
+    config = FreeConfig.from_dict({"models": ["./a", "./b"]})
+    data = brightness_classes(40)
+    for name, call in (
+        ("progress", lambda: hf_free.invert(pico_teacher(), steps=1, images_per_class=2, progress=odd)),
+        ("progress", lambda: hf_free.pool(["./a"], progress=odd)),
+        ("progress", lambda: hf_free.distill("./a", tmp_path / "new", progress=odd)),
+        ("progress", lambda: hf_free.evaluate(learner, data, FEW, progress=odd)),
+        ("progress", lambda: data.read(learner.preprocessing, odd)),
+        ("watch", lambda: hf_free.train(config, output=tmp_path / "new", watch=odd)),
+    ):
+        with pytest.raises(HfFreeError, match=f"^{name}=.*\n  allowed: None, or a function"):
+            call()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("odd", [value for value in ODD if not callable(value)])
+def test_objects_of_another_type_are_refused_by_their_arguments_name(learner, odd, tmp_path):
+    from pico import pico_teacher
+
+    config = FreeConfig.from_dict({"models": ["./a", "./b"]})
+    given = {"config": config, "output": tmp_path / "new"}
+    for name, call in (
+        ("pool", lambda: hf_free.train(**given, pool=odd)),
+        ("console", lambda: hf_free.train(**given, console=odd)),
+        ("progress", lambda: hf_free.train(**given, progress=odd)),
+        ("console", lambda: hf_free.plan(config, console=odd)),
+        ("measure", lambda: hf_free.plan(config, measure=odd)),
+        ("queries", lambda: hf_free.invert(pico_teacher(), steps=1, images_per_class=2, queries=odd)),
+        ("precision", lambda: hf_free.load_teacher("./a", precision=odd)),
+        ("builder", lambda: hf_free.load_teacher("./a", builder=odd)),
+        ("snapshot", lambda: hf_free.load_teacher("./a", snapshot=odd)),
+        ("endpoints", lambda: hf_free.load_teacher("./a", endpoints=odd)),
+        ("teachers", lambda: Comparison(teachers=odd)),
+        ("concatenations", lambda: Comparison(concatenations=[str(odd)])),
+        ("off_the_shelf", lambda: Comparison(off_the_shelf=[odd])),
+        ("five", lambda: hf_free.pool(["./a"], five=odd)),
+        ("hub", lambda: hf_free.distill("./a", tmp_path / "new", hub=odd)),
+    ):
+        with pytest.raises(HfFreeError, match=f"^{name}[= ]"):
+            call()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("odd", ["no", None, 2.5])
+def test_a_text_is_no_truth_value(learner, classifier, odd, tmp_path):
+    """`overwrite="no"` was taken for yes, `private=None` published to everybody."""
+    config = FreeConfig.from_dict({"models": ["./a", "./b"]})
+    for name, call in (
+        ("overwrite", lambda: hf_free.train(config, output=tmp_path / "new", overwrite=odd)),
+        ("resume", lambda: hf_free.train(config, output=tmp_path / "new", resume=odd)),
+        ("overwrite", lambda: hf_free.pool(["./a"], overwrite=odd)),
+        ("keep_views", lambda: hf_free.distill("./a", tmp_path / "new", keep_views=odd)),
+        ("private", lambda: learner.push_to_hub("me/x", private=odd)),
+        ("create_pr", lambda: classifier.push_to_hub("me/x", create_pr=odd)),
+        ("with_pictures", lambda: classifier.save_pretrained(tmp_path / "new", with_pictures=odd)),
+        ("local_files_only", lambda: MetaLearner.from_pretrained("me/x", local_files_only=odd)),
+        ("draws_map", lambda: hf_free.read_run(tmp_path, draws_map=odd)),
+    ):
+        with pytest.raises(HfFreeError, match=f"^{name}="):
+            call()
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_describes_a_network_in_memory_is_looked_at():
+    from hf_free.teachers.in_memory import as_teacher, pool_in_memory
+
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    usual = {"input_size": (3, 2, 2), "mean": np.zeros(3), "std": torch.ones(3)}
+    assert as_teacher(network, **usual).record.num_classes == 2
+    for name, odd in (("input_size", 3), ("input_size", "224"), ("mean", "x"), ("std", 3), ("label_names", "ab")):
+        with pytest.raises(hf_free.TeacherError, match=f"^{name}="):
+            as_teacher(network, **{**usual, name: odd})
+    with pytest.raises(hf_free.ConfigError, match="device"):
+        pool_in_memory([pico_network()], device=object())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"images": 3}, {"images": "ab"}, {"class_names": 3}, {"class_names": "ab"}, {"source": 3}, {"background": "no"}],
+)
+def test_parts_of_a_data_set_are_named(odd):
+    given = {"images": SHOWN[:2], "labels": [0, 1], "class_names": ["a", "b"], **odd}
+    with pytest.raises(HfFreeError, match=next(iter(odd))):
+        LabeledImages(**given)

@@ -87,3 +87,30 @@ def test_scraps_of_dead_processes_are_swept(store):
     assert not (store.root / ".00003-step-3.new").exists()
     assert not (store.root / ".00000-step-0.old").exists()
     assert kept.is_dir()
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(store, tmp_path):
+    """It was: a run wrote and removed checkpoints wherever it led."""
+    elsewhere = CheckpointStore(tmp_path / "elsewhere")
+    _write(elsewhere, 10)
+    _write(elsewhere, 20)
+    scrap = elsewhere.root / ".x.1-1-1.new"
+    scrap.mkdir()
+    before = sorted(elsewhere.root.iterdir())
+    store.root.symlink_to(elsewhere.root)
+    for call in (store.folders, store.newest, store.sweep, lambda: _write(store, 30, keep=1)):
+        with pytest.raises(RunError, match=r"checkpoints is a link\n  allowed: .*\n  to do: "):
+            call()
+    assert sorted(elsewhere.root.iterdir()) == before
+
+
+def test_a_checkpoint_that_is_a_link_is_passed_over_and_goes_alone(store, tmp_path):
+    _write(store, 10)
+    elsewhere = shutil.copytree(store.folders()[0], tmp_path / "elsewhere")
+    (store.root / "00002-step-20").symlink_to(elsewhere)
+    found = store.newest()
+    assert found.manifest.step == 10
+    assert "a link" in found.passed_over[0]
+    _write(store, 30, keep=1)
+    assert [path.name for path in store.root.iterdir()] == ["00003-step-30"]
+    assert (elsewhere / "state").is_file()

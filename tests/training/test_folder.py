@@ -283,3 +283,21 @@ def test_answers_that_were_paid_for_outlive_the_run(tmp_path):
         fail()
     assert sorted(path.name for path in folder.answers.iterdir()) == ["x.answers", "y.answers"]
     assert folder.config.read_text() == "seed: 1\n"  # put back, with what the new run had paid for
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "pictures", "trackers", "learner", "pooled", "answers", "log.jsonl"])
+def test_links_in_the_place_of_what_a_run_writes_into_are_refused(earlier, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    if (earlier.root / name).exists():
+        (earlier.root / name).rename(elsewhere)
+    (earlier.root / name).symlink_to(elsewhere)
+    with pytest.raises(RunError, match=f"{name} is a link"):
+        earlier.check_usable(resume=True)
+
+
+def test_answers_that_are_a_link_are_not_added_to(tmp_path):
+    run = RunFolder(tmp_path / "new")
+    run.root.mkdir()
+    run.answers.symlink_to(tmp_path)
+    with pytest.raises(RunError, match="answers is a link"):
+        run.check_usable()

@@ -13,7 +13,7 @@ import torch
 from pico import pico_folder
 from rich.console import Console
 
-from hf_free import ConfigError, FreeConfig, MetaLearner, distill, pool, train
+from hf_free import ConfigError, FreeConfig, MetaLearner, RunError, distill, pool, train
 from hf_free.cli.main import main
 from hf_free.cli.tables import plan_tables
 from hf_free.evaluation import flops
@@ -178,6 +178,9 @@ def test_stopped_while_it_learns_it_goes_on(folders, tmp_path, monkeypatch):
     longer = {**SHORT, "max_minutes": 1.0}
     config = config_of(folders, "strong", "weak", trainer=longer, five=FIVE)
 
+    def fail(*_, **__):
+        raise RunError("of another kind")
+
     def grow_and_stop(bank, count):
         grow(bank, count)
         if count < 64:  # not while the first pictures are drawn
@@ -191,7 +194,12 @@ def test_stopped_while_it_learns_it_goes_on(folders, tmp_path, monkeypatch):
     assert "hf-free train --resume" in run.way_to_finish()
     assert "learned so far" in run.way_to_finish()
     pooled = (run.pooled / "hf_free.safetensors").stat().st_mtime_ns
-    saved = FreeConfig.load(run.config, values={"trainer": {"max_minutes": 0.02}})
+    saved, kept = FreeConfig.load(run.config, values={"trainer": {"max_minutes": 0.02}}), run.config.read_bytes()
+    with monkeypatch.context() as failing:
+        failing.setattr("hf_free.training.pooled_first.distill", fail)
+        with pytest.raises(RunError, match="of another kind"):
+            train(saved, output=run.root, resume=True)
+    assert run.config.read_bytes() == kept, "new settings that fail at once are not written down"
     train(saved, output=run.root, resume=True)
     assert (run.pooled / "hf_free.safetensors").stat().st_mtime_ns == pooled, "pooled once"
     assert run.is_finished_from_pooled()

@@ -57,3 +57,15 @@ def test_a_full_disk_is_said_with_what_is_safe(tmp_path):
         )
     assert f"{place / 'log.jsonl'} cannot be written" in str(full.value)
     assert "nothing was trained yet" in str(full.value)
+
+
+def test_a_run_that_left_files_is_begun_again_with_overwrite(tmp_path):
+    """The same command alone would be refused: the folder is not empty."""
+    place = tmp_path / "run"
+
+    def fail():
+        (place / "config.yaml").write_text("seed: 1\n")
+        raise StorageError("best.safetensors cannot be written", action="make room")
+
+    with pytest.raises(StorageError, match="type the same command again, with --overwrite"), _opened(place):
+        fail()
