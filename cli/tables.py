@@ -45,7 +45,7 @@ def _notes(report: EvaluationReport) -> list[Text]:
     """One line per note on the rows, with the shots that it is about."""
     shots: dict[tuple[str, str], list[str]] = {}
     for row in report.rows:
-        for note in ("" if row.inductive else "transductive", row.note):
+        for note in ("" if row.inductive or "(transductive)" in row.method else "transductive", row.note):
             if note:
                 shots.setdefault((row.method, note), []).append(str(row.k_shot))
     return [plain(f"{method}, {' and '.join(of)} shot: {note}") for (method, note), of in shots.items()]

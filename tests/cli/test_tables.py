@@ -71,6 +71,8 @@ def test_results_have_a_row_each_and_notes_only_where_there_are_some():
     text = shown(results_table(EvaluationReport(rows, "org/digits", "test")))
     assert "x[/i], 1 shot: transductive" in text
     assert "x[/i], 1 shot: gone" in text
+    named = replace(row, method="learner, soft k-means (transductive)", inductive=False)
+    assert "shot: transductive" not in shown(results_table(EvaluationReport([row, named], "org/digits", "test")))
     assert "[i]x[/i]" in text
     rows.append(replace(row, method=BEST_TEACHER, ahead=2.0, ahead_interval=0.5))
     text = shown(results_table(EvaluationReport(rows, "org/digits", "test")))
