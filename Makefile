@@ -6,7 +6,7 @@
 # make fuzz    100,000 tampered inputs of each kind, as a table (about half an hour)
 # make audit   known vulnerabilities of the pinned packages, asked of the package index
 # make kills   fifty runs killed with SIGKILL and resumed, saves, pushes and fetches killed; ten minutes
-# make lint    ruff and mypy
+# make lint    ruff and mypy, which also looks for calls that Windows or macOS lack
 # make docs    the documentation as a site in site/; a warning is an error
 # make wheel   a pure-Python wheel in dist/
 # make clean   remove what the targets above made
@@ -81,6 +81,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy hf_free cli
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 hf_free cli
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin hf_free cli
 
 docs: $(SITE)
 	$(BIN)/python docs/generate_reference.py

@@ -45,10 +45,11 @@ def _notes(report: EvaluationReport) -> list[Text]:
     """One line per note on the rows, with the shots that it is about."""
     shots: dict[tuple[str, str], list[str]] = {}
     for row in report.rows:
-        for note in ("" if row.inductive else "transductive", row.note):
-            if note:
-                shots.setdefault((row.method, note), []).append(str(row.k_shot))
-    return [plain(f"{method}, {' and '.join(of)} shot: {note}") for (method, note), of in shots.items()]
+        if row.note:
+            shots.setdefault((row.method, row.note), []).append(str(row.k_shot))
+    notes = [f"{method}, {' and '.join(of)} shot: {note}" for (method, note), of in shots.items()]
+    together = dict.fromkeys(row.seen_together for row in report.rows if row.seen_together)
+    return [plain(note) for note in (*notes, *together)]
 
 
 def plan_tables(planned: TrainingPlan) -> Group:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hf_free.training.invert import invert
     from hf_free.training.plan import plan
     from hf_free.training.pool import pool
+    from hf_free.training.push import plan_push, push
     from hf_free.training.report import read_run, report
     from hf_free.training.trainer import train
 
@@ -70,7 +71,9 @@ __all__ = [
     "load_labeled_images",
     "load_teacher",
     "plan",
+    "plan_push",
     "pool",
+    "push",
     "read_run",
     "report",
     "save_teacher",
@@ -89,7 +92,9 @@ _HOMES = {
     "load_labeled_images": "hf_free.evaluation.datasets",
     "load_teacher": "hf_free.teachers.loader",
     "plan": "hf_free.training.plan",
+    "plan_push": "hf_free.training.push",
     "pool": "hf_free.training.pool",
+    "push": "hf_free.training.push",
     "read_run": "hf_free.training.report",
     "report": "hf_free.training.report",
     "save_teacher": "hf_free.teachers.saving",

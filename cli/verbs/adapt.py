@@ -103,7 +103,7 @@ def adapt(
             private=bool(private),
             create_pr=bool(create_pr),
             with_pictures=with_pictures,
-            **({} if commit_message is None else {"commit_message": commit_message}),
+            commit_message=commit_message,
         )
     shown = {} if classifier.support is None else classifier.support.counts
     if as_json:

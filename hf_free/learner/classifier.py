@@ -375,7 +375,7 @@ class FewShotClassifier:
         *,
         token: str | None = None,
         private: bool = False,
-        commit_message: str = "Upload few-shot classifier with hf-free",
+        commit_message: str | None = None,
         create_pr: bool = False,
         revision: str | None = None,
         replace_card: bool = False,
@@ -390,7 +390,7 @@ class FewShotClassifier:
             repo_id: `org/name`, created if it does not exist.
             token: Access token with the write role.
             private: Whether to create it private.
-            commit_message: Title of the commit.
+            commit_message: Title of the commit; None for one that names hf-free.
             create_pr: Whether to open a pull request instead.
             revision: Branch to commit to; None for main.
             replace_card: See above.
@@ -426,7 +426,7 @@ class FewShotClassifier:
             repo_id,
             token=token,
             private=private,
-            commit_message=commit_message,
+            commit_message=commit_message or "Upload few-shot classifier with hf-free",
             create_pr=create_pr,
             revision=revision,
             replace_card=replace_card,

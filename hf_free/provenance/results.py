@@ -40,6 +40,14 @@ class ResultRow:
     ahead_interval: float | None = None
     """Half-width of its 95 % interval, over the differences episode by episode."""
 
+    @property
+    def seen_together(self) -> str:
+        """What readers are told of a row that is not inductive; the same of all whose name says it, so said once."""
+        said = "all queries of an episode are seen together"
+        if self.inductive:
+            return ""
+        return f"Transductive: {said}" if "(transductive)" in self.method else f"{self.method}: transductive, {said}"
+
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ResultRow:
         """Read a row of a record; numbers that are not finite are none."""

@@ -270,8 +270,8 @@ def _report(report: EvaluationReport) -> dict[str, object]:
     cells = {(row.method, row.n_way, row.k_shot): _accuracy(row, 2) for row in rows}
     notes = dict.fromkeys(f"{row.method}: {row.note}" for row in rows if row.note)
     for row in rows:
-        if not row.inductive:
-            notes[f"{row.method}: transductive, all queries of an episode are seen together"] = None
+        if row.seen_together:
+            notes[row.seen_together] = None
     own = [row for row in rows if is_own_row(row.method) and row.inductive and row.accuracy is not None]
     return {
         "place": _place(report),

@@ -22,7 +22,7 @@ from hf_free.publishing.edits import has_sections, is_edited, with_fresh_section
 from hf_free.publishing.new_version import NewVersion, plan_new_version, predecessor_on_hub
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
-from hf_free.publishing.results import folder_name, with_results
+from hf_free.publishing.results import folder_name, is_results_file, with_results
 from hf_free.publishing.unredacted import unredacted
 from hf_free.runtime.files import copy_folder, read_bounded, write_text
 from hf_free.runtime.given import check_flags, check_texts
@@ -160,6 +160,8 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "learner"
         _copy(folder, copy)
+        for path in [path for path in copy.glob("*.json") if is_results_file(path)]:
+            path.unlink()  # it names folders of this computer; the card has what `hf-free evaluate --push` wrote
         if complete is not None:
             complete(copy)
         check_can_be_opened(record_of(copy))

@@ -17,8 +17,12 @@ from typing import Any
 
 from hf_free.errors import TeacherReferenceError
 from hf_free.hub.names import check_repo_id
-from hf_free.provenance.reading import Json, list_of
+from hf_free.provenance.reading import Json, list_of, object_of
 from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.runtime.strict_json import read_strict_json
+
+MOST_RESULTS = 2**24
+"""Most bytes of a results file."""
 
 _PATH = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:")
 _OWN_ROW = re.compile(r"learner( \(not data-free\))?(, .*)?", re.DOTALL)
@@ -44,6 +48,15 @@ def is_path(text: str) -> bool:
 def folder_name(path: str) -> str:
     """The last part of a path; a trailing slash does not count."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip(".~") or "a local folder"
+
+
+def is_results_file(path: Path) -> bool:
+    """Whether a file is what `hf-free evaluate --output` writes: it holds paths of this computer."""
+    try:
+        found = object_of(read_strict_json(path, max_bytes=MOST_RESULTS))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found.get("rows"), list) and {"dataset", "split"} <= found.keys()
 
 
 def valid_id(repo_id: object) -> str | None:

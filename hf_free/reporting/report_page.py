@@ -159,8 +159,8 @@ def _notes(reports: Iterable[tuple[str, EvaluationReport]], prefix: bool) -> Ite
         for row in report.rows:
             if row.note:
                 yield f"{whose}{row.method}: {row.note}"
-            if not row.inductive:
-                yield f"{whose}{row.method}: transductive, all queries of an episode are seen together"
+            if row.seen_together:
+                yield f"{whose}{row.seen_together}"
         if verdict := against_teachers(report):
             yield f"{whose}{verdict}"
         yield from (f"{whose}Mind: {warning}" for warning in report.warnings)

@@ -99,7 +99,7 @@ def _peak_of_process() -> int:
         memory = psutil.Process().memory_info()
         return int(getattr(memory, "peak_wset", memory.rss))
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB, on macOS bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit  # type: ignore[attr-defined]  # on Windows
 
 
 def amortized(meta_seconds: float, task_seconds: float, tasks: float) -> float:

@@ -20,7 +20,7 @@ from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json, list_of, object_of
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.redaction import redacted
-from hf_free.publishing.results import folder_name, with_results
+from hf_free.publishing.results import MOST_RESULTS, folder_name, with_results
 from hf_free.reporting.naming import class_name, class_names, teacher_names
 from hf_free.reporting.report_page import report_page
 from hf_free.reporting.reported_run import ClassMap, ClassPictures, ReportedRun
@@ -38,9 +38,6 @@ CLASSES, PICTURES = 36, 6
 
 MAP_CLASSES, MAP_PICTURES = 10, 15
 """Classes and pictures of each on the map."""
-
-MOST_RESULTS = 2**24
-"""Most bytes of a results file."""
 
 MOST_FIGURE = 2**26
 """Most bytes of a figure."""

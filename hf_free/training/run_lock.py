@@ -165,7 +165,7 @@ def _try_lock(file: int) -> bool | None:
     except ImportError:  # Windows: the text in the file decides
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[attr-defined]  # checked for Windows too
     except BlockingIOError:
         return False
     except OSError:

@@ -69,9 +69,14 @@ def test_results_have_a_row_each_and_notes_only_where_there_are_some():
     assert "Note" not in text
     rows = [row, replace(row, method="[i]x[/i]", accuracy=None, interval=None, inductive=False, note="gone")]
     text = shown(results_table(EvaluationReport(rows, "org/digits", "test")))
-    assert "x[/i], 1 shot: transductive" in text
+    assert "x[/i]: transductive, all queries of an episode are seen together" in text
     assert "x[/i], 1 shot: gone" in text
     assert "[i]x[/i]" in text
     rows.append(replace(row, method=BEST_TEACHER, ahead=2.0, ahead_interval=0.5))
     text = shown(results_table(EvaluationReport(rows, "org/digits", "test")))
     assert "beats its best teacher, chosen on other episodes (5-way 1-shot +2.0 ± 0.5)" in text
+    named = [
+        replace(row, method=f"{name} (transductive)", inductive=False) for name in ("learner, one", "learner, two")
+    ]
+    text = shown(results_table(EvaluationReport([row, *named], "org/digits", "test")))
+    assert text.lower().count("transductive") == 3, "the two names, and once what it means"

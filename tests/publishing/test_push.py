@@ -125,6 +125,10 @@ print(json.dumps(answers))
 def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
     before = {path.name: path.read_bytes() for path in learner.iterdir()}
     hub.add_repo("alice/theirs", before)
+    measured = json.dumps(report(dataset="/home/me/secret project").to_dict()).encode()
+    before |= {"results.json": measured, "notes.json": b'{"rows": 3}', "odd.json": b"{"}
+    for name in ("results.json", "notes.json", "odd.json"):
+        (learner / name).write_bytes(before[name])
     with hub.fault("status", "/api/models/alice/theirs/preupload", status=403, times=None):
         done = run_client(CODE.format(folder=str(learner)), token=tokens["alice"])
     address, with_results, refused, nameless, results_refused = done.json
@@ -134,6 +138,9 @@ def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
     published = hub.read_repo("alice/saved")
     assert published["model.safetensors"] == before["model.safetensors"]
     assert published["completed.txt"] == b"in the copy"
+    assert published.keys() & {"results.json", "notes.json", "odd.json"} == {"notes.json", "odd.json"}, (
+        "names a folder"
+    )
     assert b"5-way 1-shot 48.5" in published["README.md"]
     assert b"\nMind the owls.\n" in published["README.md"]
     assert b'from_pretrained("alice/saved")' in published["README.md"]

@@ -58,7 +58,10 @@ def both(forks, hub, tmp_path, monkeypatch):
 def test_a_fork_ends_like_a_new_process(both, program):
     made, new = both("-c", BEGIN + program, "a word", "-x")
     code, told, complained = made
-    if "warnings" in program:  # from Python 3.14 on a fork, which knows the source, quotes the line
+    if (
+        "warnings" in program
+    ):  # whether the line is quoted differs: Python 3.13 does so in a new process, 3.14 in a fork
+        new = (*new[:2], new[2].replace(f"  {program}\n", ""))
         complained = complained.replace(f"  {program}\n", "")
     assert (code, told, complained) == new
 
