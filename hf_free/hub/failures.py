@@ -20,6 +20,7 @@ from hf_free.hub.session import (
     MalformedAnswerError,
     StalledError,
     WaitAskedError,
+    http_library,
     is_transient,
     root_of,
 )
@@ -30,6 +31,9 @@ LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
 
 
 _NETWORK = "a working network, or files that are in the cache"
+_BELOW = ("httpcore", "httpcore2", "h11", "h2", "zlib", "zstandard")
+"""Packages below the HTTP library, whose errors it passes on where an answer has another form."""
+
 _MAX_SAID = 300
 """Most characters of a server's own words in a message."""
 
@@ -87,7 +91,8 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
         return HubError(
             f"cannot keep the files of {repo_id}: {_reason(error)}", action="free some space or pass --cache-dir"
         )
-    if isinstance(error, (MalformedAnswerError, ValueError, KeyError, ArithmeticError, AssertionError)):
+    of_client = type(error).__module__.partition(".")[0] in (http_library().__name__, *_BELOW)
+    if of_client or isinstance(error, (MalformedAnswerError, ValueError, KeyError, ArithmeticError, AssertionError)):
         detail = f": {_reason(error)}" if isinstance(error, MalformedAnswerError) else ""
         return HubError(
             f"the Hub at {_endpoint()} gives no usable answer for {repo_id}{detail}",

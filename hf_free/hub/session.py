@@ -321,6 +321,12 @@ def transport_error() -> type[Exception]:
     return found
 
 
+def lost_on_the_way() -> tuple[type[Exception], ...]:
+    """What the HTTP library raises where an answer does not arrive whole: the connection, or a packing that is
+    damaged."""
+    return transport_error(), http_library().DecodingError
+
+
 def http_library() -> ModuleType:
     """The HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
     known = next((name for name in ("httpx2", "httpx") if hasattr(_http, name)), None)
@@ -336,7 +342,7 @@ def is_transient(error: Exception) -> bool:
     error = root_of(error)
     if isinstance(error, HfHubHTTPError):
         return _is_transient_status(error.response.status_code)
-    return isinstance(error, (transport_error(), NoProgressError))
+    return isinstance(error, (*lost_on_the_way(), NoProgressError))
 
 
 def root_of(error: Exception) -> Exception:

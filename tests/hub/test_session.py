@@ -168,3 +168,14 @@ def test_a_proxy_that_cannot_be_used_is_named(ask, proxy):
     answer = ask("fetch_snapshot, 'org/net'", env={"HTTP_PROXY": proxy})
     assert "no connection can be made through the proxy in HTTP_PROXY" in answer["error"]
     assert "unset HTTP_PROXY" in answer["error"]
+
+
+def test_whatever_the_http_library_raises_is_one_message():
+    from hf_free.errors import HubError
+    from hf_free.hub import session
+    from hf_free.hub.failures import explain
+
+    library = session.http_library()
+    for error in (library.DecodingError("Error -3"), library.TooManyRedirects("x"), library.InvalidURL("x")):
+        assert isinstance(explain(error, "org/x"), HubError)
+    assert session.is_transient(library.DecodingError("Error -3"))
