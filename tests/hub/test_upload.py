@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hub_calls import FILES, WEIGHTS
 
+from hf_free.hub.loopback.server import HubHandler
 from hf_free.hub.upload import MESSAGE, push_command
 
 
@@ -52,6 +53,24 @@ def test_push_options(hub, tokens, ask, learner):
     assert hub.read_repo("alice/options", after_replaced.id)["README.md"] == FILES["README.md"]
     assert hub.read_repo("alice/options")["notes.txt"] == b"n", "files we do not have stay"
     assert hub.repository("alice/made-private").private
+
+
+def test_files_that_the_hub_passes_over_are_named(hub, tokens, ask, learner, monkeypatch):
+    """A .gitignore of the repository had the push succeed without the weights."""
+    answer = HubHandler._answer
+
+    def without_weights(self, body):
+        found = answer(self, body)
+        if "/alice/ignores/preupload" in self.path:
+            for file in found.body["files"]:
+                file["shouldIgnore"] = file["path"].endswith(".safetensors")
+        return found
+
+    monkeypatch.setattr(HubHandler, "_answer", without_weights)
+    said = ask(f"push_folder, Path({str(learner)!r}), 'alice/ignores'", token=tokens["alice"])
+    assert "the Hub took the upload, but model.safetensors did not arrive as they are here" in said["error"]
+    assert ".gitignore" in said["error"]
+    assert "model.safetensors" not in hub.read_repo("alice/ignores")
 
 
 PASSING_PUSH_FAULTS = [
