@@ -379,7 +379,7 @@ def patiently(
                 with redirects_bounded():
                     return call()
             except MISREADINGS as error:
-                raise MalformedAnswerError(f"{type(error).__name__} while it was read") from error
+                raise MalformedAnswerError("a field of it is missing or of another type") from error
             except Exception as error:
                 wait = 0.5 * 2**attempt
                 hopeless = isinstance(root_of(error), NoProgressError) or attempt + 1 == attempts

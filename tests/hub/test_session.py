@@ -179,3 +179,41 @@ def test_whatever_the_http_library_raises_is_one_message():
     for error in (library.DecodingError("Error -3"), library.TooManyRedirects("x"), library.InvalidURL("x")):
         assert isinstance(explain(error, "org/x"), HubError)
     assert session.is_transient(library.DecodingError("Error -3"))
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "way"),
+    [
+        (413, "Payload too large", "push fewer or smaller files"),
+        (403, "Private repository storage limit reached", "a plan with more space"),
+        (507, "x", "a plan with more space"),
+        (412, "A commit has happened since", "somebody else has changed it"),
+        (511, "x", "log in to this network"),
+        (418, "x", "try again later"),
+    ],
+)
+def test_an_answer_that_waiting_does_not_help_has_another_way_out(status, said, way):
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from hf_free.hub import session
+    from hf_free.hub.failures import explain
+
+    library = session.http_library()
+    response = library.Response(status, request=library.Request("GET", "http://127.0.0.1/"))
+    error = HfHubHTTPError(said, response=response)
+    error.server_message = said
+    assert way in explain(error, "org/x", token="hf_x").action
+
+
+def test_what_is_no_http_is_called_so_in_our_words():
+    from hf_free.hub import session
+    from hf_free.hub.failures import explain
+
+    library = session.http_library()
+    for error, said in (
+        (library.RemoteProtocolError("illegal status line: bytearray(b'x')"), "its answer is no valid HTTP"),
+        (library.RemoteProtocolError("peer closed connection without sending"), "ended before its answer did"),
+        (library.UnsupportedProtocol("Request URL has an unsupported protocol"), "none of http"),
+        (library.DecodingError("Error -3 while decompressing"), "damaged on the way"),
+    ):
+        assert explain(error, "org/x").given.endswith(said)
