@@ -217,3 +217,30 @@ def test_what_is_no_http_is_called_so_in_our_words():
         (library.DecodingError("Error -3 while decompressing"), "damaged on the way"),
     ):
         assert explain(error, "org/x").given.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "is_own"),
+    [
+        ("https://huggingface.co", "https://huggingface.co/api", True),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/x", True),
+        ("http://hub.example", "https://hub.example/x", True),
+        ("https://huggingface.co", "http://huggingface.co/x", False),
+        ("https://huggingface.co", "https://huggingface.co:8443/x", False),
+        ("https://huggingface.co", "https://huggingface.co.evil.example/x", False),
+        ("https://huggingface.co", "https://evil.example/huggingface.co", False),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8001/x", False),
+    ],
+)
+def test_a_token_stays_with_the_hub_that_was_asked(monkeypatch, endpoint, url, is_own):
+    from hf_free.hub import session
+
+    monkeypatch.setattr(session.constants, "ENDPOINT", endpoint)
+    request = session.http_library().Request("POST", url, headers={"Authorization": "Bearer hf_x"})
+    watch = session._Watch(10, None, 10)
+    if is_own:
+        watch.before_request(request)
+    else:
+        with pytest.raises(session.MalformedAnswerError, match="sends the token on to"):
+            watch.before_request(request)
+    watch.before_request(session.http_library().Request("POST", url))

@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 
 from hub_calls import FILES, WEIGHTS
+from raw_server import served
 
 from hf_free.hub.loopback.server import HubHandler
 from hf_free.hub.upload import MESSAGE, push_command
@@ -71,6 +72,27 @@ def test_files_that_the_hub_passes_over_are_named(hub, tokens, ask, learner, mon
     assert "the Hub took the upload, but model.safetensors did not arrive as they are here" in said["error"]
     assert ".gitignore" in said["error"]
     assert "model.safetensors" not in hub.read_repo("alice/ignores")
+
+
+def test_the_token_does_not_follow_an_address_that_the_storage_names(hub, tokens, ask, tmp_path, monkeypatch):
+    """huggingface_hub sends it along to whatever is to verify an upload."""
+    (tmp_path / "learner").mkdir()
+    (tmp_path / "learner" / "model.safetensors").write_bytes(os.urandom(1000))
+    answer = HubHandler._answer
+
+    with served(lambda closing: [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]) as elsewhere:
+
+        def verified_elsewhere(self, body):
+            found = answer(self, body)
+            if "/alice/verified.git/info/lfs" in self.path:
+                for entry in found.body["objects"]:
+                    entry["actions"]["verify"] = {"href": f"{elsewhere}/verify"}
+            return found
+
+        monkeypatch.setattr(HubHandler, "_answer", verified_elsewhere)
+        said = ask(f"push_folder, Path({str(tmp_path / 'learner')!r}), 'alice/verified'", token=tokens["alice"])
+    assert "did not reach the storage" in said["error"]
+    assert tokens["alice"] not in said["error"]
 
 
 PASSING_PUSH_FAULTS = [
