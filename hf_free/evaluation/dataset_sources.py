@@ -7,6 +7,7 @@ takes any file or folder name with a word such as `test` in it for a split and l
 from __future__ import annotations
 
 import glob
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import yaml
 
 from hf_free.config.yaml_reading import as_texts, read_written
 from hf_free.data.decoding import is_picture_file
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, HfFreeError
 from hf_free.evaluation.dataset_card import CARDS, check_cards
 from hf_free.evaluation.picture_folder import (
     SPLIT_WORDS,
@@ -30,6 +31,7 @@ from hf_free.evaluation.picture_folder import (
     visible_files,
 )
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.storage import storage_problem
 
 logger = logging.getLogger(__name__)
 
@@ -345,43 +347,35 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     """Call a function of `datasets`, silence its remark on data cards, and turn its many errors into one kind.
 
     Raises:
-        DatasetError: whatever went wrong.
+        DatasetError: whatever went wrong; but not too little memory.
+        StorageError: a file that may not be read or cannot be written.
     """
     import datasets.exceptions
-    import pyarrow
 
-    from hf_free.hub.dataset_files import DOWNLOAD_ERRORS
-    from hf_free.hub.session import (
-        MISREADINGS,
-        MalformedAnswerError,
-        NoProgressError,
-        bounded_listings,
-        http_library,
-        transport_error,
-    )
+    from hf_free.hub.session import MISREADINGS, bounded_listings
+    from hf_free.runtime.device import is_out_of_memory
 
     misread = (*MISREADINGS, AssertionError)  # a configuration in a card that is called `no`, without quotes, say
-    expected = (
-        *(datasets.exceptions.DatasetsError, *DOWNLOAD_ERRORS, pyarrow.ArrowException),
-        *(transport_error(), NoProgressError),  # a download that stalls or trickles
-        *(MalformedAnswerError, yaml.YAMLError),  # a listing without end, a card that is no YAML
-        http_library().TooManyRedirects,
-        *misread,
-    )
     try:
         with _no_remark_on_cards(), bounded_listings():
             return load()
+    except HfFreeError:
+        raise
     except datasets.exceptions.DatasetNotFoundError:
         raise DatasetError(
             f"data set {source!r} cannot be fetched: there is none of that name, or this token may not see it",
             allowed="a datasets id org/name, a Parquet file, or a folder of Parquet files or pictures",
             action="check the name; for a private or gated one give a token (hf auth login, or --token)",
         ) from None
-    except expected as error:
+    except Exception as error:  # of `datasets`, pyarrow, yaml, the network, and packages that a column would take
+        if is_out_of_memory(error):
+            raise
+        if (problem := storage_problem(error)) is not None:
+            raise problem from error
         name = type(error).__name__
         why = f"its files, card or listing have an unexpected form ({name})" if isinstance(error, misread) else ""
         raise DatasetError(
-            f"data set {source!r} cannot be read: {why or _why(error) or f'{name}: {_first_line(error)}'}",
+            f"data set {source!r} cannot be read: {_why(error) or why or f'{name}: {_first_line(error)}'}",
             allowed="a datasets id org/name[:configuration], a Parquet file, or a folder of Parquet files or pictures",
             action="check the name, the files, or the connection",
         ) from None
@@ -393,9 +387,16 @@ _KNOWN = {
     "Couldn't deserialize thrift": "a Parquet file of it is damaged",
     "Corrupt": "a Parquet file of it is damaged",
     "Unexpected end of stream": "a Parquet file of it is damaged",
+    "BatchSize must be greater than 0, got 0": "a Parquet file of it has no rows",
+    "Multiple matches for FieldRef": "two of its columns have the same name",
+    "as a scalar of type": "a column has other types in some of its files",
+    "Feature type": "a column is of a type that `datasets` does not know",
     "with any supported extension": "its card names files that are not there, or of a kind that is not read",
+    "Expected data_files in YAML": "its card names files in a form that is not read",
     "Invalid metadata file_name": "its metadata names files that are none of its own",
     "offline mode is enabled": "it is not in the cache, and the Hub is not asked (--offline, HF_HUB_OFFLINE)",
+    "scripts are no longer supported": "it is a script, which is not run",
+    "To support decoding": "a column holds neither pictures nor labels, and takes a package that is not installed",
 }
 """What libraries say of a data set that cannot be read, by a part of their words, in ours."""
 
@@ -407,6 +408,8 @@ def _why(error: BaseException | None) -> str:
             break
         if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
             return "it holds no data files"
+        if isinstance(error, json.JSONDecodeError):
+            return "the JSON in one of its files is none"
         for part, reason in _KNOWN.items():
             if part in str(error):
                 return reason

@@ -23,6 +23,7 @@ from hf_free.hub.session import (
     StalledError,
     is_transient,
     logger,
+    lost_on_the_way,
     redirects_bounded,
     transport_error,
 )
@@ -124,11 +125,12 @@ def _fill(source: _Source, target: Path, expected: ExpectedFile, arrived: Arrive
     done = target.stat().st_size
     if done > expected.size:  # nobody's beginning of it
         os.truncate(target, done := 0)
+    passing: tuple[type[Exception], ...] = (HfHubHTTPError, StalledError, *lost_on_the_way())
     while done < expected.size:
         failure: Exception | None = None
         try:
             _append(source, target, done, expected.size, arrived)
-        except (HfHubHTTPError, StalledError, transport_error()) as error:
+        except passing as error:
             failure = error
             if _ends_there(error) and done:
                 failure = _too_short(source, done, expected.size)

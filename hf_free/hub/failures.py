@@ -20,6 +20,7 @@ from hf_free.hub.session import (
     MalformedAnswerError,
     StalledError,
     WaitAskedError,
+    http_library,
     is_transient,
     root_of,
 )
@@ -30,6 +31,25 @@ LOGIN = "run `hf auth login`, set HF_TOKEN or pass --token"
 
 
 _NETWORK = "a working network, or files that are in the cache"
+_BELOW = ("httpcore", "httpcore2", "h11", "h2", "zlib", "zstandard")
+"""Packages below the HTTP library, whose errors it passes on where an answer has another form."""
+
+_OUT_OF_SPACE = "remove what is not needed from the account's repositories, or take a plan with more space"
+_WAYS_OUT = {
+    400: "correct what it names, and try again",
+    402: _OUT_OF_SPACE,
+    407: "log in at the proxy: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT",
+    409: "try again: somebody else has changed it meanwhile",
+    410: "choose another one: it is not given out any more",
+    412: "try again: somebody else has changed it meanwhile",
+    413: "push fewer or smaller files",
+    422: "correct what it names, and try again",
+    451: "choose another one: it is not given out for legal reasons",
+    507: _OUT_OF_SPACE,
+    511: "log in to this network with a browser, and try again",
+}
+"""What to do about an answer of that status, where waiting does not help."""
+
 _MAX_SAID = 300
 """Most characters of a server's own words in a message."""
 
@@ -87,7 +107,8 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
         return HubError(
             f"cannot keep the files of {repo_id}: {_reason(error)}", action="free some space or pass --cache-dir"
         )
-    if isinstance(error, (MalformedAnswerError, ValueError, KeyError, ArithmeticError, AssertionError)):
+    of_client = type(error).__module__.partition(".")[0] in (http_library().__name__, *_BELOW)
+    if of_client or isinstance(error, (MalformedAnswerError, ValueError, KeyError, ArithmeticError, AssertionError)):
         detail = f": {_reason(error)}" if isinstance(error, MalformedAnswerError) else ""
         return HubError(
             f"the Hub at {_endpoint()} gives no usable answer for {repo_id}{detail}",
@@ -121,6 +142,15 @@ def _endpoint() -> str:
 
 
 def _reason(error: Exception) -> str:
+    """What went wrong, in our words where the library's speak of its own workings."""
+    library = http_library()
+    if isinstance(error, library.DecodingError):
+        return "its answer is damaged on the way"
+    if isinstance(error, library.UnsupportedProtocol):
+        return "it leads to an address that is none of http"
+    if isinstance(error, library.ProtocolError):
+        ended = re.search("closed connection|without sending|disconnected", str(error))
+        return "the connection ended before its answer did" if ended else "its answer is no valid HTTP"
     return " ".join(without_secrets(error).split())[:_MAX_SAID] or type(error).__name__
 
 
@@ -165,10 +195,17 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
             action="check the spelling, and who the token belongs to with `hf auth whoami`",
         )
     if status in (401, 403):
-        return HubError(f"the Hub refuses {repo_id} to this token ({status}): {said}", action=LOGIN)
+        way = _OUT_OF_SPACE if _is_out_of_space(said) else LOGIN
+        return HubError(f"the Hub refuses {repo_id} to this token ({status}): {said}", action=way)
     if status == 429:
         return HubError(
             f"the Hub limits the rate of requests (429) for {repo_id}", action="wait some minutes, or log in"
         )
     trouble = "has trouble" if status >= 500 else "refuses the request"
-    return HubError(f"the Hub at {_endpoint()} {trouble} for {repo_id} ({status}): {said}", action="try again later")
+    way = _OUT_OF_SPACE if _is_out_of_space(said) else _WAYS_OUT.get(status, "try again later")
+    return HubError(f"the Hub at {_endpoint()} {trouble} for {repo_id} ({status}): {said}", action=way)
+
+
+def _is_out_of_space(said: str) -> bool:
+    """Whether a Hub says that an account has no space left."""
+    return re.search(r"\bquota\b|storage limit", said, re.IGNORECASE) is not None

@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, get_session, set_client_factory
+from huggingface_hub import HfApi, constants, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http, parse_ratelimit_headers
 
@@ -141,9 +142,16 @@ class _Watch:
         return 0.0 if self.asked_at is None else time.monotonic() - self.asked_at
 
     def before_request(self, request: Any) -> None:
-        """Shorten the timeouts of a request, or refuse it."""
+        """Shorten the timeouts of a request, or refuse it.
+
+        Raises:
+            NoProgressError: nothing has worked for too long.
+            MalformedAnswerError: it would take the token elsewhere, to an address that the Hub has named.
+        """
         if not self._is_concerned():
             return
+        if request.headers.get("Authorization") and not _is_of_hub(str(request.url)):
+            raise MalformedAnswerError(f"an answer that sends the token on to {urlsplit(str(request.url)).netloc}")
         if self.silence() > self.patience:
             raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
         if self.asked_at is None:
@@ -175,6 +183,14 @@ class _Watch:
 
     def _is_concerned(self) -> bool:
         return self.thread in (None, threading.get_ident())
+
+
+def _is_of_hub(url: str) -> bool:
+    """Whether an address is of the Hub's own host, by the same or a safer way."""
+    asked, own = urlsplit(url), urlsplit(constants.ENDPOINT)
+    ports = [part.port or {"http": 80, "https": 443}.get(part.scheme) for part in (asked, own)]
+    is_safer = (own.scheme, asked.scheme, ports[0]) == ("http", "https", 443)
+    return asked.hostname == own.hostname and (is_safer or (asked.scheme == own.scheme and ports[0] == ports[1]))
 
 
 def _unpacked(stream: Any) -> Iterator[bytes]:
@@ -321,6 +337,12 @@ def transport_error() -> type[Exception]:
     return found
 
 
+def lost_on_the_way() -> tuple[type[Exception], ...]:
+    """What the HTTP library raises where an answer does not arrive whole: the connection, or a packing that is
+    damaged."""
+    return transport_error(), http_library().DecodingError
+
+
 def http_library() -> ModuleType:
     """The HTTP library that huggingface_hub uses: httpx2 since 2.0, httpx before."""
     known = next((name for name in ("httpx2", "httpx") if hasattr(_http, name)), None)
@@ -336,7 +358,7 @@ def is_transient(error: Exception) -> bool:
     error = root_of(error)
     if isinstance(error, HfHubHTTPError):
         return _is_transient_status(error.response.status_code)
-    return isinstance(error, (transport_error(), NoProgressError))
+    return isinstance(error, (*lost_on_the_way(), NoProgressError))
 
 
 def root_of(error: Exception) -> Exception:
@@ -373,7 +395,7 @@ def patiently(
                 with redirects_bounded():
                     return call()
             except MISREADINGS as error:
-                raise MalformedAnswerError(f"{type(error).__name__} while it was read") from error
+                raise MalformedAnswerError("a field of it is missing or of another type") from error
             except Exception as error:
                 wait = 0.5 * 2**attempt
                 hopeless = isinstance(root_of(error), NoProgressError) or attempt + 1 == attempts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from hf_free.errors import HubError, PushError
@@ -18,6 +21,9 @@ from hf_free.runtime.text import without_secrets
 
 Kind = Literal["model", "space"]
 """What a repository is."""
+
+_AT_ONCE = 200
+"""Files that are asked about in one request."""
 
 MESSAGE = "Upload meta-learner with hf-free"
 """Default first line of a commit."""
@@ -89,6 +95,12 @@ def push_folder(
             attempts=1 if create_pr else ATTEMPTS,
             every_thread=True,
         )
+        if not create_pr:  # a second try could open a second one
+            names = [name for name in _uploaded(folder) if not (keep_card and name == "README.md")]
+            made = str(getattr(commit, "oid", "") or "")  # the commit itself: others may follow it at once
+            at = made if re.fullmatch(r"[0-9a-f]{40}", made) else revision
+            there = patiently(lambda: _sizes(api, options, names, at))
+            _check_arrived(folder, names, there)
     except Exception as error:
         problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
         again = again or push_command(
@@ -100,6 +112,37 @@ def push_folder(
     return f"{api.endpoint}/{'' if kind == 'model' else 'spaces/'}{repo_id}" + (
         f"/tree/{revision}" if revision else ""
     )
+
+
+def _uploaded(folder: Path) -> list[str]:
+    """The files of a folder that an upload takes: all but those of git and of clients."""
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [name.as_posix() for name in names if not {".git", ".cache"} & set(name.parts)]
+
+
+def _sizes(api: HfApi, options: Json, names: Sequence[str], revision: str | None) -> dict[str, int | None]:
+    """The files of these names that are in a repository, with their sizes."""
+    found = {}
+    for start in range(0, len(names), _AT_ONCE):
+        for entry in api.get_paths_info(**options, paths=list(names[start : start + _AT_ONCE]), revision=revision):
+            found[str(entry.path)] = getattr(entry, "size", None)
+    return found
+
+
+def _check_arrived(folder: Path, names: Sequence[str], there: Mapping[str, int | None]) -> None:
+    """Refuse a success after which files are not in the repository: a Hub passes over what its .gitignore names.
+
+    Raises:
+        HubError: with the first of them.
+    """
+    lost = [name for name in names if there.get(name) != (folder / name).stat().st_size]
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise HubError(
+            f"the Hub took the upload, but {', '.join(lost[:3])}{more} did not arrive as they are here",
+            allowed="a repository that takes all of a learner's files",
+            action="see whether a .gitignore in the repository names them, and remove it",
+        )
 
 
 def push_command(

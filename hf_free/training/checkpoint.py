@@ -22,7 +22,7 @@ from hf_free.runtime.files import write_file
 from hf_free.runtime.saved_json import read_saved
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.checkpoint_store import WholeCheckpoint
-from hf_free.training.folder import RunFolder
+from hf_free.training.folder import COMPANIONS, RunFolder
 from hf_free.training.manifest import Manifest, Topology
 from hf_free.training.resuming import check_configuration, check_topology
 from hf_free.training.run import Run
@@ -66,9 +66,6 @@ def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[Teacher
 
 BEST = "best.safetensors"
 """The best learner so far, as it lies in a checkpoint."""
-
-COMPANIONS = ("config.yaml", "teachers.json", "log.jsonl")
-"""Files of a run that each checkpoint has a copy of, so that a run can go on from a checkpoint alone."""
 
 
 def save_checkpoint(run: Run) -> Path:

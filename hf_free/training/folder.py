@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.yaml"
 """The file that marks a folder as a run of hf-free."""
 
+COMPANIONS = (CONFIG_FILE, "teachers.json", "log.jsonl")
+"""Files of a run that each checkpoint has a copy of, so that a run can go on from a checkpoint alone."""
+
 ANSWERS = "answers"
 """Folder of a run with the answers of its black boxes."""
 

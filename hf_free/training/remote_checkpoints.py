@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from hf_free.config.sections import HubConfig
 from hf_free.errors import HubError, RunError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import new_folder
+from hf_free.runtime.text import listed
+from hf_free.teachers.reference import ENDPOINT
+from hf_free.training.folder import COMPANIONS, RunFolder
 from hf_free.training.manifest import MANIFEST, Manifest, refuse_unknown_format
 
 logger = logging.getLogger(__name__)
+
+_TAKEN = ("license", "base_model_relation", "teacher_memory")
+"""Settings of the section `hub` that are taken from a repository: they write, publish and name nothing."""
 
 
 class RemoteCheckpoints:
@@ -52,6 +60,9 @@ class RemoteCheckpoints:
 def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_dir: str | None = None) -> None:
     """Make a run's folder of the checkpoint in a repository; it can be resumed then.
 
+    Its configuration may be a stranger's: what says where files are written and what is published is left out, and so
+    is code to import. Who resumes the run gives these again.
+
     Args:
         output: The folder; not there yet, or empty.
         repo_id: `org/name`.
@@ -60,7 +71,9 @@ def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_d
 
     Raises:
         HubError: it cannot be fetched.
-        RunError: the repository holds no whole checkpoint, or something else lies in the folder.
+        RunError: the repository holds no whole checkpoint, its run asks a black box, or something else lies in the
+            folder.
+        ConfigError: its configuration cannot be read.
         StorageError: the folder cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -91,10 +104,38 @@ def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_d
             target = checkpoint / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fetched.folder / name, target)
-        for path in (checkpoint / "run").iterdir():
-            shutil.copyfile(path, folder / path.name)
+        for name in COMPANIONS:  # and nothing else that lies beside them
+            if (checkpoint / "run" / name).is_file():
+                shutil.copyfile(checkpoint / "run" / name, folder / name)
+        _keep_to_the_run(RunFolder(folder), repo_id)
 
     if output.is_dir() and not any(output.iterdir()):
         output.rmdir()
     new_folder(output, fill, needed=manifest.bytes)
     logger.info("%s was made of the checkpoint of step %d in %s", output, manifest.step, repo_id)
+
+
+def _keep_to_the_run(run: RunFolder, repo_id: str) -> None:
+    """Leave out of a configuration from a repository what concerns this computer and the user's account.
+
+    Raises:
+        ConfigError: it cannot be read.
+        RunError: its teachers are black boxes: a token of the user's would go to addresses that a stranger has chosen.
+    """
+    config = run.read_config()
+    asked = [model for model in config.models if model.startswith(ENDPOINT)]
+    if asked:
+        raise RunError(
+            f"the run in {repo_id} asks {listed(asked)}, which a repository cannot decide",
+            allowed="runs whose teachers have weights",
+            action="train a new run with these teachers, or resume it from its own folder",
+        )
+    given = asdict(config.hub)
+    hub = HubConfig(push_checkpoints=repo_id, **{key: given[key] for key in _TAKEN})
+    left_out = [
+        f"hub.{key}" for key, value in asdict(replace(hub, push_checkpoints=None)).items() if given[key] != value
+    ]
+    left_out = ["imports"] * bool(config.imports) + [key for key in left_out if key != "hub.push_checkpoints"]
+    if left_out:
+        logger.warning("not taken from %s, give it again where it is wanted: %s", repo_id, ", ".join(left_out))
+    run.write_text(run.config, replace(config, imports=[], hub=hub).to_yaml())

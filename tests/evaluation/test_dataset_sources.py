@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import sys
 
 import pytest
 from drawn import picture
 from hub_calls import paths
 
 from hf_free.data.decoding import PictureError
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, StorageError
 from hf_free.evaluation.dataset_sources import read_or_explain
 from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.hub.session import NoProgressError, transport_error
@@ -92,7 +94,7 @@ def test_configurations_are_folders_or_what_a_card_lists_and_can_be_named(tmp_pa
     hub.add_repo("lab/two-sets", root, repo_type="dataset")
     code = """
 from hf_free.evaluation.datasets import load_labeled_images as load
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, StorageError
 for name in ("lab/two-sets", "lab/two-sets:fish", "lab/two-sets:birds"):
     try:
         print(load(name).class_names)
@@ -239,7 +241,7 @@ def test_a_card_on_the_hub_names_nothing_elsewhere(hub, run_client, tmp_path):
         files = {"README.md": card.encode(), "train.parquet": (tmp_path / "set" / "train.parquet").read_bytes()}
         hub.add_repo(f"lab/reaches-{number}", files, repo_type="dataset")
     code = """
-from hf_free.errors import DatasetError
+from hf_free.errors import DatasetError, StorageError
 from hf_free.evaluation.datasets import load_labeled_images
 for number in range(2):
     try:
@@ -260,3 +262,46 @@ def test_damaged_tables_are_named_in_words_of_ours(tmp_path, data, said, caplog)
     with pytest.raises(DatasetError, match=f"cannot be read: a Parquet file of it .*{said}"):
         load_labeled_images(tmp_path / "train.parquet")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (
+            '{"image": {"_type": "Audio"}, "label": {"dtype": "string", "_type": "Value"}}',
+            "takes a package that is not installed",
+        ),
+        ('{"image": {"_type": "Nothing"}}', "of a type that `datasets` does not know"),
+        ("{", "the JSON in one of its files is none"),
+    ],
+)
+def test_what_a_table_says_of_its_columns_is_no_raw_error(tmp_path, monkeypatch, features, said):
+    import pyarrow
+    import pyarrow.parquet
+
+    monkeypatch.setitem(sys.modules, "torchcodec", None)  # not installed
+    table = pyarrow.table({"image": [{"bytes": b"x", "path": "x"}] * 2, "label": ["a", "b"]})
+    meta = {"huggingface": f'{{"info": {{"features": {features}}}}}' if features != "{" else features}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(meta), tmp_path / "train.parquet")
+    with pytest.raises(DatasetError, match=said):
+        load_labeled_images(tmp_path / "train.parquet", image_column="image", label_column="label")
+
+
+def test_a_script_is_not_run(tmp_path):
+    (tmp_path / "set").mkdir()
+    parquet_set(tmp_path / "set", "train", ("owl", "wren"), 10)
+    (tmp_path / "set" / "set.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(DatasetError, match="it is a script, which is not run"):
+        load_labeled_images(tmp_path / "set")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_errors_of_memory_and_of_ours_pass():
+    def fail(error):
+        raise error
+
+    for error in (MemoryError(), StorageError("full")):
+        with pytest.raises(type(error)):
+            read_or_explain(lambda error=error: fail(error), "org/x")
+    with pytest.raises(StorageError, match="no space"):
+        read_or_explain(lambda: fail(OSError(errno.ENOSPC, "no space", "/x/y")), "org/x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import time
@@ -115,6 +116,26 @@ def test_a_server_that_ignores_the_range_begins_anew_and_gives_the_right_bytes(h
     with hub.fault("close", "/fault/no-range/resolve/.*safetensors", after=500_000, times=2) as fault:
         answer = ask("fetch_snapshot, 'fault/no-range'")
     assert fault.hits == 2
+    assert answer["error"] is None
+    assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_packing_that_is_damaged_on_its_way_is_fetched_again(hub, ask, monkeypatch):
+    """The library's error for a wrong checksum is none of the connection's."""
+    hub.add_repo("fault/packed", FILES)
+    send, seen = HubHandler._send, []
+
+    def packed(self, answer, fault):
+        if self.command == "GET" and "/fault/packed/resolve/" in self.path and "safetensors" in self.path and not seen:
+            seen.append(self.path)
+            data = gzip.compress(answer.body[:-1] + b"x", 1)
+            answer.body = data[:-8] + bytes(4) + data[-4:]
+            answer.headers["Content-Encoding"] = "gzip"
+        send(self, answer, fault)
+
+    monkeypatch.setattr(HubHandler, "_send", packed)
+    answer = ask("fetch_snapshot, 'fault/packed'")
+    assert seen
     assert answer["error"] is None
     assert (Path(answer["value"]["folder"]) / "model.safetensors").read_bytes() == WEIGHTS
 

@@ -168,3 +168,79 @@ def test_a_proxy_that_cannot_be_used_is_named(ask, proxy):
     answer = ask("fetch_snapshot, 'org/net'", env={"HTTP_PROXY": proxy})
     assert "no connection can be made through the proxy in HTTP_PROXY" in answer["error"]
     assert "unset HTTP_PROXY" in answer["error"]
+
+
+def test_whatever_the_http_library_raises_is_one_message():
+    from hf_free.errors import HubError
+    from hf_free.hub import session
+    from hf_free.hub.failures import explain
+
+    library = session.http_library()
+    for error in (library.DecodingError("Error -3"), library.TooManyRedirects("x"), library.InvalidURL("x")):
+        assert isinstance(explain(error, "org/x"), HubError)
+    assert session.is_transient(library.DecodingError("Error -3"))
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "way"),
+    [
+        (413, "Payload too large", "push fewer or smaller files"),
+        (403, "Private repository storage limit reached", "a plan with more space"),
+        (507, "x", "a plan with more space"),
+        (412, "A commit has happened since", "somebody else has changed it"),
+        (511, "x", "log in to this network"),
+        (418, "x", "try again later"),
+    ],
+)
+def test_an_answer_that_waiting_does_not_help_has_another_way_out(status, said, way):
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from hf_free.hub import session
+    from hf_free.hub.failures import explain
+
+    library = session.http_library()
+    response = library.Response(status, request=library.Request("GET", "http://127.0.0.1/"))
+    error = HfHubHTTPError(said, response=response)
+    error.server_message = said
+    assert way in explain(error, "org/x", token="hf_x").action
+
+
+def test_what_is_no_http_is_called_so_in_our_words():
+    from hf_free.hub import session
+    from hf_free.hub.failures import explain
+
+    library = session.http_library()
+    for error, said in (
+        (library.RemoteProtocolError("illegal status line: bytearray(b'x')"), "its answer is no valid HTTP"),
+        (library.RemoteProtocolError("peer closed connection without sending"), "ended before its answer did"),
+        (library.UnsupportedProtocol("Request URL has an unsupported protocol"), "none of http"),
+        (library.DecodingError("Error -3 while decompressing"), "damaged on the way"),
+    ):
+        assert explain(error, "org/x").given.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "is_own"),
+    [
+        ("https://huggingface.co", "https://huggingface.co/api", True),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/x", True),
+        ("http://hub.example", "https://hub.example/x", True),
+        ("https://huggingface.co", "http://huggingface.co/x", False),
+        ("https://huggingface.co", "https://huggingface.co:8443/x", False),
+        ("https://huggingface.co", "https://huggingface.co.evil.example/x", False),
+        ("https://huggingface.co", "https://evil.example/huggingface.co", False),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8001/x", False),
+    ],
+)
+def test_a_token_stays_with_the_hub_that_was_asked(monkeypatch, endpoint, url, is_own):
+    from hf_free.hub import session
+
+    monkeypatch.setattr(session.constants, "ENDPOINT", endpoint)
+    request = session.http_library().Request("POST", url, headers={"Authorization": "Bearer hf_x"})
+    watch = session._Watch(10, None, 10)
+    if is_own:
+        watch.before_request(request)
+    else:
+        with pytest.raises(session.MalformedAnswerError, match="sends the token on to"):
+            watch.before_request(request)
+    watch.before_request(session.http_library().Request("POST", url))

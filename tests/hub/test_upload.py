@@ -11,7 +11,9 @@ import shlex
 from pathlib import Path
 
 from hub_calls import FILES, WEIGHTS
+from raw_server import served
 
+from hf_free.hub.loopback.server import HubHandler
 from hf_free.hub.upload import MESSAGE, push_command
 
 
@@ -52,6 +54,45 @@ def test_push_options(hub, tokens, ask, learner):
     assert hub.read_repo("alice/options", after_replaced.id)["README.md"] == FILES["README.md"]
     assert hub.read_repo("alice/options")["notes.txt"] == b"n", "files we do not have stay"
     assert hub.repository("alice/made-private").private
+
+
+def test_files_that_the_hub_passes_over_are_named(hub, tokens, ask, learner, monkeypatch):
+    """A .gitignore of the repository had the push succeed without the weights."""
+    answer = HubHandler._answer
+
+    def without_weights(self, body):
+        found = answer(self, body)
+        if "/alice/ignores/preupload" in self.path:
+            for file in found.body["files"]:
+                file["shouldIgnore"] = file["path"].endswith(".safetensors")
+        return found
+
+    monkeypatch.setattr(HubHandler, "_answer", without_weights)
+    said = ask(f"push_folder, Path({str(learner)!r}), 'alice/ignores'", token=tokens["alice"])
+    assert "the Hub took the upload, but model.safetensors did not arrive as they are here" in said["error"]
+    assert ".gitignore" in said["error"]
+    assert "model.safetensors" not in hub.read_repo("alice/ignores")
+
+
+def test_the_token_does_not_follow_an_address_that_the_storage_names(hub, tokens, ask, tmp_path, monkeypatch):
+    """huggingface_hub sends it along to whatever is to verify an upload."""
+    (tmp_path / "learner").mkdir()
+    (tmp_path / "learner" / "model.safetensors").write_bytes(os.urandom(1000))
+    answer = HubHandler._answer
+
+    with served(lambda closing: [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]) as elsewhere:
+
+        def verified_elsewhere(self, body):
+            found = answer(self, body)
+            if "/alice/verified.git/info/lfs" in self.path:
+                for entry in found.body["objects"]:
+                    entry["actions"]["verify"] = {"href": f"{elsewhere}/verify"}
+            return found
+
+        monkeypatch.setattr(HubHandler, "_answer", verified_elsewhere)
+        said = ask(f"push_folder, Path({str(tmp_path / 'learner')!r}), 'alice/verified'", token=tokens["alice"])
+    assert "did not reach the storage" in said["error"]
+    assert tokens["alice"] not in said["error"]
 
 
 PASSING_PUSH_FAULTS = [

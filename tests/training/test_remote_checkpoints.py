@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -106,3 +107,38 @@ def test_what_is_public_or_no_checkpoint_is_refused(hub, tokens, run_client, con
     assert said[2] == "lab/damaged holds no whole checkpoint: state.json is not the file that was written"
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+STRANGE = """
+import logging
+logging.basicConfig(format="%(message)s")
+from hf_free.training.remote_checkpoints import restore_run
+restore_run(here / "restored", "lab/strange")
+try:
+    restore_run(here / "asking", "lab/asking")
+except HfFreeError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_what_a_repository_may_not_decide_is_left_out(hub, tokens, run_client, config, tmp_path):
+    """A configuration from there had code imported that lay beside it, and named what is published and where."""
+    values = {"models": ["org/a", "org/b"], "imports": ["restored/evil.py"]}
+    values["hub"] = {"push_to_hub": "evil/take", "create_pr": True, "cache_dir": "/elsewhere", "license": "mit"}
+    for name, models in (("lab/strange", values["models"]), ("lab/asking", ["endpoint:https://evil.example/x"])):
+        text = FreeConfig.from_dict({**values, "models": models}).to_yaml()
+        files = {"run/config.yaml": text.encode(), "run/evil.py": b"open('ran', 'w')", "state.json": b"{}"}
+        entries = {
+            path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in files.items()
+        }
+        hub.add_repo(name, {**files, "manifest.json": json.dumps({"format": 1, "step": 3, "files": entries}).encode()})
+    code = RUN.replace("sys.argv[1]", repr(config("lab/x"))).replace("sys.argv[2]", repr(str(tmp_path)))
+    done = run_client(code + STRANGE, token=tokens["alice"])
+    restored = FreeConfig.from_yaml(tmp_path / "restored" / "config.yaml")
+    assert (restored.imports, restored.hub.push_to_hub, restored.hub.cache_dir) == ([], None, None)
+    assert (restored.models, restored.hub.license) == (["org/a", "org/b"], "mit")
+    assert sorted(path.name for path in (tmp_path / "restored").iterdir()) == ["checkpoints", "config.yaml"]
+    assert "not taken from lab/strange" in done.stderr
+    assert "imports, hub.push_to_hub" in done.stderr
+    assert "asks endpoint:https://evil.example/x, which a repository cannot decide" in done.json
+    assert not (tmp_path / "asking").exists()
