@@ -22,6 +22,9 @@ Kind = Literal["model", "space"]
 MESSAGE = "Upload meta-learner with hf-free"
 """Default first line of a commit."""
 
+CLASSIFIER_MESSAGE = "Upload few-shot classifier with hf-free"
+"""The same of an adapted classifier."""
+
 
 def push_folder(
     folder: Path,
