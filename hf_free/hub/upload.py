@@ -28,6 +28,9 @@ _AT_ONCE = 200
 MESSAGE = "Upload meta-learner with hf-free"
 """Default first line of a commit."""
 
+CLASSIFIER_MESSAGE = "Upload few-shot classifier with hf-free"
+"""The same of an adapted classifier."""
+
 
 def push_folder(
     folder: Path,

@@ -402,6 +402,7 @@ class FewShotClassifier:
         Raises:
             HubError: an upload that fails.
         """
+        from hf_free.hub.upload import CLASSIFIER_MESSAGE
         from hf_free.publishing.classifier_card import write_classifier_card
         from hf_free.publishing.opening import check_can_be_opened
         from hf_free.publishing.push import check_push, push_made
@@ -426,7 +427,7 @@ class FewShotClassifier:
             repo_id,
             token=token,
             private=private,
-            commit_message=commit_message or "Upload few-shot classifier with hf-free",
+            commit_message=commit_message or CLASSIFIER_MESSAGE,
             create_pr=create_pr,
             revision=revision,
             replace_card=replace_card,

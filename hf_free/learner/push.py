@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_free.errors import HubError
+from hf_free.hub.upload import CLASSIFIER_MESSAGE, MESSAGE
 from hf_free.learner.classifier_files import read_classifier_config
 from hf_free.learner.config_check import check_learner_config
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, SUPPORT, refuse_stranger
@@ -47,6 +48,7 @@ def push_learner(
         revision=revision,
         new_version=new_version,
         complete=_complete,
+        default_message=CLASSIFIER_MESSAGE if (folder / CLASSIFIER_CONFIG).exists() else MESSAGE,
     )
 
 

@@ -47,6 +47,7 @@ def push_saved(
     revision: str | None = None,
     new_version: NewVersion | None = None,
     complete: Callable[[Path], object] | None = None,
+    default_message: str = MESSAGE,
 ) -> str:
     """Upload a learner's folder with a card that names its repository; the folder itself stays as it is.
 
@@ -61,6 +62,7 @@ def push_saved(
         new_version: From `plan_new_version_of` with the same arguments: what changes in the card of the learner that
             this one continued, in a commit of its own after the upload, or a pull request.
         complete: Called with the copy that is uploaded, to finish a save that was killed.
+        default_message: First line of the commit where none is given.
 
     Returns:
         The address of the repository, or of the pull request.
@@ -76,7 +78,7 @@ def push_saved(
                 repo_id,
                 token=token,
                 private=private,
-                commit_message=commit_message or MESSAGE,
+                commit_message=commit_message or default_message,
                 create_pr=create_pr,
                 revision=revision,
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import browsing
 import numpy as np
 import pytest
 import records
+from PIL import Image
 
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.reporting.report_page import report_page
@@ -33,6 +35,7 @@ def address(tmp_path_factory) -> str:
         left_out={"the teacher recognizes too few": 3},
     )
     pixels = rng.integers(0, 256, (6, 32, 32, 3), np.uint8)
+    Image.new("RGB", (1500, 560), "white").save(wide := io.BytesIO(), format="PNG")
     run = ReportedRun(
         name="first",
         record=LearnerRecord.from_dict(values),
@@ -43,6 +46,7 @@ def address(tmp_path_factory) -> str:
         class_map=ClassMap(
             rng.normal(size=(60, 2)), np.arange(60) % 10, [f"class {n} of {long[:40]}" for n in range(10)]
         ),
+        views=wide.getvalue(),
         teachers=["a", long, "c"],
     )
     runs = [run, replace(run, name=long), replace(run, name="third", is_finished=False, log=run.log[:9])]
@@ -69,6 +73,8 @@ def test_the_page_is_legible_everywhere_and_axe_finds_nothing(address, tmp_path)
             )
             assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
             assert said == [], view
+            shown = page.evaluate("document.querySelector('img.views').getBoundingClientRect().width")
+            assert shown >= 700, f"{view}: a figure of four maps is too small to read"
             papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             curve = page.evaluate("getComputedStyle(document.querySelector('.curve')).stroke")
             assert curve not in ("none", "rgb(0, 0, 0)"), view

@@ -11,6 +11,7 @@ import pytest
 import typer
 from pico import pico_folder
 from program import MODELS, refused, run
+from typer.main import get_command
 
 from hf_free import __version__
 from hf_free.cli.arguments import rewrite
@@ -228,3 +229,12 @@ def test_ctrl_c_before_a_verb_has_begun_shows_no_traceback(capsys, monkeypatch):
     monkeypatch.setattr("hf_free.cli.main.grammars", interrupted)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_every_verb_answers_programs_too():
+    without = [
+        name
+        for name, verb in get_command(app).commands.items()
+        if not any("--json" in option.opts for option in verb.params)
+    ]
+    assert without == []

@@ -40,6 +40,17 @@ def test_commands_name_verbs_and_flags_that_exist(line):
     assert not unknown, f"{words[0]} has no {unknown}"
 
 
+def test_the_readmes_table_of_verbs_says_what_may_be_left_out():
+    rows = re.findall(r"^\| `hf-free (\S+)([^`]*)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = get_command(app).commands
+    for verb, words in rows:
+        arguments = [each for each in commands[verb].params if each.param_type_name == "argument"]
+        first = words.split()[0] if words else "--"
+        needed = bool(arguments) and arguments[0].required
+        assert (not first.startswith(("[", "--"))) == needed, f"hf-free {verb}{words}"
+    assert {verb for verb, _ in rows} == set(commands)
+
+
 def test_assignments_name_keys_that_exist():
     keys = {key for page in PAGES for key in re.findall(r"[\w]+\.[\w]+(?==)", page.read_text()) if key[0].islower()}
     sections = {key.partition(".")[0] for key in known_keys() if "." in key}

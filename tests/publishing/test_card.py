@@ -213,6 +213,7 @@ def test_the_paper_of_the_method_is_what_the_card_asks_to_cite(card):
     text = card(record(method=METHODS["purer"].facts.to_dict()))
     assert "@inproceedings{hu2023architecture,\n  title     = {Architecture, Dataset and Model-Scale" in text
     assert "wei2024free" not in text
+    assert re.search(r"\nMethod: .*\.\n\nIt departs from its authors' code:\n\n- ", text), "a paragraph of its own"
     assert (
         "```"
         not in card(record(method={"paper": "```\n# x", "url": "https://x.org/```"}))

@@ -72,3 +72,4 @@ def test_a_kept_classifier_is_pushed_with_its_own_card(hub, tokens, run_client, 
     push = [*PROGRAM, "push", str(tmp_path / "kept"), "alice/kept-colors"]
     run_client(push, token=tokens["alice"])
     assert "FewShotClassifier.from_pretrained" in hub.read_repo("alice/kept-colors")["README.md"].decode()
+    assert hub.history("alice/kept-colors")[0].title == "Upload few-shot classifier with hf-free"
