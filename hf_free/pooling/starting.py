@@ -296,6 +296,24 @@ def fitted_map(features: Tensor, said: Tensor) -> nn.Linear:
     return fitted
 
 
+@torch.no_grad()
+def own_part(teachers: PooledTeachers, place: int) -> nn.Linear:
+    """The linear map from a teacher's features to its part of a pooled embedding, before that has length 1: centered
+    and whitened, (B, d) -> (B, d).
+
+    Args:
+        teachers: Their weights.
+        place: The teacher, one whose features are there.
+    """
+    sizes = teachers.feature_sizes
+    whitening = teachers.each_whitening()[sum(size > 0 for size in sizes[:place])]
+    center = teachers.center.split([size for size in sizes if size])[sum(size > 0 for size in sizes[:place])]
+    own = nn.Linear(sizes[place], sizes[place], device=center.device)
+    own.weight.copy_(whitening(torch.eye(sizes[place], device=center.device)).T)
+    own.bias.copy_(whitening(-center[None])[0])
+    return own
+
+
 def network_of(pool: TeacherPool, start: Start, config: LearnerConfig, access: Access = Access()) -> MetaLearner:
     """A learner, still without an embedding, whose backbone is a teacher's network with its weights.
 

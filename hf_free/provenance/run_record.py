@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from hf_free.provenance.reading import Json, list_of, number_of, object_of, text_of, texts_of, whole_of
+from hf_free.provenance.reading import Json, flag_of, list_of, number_of, object_of, text_of, texts_of, whole_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 
 
@@ -162,6 +162,9 @@ class Imitation:
     """Of all teachers."""
     started_from: int | None = None
     """Number of the teacher, from 0, whose weights the network started with; None for an untrained network."""
+    as_it_was: bool = False
+    """Whether it has that teacher's weights and features as they were, which agreed more with the pooled learner than
+    what it had learned."""
 
     def to_dict(self) -> Json:
         """The entry of a record."""
@@ -179,6 +182,7 @@ class Imitation:
             parameters=whole_of(values.get("parameters")),
             pooled_parameters=whole_of(values.get("pooled_parameters")),
             started_from=whole_of(values.get("started_from")),
+            as_it_was=bool(flag_of(values.get("as_it_was"))),
         )
 
 

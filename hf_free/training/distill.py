@@ -51,6 +51,7 @@ from hf_free.pooling.starting import (
     fitted_map,
     known_of,
     network_of,
+    own_part,
     place_of,
 )
 from hf_free.provenance.learner_record import LearnerRecord
@@ -318,7 +319,7 @@ def _distilled(
     start = None if start_from is None else _start(start_from, chosen, opened, size, streams, precision, ranks, own)
     place = None if start is None else start.place
     student = _begun(config, start, pool, access).to(where)
-    width = student.backbone_dim
+    width, began = student.backbone_dim, _copied(student.backbone)
     student.backbone.to(memory_format=torch.channels_last)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))
     drawn = streams.stream("pictures")
@@ -385,10 +386,22 @@ def _distilled(
     of_held_out = loop.features(held_out[0])
     student.embedding = imitating_embedding(projection, features) if place is None else Embedding(projection)
     student.eval()
-    with torch.no_grad():
-        imitated = student.prepare_features(student.embedding(of_held_out)).cpu()
+    imitated = _embedded(student, of_held_out)
     _check_finite(imitated, loop)
-    agreed = likeness(imitated, held_out[1].float())
+    said = held_out[1].float()
+    agreed, is_as_it_was = likeness(imitated, said), False
+    if place is not None and network.feature_sizes[place]:
+        learned, embedding = _copied(student.backbone), student.embedding
+        student.backbone.load_state_dict(began)
+        student.embedding = Embedding(own_part(weights, place).to(where))
+        student.eval()
+        at_first = likeness(_embedded(student, loop.features(held_out[0])), said)
+        logger.info("agreement with the pooled learner before anything was learned: %.2f of 1", at_first)
+        if is_as_it_was := ranks.first(at_first > agreed):
+            agreed = at_first
+        else:
+            student.backbone.load_state_dict(learned)
+            student.embedding = embedding
     logger.info("agreement with the pooled learner on new drawn pictures: %.2f of 1", agreed)
     done = replace(
         costs_of(student, pool),
@@ -396,6 +409,7 @@ def _distilled(
         agreement=round(agreed, 4),
         loss=None if loop.done.loss is None else round(loop.done.loss, 4),
         started_from=place,
+        as_it_was=is_as_it_was,
     )
     spent = time.monotonic() - started + (before if chosen else 0.0)
     loop.done.energy = energy.spent()
@@ -406,6 +420,17 @@ def _distilled(
         if not is_stopped and store.root.exists():
             remove_folder(store.root)
     return student
+
+
+@torch.no_grad()
+def _embedded(student: MetaLearner, features: Tensor) -> Tensor:
+    """What heads see of pictures with these features (N, d)."""
+    return student.prepare_features(student.embedding(features)).cpu()
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights and statistics as they are now."""
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def _start(
