@@ -22,9 +22,7 @@ def say_imitation(made: MetaLearner) -> None:
         begun = made.record.teachers[done.started_from].reference
         say(f"It started from the weights of {begun}, and is derived from them: that teacher's license applies.")
         if done.as_it_was:
-            say(
-                "Its weights stay as they were: what it learned agreed less with the pooled learner than its own features."
-            )
+            say("Its weights stay as they were: with what it learned it agreed less with the pooled learner.")
     say(f"On new drawn pictures its embedding agrees with the pooled learner's to {done.agreement or 0:.2f} of 1.")
     before, after = (
         f"{operations(flops or 0)} and {count_text(parameters or 0)} weights"
