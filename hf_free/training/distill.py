@@ -393,9 +393,12 @@ def _distilled(
     if place is not None and network.feature_sizes[place]:
         learned, embedding = _copied(student.backbone), student.embedding
         student.backbone.load_state_dict(began)
+        student.embedding = Embedding()
+        student.eval()
+        of_teacher = loop.features(held_out[0])
         student.embedding = Embedding(own_part(weights, place).to(where))
         student.eval()
-        at_first = likeness(_embedded(student, loop.features(held_out[0])), said)
+        at_first = likeness(_embedded(student, of_teacher), said)
         logger.info("agreement with the pooled learner before anything was learned: %.2f of 1", at_first)
         if is_as_it_was := ranks.first(at_first > agreed):
             agreed = at_first

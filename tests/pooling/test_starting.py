@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 from pico import pico_folder, pico_teacher
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 
 from hf_free import ConfigError
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.resizing import resize
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.pooling.fit import fit_pooled
+from hf_free.pooling.pictures import Said
 from hf_free.pooling.starting import (
     Start,
     affordable_pixels,
     best_start,
     fitted_map,
     network_of,
+    own_part,
     place_of,
     why_not,
 )
@@ -114,6 +117,20 @@ def test_a_network_of_smaller_pictures_is_the_teachers_at_that_size(tmp_path):
     )
     assert torch.allclose(learner.raw_answers(shown), expected, atol=1e-4 * expected.abs().max().item())
     assert not torch.allclose(expected, teacher(shown).features, atol=1e-2 * expected.abs().max().item())
+
+
+def test_a_teachers_own_part_is_what_the_pooled_learner_makes_of_its_features(pool):
+    generator = torch.Generator().manual_seed(4)
+    sizes, answers = [record.num_features for record in pool.records], [record.num_classes for record in pool.records]
+    said = Said(
+        tuple(torch.randn(300, size, generator=generator) * torch.rand(size, generator=generator) for size in sizes),
+        tuple(torch.randn(300, size, generator=generator) for size in answers),
+    )
+    weights = fit_pooled(said, ["a", "b", "c"])
+    whole = weights(torch.cat([*said.features, *said.logits], 1))
+    for place, part in enumerate(whole[:, : sum(sizes)].split(sizes, 1)):
+        own = normalize(own_part(weights, place)(said.features[place]), dim=1)
+        assert torch.allclose(own * weights.feature_weights[place], part, atol=1e-5)
 
 
 def test_a_teacher_is_found_by_its_name(pool):

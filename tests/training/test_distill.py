@@ -154,6 +154,43 @@ def test_a_network_that_starts_from_a_teacher_is_resumed_and_says_so(pooled, tmp
     assert resumed.record.imitation.started_from in (0, 1)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_teachers_own_features_stay_where_they_agree_more_than_what_was_learned(
+    pooled, tmp_path, monkeypatch, alone
+):
+    for name in ("FIRST_PICTURES", "HELD_OUT", "PICTURES_AT_ONCE"):
+        monkeypatch.setattr(f"hf_free.training.distill.{name}", 128)
+    source = MetaLearner.from_pretrained(pooled)
+    weights = source.embedding.pooled
+    weights.answer_weights.zero_()
+    weights.feature_weights.copy_(
+        torch.tensor([1.0, 0.0] if alone else [0.0, 1.0])
+    )  # all that is said, by one of them
+    teachers = source.record.teachers
+    fast = SimpleNamespace(monotonic=time.process_time)
+    monkeypatch.setattr("hf_free.training.distill.time", fast)
+    made = distill(source, tmp_path / "small", minutes=0.02, start_from=teachers[0].reference, device="cpu")
+    done, teacher = made.record.imitation, load_teacher(teachers[0].reference)
+    kept = all(torch.equal(made.backbone.state_dict()[name], value) for name, value in _saved_of(teacher, made))
+    assert done.as_it_was is alone is kept
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert ("keeps them: what it learned agreed less" in " ".join(card.split())) is alone
+    opened = MetaLearner.from_pretrained(tmp_path / "small")
+    images = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    own, all_say = (one.eval().prepare_features(one.features(images)) for one in (opened, source))
+    cosines = own @ own.T - (all_say @ all_say.T)
+    assert (cosines.abs().max() < 1e-3) == alone, "the same inner products"
+    if alone:
+        assert done.agreement > 0.99
+
+
+def _saved_of(teacher, learner):
+    """A teacher's tensors that its learner has too."""
+    return [
+        (key, value) for key, value in teacher.network.state_dict().items() if key in learner.backbone.state_dict()
+    ]
+
+
 def test_a_network_that_starts_from_a_teacher_has_no_other_network_or_size(pooled, tmp_path):
     for learner in (LearnerConfig(backbone="conv4_32"), LearnerConfig(image_size=16)):
         with pytest.raises(ConfigError, match="and a network that starts from best"):
