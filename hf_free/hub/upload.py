@@ -145,7 +145,7 @@ def _check_arrived(folder: Path, names: Sequence[str], there: Mapping[str, int |
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise HubError(
             f"the Hub took the upload, but {', '.join(lost[:3])}{more} did not arrive as they are here",
-            allowed="a repository that takes all of a learner's files",
+            allowed="a repository that takes all files",
             action="see whether a .gitignore in the repository names them, and remove it",
         )
 
