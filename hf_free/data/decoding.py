@@ -437,7 +437,18 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
     except MemoryError:
         raise _unreadable(name, "there is not enough memory for it", "make it smaller") from None
     except Exception as error:
-        raise _unreadable(name, f"{type(error).__name__}: {_first_line(error)}") from None
+        known = next((reason for part, reason in _DAMAGED.items() if part in str(error)), "")
+        raise _unreadable(name, known or f"{type(error).__name__}: {_first_line(error)}") from None
+
+
+_DAMAGED = {
+    "image file is truncated": "it ends before its last pixel",
+    "Truncated File Read": "it ends before its last pixel",
+    "broken data stream": "its data are damaged",
+    "broken PNG file": "its data are damaged",
+    "bad checksum": "its data are damaged",
+}
+"""What Pillow says of a damaged file, by a part of its words, in ours."""
 
 
 def _unreadable(name: str, reason: str, action: str = "correct or remove that picture") -> PictureError:

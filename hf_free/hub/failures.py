@@ -41,7 +41,6 @@ _WAYS_OUT = {
     407: "log in at the proxy: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT",
     409: "try again: somebody else has changed it meanwhile",
     410: "choose another one: it is not given out any more",
-    412: "try again: somebody else has changed it meanwhile",
     413: "push fewer or smaller files",
     422: "correct what it names, and try again",
     451: "choose another one: it is not given out for legal reasons",
@@ -52,6 +51,10 @@ _WAYS_OUT = {
 
 _MAX_SAID = 300
 """Most characters of a server's own words in a message."""
+
+
+class ChangedMeanwhileError(HubError):
+    """A commit that was made from an older one than the last of its branch."""
 
 
 def check_names(repo_id: str, revision: str | None) -> None:
@@ -200,6 +203,10 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
     if status == 429:
         return HubError(
             f"the Hub limits the rate of requests (429) for {repo_id}", action="wait some minutes, or log in"
+        )
+    if status == 412:
+        return ChangedMeanwhileError(
+            f"{repo_id} has been changed by somebody else meanwhile", action="try again: it is read anew then"
         )
     trouble = "has trouble" if status >= 500 else "refuses the request"
     way = _OUT_OF_SPACE if _is_out_of_space(said) else _WAYS_OUT.get(status, "try again later")

@@ -44,6 +44,7 @@ def push_folder(
     replace_card: bool = True,
     kind: Kind = "model",
     again: str = "",
+    parent: str | None = None,
 ) -> str:
     """Upload a folder in one commit and return the address of the repository, or of the pull request it opened.
 
@@ -61,10 +62,13 @@ def push_folder(
         replace_card: Whether our README.md replaces one that is there already.
         kind: What the repository is; a Space is one of Gradio.
         again: The command that tries again; `hf-free push` without one.
+        parent: The commit that has to be the last one of the branch, as what is uploaded was made from it; None takes
+            any.
 
     Raises:
         HubError: nothing to upload, or a name that no repository can have.
-        PushError: with the cause; the folder is as it was.
+        PushError: with the cause, a `ChangedMeanwhileError` where there has been another commit; the folder is as it
+            was.
     """
     folder = Path(folder).expanduser()
     check_names(repo_id, revision)
@@ -93,6 +97,7 @@ def push_folder(
                 create_pr=create_pr,
                 revision=revision,
                 ignore_patterns=["README.md"] if keep_card else None,
+                parent_commit=None if create_pr else parent,
             ),
             timeout=WRITE_TIMEOUT,
             attempts=1 if create_pr else ATTEMPTS,
@@ -143,7 +148,7 @@ def _check_arrived(folder: Path, names: Sequence[str], there: Mapping[str, int |
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise HubError(
             f"the Hub took the upload, but {', '.join(lost[:3])}{more} did not arrive as they are here",
-            allowed="a repository that takes all of a learner's files",
+            allowed="a repository that takes all files",
             action="see whether a .gitignore in the repository names them, and remove it",
         )
 

@@ -44,6 +44,8 @@ class NewVersion:
     """What the line says so far; None where there is none."""
     card: str
     """The card with the line."""
+    made_from: str | None = None
+    """The commit of the card that it was made from."""
 
     @property
     def said(self) -> str:
@@ -68,6 +70,7 @@ class NewVersion:
                 token=token,
                 commit_message=f"New version: {self.repo_id}",
                 create_pr=create_pr,
+                parent=self.made_from,
             )
 
 
@@ -149,7 +152,7 @@ def plan_new_version(
         problem = " ".join(str(error).split())
         raise HubError(f"the card of {predecessor} cannot be changed safely: {problem}", action=_BY_HAND) from None
     before = _metadata(text).get("new_version")
-    return NewVersion(predecessor, repo_id, None if before is None else str(before), changed)
+    return NewVersion(predecessor, repo_id, None if before is None else str(before), changed, found.commit)
 
 
 def with_new_version(card: str, repo_id: str) -> str:

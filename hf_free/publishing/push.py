@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hf_free.errors import HubError, PushError, RunError
-from hf_free.hub.failures import check_names
+from hf_free.hub.failures import ChangedMeanwhileError, check_names
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import MESSAGE, check_can_push, push_command, push_folder
 from hf_free.provenance.learner_record import LearnerRecord
@@ -32,6 +32,9 @@ _CARD = "README.md"
 
 _MOST_CARD = 2**24
 """Most bytes of a card."""
+
+_TRIES = 3
+"""How often results are added to a card that others change meanwhile."""
 
 _SAVE_AGAIN = "save the learner again"
 
@@ -71,7 +74,7 @@ def push_saved(
         PushError: the upload failed; it says how to go on.
     """
     with _as_published(folder, repo_id, complete) as copy:
-        _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
+        made_from = _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
         try:
             url = push_folder(
                 copy,
@@ -81,6 +84,7 @@ def push_saved(
                 commit_message=commit_message or default_message,
                 create_pr=create_pr,
                 revision=revision,
+                parent=made_from,
             )
             if new_version is not None:
                 new_version.commit(token=token, create_pr=create_pr)
@@ -172,16 +176,22 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
         yield copy
 
 
-def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | None) -> None:
-    """Let a card that nobody has edited here keep what was written into the repository's own."""
+def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | None) -> str | None:
+    """Let a card that nobody has edited here keep what was written into the repository's own.
+
+    Returns:
+        The commit that its text was taken from; None where nothing was.
+    """
     if not card.is_file() or is_edited(ours := _read_card(card)):
-        return
+        return None
     try:
         found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
     except HubError:  # no repository yet; if it is something else, the upload says so
-        return
-    if _CARD in found.sha256 and has_sections(theirs := _read_card(found.folder / _CARD)):
-        write_text(card, with_fresh_sections(theirs, ours))
+        return None
+    if not (_CARD in found.sha256 and has_sections(theirs := _read_card(found.folder / _CARD))):
+        return None
+    write_text(card, with_fresh_sections(theirs, ours))
+    return None if found.from_cache else found.commit
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -339,6 +349,32 @@ def publish_results(
         HubError: the card cannot be fetched.
         PushError: it cannot be uploaded.
     """
+    for left in reversed(range(_TRIES)):
+        try:
+            return _publish_once(
+                repo_id,
+                report,
+                token=token,
+                cache_dir=cache_dir,
+                commit_message=commit_message,
+                create_pr=create_pr,
+            )
+        except PushError as error:
+            if not (left and isinstance(error.cause, ChangedMeanwhileError)):
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _publish_once(
+    repo_id: str,
+    report: EvaluationReport,
+    *,
+    token: str | None,
+    cache_dir: str | Path | None,
+    commit_message: str | None,
+    create_pr: bool,
+) -> str:
+    """Add results to what is there now; an edit of somebody else in between refuses it rather than being lost."""
     snapshot = fetch_snapshot(
         repo_id,
         required=("config.json",),
@@ -360,6 +396,7 @@ def publish_results(
                 token=token,
                 commit_message=commit_message or f"Results on {measured_on}, {report.split}",
                 create_pr=create_pr,
+                parent=snapshot.commit,
             )
         except HubError as error:
             raise PushError(_cause(error), again=f"hf-free evaluate {repo_id} ... --push") from error

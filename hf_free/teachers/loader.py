@@ -130,10 +130,16 @@ def load_teacher(
             builder or NetworkBuilder(),
             only_copies=only_copies,
         )
-    except (HfFreeError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error.__cause__ or error):
-            raise
-        raise UnfitTeacherError(f"{reference} needs more memory than there is", action="leave it out") from error
+    except (HfFreeError, MemoryError, OSError, RuntimeError) as error:
+        if is_out_of_memory(error.__cause__ or error):
+            raise UnfitTeacherError(f"{reference} needs more memory than there is", action="leave it out") from error
+        if isinstance(error, FileNotFoundError):  # all were there when they were looked for
+            raise MissingFilesError(
+                f"{reference}: {Path(str(error.filename)).name} has gone while it was read",
+                allowed="files that stay while they are read",
+                action="put it back, and try again",
+            ) from None
+        raise
 
 
 def _load_teacher(

@@ -187,7 +187,7 @@ def test_whatever_the_http_library_raises_is_one_message():
         (413, "Payload too large", "push fewer or smaller files"),
         (403, "Private repository storage limit reached", "a plan with more space"),
         (507, "x", "a plan with more space"),
-        (412, "A commit has happened since", "somebody else has changed it"),
+        (409, "A commit has happened since", "somebody else has changed it"),
         (511, "x", "log in to this network"),
         (418, "x", "try again later"),
     ],

@@ -180,3 +180,40 @@ def test_an_upload_of_what_was_made_for_it_does_not_send_people_to_a_folder_that
     assert not isinstance(refused.value, PushError)
     assert str(made[0]) not in str(refused.value)
     assert not made[0].exists()
+
+
+RACE = """
+import json
+from huggingface_hub import HfApi
+from hf_free.errors import PushError
+from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.publishing import push
+
+add, api, times = push.add_results, HfApi(), [1]
+def meanwhile(*args, **kwargs):
+    if times[0] > 0:
+        times[0] -= 1
+        text = f"---\\nlicense: mit\\n---\\nMind the owls, {times[0]}.\\n".encode()
+        api.upload_file(path_or_fileobj=text, path_in_repo="README.md", repo_id="alice/raced")
+    return add(*args, **kwargs)
+push.add_results = meanwhile
+report = EvaluationReport([ResultRow("learner", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)], "org/digits", "test")
+push.publish_results("alice/raced", report)
+times[0] = 9
+try:
+    push.publish_results("alice/raced", report)
+except PushError as error:
+    print(json.dumps([str(error), times[0]]))
+"""
+
+
+def test_results_do_not_write_over_an_edit_that_was_made_meanwhile(hub, tokens, run_client, learner):
+    hub.add_repo("alice/raced", {path.name: path.read_bytes() for path in learner.iterdir()})
+    said, left = run_client(RACE, token=tokens["alice"]).json
+    assert "alice/raced has been changed by somebody else meanwhile" in said
+    assert left == 6, "tried three times"
+    titles = [commit.title for commit in hub.history("alice/raced")]
+    assert titles.count("Results on org/digits, test") == 1
+    assert titles.index("Results on org/digits, test") == 3
+    after = next(commit for commit in hub.history("alice/raced") if commit.title.startswith("Results"))
+    assert b"Mind the owls, 0." in hub.read_repo("alice/raced", after.id)["README.md"]

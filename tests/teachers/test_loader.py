@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import hf_free.teachers.loader as loader
 from hf_free.backbones.conv4 import Conv4
-from hf_free.errors import TeacherError, UnfitTeacherError
+from hf_free.errors import MissingFilesError, TeacherError, UnfitTeacherError
 from hf_free.teachers.loader import load_teacher, read_record
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import TeacherReference
@@ -167,6 +168,16 @@ def test_weights_refused_by_name(folder, change, message):
     _edit_weights(folder, change)
     with pytest.raises(TeacherError, match=message):
         _load(folder)
+
+
+def test_files_that_go_while_they_are_read_are_named(folder, monkeypatch):
+    def gone(path):
+        path.unlink()
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr("hf_free.hub.snapshot.sha256_of", gone)
+    with pytest.raises(MissingFilesError, match=r"config\.json has gone while it was read\n.*\n  to do: "):
+        load_teacher(str(folder))
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 5000])
