@@ -68,8 +68,7 @@ def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]
             action="download or upload it again",
         ) from None
     except RuntimeError as error:  # torch's, which maps the file
-        problem = storage_problem(error, path)
-        raise (problem or error) from None
+        raise (storage_problem(error, path) or error) from None
 
 
 def read_small(path: Path) -> dict[str, Tensor] | None:
