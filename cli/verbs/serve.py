@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Annotated
 
 import typer
@@ -46,7 +45,7 @@ def serve(
     Only this machine can ask unless --host says otherwise. With HF_FREE_SERVE_TOKEN set, requests need that token.
     """
     from hf_free.backbones.custom import import_networks
-    from hf_free.runtime.interrupts import ended_like_ctrl_c
+    from hf_free.runtime.interrupts import StopNoted, ended_like_ctrl_c
     from hf_free.serving.served_model import open_model
     from hf_free.serving.server import ModelServer
 
@@ -55,7 +54,7 @@ def serve(
         model, revision=revision, token=token, cache_dir=cache_dir, device=options.torch_device(device)
     )
     wanted = os.environ.get(TOKEN_VARIABLE) or None
-    with ended_like_ctrl_c(), ModelServer(served, host=host, port=port, token=wanted) as server:
+    with ended_like_ctrl_c(), StopNoted() as stop, ModelServer(served, host=host, port=port, token=wanted) as server:
         if as_json:
             write_json({"address": server.address, "model": served.name, "labels": list(served.labels)})
         elif quiet:
@@ -65,7 +64,5 @@ def serve(
         if not server.is_local and wanted is None:
             warn(f"whoever reaches {server.address} can ask; set {TOKEN_VARIABLE} to ask for a token")
         say(f"Answers pictures with {len(served.labels)} labels. Ctrl-C ends it.")
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            say(f"Stopped after {server.answered} pictures.")
+        stop.wait()
+        say(f"Stopped after {server.answered} pictures.")

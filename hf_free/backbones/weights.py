@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.runtime.files import read_bounded
 from hf_free.runtime.given import why_no_weights
+from hf_free.runtime.storage import storage_problem
 
 _SHOWN = 4
 """Most tensor names that a message shows."""
@@ -66,6 +67,8 @@ def read_header(path: Path, name: str) -> dict[str, tuple[tuple[int, ...], str]]
             allowed="a whole safetensors file",
             action="download or upload it again",
         ) from None
+    except RuntimeError as error:  # torch's, which maps the file
+        raise (storage_problem(error, path) or error) from None
 
 
 def read_small(path: Path) -> dict[str, Tensor] | None:

@@ -28,6 +28,9 @@ class HasCheckpoint(Protocol):
 GRACE_SECONDS = 2.0
 """Seconds that a step under way is given to end before it is stopped inside."""
 
+_LOOK_SECONDS = 0.1
+"""How often a wait looks whether a stop was asked for."""
+
 STOP_SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1")
@@ -67,6 +70,43 @@ def ended_like_ctrl_c() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+class StopNoted:
+    """Notes signals to stop inside the block, for a loop that only waits: an exception that falls into a finalizer or
+    a library's callback would be lost, and the wait go on for ever. A second Ctrl-C or SIGTERM is an exception again.
+    Inside a block of `ended_like_ctrl_c`, in the main thread.
+    """
+
+    wanted = False
+    """Whether a stop was asked for."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Handler] = {}
+
+    def __enter__(self) -> StopNoted:
+        ours = (signal.default_int_handler, _stop_now)
+        for number in STOP_SIGNALS if _in_main_thread() else ():
+            if signal.getsignal(number) in ours:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def wait(self) -> None:
+        """Until a stop is asked for."""
+        while not self.wanted:  # no event: one that a signal's handler sets may be held by what it interrupts
+            time.sleep(_LOOK_SECONDS)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.wanted = True
+        for other in _AT_ONCE:
+            if other in self._before:
+                signal.signal(other, signal.default_int_handler)
 
 
 class StopBetweenSteps:

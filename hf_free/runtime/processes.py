@@ -7,9 +7,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
+
+from hf_free.errors import RunError
 
 Job = TypeVar("Job")
 
@@ -25,6 +28,9 @@ def in_parallel(
         function: A function at the top level of a module; jobs and results are pickled.
         jobs: Its arguments.
         workers: Processes; None takes one per core; 1 stays in this process, with the threads it has.
+
+    Raises:
+        RunError: one of the processes was ended from outside.
     """
     workers = min(workers or available_cores(), len(jobs))
     if workers <= 1:
@@ -37,6 +43,12 @@ def in_parallel(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise RunError(
+                "a process that did a part of the work was ended from outside, perhaps for its memory",
+                allowed="some memory for each process",
+                action="end other programs, and try again",
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -26,6 +26,8 @@ _REASONS = {
     "EPERM": _DENIED,
     "EFBIG": "a limit on the size of files is reached (ulimit -f)",
     "EIO": "the disk fails",
+    "EMFILE": "this process has too many files open (ulimit -n)",
+    "ENFILE": "this system has too many files open",
 }
 _IN_THE_WAY = {
     "EEXIST": "something else is in its place or its folder's, such as a link that leads nowhere",
@@ -43,6 +45,7 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 
 _BY_NUMBER = {number: (_REASONS | _IN_THE_WAY)[name] for name, number in _numbered((*_REASONS, *_IN_THE_WAY)).items()}
 _MOVABLE = frozenset(_numbered(_IN_THE_WAY).values())
+_TOO_MANY = frozenset(_numbered(("EMFILE", "ENFILE")).values())
 _SPACE = frozenset(_numbered(("ENOSPC", "EDQUOT")).values())
 
 
@@ -120,6 +123,8 @@ def storage_problem(
     action = "raise that limit before you start hf-free: ulimit -f unlimited" if is_limit else action
     action = f"move away what is there, or {action}" if number in _MOVABLE else action
     allowed = "a folder that this user may write to, with space for the file"
+    if number in _TOO_MANY:
+        allowed, action = "some hundred open files", "raise that limit before you start hf-free: ulimit -n 1024"
     if number == getattr(errno, "ENAMETOOLONG", None):
         allowed, action = "names of at most 255 bytes, paths of at most 4,096", "give a shorter name"
     return StorageError(
@@ -135,6 +140,8 @@ def _number_of(error: BaseException) -> int | None:
         return error.errno if error.errno in _BY_NUMBER else None
     text = str(error)
     if found := re.search(r"\(os error (\d+)\)", text):  # Rust's words, safetensors'
+        return int(found[1]) if int(found[1]) in _BY_NUMBER else None
+    if found := re.search(r"unable to open file .*\((\d+)\)$", text):  # torch's, of a file that it maps
         return int(found[1]) if int(found[1]) in _BY_NUMBER else None
     if isinstance(error, RuntimeError) and ("PytorchStreamWriter" in text or "inline_container" in text):
         return errno.ENOSPC  # torch.save keeps the reason to itself; it writes files that were opened already

@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 
-from hf_free.runtime.interrupts import STOP_SIGNALS, StopBetweenSteps, Stopped, ended_like_ctrl_c
+from hf_free.runtime.interrupts import STOP_SIGNALS, StopBetweenSteps, StopNoted, Stopped, ended_like_ctrl_c
 from hf_free.training.folder import RunFolder
 from hf_free.training.manifest import Manifest
 
@@ -149,3 +149,20 @@ def test_networks_of_other_threads_are_left_alone(monkeypatch):
         thread.start()
         thread.join()
     assert len(answers) == 1
+
+
+def test_a_wait_ends_whatever_a_signal_falls_into():
+    """An exception that a finalizer raises is lost, and with it the wish to stop."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with ended_like_ctrl_c(), StopNoted() as stop:
+        thing = Finalized()
+        del thing
+        stop.wait()
+        assert stop.wanted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
 
+from hf_free.errors import RunError
+from hf_free.runtime import processes
 from hf_free.runtime.processes import in_parallel
 
 
@@ -22,3 +26,15 @@ def test_jobs_run_in_processes_of_one_thread_each():
 def square_and_place(number: int) -> tuple[int, int, int]:
     """A job: its result, the threads it had and the process it ran in."""
     return number * number, torch.get_num_threads(), os.getpid()
+
+
+def test_a_process_that_is_ended_from_outside_is_one_message(monkeypatch):
+    """Without processes: what the library says of one."""
+
+    def broken(futures):
+        raise BrokenProcessPool("terminated abruptly")
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(2))
+    monkeypatch.setattr(processes, "as_completed", broken)
+    with pytest.raises(RunError, match="was ended from outside, perhaps for its memory"):
+        list(in_parallel(abs, [-3, 2], workers=2))

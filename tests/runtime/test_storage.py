@@ -25,6 +25,7 @@ from hf_free.runtime.storage import storage_explained, storage_problem
         (errno.EROFS, "file system is read-only", False),
         (errno.EACCES, "this user may not write there", False),
         (errno.EIO, "the disk fails", False),
+        (errno.EMFILE, "too many files open", False),
         (errno.EISDIR, "a folder is in its place", False),
         (errno.ENOTDIR, "a file is in the place of a folder above it", False),
         (errno.ELOOP, "links there lead in a circle", False),
@@ -152,3 +153,11 @@ def test_no_place_for_temporary_files_is_said(monkeypatch):
     with pytest.raises(FileNotFoundError) as raised:
         tempfile._get_default_tempdir()
     assert "no folder for temporary files" in str(storage_problem(raised.value))
+
+
+def test_too_many_open_files_are_said_whoever_opens_them():
+    text = f"unable to open file </x/model.safetensors> in read-only mode: Too many open files ({errno.EMFILE})"
+    problem = storage_problem(RuntimeError(text), Path("/x/model.safetensors"))
+    assert "this process has too many files open (ulimit -n)" in problem.given
+    assert problem.action == "raise that limit before you start hf-free: ulimit -n 1024"
+    assert storage_problem(RuntimeError("unable to open file </x> in read-only mode: No such file (2)")) is None
