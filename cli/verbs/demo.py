@@ -30,9 +30,12 @@ def demo(
     Nothing leaves this computer: the Hub is a small server on 127.0.0.1. Takes about three minutes on two cores.
     """
     from hf_free.training.folder import RunFolder
+    from hf_free.training.run_lock import RunLock
 
     run = RunFolder(output)
     run.check_usable(overwrite=overwrite)
+    with RunLock(output):  # a place that cannot be written to is found out before minutes of training
+        pass
     from hf_free.demo.walkthrough import run_demo
 
     with run.set_aside(overwrite=overwrite):  # its `hf-free train` locks the folder

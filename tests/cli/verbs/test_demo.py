@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -29,6 +31,19 @@ def test_a_folder_in_use_is_refused_before_anything_starts(tmp_path, capsys, sta
     assert f"the output folder {tmp_path} is not empty" in capsys.readouterr().err
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not started
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_starts(tmp_path, capsys, started, monkeypatch):
+    """It was found out when the teachers had been trained."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("hf_free.training.run_lock.os.write", full)
+    assert main(["demo", "--output", str(tmp_path / "new")]) == 1
+    assert "no space is left" in capsys.readouterr().err
+    assert not started
+    assert not (tmp_path / "new").exists()
 
 
 def test_output_and_seed_reach_the_walkthrough(tmp_path, started):
