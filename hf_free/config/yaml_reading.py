@@ -9,7 +9,7 @@ user wrote. So every unquoted scalar is read as `Written`; `meant` gives its val
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -26,6 +26,8 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten t
 
 MOST_LEVELS = 32
 """Levels of nesting; a configuration has three, a list of teachers two."""
+
+_TOO_DEEP = f"its values are nested more than {MOST_LEVELS} deep"
 
 MOST_VALUES = 2_000_000
 """Values, those that aliases stand for counted each time; a list of 100,000 teachers with settings has less."""
@@ -105,6 +107,16 @@ def read_written(text: str, *, most_values: int | None = None) -> object:
         raise yaml.YAMLError(f"a value is not of its tag's type: {str(error)[:200]}") from None
 
 
+def _events(text: str) -> Iterator[yaml.Event]:
+    """What the parser meets. PyYAML 6.0.4 reads ahead and ends by itself where brackets are too deep: our words too."""
+    try:
+        yield from yaml.parse(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error.problem):
+            raise BeyondUseError(_TOO_DEEP) from None
+        raise
+
+
 def _check_extent(text: str, most_values: int | None) -> None:
     """Refuse what no configuration is, before it becomes values: libyaml ends the process at 200,000 brackets.
 
@@ -114,7 +126,7 @@ def _check_extent(text: str, most_values: int | None) -> None:
     weights: dict[str, int | None] = {}  # by anchor; None while its value is not over
     opened: list[tuple[str | None, int]] = []
     weight = 0
-    for event in yaml.parse(text, Loader=_LOADER):
+    for event in _events(text):
         anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent):
             held = weights.get(anchor or "", 0)
@@ -126,7 +138,7 @@ def _check_extent(text: str, most_values: int | None) -> None:
             if anchor:
                 weights[anchor] = None
             if len(opened) > MOST_LEVELS:
-                raise BeyondUseError(f"its values are nested more than {MOST_LEVELS} deep")
+                raise BeyondUseError(_TOO_DEEP)
             weight = 1
         elif isinstance(event, yaml.CollectionEndEvent):
             name, before = opened.pop()
