@@ -108,7 +108,7 @@ def read_written(text: str, *, most_values: int | None = None) -> object:
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
-    """What the parser meets. PyYAML 6.0.4 reads ahead and ends by itself where brackets are too deep: our words too."""
+    """What the parser meets. PyYAML 6.0.4 reads ahead and ends by itself where brackets are too deep: in our words."""
     try:
         yield from yaml.parse(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
