@@ -32,7 +32,7 @@ def test_labels_become_plain_values(given, expected):
         (["a"], "2 support pictures and 1 labels"),
         (["a", None], "a picture has no label"),
         (["a", float("nan")], "a picture has no label"),
-        (["a", 1.5], "label '1.5' of type float"),
+        (["a", 1.5], "label 1.5 of type float"),
     ],
 )
 def test_what_is_no_label_is_refused(given, message):

@@ -91,7 +91,7 @@ class TestAdapt:
             ([], [], "no pictures"),
             (pictures()[:0], [], "no pictures"),
             (pictures(), ["a"] * 6, r"the label 'a'[\s\S]*at least two classes"),
-            (pictures(), [0.5] * 6, "label '0.5' of type float"),
+            (pictures(), [0.5] * 6, "label 0.5 of type float"),
             (pictures(), [True, 1, 0] * 2, "labels of the types bool and int"),
             (pictures(), ["a", None] * 3, "a picture has no label"),
             (pictures(), pandas.Categorical(["a", None] * 3), "a picture has no label"),
