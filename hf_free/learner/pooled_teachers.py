@@ -26,6 +26,13 @@ RELEVANCE = 4.0
 """Factor of a teacher's relevance in the exponent of its share: 2 and 4 were tried, 4 is better for signs and as good
 for letters (docs/experiments/several-domains.md)."""
 
+KIND_RELEVANCE = 16.0
+"""The same where it is the mean over all teachers of a kind, which varies less: of 4 to 32 the best for signs, and no
+worse for letters and photographs (docs/experiments/few-teachers.md)."""
+
+UNKNOWN = -1
+"""The kind of a teacher of which none was found."""
+
 MIN_ALIKE = 4
 """Fewest teachers of a group whose relevance is compared: between two, chance decides."""
 
@@ -38,8 +45,9 @@ class PooledTeachers(nn.Module):
 
     The square of a weight is the share of a teacher's part in the inner product of two embeddings. Teachers of one
     group share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
-    in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows. That number
-    stands last in the embedding, one column per teacher; `relevance` reads it off the support and takes it out.
+    in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows; where it is
+    known which teachers are of one kind, its mean over these does. That number stands last in the embedding, one
+    column per teacher; `relevance` reads it off the support and takes it out.
 
     Args:
         feature_sizes: Width of each teacher's features; 0 where they are left out.
@@ -53,6 +61,7 @@ class PooledTeachers(nn.Module):
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
         spread: (T,) its deviation.
         groups: (T,) number of each teacher's group: one architecture, several kinds of pictures; else one of its own.
+        kinds: (T,) number of each teacher's kind within its group, or `UNKNOWN`.
     """
 
     center: Tensor
@@ -61,6 +70,7 @@ class PooledTeachers(nn.Module):
     usual: Tensor
     spread: Tensor
     groups: Tensor
+    kinds: Tensor
     whitenings: nn.ModuleList
 
     def __init__(self, feature_sizes: Sequence[int], answer_sizes: Sequence[int]) -> None:
@@ -75,6 +85,12 @@ class PooledTeachers(nn.Module):
         self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
         self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
         self.register_buffer("groups", torch.arange(len(self.feature_sizes)))
+        self.register_buffer("kinds", torch.full((len(self.feature_sizes),), UNKNOWN))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """As usual; learners that were saved before kinds were found have none."""
+        state_dict.setdefault(f"{prefix}kinds", torch.full_like(self.kinds, UNKNOWN))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def each_whitening(self) -> list[Whitening]:
         """The whitening of each teacher whose features are there."""
@@ -111,12 +127,21 @@ class PooledTeachers(nn.Module):
         for group in self.groups.unique():
             alike = (self.groups == group) & (features > 0)
             if int(alike.sum()) >= MIN_ALIKE:
-                shares[:, alike] = (RELEVANCE * moved[:, alike]).softmax(1) * alike.sum()
+                shares[:, alike] = _shares(moved[:, alike], self.kinds[alike]) * alike.sum()
         roots = shares.sqrt()
         parts = [roots.repeat_interleave(sizes, dim=1) for sizes in (features, answers)]
         factors = torch.cat([*parts, torch.zeros_like(moved)], 1)
         lengths = (support * factors.unsqueeze(1)).square().sum(2).mean(1, keepdim=True).sqrt()
         return factors / lengths.clamp_min(1e-8)
+
+
+def _shares(moved: Tensor, kinds: Tensor) -> Tensor:
+    """How teachers of a group share their weight (E, T), by how strongly each episode moves them; sums are 1."""
+    if bool((kinds == UNKNOWN).any()):
+        return (RELEVANCE * moved).softmax(1)
+    is_of = (kinds[:, None] == kinds.unique()).to(moved.dtype)  # (T, K)
+    means = moved @ (is_of / is_of.sum(0))
+    return (KIND_RELEVANCE * means @ is_of.T).softmax(1)
 
 
 def log_length(features: Tensor) -> Tensor:

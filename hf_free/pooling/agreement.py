@@ -14,6 +14,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+DIRECTIONS, MOST_KINDS = 2, 4
+"""Directions of agreement, after the first, in which kinds of tables are told apart, and how many kinds at most. With
+ten teachers each of signs, letters and photographs, three kinds are found in two directions, and 29 or all 30 of the
+teachers are in theirs."""
+
+FEWEST_OF_A_KIND = 3
+"""Fewest tables of a kind: the mean of fewer is chance."""
+
 APART = 2.0
 """Several kinds are assumed from this ratio on, of the agreement's second eigenvalue to the median of those below it.
 Measured on drawn pictures: 1.0 for 20 and for 30 Conv-4 of CIFAR-FS, 1.0 and 1.5 for ten of road signs and of letters,
@@ -62,6 +70,27 @@ def see_apart(coefficients: Tensor) -> bool:
         return False
     values = torch.linalg.eigvalsh(coefficients.double()).flip(0)
     return bool(values[1] > APART * values[2:].median())
+
+
+def kinds_of(coefficients: Tensor) -> list[int] | None:
+    """The kind of each table, as a number from 0: by k-means in the second and third direction of their agreement,
+    with as many kinds as have the best silhouette (Rousseeuw, 1987). None where one of them has too few tables.
+
+    Args:
+        coefficients: RV coefficients (T, T) of tables that are of several kinds (`see_apart`).
+    """
+    from sklearn.cluster import KMeans  # slow to import
+    from sklearn.metrics import silhouette_score
+
+    values, vectors = torch.linalg.eigh(coefficients.double())
+    places = (vectors * values.clamp_min(0).sqrt()).flip(1)[:, 1 : 1 + DIRECTIONS].numpy()
+    best, found = -1.0, list[int]()
+    for count in range(2, min(MOST_KINDS, len(places) - 1) + 1):
+        labels = KMeans(count, n_init=20, random_state=0).fit_predict(places)
+        score = float(silhouette_score(places, labels))
+        if score > best:
+            best, found = score, labels.tolist()
+    return None if not found or min(map(found.count, found)) < FEWEST_OF_A_KIND else found
 
 
 def effective_rank(table: Tensor) -> float:

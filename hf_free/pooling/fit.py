@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_free.learner.pooled_teachers import TEMPERATURE, PooledTeachers, log_length
-from hf_free.pooling.agreement import agreement, compromise, effective_rank, see_apart
+from hf_free.learner.pooled_teachers import TEMPERATURE, UNKNOWN, PooledTeachers, log_length
+from hf_free.pooling.agreement import agreement, compromise, effective_rank, kinds_of, see_apart
 from hf_free.pooling.pictures import Said
 
 HALF = 0.3
@@ -56,6 +56,7 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
     coefficients, classes = agreement(seen), torch.tensor(counts).float()
     pooled.groups.copy_(torch.tensor(relevance_groups(coefficients, architectures)))
+    pooled.kinds.copy_(torch.tensor(kinds_within(coefficients, pooled.groups.tolist())))
     ranks = torch.tensor([effective_rank(part) for part in seen])
     shares = feature_shares(coefficients, architectures, classes)
     pooled.feature_weights.copy_(shares.sqrt())
@@ -79,6 +80,22 @@ def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) ->
             for place in alike:
                 groups[place] = alike[0]
     return groups
+
+
+def kinds_within(coefficients: Tensor, groups: Sequence[int]) -> list[int]:
+    """The kind of each teacher within its group; `UNKNOWN` where it is alone, or none was found.
+
+    Args:
+        coefficients: Agreement of their features (T, T).
+        groups: The group of each teacher, see `relevance_groups`.
+    """
+    kinds = [UNKNOWN] * len(groups)
+    for group in set(groups):
+        alike = [place for place, other in enumerate(groups) if other == group]
+        found = kinds_of(coefficients[alike][:, alike]) if len(alike) > 1 else None
+        for place, kind in zip(alike, found or (), strict=False):
+            kinds[place] = kind
+    return kinds
 
 
 def feature_shares(coefficients: Tensor, architectures: Sequence[Hashable], classes: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ import torch
 
 from hf_free.errors import LearnerError
 from hf_free.learner.pooled_teachers import (
+    KIND_RELEVANCE,
     MOST_DIRECTIONS,
     RELEVANCE,
     TEMPERATURE,
     TRACE,
+    UNKNOWN,
     PooledTeachers,
     check_pooled_sizes,
 )
@@ -65,6 +67,30 @@ def test_sizes_that_cannot_be_are_refused(described):
 def test_sizes_are_read():
     assert check_pooled_sizes(None, "x") is None
     assert check_pooled_sizes({"features": [3, 0], "answers": [0, 2]}, "x") == ((3, 0), (0, 2))
+
+
+def test_where_kinds_are_known_their_means_decide():
+    generator = torch.Generator().manual_seed(0)
+    pooled = PooledTeachers((3,) * 6, (2,) * 6)
+    pooled.groups.copy_(torch.tensor([0, 0, 0, 0, 0, 1]))
+    pooled.kinds.copy_(torch.tensor([7, 2, 7, 2, 7, UNKNOWN]))
+    said = torch.randn(4, 30, generator=generator)
+    support = torch.nn.functional.normalize(pooled(said), dim=1)[None]
+    found = pooled.relevance(support)[0].square()
+    moved = said[:, :18].unflatten(1, (6, 3)).norm(dim=2).log().mean(0)
+    first, second = moved[[0, 2, 4]].mean(), moved[[1, 3]].mean()
+    weights = torch.stack([first, second, first, second, first]).mul(KIND_RELEVANCE).softmax(0)
+    assert torch.allclose(found[:15:3] / found[15], 5 * weights, rtol=1e-2)
+
+
+def test_a_learner_that_was_saved_before_kinds_were_found_has_none():
+    pooled = PooledTeachers((3, 3), (2, 2))
+    saved = pooled.state_dict()
+    pooled.kinds.copy_(torch.tensor([0, 1]))
+    assert torch.equal(pooled.state_dict()["kinds"], torch.tensor([0, 1]))
+    del saved["kinds"]
+    pooled.load_state_dict(saved, strict=True)
+    assert pooled.kinds.tolist() == [UNKNOWN, UNKNOWN]
 
 
 def test_of_many_alike_those_count_that_the_support_moves_most():

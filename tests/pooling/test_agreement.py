@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hf_free.pooling.agreement import agreement, compromise, effective_rank, see_apart
+from hf_free.pooling.agreement import agreement, compromise, effective_rank, kinds_of, see_apart
 
 
 def tables():
@@ -87,6 +87,25 @@ def test_several_kinds_are_seen_apart_and_one_kind_is_not():
     assert not see_apart(agreement(unlike))
     assert see_apart(agreement([*alike, *unlike]))
     assert see_apart(agreement([*alike[:4], *unlike[:3]]))
+
+
+def test_three_kinds_are_found_and_who_is_of_which():
+    generator = torch.Generator().manual_seed(0)
+    sources = [torch.randn(200, 8, generator=generator) for _ in range(3)]
+    tables = [table for source in sources for table in noisy(source, 5, generator)]
+    order = torch.randperm(15, generator=generator).tolist()
+    found = kinds_of(agreement([tables[place] for place in order]))
+    of_table = dict(zip(order, found, strict=True))
+    kinds = [{of_table[place] for place in range(start, start + 5)} for start in (0, 5, 10)]
+    assert [len(kind) for kind in kinds] == [1, 1, 1]
+    assert len(set.union(*kinds)) == 3
+
+
+def test_kinds_of_too_few_tables_are_none():
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(200, 8, generator=generator) for _ in range(2))
+    assert kinds_of(agreement([*noisy(one, 6, generator), *noisy(other, 2, generator)])) is None
+    assert kinds_of(torch.eye(3)) is None
 
 
 def test_of_three_tables_nothing_is_said():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from hf_free.learner.pooled_teachers import UNKNOWN
 from hf_free.pooling.agreement import agreement, effective_rank
 from hf_free.pooling.fit import (
     HALF,
@@ -11,6 +12,7 @@ from hf_free.pooling.fit import (
     answer_share,
     feature_shares,
     fit_pooled,
+    kinds_within,
     relevance_groups,
 )
 from hf_free.pooling.pictures import Said
@@ -83,3 +85,18 @@ def test_only_teachers_of_one_architecture_and_several_kinds_share_anew():
     assert relevance_groups(coefficients, ["small"] * 4 + ["large"] * 4) == list(range(8))
     alike = torch.full((8, 8), same).fill_diagonal_(1)
     assert relevance_groups(alike, ["small"] * 8) == list(range(8))
+
+
+def test_kinds_are_found_within_a_group_alone():
+    same, across = 0.5, 0.05
+    coefficients = torch.full((9, 9), across)
+    for start in (0, 3, 6):
+        coefficients[start : start + 3, start : start + 3] = same
+    coefficients.fill_diagonal_(1)
+    kinds = kinds_within(coefficients, [0] * 9)
+    assert [len(set(kinds[start : start + 3])) for start in (0, 3, 6)] == [1, 1, 1]
+    assert len(set(kinds)) == 3
+    assert kinds_within(coefficients, list(range(9))) == [UNKNOWN] * 9
+    parts = kinds_within(coefficients, [0] * 6 + [6, 7, 8])
+    assert parts[6:] == [UNKNOWN] * 3
+    assert parts[:3] == [parts[0]] * 3 != parts[3:6] == [parts[3]] * 3
