@@ -61,7 +61,7 @@ class PooledTeachers(nn.Module):
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
         spread: (T,) its deviation.
         groups: (T,) number of each teacher's group: one architecture, several kinds of pictures; else one of its own.
-        kinds: (T,) number of each teacher's kind within its group, or `UNKNOWN`.
+            Where its kind is known, T times one more than the number of that is added, see `set_groups`.
     """
 
     center: Tensor
@@ -70,7 +70,6 @@ class PooledTeachers(nn.Module):
     usual: Tensor
     spread: Tensor
     groups: Tensor
-    kinds: Tensor
     whitenings: nn.ModuleList
 
     def __init__(self, feature_sizes: Sequence[int], answer_sizes: Sequence[int]) -> None:
@@ -85,12 +84,25 @@ class PooledTeachers(nn.Module):
         self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
         self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
         self.register_buffer("groups", torch.arange(len(self.feature_sizes)))
-        self.register_buffer("kinds", torch.full((len(self.feature_sizes),), UNKNOWN))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """As usual; learners that were saved before kinds were found have none."""
-        state_dict.setdefault(f"{prefix}kinds", torch.full_like(self.kinds, UNKNOWN))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def set_groups(self, groups: Sequence[int], kinds: Sequence[int]) -> None:
+        """Note which teachers share their weight anew in each episode, and which of them are of one kind.
+
+        Both stand in one tensor: learners that were saved before kinds were found hold the groups alone.
+
+        Args:
+            groups: Number of each teacher's group, from 0 to T - 1.
+            kinds: Number of its kind within that, from 0; or `UNKNOWN`.
+        """
+        count = len(self.feature_sizes)
+        self.groups.copy_(
+            torch.tensor([group + count * (kind - UNKNOWN) for group, kind in zip(groups, kinds, strict=True)])
+        )
+
+    @property
+    def kinds(self) -> Tensor:
+        """(T,) number of each teacher's kind within its group, or `UNKNOWN`."""
+        return self.groups // len(self.feature_sizes) + UNKNOWN
 
     def each_whitening(self) -> list[Whitening]:
         """The whitening of each teacher whose features are there."""
@@ -124,10 +136,11 @@ class PooledTeachers(nn.Module):
         weights = self.feature_weights.square() * (features > 0) + self.answer_weights.square() * (answers > 0)
         moved = support[..., -len(features) :].mean(1) * weights.sum().sqrt() / TRACE  # (E, T)
         shares = torch.ones_like(moved)
-        for group in self.groups.unique():
-            alike = (self.groups == group) & (features > 0)
+        groups, kinds = self.groups % len(features), self.kinds
+        for group in groups.unique():
+            alike = (groups == group) & (features > 0)
             if int(alike.sum()) >= MIN_ALIKE:
-                shares[:, alike] = _shares(moved[:, alike], self.kinds[alike]) * alike.sum()
+                shares[:, alike] = _shares(moved[:, alike], kinds[alike]) * alike.sum()
         roots = shares.sqrt()
         parts = [roots.repeat_interleave(sizes, dim=1) for sizes in (features, answers)]
         factors = torch.cat([*parts, torch.zeros_like(moved)], 1)

@@ -55,8 +55,8 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
     answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
     coefficients, classes = agreement(seen), torch.tensor(counts).float()
-    pooled.groups.copy_(torch.tensor(relevance_groups(coefficients, architectures)))
-    pooled.kinds.copy_(torch.tensor(kinds_within(coefficients, pooled.groups.tolist())))
+    groups = relevance_groups(coefficients, architectures)
+    pooled.set_groups(groups, kinds_within(coefficients, groups))
     ranks = torch.tensor([effective_rank(part) for part in seen])
     shares = feature_shares(coefficients, architectures, classes)
     pooled.feature_weights.copy_(shares.sqrt())

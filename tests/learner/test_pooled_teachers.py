@@ -72,8 +72,7 @@ def test_sizes_are_read():
 def test_where_kinds_are_known_their_means_decide():
     generator = torch.Generator().manual_seed(0)
     pooled = PooledTeachers((3,) * 6, (2,) * 6)
-    pooled.groups.copy_(torch.tensor([0, 0, 0, 0, 0, 1]))
-    pooled.kinds.copy_(torch.tensor([7, 2, 7, 2, 7, UNKNOWN]))
+    pooled.set_groups([0, 0, 0, 0, 0, 1], [7, 2, 7, 2, 7, UNKNOWN])
     said = torch.randn(4, 30, generator=generator)
     support = torch.nn.functional.normalize(pooled(said), dim=1)[None]
     found = pooled.relevance(support)[0].square()
@@ -83,14 +82,14 @@ def test_where_kinds_are_known_their_means_decide():
     assert torch.allclose(found[:15:3] / found[15], 5 * weights, rtol=1e-2)
 
 
-def test_a_learner_that_was_saved_before_kinds_were_found_has_none():
-    pooled = PooledTeachers((3, 3), (2, 2))
-    saved = pooled.state_dict()
-    pooled.kinds.copy_(torch.tensor([0, 1]))
-    assert torch.equal(pooled.state_dict()["kinds"], torch.tensor([0, 1]))
-    del saved["kinds"]
-    pooled.load_state_dict(saved, strict=True)
-    assert pooled.kinds.tolist() == [UNKNOWN, UNKNOWN]
+def test_groups_and_kinds_are_one_tensor_in_which_groups_alone_have_no_kinds():
+    pooled = PooledTeachers((3,) * 3, (2,) * 3)
+    assert pooled.kinds.tolist() == [UNKNOWN] * 3
+    pooled.set_groups([0, 2, 0], [1, UNKNOWN, 0])
+    assert pooled.kinds.tolist() == [1, UNKNOWN, 0]
+    assert (pooled.groups % 3).tolist() == [0, 2, 0]
+    pooled.set_groups([0, 1, 2], [UNKNOWN] * 3)
+    assert pooled.groups.tolist() == [0, 1, 2], "as learners hold it that were saved before kinds were found"
 
 
 def test_of_many_alike_those_count_that_the_support_moves_most():
