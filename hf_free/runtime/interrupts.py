@@ -72,6 +72,15 @@ def ended_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _taken_over(note: Handler) -> dict[int, Handler]:
+    """Have `note` called at the stop signals that Python or we would end the process at; what was called before."""
+    before: dict[int, Handler] = {}
+    for number in STOP_SIGNALS if _in_main_thread() else ():
+        if signal.getsignal(number) in (signal.default_int_handler, _stop_now):
+            before[number] = signal.signal(number, note)
+    return before
+
+
 class StopNoted:
     """Notes signals to stop inside the block, for a loop that only waits: an exception that falls into a finalizer or
     a library's callback would be lost, and the wait go on for ever. A second Ctrl-C or SIGTERM is an exception again.
@@ -85,10 +94,7 @@ class StopNoted:
         self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> StopNoted:
-        ours = (signal.default_int_handler, _stop_now)
-        for number in STOP_SIGNALS if _in_main_thread() else ():
-            if signal.getsignal(number) in ours:
-                self._before[number] = signal.signal(number, self._note)
+        self._before.update(_taken_over(self._note))
         return self
 
     def __exit__(
@@ -135,10 +141,7 @@ class StopBetweenSteps:
         self._hook: RemovableHandle | None = None
 
     def __enter__(self) -> StopBetweenSteps:
-        ours = (signal.default_int_handler, _stop_now)
-        for number in STOP_SIGNALS if _in_main_thread() else ():
-            if signal.getsignal(number) in ours:
-                self._before[number] = signal.signal(number, self._note)
+        self._before.update(_taken_over(self._note))
         return self
 
     def __exit__(
