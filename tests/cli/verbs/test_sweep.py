@@ -94,4 +94,4 @@ def test_a_link_in_a_circle_is_one_message(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "rows.jsonl").symlink_to("rows.jsonl")
     message = refused(capsys, "sweep", "conv4", "--output", str(tmp_path / "rows.jsonl"))
     assert "Unexpected" not in message
-    assert "links there lead in a circle" in message
+    assert "is a link that leads in a circle" in message
