@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hf_free.errors import ConfigError
+from hf_free.runtime.given import real_path
 
 HUB = "Hub"
 DATA = "Data"
@@ -231,7 +232,9 @@ def check_output_file(path: Path, suffixes: tuple[str, ...], flag: str = "--outp
         raise ConfigError(f"{flag} {path} is a part of a model or run", allowed="another name", action=example)
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"{flag} {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=example)
-    if path.is_dir() or not path.resolve().parent.is_dir():
+    if real_path(path).is_symlink():
+        raise ConfigError(f"{flag} {path} is a link that leads in a circle", allowed="a file", action=example)
+    if path.is_dir() or not real_path(path).parent.is_dir():
         problem = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         raise ConfigError(f"{flag} {path} {problem}", allowed="a file in an existing folder", action=example)
 

@@ -12,6 +12,7 @@ from hf_free.cli.arguments import given_values
 from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
 from hf_free.cli.teacher_rows import one_reference
 from hf_free.errors import ConfigError
+from hf_free.runtime.given import from_home, real_path
 
 if TYPE_CHECKING:
     from hf_free.inversion.task import RecoveredTask
@@ -35,7 +36,7 @@ def name_without_path(reference: TeacherReference) -> str:
     address."""
     if reference.is_endpoint:
         return "a black box"
-    return Path(reference.location).expanduser().resolve().name if reference.is_local else str(reference)
+    return real_path(from_home(reference.location)).name if reference.is_local else str(reference)
 
 
 def invert(

@@ -15,6 +15,7 @@ from hf_free.cli.console import progress_bar, say, warn, write_json, write_line
 from hf_free.cli.verbs.adapt import adapt_to_folder
 from hf_free.errors import ConfigError
 from hf_free.runtime.files import write_text
+from hf_free.runtime.given import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +143,7 @@ def predict(
 
 
 def _check_is_no_image(sheet: Path, pictures: Sequence[NamedPicture], support: Path | None) -> None:
-    is_example = support is not None and sheet.resolve().is_relative_to(support.resolve())
+    is_example = support is not None and real_path(sheet).is_relative_to(real_path(support))
     if is_example or any(picture.path.exists() and sheet.samefile(picture.path) for picture in pictures):
         raise ConfigError(f"--sheet {sheet} is one of the images", allowed="another file", action="--sheet sheet.png")
 

@@ -14,9 +14,16 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
 from hf_free.cli.rows import Rows
 from hf_free.errors import ConfigError
+from hf_free.runtime.files import read_bounded
 
 if TYPE_CHECKING:
     from hf_free.evaluation.timm_sweep import SweepRow
+
+MOST_BYTES = 2**26
+"""Most that is read of an earlier sweep: a row has some hundred bytes, and timm some hundred modules."""
+
+BEGIN = b'{"module": "'
+"""What each row begins with, by which one that was cut short is known."""
 
 EXAMPLES = options.examples(
     "hf-free sweep resnet vision_transformer convnext",
@@ -106,11 +113,15 @@ def _read(path: Path) -> list[SweepRow]:
     """
     from hf_free.evaluation.timm_sweep import SweepRow
 
-    lines = path.read_bytes().splitlines(keepends=True)
     try:
-        return [SweepRow.from_dict(json.loads(line)) for line in lines if line.endswith(b"\n")]
+        lines = read_bounded(path, max_bytes=MOST_BYTES).splitlines(keepends=True)
+        rows = [SweepRow.from_dict(json.loads(line)) for line in lines if line.endswith(b"\n")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ConfigError(f"{path} is not a result of hf-free sweep", action="name another file") from None
+    torn = b"".join(line for line in lines if not line.endswith(b"\n")).rstrip(b"\0")  # zeros: power was lost
+    if not torn.startswith(BEGIN[: len(torn)]):
+        raise ConfigError(f"the end of {path} is not of hf-free sweep", action="name another file")
+    return rows
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -23,6 +23,7 @@ from hf_free.cli.console import (
 from hf_free.cli.imitation import say_imitation
 from hf_free.cli.tables import plan_tables
 from hf_free.errors import ConfigError
+from hf_free.runtime.given import from_home, real_path
 from hf_free.runtime.launched import Launched, check_processes
 from hf_free.training.output import default_output
 
@@ -226,7 +227,7 @@ def train(
         "method": method,
         "inversion": inversion,
         "models": expand_list_files(models) if models else None,
-        "imports": [str(own_networks.expanduser().resolve())] if own_networks else None,  # --resume may run elsewhere
+        "imports": [str(real_path(from_home(own_networks)))] if own_networks else None,  # --resume may run elsewhere
         "seed": seed,
         "learner": {"backbone": backbone, "image_size": image_size, "init_from": init_from},
         "trainer": {

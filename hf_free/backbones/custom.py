@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hf_free.errors import ConfigError
+from hf_free.runtime.given import from_home
 
 _RULE = "a local Python file that registers networks with timm.models.register_model"
 
@@ -27,7 +28,7 @@ def import_networks(paths: Iterable[str | Path]) -> None:
         ConfigError: no such file, something else than a Python file, or code that fails.
     """
     for path in paths:
-        _import(Path(path).expanduser())
+        _import(from_home(path))
 
 
 def _import(path: Path) -> None:

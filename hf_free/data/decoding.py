@@ -23,7 +23,7 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
 from hf_free.errors import DatasetError, LearnerError
-from hf_free.runtime.given import short_form
+from hf_free.runtime.given import from_home, short_form
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -385,7 +385,7 @@ def check_within(picture: object, folders: Sequence[Path], name: str) -> None:
     if not isinstance(picture, str | os.PathLike) or "://" in str(picture):
         return  # an address is refused by itself
     try:
-        path = Path(os.fsdecode(picture)).expanduser().resolve()
+        path = from_home(os.fsdecode(picture)).resolve()
         is_within = any(path.is_relative_to(folder.resolve()) for folder in folders)
     except (OSError, RuntimeError, ValueError):  # links in a circle, a home that nobody has, a zero character
         is_within = False

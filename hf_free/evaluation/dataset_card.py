@@ -42,7 +42,8 @@ def check_cards(folder: Path, source: str, names: tuple[str, ...] = CARDS) -> No
         if not (folder / name).exists():
             continue
         try:
-            text = read_bounded(folder / name, max_bytes=_MOST_BYTES).decode("utf-8")
+            # a byte order mark before the block hides it from nobody: `datasets` passes over it too
+            text = read_bounded(folder / name, max_bytes=_MOST_BYTES).decode("utf-8-sig")
             read = yaml.safe_load(block_of_card(text) if name == CARDS[0] else text)
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             why = "it is no YAML" if isinstance(error, yaml.YAMLError | RecursionError) else why_no_json(error)

@@ -31,6 +31,7 @@ from hf_free.evaluation.picture_folder import (
     visible_files,
 )
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.given import real_path
 from hf_free.runtime.storage import storage_problem
 
 logger = logging.getLogger(__name__)
@@ -276,9 +277,10 @@ def _open_hub(
         return _open_hub_pictures(name, wanted, source, scratch, revision, token, cache_dir)
     revision = found.commit or revision  # whose card is checked is opened: another commit may name other files
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
-    for card in set(CARDS) & set(found.names):
+    for card in CARDS:
         fetch = partial(fetch_card, name, card, revision=revision, token=token, cache_dir=cache_dir)
-        check_cards(read_or_explain(fetch, source).parent, source, (card,))
+        if (path := read_or_explain(fetch, source)) is not None:
+            check_cards(path.parent, source, (card,))
     try:
         return Tables(
             read_or_explain(lambda: dict(datasets.load_dataset(name, wanted or None, **options)), source), False
@@ -334,7 +336,7 @@ def _inside(path: Path, folder: str, source: str) -> Path:
         DatasetError: it lies elsewhere on this computer.
     """
     named = path / folder
-    if not named.resolve().is_relative_to(path.resolve()):
+    if not real_path(named).is_relative_to(real_path(path)):
         raise DatasetError(
             f"the card of {source} names the folder {folder!r}, which is none of its own",
             allowed="a data_dir inside the data set",

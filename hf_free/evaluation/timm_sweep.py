@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import timm
 import torch
@@ -35,7 +35,7 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
-from hf_free.provenance.reading import Json
+from hf_free.provenance.reading import Json, check_types
 from hf_free.runtime.device import Precision
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
@@ -102,8 +102,20 @@ class SweepRow:
 
     @classmethod
     def from_dict(cls, values: Json) -> SweepRow:
-        """Read `to_dict`'s form back."""
-        return cls(**{**values, "input_size": tuple(values["input_size"])})
+        """Read `to_dict`'s form back.
+
+        Raises:
+            TypeError: a value of another type, or a key that is none.
+            ValueError: an outcome that is none, or a number that no sweep writes.
+        """
+        size = values["input_size"]
+        plain = {**values, "input_size": tuple(size) if isinstance(size, list) else size}
+        check_types(cls, {key: value for key, value in plain.items() if key not in ("outcome", "model_args")})
+        row = cls(**{**plain, "model_args": dict(values["model_args"])})
+        numbers = (row.parameters, *row.input_size, *row.normalization.values(), *row.seconds.values())
+        if row.outcome not in get_args(Outcome) or not all(0 <= number < 2**63 for number in numbers):
+            raise ValueError("no sweep writes this")
+        return row
 
 
 @dataclass(frozen=True)

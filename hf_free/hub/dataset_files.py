@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from hf_free.hub.answers import read_repository
@@ -63,17 +69,26 @@ def cached_dataset(repo_id: str, *, revision: str | None = None, cache_dir: str 
 
 def fetch_card(
     repo_id: str, name: str, *, revision: str | None, token: str | None = None, cache_dir: str | None = None
-) -> Path:
-    """Download one small file of a data set into huggingface_hub's cache; returns its path.
+) -> Path | None:
+    """Download one small file of a data set into huggingface_hub's cache; its path, or None where it is not there or
+    the data set is not, which others report.
+
+    What a Hub lists is not asked: a listing may fail or lack a file that is read all the same.
 
     Raises:
         HfHubHTTPError, OSError, ValueError: as huggingface_hub does; see `DOWNLOAD_ERRORS`.
     """
-    return Path(
-        hf_hub_download(
+    try:
+        path = hf_hub_download(
             repo_id, name, repo_type="dataset", revision=revision, token=token_to_send(token), cache_dir=cache_dir
         )
-    )
+    except (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+        return None
+    except LocalEntryNotFoundError:
+        if constants.HF_HUB_OFFLINE:
+            return None
+        raise
+    return Path(path)
 
 
 def block_of_card(text: str) -> str:

@@ -28,6 +28,7 @@ from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import read_bounded, sha256_of, why_unreadable
+from hf_free.runtime.given import from_home, given_path
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.text import size_text
 
@@ -117,7 +118,7 @@ def fetch_snapshot(
     """
     check_names(repo_id, revision)
     wanted = revision or "main"
-    cache = RepositoryCache(Path(cache_dir or constants.HF_HUB_CACHE).expanduser(), repo_id)
+    cache = RepositoryCache(given_path(cache_dir or constants.HF_HUB_CACHE, "cache_dir"), repo_id)
     offline = local_files_only or constants.HF_HUB_OFFLINE
     if is_commit(wanted) and not offline and cache.read_record(wanted) is not None:
         snapshot = _from_cache(cache, repo_id, wanted, required, optional)
@@ -154,7 +155,7 @@ def local_snapshot(
     Raises:
         HubError: no such folder, a required file missing, or only pickled weights.
     """
-    folder = Path(folder).expanduser()
+    folder = from_home(folder)
     if not folder.is_dir():
         raise HubError(f"{folder} is not a folder", action="check the path")
     for path in (folder, *(folder / name for name in required)):

@@ -17,6 +17,7 @@ from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import LOGIN, check_names, explain
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently
 from hf_free.provenance.reading import Json
+from hf_free.runtime.given import from_home
 from hf_free.runtime.text import without_secrets
 
 Kind = Literal["model", "space"]
@@ -70,7 +71,7 @@ def push_folder(
         PushError: with the cause, a `ChangedMeanwhileError` where there has been another commit; the folder is as it
             was.
     """
-    folder = Path(folder).expanduser()
+    folder = from_home(folder)
     check_names(repo_id, revision)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{folder} is not a folder with files to push", action="give the folder of a trained learner")

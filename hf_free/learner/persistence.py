@@ -59,7 +59,7 @@ from hf_free.learner.pooled_files import FOLDER, named_teacher_files, teacher_fi
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import sha256_of
-from hf_free.runtime.given import check_kind, short_form, why_no_path
+from hf_free.runtime.given import check_kind, from_home, short_form, why_no_path
 from hf_free.runtime.strict_json import why_too_large
 
 WIDENED = 2
@@ -219,7 +219,7 @@ def fetch_files(
             f"the learner {short_form(name)} {problem}",
             allowed="a folder, or org/name or org/name@revision on the Hub",
         )
-    folder = Path(name).expanduser()
+    folder = from_home(name)
     if folder.is_dir():
         return Fetched(folder, None)
     from hf_free.hub.snapshot import fetch_snapshot

@@ -14,6 +14,7 @@ from hf_free.learner.pooled_files import FILES, PIXEL_FILES, teacher_folder
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
 from hf_free.runtime.files import sha256_of
+from hf_free.runtime.given import from_home
 from hf_free.runtime.text import listed
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import read_config, weights_name
@@ -67,7 +68,7 @@ def include_teachers(
         target = folder / teacher_folder(place)
         target.mkdir(parents=True, exist_ok=True)
         if reference.is_local:
-            path = Path(reference.location).expanduser()
+            path = from_home(reference.location)
             source = path if path.is_dir() else path.parent
         else:
             location, commit = reference.location, reference.revision

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -29,6 +28,7 @@ from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
 from hf_free.runtime.device import deviation
+from hf_free.runtime.given import from_home, real_path
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.text import listed
 from hf_free.teachers.loader import read_spec
@@ -136,8 +136,8 @@ def _names(record: TeacherRecord) -> Iterable[str]:
 def _whole_path(text: str) -> str:
     """A path without links, `~` and `..`; a text that cannot be a path stays as it is."""
     try:
-        return str(Path(text).expanduser().resolve())
-    except (OSError, RuntimeError, ValueError):  # the home of nobody, links in a circle, a zero byte
+        return str(real_path(from_home(text)))
+    except (OSError, ValueError):  # a zero byte
         return text
 
 

@@ -25,6 +25,12 @@ OLD_SUFFIX = ".old"
 """Ending of a folder that is being removed, see `remove_folder`."""
 
 
+_CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What file systems without it say."""
+
+_CANNOT_FLUSH_FOLDERS = frozenset({errno.EBADF, errno.EACCES, errno.EPERM})
+"""What they, and rights, say of a folder alone: something was written into it all the same."""
+
 _PART = 2**20
 """Bytes that are copied at a time."""
 
@@ -296,21 +302,25 @@ def sync_all(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk itself; a system that cannot do so (folders on Windows) is left alone.
+    """Flush a file or folder to the disk itself; a system that cannot do so is left alone.
+
+    Folders cannot be flushed on Windows, on some network file systems, and where this user may not list them.
 
     Raises:
         OSError: there is no space for it, which some file systems notice only now.
     """
-    if os.name == "nt" and path.is_dir():
+    is_folder = path.is_dir()
+    if os.name == "nt" and is_folder:
         return
-    file = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
-        os.fsync(file)
+        file = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system without it
+        if error.errno not in _CANNOT_FLUSH and not (is_folder and error.errno in _CANNOT_FLUSH_FOLDERS):
             raise
-    finally:
-        os.close(file)
 
 
 def sha256_of(path: Path) -> str:

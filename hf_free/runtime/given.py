@@ -44,7 +44,17 @@ def given_path(value: object, name: str, *, error: type[HfFreeError] = ConfigErr
     problem = why_no_path(text) or (why_no_weights(Path(text)) if for_weights else "")
     if problem:
         raise error(f"{name}={short_form(text)} {problem}", allowed="the path of a file or folder")
-    return Path(text).expanduser()
+    return from_home(text)
+
+
+def from_home(text: str | Path) -> Path:
+    """A path whose `~` is the home folder; one that begins with the home of nobody stays as it is, as in a shell."""
+    return Path(os.path.expanduser(text))
+
+
+def real_path(path: str | Path) -> Path:
+    """A whole path without links; one whose links lead in a circle stays, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
 
 
 def why_no_path(text: str) -> str:
@@ -57,6 +67,8 @@ def why_no_path(text: str) -> str:
         parts = [os.fsencode(part) for part in Path(text).parts]
     except UnicodeEncodeError:
         return "holds half of a surrogate pair, which no file's name can"
+    if text.startswith("~") and os.path.expanduser(text) == text:
+        return "begins with the home folder of a user that is not known here"
     if any(len(part) > LONGEST_PART for part in parts):
         return f"has a name of more than {LONGEST_PART} bytes"
     try:
@@ -70,7 +82,7 @@ def why_no_path(text: str) -> str:
 def why_no_weights(path: Path) -> str:
     """Why weights that lie below a path could not be read again; empty where they could."""
     try:
-        str(path.expanduser().absolute()).encode()
+        str(from_home(path).absolute()).encode()
     except UnicodeEncodeError:
         return "holds bytes that are no UTF-8, by which no weights can be opened"
     return ""

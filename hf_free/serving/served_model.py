@@ -15,6 +15,7 @@ from hf_free.data.images import to_float
 from hf_free.errors import LearnerError, MissingFilesError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.format import CLASSIFIER_CONFIG
+from hf_free.runtime.given import from_home
 from hf_free.serving.protocol import Function, Refusal, scores_of
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.reference import TeacherReference
@@ -126,7 +127,7 @@ def open_model(
     Raises:
         HfFreeError: it names neither; see `hf_free.teachers.loader.load_teacher`.
     """
-    folder = Path(model).expanduser()
+    folder = from_home(model)
     if folder.is_dir() and not (folder / CLASSIFIER_CONFIG).is_file():
         return ServedTeacher(load_teacher(model, device=device))
     try:

@@ -41,6 +41,7 @@ from hf_free.config.yaml_reading import as_texts, is_null, meant, read_written
 from hf_free.errors import ConfigError, HubError, TeacherReferenceError
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.given import from_home
 from hf_free.teachers.reference import TeacherReference, existing_path, is_list_entry, parse_address, parse_classes
 
 logger = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ def _beside(path: str | Path, text: str) -> str:
 
 def _local(path: str | Path, name: str, given: Mapping[str, object]) -> Path:
     """The folder or file of an entry; relative paths begin at the list's own folder."""
-    target = Path(path).expanduser().parent / Path(str(given["path"])).expanduser()
+    target = from_home(path).parent / from_home(str(given["path"]))
     if "revision" in given:
         raise _refuse(path, name, "has a revision beside a path", "a revision beside an id")
     if target.is_file():

@@ -29,7 +29,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
-from hf_free.runtime.given import check_cache_dir, check_function, check_kind, check_texts, short_form
+from hf_free.runtime.given import check_cache_dir, check_function, check_kind, check_texts, from_home, short_form
 from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.building import NetworkBuilder
@@ -316,7 +316,7 @@ class TeacherPool(Sequence[Teacher]):
             snapshot = prefetcher.arrived(reference) if reference.is_on_hub else None
             if reference.is_on_hub and snapshot is None:
                 return None
-            folder = Path(reference.location).expanduser() if snapshot is None else snapshot.folder
+            folder = from_home(reference.location) if snapshot is None else snapshot.folder
             try:
                 if (folder / weights_name(reference)).stat().st_size > SMALL_FILE:
                     return None

@@ -21,6 +21,7 @@ from hf_free.hub.names import (
     is_written_as_path,
     name_error,
 )
+from hf_free.runtime.given import from_home
 from hf_free.runtime.text import format_classes
 
 _INSTEAD_OF_A_FILE = (
@@ -145,7 +146,7 @@ def is_list_entry(text: str) -> bool:
 def existing_path(text: str) -> Path | None:
     """The file or folder that a text names, or None, also for a text that cannot be a path at all."""
     try:
-        path = Path(text).expanduser()
+        path = from_home(text)
         return path if path.exists() else None
     except (OSError, RuntimeError, ValueError):  # a name too long, the home of nobody, a zero byte
         return None

@@ -12,6 +12,7 @@ from hf_free.backbones.weights import read_header
 from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
 from hf_free.runtime.files import read_bounded, why_unreadable
+from hf_free.runtime.given import from_home
 from hf_free.runtime.strict_json import why_no_json
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.transformers_config import is_transformers
@@ -34,7 +35,7 @@ _TOP_LEVEL = ("architecture", "num_classes", "model_args", "label_names", "label
 
 def is_single_file(reference: TeacherReference) -> bool:
     """Whether a reference names a weights file alone."""
-    return reference.is_local and Path(reference.location).expanduser().is_file()
+    return reference.is_local and from_home(reference.location).is_file()
 
 
 def weights_name(reference: TeacherReference) -> str:
@@ -49,7 +50,7 @@ def local_files(reference: TeacherReference) -> Snapshot:
         HubError: a folder without the two files.
         TeacherError: files that cannot be a teacher's, found before gigabytes are read for their hashes.
     """
-    path = Path(reference.location).expanduser()
+    path = from_home(reference.location)
     if not is_single_file(reference):
         _check_before_hashing(path, str(reference))
         return local_snapshot(path, required=FILES, optional=PIXEL_FILES)

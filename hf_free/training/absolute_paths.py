@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from hf_free.config.tree import FreeConfig
+from hf_free.runtime.given import from_home
 from hf_free.teachers.reference import existing_path
 
 _ENTRY = re.compile(r"(?P<path>.+\.ya?ml)(?P<rest>#[\w.-]+)", re.IGNORECASE)
@@ -50,4 +50,4 @@ def _absolute_text(text: str | None) -> str | None:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(Path(path).expanduser())
+    return os.path.abspath(from_home(path))

@@ -69,6 +69,7 @@ from hf_free.runtime.given import (
     check_function,
     check_kind,
     check_texts,
+    from_home,
     given_path,
     given_seed,
     short_form,
@@ -263,7 +264,7 @@ def check_request(
         ConfigError: settings that do not fit.
         RunError: an output folder that is not empty or that another process writes to, or nothing to resume.
     """
-    folder = Path(output).expanduser().absolute()
+    folder = from_home(output).absolute()
     _check_folder(folder, checkpoints_of(folder), overwrite=overwrite, resume=resume)
     _check_settings(learner, minutes, mixed_precision, start_from)
 

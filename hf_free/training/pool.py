@@ -51,6 +51,7 @@ from hf_free.runtime.given import (
     check_texts,
     given_path,
     given_seed,
+    real_path,
     whole_number,
 )
 from hf_free.runtime.owners import is_abandoned, owned_tag
@@ -331,7 +332,7 @@ def check_apart(folder: Path, used: Iterable[str]) -> None:
     """
     for name in used:
         path = existing_path(name)
-        if path is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
+        if path is not None and real_path(folder) in (real_path(path), *real_path(path).parents):
             raise RunError(
                 f"the output {folder} would replace {name}, which it is made of",
                 allowed="a folder apart from all that is read",

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -27,6 +26,7 @@ from hf_free.pooling.pictures import Progress
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import ALONE, TIMEOUT_MINUTES, Ranks
 from hf_free.runtime.files import remove_folder
+from hf_free.runtime.given import from_home
 from hf_free.runtime.interrupts import Stopped
 from hf_free.runtime.progress import counting_bar
 from hf_free.teachers.config_check import TeacherSpec, check_config
@@ -279,7 +279,7 @@ def _known_of(reference: TeacherReference, token: str | None, cache_dir: str | N
         return unknown
     try:
         if reference.is_local:
-            path = Path(reference.location).expanduser()
+            path = from_home(reference.location)
             folder = path.parent if is_single_file(reference) else path
         else:
             folder = fetch_snapshot(

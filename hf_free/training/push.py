@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hf_free.learner.push import plan_mark_of, plan_push_of, push_learner
 from hf_free.publishing.new_version import NewVersion
-from hf_free.runtime.given import given_path
+from hf_free.runtime.given import check_flags, check_kind, check_texts, given_path
 from hf_free.training.location import learner_folder
 
 
@@ -56,6 +56,9 @@ def push(
         HubError: no predecessor that may be marked; nothing is uploaded then.
         PushError: the upload failed; it says how to go on.
     """
+    check_kind(repo_id, "repo_id", str, allowed="org/name", optional=False)
+    check_texts(token=token, commit_message=commit_message, revision=revision)
+    check_flags(private=private, create_pr=create_pr, mark_predecessor=mark_predecessor)
     learner = learner_folder(given_path(folder, "folder"))
     new_version = (
         plan_mark_of(learner, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
@@ -104,6 +107,9 @@ def plan_push(
         RunError: no learner is in the folder.
         HubError: the push would not be allowed, or the learner could not be opened by others.
     """
+    check_kind(repo_id, "repo_id", str, allowed="org/name", optional=False)
+    check_texts(token=token, revision=revision)
+    check_flags(private=private, create_pr=create_pr, mark_predecessor=mark_predecessor)
     learner = learner_folder(given_path(folder, "folder"))
     new_version = (
         plan_mark_of(learner, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)

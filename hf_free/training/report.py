@@ -138,6 +138,8 @@ def read_run(
             allowed=f"a folder with {CONFIG_FILE} of hf-free train, or with config.json of a learner",
             action="name the --output of hf-free train or hf-free pool",
         )
+    if block is None and learner != folder:
+        logger.warning("the learner is left out: %s%s", learner, _why_unreadable(learner / "config.json"))
     name = name or folder_name(str(folder.absolute()))
     private = block if block is not None else _unfinished(run)
     results = [*_own_results(folder / RESULTS), *results]

@@ -11,6 +11,7 @@ from hf_free.config.sections import HubConfig, TrainerConfig
 from hf_free.errors import StorageError
 from hf_free.runtime.determinism import deterministic_algorithms
 from hf_free.runtime.distributed import Ranks, connect, quiet_unless
+from hf_free.runtime.given import from_home
 from hf_free.runtime.interrupts import StopBetweenSteps, ended_like_ctrl_c
 from hf_free.runtime.launched import Launched
 from hf_free.training.folder import RunFolder
@@ -63,7 +64,7 @@ def opened(
         RunError: a folder in use, or nothing to resume.
         StorageError: the folder cannot be written to, or is full; with what is safe.
     """
-    place, remote = RunFolder(Path(output).expanduser().absolute()), hub.push_checkpoints
+    place, remote = RunFolder(from_home(output).absolute()), hub.push_checkpoints
     ranks = connect(Launched.here(), trainer.device, threads=trainer.threads)
     shown = console_for(progress, console) if ranks.is_first else None
     claimed = place.claimed(overwrite=overwrite, resume=resume) if ranks.is_first else nullcontext()

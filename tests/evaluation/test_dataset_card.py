@@ -51,6 +51,13 @@ def test_what_names_files_elsewhere_is_refused(tmp_path, entry):
         check_cards(tmp_path, "the set")
 
 
+def test_a_byte_order_mark_hides_no_block(tmp_path):
+    """`datasets` passes over one, too."""
+    (tmp_path / CARDS[0]).write_bytes(b"\xef\xbb\xbf---\nconfigs:\n- data_files: /etc/passwd\n---\n")
+    with pytest.raises(DatasetError, match="none of its own files"):
+        check_cards(tmp_path, "the set")
+
+
 @pytest.mark.parametrize("data", [b"---\na: [1\n---\n", b"---\n\xff\n---\n"])
 def test_a_card_that_cannot_be_read_is_one_message(tmp_path, data):
     (tmp_path / CARDS[0]).write_bytes(data)

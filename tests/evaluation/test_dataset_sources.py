@@ -236,21 +236,25 @@ def test_rows_may_name_files_of_their_own_folder(tmp_path):
 def test_a_card_on_the_hub_names_nothing_elsewhere(hub, run_client, tmp_path):
     parquet_set(tmp_path / "private", "train", ("anna", "ben"), 10)
     parquet_set(tmp_path / "set", "train", ("owl", "wren"), 10)
-    for number, elsewhere in enumerate((tmp_path / "private" / "train.parquet", f"{hub.endpoint}/reached.parquet")):
-        card = f"---\nconfigs:\n- config_name: default\n  data_files: {elsewhere}\n---\n"
+    file, address = tmp_path / "private" / "train.parquet", f"{hub.endpoint}/reached.parquet"
+    for number, elsewhere in enumerate((file, address, address, address)):
+        mark = "\ufeff" if number == 2 else ""  # a byte order mark
+        card = f"{mark}---\nconfigs:\n- config_name: default\n  data_files: {elsewhere}\n---\n"
         files = {"README.md": card.encode(), "train.parquet": (tmp_path / "set" / "train.parquet").read_bytes()}
         hub.add_repo(f"lab/reaches-{number}", files, repo_type="dataset")
     code = """
 from hf_free.errors import DatasetError, StorageError
 from hf_free.evaluation.datasets import load_labeled_images
-for number in range(2):
+for number in range(4):
     try:
         print(load_labeled_images(f"lab/reaches-{number}").class_names)
     except DatasetError as error:
         print("refused" if "none of its own files" in str(error) else error)
 """
     start = len(hub.requests)
-    assert run_client(code).stdout.split() == ["refused", "refused"]
+    listing = b'{"id": "lab/reaches-3", "siblings": [{"rfilename": "train.parquet"}]}'  # which lacks the card
+    with hub.fault("status", "/api/datasets/lab/reaches-3", status=200, body=listing):
+        assert run_client(code).stdout.split() == ["refused"] * 4
     assert not paths(hub, start, about="reached")
 
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from hf_free.runtime.files import (
     write_text,
     write_together,
 )
+from hf_free.runtime.files import sync as REAL_SYNC
 from hf_free.runtime.owners import owned_tag
 
 needs_umask = pytest.mark.skipif(os.name == "nt", reason="no umask on Windows")
@@ -319,3 +321,19 @@ def test_of_files_that_belong_together_one_that_cannot_be_written_leaves_the_old
         write_together({tmp_path / "a": b"3", tmp_path / "b" / "c": b"4"})
     assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("1", "2")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_what_cannot_be_flushed_is_left_alone_and_a_disk_that_fails_is_not(tmp_path, monkeypatch):
+    """File systems without a flush, and network file systems on which folders have none."""
+    file = write_text(tmp_path / "a.txt", "a")
+    without = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+    of_folders = {errno.EBADF, errno.EACCES, errno.EPERM}
+    for number in (*without, *of_folders, errno.EIO, errno.ENOSPC):
+
+        def fails(handle, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fails)
+        for path, allowed in ((file, without), (tmp_path, without | of_folders)):
+            with nullcontext() if number in allowed else pytest.raises(OSError, match=os.strerror(number)):
+                REAL_SYNC(path)

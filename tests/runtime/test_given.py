@@ -17,8 +17,10 @@ from hf_free.runtime.given import (
     check_kind,
     check_minutes,
     check_texts,
+    from_home,
     given_path,
     given_seed,
+    real_path,
     short_form,
     whole_number,
     why_no_path,
@@ -32,6 +34,18 @@ def test_paths_are_read_with_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert given_path("~/x", "output") == tmp_path / "x"
     assert given_path(Path("x"), "output") == Path("x")
+
+
+@pytest.mark.parametrize("value", ["~nobody-here/x", "~nobody-here"])
+def test_the_home_of_nobody_is_refused_where_something_is_written_and_else_not_there(value):
+    with pytest.raises(ConfigError, match="home folder of a user that is not known here"):
+        given_path(value, "output")
+    assert from_home(value) == Path(value)
+
+
+def test_links_in_a_circle_stay(tmp_path):
+    (tmp_path / "a").symlink_to("a")
+    assert real_path(tmp_path / "a" / "..") == Path(os.path.realpath(tmp_path))
 
 
 @pytest.mark.parametrize("value", [None, 3, b"x", [], "", "a\0b", "a" * 256, "/".join(["d" * 100] * 50), "\ud800"])

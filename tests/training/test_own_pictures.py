@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,31 @@ def test_too_few_or_no_folder_are_refused(tmp_path):
     assert "--pictures" in refused.value.action
     with pytest.raises(DatasetError, match="nowhere"):
         read_own_pictures(str(tmp_path / "nowhere"), (3, 16), flip=True)
+
+
+def test_deep_pictures_make_floats_of_few_others(folder, tmp_path, monkeypatch):
+    """One picture of 16 bits among many: those that are read with it, and no others, are floats for a moment."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    Image.fromarray(np.full((20, 30), 65535, dtype=np.uint16)).save(tmp_path / "00.png")
+    monkeypatch.setattr(own_pictures, "AT_ONCE", 8)
+    kinds, read = [], own_pictures.read_batch
+    monkeypatch.setattr(
+        own_pictures, "read_batch", lambda *given, **named: kinds.append(read(*given, **named)) or kinds[-1]
+    )
+    own = read_own_pictures(str(tmp_path), (3, 16), flip=True)
+    assert own.images.dtype == torch.uint8
+    assert sorted({batch.images.dtype for batch in kinds}, key=str) == [torch.float32, torch.uint8]
+    means = sorted(own.images.float().mean((1, 2, 3)).tolist())
+    assert means == [*(10.0 * number for number in range(1, 18)), 255.0]
+
+
+def test_a_dash_is_no_list_here_and_what_cannot_be_read_is_named_once(folder, caplog):
+    with pytest.raises(DatasetError, match=r"-.* is not a folder or a file") as refused:
+        read_own_pictures("-", (3, 16), flip=True)
+    assert "for a list" not in str(refused.value)
+    read_own_pictures(str(folder), (3, 16), flip=True)
+    (line,) = [text for text in caplog.messages if "broken.png" in text]
+    assert line.count("broken.png") == 1
 
 
 def test_they_stand_for_a_part_of_the_drawn_ones(teachers):

@@ -71,3 +71,21 @@ def test_a_folder_without_a_learner_is_refused(tmp_path):
                 call(given, "me/few-shot")
     with pytest.raises(hf_free.ConfigError, match="folder="):
         hf_free.push(3, "me/few-shot")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"repo_id": 5}, "repo_id"),
+        ({"repo_id": None}, "repo_id"),
+        ({"revision": 3}, "revision"),
+        ({"token": b"x"}, "token"),
+        ({"private": None}, "private"),
+        ({"create_pr": "no"}, "create_pr"),
+        ({"mark_predecessor": "no"}, "mark_predecessor"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_by_their_names(run, given, named):
+    for call in (hf_free.push, hf_free.plan_push):
+        with pytest.raises(hf_free.ConfigError, match=named):
+            call(run, **{"repo_id": "alice/odd", **given})

@@ -120,6 +120,17 @@ def test_an_unfinished_run_whose_note_of_teachers_is_odd_is_shown_without_pictur
         assert not read_run(copy).recovered
 
 
+def test_a_learner_that_cannot_be_read_is_said(tmp_path, run, caplog):
+    """A machine that loses power may leave an empty file; the run is finished all the same."""
+    shutil.copytree(run, tmp_path / "run")
+    read_run(tmp_path / "run")
+    assert not caplog.messages
+    (tmp_path / "run" / "learner" / "config.json").write_bytes(b"")
+    assert not read_run(tmp_path / "run").is_finished
+    assert "the learner is left out" in caplog.text
+    assert "config.json cannot be read" in caplog.text
+
+
 def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
     with pytest.raises(RunError, match="neither a run nor a learner"):
         report([tmp_path], tmp_path / "page.html")

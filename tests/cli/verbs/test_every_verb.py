@@ -132,3 +132,30 @@ def test_a_quiet_verb_prints_what_it_made_and_nothing_else(name, places, capsys)
     made = WORDS[name][WORDS[name].index("--output") + 1].format(**places)
     assert capsys.readouterr().out == f"{made}\n"
     assert Path(made).exists()
+
+
+HOMELESS = "~nobody-here/x"
+NO_HOME = {
+    "train": ["--models", "{teacher}", "{root}/lehrerin", "--output", HOMELESS],
+    "train config": ["--config", HOMELESS],
+    "train import": ["--models", "{teacher}", "{root}/lehrerin", "--import", HOMELESS + ".py", "--output", "{root}/n"],
+    "train pictures": ["--models", "{teacher}", "{root}/lehrerin", "--pool-first", "--max-minutes", "1",
+                       "--set", "memory.pictures=" + HOMELESS, "--output", "{root}/n"],
+    "train from": ["--models", "{teacher}", "--from", HOMELESS, "--output", "{root}/n"],
+    "pool": ["--models", "{teacher}", "{root}/lehrerin", "--pictures", HOMELESS, "--output", "{root}/n"],
+    "distill": [HOMELESS, "--output", "{root}/n"],
+    "evaluate": [HOMELESS, "--dataset", "{data}"],
+    "report": [HOMELESS],
+    "serve": [HOMELESS],
+    "predict": ["{run}", "--support", "{data}", "--images", HOMELESS],
+}  # fmt: skip
+"""Verb, and what is given -> words that name a folder in the home of a user that does not exist."""
+
+
+@pytest.mark.parametrize("name", NO_HOME)
+def test_the_home_of_nobody_is_one_message(name, places, capsys):
+    words = [word.format(**places) for word in NO_HOME[name]]
+    assert main([name.partition(" ")[0], *words]) == 1
+    said = capsys.readouterr().err
+    assert "Unexpected" not in said
+    assert "nobody-here" in said

@@ -52,3 +52,46 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[
     os.mkfifo(tmp_path / "rows.jsonl")
     message = refused(capsys, "sweep", "resnet", "--output", str(tmp_path / "rows.jsonl"), "--resume")
     assert "rows.jsonl is no regular file" in message
+
+
+ROW = {"module": "resnet", "model": "x", "outcome": "passed", "parameters": 5, "input_size": [3, 8, 8]}
+ROW |= {"reason": "", "model_args": {}, "normalization": {}, "seconds": {"load": 0.5}}
+
+
+def test_rows_that_no_sweep_writes_are_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "rows.jsonl"
+    words = ("sweep", "resnet", "--output", str(output), "--resume")
+    output.write_text(json.dumps(ROW) + "\n")
+    assert main([*words, "-q"]) == 0
+    assert capsys.readouterr().out == "resnet\n"
+    odd = {"parameters": ["many", float("nan"), 10**400, -1], "seconds": [[1], {"a": "b"}], "outcome": [5, "fine"]}
+    odd |= {"model_args": [7], "input_size": ["abc", [[1]]], "normalization": [{"a": {}}], "module": [None, ["a"]]}
+    texts = [json.dumps({**ROW, key: value}) + "\n" for key, values in odd.items() for value in values]
+    for text in (*texts, "notes of mine", json.dumps(ROW) + "\nnotes of mine"):
+        output.write_text(text)
+        assert "hf-free sweep" in refused(capsys, *words), text
+        assert output.read_text() == text
+
+
+def test_a_file_of_zeros_takes_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "rows.jsonl"
+    with output.open("wb") as file:
+        file.truncate(2**40)
+    assert "is not a result of hf-free sweep" in refused(capsys, "sweep", "--output", str(output), "--resume")
+
+
+def test_what_power_loss_leaves_at_the_end_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "rows.jsonl"
+    whole = json.dumps(ROW).encode() + b"\n"
+    for rest in (b"\0" * 100, b'{"module": "cut', b'{"mod'):
+        output.write_bytes(whole + rest)
+        assert main(["sweep", "resnet", "--output", str(output), "--resume", "-q"]) == 0
+        assert output.read_bytes() == whole
+    assert capsys.readouterr().out == "resnet\n" * 3
+
+
+def test_a_link_in_a_circle_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.jsonl").symlink_to("rows.jsonl")
+    message = refused(capsys, "sweep", "conv4", "--output", str(tmp_path / "rows.jsonl"))
+    assert "Unexpected" not in message
+    assert "is a link that leads in a circle" in message
