@@ -19,7 +19,7 @@ from hf_free.training.pool import PICTURES
 
 RATES = {"cpu": 1.5e10, "cuda": 5e12, "mps": 1e12}
 """Operations per second: of one thread of a processor (EfficientNet-Lite0 of 224 pixels, whose convolutions are by
-channel: 1.9e10 on an AMD EPYC; those of a ResNet are quicker), of a GPU."""
+channel: 1.9e10 on an AMD EPYC; those of a ResNet are quicker), and, not measured, of a GPU in 32 bits."""
 
 
 def asking_seconds(specs: Iterable[TeacherSpec], device: torch.device, threads: int) -> float:

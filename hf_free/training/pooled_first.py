@@ -76,8 +76,8 @@ def pools_first(
     token: str | None = None,
 ) -> bool:
     """Whether a run pools its teachers and has one network learn from that: as `trainer.pool_first` says; with null
-    in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher, all of
-    whom can be asked in a part of its minutes.
+    in a run of `LEAST_MINUTES` or more that is otherwise as it comes, with a strong teacher, where all teachers can be
+    asked in a part of its minutes.
 
     Args:
         config: The run's configuration.

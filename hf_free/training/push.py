@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from hf_free.learner.push import plan_mark_of, plan_push_of, push_learner
 from hf_free.publishing.new_version import NewVersion
@@ -20,6 +20,15 @@ class PlannedPush(NamedTuple):
     """Each file and its bytes."""
     new_version: NewVersion | None = None
     """What would change in the card of the learner that this one continued."""
+
+
+class How(TypedDict):
+    """How something is uploaded."""
+
+    token: str | None
+    private: bool
+    create_pr: bool
+    revision: str | None
 
 
 def push(
@@ -56,23 +65,14 @@ def push(
         HubError: no predecessor that may be marked; nothing is uploaded then.
         PushError: the upload failed; it says how to go on.
     """
-    check_kind(repo_id, "repo_id", str, allowed="org/name", optional=False)
-    check_texts(token=token, commit_message=commit_message, revision=revision)
-    check_flags(private=private, create_pr=create_pr, mark_predecessor=mark_predecessor)
-    learner = learner_folder(given_path(folder, "folder"))
-    new_version = (
-        plan_mark_of(learner, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
-        if mark_predecessor
-        else None
-    )
+    check_texts(commit_message=commit_message)
+    how = How(token=token, private=private, create_pr=create_pr, revision=revision)
+    learner, new_version = _planned(folder, repo_id, how, mark_predecessor=mark_predecessor)
     return push_learner(
         learner,
         repo_id,
-        token=token,
-        private=private,
+        **how,
         commit_message=commit_message,
-        create_pr=create_pr,
-        revision=revision,
         new_version=new_version,
     )
 
@@ -107,14 +107,16 @@ def plan_push(
         RunError: no learner is in the folder.
         HubError: the push would not be allowed, or the learner could not be opened by others.
     """
-    check_kind(repo_id, "repo_id", str, allowed="org/name", optional=False)
-    check_texts(token=token, revision=revision)
-    check_flags(private=private, create_pr=create_pr, mark_predecessor=mark_predecessor)
-    learner = learner_folder(given_path(folder, "folder"))
-    new_version = (
-        plan_mark_of(learner, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
-        if mark_predecessor
-        else None
-    )
-    files = plan_push_of(learner, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
+    how = How(token=token, private=private, create_pr=create_pr, revision=revision)
+    learner, new_version = _planned(folder, repo_id, how, mark_predecessor=mark_predecessor)
+    files = plan_push_of(learner, repo_id, **how)
     return PlannedPush(learner, files, new_version)
+
+
+def _planned(folder: str | Path, repo_id: str, how: How, *, mark_predecessor: bool) -> tuple[Path, NewVersion | None]:
+    """Check arguments; the folder of the learner that is meant, and what would change in its predecessor's card."""
+    check_kind(repo_id, "repo_id", str, allowed="org/name", optional=False)
+    check_texts(token=how["token"], revision=how["revision"])
+    check_flags(private=how["private"], create_pr=how["create_pr"], mark_predecessor=mark_predecessor)
+    learner = learner_folder(given_path(folder, "folder"))
+    return learner, plan_mark_of(learner, repo_id, **how) if mark_predecessor else None
