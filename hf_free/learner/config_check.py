@@ -163,7 +163,7 @@ def _check_pooled(described: JsonView, embedding: EmbeddingSpec, record: Learner
         demand(not included, source, INCLUDED, included, f"false without {KIND}")
         return False
     demand(described["backbone"] == KIND, source, "backbone", described["backbone"], f"{KIND!r} beside {KIND}")
-    teachers, count = len(record.teachers), len(embedding.pooled[0])
+    teachers, count = len(record.teachers), len(embedding.pooled.features)
     demand(teachers == count, source, "teachers", teachers, f"{count}, as {KIND} has sizes")
     return included
 

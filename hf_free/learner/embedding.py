@@ -21,7 +21,7 @@ from hf_free.learner.features_beside import FeaturesBeside
 from hf_free.learner.format import CONFIG, EXTRA_WEIGHTS, load_strictly, take_part
 from hf_free.learner.gating import TeacherGate
 from hf_free.learner.heads import Head, LinearClassifier, fit_weighted, normalize_features, weigh
-from hf_free.learner.pooled_teachers import PooledTeachers, check_pooled_sizes, pooled_sizes
+from hf_free.learner.pooled_teachers import PooledSpec, PooledTeachers, read_pooled
 from hf_free.learner.shared_classes import SharedClasses, rebuild_shared_classes
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, whole
 from hf_free.learner.whitening import Whitening, rebuild_whitening
@@ -178,7 +178,7 @@ class Embedding(nn.Module):
             has_gate=self.gate is not None,
             directions=None if self.whitening is None else len(self.whitening.factors),
             groups=None if self.shared_classes is None else len(self.shared_classes),
-            pooled=None if self.pooled is None else (self.pooled.feature_sizes, self.pooled.answer_sizes),
+            pooled=None if self.pooled is None else self.pooled.spec,
             has_features=self.beside is not None,
         )
 
@@ -199,7 +199,7 @@ class EmbeddingSpec:
         has_gate: Whether teachers are weighed.
         directions: Number of directions that are whitened.
         groups: Number of classes that the teachers know between them.
-        pooled: Widths of the pooled teachers' features, and numbers of their answers.
+        pooled: How large what the pooled teachers say is.
         has_features: Whether the features stand beside the projection's output.
     """
 
@@ -210,7 +210,7 @@ class EmbeddingSpec:
     has_gate: bool = False
     directions: int | None = None
     groups: int | None = None
-    pooled: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    pooled: PooledSpec | None = None
     has_features: bool = False
 
     REQUIRED_KEYS: ClassVar = ("projection", "centered")
@@ -248,7 +248,7 @@ class EmbeddingSpec:
         has_features = described.get("features", False)
         rule = "false, without a projection or beside answer_sizes"
         demand(not has_features or (projection and not sizes), source, "features", has_features, rule)
-        pooled = check_pooled_sizes(described.get("pooled"), source)
+        pooled = read_pooled(described.get("pooled"), source)
         demand(pooled is None or projection is None, source, "projection", projection, "null beside pooled")
         return cls(
             projection=projection,
@@ -273,14 +273,14 @@ class EmbeddingSpec:
             **({"relevance": True} if self.has_gate else {}),
             **({} if self.directions is None else {"damping": self.directions}),
             **({} if self.groups is None else {"shared_classes": self.groups}),
-            **({} if self.pooled is None else {"pooled": pooled_sizes(*self.pooled)}),
+            **({} if self.pooled is None else {"pooled": self.pooled.describe()}),
             **({"features": True} if self.has_features else {}),
         }
 
     def width(self, features: int) -> int:
         """Width D of the embedding of so many features."""
         if self.pooled is not None:
-            return features + len(self.pooled[0])
+            return features + len(self.pooled.features)
         if self.projection is None:
             return features
         outputs, _ = self.projection
@@ -321,7 +321,7 @@ class EmbeddingSpec:
             blank = Embedding(
                 self._projection(),
                 sizes,
-                pooled=None if self.pooled is None else PooledTeachers(*self.pooled),
+                pooled=None if self.pooled is None else self.pooled.build(),
                 center=torch.empty(width) if self.is_centered else None,
                 gate=TeacherGate(sizes, features) if self.has_gate else None,
                 whitening=None if self.directions is None else Whitening(self.directions, width),
@@ -356,7 +356,7 @@ class EmbeddingSpec:
         if self.directions is not None:
             part = take_part(tensors, "whitening")
             whitening = rebuild_whitening(self.directions, self.width(features), part, weights_of)
-        pooled = None if self.pooled is None else PooledTeachers(*self.pooled)
+        pooled = None if self.pooled is None else self.pooled.build()
         if pooled is not None:
             load_strictly(pooled, take_part(tensors, "pooled"), weights_of)
         beside = FeaturesBeside(features) if self.has_features else None

@@ -56,6 +56,7 @@ from hf_free.learner.one_step import (
 )
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_files import FOLDER, named_teacher_files, teacher_files
+from hf_free.learner.pooled_teachers import PooledSpec
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import sha256_of
@@ -356,14 +357,14 @@ def rebuild(
 
 def _pooled_backbone(stored: StoredLearner, spec: LearnerSpec, access: Access) -> PooledBackbone:
     """The teachers of a pooled learner, opened by the registered opener."""
-    feature_sizes, answer_sizes = spec.embedding.pooled or ((), ())
+    sizes = spec.embedding.pooled or PooledSpec((), ())
     return open_pooled(
         PooledParts(
             source=stored.source,
             folder=_teachers_place(stored),
             teachers=spec.record.teachers,
-            feature_sizes=feature_sizes,
-            answer_sizes=answer_sizes,
+            feature_sizes=sizes.features,
+            answer_sizes=sizes.answers,
             channels=spec.config.channels,
             is_included=spec.is_included,
             access=access,

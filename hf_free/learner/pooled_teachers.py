@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +31,11 @@ KIND_RELEVANCE = 16.0
 """The same where it is the mean over all teachers of a kind, which varies less: of 4 to 32 the best for signs, and no
 worse for letters and photographs (docs/experiments/few-teachers.md)."""
 
+ENTROPY = 0.3
+"""What a lower entropy of a teacher's answers counts beside the length of its features, both in deviations: signs gain
+a point, letters and photographs lose nothing; with 0.5 and more, photographs are taken for signs where their teachers
+are weak (docs/experiments/few-teachers.md)."""
+
 UNKNOWN = -1
 """The kind of a teacher of which none was found."""
 
@@ -46,12 +52,14 @@ class PooledTeachers(nn.Module):
     The square of a weight is the share of a teacher's part in the inner product of two embeddings. Teachers of one
     group share theirs anew in each episode: how strongly a picture moves a teacher's whitened features, counted
     in deviations of the pictures it was fitted to, tells whether it is of the kind that the teacher knows; where it is
-    known which teachers are of one kind, its mean over these does. That number stands last in the embedding, one
-    column per teacher; `relevance` reads it off the support and takes it out.
+    known which teachers are of one kind, its mean over these does, and the entropy of their answers counts too:
+    teachers are surer of pictures that they know. That number stands last in the embedding, one column per teacher;
+    `relevance` reads it off the support and takes it out.
 
     Args:
         feature_sizes: Width of each teacher's features; 0 where they are left out.
         answer_sizes: Number of each teacher's classes; 0 where its answers are left out.
+        reads_entropy: Whether the entropy of answers is compared with what is usual, see `usual_entropy`.
 
     Attributes:
         center: (sum of feature sizes) mean features of pictures that are not real, which are subtracted.
@@ -60,6 +68,8 @@ class PooledTeachers(nn.Module):
         answer_weights: (T,) length of each teacher's square roots of probabilities.
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
         spread: (T,) its deviation.
+        usual_entropy: (T,) mean entropy of a teacher's answers at `TEMPERATURE`, in nats; None where it is not read.
+        entropy_spread: (T,) its deviation, likewise.
         groups: (T,) number of each teacher's group: one architecture, several kinds of pictures; else one of its own.
             Where its kind is known, T times one more than the number of that is added, see `set_groups`.
     """
@@ -69,10 +79,14 @@ class PooledTeachers(nn.Module):
     answer_weights: Tensor
     usual: Tensor
     spread: Tensor
+    usual_entropy: Tensor | None
+    entropy_spread: Tensor | None
     groups: Tensor
     whitenings: nn.ModuleList
 
-    def __init__(self, feature_sizes: Sequence[int], answer_sizes: Sequence[int]) -> None:
+    def __init__(
+        self, feature_sizes: Sequence[int], answer_sizes: Sequence[int], *, reads_entropy: bool = False
+    ) -> None:
         super().__init__()
         self.feature_sizes, self.answer_sizes = tuple(feature_sizes), tuple(answer_sizes)
         self.whitenings = nn.ModuleList(
@@ -83,7 +97,15 @@ class PooledTeachers(nn.Module):
         self.register_buffer("answer_weights", torch.ones(len(self.answer_sizes)))
         self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
         self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
-        self.register_buffer("groups", torch.arange(len(self.feature_sizes)))
+        count = len(self.feature_sizes)
+        self.register_buffer("usual_entropy", torch.zeros(count) if reads_entropy else None)
+        self.register_buffer("entropy_spread", torch.ones(count) if reads_entropy else None)
+        self.register_buffer("groups", torch.arange(count))
+
+    @property
+    def spec(self) -> PooledSpec:
+        """How large it is."""
+        return PooledSpec(self.feature_sizes, self.answer_sizes, self.usual_entropy is not None)
 
     def set_groups(self, groups: Sequence[int], kinds: Sequence[int]) -> None:
         """Note which teachers share their weight anew in each episode, and which of them are of one kind.
@@ -115,13 +137,18 @@ class PooledTeachers(nn.Module):
         centered = iter((features - self.center).split([size for size in self.feature_sizes if size], 1))
         answers = iter(logits.split([size for size in self.answer_sizes if size], 1))
         whitenings, parts, moved = iter(self.whitenings), [], []
+        known = self.kinds != UNKNOWN
         for place, size in enumerate(self.feature_sizes):
             whitened = next(whitenings)(next(centered)) if size else said.new_zeros(len(said), 0)
             parts.append(self.feature_weights[place] * F.normalize(whitened, dim=1, eps=1e-8))
             moved.append((log_length(whitened) - self.usual[place]) / self.spread[place])
         for place, size in enumerate(self.answer_sizes):
             if size:
-                parts.append(self.answer_weights[place] * F.softmax(next(answers) / TEMPERATURE, 1).sqrt())
+                probabilities = F.softmax(next(answers) / TEMPERATURE, 1)
+                parts.append(self.answer_weights[place] * probabilities.sqrt())
+                if self.usual_entropy is not None and self.entropy_spread is not None:
+                    surer = (self.usual_entropy[place] - entropy(probabilities)) / self.entropy_spread[place]
+                    moved[place] = moved[place] + ENTROPY * known[place] * surer
         return torch.cat([*parts, TRACE * torch.stack(moved, 1)], 1)
 
     @in_full_precision
@@ -162,13 +189,37 @@ def log_length(features: Tensor) -> Tensor:
     return features.norm(dim=1).clamp_min(1e-8).log()
 
 
-def pooled_sizes(features: Sequence[int], answers: Sequence[int]) -> dict[str, list[int]]:
-    """What config.json says of the widths of pooled teachers' features and answers."""
-    return {"features": list(features), "answers": list(answers)}
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy of each row of probabilities (B, C), in nats: (B,)."""
+    return torch.special.entr(probabilities).sum(1)
 
 
-def check_pooled_sizes(described: Any, source: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Read the widths of pooled teachers' features and answers from config.json; None where there are none.
+@dataclass(frozen=True)
+class PooledSpec:
+    """How large pooled teachers' part of an embedding is: read from config.json, and written there.
+
+    Attributes:
+        features: Width of each teacher's features.
+        answers: Number of each teacher's answers.
+        reads_entropy: Whether the entropy of answers is compared with what is usual.
+    """
+
+    features: tuple[int, ...]
+    answers: tuple[int, ...]
+    reads_entropy: bool = False
+
+    def describe(self) -> dict[str, object]:
+        """What config.json says; older versions of hf-free can read what does not read the entropy."""
+        read = {"entropy": True} if self.reads_entropy else {}
+        return {"features": list(self.features), "answers": list(self.answers), **read}
+
+    def build(self) -> PooledTeachers:
+        """Pooled teachers of this size, not fitted yet."""
+        return PooledTeachers(self.features, self.answers, reads_entropy=self.reads_entropy)
+
+
+def read_pooled(described: Any, source: str) -> PooledSpec | None:
+    """Check what config.json says of pooled teachers; None where there are none.
 
     Args:
         described: The value of `pooled`.
@@ -179,10 +230,12 @@ def check_pooled_sizes(described: Any, source: str) -> tuple[tuple[int, ...], tu
     """
     if described is None:
         return None
-    rule = "features and answers, one whole number per teacher each"
-    good = isinstance(described, Mapping) and described.keys() == {"features", "answers"}
+    rule = "features and answers, one whole number per teacher each, and entropy, true or false"
+    keys = {"features", "answers"}
+    good = isinstance(described, Mapping) and keys <= described.keys() <= keys | {"entropy"}
     demand(good, source, "pooled", described, rule)
-    sizes = described["features"], described["answers"]
+    sizes, reads_entropy = (described["features"], described["answers"]), described.get("entropy", False)
     good = all(is_list_of(part, whole(0, MAX_WIDTH)) for part in sizes) and len(sizes[0]) == len(sizes[1]) > 0
+    good = good and isinstance(reads_entropy, bool)
     demand(good and 0 < sum(map(sum, sizes)) <= MAX_WIDTH, source, "pooled", described, rule)
-    return tuple(sizes[0]), tuple(sizes[1])
+    return PooledSpec(tuple(sizes[0]), tuple(sizes[1]), reads_entropy)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_free.learner.pooled_teachers import TEMPERATURE, UNKNOWN, PooledTeachers, log_length
+from hf_free.learner.pooled_teachers import TEMPERATURE, UNKNOWN, PooledTeachers, entropy, log_length
 from hf_free.pooling.agreement import agreement, compromise, effective_rank, kinds_of, see_apart
 from hf_free.pooling.pictures import Said
 
@@ -42,26 +42,38 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         architectures: What each teacher's network is.
     """
     widths, counts = ([part.shape[1] for part in parts] for parts in (said.features, said.logits))
-    pooled = PooledTeachers(widths, counts)
-    pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
+    sized = PooledTeachers(widths, counts)
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
-    seen = []
-    for place, (whitening, features) in enumerate(zip(pooled.each_whitening(), said.features, strict=True)):
+    seen, lengths = [], []
+    for whitening, features in zip(sized.each_whitening(), said.features, strict=True):
         whitening.fit(features, HALF)
         whitened = whitening(features - features.mean(0))
-        lengths = log_length(whitened)
-        pooled.usual[place], pooled.spread[place] = lengths.mean(), lengths.std().clamp_min(1e-3)
+        lengths.append(log_length(whitened))
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
-    answers = [F.softmax(part[rows] / TEMPERATURE, 1).sqrt() for part in said.logits]
+    probabilities = [F.softmax(part / TEMPERATURE, 1) for part in said.logits]
+    answers = [part[rows].sqrt() for part in probabilities]
     coefficients, classes = agreement(seen), torch.tensor(counts).float()
     groups = relevance_groups(coefficients, architectures)
-    pooled.set_groups(groups, kinds_within(coefficients, groups))
+    kinds = kinds_within(coefficients, groups)
+    pooled = PooledTeachers(widths, counts, reads_entropy=any(kind != UNKNOWN for kind in kinds))
+    pooled.whitenings = sized.whitenings
+    pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
+    pooled.set_groups(groups, kinds)
+    _note_usual(lengths, pooled.usual, pooled.spread)
+    if pooled.usual_entropy is not None and pooled.entropy_spread is not None:
+        _note_usual([entropy(part) for part in probabilities], pooled.usual_entropy, pooled.entropy_spread)
     ranks = torch.tensor([effective_rank(part) for part in seen])
     shares = feature_shares(coefficients, architectures, classes)
     pooled.feature_weights.copy_(shares.sqrt())
     pooled.answer_weights.copy_((answer_share(ranks, shares, answers) * classes / classes.sum()).sqrt())
     return pooled
+
+
+def _note_usual(measured: Sequence[Tensor], usual: Tensor, spread: Tensor) -> None:
+    """Write each teacher's mean and deviation of a number (N,) per picture."""
+    for place, numbers in enumerate(measured):
+        usual[place], spread[place] = numbers.mean(), numbers.std().clamp_min(1e-3)
 
 
 def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) -> list[int]:

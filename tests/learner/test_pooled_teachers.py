@@ -7,14 +7,16 @@ import torch
 
 from hf_free.errors import LearnerError
 from hf_free.learner.pooled_teachers import (
+    ENTROPY,
     KIND_RELEVANCE,
     MOST_DIRECTIONS,
     RELEVANCE,
     TEMPERATURE,
     TRACE,
     UNKNOWN,
+    PooledSpec,
     PooledTeachers,
-    check_pooled_sizes,
+    read_pooled,
 )
 
 
@@ -57,16 +59,21 @@ def test_large_features_are_whitened_in_their_strongest_directions():
 @pytest.mark.parametrize(
     "described",
     [[], {"features": [3]}, {"features": [3], "answers": []}, {"features": [-1], "answers": [2]},
-     {"features": [0], "answers": [0]}, {"features": [2.5], "answers": [2]}, {"features": [10**9], "answers": [0]}],
+     {"features": [0], "answers": [0]}, {"features": [2.5], "answers": [2]}, {"features": [10**9], "answers": [0]},
+     {"features": [3], "answers": [2], "entropy": 1}, {"features": [3], "answers": [2], "more": True}],
 )  # fmt: skip
 def test_sizes_that_cannot_be_are_refused(described):
     with pytest.raises(LearnerError, match="pooled"):
-        check_pooled_sizes(described, "me/pooled")
+        read_pooled(described, "me/pooled")
 
 
 def test_sizes_are_read():
-    assert check_pooled_sizes(None, "x") is None
-    assert check_pooled_sizes({"features": [3, 0], "answers": [0, 2]}, "x") == ((3, 0), (0, 2))
+    assert read_pooled(None, "x") is None
+    older = {"features": [3, 0], "answers": [0, 2]}
+    assert read_pooled(older, "x") == PooledSpec((3, 0), (0, 2), reads_entropy=False)
+    assert PooledSpec((3, 0), (0, 2)).describe() == older, "what older versions can read"
+    later = PooledSpec((3, 0), (0, 2), reads_entropy=True)
+    assert read_pooled(later.describe(), "x") == later == later.build().spec
 
 
 def test_where_kinds_are_known_their_means_decide():
@@ -80,6 +87,25 @@ def test_where_kinds_are_known_their_means_decide():
     first, second = moved[[0, 2, 4]].mean(), moved[[1, 3]].mean()
     weights = torch.stack([first, second, first, second, first]).mul(KIND_RELEVANCE).softmax(0)
     assert torch.allclose(found[:15:3] / found[15], 5 * weights, rtol=1e-2)
+
+
+def test_a_kind_that_is_surer_of_its_answers_than_usual_counts_more():
+    generator = torch.Generator().manual_seed(0)
+    pooled = PooledTeachers((3,) * 5, (4, 4, 4, 0, 4), reads_entropy=True)
+    pooled.set_groups([0, 0, 0, 0, 4], [0, 1, 1, 0, UNKNOWN])
+    pooled.usual.copy_(torch.randn(5, generator=generator))
+    usual, spread = torch.rand(2, 5, generator=generator) + 0.5
+    pooled.usual_entropy.copy_(usual)
+    pooled.entropy_spread.copy_(spread)
+    said = torch.randn(6, 31, generator=generator)
+    found = pooled(said)[:, -5:] / TRACE
+    for teacher in range(5):
+        expected = said[:, 3 * teacher : 3 * teacher + 3].norm(dim=1).log() - pooled.usual[teacher]
+        if teacher < 3:  # the fourth gives no answers, and of the fifth no kind is known
+            powers = (said[:, 15 + 4 * teacher : 19 + 4 * teacher] / TEMPERATURE).exp()
+            shares = powers / powers.sum(1, keepdim=True)
+            expected = expected + ENTROPY * (usual[teacher] + (shares * shares.log()).sum(1)) / spread[teacher]
+        assert torch.allclose(found[:, teacher], expected, atol=1e-4)
 
 
 def test_groups_and_kinds_are_one_tensor_in_which_groups_alone_have_no_kinds():

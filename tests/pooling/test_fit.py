@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hf_free.learner.pooled_teachers import UNKNOWN
+from hf_free.learner.pooled_teachers import ENTROPY, TEMPERATURE, TRACE, UNKNOWN
 from hf_free.pooling.agreement import agreement, effective_rank
 from hf_free.pooling.fit import (
     HALF,
@@ -50,6 +50,28 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     expected = expected + sum(ratio * len(answer.T) / 9 * answer @ answer.T for answer in answers)
     assert torch.allclose(found @ found.T, expected, atol=1e-3)
     assert shares[2] < min(shares[0], shares[1])
+
+
+def test_where_kinds_are_known_lengths_and_entropies_are_counted_from_what_is_usual():
+    generator = torch.Generator().manual_seed(0)
+    kinds = [torch.randn(400, 6, generator=generator) for _ in range(3)]  # what each of three kinds of teachers sees
+    seen = [kinds[place // 3] @ torch.randn(6, 8, generator=generator) + place for place in range(9)]
+    logits = [part @ torch.randn(8, 4, generator=generator) for part in seen]
+    pooled = fit_pooled(Said(tuple(seen), tuple(logits)), ["small"] * 9)
+    assert (pooled.kinds != UNKNOWN).all()
+    found = pooled(torch.cat([*seen, *logits], 1))[:, -9:] / TRACE
+    assert torch.allclose(found.mean(0), torch.zeros(9), atol=1e-3)
+    for teacher in range(9):
+        shares = (logits[teacher] / TEMPERATURE).softmax(1).double()
+        entropies = -(shares * shares.log()).sum(1).float()
+        parts = torch.stack([(entropies.mean() - entropies) / entropies.std(), lengths_of(pooled, seen, teacher)])
+        assert torch.allclose(found[:, teacher], ENTROPY * parts[0] + parts[1], atol=1e-2)
+
+
+def lengths_of(pooled, seen, teacher):
+    whitened = pooled.each_whitening()[teacher](seen[teacher] - seen[teacher].mean(0))
+    lengths = whitened.norm(dim=1).log()
+    return (lengths - lengths.mean()) / lengths.std()
 
 
 def test_many_of_one_architecture_have_few_votes():
