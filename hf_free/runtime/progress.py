@@ -31,6 +31,10 @@ LINE_SECONDS = 60.0
 """Seconds between two lines where no bar can be drawn; shorter work writes none."""
 
 
+SPEED_SECONDS = 3600.0
+"""Seconds from which the time left is estimated. Rich's own 30 know no speed of steps that take longer than that."""
+
+
 class BarOrLines(Progress):
     """Columns as a bar, or as a line every `LINE_SECONDS` seconds where nothing can be redrawn.
 
@@ -44,7 +48,14 @@ class BarOrLines(Progress):
         self, *columns: ProgressColumn, console: Console | None, transient: bool = False, **options: Any
     ) -> None:
         draws = console is not None and (console.is_terminal or console.is_jupyter)
-        super().__init__(*columns, console=console, transient=transient, disable=not draws, **options)
+        super().__init__(
+            *columns,
+            console=console,
+            transient=transient,
+            disable=not draws,
+            speed_estimate_period=SPEED_SECONDS,
+            **options,
+        )
         self._writes_lines = console is not None and not draws
         self._last_line = not transient and (self._writes_lines or (console is not None and console.is_jupyter))
         self._written_at = self.get_time()
@@ -98,6 +109,8 @@ def counting_bar(console: Console | None) -> Iterator[Callable[[str, int, int], 
         task = bar.add_task("", total=None)
 
         def show(what: str, done: int, total: int) -> None:
+            if what != bar.tasks[0].description:  # other work, with a speed of its own
+                bar.reset(task)
             bar.update(task, description=what, completed=done, total=total)
 
         yield show

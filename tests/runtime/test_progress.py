@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from hf_free.runtime.progress import BarOrLines
+from hf_free.runtime.progress import BarOrLines, counting_bar
 
 
 def _lines(bar, *states):
@@ -48,3 +48,22 @@ def test_a_notebook_keeps_the_last_state_as_text_beside_its_widget(monkeypatch, 
     bar.stop()
     texts = [entry._repr_mimebundle_(include=["text/plain"], exclude=[])["text/plain"].strip() for entry in kept]
     assert [text for text in texts if text] == left
+
+
+def test_the_time_left_is_known_of_steps_that_take_minutes():
+    console = Console(file=io.StringIO(), width=40)
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = BarOrLines(*columns, console=console, transient=True, get_time=lambda: 0.0)
+    bar.add_task("", total=40)
+    lines = _lines(bar, (100, 1), (200, 2), (300, 3))
+    assert lines[-1] == "module-3  3/40 1:01:40", "37 steps of 100 s"
+
+
+def test_other_work_on_the_same_bar_has_a_speed_of_its_own():
+    now = [0.0]
+    console = Console(file=io.StringIO(), width=60, get_time=lambda: now[0])
+    with counting_bar(console) as show:
+        for second, what, done in ((61, "fast", 39), (122, "fast", 40), (183, "slow", 1), (244, "slow", 2)):
+            now[0] = second
+            show(what, done, 40)
+    assert console.file.getvalue().splitlines()[-1] == "slow  2/40 left 0:38:38", "38 steps of 61 s"
