@@ -15,6 +15,7 @@ EXAMPLES = options.examples(
     "hf-free pool --models org/a org/b org/c --output runs/pooled",
     "hf-free pool --models @teachers.txt --output runs/pooled --push-to-hub me/pooled",
     "hf-free pool --models org/a ./mine --output runs/pooled --include-weights",
+    "hf-free pool --models @teachers.txt --keep 12 --output runs/thin",
     "hf-free pool --models org/signs org/letters --output runs/pooled --set learner.views=[identity]",
 )
 
@@ -40,6 +41,14 @@ def pool(
             help="How often each teacher is inverted; 0 uses drawn pictures alone.",
         ),
     ] = 2,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1, 100_000),
+            metavar="INTEGER",
+            help="Keep so many teachers: those that together say most of what all say.",
+        ),
+    ] = None,
     pictures: options.Pictures = None,
     overwrite: options.OverwriteLearner = False,
     include_weights: Annotated[
@@ -103,6 +112,7 @@ def pool(
             hub=hub,
             pictures=pictures,
             rounds=rounds,
+            keep=keep,
             seed=settings.seed,
             device=where,
             token=token,

@@ -121,6 +121,32 @@ class PooledTeachers(nn.Module):
             torch.tensor([group + count * (kind - UNKNOWN) for group, kind in zip(groups, kinds, strict=True)])
         )
 
+    @torch.no_grad()
+    def only(self, places: Sequence[int], shares: Sequence[float]) -> PooledTeachers:
+        """The same of some of the teachers, in this order.
+
+        Args:
+            places: Which ones, from 0.
+            shares: How many times its own share each of them has.
+        """
+        features, answers = ([sizes[place] for place in places] for sizes in (self.feature_sizes, self.answer_sizes))
+        made = PooledTeachers(features, answers, reads_entropy=self.usual_entropy is not None)
+        index = torch.tensor(list(places))
+        centers = self.center.split(list(self.feature_sizes))
+        made.center.copy_(torch.cat([centers[place] for place in places]))
+        for name in ("feature_weights", "answer_weights", "usual", "spread", "usual_entropy", "entropy_spread"):
+            if (of_all := getattr(self, name)) is not None:
+                getattr(made, name).copy_(of_all[index])
+        for weights in (made.feature_weights, made.answer_weights):
+            weights.mul_(torch.tensor(list(shares)).sqrt())
+        groups = (self.groups % len(self.feature_sizes))[index].tolist()
+        made.set_groups([groups.index(group) for group in groups], self.kinds[index].tolist())
+        fitted = dict(
+            zip((place for place, size in enumerate(self.feature_sizes) if size), self.whitenings, strict=True)
+        )
+        made.whitenings = nn.ModuleList(fitted[place] for place in places if place in fitted)
+        return made
+
     @property
     def kinds(self) -> Tensor:
         """(T,) number of each teacher's kind within its group, or `UNKNOWN`."""

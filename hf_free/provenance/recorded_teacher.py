@@ -113,4 +113,6 @@ class LeftOut:
 
     def to_dict(self) -> Json:
         """An entry of `skipped`."""
-        return {"reference": self.reference, "reason": self.reason, **({"asked": True} if self.asked else {})}
+        asked = {"asked": True} if self.asked else {}
+        known = {"private": False, "gated": False} if self.is_known_public else {}
+        return {"reference": self.reference, "reason": self.reason, **asked, **known}

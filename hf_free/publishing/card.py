@@ -183,10 +183,11 @@ def _command(record: LearnerRecord) -> str:
         length = f" --max-minutes {minutes:g}" if minutes else ""
         return f"hf-free distill --models ID... --config FILE --output DIR{begun}{length}{pictures}"
     if record.is_pooled:
-        rounds = record.recovered.rounds
+        rounds, keep = record.recovered.rounds, whole_of(record.config.get("keep"))
         return (
             "hf-free pool --models ID... --config FILE --output DIR"
             + ("" if rounds is None else f" --rounds {rounds}")
+            + ("" if keep is None else f" --keep {keep}")
             + pictures
         )
     return "hf-free train --config FILE"

@@ -189,6 +189,21 @@ class TeacherPool(Sequence[Teacher]):
             pool.records.append(teacher.record)
         return pool
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the teachers, in this order; the others leave the pool and the memory.
+
+        Args:
+            places: Which ones, from 0.
+        """
+        with self._lock:
+            new = {old: place for place, old in enumerate(places)}
+            self.records = [self.records[place] for place in places]
+            if self._references:  # none of those that were given in memory
+                self._references = [self._references[place] for place in places]
+            self._loaded = OrderedDict((new[old], one) for old, one in self._loaded.items() if old in new)
+            self._folded = {new[old]: size for old, size in self._folded.items() if old in new}
+            self.gone = {new[old]: reason for old, reason in self.gone.items() if old in new}
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -30,9 +30,11 @@ from hf_free.learner.format import CONFIG, MAX_CONFIG_BYTES
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import KIND, PooledBackbone
+from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.pooling.fit import fit_pooled
 from hf_free.pooling.including import check_may_include, include_teachers
-from hf_free.pooling.pictures import MOST_PIXELS, Progress, ask_all, pictures_of, recover_from_all
+from hf_free.pooling.keeping import most_alike
+from hf_free.pooling.pictures import MOST_PIXELS, Progress, Said, ask_all, pictures_of, recover_from_all
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
@@ -89,6 +91,7 @@ def pool(
     hub: HubConfig | None = None,
     pictures: str | Path | None = None,
     rounds: int = ROUNDS,
+    keep: int | None = None,
     recover_minutes: float | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -115,7 +118,9 @@ def pool(
         pictures: Folder of pictures of your own, without labels, that stand for half of the drawn ones; the learner
             is not data-free then. None uses no real picture.
         rounds: How often each teacher is inverted; 0 uses drawn pictures alone.
-        recover_minutes: How long that may take; a step that has begun is finished. None sets no end.
+        keep: How many teachers are kept: those that together say most of what all say (`hf_free.pooling.keeping`), so
+            that a picture costs less. None keeps all.
+        recover_minutes: How long recovering may take; a step that has begun is finished. None sets no end.
         seed: Of everything random.
         device: Where to compute.
         token: Hub token, for private and gated teachers.
@@ -132,6 +137,7 @@ def pool(
     five, hub = FiveConfig() if five is None else five, HubConfig() if hub is None else hub
     check_sections({"learner": (learner, LearnerConfig), "five": (five, FiveConfig), "hub": (hub, HubConfig)})
     rounds, seed = whole_number(rounds, "rounds", least=0), given_seed(seed)
+    keep = None if keep is None else whole_number(keep, "keep", least=1)
     check_flags(overwrite=overwrite, include_weights=include_weights)
     check_texts(token=token)
     check_minutes(recover_minutes, "recover_minutes")
@@ -157,6 +163,8 @@ def pool(
     with EnergyMeter() as energy:
         teachers = _load(models, texts, where, hub, token=token)
         records = teachers.records
+        if keep is not None:
+            keep = whole_number(keep, "keep", least=1, most=len(records))
         if include_weights:
             check_may_include(records)
 
@@ -178,14 +186,20 @@ def pool(
 
         # ---- the learner
         kinds = [(record.architecture, record.input_size, record.num_features) for record in records]
-        pooled = fit_pooled(said, kinds)
+        pooled, left_out = fit_pooled(said, kinds), [LeftOut(*one) for one in teachers.skipped]
+        if keep is not None:
+            pooled, unneeded = _thinned(pooled, said, teachers, keep)
+            left_out += unneeded
+            largest = max(max(record.input_size[1:]) for record in teachers.records)
         backbone = PooledBackbone(teachers, pooled.feature_sizes, pooled.answer_sizes, channels=channels)
         config = replace(learner, backbone=KIND, image_size=largest, channels=channels, init_from=None)
         inputs = InputSettings(learner.views, mean=(0.0,) * channels, std=(1.0,) * channels)
         made = MetaLearner(config, embedding=Embedding(pooled=pooled), inputs=inputs, backbone=backbone)
         spent, seconds = energy.spent(), time.monotonic() - started
     recovered = _recovered(tasks, rounds)
-    record = _record(texts, teachers, config, five, hub, recovered, seen, seed=seed, seconds=seconds, energy=spent)
+    record = _record(
+        texts, teachers, left_out, config, five, hub, recovered, seen, keep, seed=seed, seconds=seconds, energy=spent
+    )
     made.record = LearnerRecord.of(record)
     made = made.to(where).eval()
     if folder is not None:
@@ -230,6 +244,22 @@ def _load(
     for note in [*license_notes(named), *privacy_notes(records, hub)]:
         logger.warning("%s", note)
     return teachers
+
+
+def _thinned(
+    pooled: PooledTeachers, said: Said, teachers: TeacherPool, count: int
+) -> tuple[PooledTeachers, list[LeftOut]]:
+    """The teachers that stand best for all, which `teachers` goes on with; and the others, each with the reason."""
+    kept, every = most_alike(pooled, said, count), teachers.records
+    reason = f"the {count} that were kept agree with all {len(every)} to {kept.agreement:.2f} of 1"
+    teachers.keep(kept.places)
+    logger.info("%d of %d teachers kept, which agree with all to %.2f of 1", count, len(every), kept.agreement)
+    unneeded = [
+        LeftOut(record.reference, reason, is_known_public=record.repo_id is not None and not record.is_hidden)
+        for place, record in enumerate(every)
+        if place not in kept.places
+    ]
+    return pooled.only(kept.places, kept.shares), unneeded
 
 
 def _over_after(minutes: float | None) -> Callable[[], bool]:
@@ -354,11 +384,13 @@ def _recovered(tasks: Sequence[RecoveredTask], rounds: int) -> Recovered:
 def _record(
     models: Sequence[str],
     teachers: TeacherPool,
+    left_out: Sequence[LeftOut],
     learner: LearnerConfig,
     five: FiveConfig,
     hub: HubConfig,
     recovered: Recovered,
     pictures: str | None,
+    keep: int | None,
     *,
     seed: int,
     seconds: float,
@@ -371,9 +403,10 @@ def _record(
             "seed": seed,
             **{"learner": asdict(learner), "five": asdict(five), "hub": asdict(hub)},
             **({} if pictures is None else {"memory": {"pictures": pictures}}),
+            **({} if keep is None else {"keep": keep}),
         },
         teachers=list(map(RecordedTeacher.of, teachers.records)),
-        skipped=[LeftOut(reference, reason) for reference, reason in teachers.skipped],
+        skipped=left_out,
         licenses=Counter(record.license or "none stated" for record in teachers.records),
         recovered=recovered,
         training=Training(minutes=round(seconds / 60, 2), threads=torch.get_num_threads(), energy=energy),

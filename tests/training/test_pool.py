@@ -71,6 +71,29 @@ def test_it_is_a_learner_that_asks_each_teacher_at_its_own_size(folders):
     assert not list(learner.parameters())
 
 
+def test_fewer_teachers_are_kept_and_the_others_named_with_the_reason(folders, tmp_path):
+    settings = {"five": FIVE, "rounds": 0, "learner": ONE_VIEW, "device": "cpu"}
+    twice = [folders[0], *(shutil.copytree(folders[0], tmp_path / name) for name in ("same", "too")), folders[1]]
+    learner = pool(list(map(str, twice)), output=tmp_path / "thin", keep=2, **settings)
+    kept = {teacher.reference for teacher in learner.record.teachers}
+    assert folders[1] in kept, "of three that say the same two are too many"
+    left = learner.record.skipped
+    assert {entry.reference for entry in left} == set(map(str, twice)) - kept
+    assert all("2 that were kept agree with all 4" in entry.reason for entry in left)
+    assert "--keep 2" in (tmp_path / "thin" / "README.md").read_text()
+    assert torch.equal(answers(MetaLearner.from_pretrained(tmp_path / "thin")), answers(learner))
+    for keep in (0, 5, 1.5):
+        with pytest.raises(ConfigError, match=f"keep={keep}"):
+            pool(list(map(str, twice)), keep=keep, **settings)
+
+
+def test_the_largest_pictures_are_those_of_the_teachers_that_are_kept(folders):
+    copies = [folders[0]] * 3  # of 16 pixels; the fourth sees 24
+    learner = pool([*copies, folders[1]], five=FIVE, rounds=0, learner=ONE_VIEW, device="cpu", keep=1)
+    assert learner.config.image_size == next(iter(learner.backbone.classifiers)).record.input_size[1]
+    assert len(learner.backbone.classifiers) == 1
+
+
 def test_what_is_saved_opens_to_the_same_answers(folders, tmp_path, monkeypatch):
     meter_all_runs(monkeypatch)
     learner = pool(folders, output=tmp_path / "learner", five=FIVE, rounds=1, device="cpu")
