@@ -163,8 +163,10 @@ def pool(
     with EnergyMeter() as energy:
         teachers = _load(models, texts, where, hub, token=token)
         records = teachers.records
-        if keep is not None:
-            keep = whole_number(keep, "keep", least=1, most=len(records))
+        if keep is not None and keep > len(records):
+            raise ConfigError(
+                f"keep={keep} of {len(records)} teachers", allowed=f"1 to {len(records)}, or all without it"
+            )
         if include_weights:
             check_may_include(records)
 
@@ -253,7 +255,7 @@ def _thinned(
     kept, every = most_alike(pooled, said, count), teachers.records
     reason = f"the {count} that were kept agree with all {len(every)} to {kept.agreement:.2f} of 1"
     teachers.keep(kept.places)
-    logger.info("%d of %d teachers kept, which agree with all to %.2f of 1", count, len(every), kept.agreement)
+    logger.warning("%d of %d teachers kept, which agree with all to %.2f of 1", count, len(every), kept.agreement)
     unneeded = [
         LeftOut(record.reference, reason, is_known_public=record.repo_id is not None and not record.is_hidden)
         for place, record in enumerate(every)

@@ -71,7 +71,7 @@ def test_it_is_a_learner_that_asks_each_teacher_at_its_own_size(folders):
     assert not list(learner.parameters())
 
 
-def test_fewer_teachers_are_kept_and_the_others_named_with_the_reason(folders, tmp_path):
+def test_fewer_teachers_are_kept_and_the_others_named_with_the_reason(folders, tmp_path, caplog):
     settings = {"five": FIVE, "rounds": 0, "learner": ONE_VIEW, "device": "cpu"}
     twice = [folders[0], *(shutil.copytree(folders[0], tmp_path / name) for name in ("same", "too")), folders[1]]
     learner = pool(list(map(str, twice)), output=tmp_path / "thin", keep=2, **settings)
@@ -82,8 +82,9 @@ def test_fewer_teachers_are_kept_and_the_others_named_with_the_reason(folders, t
     assert all("2 that were kept agree with all 4" in entry.reason for entry in left)
     assert "--keep 2" in (tmp_path / "thin" / "README.md").read_text()
     assert torch.equal(answers(MetaLearner.from_pretrained(tmp_path / "thin")), answers(learner))
-    for keep in (0, 5, 1.5):
-        with pytest.raises(ConfigError, match=f"keep={keep}"):
+    assert caplog.text.count("2 of 4 teachers kept") == 1
+    for keep, said in ((0, "keep=0"), (5, "keep=5 of 4 teachers"), (1.5, "keep=1.5")):
+        with pytest.raises(ConfigError, match=said):
             pool(list(map(str, twice)), keep=keep, **settings)
 
 
