@@ -35,7 +35,7 @@ from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import PooledBackbone
-from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.learner.pooled_teachers import UNKNOWN, PooledTeachers
 from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.muon import muon_or_adamw
 from hf_free.pooling.imitation import PictureBank, imitating_embedding, imitation_loss, likeness
@@ -219,6 +219,8 @@ def distill(
         seed_everything(seed)
         where = choose_device(device) if ranks.count == 1 else ranks.device
         opened = _opened(pooled, where, token=token, cache_dir=hub.cache_dir)
+        if not resume and (note := note_of_kinds(opened.weights)):
+            logger.warning("%s", note)
         meter = EnergyMeter(active=ranks.is_first, machines=ranks.launched.machines)
         with RunLock(folder) if ranks.is_first else nullcontext(), meter as energy:
             if ranks.is_first and not resume and store.root.exists():
@@ -281,6 +283,19 @@ def has_one_to_start_from(pooled: MetaLearner) -> bool:
     opened = _opened(pooled, pooled.device, token=None, cache_dir=None)
     known = known_of(opened.pool, pooled.record.teachers)
     return bool(able_starts(opened.network, known, pooled.config.channels, operations_of(opened.pool)))
+
+
+def note_of_kinds(weights: PooledTeachers) -> str:
+    """What to know where teachers of several kinds are weighed by each support, which one network does not do; empty
+    where they are not. It costs up to 24 points on road signs (docs/experiments/few-teachers.md)."""
+    pairs = set(zip(weights.groups.tolist(), weights.kinds.tolist(), strict=True))
+    count = sum(kind != UNKNOWN for _, kind in pairs)
+    if count < 2:
+        return ""
+    return (
+        f"the teachers know {count} kinds of pictures, which a pooled learner tells apart by each support, and one "
+        "network does not; hf-free pool --keep N makes a pooled learner of fewer teachers"
+    )
 
 
 def checkpoints_of(output: Path) -> CheckpointStore:

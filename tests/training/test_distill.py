@@ -15,7 +15,7 @@ from pico import pico_folder
 from hf_free import ConfigError, FreeConfig, MetaLearner, RunError, distill, load_teacher, pool
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.pooling.imitation import PictureBank
-from hf_free.training.distill import MOST_USES, check_request
+from hf_free.training.distill import MOST_USES, check_request, note_of_kinds
 
 FIVE = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
 NETWORK = LearnerConfig(backbone="conv4_32", image_size=16, views=["identity"])
@@ -67,6 +67,15 @@ def test_it_learns_what_the_pooled_learner_says_and_needs_no_teacher_any_more(po
     assert "what a *pooled learner* says of\n" in card
     assert f"agree to {record['agreement']:.2f} of 1" in card
     assert "repeats the run" not in card, "no configuration of hf-free train makes it"
+
+
+def test_where_a_pooled_learner_tells_kinds_apart_a_network_of_it_is_said_to_lack_that(pooled, tmp_path, caplog):
+    source = MetaLearner.from_pretrained(pooled)
+    assert note_of_kinds(source.embedding.pooled) == ""
+    source.embedding.pooled.set_groups([0, 0], [0, 1])
+    assert "2 kinds of pictures" in note_of_kinds(source.embedding.pooled)
+    distill(source, tmp_path / "small", minutes=1e-4, learner=NETWORK, device="cpu")
+    assert caplog.text.count("hf-free pool --keep N") == 1
 
 
 def test_slow_teachers_get_more_of_the_time_so_that_pictures_are_not_learned_by_heart(pooled, tmp_path, monkeypatch):
