@@ -217,7 +217,7 @@ def log_length(features: Tensor) -> Tensor:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Entropy of each row of probabilities (B, C), in nats: (B,)."""
-    return torch.special.entr(probabilities).sum(1)
+    return -(probabilities * probabilities.clamp_min(1e-30).log()).sum(1)
 
 
 @dataclass(frozen=True)
