@@ -2,20 +2,24 @@
 
 The inner products of pictures that all teachers make together are approximated by a weighted sum of a few teachers'
 own: orthogonal matching pursuit (Pati et al., 1993) with weights that are not negative. The teacher that explains most
-of what is missing joins, then the weights of all that are there are found anew. Each stands for others that see alike,
-so no kind of teachers loses its share. No label and no real picture is needed.
+of what is missing joins, then the weights of all that are there are found anew. Each stands for others that see alike.
+Where several kinds of teachers are known, that is done within each, so that none loses its share. No label and no real
+picture is needed.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from hf_free.learner.pooled_teachers import PooledTeachers
+from hf_free.learner.pooled_teachers import UNKNOWN, PooledTeachers
 from hf_free.pooling.fit import MOST_ROWS
 from hf_free.pooling.pictures import Said
 
@@ -37,7 +41,7 @@ class Kept:
 
 @torch.no_grad()
 def most_alike(pooled: PooledTeachers, said: Said, count: int) -> Kept:
-    """The teachers that stand best for all.
+    """The teachers that stand best for all; where kinds of them are known, each kind has its share of the places.
 
     Args:
         pooled: All teachers, fitted to what they say.
@@ -49,8 +53,32 @@ def most_alike(pooled: PooledTeachers, said: Said, count: int) -> Kept:
     embedded = pooled(torch.cat([part[rows] for part in (*said.features, *said.logits)], 1))
     features = embedded.split([*pooled.feature_sizes, sum(pooled.answer_sizes) + len(pooled.feature_sizes)], 1)[:-1]
     answers = embedded[:, sum(pooled.feature_sizes) : -len(pooled.feature_sizes)].split(list(pooled.answer_sizes), 1)
-    tables = [_centered_products(torch.cat(parts, 1)) for parts in zip(features, answers, strict=True)]
-    return chosen(torch.stack(tables), count)
+    tables = torch.stack([_centered_products(torch.cat(parts, 1)) for parts in zip(features, answers, strict=True)])
+    alike = defaultdict[tuple[int, int], list[int]](list)
+    for place, (group, kind) in enumerate(zip(pooled.groups.tolist(), pooled.kinds.tolist(), strict=True)):
+        alike[(0, UNKNOWN) if kind == UNKNOWN else (group, kind)].append(place)
+    shares = dict[int, float]()
+    for places, number in zip(alike.values(), allotted([len(one) for one in alike.values()], count), strict=True):
+        part = chosen(tables[places], number)
+        shares |= {places[one]: share for one, share in zip(part.places, part.shares, strict=True)}
+    kept = tuple(sorted(shares))
+    own, whole = torch.stack([shares[place] * tables[place] for place in kept]).sum(0), tables.sum(0)
+    return Kept(kept, tuple(shares[place] for place in kept), float(torch.cosine_similarity(own, whole, dim=0)))
+
+
+def allotted(sizes: Sequence[int], count: int) -> list[int]:
+    """Places for each kind in proportion to its size, by largest remainders (Hamilton's method).
+
+    Args:
+        sizes: Number of teachers of each kind.
+        count: Number of places, at most their sum.
+    """
+    quotas = [Fraction(count * size, sum(sizes)) for size in sizes]
+    places = [int(quota) for quota in quotas]
+    by_rest = sorted(range(len(sizes)), key=lambda kind: places[kind] - quotas[kind])
+    for kind in by_rest[: count - sum(places)]:
+        places[kind] += 1
+    return places
 
 
 def chosen(products: Tensor, count: int) -> Kept:

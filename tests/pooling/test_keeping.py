@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 
 from hf_free.learner.pooled_teachers import PooledTeachers
 from hf_free.pooling.fit import fit_pooled
-from hf_free.pooling.keeping import chosen, most_alike
+from hf_free.pooling.keeping import allotted, chosen, most_alike
 from hf_free.pooling.pictures import Said
 
 
@@ -39,22 +39,38 @@ def embedding(pooled, said, places, shares=None):
 
 def test_those_that_are_kept_agree_with_all_as_much_as_is_said(of_three_subjects):
     pooled, said = of_three_subjects
-    whole, before = embedding(pooled, said, range(9))[:, :-9], 0.0
+    whole = embedding(pooled, said, range(9))[:, :-9]
     for count in range(1, 10):
         kept = most_alike(pooled, said, count)
         some = embedding(pooled, said, kept.places, kept.shares)[:, :-count]
         assert kept.agreement == pytest.approx(coefficient(some, whole), abs=1e-4)
-        assert kept.agreement > before
-        before = kept.agreement
-    assert before == pytest.approx(1)
+    assert kept.agreement == pytest.approx(1)
 
 
-def test_every_subject_keeps_its_share(of_three_subjects):
+@pytest.mark.parametrize("count", [3, 6])
+def test_every_kind_keeps_its_share(of_three_subjects, count):
     pooled, said = of_three_subjects
-    kept = most_alike(pooled, said, 3)
-    assert {place // 3 for place in kept.places} == {0, 1, 2}
-    assert min(kept.shares) > 1, "each stands for others that see alike"
-    assert max(kept.shares) < 3
+    assert len(set(pooled.kinds.tolist())) == 3
+    kept = most_alike(pooled, said, count)
+    subjects = [place // 3 for place in kept.places]
+    assert subjects == [0, 1, 2] if count == 3 else [0, 0, 1, 1, 2, 2]
+    for subject in range(3):
+        shares = sum(share for share, one in zip(kept.shares, subjects, strict=True) if one == subject)
+        assert 1.3 < shares < 3.1, "they stand for three"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "places"),
+    [
+        ([10, 10, 10], 9, [3, 3, 3]),
+        ([6, 3, 1], 5, [3, 2, 0]),
+        ([5], 4, [4]),
+        ([1, 1, 1], 2, [1, 1, 0]),
+        ([2, 3], 5, [2, 3]),
+    ],
+)
+def test_places_are_in_proportion(sizes, count, places):
+    assert allotted(sizes, count) == places
 
 
 def test_two_that_are_the_same_are_one_of_twice_the_share():
