@@ -41,6 +41,7 @@ from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_together
 from hf_free.runtime.storage import storage_explained
+from hf_free.runtime.text import others_words
 from hf_free.version import __version__
 
 OPSET, IR_VERSION = 20, 10
@@ -363,7 +364,7 @@ def _program(module: nn.Module) -> torch.export.ExportedProgram:
             )
     except Exception as error:  # whatever a network of any kind makes the exporter raise
         raise LearnerError(
-            f"the network cannot be exported: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
+            f"the network cannot be exported: {others_words(error)}",
             allowed="networks of tensor operations whose shapes do not depend on the pictures",
             action="use another backbone, or the classifier in Python",
         ) from None

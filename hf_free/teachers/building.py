@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hf_free.backbones.weights import infinite_buffers
 from hf_free.errors import HfFreeError, TeacherError
+from hf_free.runtime.text import others_words
 from hf_free.teachers.config_check import TeacherSpec
 from hf_free.teachers.teacher import Answers
 from hf_free.teachers.template import Template, without_memory
@@ -26,11 +27,6 @@ BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, Ru
 
 _KINDS = 64
 """Most kinds of networks that are kept; without weights a ResNet-50 takes about 1 MB."""
-
-
-def short(error: BaseException) -> str:
-    """An error of another library in one bounded text."""
-    return f"{type(error).__name__}: {error}"[:300]
 
 
 def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor] | None = None) -> nn.Module:
@@ -60,7 +56,7 @@ def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, 
         raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
     except BUILD_ERRORS as error:
         raise TeacherError(
-            f"{name}: timm cannot build {spec.architecture} from its config.json: {short(error)}",
+            f"{name}: timm cannot build {spec.architecture} from its config.json: {others_words(error)}",
             action="correct model_args in its config.json, or leave it out",
         ) from error
     if not hasattr(network, "forward_features") or not hasattr(network, "forward_head"):

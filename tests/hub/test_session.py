@@ -243,4 +243,28 @@ def test_a_token_stays_with_the_hub_that_was_asked(monkeypatch, endpoint, url, i
     else:
         with pytest.raises(session.MalformedAnswerError, match="sends the token on to"):
             watch.before_request(request)
-    watch.before_request(session.http_library().Request("POST", url))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "is_taken"),
+    [
+        ("https://hub.example", "https://storage.example/bucket", True),
+        ("https://hub.example", "http://storage.example/bucket", False),
+        ("https://hub.example", "http://127.0.0.1:9000/bucket", True),
+        ("http://127.0.0.1:8000", "http://storage.example/bucket", False),
+        ("http://hub.example", "http://storage.example/bucket", True),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_what_is_pushed_goes_nowhere_unencrypted_from_a_hub_that_is_not(monkeypatch, endpoint, url, is_taken, method):
+    """Storage may lie anywhere; redirects come here, too."""
+    from hf_free.hub import session
+
+    monkeypatch.setattr(session.constants, "ENDPOINT", endpoint)
+    watch, request = session._Watch(10, None, 10), session.http_library().Request(method, url, content=b"weights")
+    if is_taken:
+        watch.before_request(request)
+    else:
+        with pytest.raises(session.MalformedAnswerError, match=r"pushed on to storage\.example, unencrypted"):
+            watch.before_request(request)
+    watch.before_request(session.http_library().Request("GET", url))  # what is read is compared with its hash
