@@ -153,6 +153,8 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     words, offline = _take(words, "--offline")
     if offline:  # read when the Hub's client is imported, which no verb has done yet
         os.environ["HF_HUB_OFFLINE"] = "1"
+    if not debug and os.environ.get("WORLD_SIZE", "1") != "1":  # before torch is imported, which reads it then
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it shows the stack where another process has gone
     try:
         _check_environment()
         if _COMPLETION_VARIABLE not in os.environ:

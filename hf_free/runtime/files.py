@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hf_free.runtime.owners import is_abandoned, owned_tag
-from hf_free.runtime.storage import storage_explained
+from hf_free.runtime.storage import is_known, storage_explained
 
 SCRATCH_SUFFIX = ".new"
 """Ending of what is not whole yet. A killed process leaves it behind, see `remove_scraps`."""
@@ -307,7 +307,7 @@ def sync(path: Path) -> None:
     Folders cannot be flushed on Windows, on some network file systems, and where this user may not list them.
 
     Raises:
-        OSError: there is no space for it, which some file systems notice only now.
+        OSError: there is no space for it, which some file systems notice only now, or the disk fails.
     """
     is_folder = path.is_dir()
     if os.name == "nt" and is_folder:
@@ -319,8 +319,11 @@ def sync(path: Path) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        if error.errno not in _CANNOT_FLUSH and not (is_folder and error.errno in _CANNOT_FLUSH_FOLDERS):
-            raise
+        if error.errno in _CANNOT_FLUSH or (is_folder and error.errno in _CANNOT_FLUSH_FOLDERS):
+            return
+        if not is_known(error):  # whatever it is, what was written is not safe
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path)) from error
+        raise
 
 
 def sha256_of(path: Path) -> str:

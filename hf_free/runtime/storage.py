@@ -134,6 +134,11 @@ def storage_problem(
     )
 
 
+def is_known(error: OSError) -> bool:
+    """Whether a failed write has a message of its own."""
+    return error.errno in _BY_NUMBER
+
+
 def _number_of(error: BaseException) -> int | None:
     """The system's number of a failed write; None for anything else."""
     if isinstance(error, OSError):

@@ -108,6 +108,7 @@ def others_words(error: BaseException) -> str:
     """What another library says of a failure, to stand behind what we say: short, on one line, without secrets, paths
     of this computer, or what a library adds of its own code."""
     said = re.split(r"Traceback \(most recent|Exception raised from", without_secrets(error))[0]
+    said = re.sub(r"\[[^\]\s]+\.(?:cc|cpp|h|hpp|py):\d+\]\s*", "", said)  # a line of its source
     text = one_line(_PATH.sub("", f"{type(error).__name__}: {said}"[:2000]))
     return (text if len(text) <= _SAID else f"{text[:_SAID].rstrip()}...").rstrip(": ")
 

@@ -106,6 +106,15 @@ def test_debug_by_environment(program, capsys, monkeypatch, value, shown):
     assert ("Traceback" in capsys.readouterr().err) is shown
 
 
+@pytest.mark.parametrize(("count", "words", "level"), [("2", [], "ERROR"), ("1", [], None), ("2", ["--debug"], None)])
+def test_torch_shows_no_stack_where_another_process_has_gone(program, monkeypatch, count, words, level):
+    monkeypatch.setenv("WORLD_SIZE", count)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "x")  # so that it is as it was afterwards
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+    main(["unexpected", *words], program)
+    assert os.environ.get("TORCH_CPP_LOG_LEVEL") == level
+
+
 def test_a_limit_that_a_library_does_not_fit_below_is_one_of_memory(capsys):
     program = typer.Typer()
     program.callback()(lambda: None)

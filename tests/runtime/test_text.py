@@ -102,6 +102,7 @@ def test_figures_of_sick_teachers_can_be_read(value, text):
         (KeyError("x\n\x1b[2Jy"), "KeyError: 'x\\n\\x1b[2Jy'"),
         (ValueError("a\x1b[2J\n  b"), "ValueError: a [2J b"),
         (RuntimeError("mat1 and mat2 (2x3) cannot\nException raised from mm at /src/x.cpp:1"), "(2x3) cannot"),
+        (RuntimeError("[/src/gloo/pair.cc:545] Read error [::1]:9: gone"), "RuntimeError: Read error [::1]:9: gone"),
         (OSError("Traceback (most recent call last):\n  File"), "OSError"),
         (
             TypeError("/opt/my place/lib/torch/nn/linear.py:3 fails, see C:\\users\\me\\x.py"),
