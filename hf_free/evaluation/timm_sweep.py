@@ -199,7 +199,11 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
     seconds: dict[str, float] = {}
     seen = _Seen()
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        ):
             warnings.simplefilter("ignore")  # timm's deprecations do not concern the sweep
             torch.manual_seed(0)
             _take_through(candidate, folder, input_size, seconds, seen)

@@ -212,7 +212,7 @@ def export_classifier(
     check_classifier(classifier)
     module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
     module.to(memory_format=torch.contiguous_format)  # ExecuTorch fails on weights in another layout
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / path.name
         run = _write(module, made, about, given)
         difference = _largest_difference(classifier, run, given)

@@ -41,7 +41,9 @@ def read_card(path: Path, *, repo_id: str | None = None) -> str:
     try:
         return read_bounded(path, max_bytes=_MOST_CARD).decode("utf-8")
     except (OSError, ValueError) as error:
-        reason = f"it is no text from byte {error.start} on" if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeDecodeError):
+            reason = f"it is no text from byte {error.start} on"
         anew = "move it away: a new one is written then" if repo_id is None else "delete it there"
         raise RunError(
             f"{path if repo_id is None else f'the card of {repo_id} on the Hub'} cannot be read as a text in UTF-8: "

@@ -61,7 +61,7 @@ class NewVersion:
         Raises:
             PushError: the upload failed.
         """
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             (Path(scratch) / _CARD).write_bytes(self.card.encode())  # with the line ends that it has
             return push_folder(
                 Path(scratch),

@@ -162,7 +162,7 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
     """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
     if (folder / _CARD).is_file():
         read_card(folder / _CARD)  # before gigabytes are copied
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copy = Path(scratch) / "learner"
         _copy(folder, copy)
         for path in [path for path in copy.glob("*.json") if is_results_file(path)]:
@@ -235,7 +235,7 @@ def push_made(
     Raises:
         HubError: the upload failed.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         make(Path(scratch))
         try:
             url = push_folder(
@@ -374,7 +374,7 @@ def _publish_once(
         cache_dir=cache_dir,
     )
     measured_on = folder_name(report.dataset) if report.local else report.dataset
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         for name in snapshot.sha256:
             shutil.copyfile(snapshot.folder / name, folder / name)
