@@ -152,6 +152,9 @@ class _Watch:
         """
         if not self._is_concerned():
             return
+        if request.url.scheme not in ("http", "https"):
+            kind = request.url.scheme[:10] or "none"
+            raise MalformedAnswerError(f"an answer that names an address of neither http nor https, but {kind}")
         if request.headers.get("Authorization") and not _is_of_hub(str(request.url)):
             raise MalformedAnswerError(f"an answer that sends the token on to {urlsplit(str(request.url)).netloc}")
         if request.method not in ("GET", "HEAD") and _is_less_safe(str(request.url)):

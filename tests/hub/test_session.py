@@ -245,6 +245,15 @@ def test_a_token_stays_with_the_hub_that_was_asked(monkeypatch, endpoint, url, i
             watch.before_request(request)
 
 
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "x", "ftp://host/x", "//host/x"])
+def test_an_address_that_is_none_is_not_tried_again(url):
+    from hf_free.hub import session
+
+    watch = session._Watch(10, None, 10)
+    with pytest.raises(session.MalformedAnswerError, match="of neither http nor https"):
+        watch.before_request(session.http_library().Request("PUT", url))
+
+
 @pytest.mark.parametrize(
     ("endpoint", "url", "is_taken"),
     [
