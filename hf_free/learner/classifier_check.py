@@ -41,6 +41,7 @@ def check_classifier(classifier: Classifier) -> None:
     """
     embedder = classifier.embedder
     _check_kind(embedder, "embedder", Embedder, optional=False)
+    embedder.check()
     width = embedder.feature_dim
     weight, bias = classifier.weight, classifier.bias
     count = len(weight) if isinstance(weight, Tensor) and weight.ndim == 2 else 0
