@@ -179,6 +179,10 @@ def test_whatever_the_http_library_raises_is_one_message():
     for error in (library.DecodingError("Error -3"), library.TooManyRedirects("x"), library.InvalidURL("x")):
         assert isinstance(explain(error, "org/x"), HubError)
     assert session.is_transient(library.DecodingError("Error -3"))
+    assert "no more threads" in explain(RuntimeError("can't start new thread"), "org/x").given
+    assert explain(library.ConnectError("[Errno 24] Too many open files"), "org/x").given.endswith(
+        ": Too many open files"
+    )
 
 
 @pytest.mark.parametrize(
