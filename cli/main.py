@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -42,6 +43,7 @@ from hf_free.cli.verbs import (
 )
 from hf_free.cli.verbs import app as app_verb
 from hf_free.errors import ConfigError, FailedElsewhere, HfFreeError
+from hf_free.runtime.end_signals import EndedBySignal, ended_in_order
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.storage import storage_problem
 from hf_free.runtime.text import without_secrets
@@ -153,11 +155,18 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     words, offline = _take(words, "--offline")
     if offline:  # read when the Hub's client is imported, which no verb has done yet
         os.environ["HF_HUB_OFFLINE"] = "1"
+    if not debug and os.environ.get("WORLD_SIZE", "1") != "1":  # before torch is imported, which reads it then
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it shows the stack where another process has gone
     try:
         _check_environment()
         if _COMPLETION_VARIABLE not in os.environ:
             words = rewrite(words, grammars(program))
-        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
+        # Of several processes each is ended by its launcher, which waits for no cleaning up.
+        with nullcontext() if _rank() else ended_in_order():
+            program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
+    except EndedBySignal as ended:
+        progress_console().print(plain("Interrupted."))
+        return int(str(ended.code))
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         if isinstance(finished.__context__, BrokenPipeError):  # such as `| head -1`: quietly, as `cat` and git do
             return _NOBODY_READS

@@ -437,6 +437,9 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
     except MemoryError:
         raise _unreadable(name, "there is not enough memory for it", "make it smaller") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Pillow's
+            hint = "see whether it can be copied, or leave it out"
+            raise _unreadable(name, (error.strerror or "it cannot be read").lower(), hint) from None
         known = next((reason for part, reason in _DAMAGED.items() if part in str(error)), "")
         raise _unreadable(name, known or f"{type(error).__name__}: {_first_line(error)}") from None
 

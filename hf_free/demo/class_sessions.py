@@ -85,7 +85,7 @@ class ClassSessions:
     def __init__(self, learner: MetaLearner, *, most_sessions: int = MOST_SESSIONS) -> None:
         self._learner, self._most = learner.eval(), most_sessions
         self._lock = threading.RLock()
-        self._scratch = tempfile.TemporaryDirectory(prefix="hf-free-app-")
+        self._scratch = tempfile.TemporaryDirectory(prefix="hf-free-app-", ignore_cleanup_errors=True)
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
     def close(self) -> None:
@@ -201,7 +201,7 @@ class ClassSessions:
         """
         with self._session(key) as session:
             classifier = self._adapted(session)
-            with tempfile.TemporaryDirectory() as scratch:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
                 classifier.save_pretrained(Path(scratch) / name)
                 return Path(shutil.make_archive(str(session.folder / name), "zip", scratch, name))
 

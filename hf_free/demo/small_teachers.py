@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_free.errors import ConfigError
+from hf_free.runtime.text import others_words
 
 _STEMS = {"test_vit": 8, "test_vit2": 8, "test_convnext": 16, "test_convnext2": 16, "test_convnext3": 16}
 """Patches per side that suit timm's own small models; their unchanged stems leave 2 or 8 of a 32x32 picture."""
@@ -169,7 +170,7 @@ def _network(recipe: ClassifierRecipe, classes: int, channels: int) -> Any:
         return timm.create_model(recipe.architecture, num_classes=classes, in_chans=channels, **recipe.model_args)
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{recipe.architecture} with {recipe.model_args} cannot be built: {type(error).__name__}: {error}",
+            f"{recipe.architecture} with {recipe.model_args} cannot be built: {others_words(error)}",
             allowed="names of timm.list_models() and hf-free's own, with their arguments",
         ) from None
 

@@ -130,7 +130,10 @@ def run_demo(
     """
     length, tell = length or DemoLength(), _Teller(console)
     output = output.absolute()
-    with tempfile.TemporaryDirectory(prefix="hf-free-demo-") as scratch, LoopbackHub() as hub:
+    with (
+        tempfile.TemporaryDirectory(prefix="hf-free-demo-", ignore_cleanup_errors=True) as scratch,
+        LoopbackHub() as hub,
+    ):
         token = hub.add_user(USER)
         tell.title("1. Teachers: small classifiers, each of a few of the digits 0 to 6, go to a Hub on this computer")
         teachers = _publish_teachers(hub, Path(scratch), seed, length, tell)

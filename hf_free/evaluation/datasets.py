@@ -227,7 +227,7 @@ def load_labeled_images(
     )
     check_cache_dir(cache_dir)
     text = str(source)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         by_column = image_column is not None or label_column is not None
         opened = open_data(text, scratch, revision=revision, token=token, cache_dir=cache_dir, by_column=by_column)
         if isinstance(opened, PictureFolder):

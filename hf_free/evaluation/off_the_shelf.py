@@ -24,6 +24,7 @@ from hf_free.learner.heads import normalize_features
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts
+from hf_free.runtime.text import others_words
 from hf_free.teachers.config_check import center_crop
 from hf_free.teachers.teacher import Teacher, normalization_census, weight_bytes
 
@@ -165,7 +166,7 @@ def _built(name: str, cfg: object, weights: Path) -> torch.nn.Module:
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise TeacherError(
-            f"the weights of {name} do not fit timm {timm.__version__}: {type(error).__name__}: {error}"[:400],
+            f"the weights of {name} do not fit timm {timm.__version__}: {others_words(error)}",
             action="update timm, or compare with another model",
         ) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hf_free.data.decoding import parse_color
 from hf_free.data.images import LazyPictures, Progress, read_batch
 from hf_free.evaluation.picture_sources import NamedPicture
 from hf_free.learner.classifier import FewShotClassifier
@@ -95,7 +96,7 @@ def predict_files(
         pictures: The files.
         progress: Called while they are read.
     """
-    network = classifier.embedder
+    network, background = classifier.embedder, parse_color(classifier.background)
     at_once = len(pictures) if network.batchnorm == "transductive" else PICTURES_AT_ONCE
     features: list[Tensor] = []
     places: list[int] = []
@@ -104,7 +105,10 @@ def predict_files(
     for start in range(0, len(pictures), max(1, at_once)):
         part = [str(picture.path) for picture in pictures[start : start + at_once]]
         read = read_batch(
-            LazyPictures(part, part), network.preprocessing, background=classifier.background, keep_going=True
+            LazyPictures(part, part),
+            network.preprocessing,
+            background=background,
+            keep_going=True,
         )
         more_frames += read.more_frames
         errors |= {start + place: error.given for place, error in read.errors.items()}

@@ -37,6 +37,7 @@ from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
 from hf_free.provenance.reading import Json, check_types
 from hf_free.runtime.device import Precision
+from hf_free.runtime.text import others_words
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import TeacherReference
@@ -198,13 +199,17 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
     seconds: dict[str, float] = {}
     seen = _Seen()
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        ):
             warnings.simplefilter("ignore")  # timm's deprecations do not concern the sweep
             torch.manual_seed(0)
             _take_through(candidate, folder, input_size, seconds, seen)
     except (HfFreeError, *_BUILD_ERRORS) as error:
         step = STEPS[min(len(seconds), len(STEPS)) - 1]
-        reason = error.given if isinstance(error, HfFreeError) else f"{type(error).__name__}: {error}"
+        reason = error.given if isinstance(error, HfFreeError) else others_words(error)
         return SweepRow(
             module,
             candidate.model,

@@ -106,6 +106,14 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
             allowed=full.allowed,
             action="free some space, or pass --cache-dir with a folder elsewhere; files that are there already stay",
         )
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(
+        error
+    ):  # huggingface_hub's uploads have some
+        return HubError(
+            f"no more threads can be started, as the files for {repo_id} need",
+            allowed="a limit that leaves some (ulimit -u), and memory for them",
+            action="end other programs, or raise the limit",
+        )
     if isinstance(error, OSError):
         return HubError(
             f"cannot keep the files of {repo_id}: {_reason(error)}", action="free some space or pass --cache-dir"
@@ -154,7 +162,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, library.ProtocolError):
         ended = re.search("closed connection|without sending|disconnected", str(error))
         return "the connection ended before its answer did" if ended else "its answer is no valid HTTP"
-    return " ".join(without_secrets(error).split())[:_MAX_SAID] or type(error).__name__
+    said = re.sub(r"\[Errno -?\d+\] ", "", without_secrets(error))
+    return " ".join(said.split())[:_MAX_SAID] or type(error).__name__
 
 
 def _duration(seconds: int) -> str:

@@ -19,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http, parse_ratelimit_headers
 
 from hf_free.errors import HubError
+from hf_free.hub.endpoint import why_unsafe_for_tokens
 from hf_free.hub.interim import bound_interim_answers
 from hf_free.hub.redaction import keep_secrets_out_of_logs
 from hf_free.runtime.text import without_secrets
@@ -146,12 +147,19 @@ class _Watch:
 
         Raises:
             NoProgressError: nothing has worked for too long.
-            MalformedAnswerError: it would take the token elsewhere, to an address that the Hub has named.
+            MalformedAnswerError: it would take the token elsewhere, or what is pushed there unencrypted, to an address
+                that the Hub has named.
         """
         if not self._is_concerned():
             return
+        if request.url.scheme not in ("http", "https"):
+            kind = request.url.scheme[:10] or "none"
+            raise MalformedAnswerError(f"an answer that names an address of neither http nor https, but {kind}")
         if request.headers.get("Authorization") and not _is_of_hub(str(request.url)):
             raise MalformedAnswerError(f"an answer that sends the token on to {urlsplit(str(request.url)).netloc}")
+        if request.method not in ("GET", "HEAD") and _is_less_safe(str(request.url)):
+            host = urlsplit(str(request.url)).netloc
+            raise MalformedAnswerError(f"an answer that sends what is pushed on to {host}, unencrypted")
         if self.silence() > self.patience:
             raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
         if self.asked_at is None:
@@ -168,6 +176,7 @@ class _Watch:
         if not self._is_concerned():
             return
         self.last_status = response.status_code
+        _check_redirect(response)
         asked = seconds_asked(response.headers)
         if _is_transient_status(response.status_code) and asked is not None and self.silence() + asked > self.patience:
             raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told to
@@ -191,6 +200,27 @@ def _is_of_hub(url: str) -> bool:
     ports = [part.port or {"http": 80, "https": 443}.get(part.scheme) for part in (asked, own)]
     is_safer = (own.scheme, asked.scheme, ports[0]) == ("http", "https", 443)
     return asked.hostname == own.hostname and (is_safer or (asked.scheme == own.scheme and ports[0] == ports[1]))
+
+
+def _is_less_safe(url: str) -> bool:
+    """Whether something sent there could be read on its way, which the way to the Hub itself does not allow."""
+    return why_unsafe_for_tokens(url) is not None and why_unsafe_for_tokens(constants.ENDPOINT) is None
+
+
+def _check_redirect(response: Any) -> None:
+    """Refuse to have what is pushed sent on to another host, or a file sent anew, which was read to its end by then.
+
+    Where large files are stored is told by the Hub beforehand, not by a redirect.
+
+    Raises:
+        MalformedAnswerError: an answer that asks for it.
+    """
+    method = response.request.method
+    if method in ("GET", "HEAD") or not response.has_redirect_location:
+        return
+    target = response.request.url.join(response.headers["location"])
+    if method == "PUT" or target.host != response.request.url.host or target.port != response.request.url.port:
+        raise MalformedAnswerError(f"an answer that sends what is pushed on to {urlsplit(str(target)).netloc}")
 
 
 def _unpacked(stream: Any) -> Iterator[bytes]:

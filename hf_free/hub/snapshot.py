@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -238,7 +239,9 @@ def _check_fits(size: int, name: str, folder: Path) -> None:
         HubError: it is.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    total = shutil.disk_usage(there).total  # 0 where a file system does not say
+    total = 0  # where a file system does not say
+    with suppress(OSError):
+        total = shutil.disk_usage(there).total
     if size > total > 0:
         raise HubError(
             f"the Hub announces {size_text(size)} for {name}, and the disk of the cache holds {size_text(total)}",

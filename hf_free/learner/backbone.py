@@ -17,6 +17,7 @@ from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.config_check import is_own_network
 from hf_free.provenance.reading import JsonView
+from hf_free.runtime.text import others_words
 
 BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What networks raise for arguments or pictures they cannot use (NotImplementedError is a RuntimeError)."""
@@ -48,7 +49,7 @@ def build_backbone(
         if timm.is_model(config.backbone) and (fitting := sizes_that_fit(config, model_args)):
             raise _wrong_size(config, error, fitting) from None
         raise LearnerError(
-            f"backbone {config.backbone!r} cannot be built for pictures of {size}: {_short(error)}",
+            f"backbone {config.backbone!r} cannot be built for pictures of {size}: {others_words(error)}",
             allowed=f"a timm model name, or {', '.join(NAMES)}",
             action='list names with timm.list_models("*resnet*")',
         ) from None
@@ -163,14 +164,10 @@ def _wrong_size(config: LearnerConfig, error: Exception, fitting: Sequence[int])
     action = f"--image-size {fitting[0]}, or another --backbone" if fitting else "another --backbone"
     return LearnerError(
         f"backbone {config.backbone!r} does not take pictures of {config.image_size}x{config.image_size}: "
-        f"{_short(error)}",
+        f"{others_words(error)}",
         allowed=f"pictures of {sizes}, of the sizes tried" if fitting else "a backbone for pictures of this size",
         action=action,
     )
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
 
 
 def check_timm_start(source: str, purpose: str = "start from") -> None:
@@ -210,8 +207,8 @@ def pretrained_timm(source: str, config: LearnerConfig, cache_dir: str | None) -
         return timm.create_model(
             name, pretrained=True, num_classes=0, in_chans=config.channels, cache_dir=cache_dir, **sized
         )
-    except (RuntimeError, ValueError, OSError) as error:
+    except (*BUILD_ERRORS, OSError) as error:
         raise LearnerError(
-            f"cannot start from {source!r}: {type(error).__name__}: {error}",
+            f"cannot start from {source!r}: {others_words(error)}",
             allowed="timm:NAME of a model with weights, a learner's Hub id, or a learner's folder",
         ) from None

@@ -14,16 +14,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hf_free.data.decoding import WHITE, Color
+from hf_free.data.decoding import WHITE, Color, parse_color
 from hf_free.data.images import Images, as_batch
-from hf_free.errors import LearnerError
+from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.adapting import as_before, check_features, fit, needs_pictures, support_rows
 from hf_free.learner.backbone_kinds import Access
+from hf_free.learner.classifier_check import check_classifier
 from hf_free.learner.classifier_files import ClassifierParts, read_classifier, write_classifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, FILES, SUPPORT
 from hf_free.learner.heads import LinearClassifier, get_head, head_on_features, scores
-from hf_free.learner.labels import Label, plain_label
+from hf_free.learner.labels import Label, plain_label, plain_labels
 from hf_free.learner.persistence import Origin, fetch_files, full_record, given_source
 from hf_free.learner.rejection import FALSE_REJECTIONS, Rejection, confidence, threshold_for
 from hf_free.learner.support import SupportSet
@@ -60,7 +61,8 @@ class FewShotClassifier:
         embedder: The network.
         weight: (N, D) of the linear layer on the embedder's normalized features.
         bias: (N,) of it.
-        classes: The N labels, as given to `adapt`: numbers first, then texts, each sorted.
+        classes: The N labels, as given to `adapt`: numbers first, then texts, each sorted. Other names may be put in
+            their places; the support's pictures are of the new names then.
         support: The pictures or features it was adapted to; None where they are not known.
         rejection: When `predict` says None; None: it always names a class.
         transductive: Name of a head of `hf_free.learner.transductive` with which the pictures of one call help each
@@ -149,6 +151,10 @@ class FewShotClassifier:
         return cls(parts, network)
 
     def __repr__(self) -> str:
+        try:
+            check_classifier(self)
+        except HfFreeError as error:  # it is what one looks at to see what is wrong
+            return f"FewShotClassifier({error.given})"
         shown = "" if self.support is None else f", {len(self.support)} support pictures"
         return f"FewShotClassifier({len(self.classes)} classes: {_some(self.classes)}{shown})"
 
@@ -172,6 +178,7 @@ class FewShotClassifier:
 
     def embed(self, images: Images, *, batch_size: int = 256) -> Tensor:
         """Features (B, D) of pictures, for `answers`; a transductive network has to be given all at once."""
+        check_classifier(self)
         return self.embedder.embed(images, batch_size=batch_size, background=self.background)
 
     def answers(self, features: Tensor) -> Answers:
@@ -181,6 +188,7 @@ class FewShotClassifier:
             LearnerError: features of another size, that are no 32-bit floats, NaN or infinite; or a transductive head
                 and a classifier whose support is not known.
         """
+        check_classifier(self)
         width = self.weight.shape[1]
         fits = isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == width
         if not fits or features.dtype != self.weight.dtype:
@@ -434,17 +442,17 @@ class FewShotClassifier:
         )
 
     def _parts(self, with_pictures: bool) -> ClassifierParts:
-        support = self.support
+        support = None if self.support is None else self._known_support()
         if support is not None and support.holds_pictures and not with_pictures:
             support = replace(support, rows=self._support_features().cpu())
         return ClassifierParts(
             self.embedder,
             self.weight,
             self.bias,
-            tuple(self.classes),
+            self._plain_classes(),
             support,
             batchnorm=self._batchnorm,
-            background=self.background,
+            background=parse_color(self.background),
             rejection=self.rejection,
             transductive=self.transductive,
             origin=self.origin,
@@ -456,14 +464,19 @@ class FewShotClassifier:
         rows = self._known_support().rows.to(self.embedder.device)
         return self.embedder.embed(rows) if rows.ndim == 4 else rows
 
+    def _plain_classes(self) -> tuple[Label, ...]:
+        check_classifier(self)
+        return tuple(plain_labels(self.classes, len(self.weight)))
+
     def _known_support(self) -> SupportSet:
+        """The support set, its classes named as they are now."""
         if self.support is None:
             raise LearnerError(
                 "this classifier was saved without its support, by an older version of hf-free",
                 allowed="classifiers that know what they were shown",
                 action="adapt the learner again",
             )
-        return self.support
+        return replace(self.support, classes=self._plain_classes())
 
     def _changeable(self) -> tuple[Embedder, SupportSet]:
         """The network and the support to adapt anew from."""
@@ -502,11 +515,11 @@ class FewShotClassifier:
         self.classes, self.support, self.rejection = changed.classes, support, changed.rejection
 
     def _holds(self, name: Label) -> bool:
-        return any(known == name and type(known) is type(name) for known in self.classes)
+        return any(known == name and type(known) is type(name) for known in self._plain_classes())
 
     def _demand_class(self, name: Label, action: str) -> None:
         if not self._holds(name):
-            raise LearnerError(f"there is no class {name!r}", allowed=_some(self.classes), action=action)
+            raise LearnerError(f"there is no class {name!r}", allowed=_some(self._plain_classes()), action=action)
 
 
 def _some(labels: Sequence[Label]) -> str:

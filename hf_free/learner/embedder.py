@@ -80,6 +80,29 @@ class Embedder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
+    def check(self) -> None:
+        """Refuse a network of which an attribute was set by hand to what it cannot be used with.
+
+        Raises:
+            LearnerError: with the attribute's name.
+        """
+        for name, value, kind in (
+            ("config", self.config, LearnerConfig),
+            ("embedding", self.embedding, Embedding),
+            ("backbone", self.backbone, nn.Module),
+            ("views", self.views, (tuple, list)),
+        ):
+            allowed = f"what it was before: {kind.__name__ if isinstance(kind, type) else 'a tuple of names'}"
+            check_kind(value, name, kind, allowed=allowed, optional=False, error=LearnerError)
+        InputSettings(tuple(self.views), batchnorm=self.batchnorm)  # which says what is wrong with them
+        odd = next((weight.dtype for weight in self.embedding.parameters() if weight.dtype != torch.float32), None)
+        if odd is not None:
+            raise LearnerError(
+                f"the learner's embedding is of {odd}",
+                allowed="torch.float32, in which features are weighed and heads are fitted",
+                action="call float() on the learner; torch.autocast computes its backbone in fewer bits",
+            )
+
     @property
     def inputs(self) -> InputSettings:
         """How it sees images."""
@@ -157,6 +180,7 @@ class Embedder(nn.Module):
             LearnerError: no picture, something that is none, one picture for a transductive learner, or a batch size
                 that is none.
         """
+        self.check()
         transductive = self.batchnorm == "transductive"
         batch_size = whole_number(batch_size, "batch_size", least=1, error=LearnerError)
         batch = as_batch(images, self.preprocessing, background=background)

@@ -29,16 +29,19 @@ from hf_free.data.images import VIEWS, match_channels
 from hf_free.errors import LearnerError
 from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.classifier import FewShotClassifier
+from hf_free.learner.classifier_check import check_classifier
 from hf_free.learner.export_executorch import write_executorch
 from hf_free.learner.export_litert import write_litert
 from hf_free.learner.export_openvino import write_openvino
 from hf_free.learner.heads import normalize_features
+from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_picture import check_input_size, fixed_resize, varied_pictures
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_together
 from hf_free.runtime.storage import storage_explained
+from hf_free.runtime.text import others_words
 from hf_free.version import __version__
 
 OPSET, IR_VERSION = 20, 10
@@ -206,9 +209,10 @@ def export_classifier(
     given = (input_size or (size, size)) if path.suffix.lower() in ONE_PICTURE else None
     if given is not None:
         _check_one_picture(classifier, path)
+    check_classifier(classifier)
     module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
     module.to(memory_format=torch.contiguous_format)  # ExecuTorch fails on weights in another layout
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / path.name
         run = _write(module, made, about, given)
         difference = _largest_difference(classifier, run, given)
@@ -337,7 +341,7 @@ def _about(classifier: FewShotClassifier, given: tuple[int, int] | None) -> dict
         number, takes = "1", f"(1, 3, {given[0]}, {given[1]}), RGB, one picture of this size; {resizing}"
     return {
         "made_with": f"hf-free {__version__}",
-        "labels": list(classifier.classes),
+        "labels": plain_labels(classifier.classes, len(classifier.weight)),
         "input": f"images: uint8, {takes}",
         "output": f"probabilities: ({number}, labels), rows sum to 1; confidence: ({number},)",
         **({} if given is None else {"input_size": list(given)}),
@@ -360,7 +364,7 @@ def _program(module: nn.Module) -> torch.export.ExportedProgram:
             )
     except Exception as error:  # whatever a network of any kind makes the exporter raise
         raise LearnerError(
-            f"the network cannot be exported: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
+            f"the network cannot be exported: {others_words(error)}",
             allowed="networks of tensor operations whose shapes do not depend on the pictures",
             action="use another backbone, or the classifier in Python",
         ) from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.errors import LearnerError
+from hf_free.runtime.text import others_words
 
 
 def write_executorch(
@@ -53,7 +54,7 @@ def write_executorch(
             content = lowered.to_executorch().buffer
     except Exception as error:  # whatever a network of any kind makes the converter raise
         raise LearnerError(
-            f"ExecuTorch cannot convert the network: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
+            f"ExecuTorch cannot convert the network: {others_words(error)}",
             action="export a .onnx or .pt2 file",
         ) from None
     path.write_bytes(content)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.errors import LearnerError
+from hf_free.runtime.text import others_words
 
 ABOUT = "about.json"
 """Name of the description inside the file; `unzip -p pets.tflite about.json` shows it."""
@@ -63,7 +64,7 @@ def write_litert(
             litert_torch.convert(_Named(module).eval(), sample_kwargs=example).export(str(path))
     except Exception as error:  # whatever a network of any kind makes the converter raise
         raise LearnerError(
-            f"LiteRT cannot convert the network: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
+            f"LiteRT cannot convert the network: {others_words(error)}",
             action="export a .onnx or .pt2 file",
         ) from None
     with zipfile.ZipFile(path, "a") as archive:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.errors import LearnerError
+from hf_free.runtime.text import others_words
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 """What the model is compiled with: on CPUs that have bf16 OpenVINO computes in it unless told otherwise."""
@@ -55,7 +56,7 @@ def write_openvino(
         )
     except Exception as error:  # whatever a network of any kind makes the converter raise
         raise LearnerError(
-            f"OpenVINO cannot convert the network: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
+            f"OpenVINO cannot convert the network: {others_words(error)}",
             action="export a .onnx or .pt2 file",
         ) from None
     model.inputs[0].set_names({"images"})

@@ -170,6 +170,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             LearnerError: lengths that differ, no pictures, fewer than two classes, an unknown transductive head;
                 `PictureError` where something is no picture or cannot be read.
         """
+        self.check()
         ground = parse_color(background)
         images = as_batch(support_images, self.preprocessing, background=ground).to(self.device)
         return FewShotClassifier.adapted(
@@ -182,8 +183,19 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             origin=self.origin,
         )
 
+    def check(self) -> None:
+        """Refuse a learner of which an attribute was set by hand to what it cannot be used with.
+
+        Raises:
+            LearnerError: with the attribute's name.
+        """
+        super().check()
+        allowed = "what it was before: a LearnerRecord"
+        check_kind(self.record, "record", LearnerRecord, allowed=allowed, optional=False, error=LearnerError)
+
     def full_record(self) -> LearnerRecord:
         """The record with what rebuilds this learner: the `hf_free` block of config.json."""
+        self.check()
         return full_record(self, self.record)
 
     def save_pretrained(self, save_directory: str | Path, **_: object) -> None:  # type: ignore[override]
@@ -196,6 +208,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             StorageError: they cannot be written there.
         """
         folder = given_path(save_directory, "save_directory", for_weights=True)
+        self.check()
         brought = files_to_bring(self.backbone, folder)
         with replaced_in_one_step(folder, saved_names(brought), needed=bytes_of(self, brought)) as fresh:
             copy_files(brought, fresh)

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hf_free.learner.format import (
@@ -60,16 +60,17 @@ def replaced_in_one_step(folder: Path, order: Sequence[str], *, needed: int | No
             yield staging
             give_usual_rights(staging)
             sync_all(staging)
-            is_needed = True  # from the first replacement on, a reader may look for the other files here
             for name in order:
                 _move(staging, folder, name)
+                is_needed = True  # from the first replacement on, a reader may look for the other files here
             _remove_nameless_teachers(folder, staging)
             is_needed = False
         finally:
             if not is_needed:
                 shutil.rmtree(staging, ignore_errors=True)
             else:  # nobody's any more: the next save finishes it
-                staging.rename(folder / f"{STAGING}{secrets.token_hex(4)}")
+                with suppress(OSError):  # once this process has ended, it is nobody's all the same
+                    staging.rename(folder / f"{STAGING}{secrets.token_hex(4)}")
 
 
 def fingerprints_of(content: object, files: Sequence[str] = WEIGHT_FILES) -> dict[str, str] | None:

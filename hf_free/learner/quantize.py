@@ -55,7 +55,7 @@ def quantize_convolutions(source: Path, target: Path, size: int) -> None:
     before = quiet.level
     quiet.setLevel(logging.ERROR)  # it writes general advice to the root logger
     try:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             prepared = Path(scratch) / "prepared.onnx"
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             quantize_static(

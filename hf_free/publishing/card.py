@@ -26,7 +26,7 @@ from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
 from hf_free.provenance.run_record import Training
 from hf_free.publishing.citation import bibtex
-from hf_free.publishing.edits import with_fresh_sections
+from hf_free.publishing.edits import read_card, with_fresh_sections
 from hf_free.publishing.facts import energy_text
 from hf_free.publishing.metadata import card_metadata, choose_license
 from hf_free.publishing.redaction import public_record, redacted
@@ -77,7 +77,7 @@ def write_card(
         The path of README.md.
 
     Raises:
-        RunError: a config.json that is not JSON.
+        RunError: a config.json that is not JSON, or a card with edits that is no text.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def write_card(
     text = printable(text, keep="\n\t")  # YAML lets text run backwards, for one
     path = folder / "README.md"
     if keeps_edits and path.is_file():
-        text = with_fresh_sections(path.read_text("utf-8", errors="replace"), text)
+        text = with_fresh_sections(read_card(path), text)
     with storage_explained(path, needed=len(text.encode()), safe="the learner itself is whole there"):
         return write_text(path, text)
 

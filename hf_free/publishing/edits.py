@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 
+from hf_free.errors import RunError
 from hf_free.provenance.reading import Json, list_of
+from hf_free.runtime.files import read_bounded
 
 RESULTS = "results"
 """The section that a card gets where it has none: whoever measures and pushes wants it there."""
+
+_MOST_CARD = 2**24
+"""Bytes of a card at most."""
 
 _OURS = ("model-index", "metrics", "base_model", "base_model_relation")
 """Metadata that a new card may lack, and then are no longer true."""
@@ -20,6 +26,30 @@ _SECTION = re.compile(
 )
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(?P<block>.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+
+
+def read_card(path: Path, *, repo_id: str | None = None) -> str:
+    """Read a card.
+
+    Args:
+        path: The file.
+        repo_id: The repository on the Hub that it is of; None for a file of the user's own.
+
+    Raises:
+        RunError: it is no text, or no regular file of bounded size.
+    """
+    try:
+        return read_bounded(path, max_bytes=_MOST_CARD).decode("utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeDecodeError):
+            reason = f"it is no text from byte {error.start} on"
+        anew = "move it away: a new one is written then" if repo_id is None else "delete it there"
+        raise RunError(
+            f"{path if repo_id is None else f'the card of {repo_id} on the Hub'} cannot be read as a text in UTF-8: "
+            f"{reason}",
+            action=f"save it as UTF-8, or {anew}",
+        ) from None
 
 
 def is_edited(card: str) -> bool:

@@ -14,12 +14,11 @@ from hf_free.errors import HubError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import check_can_push, is_private, push_folder
 from hf_free.provenance.reading import Json
+from hf_free.publishing.edits import read_card
 from hf_free.publishing.results import is_path, valid_id
-from hf_free.runtime.files import read_bounded
 
 _CARD = "README.md"
 
-_MOST_CARD = 2**24
 """Most bytes of a card."""
 
 _FRONT_MATTER = re.compile(
@@ -62,7 +61,7 @@ class NewVersion:
         Raises:
             PushError: the upload failed.
         """
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             (Path(scratch) / _CARD).write_bytes(self.card.encode())  # with the line ends that it has
             return push_folder(
                 Path(scratch),
@@ -146,7 +145,7 @@ def plan_new_version(
             action="make it public, or leave --mark-predecessor out",
         )
     try:
-        text = read_bounded(found.folder / _CARD, max_bytes=_MOST_CARD).decode() if _CARD in found.sha256 else ""
+        text = read_card(found.folder / _CARD, repo_id=predecessor) if _CARD in found.sha256 else ""
         changed = with_new_version(text, repo_id)
     except (OSError, ValueError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())

@@ -18,19 +18,18 @@ from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport
 from hf_free.publishing.card import PLACEHOLDER, write_card, write_public_config
-from hf_free.publishing.edits import has_sections, is_edited, with_fresh_sections
+from hf_free.publishing.edits import has_sections, is_edited, read_card, with_fresh_sections
 from hf_free.publishing.new_version import NewVersion, plan_new_version, predecessor_on_hub
 from hf_free.publishing.opening import check_can_be_opened
 from hf_free.publishing.redaction import public_record
 from hf_free.publishing.results import folder_name, is_results_file, with_results
 from hf_free.publishing.unredacted import unredacted
-from hf_free.runtime.files import copy_folder, read_bounded, write_text
+from hf_free.runtime.files import copy_folder, write_text
 from hf_free.runtime.given import check_flags, check_texts
 from hf_free.runtime.saved_json import read_saved
 
 _CARD = "README.md"
 
-_MOST_CARD = 2**24
 """Most bytes of a card."""
 
 _TRIES = 3
@@ -162,8 +161,8 @@ def check_push(repo_id: str, *, token: object, revision: str | None, commit_mess
 def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object] | None) -> Iterator[Path]:
     """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
     if (folder / _CARD).is_file():
-        _read_card(folder / _CARD)  # before gigabytes are copied
-    with tempfile.TemporaryDirectory() as scratch:
+        read_card(folder / _CARD)  # before gigabytes are copied
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copy = Path(scratch) / "learner"
         _copy(folder, copy)
         for path in [path for path in copy.glob("*.json") if is_results_file(path)]:
@@ -182,13 +181,13 @@ def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | 
     Returns:
         The commit that its text was taken from; None where nothing was.
     """
-    if not card.is_file() or is_edited(ours := _read_card(card)):
+    if not card.is_file() or is_edited(ours := read_card(card)):
         return None
     try:
         found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
     except HubError:  # no repository yet; if it is something else, the upload says so
         return None
-    if not (_CARD in found.sha256 and has_sections(theirs := _read_card(found.folder / _CARD))):
+    if not (_CARD in found.sha256 and has_sections(theirs := read_card(found.folder / _CARD, repo_id=repo_id))):
         return None
     write_text(card, with_fresh_sections(theirs, ours))
     return None if found.from_cache else found.commit
@@ -236,7 +235,7 @@ def push_made(
     Raises:
         HubError: the upload failed.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         make(Path(scratch))
         try:
             url = push_folder(
@@ -277,19 +276,9 @@ def address_card(folder: Path, repo_id: str) -> None:
     """
     config, card = folder / "config.json", folder / _CARD
     if card.is_file():
-        write_text(card, _read_card(card).replace(PLACEHOLDER, repo_id))
+        write_text(card, read_card(card).replace(PLACEHOLDER, repo_id))
     elif config.is_file() and (folder / "model.safetensors").is_file():
         write_card(folder, record_of(folder), repo_id=repo_id)
-
-
-def _read_card(card: Path) -> str:
-    try:
-        return read_bounded(card, max_bytes=_MOST_CARD).decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{card} cannot be read as a text in UTF-8: {error}",
-            action="save it as UTF-8, or move it away: a new one is written then",
-        ) from None
 
 
 def add_results(
@@ -309,6 +298,8 @@ def add_results(
             results; None takes those of the folder, which may be redacted already.
     """
     path = folder / "config.json"
+    if (folder / _CARD).is_file():
+        read_card(folder / _CARD)  # before anything is written
     content = object_of(read_saved(path, action=_SAVE_AGAIN))
     block, found = object_of(content.get("hf_free")), report.to_dict()
     content["hf_free"] = block
@@ -383,10 +374,12 @@ def _publish_once(
         cache_dir=cache_dir,
     )
     measured_on = folder_name(report.dataset) if report.local else report.dataset
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         for name in snapshot.sha256:
             shutil.copyfile(snapshot.folder / name, folder / name)
+        if _CARD in snapshot.sha256:
+            read_card(folder / _CARD, repo_id=repo_id)
         add_results(folder, report, repo_id=repo_id)
         write_public_config(folder / "config.json")
         try:

@@ -30,7 +30,7 @@ from hf_free.errors import ConfigError, FailedElsewhere, RunError
 from hf_free.runtime.launched import Launched, end_with_launcher
 from hf_free.runtime.meeting import meet
 from hf_free.runtime.processes import available_cores
-from hf_free.runtime.text import listed
+from hf_free.runtime.text import listed, others_words
 
 T = TypeVar("T")
 
@@ -169,11 +169,11 @@ class Ranks:
         try:
             say()
         except RuntimeError as error:  # gloo and NCCL have no kinds of errors: whatever it is, the group is dead
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = others_words(error).split(". ")[0]  # gloo goes on with advice to its own developers
             behind = self._behind()
-            who = f"; {listed(behind)} did not come to where it waited" if behind else ""
+            who = f": {listed(behind)} did not come to where it waited" if behind else ""
             raise LostRank(
-                f"{self.launched} has lost the others: {reason}{who}",
+                f"{self.launched} has lost the others{who} ({reason})",
                 allowed=f"processes that all reach the same point within {TIMEOUT_MINUTES} minutes",
                 action="see what the others say; then --resume goes on from the last checkpoint",
             ) from error
@@ -249,7 +249,7 @@ def connect(
     except (RuntimeError, ValueError) as error:  # of torch's: a port that is taken, an address that nobody answers at
         at = f"{environment.get('MASTER_ADDR', '?')}:{environment.get('MASTER_PORT', '?')}"
         raise RunError(
-            f"{launched} cannot meet the others at {at}: {str(error).splitlines()[0]}",
+            f"{launched} cannot meet the others at {at} ({others_words(error)})",
             allowed="an address of the first machine that all can reach, and a port that is free there",
             action="another --main_process_port (accelerate launch) or --master-port (torchrun)",
         ) from error

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hf_free.runtime.owners import is_abandoned, owned_tag
-from hf_free.runtime.storage import storage_explained
+from hf_free.runtime.storage import is_known, storage_explained
 
 SCRATCH_SUFFIX = ".new"
 """Ending of what is not whole yet. A killed process leaves it behind, see `remove_scraps`."""
@@ -30,6 +30,9 @@ _CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPN
 
 _CANNOT_FLUSH_FOLDERS = frozenset({errno.EBADF, errno.EACCES, errno.EPERM})
 """What they, and rights, say of a folder alone: something was written into it all the same."""
+
+_NO_RIGHTS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What file systems without access rights, such as FAT, say where one is set."""
 
 _PART = 2**20
 """Bytes that are copied at a time."""
@@ -73,11 +76,12 @@ def write_file(path: Path, write: Callable[[Path], object], *, needed: int | Non
         try:
             mode = _make_empty(scratch)
             write(scratch)
-            scratch.chmod(mode)
+            _give_rights(scratch, mode)
             sync(scratch)
             os.replace(scratch, path)
         finally:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):  # what is left is a scrap, and the file itself has come about or has not
+                scratch.unlink(missing_ok=True)
     return path
 
 
@@ -109,7 +113,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 scratches[path] = scratch = _scratch_beside(path)
                 mode = _make_empty(scratch)
                 scratch.write_bytes(content)
-                scratch.chmod(mode)
+                _give_rights(scratch, mode)
                 sync(scratch)
             for path in reversed(others):
                 path.unlink(missing_ok=True)
@@ -117,7 +121,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 os.replace(scratch, path)
         finally:
             for scratch in scratches.values():
-                scratch.unlink(missing_ok=True)
+                with suppress(OSError):
+                    scratch.unlink(missing_ok=True)
 
 
 def new_folder(folder: Path, fill: Callable[[Path], object], *, needed: int | None = None) -> Path:
@@ -261,7 +266,16 @@ def give_usual_rights(folder: Path) -> None:
     probe.rmdir()
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
-            path.chmod(folder_mode if path.is_dir() else file_mode)
+            _give_rights(path, folder_mode if path.is_dir() else file_mode)
+
+
+def _give_rights(path: Path, mode: int) -> None:
+    """Set a file's or folder's rights; on a file system that has none of its own they are the same for all files."""
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in _NO_RIGHTS:
+            raise
 
 
 def remove_scraps(folder: Path) -> None:
@@ -276,7 +290,8 @@ def _remove_scraps(folder: Path, prefix: str) -> None:
             if scrap.is_dir() and not scrap.is_symlink():
                 shutil.rmtree(scrap, ignore_errors=True)
             else:
-                scrap.unlink(missing_ok=True)
+                with suppress(OSError):  # it is in nobody's way
+                    scrap.unlink(missing_ok=True)
 
 
 def _scratch_beside(path: Path) -> Path:
@@ -307,7 +322,7 @@ def sync(path: Path) -> None:
     Folders cannot be flushed on Windows, on some network file systems, and where this user may not list them.
 
     Raises:
-        OSError: there is no space for it, which some file systems notice only now.
+        OSError: there is no space for it, which some file systems notice only now, or the disk fails.
     """
     is_folder = path.is_dir()
     if os.name == "nt" and is_folder:
@@ -319,8 +334,11 @@ def sync(path: Path) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        if error.errno not in _CANNOT_FLUSH and not (is_folder and error.errno in _CANNOT_FLUSH_FOLDERS):
-            raise
+        if error.errno in _CANNOT_FLUSH or (is_folder and error.errno in _CANNOT_FLUSH_FOLDERS):
+            return
+        if not is_known(error):  # whatever it is, what was written is not safe
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path)) from error
+        raise
 
 
 def sha256_of(path: Path) -> str:

@@ -8,6 +8,7 @@ import errno
 import inspect
 import operator
 import os
+import sys
 from pathlib import Path
 
 from hf_free.errors import ConfigError, HfFreeError
@@ -175,7 +176,7 @@ def check_function(
     """
     if value is None:
         return
-    if callable(value):
+    if callable(value) and not _is_network(value):
         try:
             inspect.signature(value).bind(*arguments)
         except TypeError:
@@ -189,6 +190,12 @@ def check_function(
         f"{name}={short_form(value)} of type {type(value).__name__}",
         allowed=f"None, or a function that takes {len(arguments)} arguments: {', '.join(arguments)}",
     )
+
+
+def _is_network(value: object) -> bool:
+    """Whether a function is a network of torch, which says of itself that it takes anything."""
+    torch = sys.modules.get("torch")  # nobody has a network who has not imported it
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def check_flags(error: type[HfFreeError] = ConfigError, /, **given: object) -> None:

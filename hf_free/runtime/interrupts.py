@@ -14,6 +14,8 @@ from typing import Protocol
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from hf_free.runtime.end_signals import would_end
+
 Handler = Callable[[int, FrameType | None], object] | int | None
 """What `signal.signal` takes and gives back."""
 
@@ -59,17 +61,16 @@ class Stopped(KeyboardInterrupt):
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
     """Within the block all `STOP_SIGNALS` end a run as Ctrl-C does: by an exception, so that it can clean up. Nothing
-    changes where a signal has a handler already or is ignored (SIGHUP under nohup), or outside the main thread. At the
-    end of the block the handlers are as they were.
+    changes where a signal has another handler already or is ignored (SIGHUP under nohup), or outside the main thread.
+    At the end of the block the handlers are as they were.
     """
-    ours = [number for number in STOP_SIGNALS if _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, _stop_now)
+    ours = [number for number in STOP_SIGNALS if _in_main_thread() and would_end(number)]
+    before = {number: signal.signal(number, _stop_now) for number in ours}
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _taken_over(note: Handler) -> dict[int, Handler]:

@@ -1,12 +1,14 @@
 """A disk that is full, a used-up quota, a file system that cannot be written to: one message instead of many.
 
 Each writer has an error of its own for them: Python an `OSError`, safetensors a text with the system's number,
-torch a `RuntimeError` without.
+torch a `RuntimeError` without. What else a file system says of a file that it names, such as a stale handle of a
+network file system, is such a message too, in the system's words.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -92,6 +94,8 @@ def storage_problem(
             action="name one: TMPDIR=FOLDER hf-free ...",
         )
     number = _number_of(error)
+    if number is None and _is_of_a_file(error, and_gone=path is None):
+        number = error.errno  # type: ignore[attr-defined]  # it is an OSError by then
     if number is None and path is not None and isinstance(error, FileNotFoundError):
         missing = Path(str(error.filename))
         if missing in (path.parent, *path.parent.parents):  # mkdir's: a file system that takes no folders, as /proc
@@ -104,8 +108,15 @@ def storage_problem(
         return None
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy or a move: its target
     what = "write" if path else "read or write"
-    path = path or (Path(str(named)) if named else Path.cwd())
-    if what == "read or write" and _BY_NUMBER[number] == _DENIED:  # the system does not say which of the two
+    reason = _BY_NUMBER.get(number) or os.strerror(number).lower()
+    if path is None and named is None:  # of a file that was open: the system does not say which
+        return StorageError(
+            f"cannot read or write a file: {reason}",
+            allowed="files that can be read, and folders with space that this user may write to",
+            action="see what else is said of that disk, or name other files and folders",
+        )
+    path = path or Path(str(named))
+    if what == "read or write" and reason == _DENIED:  # the system does not say which of the two
         return StorageError(
             f"cannot read or write {path.name} in {path.parent}: this user may not",
             allowed="files that this user may read, and folders that this user may write to",
@@ -128,10 +139,22 @@ def storage_problem(
     if number == getattr(errno, "ENAMETOOLONG", None):
         allowed, action = "names of at most 255 bytes, paths of at most 4,096", "give a shorter name"
     return StorageError(
-        f"cannot {what} {path.name} in {path.parent}: {_BY_NUMBER[number]}" + (f" ({shown})" if shown else ""),
+        f"cannot {what} {path.name} in {path.parent}: {reason}" + (f" ({shown})" if shown else ""),
         allowed=allowed,
         action=action + (f"; {safe}" if safe else ""),
     )
+
+
+def _is_of_a_file(error: BaseException, *, and_gone: bool) -> bool:
+    """Whether an error is a file system's, which names the file; one that is gone is often no failed write."""
+    if not isinstance(error, OSError) or not isinstance(error.errno, int) or error.filename is None:
+        return False
+    return and_gone or not isinstance(error, FileNotFoundError)
+
+
+def is_known(error: OSError) -> bool:
+    """Whether a failed write has a message of its own."""
+    return error.errno in _BY_NUMBER
 
 
 def _number_of(error: BaseException) -> int | None:

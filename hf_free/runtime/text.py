@@ -13,6 +13,12 @@ _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*://)(?:[^\s/?#'\"<>@]*@)?([^\s?#'\"<>]*
 _TOKEN = re.compile(r"\b(hf_)[A-Za-z0-9]{16,}|\b(bearer )\S+", re.IGNORECASE)
 """An access token of the Hub (`hf_` and 34 letters or so), or whatever a header calls one."""
 
+_PATH = re.compile(r"(?<![\w.~/:])~?/(?:[^\s/'\"<>:,;()\[\]]+/)+|\b[A-Za-z]:\\(?:[^\\\s'\"<>:,;()]+\\)+")
+"""The folders of an absolute path; the name of its file is left."""
+
+_SAID = 200
+"""Letters of another library's words at most."""
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -96,6 +102,15 @@ def printable(value: object, *, keep: str = "", instead: str = "\N{REPLACEMENT C
 def one_line(value: object) -> str:
     """A text on one line without control characters; blanks in a row become one."""
     return " ".join(printable(value, instead=" ").split())
+
+
+def others_words(error: BaseException) -> str:
+    """What another library says of a failure, to stand behind what we say: short, on one line, without secrets, paths
+    of this computer, or what a library adds of its own code."""
+    said = re.split(r"Traceback \(most recent|Exception raised from", without_secrets(error))[0]
+    said = re.sub(r"\[[^\]\s]+\.(?:cc|cpp|h|hpp|py):\d+\]\s*", "", said)  # a line of its source
+    text = one_line(_PATH.sub("", f"{type(error).__name__}: {said}"[:2000]))
+    return (text if len(text) <= _SAID else f"{text[:_SAID].rstrip()}...").rstrip(": ")
 
 
 def spreadsheet_cell(value: object) -> str:

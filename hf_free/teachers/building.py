@@ -17,20 +17,14 @@ from torch import Tensor, nn
 
 from hf_free.backbones.weights import infinite_buffers
 from hf_free.errors import HfFreeError, TeacherError
+from hf_free.runtime.device import is_out_of_memory
+from hf_free.runtime.text import others_words
 from hf_free.teachers.config_check import TeacherSpec
-from hf_free.teachers.teacher import Answers
+from hf_free.teachers.teacher import BUILD_ERRORS, Answers
 from hf_free.teachers.template import Template, without_memory
-
-BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What networks raise for arguments they cannot use (NotImplementedError is a RuntimeError)."""
 
 _KINDS = 64
 """Most kinds of networks that are kept; without weights a ResNet-50 takes about 1 MB."""
-
-
-def short(error: BaseException) -> str:
-    """An error of another library in one bounded text."""
-    return f"{type(error).__name__}: {error}"[:300]
 
 
 def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, Tensor] | None = None) -> nn.Module:
@@ -58,9 +52,11 @@ def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, 
             network.pretrained_cfg.pop("state_dict", None)  # else the tensors would stay in memory twice
     except HfFreeError as error:
         raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
-    except BUILD_ERRORS as error:
+    except Exception as error:  # of timm's networks one of BUILD_ERRORS, of one's own anything
+        if is_out_of_memory(error) or isinstance(error, OSError):  # of a file that has gone, too
+            raise
         raise TeacherError(
-            f"{name}: timm cannot build {spec.architecture} from its config.json: {short(error)}",
+            f"{name}: timm cannot build {spec.architecture} from its config.json: {others_words(error)}",
             action="correct model_args in its config.json, or leave it out",
         ) from error
     if not hasattr(network, "forward_features") or not hasattr(network, "forward_head"):

@@ -14,6 +14,7 @@ from hf_free.errors import ConfigError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
+from hf_free.runtime.text import others_words
 from hf_free.teachers.loader import load_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
@@ -205,7 +206,7 @@ class OwnNetwork(nn.Module):
                 logits = reduce_logits(body(images))
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise TeacherError(
-                f"a {type(body).__name__} cannot answer about images of {input_size}: {error}"[:300],
+                f"a {type(body).__name__} cannot answer about images of {input_size}: {others_words(error)}",
                 allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",
             ) from error
         linear = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]

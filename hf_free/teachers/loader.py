@@ -33,7 +33,8 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, choose_device, deviation, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts
 from hf_free.runtime.memory_budget import free_memory
-from hf_free.teachers.building import BUILD_ERRORS, Kind, Measured, NetworkBuilder, build_network, short
+from hf_free.runtime.text import others_words
+from hf_free.teachers.building import Kind, Measured, NetworkBuilder, build_network
 from hf_free.teachers.config_check import TeacherSpec, check_classes, check_config
 from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
@@ -47,7 +48,14 @@ from hf_free.teachers.source import (
     read_pixel_config,
     weights_name,
 )
-from hf_free.teachers.teacher import Answers, Teacher, TeacherOutput, normalization_census, weight_bytes
+from hf_free.teachers.teacher import (
+    BUILD_ERRORS,
+    Answers,
+    Teacher,
+    TeacherOutput,
+    normalization_census,
+    weight_bytes,
+)
 from hf_free.teachers.transformers_config import is_transformers
 
 if TYPE_CHECKING:
@@ -319,7 +327,9 @@ def try_out(teacher: Teacher, precision: Precision | None = None, *, answers_alo
         raise UnfitTeacherError(problem, action="leave this teacher out; it distinguishes nothing")
     if not answers_alone:
         _check_alone(teacher, images, logits)
-    return _choose_precision(teacher, images, logits, precision or Precision.choose("auto", teacher.device))
+    tried = _choose_precision(teacher, images, logits, precision or Precision.choose("auto", teacher.device))
+    tried.has_answered = True
+    return tried
 
 
 @lru_cache(maxsize=4)
@@ -339,7 +349,7 @@ def _asked(teacher: Teacher, images: Tensor, how: str = "") -> TeacherOutput:
         with torch.no_grad(), Precision(None).autocast(teacher.device):
             return teacher(images)
     except BUILD_ERRORS as error:
-        raise TeacherError(f"{name} cannot answer about images of {size}{how}: {short(error)}") from error
+        raise TeacherError(f"{name} cannot answer about images of {size}{how}: {others_words(error)}") from error
 
 
 def _check_alone(teacher: Teacher, images: Tensor, logits: Tensor) -> None:
@@ -366,7 +376,7 @@ def _choose_precision(teacher: Teacher, images: Tensor, logits: Tensor, precisio
     except BUILD_ERRORS as error:
         if is_out_of_memory(error):
             raise
-        problem = f"it cannot answer in {precision.name} ({short(error)})"
+        problem = f"it cannot answer in {precision.name} ({others_words(error)})"
     else:
         if found <= MAX_DEVIATION:
             return teacher
@@ -507,8 +517,12 @@ def _measure_features(network: nn.Module, input_size: tuple[int, int, int], name
     try:
         with torch.no_grad():
             return Answers(network.eval()).ask(image, "features").shape[1]
-    except BUILD_ERRORS as error:
-        raise TeacherError(f"{name} cannot answer about images of {input_size}: {short(error)}") from error
+    except HfFreeError:
+        raise
+    except Exception as error:  # a network of one's own may raise anything
+        if is_out_of_memory(error):
+            raise
+        raise TeacherError(f"{name} cannot answer about images of {input_size}: {others_words(error)}") from error
     finally:
         network.train(was_training)
 

@@ -56,7 +56,10 @@ def save_teacher(
     config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
         config["label_names"] = list(label_names)
-    with tempfile.TemporaryDirectory() as scratch, storage_explained(Path(scratch) / "config.json"):
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        storage_explained(Path(scratch) / "config.json"),
+    ):
         written = Path(scratch) / "config.json"
         save_config_for_hf(
             network,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hf_free.data.resizing import resize
-from hf_free.errors import TeacherError
+from hf_free.errors import HfFreeError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation
+from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
+from hf_free.runtime.text import others_words
 from hf_free.teachers.folding import fold_batchnorm, own_bytes
 
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -23,6 +24,9 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 MAX_FOLDING = 0.001
 """Relative difference allowed between a folded network's answers and the network's own in fp32; measured: 0.000001."""
 
+
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What networks raise for arguments and pictures they cannot use (NotImplementedError is a RuntimeError)."""
 
 MIN_CHUNK, CHUNK_PIXELS = 16, 64 * 32 * 32
 """Fewest images that a CPU takes at once, and how many pixels they may have. A Conv-4 takes half the time for 512
@@ -64,6 +68,7 @@ class Teacher(nn.Module):
         # A tuple hides the network from nn.Module's registration.
         self._unregistered = (network.eval().requires_grad_(False), Answers(network))
         self._folded: tuple[nn.Module, ...] | None = None  # hidden as well; empty where folding did not help
+        self.has_answered = False
         device = next(network.parameters()).device
         for name, values in (("mean", record.mean), ("std", record.std), ("luminance", _LUMINANCE)):
             self.register_buffer(name, torch.tensor(values, device=device).view(1, -1, 1, 1), persistent=False)
@@ -147,7 +152,8 @@ class Teacher(nn.Module):
     def _label(self, images: Tensor) -> Tensor:
         if not self._folded:
             return self.logits(images)
-        with torch.autocast(self.device.type, enabled=False) if self.record.fp32_only else nullcontext():
+        exact = torch.autocast(self.device.type, enabled=False) if self.record.fp32_only else nullcontext()
+        with self._failing_by_name(), exact:
             prepared = self.prepare(images.float() if self.record.fp32_only else images)
             return self._choose(reduce_logits(self._folded[0](prepared)))
 
@@ -199,10 +205,33 @@ class Teacher(nn.Module):
         return batchnorm_layers(self.network)
 
     def _ask(self, images: Tensor, what: str) -> Any:
-        if not self.record.fp32_only:
-            return self._answers.ask(self.prepare(images), what)
-        with torch.autocast(self.device.type, enabled=False):
-            return self._answers.ask(self.prepare(images.float()), what)
+        with self._failing_by_name():
+            if not self.record.fp32_only:
+                return self._answers.ask(self.prepare(images), what)
+            with torch.autocast(self.device.type, enabled=False):
+                return self._answers.ask(self.prepare(images.float()), what)
+
+    @contextmanager
+    def _failing_by_name(self) -> Iterator[None]:
+        """Within the block a network that fails is an error that names the teacher: networks of one's own may raise
+        anything, and later than at the first picture.
+
+        Raises:
+            TeacherError: it fails otherwise than for a lack of memory; before it is known to answer, otherwise than
+                what loading it knows how to say.
+        """
+        try:
+            yield
+        except HfFreeError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error) or (not self.has_answered and isinstance(error, BUILD_ERRORS)):
+                raise
+            raise TeacherError(
+                f"{self.record.reference} fails when it is asked: {others_words(error)}",
+                allowed="networks that answer about every batch of pictures",
+                action="correct its code, where it is your own, or leave it out",
+            ) from error
 
     def _choose(self, logits: Tensor) -> Tensor:
         return logits if self.chosen_classes is None else logits[:, self.chosen_classes]

@@ -25,6 +25,7 @@ from hf_free.backbones.weights import check_finite, read_header
 from hf_free.errors import TeacherError
 from hf_free.provenance.reading import Json, JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.text import others_words
 from hf_free.teachers.config_check import is_whole, shown
 from hf_free.teachers.teacher import normalization_census, weight_bytes
 from hf_free.teachers.transformers_config import TransformersSpec, check_transformers_config, unlisted
@@ -381,9 +382,8 @@ def _type_of(header: Mapping[str, tuple[tuple[int, ...], str]]) -> str:
 
 
 def _cannot_build(name: str, what: str, error: BaseException) -> TeacherError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return TeacherError(
-        f"{name}: transformers cannot build {what} from its config.json: {reason}",
+        f"{name}: transformers cannot build {what} from its config.json: {others_words(error)}",
         action="correct its config.json, or leave it out",
     )
 

@@ -20,6 +20,7 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.files import write_file
 from hf_free.runtime.saved_json import read_saved
+from hf_free.runtime.text import others_words
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.folder import COMPANIONS, RunFolder
@@ -170,8 +171,7 @@ def load_checkpoint(run: Run, chosen: WholeCheckpoint) -> RunState:
     except Exception as error:  # the files are intact, so they belong to another run or an older hf-free
         if isinstance(error, OSError) or is_out_of_memory(error):
             raise  # these describe this machine, not the checkpoint's
-        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "  # of a state it says enough
-        reason = " ".join(f"{kind}{error}".split())[:300]
+        reason = others_words(error).removeprefix("TypeError: ")  # of a state the rest says enough
         raise RunError(
             f"the checkpoint {folder}, of hf-free {chosen.manifest.version}, does not fit this run: {reason}",
             allowed="a checkpoint of this very run",

@@ -241,7 +241,10 @@ class RunFolder:
         """
         if not self.log.is_file():
             return []
-        rows, damaged = read_rows(self.log)
+        try:
+            rows, damaged = read_rows(self.log)
+        except OSError as error:
+            raise RunError(f"{self.log} cannot be read: {(error.strerror or str(error)).lower()}") from None
         if damaged:
             logger.warning("%s: %d damaged line%s left out", self.log, damaged, "" if damaged == 1 else "s")
         if before_step is not None:

@@ -297,7 +297,9 @@ def _save_with_teachers(
         for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
             if is_abandoned(left):
                 shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{prefix}{owned_tag()}-") as scratch:
+        with tempfile.TemporaryDirectory(
+            dir=folder.parent, prefix=f"{prefix}{owned_tag()}-", ignore_cleanup_errors=True
+        ) as scratch:
             built = Path(scratch) / "learner"
             built.mkdir()
             included = include_teachers(teachers.references, teachers.records, built, token=token, cache_dir=cache_dir)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import typer
@@ -104,6 +107,34 @@ def test_debug_by_environment(program, capsys, monkeypatch, value, shown):
     monkeypatch.setenv("HF_FREE_DEBUG", value)
     main(["unexpected"], program)
     assert ("Traceback" in capsys.readouterr().err) is shown
+
+
+@pytest.mark.parametrize(("count", "words", "level"), [("2", [], "ERROR"), ("1", [], None), ("2", ["--debug"], None)])
+def test_torch_shows_no_stack_where_another_process_has_gone(program, monkeypatch, count, words, level):
+    monkeypatch.setenv("WORLD_SIZE", count)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "x")  # so that it is as it was afterwards
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+    main(["unexpected", *words], program)
+    assert os.environ.get("TORCH_CPP_LOG_LEVEL") == level
+
+
+def test_a_command_that_is_told_to_end_does_so_in_order(capsys, monkeypatch):
+    program = typer.Typer()
+    program.callback()(lambda: None)
+    folders = []
+
+    @program.command()
+    def copy() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            folders.append(Path(folder))
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert main(["copy"], program) == 128 + signal.SIGTERM
+    signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "Interrupted.\n"
+    assert not folders[0].exists()
 
 
 def test_a_limit_that_a_library_does_not_fit_below_is_one_of_memory(capsys):

@@ -179,6 +179,10 @@ def test_whatever_the_http_library_raises_is_one_message():
     for error in (library.DecodingError("Error -3"), library.TooManyRedirects("x"), library.InvalidURL("x")):
         assert isinstance(explain(error, "org/x"), HubError)
     assert session.is_transient(library.DecodingError("Error -3"))
+    assert "no more threads" in explain(RuntimeError("can't start new thread"), "org/x").given
+    assert explain(library.ConnectError("[Errno 24] Too many open files"), "org/x").given.endswith(
+        ": Too many open files"
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,4 +247,37 @@ def test_a_token_stays_with_the_hub_that_was_asked(monkeypatch, endpoint, url, i
     else:
         with pytest.raises(session.MalformedAnswerError, match="sends the token on to"):
             watch.before_request(request)
-    watch.before_request(session.http_library().Request("POST", url))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "x", "ftp://host/x", "//host/x"])
+def test_an_address_that_is_none_is_not_tried_again(url):
+    from hf_free.hub import session
+
+    watch = session._Watch(10, None, 10)
+    with pytest.raises(session.MalformedAnswerError, match="of neither http nor https"):
+        watch.before_request(session.http_library().Request("PUT", url))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "is_taken"),
+    [
+        ("https://hub.example", "https://storage.example/bucket", True),
+        ("https://hub.example", "http://storage.example/bucket", False),
+        ("https://hub.example", "http://127.0.0.1:9000/bucket", True),
+        ("http://127.0.0.1:8000", "http://storage.example/bucket", False),
+        ("http://hub.example", "http://storage.example/bucket", True),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_what_is_pushed_goes_nowhere_unencrypted_from_a_hub_that_is_not(monkeypatch, endpoint, url, is_taken, method):
+    """Storage may lie anywhere; redirects come here, too."""
+    from hf_free.hub import session
+
+    monkeypatch.setattr(session.constants, "ENDPOINT", endpoint)
+    watch, request = session._Watch(10, None, 10), session.http_library().Request(method, url, content=b"weights")
+    if is_taken:
+        watch.before_request(request)
+    else:
+        with pytest.raises(session.MalformedAnswerError, match=r"pushed on to storage\.example, unencrypted"):
+            watch.before_request(request)
+    watch.before_request(session.http_library().Request("GET", url))  # what is read is compared with its hash

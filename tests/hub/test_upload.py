@@ -10,9 +10,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 from hub_calls import FILES, WEIGHTS
 from raw_server import served
 
+from hf_free.hub.loopback.messages import Answer
 from hf_free.hub.loopback.server import HubHandler
 from hf_free.hub.upload import MESSAGE, push_command
 
@@ -93,6 +95,24 @@ def test_the_token_does_not_follow_an_address_that_the_storage_names(hub, tokens
         said = ask(f"push_folder, Path({str(tmp_path / 'learner')!r}), 'alice/verified'", token=tokens["alice"])
     assert "did not reach the storage" in said["error"]
     assert tokens["alice"] not in said["error"]
+
+
+@pytest.mark.parametrize("path", ["/lfs/", "/api/models/alice/moved/commit/main", "/api/models/alice/moved/preupload"])
+def test_what_is_pushed_follows_no_redirect_to_another_host(hub, tokens, ask, tmp_path, monkeypatch, path):
+    """Nor does the token. Where large files go is named beforehand."""
+    (tmp_path / "learner").mkdir()
+    (tmp_path / "learner" / "model.safetensors").write_bytes(os.urandom(1000))
+    answer, asked = HubHandler._answer, []
+
+    with served(lambda closing: asked.append(1) or [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]) as elsewhere:
+        moved = Answer(status=307, headers={"Location": f"{elsewhere}/there?signature=x"})
+        monkeypatch.setattr(
+            HubHandler, "_answer", lambda self, body: moved if self.path.startswith(path) else answer(self, body)
+        )
+        said = ask(f"push_folder, Path({str(tmp_path / 'learner')!r}), 'alice/moved'", token=tokens["alice"])
+    assert not asked
+    assert f"sends what is pushed on to {elsewhere.removeprefix('http://')}\n" in said["error"]
+    assert "signature" not in said["error"]
 
 
 PASSING_PUSH_FAULTS = [

@@ -6,10 +6,11 @@ import threading
 
 import pytest
 import torch
-from learners import SIZE, make, pictures
+from learners import LABELS, SIZE, make, pictures
 from torch import nn
 
 from hf_free.config.sections import LearnerConfig
+from hf_free.errors import LearnerError
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.gating import TeacherGate
@@ -144,3 +145,32 @@ def test_a_network_that_may_keep_something_is_asked_by_one_thread():
     assert make().may_be_shared_out
     large = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=96))
     assert not large.may_be_shared_out, "each thread would hold what it makes of its part on the way"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("config", 3), ("embedding", None), ("views", 3), ("views", ("x",)), ("views", ()), ("record", None)],
+        *[("batchnorm", "odd"), ("batchnorm", None)],
+    ],
+)
+def test_what_is_put_in_by_hand_and_does_not_fit_is_named(tmp_path, name, value):
+    learner = make()
+    setattr(learner, name, value)
+    for call in (
+        lambda: learner.embed(pictures()),
+        lambda: learner.adapt(pictures(), LABELS),
+        lambda: learner.save_pretrained(tmp_path / "saved"),
+        learner.full_record,
+    ):
+        with pytest.raises(LearnerError, match=name):
+            call()
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_an_embedding_of_other_numbers_is_refused_by_their_type(kind):
+    learner = make()
+    learner.embedding.projection = torch.nn.Linear(learner.backbone_dim, 3)
+    with pytest.raises(LearnerError, match=f"the learner's embedding is of {kind}"):
+        learner.to(kind).adapt(pictures(), LABELS)

@@ -58,6 +58,36 @@ def test_a_card_that_is_no_text_is_named_and_left_alone(learner):
     assert (learner / "README.md").read_bytes() == b"\xff\xfe\x00"
 
 
+@pytest.mark.parametrize("call", ["publish_results(NAME, report)", "push_saved(Path(LEARNER), NAME)"])
+def test_a_card_on_the_hub_that_is_no_text_is_named_by_its_repository(hub, tokens, run_client, learner, call):
+    """It used to be named by its path in the cache, or lost what could not be read."""
+    card = (learner / "README.md").read_bytes() + "\nMind the owls: Käuze.\n".encode("latin-1")
+    hub.add_repo("alice/latin", {**{path.name: path.read_bytes() for path in learner.iterdir()}, "README.md": card})
+    code = f"""
+from pathlib import Path
+from hf_free.errors import HfFreeError
+from hf_free.provenance.results import EvaluationReport, ResultRow
+from hf_free.publishing.push import publish_results, push_saved
+NAME, LEARNER = "alice/latin", {str(learner)!r}
+report = EvaluationReport([{ROW!r}], "org/digits", "test")
+try:
+    {call}
+except HfFreeError as error:
+    print(error.given)
+"""
+    said = run_client(code, token=tokens["alice"]).stdout
+    assert said.startswith("the card of alice/latin on the Hub cannot be read as a text in UTF-8: it is no text from")
+    assert hub.read_repo("alice/latin")["README.md"] == card
+
+
+def test_results_with_a_card_that_is_no_text_change_nothing(learner):
+    before = (learner / "config.json").read_bytes()
+    (learner / "README.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
+        add_results(learner, report())
+    assert (learner / "config.json").read_bytes() == before
+
+
 def test_results_go_into_the_record_and_the_card(learner):
     (learner / "README.md").write_text((learner / "README.md").read_text() + "\nEdited by hand.\n")
     add_results(learner, report())

@@ -152,14 +152,14 @@ def test_two_processes_talk_and_fail_together(forks):
 
 def test_a_port_where_nobody_answers_is_named(monkeypatch):
     def refuses(**options):
-        raise RuntimeError("The server socket has failed to listen: EADDRINUSE\nand a stack")
+        raise RuntimeError("The server socket has failed to listen: EADDRINUSE\nException raised from listen: a stack")
 
     monkeypatch.setattr("hf_free.runtime.distributed.Accelerator", refuses)
     monkeypatch.setattr("hf_free.runtime.distributed.end_with_launcher", lambda: None)
     there = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
     before = torch.get_num_threads()
     with pytest.raises(
-        RunError, match=r"rank 0 of 2 cannot meet the others at 10.0.0.1:29500: .*EADDRINUSE"
+        RunError, match=r"rank 0 of 2 cannot meet the others at 10.0.0.1:29500 .*EADDRINUSE"
     ) as refused:
         connect(Launched(0, 2, 0, 2), "cpu", environment=there)
     torch.set_num_threads(before)

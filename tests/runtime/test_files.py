@@ -328,12 +328,35 @@ def test_what_cannot_be_flushed_is_left_alone_and_a_disk_that_fails_is_not(tmp_p
     file = write_text(tmp_path / "a.txt", "a")
     without = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
     of_folders = {errno.EBADF, errno.EACCES, errno.EPERM}
-    for number in (*without, *of_folders, errno.EIO, errno.ENOSPC):
+    for number in (*without, *of_folders, errno.EIO, errno.ENOSPC, errno.ENXIO):
 
         def fails(handle, number=number):
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(os, "fsync", fails)
+        seen = errno.EIO if number in (errno.ENXIO, errno.EBADF) else number  # those that no file system gives
         for path, allowed in ((file, without), (tmp_path, without | of_folders)):
-            with nullcontext() if number in allowed else pytest.raises(OSError, match=os.strerror(number)):
+            with nullcontext() if number in allowed else pytest.raises(OSError, match=os.strerror(seen)):
                 REAL_SYNC(path)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_rights_takes_files_and_folders(tmp_path, monkeypatch, number):
+    """FAT and some network file systems."""
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "chmod", fails)
+    write_text(tmp_path / "a.txt", "a")
+    write_together({tmp_path / "b.txt": b"b"})
+    new_folder(tmp_path / "folder", lambda scratch: (scratch / "c.txt").write_text("c"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b.txt", "c.txt", "folder"]
+
+
+def test_a_scratch_file_that_cannot_be_removed_fails_nothing(tmp_path, monkeypatch):
+    def busy(*_, **__):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "unlink", busy)
+    assert write_text(tmp_path / "a.txt", "a").read_text() == "a"

@@ -104,7 +104,8 @@ def test_kinds():
 def test_functions_take_what_they_are_called_with():
     for good in (None, print, lambda a, b: None, lambda *a: None, lambda a, b, c=1: None, dict.get):
         check_function(good, "watch", ("learner", "minutes"))
-    for bad in (3, "x", [], int, lambda: None, lambda a: None, lambda a, b, *, c: None):
+    network = torch.nn.Linear(1, 1)  # which says that it takes anything
+    for bad in (3, "x", [], int, network, lambda: None, lambda a: None, lambda a, b, *, c: None):
         with pytest.raises(ConfigError, match=r"^watch=.*\n  allowed: None, or .* 2 arguments: learner, minutes"):
             check_function(bad, "watch", ("learner", "minutes"))
 

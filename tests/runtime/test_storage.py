@@ -161,3 +161,29 @@ def test_too_many_open_files_are_said_whoever_opens_them():
     assert "this process has too many files open (ulimit -n)" in problem.given
     assert problem.action == "raise that limit before you start hf-free: ulimit -n 1024"
     assert storage_problem(RuntimeError("unable to open file </x> in read-only mode: No such file (2)")) is None
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EBUSY, errno.ENOTEMPTY, errno.EMLINK, errno.ESTALE])
+def test_whatever_a_file_system_says_of_a_file_that_it_names_is_one_message(tmp_path, number):
+    """Network file systems and overlays have numbers that no local one gives."""
+    words = os.strerror(number).lower()
+    error = OSError(number, os.strerror(number), str(tmp_path / "x"))
+    assert str(storage_problem(error)).startswith(f"cannot read or write x in {tmp_path}: {words}\n")
+
+    def fails(scratch):
+        raise error
+
+    with pytest.raises(StorageError, match=rf"cannot write a in {tmp_path}: {words}"):
+        write_file(tmp_path / "a", fails)
+
+
+def test_a_file_that_is_gone_is_said_at_the_end_and_passes_before_it(tmp_path):
+    error = FileNotFoundError(errno.ENOENT, "gone", str(tmp_path / "x"))
+    assert f"read or write x in {tmp_path}: no such file" in str(storage_problem(error))
+    assert storage_problem(error, tmp_path / "a") is None
+
+
+def test_an_open_file_has_no_name_and_gets_none():
+    assert str(storage_problem(OSError(errno.EIO, "fails"))).startswith(
+        "cannot read or write a file: the disk fails\n"
+    )

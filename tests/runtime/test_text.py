@@ -12,6 +12,7 @@ from hf_free.runtime.text import (
     format_classes,
     listed,
     one_line,
+    others_words,
     parse_bytes,
     printable,
     size_text,
@@ -92,3 +93,26 @@ def test_a_strangers_text_does_nothing_to_a_terminal():
 )
 def test_figures_of_sick_teachers_can_be_read(value, text):
     assert figure_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no such layer"), "ValueError: no such layer"),
+        (KeyError("x\n\x1b[2Jy"), "KeyError: 'x\\n\\x1b[2Jy'"),
+        (ValueError("a\x1b[2J\n  b"), "ValueError: a [2J b"),
+        (RuntimeError("mat1 and mat2 (2x3) cannot\nException raised from mm at /src/x.cpp:1"), "(2x3) cannot"),
+        (RuntimeError("[/src/gloo/pair.cc:545] Read error [::1]:9: gone"), "RuntimeError: Read error [::1]:9: gone"),
+        (OSError("Traceback (most recent call last):\n  File"), "OSError"),
+        (
+            TypeError("/opt/my place/lib/torch/nn/linear.py:3 fails, see C:\\users\\me\\x.py"),
+            "linear.py:3 fails, see x.py",
+        ),
+        (OSError("https://host/a/b?signature=secret is gone"), "OSError: https://host/a/b?... is gone"),
+        (ValueError("either a/b or 1/2"), "ValueError: either a/b or 1/2"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_words_of_other_libraries_stand_behind_ours(error, text):
+    assert others_words(error).endswith(text)
+    assert len(others_words(ValueError("x" * 5000))) < 210

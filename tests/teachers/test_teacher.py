@@ -15,6 +15,7 @@ from torch import nn
 
 from hf_free.errors import TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.teachers.loader import try_out
 from hf_free.teachers.saving import build_teacher, record_for
 from hf_free.teachers.teacher import normalization_census, reduce_logits
 
@@ -221,3 +222,31 @@ def test_record_of_a_network_leaves_the_network_alone():
     assert all(p.requires_grad for p in network.parameters())
     assert (record.architecture, record.parameters, record.num_features) == ("conv4_32", 2205, 32)
     assert record.weight_bytes == 4 * (2205 + 4 * 2 * 8) + 4 * 8  # weights and statistics, four 64-bit counters
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration(), OSError(5, "x", "/some/place"), Exception("a\x1b[2Jb"), UserWarning("w"), KeyError("k")]
+)
+def test_a_network_that_fails_later_is_named(error):
+    """One of the user's own may raise anything, at any time."""
+
+    def fails(*_):
+        raise error
+
+    teacher = try_out(pico_teacher(size=16))
+    teacher.network.forward_features = fails
+    with pytest.raises(TeacherError, match=rf"pico/conv4 fails when it is asked: {type(error).__name__}"):
+        teacher(torch.rand(2, 3, 16, 16))
+    teacher.has_answered = False
+    with pytest.raises(TeacherError, match=r"pico/conv4 (fails when it is asked|cannot answer about images)"):
+        try_out(teacher)
+
+
+def test_a_lack_of_memory_is_not_the_networks_fault():
+    def fails(*_):
+        raise MemoryError
+
+    teacher = try_out(pico_teacher(size=16))
+    teacher.network.forward_features = fails
+    with pytest.raises(MemoryError):
+        teacher(torch.rand(2, 3, 16, 16))
