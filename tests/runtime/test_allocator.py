@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import sys
 
 import pytest
 from forked import Forks
+
+from hf_free.runtime.allocator import rare_collections
 
 PROGRAM = """
 import resource, sys, torch
@@ -33,3 +36,25 @@ def test_freed_memory_is_not_asked_for_again(forks: Forks) -> None:
         return int(done.stdout)
 
     assert faults("keep") < faults("give back") / 4
+
+
+def _thresholds_within() -> tuple[int, int, int]:
+    with rare_collections():
+        return gc.get_threshold()
+
+
+def test_garbage_is_looked_for_seldom_and_then_as_before() -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        young, middle, old = _thresholds_within()
+        assert young > 700
+        assert middle == 10
+        assert old > 10
+        with pytest.raises(ValueError, match="within"), rare_collections():
+            raise ValueError("within")
+        assert gc.get_threshold() == (700, 10, 10)
+        gc.set_threshold(0, 10, 10)
+        assert _thresholds_within() == (0, 10, 10)
+    finally:
+        gc.set_threshold(*before)
