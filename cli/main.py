@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -111,10 +111,11 @@ for _module, _panel in (
     app.command(_verb, epilog=_module.EXAMPLES, rich_help_panel=_panel)(getattr(_module, _verb))
 
 
-def grammars(program: typer.Typer = app) -> Mapping[str, Grammar]:
-    """What each verb accepts, read off the Typer program so that the two cannot drift apart."""
+def grammars(program: Any = None) -> Mapping[str, Grammar]:
+    """What each verb accepts, read off the built program so that the two cannot drift apart; None builds hf-free's."""
+    built: Any = program or typer.main.get_command(app)
     found = {}
-    for verb, command in typer.main.get_command(program).commands.items():  # type: ignore[attr-defined]
+    for verb, command in built.commands.items():
         options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
         arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
         lists = {flag for option in options if option.multiple for flag in option.opts}
@@ -155,9 +156,10 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         _check_environment()
+        command = typer.main.get_command(program)  # once: it looks at the signatures of all verbs, a tenth of a second
         if _COMPLETION_VARIABLE not in os.environ:
-            words = rewrite(words, grammars(program))
-        program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
+            words = rewrite(words, grammars(command))
+        command(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         if isinstance(finished.__context__, BrokenPipeError):  # such as `| head -1`: quietly, as `cat` and git do
             return _NOBODY_READS
