@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,3 +61,21 @@ def rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def import_torch() -> None:
+    """Import torch for a program of its own: garbage is not looked for meanwhile, nor ever among what is imported.
+
+    There is none in its million objects, and to look for it again and again takes a fifth of the import.
+    """
+    if "torch" in sys.modules:
+        return
+    was_looking = gc.isenabled()
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+
+        gc.freeze()
+    finally:
+        if was_looking:
+            gc.enable()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from forked import Forks
@@ -58,3 +60,20 @@ def test_garbage_is_looked_for_seldom_and_then_as_before() -> None:
         assert _thresholds_within() == (0, 10, 10)
     finally:
         gc.set_threshold(*before)
+
+
+def test_no_garbage_is_looked_for_while_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import gc\nkept, looked = [[] for _ in range(9)], gc.isenabled()\n")
+    code = """
+import gc, sys
+from hf_free.runtime.allocator import import_torch
+assert "torch" not in sys.modules
+import_torch()
+print(sys.modules["torch"].looked, gc.isenabled(), gc.get_freeze_count() > 9)
+gc.unfreeze()
+import_torch()
+print(gc.get_freeze_count())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False True True\n0\n"
