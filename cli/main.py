@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -113,10 +113,11 @@ for _module, _panel in (
     app.command(_verb, epilog=_module.EXAMPLES, rich_help_panel=_panel)(getattr(_module, _verb))
 
 
-def grammars(program: typer.Typer = app) -> Mapping[str, Grammar]:
-    """What each verb accepts, read off the Typer program so that the two cannot drift apart."""
+def grammars(program: Any = None) -> Mapping[str, Grammar]:
+    """What each verb accepts, read off the built program so that the two cannot drift apart; None builds hf-free's."""
+    built: Any = program or typer.main.get_command(app)
     found = {}
-    for verb, command in typer.main.get_command(program).commands.items():  # type: ignore[attr-defined]
+    for verb, command in built.commands.items():
         options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
         arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
         lists = {flag for option in options if option.multiple for flag in option.opts}
@@ -159,11 +160,12 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it shows the stack where another process has gone
     try:
         _check_environment()
+        command = typer.main.get_command(program)  # once: it looks at the signatures of all verbs, a tenth of a second
         if _COMPLETION_VARIABLE not in os.environ:
-            words = rewrite(words, grammars(program))
+            words = rewrite(words, grammars(command))
         # Of several processes each is ended by its launcher, which waits for no cleaning up.
         with nullcontext() if _rank() else ended_in_order():
-            program(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
+            command(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except EndedBySignal as ended:
         progress_console().print(plain("Interrupted."))
         return int(str(ended.code))

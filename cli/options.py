@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hf_free.errors import ConfigError
+from hf_free.runtime.allocator import import_torch
 from hf_free.runtime.given import real_path
 
 HUB = "Hub"
@@ -245,6 +246,7 @@ def torch_device(text: str | None) -> str:
     Raises:
         ConfigError: a device that is not on this machine.
     """
+    import_torch()
     from hf_free.runtime.device import choose_device
 
     return str(choose_device(text or "auto"))

@@ -48,7 +48,7 @@ LIBRARIES = {
     ),
     "datasets": ("hf_free/evaluation/dataset_",),
     "gradio": ("hf_free/demo/app.py",),
-    "huggingface_hub": ("hf_free/hub/", "hf_free/learner/meta_learner.py", "hf_free/publishing/metadata.py"),
+    "huggingface_hub": ("hf_free/hub/", "hf_free/publishing/metadata.py"),
     "jinja2": ("hf_free/publishing/", "hf_free/reporting/"),
     "matplotlib": ("hf_free/reporting/",),
     "rich": ("cli/", "hf_free/runtime/progress.py", "hf_free/training/progress.py"),

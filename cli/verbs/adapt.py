@@ -10,6 +10,7 @@ import typer
 from hf_free.cli import options
 from hf_free.cli.console import output_console, print_made, say, where_published, write_json
 from hf_free.errors import ConfigError, DatasetError
+from hf_free.runtime.allocator import import_torch
 from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def adapt_to_folder(
     cache_dir: Path | None,
 ) -> FewShotClassifier:
     """A learner adapted to a folder of class folders, read as evaluate reads a data set, so that both see the same."""
+    import_torch()
     from hf_free.data.decoding import parse_color
     from hf_free.evaluation.dataset_columns import DataFlags
     from hf_free.evaluation.datasets import SUPPORT_SPLITS, load_labeled_images

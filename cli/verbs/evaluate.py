@@ -15,6 +15,7 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, progress_bar, say, warn, where_published, write_json
 from hf_free.cli.tables import results_table
 from hf_free.errors import ConfigError
+from hf_free.runtime.allocator import import_torch
 from hf_free.runtime.files import write_text
 from hf_free.training.location import learner_location
 
@@ -155,6 +156,7 @@ def evaluate(
     """Measure a learner on few-shot episodes of real images: mean accuracy with a 95 % interval."""
     if output is not None:
         options.check_output_file(output, (".json",))
+    import_torch()
     from hf_free.data.decoding import PictureError, parse_color
     from hf_free.data.episodes import can_do_without
 

@@ -14,6 +14,7 @@ from hf_free.cli import options
 from hf_free.cli.console import progress_bar, say, warn, write_json, write_line
 from hf_free.cli.verbs.adapt import adapt_to_folder
 from hf_free.errors import ConfigError
+from hf_free.runtime.allocator import import_torch
 from hf_free.runtime.files import write_text
 from hf_free.runtime.given import real_path
 
@@ -97,6 +98,7 @@ def predict(
         options.check_output_file(output, (".csv", ".json"))
     if sheet is not None:
         options.check_output_file(sheet, (".png",), flag="--sheet")
+    import_torch()
     import_networks([own_networks] if own_networks else [])
     from hf_free.evaluation.picture_sources import LIST, find_pictures
     from hf_free.evaluation.predictions import as_csv, predict_files

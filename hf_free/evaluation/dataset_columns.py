@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,7 @@ FLAGS = DataFlags()
 
 
 def find_column(
-    features: datasets.Features,
+    features: Mapping[str, Any],
     wanted: str | None,
     role: Role,
     source: str,
@@ -47,16 +47,14 @@ def find_column(
     Raises:
         DatasetError: no such column, none that could be it, or several.
     """
-    import datasets
-
-    kind, names = (datasets.Image, IMAGE_NAMES) if role == "image" else (datasets.ClassLabel, LABEL_NAMES)
+    kind, names = ("Image", IMAGE_NAMES) if role == "image" else ("ClassLabel", LABEL_NAMES)
     found = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
     action = (flags.image_column if role == "image" else flags.label_column) or f"call that column {role}"
     if wanted is not None:
         if wanted not in features:
             raise DatasetError(f"{source} has no column {wanted!r}", allowed=f"one of {found}", action=action)
         return wanted
-    typed = [name for name, feature in features.items() if isinstance(feature, kind)]
+    typed = [name for name, feature in features.items() if type(feature).__name__ == kind]
     known = [name for name in (typed or features) if name.lower() in names]
     candidates = known if len(typed) != 1 else typed
     if len(candidates) == 1:

@@ -23,6 +23,7 @@ from hf_free.config.yaml_reading import as_texts, read_written
 from hf_free.data.decoding import is_picture_file
 from hf_free.errors import DatasetError, HfFreeError
 from hf_free.evaluation.dataset_card import CARDS, check_cards
+from hf_free.evaluation.parquet_files import read_plainly
 from hf_free.evaluation.picture_folder import (
     SPLIT_WORDS,
     PictureFolder,
@@ -48,7 +49,7 @@ illustrate it."""
 
 @dataclass(frozen=True)
 class Tables:
-    """Splits of `datasets` by name; `is_streamed` where they are read straight from the files."""
+    """Splits of `datasets` by name, or `ParquetSplit`; `is_streamed` where they are read straight from the files."""
 
     splits: dict[str, Any]
     is_streamed: bool
@@ -110,6 +111,8 @@ def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise DatasetError(f"{path} is not a Parquet file", allowed="a .parquet file, a folder")
+        if (plain := read_plainly({"train": [path]})) is not None:
+            return Tables(dict(plain), is_streamed=True)
         return _tables(source, "parquet", scratch, data_files={"train": _exactly(path)})
     described = _configurations_of_card(path)
     if described and (wanted in described or not wanted):
@@ -179,14 +182,19 @@ def _open_parquet(path: Path, files: Sequence[Path], source: str, scratch: str) 
     sets = sorted(first)
     if len(sets) > 1 and "" not in first and not any(_split_of_words(name) for name in sets):
         raise _choose(source, str(path), sets)
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Path]] = {}
     for file in files:
-        groups.setdefault(_split_of(file.relative_to(path)), []).append(_exactly(file))
+        groups.setdefault(_split_of(file.relative_to(path)), []).append(file)
     unnamed = groups.pop("", [])
     if unnamed and groups:
-        names = ", ".join(Path(name).name for name in unnamed[:5])
+        names = ", ".join(file.name for file in unnamed[:5])
         logger.warning("%s: passed over %d Parquet files that name no split (%s)", source, len(unnamed), names)
-    return _tables(source, str(path), scratch, data_files=groups or {"train": unnamed})
+    groups = groups or {"train": unnamed}
+    if (plain := read_plainly(groups, path)) is not None:
+        return Tables(dict(plain), is_streamed=True)
+    return _tables(
+        source, str(path), scratch, data_files={name: list(map(_exactly, of)) for name, of in groups.items()}
+    )
 
 
 def _split_of(file: Path) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from hf_free.data.images import LazyPictures, PictureBatch, Preprocessing, Progr
 from hf_free.errors import DatasetError
 from hf_free.evaluation.dataset_columns import FLAGS, DataFlags, find_column, index_classes, number_type, undecoded
 from hf_free.evaluation.dataset_sources import open_data, read_or_explain
+from hf_free.evaluation.parquet_files import ParquetSplit
 from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
 from hf_free.runtime.given import (
     TOLD,
@@ -249,9 +251,11 @@ def load_labeled_images(
                 allowed="two columns",
                 action=f"{flags.image_column}, {flags.label_column}",
             )
-        data = undecoded(data.select_columns([image_column, label_column]), image_column)
+        data = data.select_columns([image_column, label_column])
+        if not isinstance(data, ParquetSplit):
+            data = undecoded(data, image_column)
         if opened.is_streamed:
-            rows = read_or_explain(lambda: list(data), text)
+            rows = _rows(data, text)
             encoded, values = [row[image_column] for row in rows], [row[label_column] for row in rows]
         else:
             encoded, values = data[image_column], list(data[label_column])
@@ -261,6 +265,22 @@ def load_labeled_images(
     pictures = LazyPictures(encoded, calls, number_type(features[image_column]), opened.within)
     rest = _others(opened.splits, chosen)
     return LabeledImages(pictures, labels, names, source=text, split=chosen, others=rest)
+
+
+def _rows(data: Any, source: str) -> list[Mapping[str, Any]]:
+    """All rows of a split, in memory.
+
+    Raises:
+        DatasetError: files that cannot be read, in the words for those that `datasets` reads.
+    """
+
+    def read() -> list[Mapping[str, Any]]:
+        return list(data)
+
+    if isinstance(data, ParquetSplit):
+        with suppress(Exception):
+            return read()
+    return read_or_explain(read, source)
 
 
 def load_folder_images(folder: str | Path) -> FolderImages:

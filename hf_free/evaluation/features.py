@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,13 +17,18 @@ from hf_free.learner.adapting import check_features
 from hf_free.learner.batchnorm import evaluation_mode
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
+from hf_free.runtime.device import deviation
 from hf_free.runtime.side_by_side import in_order
+from hf_free.teachers.folding import fold_batchnorm
 
 BATCH = 256
 """Images per pass when extracting features."""
 
 BATCH_BESIDE = 128
 """The same where several threads take a part each: the more parts, the less one waits for the other in the end."""
+
+MAX_FOLDING = 1e-4
+"""Relative difference allowed between the features of a learner whose BatchNorm is folded and its own."""
 
 MOST_BYTES = 2 * 2**30
 """Bytes of decoded pictures that are kept, over all sizes; a single size may exceed it."""
@@ -107,6 +113,21 @@ class ImageSizes:
             raise
 
 
+def _folded(learner: Embedder) -> Embedder:
+    """The learner with BatchNorm folded into its convolutions, where that can be done and changes no more than
+    rounding does; else itself. It stays as it is, and shares everything else with the copy."""
+    with evaluation_mode(learner):
+        backbone = fold_batchnorm(learner.backbone)
+        if backbone is None:
+            return learner
+        folded = copy.copy(learner)
+        folded._modules = {**learner._modules, "backbone": backbone}
+        size, generator = learner.config.image_size, torch.Generator().manual_seed(0)
+        images = torch.rand((4, learner.config.channels, size, size), generator=generator)
+        is_same = deviation(folded.features(images), learner.features(images)) <= MAX_FOLDING
+    return folded if is_same else learner
+
+
 def learner_features(
     learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
@@ -116,6 +137,8 @@ def learner_features(
         BrokenLearnerError: one is NaN or infinite.
     """
     is_beside, parts = learner.may_be_shared_out, list[Tensor]()
+    if is_beside:
+        learner = _folded(learner)
     pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
     with evaluation_mode(learner):  # once for all threads
         for part in in_order(learner.embed, pictures, None if is_beside else 1):

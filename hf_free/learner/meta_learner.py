@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from hf_free.backbones.model_args import ModelArgs
@@ -45,7 +44,7 @@ from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, chec
 from hf_free.runtime.notebook import cell_html
 
 
-class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeline_tag="image-classification"):
+class MetaLearner(Embedder):
     """An embedder that knows where it comes from, adapts to new classes, and can be published.
 
     Args:
@@ -198,7 +197,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         self.check()
         return full_record(self, self.record)
 
-    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, **_: object) -> None:
         """Write the three files of a learner into a folder; other files there, such as a card, stay as they are.
 
         Over an older learner this is one step: a process killed at any moment leaves the old one or the new one.
@@ -215,7 +214,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
             write_files(self, self.record, fresh)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
@@ -252,7 +251,7 @@ class MetaLearner(Embedder, PyTorchModelHubMixin, library_name="hf-free", pipeli
         learner.record, learner.origin = record, fetched.origin
         return learner.eval().to(device)
 
-    def push_to_hub(  # type: ignore[override]
+    def push_to_hub(
         self,
         repo_id: str,
         *,

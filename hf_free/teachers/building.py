@@ -148,7 +148,8 @@ def _template(network: nn.Module, spec: TeacherSpec) -> Template | None:
     Buffers that are not saved, such as tables of positions, keep their values. The network is of no use afterwards:
     its weights become NaN, so that a copy that still asks one of its parts is found out.
     """
-    saved = network.to(memory_format=torch.channels_last).state_dict(keep_vars=True)  # as `Teacher` asks it
+    network = network.requires_grad_(False).to(memory_format=torch.channels_last)  # as `Teacher` asks it
+    saved = network.state_dict(keep_vars=True)
     if len({id(tensor) for tensor in saved.values()}) < len(saved) or infinite_buffers(network):
         return None
     images = torch.rand((2, *spec.input_size), generator=torch.Generator().manual_seed(0))

@@ -23,6 +23,7 @@ FILTERS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "rando
 _ADDRESSES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 DEFAULT_CROP_PCT = 0.875
 """timm's defaults for what a configuration leaves out (`timm.data.constants`)."""
+_DEFAULTED = ("mean", "std", "fixed_input_size")
 _CODE = ("auto_map", "custom_load", "custom_pipelines")
 _MAX_LABEL_LENGTH = 200
 
@@ -72,7 +73,8 @@ def check_config(config: object, name: str) -> TeacherSpec:
         cfg = config  # timm before 0.9 wrote everything at the top level
     if not isinstance(cfg, Mapping):
         raise TeacherError(f"{name}: pretrained_cfg is a {type(cfg).__name__}", allowed="a JSON object")
-    defaults = _timm_defaults(architecture)
+    says_all = cfg.get("input_size") and not any(cfg.get(key) in (None, [], ()) for key in _DEFAULTED)
+    defaults = {} if says_all else _timm_defaults(architecture)
     notes = [f"pretrained_cfg.{key} is ignored" for key in _ADDRESSES if cfg.get(key)]
     notes += [f"{key} is ignored, no code of a repository is run" for key in _CODE if config.get(key) or cfg.get(key)]
 
@@ -83,7 +85,7 @@ def check_config(config: object, name: str) -> TeacherSpec:
         )
     model_args = check_model_args(config.get("model_args") or {}, name)
     _agrees(model_args.pop("num_classes", num_classes), num_classes, "num_classes", name)
-    input_size = _input_size(cfg.get("input_size") or defaults["input_size"], model_args, name)
+    input_size = _input_size(cfg.get("input_size") or defaults.get("input_size"), model_args, name)
     # 0 is a value, not a missing one; an empty list says nothing.
     mean, std = (
         per_channel(defaults[key], input_size[0], key, name, [])
@@ -103,7 +105,7 @@ def check_config(config: object, name: str) -> TeacherSpec:
         num_classes=num_classes,
         model_args=model_args,
         input_size=input_size,
-        fixed_input_size=bool(cfg.get("fixed_input_size", defaults["fixed_input_size"])),
+        fixed_input_size=bool(cfg.get("fixed_input_size", defaults.get("fixed_input_size"))),
         mean=mean,
         std=std,
         interpolation=interpolation,

@@ -8,7 +8,9 @@ numbers are the same up to rounding. The network itself is left alone: inversion
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from typing import Any
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -23,9 +25,7 @@ class _Tracer(fx.Tracer):
     """Traces into modules that have parts; all others, including timm's own layers, are left as they are."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        from timm.layers import BatchNormAct2d
-
-        has_parts = any(True for _ in m.children()) and not isinstance(m, BatchNormAct2d)
+        has_parts = any(True for _ in m.children()) and not isinstance(m, _norms_of_timm())
         return not has_parts or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -37,8 +37,6 @@ def fold_batchnorm(network: nn.Module) -> nn.Module | None:
     Args:
         network: In eval mode; it stays as it is.
     """
-    from timm.layers import BatchNormAct2d  # seconds, which not every verb has to wait for
-
     if network.training or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         return None
     try:
@@ -56,10 +54,10 @@ def fold_batchnorm(network: nn.Module) -> nn.Module | None:
         is_pair = type(before) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
         if not is_pair or calls[convolution.target] > 1 or calls[node.target] > 1 or node.kwargs or len(node.args) > 1:
             continue
-        if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d):
+        if type(norm) not in (nn.BatchNorm2d, *_norms_of_timm()):
             continue
         _replace(folded, str(convolution.target), fuse_conv_bn_eval(before, norm))
-        if isinstance(norm, BatchNormAct2d):
+        if isinstance(norm, _norms_of_timm()):
             _replace(folded, str(node.target), norm.act)  # its `drop` is for training
         else:
             node.replace_all_uses_with(convolution)
@@ -72,6 +70,12 @@ def fold_batchnorm(network: nn.Module) -> nn.Module | None:
     folded.graph.lint()
     folded.recompile()
     return folded.eval().requires_grad_(False)
+
+
+def _norms_of_timm() -> tuple[Any, ...]:
+    """timm's BatchNorm with an activation; without timm, which takes seconds to import, no network has one."""
+    layers = sys.modules.get("timm.layers")
+    return () if layers is None else (layers.BatchNormAct2d,)
 
 
 def _halves(pool: nn.MaxPool2d) -> bool:

@@ -26,7 +26,7 @@ from hf_free.errors import (
 from hf_free.hub.prefetch import Fetched, Prefetcher
 from hf_free.hub.snapshot import Snapshot
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.allocator import give_back_memory
+from hf_free.runtime.allocator import give_back_memory, rare_collections
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_function, check_kind, check_texts, from_home, short_form
@@ -97,6 +97,7 @@ class TeacherPool(Sequence[Teacher]):
             looked for any more.
     """
 
+    @rare_collections()
     def __init__(
         self,
         sources: Iterable[Source],
@@ -136,6 +137,7 @@ class TeacherPool(Sequence[Teacher]):
         self._references: list[TeacherReference] = []
         self._loaded: OrderedDict[int, Teacher] = OrderedDict()
         self._folded: dict[int, int] = {}  # bytes of the folded copies
+        self._added_bytes = 0  # of all weights: as long as they fit, nobody has to leave for the next one
         self._lock = threading.RLock()
         self.chains, places = chains, list[int]()
         every = enumerate(_as_references(sources, Resolver(token=token), strict=strict, absent=absent))
@@ -312,7 +314,9 @@ class TeacherPool(Sequence[Teacher]):
         pinned = reference if not reference.is_on_hub else replace(reference, revision=record.commit)
         self.records.append(record)
         self._references.append(pinned)
-        self._make_room(record.weight_bytes)
+        self._added_bytes += record.weight_bytes
+        if self._added_bytes > self.budget:
+            self._make_room(record.weight_bytes)
         self._loaded[len(self.records) - 1] = teacher
 
     def _ahead(
@@ -371,6 +375,7 @@ class TeacherPool(Sequence[Teacher]):
             reference = TeacherReference(text, is_local=True, text=text)
         self.records.append(expected)
         self._references.append(reference)
+        self._added_bytes += expected.weight_bytes
         with suppress(VanishedTeacherError):
             _ = self[len(self.records) - 1]
 
@@ -409,15 +414,18 @@ class TeacherPool(Sequence[Teacher]):
         )
 
     def _make_room(self, needed: int) -> None:
+        held = self.loaded_bytes
+        if held + needed <= self.budget:
+            return
         before = len(self._loaded)
         leaving = [
             place for place in self._loaded if not self.records[place].answers_only
         ]  # a black box takes no room
         for place in leaving:
-            if self.loaded_bytes + needed <= self.budget:
+            if held + needed <= self.budget:
                 break
             del self._loaded[place]
-            self._folded.pop(place, None)
+            held -= self.records[place].weight_bytes + self._folded.pop(place, 0)
         if len(self._loaded) < before:
             give_back_memory()  # glibc keeps what lies between blocks in use, here half a budget's worth
 

@@ -44,6 +44,8 @@ class _Module:
     """Attributes that are never changed: numbers, texts, tuples of these."""
     empty: dict[str, type]
     """Those that are empty dictionaries or sets."""
+    flat: dict[str, dict[object, object]]
+    """Dictionaries of what is never changed."""
     held: dict[str, dict[str, object]]
     """Those that hold modules and tensors by name."""
     others: dict[str, object]
@@ -88,6 +90,8 @@ class Template:
             values = copied.__dict__
             values.update(way.same)
             values.update({key: kind() for key, kind in way.empty.items()})
+            # where two attributes are the same dictionary, so they are in the copy
+            values.update({key: memo.setdefault(id(value), dict(value)) for key, value in way.flat.items()})
             for key, held in way.held.items():
                 values[key] = held.__class__({name: _copied(value, memo) for name, value in held.items()})
             values.update({key: copy.deepcopy(value, memo) for key, value in way.others.items()})
@@ -104,7 +108,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _way_of(module: nn.Module) -> _Module:
-    way = _Module(module.__class__, {}, {}, {}, {})
+    way = _Module(module.__class__, {}, {}, {}, {}, {})
     for key, value in module.__dict__.items():
         if _is_never_changed(value):
             way.same[key] = value
@@ -112,6 +116,8 @@ def _way_of(module: nn.Module) -> _Module:
             way.empty[key] = value.__class__
         elif key in ("_parameters", "_buffers", "_modules"):
             way.held[key] = value
+        elif type(value) is dict and all(map(_is_never_changed, value.values())):
+            way.flat[key] = value
         else:
             way.others[key] = value
     return way

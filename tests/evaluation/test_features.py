@@ -77,3 +77,30 @@ def test_features_that_are_no_numbers_are_refused():
     images = LabeledImages([torch.zeros(3, 16, 16, dtype=torch.uint8)] * 2, torch.tensor([0, 1]), ["a", "b"])
     with pytest.raises(LearnerError, match="NaN or infinite"):
         learner_features(network, ImageSizes(images))
+
+
+def test_folded_batchnorm_changes_no_more_than_rounding_and_the_learner_not_at_all(monkeypatch):
+    torch.manual_seed(0)
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    for layer in batchnorm_layers(learner.backbone):
+        torch.nn.init.uniform_(layer.running_mean, -0.3, 0.3)
+        torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
+        torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    data = LabeledImages(
+        torch.randint(256, (6, 3, 16, 16), dtype=torch.uint8), torch.zeros(6, dtype=torch.long), ["a"]
+    )
+    seen, fold = [], features_module.fold_batchnorm
+    monkeypatch.setattr(features_module, "fold_batchnorm", lambda network: seen.append(fold(network)) or seen[-1])
+    found = learner_features(learner, ImageSizes(data))
+    assert not batchnorm_layers(seen[0])
+    assert learner.training
+    assert learner.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    monkeypatch.setattr(features_module, "fold_batchnorm", lambda network: None)
+    expected = learner_features(learner, ImageSizes(data))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    wrong = fold(learner.eval().backbone)
+    wrong.get_submodule("blocks.0.conv").bias.data += 0.1
+    monkeypatch.setattr(features_module, "fold_batchnorm", lambda network: wrong)
+    assert torch.equal(learner_features(learner, ImageSizes(data)), expected)

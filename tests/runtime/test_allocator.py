@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from forked import Forks
+
+from hf_free.runtime.allocator import rare_collections
 
 PROGRAM = """
 import resource, sys, torch
@@ -33,3 +38,42 @@ def test_freed_memory_is_not_asked_for_again(forks: Forks) -> None:
         return int(done.stdout)
 
     assert faults("keep") < faults("give back") / 4
+
+
+def _thresholds_within() -> tuple[int, int, int]:
+    with rare_collections():
+        return gc.get_threshold()
+
+
+def test_garbage_is_looked_for_seldom_and_then_as_before() -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        young, middle, old = _thresholds_within()
+        assert young > 700
+        assert middle == 10
+        assert old > 10
+        with pytest.raises(ValueError, match="within"), rare_collections():
+            raise ValueError("within")
+        assert gc.get_threshold() == (700, 10, 10)
+        gc.set_threshold(0, 10, 10)
+        assert _thresholds_within() == (0, 10, 10)
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_no_garbage_is_looked_for_while_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import gc\nkept, looked = [[] for _ in range(9)], gc.isenabled()\n")
+    code = """
+import gc, sys
+from hf_free.runtime.allocator import import_torch
+assert "torch" not in sys.modules
+import_torch()
+print(sys.modules["torch"].looked, gc.isenabled(), gc.get_freeze_count() > 9)
+gc.unfreeze()
+import_torch()
+print(gc.get_freeze_count())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False True True\n0\n"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from timm.models import register_model
 from torch import nn
 
@@ -14,6 +15,7 @@ from hf_free.teachers.building import NetworkBuilder, build_network
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import save_teacher
+from hf_free.teachers.teacher import Teacher
 
 PICO = {
     "conv4_32": ({}, 32),
@@ -141,3 +143,45 @@ def test_a_pool_of_one_kind_holds_each_teachers_own_weights_in_their_own_type(tm
         assert torch.equal(together[index].logits(images), alone[0].logits(images))
         assert together.records[index] == alone.records[0]
         assert f"torch.{together.records[index].weight_dtype}" == str(types[index])
+
+
+def test_teachers_of_no_use_are_found_among_many_of_their_kind(tmp_path) -> None:
+    changes = {
+        4: (lambda weight: weight.fill_(0.0), "has a constant output"),
+        6: (lambda weight: weight.fill_(3e38), "outputs NaN or infinite values"),
+    }
+    folders = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        network = timm.create_model("conv4_32", num_classes=4)
+        folders.append(tmp_path / str(seed))
+        save_teacher(network, folders[-1])
+        if seed in changes:
+            weights = load_file(folders[-1] / "model.safetensors")
+            changes[seed][0](weights["head.weight"])
+            if seed == 4:
+                weights["head.bias"].fill_(1.0)
+            save_file(weights, folders[-1] / "model.safetensors")
+    pool = TeacherPool([str(folder) for folder in folders])
+    assert [record.reference for record in pool.records] == [str(folders[index]) for index in (0, 1, 2, 3, 5, 7)]
+    alone = TeacherPool([str(folders[4])]).skipped + TeacherPool([str(folders[6])]).skipped
+    assert pool.skipped == alone
+    for (_, reason), (_, words) in zip(pool.skipped, changes.values(), strict=True):
+        assert words in reason
+
+
+def test_the_first_of_a_kind_is_asked_about_four_images_and_the_others_about_two(tmp_path, monkeypatch) -> None:
+    folders = [tmp_path / str(seed) for seed in range(5)]
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        save_teacher(timm.create_model("conv4_32", num_classes=4), folder)
+    asked, ask = [], Teacher.forward
+
+    def count(teacher: Teacher, images: torch.Tensor) -> object:
+        asked.append(len(images))
+        return ask(teacher, images)
+
+    monkeypatch.setattr(Teacher, "forward", count)
+    TeacherPool([str(folder) for folder in folders])
+    assert asked[0] == 4
+    assert asked[-3:] == [2, 2, 2]

@@ -69,3 +69,16 @@ def test_a_module_with_its_own_way_of_loading_is_left_to_it():
     hooked.register_load_state_dict_post_hook(lambda module, keys: None)
     for network in (_LoadsItsOwnWay(num_classes=4), hooked):
         assert _template(network).filled(_weights(network, 0)) is None
+
+
+def test_a_copys_dictionaries_are_its_own_and_one_under_two_names_stays_one():
+    network = Conv4(num_classes=4)
+    network.pretrained_cfg = network.default_cfg = {"input_size": (3, 32, 32), "mean": (0.5,)}
+    network.nested = {"values": [1]}
+    first, second = (_template(network).filled(_weights(network, seed)) for seed in (0, 1))
+    assert first.pretrained_cfg == network.pretrained_cfg
+    assert first.pretrained_cfg is first.default_cfg
+    first.pretrained_cfg["mean"] = None
+    first.nested["values"].append(2)
+    assert second.pretrained_cfg["mean"] == (0.5,)
+    assert (second.nested, network.nested) == ({"values": [1]}, {"values": [1]})

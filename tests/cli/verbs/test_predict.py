@@ -31,6 +31,19 @@ def test_predict_writes_csv_that_agrees_with_python(capsys, learner_run, picture
     assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
 
 
+def test_local_files_take_neither_the_hubs_client_nor_other_large_libraries(run_client, learner_run, pictures):
+    words = ["predict", str(learner_run), "--support", str(pictures / "train"), "--images", str(pictures / "new")]
+    code = f"""
+import sys
+before = set(sys.modules)
+from hf_free.cli.main import main
+assert main({words!r}) == 0
+large = {{"accelerate", "datasets", "huggingface_hub", "pandas", "pyarrow", "sklearn", "timm", "PIL.PdfParser"}}
+print(sorted(large & (set(sys.modules) - before)))
+"""
+    assert run_client(code).stdout.splitlines()[-1] == "[]"
+
+
 def test_predict_json_is_pure_and_files_are_written(capsys, tmp_path, learner_run, pictures):
     words = ["--support", str(pictures / "train"), "--images", str(pictures / "new"), "--device", "cpu"]
     output = tmp_path / "labels.json"
