@@ -11,6 +11,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+import runs
 import torch
 from drawing import with_drawing
 from metered import TAKEN, meter_all_runs
@@ -18,7 +19,7 @@ from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from replacing import replace_everywhere
 from rich.console import Console
-from runs import TINY, last_checkpoint
+from runs import last_checkpoint
 from safetensors.torch import load_file, save_file
 
 from hf_free.config.reading import merge
@@ -47,6 +48,9 @@ from hf_free.training.screening import MAX_FAILURES
 from hf_free.training.trainer import train
 from hf_free.training.trial import Load, Trial
 
+TINY = merge(runs.TINY, {"five": {"inner_steps": 1}})
+"""One inner step where their number is beside the point: three quarters of a run's time."""
+
 REPLAY = {
     "five": {"width": 4, "latent_dim": 8, "images_per_class": 4, "inner_steps": 2},
     "memory": {"max_images": 400, "held_out_images": 2},
@@ -69,6 +73,15 @@ def ctrl_c_as_in_a_terminal():
 def _steps_are_waited_for(monkeypatch):
     """However long they take on a busy machine; tests/system/test_interrupted_runs.py stops inside them."""
     monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 1e9)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parts_are_tried_in_two_sizes():
+    """Before a run, and not again and again to be timed, as `test_budgeting.py` has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_free.training.trial.ONCE_IS_ENOUGH", 0.0)
+        patch.setattr("hf_free.training.trial.LONG", 0.0)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +193,9 @@ def test_the_published_learner_is_the_one_returned(finished):
     pictures = torch.rand(5, 3, 20, 20)
     assert torch.allclose(loaded.embed(pictures), learner.embed(pictures), atol=1e-6)
     assert not learner.training
-    assert loaded.feature_dim == 3 + 2 + 4 + 32  # all answers, and the backbone's features
+    shared = loaded.embedding.shared_classes
+    # all answers, what teachers know together, and the backbone's features
+    assert loaded.feature_dim == 3 + 2 + 4 + (0 if shared is None else len(shared)) + 32
     classifier = loaded.adapt(pictures, ["a", "b", "a", "b", "c"])
     assert set(classifier.predict(torch.rand(4, 3, 16, 16))) <= {"a", "b", "c"}
 
@@ -280,7 +295,9 @@ def uninterrupted(tmp_path_factory):
 
 CONFIGS = {
     "default": _config(
-        trainer={"steps": 8, "checkpoint_every": 2}, memory={"max_images": 60}, five={"teachers_per_step": 3}
+        trainer={"steps": 8, "checkpoint_every": 2},
+        memory={"max_images": 60},
+        five={"teachers_per_step": 3, "inner_steps": 2},
     ),
     "paper": FreeConfig.from_dict(merge(recipe_values("paper"), {**REPLAY, "seed": 1})),
     "released": FreeConfig.from_dict(merge(recipe_values("released"), {**REPLAY, "seed": 1})),
