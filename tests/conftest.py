@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -41,8 +42,18 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+UNSTEADY = re.compile(r" at 0x[0-9a-f]|\{'[^':]*', '[^':]*'")
+"""An object's address, or the beginning of a set of texts, whose order depends on the process."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring the long files to the front; all else stays in its order."""
+    """Bring the long files to the front; all else stays in its order.
+
+    Raises:
+        UsageError: a test's id that differs from process to process, with which pytest-xdist ends all of a run.
+    """
+    if unsteady := [item.nodeid for item in items if UNSTEADY.search(item.nodeid)]:
+        raise pytest.UsageError(f"ids with an address or a set of texts: {unsteady[:3]}")
     places = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
