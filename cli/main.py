@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
             command(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except EndedBySignal as ended:
         progress_console().print(plain("Interrupted."))
-        return int(str(ended.code))
+        return ended.status
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         if isinstance(finished.__context__, BrokenPipeError):  # such as `| head -1`: quietly, as `cat` and git do
             return _NOBODY_READS

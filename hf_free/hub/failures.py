@@ -106,9 +106,8 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
             allowed=full.allowed,
             action="free some space, or pass --cache-dir with a folder elsewhere; files that are there already stay",
         )
-    if isinstance(error, RuntimeError) and "can't start new thread" in str(
-        error
-    ):  # huggingface_hub's uploads have some
+    # huggingface_hub's uploads have some
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return HubError(
             f"no more threads can be started, as the files for {repo_id} need",
             allowed="a limit that leaves some (ulimit -u), and memory for them",

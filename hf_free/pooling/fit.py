@@ -42,27 +42,25 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         architectures: What each teacher's network is.
     """
     widths, counts = ([part.shape[1] for part in parts] for parts in (said.features, said.logits))
-    sized = PooledTeachers(widths, counts)
+    pooled = PooledTeachers(widths, counts)
+    pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
     seen, lengths = [], []
-    for whitening, features in zip(sized.each_whitening(), said.features, strict=True):
+    for whitening, features in zip(pooled.each_whitening(), said.features, strict=True):
         whitening.fit(features, HALF)
         whitened = whitening(features - features.mean(0))
         lengths.append(log_length(whitened))
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
+    pooled.usual, pooled.spread = _usual(lengths)
     probabilities = [F.softmax(part / TEMPERATURE, 1) for part in said.logits]
     answers = [part[rows].sqrt() for part in probabilities]
     coefficients, classes = agreement(seen), torch.tensor(counts).float()
     groups = relevance_groups(coefficients, architectures)
     kinds = kinds_within(coefficients, groups)
-    pooled = PooledTeachers(widths, counts, reads_entropy=any(kind != UNKNOWN for kind in kinds))
-    pooled.whitenings = sized.whitenings
-    pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
     pooled.set_groups(groups, kinds)
-    _note_usual(lengths, pooled.usual, pooled.spread)
-    if pooled.usual_entropy is not None and pooled.entropy_spread is not None:
-        _note_usual([entropy(part) for part in probabilities], pooled.usual_entropy, pooled.entropy_spread)
+    if any(kind != UNKNOWN for kind in kinds):
+        pooled.usual_entropy, pooled.entropy_spread = _usual([entropy(part) for part in probabilities])
     ranks = torch.tensor([effective_rank(part) for part in seen])
     shares = feature_shares(coefficients, architectures, classes)
     pooled.feature_weights.copy_(shares.sqrt())
@@ -70,10 +68,10 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     return pooled
 
 
-def _note_usual(measured: Sequence[Tensor], usual: Tensor, spread: Tensor) -> None:
-    """Write each teacher's mean and deviation of a number (N,) per picture."""
-    for place, numbers in enumerate(measured):
-        usual[place], spread[place] = numbers.mean(), numbers.std().clamp_min(1e-3)
+def _usual(measured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Each teacher's mean and deviation of a number (N,) per picture: (T,) both."""
+    every = torch.stack(list(measured))
+    return every.mean(1), every.std(1).clamp_min(1e-3)
 
 
 def relevance_groups(coefficients: Tensor, architectures: Sequence[Hashable]) -> list[int]:

@@ -16,6 +16,10 @@ _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if 
 class EndedBySignal(SystemExit):
     """The end of a command at a signal; its code is what a shell shows of a program that the signal has ended."""
 
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+        super().__init__(self.status)
+
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
@@ -50,4 +54,4 @@ class _Handler:
         if os.getpid() != self._owner:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        raise EndedBySignal(128 + number)
+        raise EndedBySignal(number)
