@@ -95,6 +95,16 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runs_are_tried_in_two_sizes() -> Iterator[None]:
+    """Before a run each part is done with few pictures and with more, but not again and again to be timed; tests of
+    these measurements undo it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_free.training.trial.ONCE_IS_ENOUGH", 0.0)
+        patch.setattr("hf_free.training.trial.LONG", 0.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _marked_runs_draw(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs of a test marked `draws`; a fixture of a wider scope draws with `drawing.with_drawing`."""
@@ -132,7 +142,7 @@ def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., 
 
     The environment is `LoopbackHub.environment`: no proxies, no inherited HF_* settings, a cache that only this test
     uses. With `check` (the default) a failure of the client fails the test and shows what it wrote. A run draws its
-    figures with `draws` only.
+    figures with `draws` only. With `imports` the client imports hf_free and the Hub's libraries itself.
     """
 
     def run(
@@ -145,11 +155,12 @@ def run_client(hub: LoopbackHub, forks: Forks, tmp_path: Path) -> Callable[..., 
         timeout: float = 120,
         cwd: Path | None = None,
         draws: bool = False,
+        imports: bool = False,
     ) -> ClientResult:
         python = isinstance(code_or_argv, str)
         argv = [sys.executable, "-c", code_or_argv] if python else list(code_or_argv)
         environment = {**hub.environment(token, home or tmp_path / "home"), "OMP_NUM_THREADS": "1", **(env or {})}
-        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd, draws=draws)
+        done = forks.run(argv, env=environment, timeout=timeout, cwd=cwd, draws=draws, imports=imports)
         if check and done.returncode != 0:
             pytest.fail(f"the client ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return ClientResult(done.returncode, done.stdout, done.stderr)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "learner_format_1"
 """A saved Conv-4 learner for pictures of 16 pixels."""
 
@@ -13,7 +15,9 @@ FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "learner_format_1"
 def _run(code: str, forks=None) -> str:
     """What the code prints, in a process that has nothing imported, or in a fork."""
     argv = [sys.executable, "-c", code]
-    result = forks.run(argv) if forks else subprocess.run(argv, capture_output=True, text=True, check=False)
+    result = (
+        forks.run(argv, imports=True) if forks else subprocess.run(argv, capture_output=True, text=True, check=False)
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -21,6 +25,7 @@ def _run(code: str, forks=None) -> str:
 _INSTALL = "import hf_free; from hf_free.backbones import timm_hook as _timm_hook; _timm_hook.install(); "
 
 
+@pytest.mark.long
 def test_hook_registers_when_timm_is_imported_afterwards():
     assert (
         _run(

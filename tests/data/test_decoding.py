@@ -301,7 +301,9 @@ def test_a_large_picture_is_reduced_in_strips_as_it_would_be_whole(mode):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel keeps the peak of memory on Linux only")
-@pytest.mark.parametrize(("kind", "most"), [("JPEG", 3), ("PNG", 12), ("TIFF", 12)])
+@pytest.mark.parametrize(
+    ("kind", "most"), [("JPEG", 3), ("PNG", 12), pytest.param("TIFF", 12, marks=pytest.mark.long)]
+)
 def test_a_large_picture_takes_little_memory(kind, most):
     """Bytes per pixel at the peak: about 1, 8 and 8; 17 of a PNG that is not reduced in strips.
 

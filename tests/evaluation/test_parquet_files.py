@@ -188,4 +188,4 @@ from hf_free.evaluation.datasets import load_labeled_images
 data = load_labeled_images({str(parquet)!r})
 print(len(data), sorted({{"datasets", "huggingface_hub", "pandas"}} & set(sys.modules)))
 """
-    assert run_client(code).stdout == "3 []\n"
+    assert run_client(code, imports=True).stdout == "3 []\n"

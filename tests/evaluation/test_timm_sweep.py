@@ -38,7 +38,9 @@ def test_timm_has_the_models_that_are_tried():
     assert len(TESTS) >= 18
 
 
-@pytest.mark.parametrize("name", TESTS)
+@pytest.mark.parametrize(
+    "name", [*TESTS[::3], *(pytest.param(name, marks=pytest.mark.long) for name in TESTS if name not in TESTS[::3])]
+)
 def test_timms_own_test_models(name: str) -> None:
     row = try_model(Candidate(name, 0), input_size=(3, 64, 64))
     assert (row.outcome, row.reason) == ("passed", "")

@@ -123,6 +123,7 @@ def test_the_parts_make_tables_and_are_skipped_the_second_time(benchmark, data, 
     assert {path: path.stat().st_mtime_ns for path in (output / "results").glob("*.json")} == before
 
 
+@pytest.mark.long
 def test_a_row_that_fails_is_said_and_the_others_go_on(benchmark, tmp_path):
     code, printed, told = benchmark(tmp_path, "headline", "--seeds", "0", "--set", "trainer.warmup_steps=9")
     assert code == "Failed: headline seed 0"

@@ -48,6 +48,7 @@ def test_a_missing_step_is_a_difference(tmp_path):
     assert {difference.step for difference in found} == {2}
 
 
+@pytest.mark.long
 def test_two_settings_are_run_and_compared(tmp_path, monkeypatch, capsys):
     models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
     config = FreeConfig.from_dict(merge(TINY, {"models": models}))

@@ -112,7 +112,7 @@ class TestTiedWeights:
         images = torch.rand(3, 3, 16, 16)
         assert torch.equal(again.embed(images), learner.embed(images))
 
-    @pytest.mark.parametrize("objective", ["distill", "align"])
+    @pytest.mark.parametrize("objective", [pytest.param("distill", marks=pytest.mark.long), "align"])
     def test_a_run_checkpoints_resumes_and_ends_with_its_best_state(
         self, tied_backbone: str, tmp_path: Path, objective: str, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -56,7 +56,9 @@ def test_it_is_loaded_without_what_trains_and_publishes_and_keeps_its_record(for
         "FewShotClassifier.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2]);"
         "assert 'hf_free.learner.meta_learner' not in sys.modules"
     )
-    forks.run([sys.executable, "-c", code, str(tmp_path / "first"), str(tmp_path / "second")], check=True)
+    forks.run(
+        [sys.executable, "-c", code, str(tmp_path / "first"), str(tmp_path / "second")], check=True, imports=True
+    )
     files = sorted(path.name for path in (tmp_path / "first").iterdir())
     assert len(files) == 6
     for name in files:

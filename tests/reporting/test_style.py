@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,15 +17,14 @@ def test_long_names_lose_their_middle():
     assert plain_text("abcdefghijk", 7) == "abc…ijk"
 
 
-def test_drawing_needs_no_display_and_no_pyplot(tmp_path):
-    import subprocess
-
+def test_drawing_needs_no_display_and_no_pyplot(forks, tmp_path):
     code = (
         "import sys, torch; from hf_free.reporting.loss_curves import loss_curves;"
         f"loss_curves([dict(step=1, loss=1.0)], {str(tmp_path / 'x.png')!r});"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env={"PATH": ""}, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
+    done = forks.run([sys.executable, "-c", code], env={**environment, "OMP_NUM_THREADS": "1"}, imports=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -34,7 +34,7 @@ def test_freed_memory_is_not_asked_for_again(forks: Forks) -> None:
     """48 MB are 11,719 pages of 4 KiB, or 23 of 2 MiB; each tensor faults for all of them, or for none."""
 
     def faults(choice: str) -> int:
-        done = forks.run([sys.executable, "-c", PROGRAM, choice], check=True)
+        done = forks.run([sys.executable, "-c", PROGRAM, choice], check=True, imports=True)
         return int(done.stdout)
 
     assert faults("keep") < faults("give back") / 4

@@ -1,8 +1,10 @@
-"""A process that has the big libraries imported and runs each Python command in a fork of itself.
+"""Two processes that have libraries imported and run each Python command in a fork of themselves.
 
-`forked.py` starts it and speaks with it. Run as a program: the one argument is the number of the open control socket.
-Imported here is only what reads nothing of the environment that tests change: neither huggingface_hub nor timm and
-datasets (which import it), nor hf_free. The process stays at one thread, so that a fork of it is whole.
+`forked.py` starts them and speaks with them. Run as a program: the arguments are the numbers of their open control
+sockets. The first has only what reads nothing of the environment that tests change: neither huggingface_hub nor timm
+and datasets (which import it), nor hf_free. The second, a fork of the first, has these too, but for datasets; what
+huggingface_hub read of the environment is read again in each of its forks. Both stay at one thread, so that a fork of
+them is whole.
 """
 
 from __future__ import annotations
@@ -36,7 +38,13 @@ PRELOADED = (
 """What most commands import sooner or later; what is not installed is left out. pyarrow begins a thread."""
 
 READ_AT_IMPORT = ("huggingface_hub", "hf_free", "timm", "datasets")
-"""Libraries that a command imports itself: they read their settings from the environment as they are imported."""
+"""Libraries that the first process lacks: they read their settings from the environment as they are imported."""
+
+OURS = (
+    *("huggingface_hub.hf_api", "timm", "accelerate", "hf_free.cli.main", "hf_free.training.trainer"),
+    *("hf_free.training.pool", "hf_free.training.distill", "hf_free.evaluation.evaluate", "hf_free.publishing.card"),
+)
+"""What the second process has besides; with what these import, nearly all of hf_free."""
 
 FIGURES = {
     "hf_free.reporting.recovered": "draw_pictures",
@@ -63,9 +71,10 @@ class Command:
         """Be the process that this command would be."""
         os.environ.clear()
         os.environ.update(self.environment)
+        read_again()
         os.chdir(self.folder)
         if not self.draws:
-            sys.meta_path.insert(0, WithoutFigures())
+            WithoutFigures.install()
         inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         sys.path[1:1] = [path for path in inherited if path not in sys.path]
         kind, *rest = self.words
@@ -94,6 +103,15 @@ class Command:
 
 class WithoutFigures:
     """Finds the modules of `FIGURES`, and has each draw nothing."""
+
+    @classmethod
+    def install(cls) -> None:
+        """From now on, also in what is imported already."""
+        sys.meta_path.insert(0, cls())
+        for home, name in FIGURES.items():
+            if home in sys.modules:
+                draws = getattr(sys.modules[home], name)
+                _replace(name, draws, lambda *_, **__: None)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -157,21 +175,50 @@ def _status(code: object) -> int:
     return 1
 
 
-def preload() -> None:
-    """Import the libraries.
+def preload(names: Sequence[str], without: Sequence[str]) -> None:
+    """Import libraries.
+
+    Args:
+        names: Modules; what is not installed is left out.
+        without: Packages that a command is to import itself.
 
     Raises:
         RuntimeError: one of them has begun a thread, or has imported what a command is to import itself.
     """
-    for name in PRELOADED:
+    for name in names:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    if loaded := sorted({name.partition(".")[0] for name in sys.modules} & set(READ_AT_IMPORT)):
+    if loaded := sorted({name.partition(".")[0] for name in sys.modules} & set(without)):
         raise RuntimeError(f"imported with the others: {loaded}")
     if (threads := len(os.listdir("/proc/self/task"))) > 1:
         raise RuntimeError(f"{threads} threads after the imports; a fork would have one")
     gc.collect()
     gc.freeze()
+
+
+def read_again() -> None:
+    """What huggingface_hub reads of the environment as it is imported, as if it were imported now."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is None:
+        return
+    before = dict(vars(constants))
+    importlib.reload(constants)
+    for name, value in vars(constants).items():
+        if name.isupper() and before.get(name, _ABSENT) != value:
+            _replace(name, before.get(name), value)
+    sys.modules[
+        "huggingface_hub.hf_api"
+    ].api.endpoint = constants.ENDPOINT  # whose methods are the library's functions
+
+
+_ABSENT = object()
+
+
+def _replace(name: str, old: object, new: object) -> None:
+    """Give a name that several modules import a new value wherever it has the old one."""
+    for module in list(sys.modules.values()):
+        if module.__name__.partition(".")[0] in READ_AT_IMPORT and vars(module).get(name, _ABSENT) is old:
+            setattr(module, name, new)
 
 
 def serve(control: socket.socket) -> Command | None:
@@ -229,9 +276,18 @@ def _begin(command: int, out: int, err: int) -> Command:
 if __name__ == "__main__":
     last = Ending()
     atexit.register(last)
-    with socket.socket(fileno=int(sys.argv[1])) as listening:
-        preload()
+    first, second = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    preload(PRELOADED, without=READ_AT_IMPORT)
+    other = os.fork()
+    if other == 0:
+        first.close()
+        preload(OURS, without=("datasets",))
+    else:
+        second.close()
+    with first if other else second as listening:
         listening.send(b"1")
         begun = serve(listening)
     if begun is not None:
         begun.run(last)
+    elif other:
+        os.waitpid(other, 0)

@@ -11,7 +11,7 @@ TINY = {
         "latent_dim": 8,
         "width": 4,
         "images_per_class": 4,
-        "inner_steps": 2,
+        "inner_steps": 1,
         "teachers_per_step": 2,
         "min_teacher_accuracy": 0.0,
         "min_diversity": 0.0,

@@ -117,6 +117,39 @@ def test_what_a_fork_would_read_too_late_runs_as_a_new_process(forks, hub, tmp_p
     assert not forks.can_fork(["git", "-c", "x"], environment)
 
 
+SETTINGS = """
+import sys
+import huggingface_hub.hf_api, timm, hf_free.cli.main, hf_free.training.trainer
+from huggingface_hub import constants, hf_api
+plain = (str, bool, int, float, type(None))
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] in ("huggingface_hub", "timm", "hf_free"):
+        found = {key: value for key, value in vars(module).items() if type(value) in plain and key[:2] != "__"}
+        kinds = [value for value in vars(module).values() if callable(value)]
+        given = [getattr(kind, "__defaults__", None) for kind in kinds]
+        print(name, found, [tuple(value for value in some if type(value) in plain) for some in given if some])
+print(hf_api.HfApi().endpoint, hf_api.api.endpoint, constants.ENDPOINT)
+"""
+
+
+def test_a_fork_reads_its_environment_as_a_new_process_does(forks, hub, tmp_path):
+    """Each value that these libraries and hf_free keep after their import, and each default of a function.
+
+    accelerate keeps where the configuration of its command line lies, which nothing here reads.
+    """
+    others = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
+    others |= {"HF_HUB_DOWNLOAD_TIMEOUT": "7", "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_XET_CACHE": "x"}
+    environment = {**hub.environment("hf_token", tmp_path / "home"), "OMP_NUM_THREADS": "1", **others}
+    argv = [sys.executable, "-c", SETTINGS]
+    if not forks.can_fork(argv, environment):
+        pytest.skip("no forks on this system")
+    new = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    made = set(forks.run(argv, env=environment, check=True, cwd=tmp_path).stdout.splitlines())
+    assert [line for line in new.splitlines() if line not in made] == []
+    assert new.count("http://127.0.0.1:9") > 3
+    assert str(tmp_path / "cache") in new
+
+
 def test_a_run_draws_its_figures_where_it_is_asked_to(run_client):
     shows = "from hf_free.reporting.heterogeneity import draw_heterogeneity as draw; print(draw.__name__)"
     assert run_client(shows).stdout == "<lambda>\n"

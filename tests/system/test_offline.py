@@ -25,7 +25,7 @@ def offline(run_client):
 
     def run(*commands):
         lines = "".join(f"print('code', main({list(words)!r}), flush=True)\n" for words in commands)
-        return run_client(f"{GUARD}\nfrom hf_free.cli.main import main\n{lines}", check=False)
+        return run_client(f"{GUARD}\nfrom hf_free.cli.main import main\n{lines}", check=False, imports=True)
 
     return run
 

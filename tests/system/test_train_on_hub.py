@@ -21,7 +21,7 @@ KINDS = {
     "zoo/gated-convnext": ("convnext", {"size": 32, "num_classes": 3}),
 }
 SMALL = [
-    "trainer.warmup_steps=0", "five.images_per_class=4", "five.width=4", "five.latent_dim=8", "five.inner_steps=2",
+    "trainer.warmup_steps=0", "five.images_per_class=2", "five.width=4", "five.latent_dim=8", "five.inner_steps=1",
     "five.min_teacher_accuracy=0", "five.teachers_per_step=5", "five.recover_share=1", "memory.drawn_per_step=8",
     "memory.held_out_images=4", "bell.updates_per_step=1", "bell.batch_size=8", "trainer.validation_episodes=2",
 ]  # fmt: skip

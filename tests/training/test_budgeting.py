@@ -44,6 +44,13 @@ def _same(one, other):
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.fixture(autouse=True)
+def _each_size_is_done_again_until_its_time_is_sure(monkeypatch):
+    """As outside the tests, whose other runs do without."""
+    monkeypatch.setattr("hf_free.training.trial.ONCE_IS_ENOUGH", 1.5)
+    monkeypatch.setattr("hf_free.training.trial.LONG", 0.5)
+
+
 def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
     """A run that measures time and memory is, number by number, one that measures nothing."""
     train(

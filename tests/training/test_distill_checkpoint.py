@@ -158,7 +158,7 @@ def test_the_pooled_learner_is_not_replaced_by_what_imitates_it(pooled):
         _distil(pooled, pooled, overwrite=True)
 
 
-@pytest.mark.parametrize("start", [1, "best"])
+@pytest.mark.parametrize("start", [pytest.param(1, marks=pytest.mark.long), "best"])
 def test_a_network_that_starts_from_a_teacher_goes_on_with_the_same_bits(pooled, tmp_path, monkeypatch, start):
     monkeypatch.setattr("hf_free.training.distill.ASKED", 64)
     name = start if start == "best" else MetaLearner.from_pretrained(pooled).record.teachers[start].reference

@@ -32,7 +32,8 @@ RECIPES = {"default": {}, "align": {"bell": {"objective": "align", "replay_tasks
 def losses(folder: Path, values) -> list[dict[str, float]]:
     """The log of three steps without its times."""
     models = [str(pico_folder(folder / f"teacher{seed}", seed=seed)) for seed in range(2)]
-    settings = merge(merge(TINY, {"models": models, "seed": 7, "trainer": {"steps": 3}}), values)
+    own = {"models": models, "seed": 7, "five": {"inner_steps": 2}, "trainer": {"steps": 3}}
+    settings = merge(merge(TINY, own), values)
     train(FreeConfig.from_dict(settings), output=folder / "run", progress=False)
     rows = RunFolder(folder / "run").read_log()
     return [{name: value for name, value in row.items() if name != "minutes"} for row in rows]

@@ -11,7 +11,6 @@ import signal
 from dataclasses import replace
 
 import pytest
-import runs
 import torch
 from drawing import with_drawing
 from metered import TAKEN, meter_all_runs
@@ -19,7 +18,7 @@ from pico import CrampedNetwork, constant_folder, pico_folder, pico_teacher
 from PIL import Image
 from replacing import replace_everywhere
 from rich.console import Console
-from runs import last_checkpoint
+from runs import TINY, last_checkpoint
 from safetensors.torch import load_file, save_file
 
 from hf_free.config.reading import merge
@@ -48,9 +47,6 @@ from hf_free.training.screening import MAX_FAILURES
 from hf_free.training.trainer import train
 from hf_free.training.trial import Load, Trial
 
-TINY = merge(runs.TINY, {"five": {"inner_steps": 1}})
-"""One inner step where their number is beside the point: three quarters of a run's time."""
-
 REPLAY = {
     "five": {"width": 4, "latent_dim": 8, "images_per_class": 4, "inner_steps": 2},
     "memory": {"max_images": 400, "held_out_images": 2},
@@ -73,15 +69,6 @@ def ctrl_c_as_in_a_terminal():
 def _steps_are_waited_for(monkeypatch):
     """However long they take on a busy machine; tests/system/test_interrupted_runs.py stops inside them."""
     monkeypatch.setattr("hf_free.runtime.interrupts.GRACE_SECONDS", 1e9)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _parts_are_tried_in_two_sizes():
-    """Before a run, and not again and again to be timed, as `test_budgeting.py` has them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_free.training.trial.ONCE_IS_ENOUGH", 0.0)
-        patch.setattr("hf_free.training.trial.LONG", 0.0)
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -308,7 +295,7 @@ CONFIGS = {
     ("name", "event"),
     [
         ("default", _power_cut),
-        ("default", _ctrl_c),
+        pytest.param("default", _ctrl_c, marks=pytest.mark.long),
         ("paper", _power_cut),
         pytest.param("paper", _ctrl_c, marks=pytest.mark.long),
         pytest.param("released", _power_cut, marks=pytest.mark.long),
@@ -397,6 +384,7 @@ def test_a_run_with_a_memory_of_five_pictures_comes_to_its_end(tmp_path):
     assert all(tensor.isfinite().all() for tensor in learner.state_dict().values() if tensor.is_floating_point())
 
 
+@pytest.mark.long
 def test_a_folder_of_full_answers_is_resumed_by_a_run_that_asks_two(tmp_path):
     """As versions left it that asked everybody."""
     train(_config(memory={"teachers_per_image": None}, trainer={"steps": 3}), output=tmp_path, pool=_pool())
@@ -917,7 +905,9 @@ def test_tasks_without_variety_are_left_out(tmp_path):
 # ---- the minutes end within a step
 
 
-@pytest.mark.parametrize("where", ["inversion", "asking", "learning"])
+@pytest.mark.parametrize(
+    "where", ["inversion", *(pytest.param(where, marks=pytest.mark.long) for where in ("asking", "learning"))]
+)
 def test_the_minutes_end_a_run_within_an_inner_step(tmp_path, monkeypatch, where):
     watch = FakeTime()
     monkeypatch.setattr("hf_free.training.schedule.time", watch)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from replacing import replace_everywhere
 
 from hf_free.training.trial import Load, line_through, measure
+
+
+@pytest.fixture(autouse=True)
+def _each_size_is_done_again_until_its_time_is_sure(monkeypatch):
+    """As outside the tests, whose other runs do without."""
+    monkeypatch.setattr("hf_free.training.trial.ONCE_IS_ENOUGH", 1.5)
+    monkeypatch.setattr("hf_free.training.trial.LONG", 0.5)
 
 
 def test_a_line_goes_through_the_last_two_sizes():

@@ -41,7 +41,7 @@ assert main({words!r}) == 0
 large = {{"accelerate", "datasets", "huggingface_hub", "pandas", "pyarrow", "sklearn", "timm", "PIL.PdfParser"}}
 print(sorted(large & (set(sys.modules) - before)))
 """
-    assert run_client(code).stdout.splitlines()[-1] == "[]"
+    assert run_client(code, imports=True).stdout.splitlines()[-1] == "[]"
 
 
 def test_predict_json_is_pure_and_files_are_written(capsys, tmp_path, learner_run, pictures):
