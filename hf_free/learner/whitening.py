@@ -26,6 +26,10 @@ MIN_IMAGES = 100
 """Fewest pictures to fit on. At a half of 60, chance alone scales the strongest of 700 dimensions by 0.90 with 100
 pictures, by 0.75 with 20."""
 
+LEAST_LEVEL = 0.03
+"""Least variance, in mean variances, from which on directions are whitened by half and more: features of which few
+vary would otherwise keep nothing but their noise."""
+
 
 class Whitening(nn.Module):
     """Multiplies features by a symmetric matrix: the identity, but for a few directions.
@@ -51,6 +55,26 @@ class Whitening(nn.Module):
 
         A direction of variance v is multiplied by 1 / sqrt(1 + v / (half * m)), m being the mean variance of the D
         dimensions, and all by one number, so that the features keep a mean squared length of 1, as heads expect.
+        """
+        variances, mean = self._find_directions(features)
+        self._damp(features, variances, half * mean)
+
+    @torch.no_grad()
+    def fit_to_rank(self, features: Tensor, rank: int) -> None:
+        """Learn from the features (N, D) of pictures, as `fit` does, with the variance of one direction in the place
+        of half * m: that of this rank, the strongest first, but at least `LEAST_LEVEL` * m.
+
+        Args:
+            features: They.
+            rank: From 1 to the number of directions; a larger one is taken for that.
+        """
+        variances, mean = self._find_directions(features)
+        level = variances[-min(rank, len(variances))]
+        self._damp(features, variances, torch.maximum(level, LEAST_LEVEL * mean))
+
+    def _find_directions(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the strongest directions; their variances (K,), the strongest last, and the mean over all dimensions.
+
         Where there are fewer pictures than dimensions, their inner products have the variances, and it is from these
         that the directions are found: many teachers' answers have too many dimensions for their square.
         """
@@ -64,11 +88,14 @@ class Whitening(nn.Module):
         variances, vectors = map(torch.from_numpy, eigh(product.numpy(), subset_by_index=strongest))
         if is_wide:
             vectors = F.normalize(centered.T @ vectors, dim=0)
-        mean = product.trace().clamp_min(1e-30) / centered.shape[1]
-        ratios = variances.clamp_min(0) / mean
         self.directions.copy_(vectors.T)
-        self.factors.copy_((1 + ratios / half).rsqrt())
+        return variances.clamp_min(0), product.trace().clamp_min(1e-30) / centered.shape[1]
+
+    def _damp(self, features: Tensor, variances: Tensor, level: Tensor) -> None:
+        """Multiply a direction of variance v by 1 / sqrt(1 + v / level), and all by one number."""
+        self.factors.copy_((1 + variances / level).rsqrt())
         self.scale.fill_(1)
+        seen = features.double().cpu()
         self.scale.copy_(self(seen.float()).double().square().sum(1).mean().clamp_min(1e-30).rsqrt())
 
     @in_full_precision

@@ -21,10 +21,14 @@ from hf_free.learner.pooled_teachers import TEMPERATURE, UNKNOWN, PooledTeachers
 from hf_free.pooling.agreement import agreement, compromise, effective_rank, kinds_of, see_apart
 from hf_free.pooling.pictures import Said
 
-HALF = 0.3
-"""A direction in which features vary by this many times their mean variance is whitened by half its power: it counts
-1 / sqrt(2). Of values from 0.1 to 10, 0.1 is best for strong teachers at five shots, 1 and more for small ones at one
-shot."""
+RANK = 2.5
+"""Times a teacher's number of classes: rank of the direction of its features that is whitened by half its power, which
+then counts 1 / sqrt(2). What stronger directions vary by more is evened out, what weaker ones hold is left as it is:
+a network learns about as many directions as it has classes. Of 2, 2.5 and 3, 2 is better for small teachers and 3 for
+strong ones, by some tenths (docs/experiments/few-teachers.md)."""
+
+MOST_OF_DIRECTIONS = 0.5
+"""That rank is at most this share of the directions: a network of 1,000 classes has no direction of rank 2,500."""
 
 MOST_VOTES = 2.0
 """Teachers of one architecture count as at most this many."""
@@ -47,8 +51,8 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
     seen, lengths = [], []
-    for whitening, features in zip(pooled.each_whitening(), said.features, strict=True):
-        whitening.fit(features, HALF)
+    for whitening, features, logits in zip(pooled.each_whitening(), said.features, said.logits, strict=True):
+        whitening.fit_to_rank(features, whitened_rank(logits.shape[1], len(whitening.factors)))
         whitened = whitening(features - features.mean(0))
         lengths.append(log_length(whitened))
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
@@ -66,6 +70,11 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     pooled.feature_weights.copy_(shares.sqrt())
     pooled.answer_weights.copy_((answer_share(ranks, shares, answers) * classes / classes.sum()).sqrt())
     return pooled
+
+
+def whitened_rank(classes: int, directions: int) -> int:
+    """Rank of the direction of a teacher's features that is whitened by half its power."""
+    return max(1, round(min(RANK * classes, MOST_OF_DIRECTIONS * directions)))
 
 
 def _usual(measured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

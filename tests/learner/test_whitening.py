@@ -30,7 +30,7 @@ from hf_free.learner.heads import (
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.parallel_episodes import adapt_and_score
 from hf_free.learner.scoring import score_episodes
-from hf_free.learner.whitening import DIRECTIONS, MIN_IMAGES
+from hf_free.learner.whitening import DIRECTIONS, LEAST_LEVEL, MIN_IMAGES, Whitening
 from hf_free.metalearning.embedding_fit import fit_whitening
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.trainer import train
@@ -103,6 +103,31 @@ def test_a_direction_of_so_many_times_the_mean_variance_counts_half():
     damping = fit_whitening(seen, ratio)
     strongest, weakest = (damping(vectors[:, place].float()).square().sum().item() for place in (-1, 0))
     assert strongest / weakest == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("rank", "kept"), [(1, 1), (5, 5), (40, WIDTH)])
+def test_a_direction_of_a_rank_counts_half(rank, kept):
+    """With the inverse roots of plain eigenvalues; a rank above the number of directions is the last one."""
+    seen = _pictures(2000)
+    variances = torch.linalg.eigvalsh(_covariance(seen)).flip(0)
+    damping = Whitening(WIDTH, WIDTH)
+    damping.fit_to_rank(seen, rank)
+    level = max(variances[kept - 1].item(), LEAST_LEVEL * variances.mean().item())
+    expected = (1 + variances / level).rsqrt()
+    torch.testing.assert_close(damping.factors.flip(0).double(), expected, atol=1e-5, rtol=1e-4)
+    assert damping(seen).square().sum(1).mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_features_of_which_few_vary_keep_more_than_their_noise():
+    """Five dimensions of twelve stand still: the seventh direction has no variance to divide by."""
+    seen = _pictures(500)
+    seen[:, 5:] = 1.0
+    damping = Whitening(WIDTH, WIDTH)
+    damping.fit_to_rank(seen, 7)
+    variances = torch.linalg.eigvalsh(_covariance(seen)).flip(0).clamp_min(0)
+    expected = (1 + variances / (LEAST_LEVEL * variances.mean())).rsqrt()
+    torch.testing.assert_close(damping.factors.flip(0).double(), expected, atol=1e-5, rtol=1e-4)
+    assert damping(seen).isfinite().all()
 
 
 def test_only_the_strongest_directions_are_kept():

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from hf_free.learner.pooled_teachers import ENTROPY, TEMPERATURE, TRACE, UNKNOWN
 from hf_free.pooling.agreement import agreement, effective_rank
 from hf_free.pooling.fit import (
-    HALF,
     MOST_VOTES,
     answer_share,
     feature_shares,
     fit_pooled,
     kinds_within,
     relevance_groups,
+    whitened_rank,
 )
 from hf_free.pooling.pictures import Said
 
@@ -27,11 +28,11 @@ def said(count=300):
     return Said(tuple(features), tuple(logits))
 
 
-def whitened(features):
+def whitened(features, rank):
     centered = (features - features.mean(0)).double()
     covariance = centered.T @ centered / len(centered)
     values, vectors = torch.linalg.eigh(covariance)
-    turned = centered @ vectors * (1 + values / (HALF * covariance.diagonal().mean())).rsqrt() @ vectors.T
+    turned = centered @ vectors * (1 + values / values[-rank]).rsqrt() @ vectors.T
     return turned / turned.norm(dim=1, keepdim=True)
 
 
@@ -39,7 +40,7 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     given = said()
     pooled = fit_pooled(given, ["a", "b", "c"])
     found = pooled(torch.cat([*given.features, *given.logits], 1))[:, :-3].double()
-    tables = [whitened(part) for part in given.features]
+    tables = [whitened(part, rank) for part, rank in zip(given.features, (4, 4, 2), strict=True)]  # half of 7, 9, 5
     answers = [torch.softmax(part.double() / 2, 1).sqrt() for part in given.logits]
     ranks, classes = torch.tensor([effective_rank(table) for table in tables]), (3, 4, 2)
     shares = torch.linalg.eigh(agreement(tables).double())[1][:, -1].square()
@@ -50,6 +51,13 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     expected = expected + sum(ratio * len(answer.T) / 9 * answer @ answer.T for answer in answers)
     assert torch.allclose(found @ found.T, expected, atol=1e-3)
     assert shares[2] < min(shares[0], shares[1])
+
+
+@pytest.mark.parametrize(
+    ("classes", "directions", "rank"), [(2, 256, 5), (10, 64, 25), (10, 16, 8), (1000, 256, 128), (3, 1, 1)]
+)
+def test_as_many_directions_are_whitened_as_a_teacher_has_classes_to_tell_apart(classes, directions, rank):
+    assert whitened_rank(classes, directions) == rank
 
 
 def test_where_kinds_are_known_lengths_and_entropies_are_counted_from_what_is_usual():
