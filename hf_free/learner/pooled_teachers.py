@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from hf_free.learner.whitening import Whitening
 
 TEMPERATURE = 2.0
 """Temperature of the softmax of each teacher's answers: at 1, a teacher that is asked about unknown classes is too
-sure (docs/experiments/few-teachers.md)."""
+sure (docs/experiments/few-teachers.md). Where teachers have temperatures of their own, this is the highest."""
 
 MOST_DIRECTIONS = 256
 """Most directions of one teacher's features that are whitened, the strongest first; a quarter of a megabyte for each
@@ -60,6 +60,7 @@ class PooledTeachers(nn.Module):
         feature_sizes: Width of each teacher's features; 0 where they are left out.
         answer_sizes: Number of each teacher's classes; 0 where its answers are left out.
         reads_entropy: Whether the entropy of answers is compared with what is usual, see `usual_entropy`.
+        own_temperatures: Whether each teacher has a temperature of its own, see `temperatures`.
 
     Attributes:
         center: (sum of feature sizes) mean features of pictures that are not real, which are subtracted.
@@ -68,7 +69,8 @@ class PooledTeachers(nn.Module):
         answer_weights: (T,) length of each teacher's square roots of probabilities.
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
         spread: (T,) its deviation.
-        usual_entropy: (T,) mean entropy of a teacher's answers at `TEMPERATURE`, in nats; None where it is not read.
+        temperatures: (T,) of the softmax of each teacher's answers; None where all have `TEMPERATURE`.
+        usual_entropy: (T,) mean entropy of a teacher's answers at its temperature, in nats; None where it is not read.
         entropy_spread: (T,) its deviation, likewise.
         groups: (T,) number of each teacher's group: one architecture, several kinds of pictures; else one of its own.
             Where its kind is known, T times one more than the number of that is added, see `set_groups`.
@@ -79,13 +81,19 @@ class PooledTeachers(nn.Module):
     answer_weights: Tensor
     usual: Tensor
     spread: Tensor
+    temperatures: Tensor | None
     usual_entropy: Tensor | None
     entropy_spread: Tensor | None
     groups: Tensor
     whitenings: nn.ModuleList
 
     def __init__(
-        self, feature_sizes: Sequence[int], answer_sizes: Sequence[int], *, reads_entropy: bool = False
+        self,
+        feature_sizes: Sequence[int],
+        answer_sizes: Sequence[int],
+        *,
+        reads_entropy: bool = False,
+        own_temperatures: bool = False,
     ) -> None:
         super().__init__()
         self.feature_sizes, self.answer_sizes = tuple(feature_sizes), tuple(answer_sizes)
@@ -98,6 +106,7 @@ class PooledTeachers(nn.Module):
         self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
         self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
         count = len(self.feature_sizes)
+        self.register_buffer("temperatures", torch.full((count,), TEMPERATURE) if own_temperatures else None)
         self.register_buffer("usual_entropy", torch.zeros(count) if reads_entropy else None)
         self.register_buffer("entropy_spread", torch.ones(count) if reads_entropy else None)
         self.register_buffer("groups", torch.arange(count))
@@ -105,7 +114,8 @@ class PooledTeachers(nn.Module):
     @property
     def spec(self) -> PooledSpec:
         """How large it is."""
-        return PooledSpec(self.feature_sizes, self.answer_sizes, self.usual_entropy is not None)
+        reads_entropy, own_temperatures = self.usual_entropy is not None, self.temperatures is not None
+        return PooledSpec(self.feature_sizes, self.answer_sizes, reads_entropy, own_temperatures)
 
     def set_groups(self, groups: Sequence[int], kinds: Sequence[int]) -> None:
         """Note which teachers share their weight anew in each episode, and which of them are of one kind.
@@ -130,11 +140,12 @@ class PooledTeachers(nn.Module):
             shares: How many times its own share each of them has.
         """
         features, answers = ([sizes[place] for place in places] for sizes in (self.feature_sizes, self.answer_sizes))
-        made = PooledTeachers(features, answers, reads_entropy=self.usual_entropy is not None)
+        made = replace(self.spec, features=tuple(features), answers=tuple(answers)).build()
         index = torch.tensor(list(places))
         centers = self.center.split(list(self.feature_sizes))
         made.center.copy_(torch.cat([centers[place] for place in places]))
-        for name in ("feature_weights", "answer_weights", "usual", "spread", "usual_entropy", "entropy_spread"):
+        often = ("feature_weights", "answer_weights", "usual", "spread")
+        for name in (*often, "temperatures", "usual_entropy", "entropy_spread"):
             if (of_all := getattr(self, name)) is not None:
                 getattr(made, name).copy_(of_all[index])
         for weights in (made.feature_weights, made.answer_weights):
@@ -164,13 +175,14 @@ class PooledTeachers(nn.Module):
         answers = iter(logits.split([size for size in self.answer_sizes if size], 1))
         whitenings, parts, moved = iter(self.whitenings), [], []
         known = self.kinds != UNKNOWN
+        temperatures = [TEMPERATURE] * len(self.answer_sizes) if self.temperatures is None else self.temperatures
         for place, size in enumerate(self.feature_sizes):
             whitened = next(whitenings)(next(centered)) if size else said.new_zeros(len(said), 0)
             parts.append(self.feature_weights[place] * F.normalize(whitened, dim=1, eps=1e-8))
             moved.append((log_length(whitened) - self.usual[place]) / self.spread[place])
         for place, size in enumerate(self.answer_sizes):
             if size:
-                probabilities = F.softmax(next(answers) / TEMPERATURE, 1)
+                probabilities = F.softmax(next(answers) / temperatures[place], 1)
                 parts.append(self.answer_weights[place] * probabilities.sqrt())
                 if self.usual_entropy is not None and self.entropy_spread is not None:
                     surer = (self.usual_entropy[place] - entropy(probabilities)) / self.entropy_spread[place]
@@ -228,20 +240,28 @@ class PooledSpec:
         features: Width of each teacher's features.
         answers: Number of each teacher's answers.
         reads_entropy: Whether the entropy of answers is compared with what is usual.
+        own_temperatures: Whether each teacher's answers have a temperature of their own.
     """
 
     features: tuple[int, ...]
     answers: tuple[int, ...]
     reads_entropy: bool = False
+    own_temperatures: bool = False
 
     def describe(self) -> dict[str, object]:
-        """What config.json says; older versions of hf-free can read what does not read the entropy."""
-        read = {"entropy": True} if self.reads_entropy else {}
-        return {"features": list(self.features), "answers": list(self.answers), **read}
+        """What config.json says; older versions of hf-free can read what has neither of the last two."""
+        more = {"entropy": self.reads_entropy, "temperatures": self.own_temperatures}
+        said = {name: True for name, has in more.items() if has}
+        return {"features": list(self.features), "answers": list(self.answers), **said}
 
     def build(self) -> PooledTeachers:
         """Pooled teachers of this size, not fitted yet."""
-        return PooledTeachers(self.features, self.answers, reads_entropy=self.reads_entropy)
+        return PooledTeachers(
+            self.features,
+            self.answers,
+            reads_entropy=self.reads_entropy,
+            own_temperatures=self.own_temperatures,
+        )
 
 
 def read_pooled(described: Any, source: str) -> PooledSpec | None:
@@ -256,12 +276,12 @@ def read_pooled(described: Any, source: str) -> PooledSpec | None:
     """
     if described is None:
         return None
-    rule = "features and answers, one whole number per teacher each, and entropy, true or false"
-    keys = {"features", "answers"}
-    good = isinstance(described, Mapping) and keys <= described.keys() <= keys | {"entropy"}
+    rule = "features and answers, one whole number per teacher each, and entropy and temperatures, true or false"
+    keys, choices = {"features", "answers"}, ("entropy", "temperatures")
+    good = isinstance(described, Mapping) and keys <= described.keys() <= keys.union(choices)
     demand(good, source, "pooled", described, rule)
-    sizes, reads_entropy = (described["features"], described["answers"]), described.get("entropy", False)
+    sizes, chosen = (described["features"], described["answers"]), [described.get(name, False) for name in choices]
     good = all(is_list_of(part, whole(0, MAX_WIDTH)) for part in sizes) and len(sizes[0]) == len(sizes[1]) > 0
-    good = good and isinstance(reads_entropy, bool)
+    good = good and all(isinstance(choice, bool) for choice in chosen)
     demand(good and 0 < sum(map(sum, sizes)) <= MAX_WIDTH, source, "pooled", described, rule)
-    return PooledSpec(tuple(sizes[0]), tuple(sizes[1]), reads_entropy)
+    return PooledSpec(tuple(sizes[0]), tuple(sizes[1]), *chosen)

@@ -10,6 +10,7 @@ they vary in. Each rule and constant was chosen in docs/experiments/few-teachers
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
@@ -30,6 +31,14 @@ strong ones, by some tenths (docs/experiments/few-teachers.md)."""
 MOST_OF_DIRECTIONS = 0.5
 """That rank is at most this share of the directions: a network of 1,000 classes has no direction of rank 2,500."""
 
+MOST_ENTROPY = 0.7
+"""Most mean entropy of a teacher's answers, as a share of the logarithm of its number of classes. At `TEMPERATURE`
+the answers of a network of 1,000 classes to pictures that it does not know are nearly all alike; its temperature is
+lowered until they are not (docs/experiments/few-teachers.md)."""
+
+LEAST_TEMPERATURE = 0.1
+"""Lowest temperature that is tried."""
+
 MOST_VOTES = 2.0
 """Teachers of one architecture count as at most this many."""
 
@@ -46,7 +55,11 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         architectures: What each teacher's network is.
     """
     widths, counts = ([part.shape[1] for part in parts] for parts in (said.features, said.logits))
-    pooled = PooledTeachers(widths, counts)
+    temperatures = [temperature_of(part) for part in said.logits]
+    are_own = any(temperature != TEMPERATURE for temperature in temperatures)
+    pooled = PooledTeachers(widths, counts, own_temperatures=are_own)
+    if pooled.temperatures is not None:
+        pooled.temperatures.copy_(torch.tensor(temperatures))
     pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
@@ -57,7 +70,8 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         lengths.append(log_length(whitened))
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
     pooled.usual, pooled.spread = _usual(lengths)
-    probabilities = [F.softmax(part / TEMPERATURE, 1) for part in said.logits]
+    parts = zip(said.logits, temperatures, strict=True)
+    probabilities = [F.softmax(part / temperature, 1) for part, temperature in parts]
     answers = [part[rows].sqrt() for part in probabilities]
     coefficients, classes = agreement(seen), torch.tensor(counts).float()
     groups = relevance_groups(coefficients, architectures)
@@ -75,6 +89,22 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
 def whitened_rank(classes: int, directions: int) -> int:
     """Rank of the direction of a teacher's features that is whitened by half its power."""
     return max(1, round(min(RANK * classes, MOST_OF_DIRECTIONS * directions)))
+
+
+def temperature_of(logits: Tensor) -> float:
+    """Temperature at which a teacher's logits (N, C) have a mean entropy of at most `MOST_ENTROPY` of the highest; at
+    most `TEMPERATURE`, and to a thousandth."""
+
+    def is_unsure(temperature: float) -> bool:
+        return entropy(F.softmax(logits / temperature, 1)).mean().item() > MOST_ENTROPY * math.log(logits.shape[1])
+
+    if logits.shape[1] < 2 or not is_unsure(TEMPERATURE):
+        return TEMPERATURE
+    lower, upper = LEAST_TEMPERATURE, TEMPERATURE
+    while upper - lower > 1e-3:
+        middle = (lower + upper) / 2
+        lower, upper = (lower, middle) if is_unsure(middle) else (middle, upper)
+    return lower
 
 
 def _usual(measured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

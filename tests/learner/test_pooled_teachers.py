@@ -60,7 +60,8 @@ def test_large_features_are_whitened_in_their_strongest_directions():
     "described",
     [[], {"features": [3]}, {"features": [3], "answers": []}, {"features": [-1], "answers": [2]},
      {"features": [0], "answers": [0]}, {"features": [2.5], "answers": [2]}, {"features": [10**9], "answers": [0]},
-     {"features": [3], "answers": [2], "entropy": 1}, {"features": [3], "answers": [2], "more": True}],
+     {"features": [3], "answers": [2], "entropy": 1}, {"features": [3], "answers": [2], "more": True},
+     {"features": [3], "answers": [2], "temperatures": [2.0]}],
 )  # fmt: skip
 def test_sizes_that_cannot_be_are_refused(described):
     with pytest.raises(LearnerError, match="pooled"):
@@ -72,8 +73,19 @@ def test_sizes_are_read():
     older = {"features": [3, 0], "answers": [0, 2]}
     assert read_pooled(older, "x") == PooledSpec((3, 0), (0, 2), reads_entropy=False)
     assert PooledSpec((3, 0), (0, 2)).describe() == older, "what older versions can read"
-    later = PooledSpec((3, 0), (0, 2), reads_entropy=True)
-    assert read_pooled(later.describe(), "x") == later == later.build().spec
+    for choice in ({"reads_entropy": True}, {"own_temperatures": True}):
+        later = PooledSpec((3, 0), (0, 2), **choice)
+        assert read_pooled(later.describe(), "x") == later == later.build().spec
+
+
+def test_each_teachers_answers_have_their_own_temperature_and_keep_it_among_fewer():
+    said = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
+    pooled = PooledTeachers((0, 0), (4, 5), own_temperatures=True)
+    pooled.temperatures.copy_(torch.tensor([0.5, 1.25]))
+    found = pooled(said)[:, :-2]
+    expected = [torch.softmax(said[:, :4] / 0.5, 1).sqrt(), torch.softmax(said[:, 4:] / 1.25, 1).sqrt()]
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+    torch.testing.assert_close(pooled.only([1], [1.0])(said[:, 4:])[:, :-1], expected[1])
 
 
 def test_where_kinds_are_known_their_means_decide():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from hf_free.learner.pooled_teachers import ENTROPY, TEMPERATURE, TRACE, UNKNOWN
+from hf_free.learner.pooled_teachers import ENTROPY, TEMPERATURE, TRACE, UNKNOWN, entropy
 from hf_free.pooling.agreement import agreement, effective_rank
 from hf_free.pooling.fit import (
+    LEAST_TEMPERATURE,
+    MOST_ENTROPY,
     MOST_VOTES,
     answer_share,
     feature_shares,
     fit_pooled,
     kinds_within,
     relevance_groups,
+    temperature_of,
     whitened_rank,
 )
 from hf_free.pooling.pictures import Said
@@ -41,7 +45,10 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     pooled = fit_pooled(given, ["a", "b", "c"])
     found = pooled(torch.cat([*given.features, *given.logits], 1))[:, :-3].double()
     tables = [whitened(part, rank) for part, rank in zip(given.features, (4, 4, 2), strict=True)]  # half of 7, 9, 5
-    answers = [torch.softmax(part.double() / 2, 1).sqrt() for part in given.logits]
+    temperatures = map(temperature_of, given.logits)
+    answers = [
+        torch.softmax(part.double() / value, 1).sqrt() for part, value in zip(given.logits, temperatures, strict=True)
+    ]
     ranks, classes = torch.tensor([effective_rank(table) for table in tables]), (3, 4, 2)
     shares = torch.linalg.eigh(agreement(tables).double())[1][:, -1].square()
     shares = shares * torch.tensor(classes)
@@ -51,6 +58,31 @@ def test_an_embeddings_inner_product_is_the_sum_of_shares_and_cosines():
     expected = expected + sum(ratio * len(answer.T) / 9 * answer @ answer.T for answer in answers)
     assert torch.allclose(found @ found.T, expected, atol=1e-3)
     assert shares[2] < min(shares[0], shares[1])
+
+
+def test_answers_that_are_all_alike_are_sharpened_until_they_are_not():
+    """A plain search over a fine grid of temperatures finds the same."""
+    given = said()
+    flat, sure = 0.05 * given.logits[0], 10 * given.logits[1]
+    highest = MOST_ENTROPY * np.log(3)
+    grid = np.arange(LEAST_TEMPERATURE, TEMPERATURE, 1e-3)
+    means = [entropy(torch.softmax(given.logits[0] / float(value), 1)).mean().item() for value in grid]
+    expected = grid[np.searchsorted(means, highest) - 1]
+    assert temperature_of(given.logits[0]) == pytest.approx(expected, abs=3e-3)
+    assert expected < TEMPERATURE - 0.1
+    assert temperature_of(flat) == LEAST_TEMPERATURE
+    assert temperature_of(sure) == temperature_of(torch.zeros(9, 1)) == TEMPERATURE
+
+
+def test_only_where_a_teacher_needs_one_there_are_temperatures():
+    given = said()
+    sure = Said(given.features, tuple(10 * part for part in given.logits))
+    assert fit_pooled(sure, ["a", "b", "c"]).temperatures is None
+    mixed = Said(given.features, (*sure.logits[:2], given.logits[2]))
+    found = fit_pooled(mixed, ["a", "b", "c"]).temperatures.tolist()
+    assert found[:2] == [TEMPERATURE] * 2
+    assert found[2] == pytest.approx(temperature_of(given.logits[2]))
+    assert found[2] < TEMPERATURE
 
 
 @pytest.mark.parametrize(
