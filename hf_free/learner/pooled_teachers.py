@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,17 @@ MIN_ALIKE = 4
 TRACE = 1e-3
 """Factor of a picture's relevance in the embedding, which only carries it along."""
 
+Read: TypeAlias = Literal["entropy", "lengths", "temperatures"]
+"""What is read of teachers where it was found to help: the entropy of their answers beside their features' length;
+that length after further whitening; answers at a temperature of each teacher's own. Older learners lack them."""
+
+OPTIONAL: dict[Read, dict[str, float]] = {
+    "entropy": {"usual_entropy": 0.0, "entropy_spread": 1.0},
+    "lengths": {"sharpness": 1.0},
+    "temperatures": {"temperatures": TEMPERATURE},
+}
+"""The tensors of each of these, one number per teacher, and what they begin with."""
+
 
 class PooledTeachers(nn.Module):
     """Teachers' features, centered, whitened and of length 1, beside the square roots of their probabilities.
@@ -59,8 +70,7 @@ class PooledTeachers(nn.Module):
     Args:
         feature_sizes: Width of each teacher's features; 0 where they are left out.
         answer_sizes: Number of each teacher's classes; 0 where its answers are left out.
-        reads_entropy: Whether the entropy of answers is compared with what is usual, see `usual_entropy`.
-        own_temperatures: Whether each teacher has a temperature of its own, see `temperatures`.
+        reads: What is read of teachers besides, see `Read`; each has attributes of its own, else None.
 
     Attributes:
         center: (sum of feature sizes) mean features of pictures that are not real, which are subtracted.
@@ -69,8 +79,10 @@ class PooledTeachers(nn.Module):
         answer_weights: (T,) length of each teacher's square roots of probabilities.
         usual: (T,) mean logarithm of the length of a teacher's whitened features.
         spread: (T,) its deviation.
-        temperatures: (T,) of the softmax of each teacher's answers; None where all have `TEMPERATURE`.
-        usual_entropy: (T,) mean entropy of a teacher's answers at its temperature, in nats; None where it is not read.
+        temperatures: (T,) of the softmax of each teacher's answers; without "temperatures" all have `TEMPERATURE`.
+        sharpness: (T,) how much further features are whitened whose length is read, see `Whitening.log_length`; not at
+            all without "lengths".
+        usual_entropy: (T,) mean entropy of a teacher's answers at its temperature, in nats; with "entropy".
         entropy_spread: (T,) its deviation, likewise.
         groups: (T,) number of each teacher's group: one architecture, several kinds of pictures; else one of its own.
             Where its kind is known, T times one more than the number of that is added, see `set_groups`.
@@ -82,18 +94,14 @@ class PooledTeachers(nn.Module):
     usual: Tensor
     spread: Tensor
     temperatures: Tensor | None
+    sharpness: Tensor | None
     usual_entropy: Tensor | None
     entropy_spread: Tensor | None
     groups: Tensor
     whitenings: nn.ModuleList
 
     def __init__(
-        self,
-        feature_sizes: Sequence[int],
-        answer_sizes: Sequence[int],
-        *,
-        reads_entropy: bool = False,
-        own_temperatures: bool = False,
+        self, feature_sizes: Sequence[int], answer_sizes: Sequence[int], reads: Collection[Read] = ()
     ) -> None:
         super().__init__()
         self.feature_sizes, self.answer_sizes = tuple(feature_sizes), tuple(answer_sizes)
@@ -106,16 +114,18 @@ class PooledTeachers(nn.Module):
         self.register_buffer("usual", torch.zeros(len(self.feature_sizes)))
         self.register_buffer("spread", torch.ones(len(self.feature_sizes)))
         count = len(self.feature_sizes)
-        self.register_buffer("temperatures", torch.full((count,), TEMPERATURE) if own_temperatures else None)
-        self.register_buffer("usual_entropy", torch.zeros(count) if reads_entropy else None)
-        self.register_buffer("entropy_spread", torch.ones(count) if reads_entropy else None)
+        for part, buffers in OPTIONAL.items():
+            for name, value in buffers.items():
+                self.register_buffer(name, torch.full((count,), value) if part in reads else None)
         self.register_buffer("groups", torch.arange(count))
 
     @property
     def spec(self) -> PooledSpec:
         """How large it is."""
-        reads_entropy, own_temperatures = self.usual_entropy is not None, self.temperatures is not None
-        return PooledSpec(self.feature_sizes, self.answer_sizes, reads_entropy, own_temperatures)
+        reads = (
+            part for part, buffers in OPTIONAL.items() if all(getattr(self, name) is not None for name in buffers)
+        )
+        return PooledSpec(self.feature_sizes, self.answer_sizes, frozenset(reads))
 
     def set_groups(self, groups: Sequence[int], kinds: Sequence[int]) -> None:
         """Note which teachers share their weight anew in each episode, and which of them are of one kind.
@@ -144,8 +154,8 @@ class PooledTeachers(nn.Module):
         index = torch.tensor(list(places))
         centers = self.center.split(list(self.feature_sizes))
         made.center.copy_(torch.cat([centers[place] for place in places]))
-        often = ("feature_weights", "answer_weights", "usual", "spread")
-        for name in (*often, "temperatures", "usual_entropy", "entropy_spread"):
+        optional = (name for buffers in OPTIONAL.values() for name in buffers)
+        for name in ("feature_weights", "answer_weights", "usual", "spread", *optional):
             if (of_all := getattr(self, name)) is not None:
                 getattr(made, name).copy_(of_all[index])
         for weights in (made.feature_weights, made.answer_weights):
@@ -173,13 +183,20 @@ class PooledTeachers(nn.Module):
         features, logits = said.float().split([sum(self.feature_sizes), sum(self.answer_sizes)], 1)
         centered = iter((features - self.center).split([size for size in self.feature_sizes if size], 1))
         answers = iter(logits.split([size for size in self.answer_sizes if size], 1))
-        whitenings, parts, moved = iter(self.whitenings), [], []
+        whitenings, parts, moved = iter(self.each_whitening()), [], []
         known = self.kinds != UNKNOWN
         temperatures = [TEMPERATURE] * len(self.answer_sizes) if self.temperatures is None else self.temperatures
         for place, size in enumerate(self.feature_sizes):
-            whitened = next(whitenings)(next(centered)) if size else said.new_zeros(len(said), 0)
-            parts.append(self.feature_weights[place] * F.normalize(whitened, dim=1, eps=1e-8))
-            moved.append((log_length(whitened) - self.usual[place]) / self.spread[place])
+            length = said.new_zeros(len(said))
+            if size:
+                whitening, own = next(whitenings), next(centered)
+                whitened = whitening(own)
+                parts.append(self.feature_weights[place] * F.normalize(whitened, dim=1, eps=1e-8))
+                if self.sharpness is None:
+                    length = log_length(whitened)
+                else:
+                    length = whitening.log_length(own, self.sharpness[place])
+            moved.append((length - self.usual[place]) / self.spread[place])
         for place, size in enumerate(self.answer_sizes):
             if size:
                 probabilities = F.softmax(next(answers) / temperatures[place], 1)
@@ -239,29 +256,24 @@ class PooledSpec:
     Attributes:
         features: Width of each teacher's features.
         answers: Number of each teacher's answers.
-        reads_entropy: Whether the entropy of answers is compared with what is usual.
-        own_temperatures: Whether each teacher's answers have a temperature of their own.
+        reads: What is read of teachers besides.
     """
 
     features: tuple[int, ...]
     answers: tuple[int, ...]
-    reads_entropy: bool = False
-    own_temperatures: bool = False
+    reads: frozenset[Read] = frozenset()
 
     def describe(self) -> dict[str, object]:
-        """What config.json says; older versions of hf-free can read what has neither of the last two."""
-        more = {"entropy": self.reads_entropy, "temperatures": self.own_temperatures}
-        said = {name: True for name, has in more.items() if has}
-        return {"features": list(self.features), "answers": list(self.answers), **said}
+        """What config.json says; versions of hf-free that do not know what is read besides refuse it."""
+        return {
+            "features": list(self.features),
+            "answers": list(self.answers),
+            **dict.fromkeys(sorted(self.reads), True),
+        }
 
     def build(self) -> PooledTeachers:
         """Pooled teachers of this size, not fitted yet."""
-        return PooledTeachers(
-            self.features,
-            self.answers,
-            reads_entropy=self.reads_entropy,
-            own_temperatures=self.own_temperatures,
-        )
+        return PooledTeachers(self.features, self.answers, self.reads)
 
 
 def read_pooled(described: Any, source: str) -> PooledSpec | None:
@@ -276,12 +288,13 @@ def read_pooled(described: Any, source: str) -> PooledSpec | None:
     """
     if described is None:
         return None
-    rule = "features and answers, one whole number per teacher each, and entropy and temperatures, true or false"
-    keys, choices = {"features", "answers"}, ("entropy", "temperatures")
-    good = isinstance(described, Mapping) and keys <= described.keys() <= keys.union(choices)
+    rule = f"features and answers, one whole number per teacher each, and {', '.join(OPTIONAL)}, true or false"
+    keys = {"features", "answers"}
+    good = isinstance(described, Mapping) and keys <= described.keys() <= keys | OPTIONAL.keys()
     demand(good, source, "pooled", described, rule)
-    sizes, chosen = (described["features"], described["answers"]), [described.get(name, False) for name in choices]
+    sizes = described["features"], described["answers"]
     good = all(is_list_of(part, whole(0, MAX_WIDTH)) for part in sizes) and len(sizes[0]) == len(sizes[1]) > 0
-    good = good and all(isinstance(choice, bool) for choice in chosen)
+    good = good and all(isinstance(described.get(part, False), bool) for part in OPTIONAL)
     demand(good and 0 < sum(map(sum, sizes)) <= MAX_WIDTH, source, "pooled", described, rule)
-    return PooledSpec(tuple(sizes[0]), tuple(sizes[1]), *chosen)
+    reads = frozenset(part for part in OPTIONAL if described.get(part, False))
+    return PooledSpec(tuple(sizes[0]), tuple(sizes[1]), reads)

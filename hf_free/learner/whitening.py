@@ -60,17 +60,21 @@ class Whitening(nn.Module):
         self._damp(features, variances, half * mean)
 
     @torch.no_grad()
-    def fit_to_rank(self, features: Tensor, rank: int) -> None:
+    def fit_to_rank(self, features: Tensor, rank: int) -> float:
         """Learn from the features (N, D) of pictures, as `fit` does, with the variance of one direction in the place
         of half * m: that of this rank, the strongest first, but at least `LEAST_LEVEL` * m.
 
         Args:
             features: They.
             rank: From 1 to the number of directions; a larger one is taken for that.
+
+        Returns:
+            That variance, in mean variances.
         """
         variances, mean = self._find_directions(features)
-        level = variances[-min(rank, len(variances))]
-        self._damp(features, variances, torch.maximum(level, LEAST_LEVEL * mean))
+        level = torch.maximum(variances[-min(rank, len(variances))], LEAST_LEVEL * mean)
+        self._damp(features, variances, level)
+        return float(level / mean)
 
     def _find_directions(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the strongest directions; their variances (K,), the strongest last, and the mean over all dimensions.
@@ -103,6 +107,20 @@ class Whitening(nn.Module):
         """(..., D) -> (..., D)."""
         along = features @ self.directions.T
         return (features - (along * (1 - self.factors)) @ self.directions) * self.scale
+
+    @in_full_precision
+    def log_length(self, features: Tensor, sharpness: Tensor) -> Tensor:
+        """Logarithm of the length of features (B, D) that are whitened further: (B,).
+
+        Args:
+            features: Not whitened yet.
+            sharpness: By how much variances count for more: a direction is multiplied by 1 / sqrt(1 + sharpness * v /
+                level) where `forward` has 1 / sqrt(1 + v / level). The common factor is left out.
+        """
+        along = features @ self.directions.T
+        further = 1 + sharpness * (self.factors.square().reciprocal() - 1)
+        left = (features - along @ self.directions).square().sum(1)
+        return 0.5 * (left + (along.square() / further).sum(1)).clamp_min(1e-16).log()
 
 
 def rebuild_whitening(count: object, width: int, tensors: dict[str, Tensor], source: str) -> Whitening:

@@ -31,6 +31,11 @@ strong ones, by some tenths (docs/experiments/few-teachers.md)."""
 MOST_OF_DIRECTIONS = 0.5
 """That rank is at most this share of the directions: a network of 1,000 classes has no direction of rank 2,500."""
 
+LENGTH_LEVEL = 0.1
+"""The variance, in mean variances, that is whitened by half its power where the length of features is read, which
+tells kinds of pictures apart: nearly Mahalanobis' distance. Of 0.01 to 1 all up to 0.1 are alike, 1 loses 0.7 points
+on signs (docs/experiments/few-teachers.md)."""
+
 MOST_ENTROPY = 0.7
 """Most mean entropy of a teacher's answers, as a share of the logarithm of its number of classes. At `TEMPERATURE`
 the answers of a network of 1,000 classes to pictures that it does not know are nearly all alike; its temperature is
@@ -55,21 +60,19 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
         architectures: What each teacher's network is.
     """
     widths, counts = ([part.shape[1] for part in parts] for parts in (said.features, said.logits))
-    temperatures = [temperature_of(part) for part in said.logits]
-    are_own = any(temperature != TEMPERATURE for temperature in temperatures)
-    pooled = PooledTeachers(widths, counts, own_temperatures=are_own)
-    if pooled.temperatures is not None:
-        pooled.temperatures.copy_(torch.tensor(temperatures))
+    pooled = PooledTeachers(widths, counts)
+    temperatures = torch.tensor([temperature_of(part) for part in said.logits])
+    if not bool((temperatures == TEMPERATURE).all()):
+        pooled.temperatures = temperatures
     pooled.center.copy_(torch.cat([part.mean(0) for part in said.features]))
     pictures = len(said.features[0])
     rows = torch.linspace(0, pictures - 1, min(MOST_ROWS, pictures)).long()
-    seen, lengths = [], []
+    seen, levels, lengths = [], [], []
     for whitening, features, logits in zip(pooled.each_whitening(), said.features, said.logits, strict=True):
-        whitening.fit_to_rank(features, whitened_rank(logits.shape[1], len(whitening.factors)))
+        levels.append(whitening.fit_to_rank(features, whitened_rank(logits.shape[1], len(whitening.factors))))
         whitened = whitening(features - features.mean(0))
         lengths.append(log_length(whitened))
         seen.append(F.normalize(whitened[rows], dim=1, eps=1e-8))
-    pooled.usual, pooled.spread = _usual(lengths)
     parts = zip(said.logits, temperatures, strict=True)
     probabilities = [F.softmax(part / temperature, 1) for part, temperature in parts]
     answers = [part[rows].sqrt() for part in probabilities]
@@ -77,6 +80,11 @@ def fit_pooled(said: Said, architectures: Sequence[Hashable]) -> PooledTeachers:
     groups = relevance_groups(coefficients, architectures)
     kinds = kinds_within(coefficients, groups)
     pooled.set_groups(groups, kinds)
+    if len(set(groups)) < len(groups):
+        pooled.sharpness = torch.tensor(levels) / LENGTH_LEVEL
+        every = zip(pooled.each_whitening(), said.features, pooled.sharpness, strict=True)
+        lengths = [whitening.log_length(part - part.mean(0), further) for whitening, part, further in every]
+    pooled.usual, pooled.spread = _usual(lengths)
     if any(kind != UNKNOWN for kind in kinds):
         pooled.usual_entropy, pooled.entropy_spread = _usual([entropy(part) for part in probabilities])
     ranks = torch.tensor([effective_rank(part) for part in seen])

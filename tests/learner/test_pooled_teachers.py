@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from hf_free.learner.pooled_teachers import (
     ENTROPY,
     KIND_RELEVANCE,
     MOST_DIRECTIONS,
+    OPTIONAL,
     RELEVANCE,
     TEMPERATURE,
     TRACE,
@@ -71,21 +74,33 @@ def test_sizes_that_cannot_be_are_refused(described):
 def test_sizes_are_read():
     assert read_pooled(None, "x") is None
     older = {"features": [3, 0], "answers": [0, 2]}
-    assert read_pooled(older, "x") == PooledSpec((3, 0), (0, 2), reads_entropy=False)
+    assert read_pooled(older, "x") == PooledSpec((3, 0), (0, 2))
     assert PooledSpec((3, 0), (0, 2)).describe() == older, "what older versions can read"
-    for choice in ({"reads_entropy": True}, {"own_temperatures": True}):
-        later = PooledSpec((3, 0), (0, 2), **choice)
+    for reads in (*map(frozenset, combinations(OPTIONAL, 1)), frozenset(OPTIONAL)):
+        later = PooledSpec((3, 0), (0, 2), reads)
         assert read_pooled(later.describe(), "x") == later == later.build().spec
 
 
 def test_each_teachers_answers_have_their_own_temperature_and_keep_it_among_fewer():
     said = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
-    pooled = PooledTeachers((0, 0), (4, 5), own_temperatures=True)
+    pooled = PooledTeachers((0, 0), (4, 5), ["temperatures"])
     pooled.temperatures.copy_(torch.tensor([0.5, 1.25]))
     found = pooled(said)[:, :-2]
     expected = [torch.softmax(said[:, :4] / 0.5, 1).sqrt(), torch.softmax(said[:, 4:] / 1.25, 1).sqrt()]
     torch.testing.assert_close(found, torch.cat(expected, 1))
     torch.testing.assert_close(pooled.only([1], [1.0])(said[:, 4:])[:, :-1], expected[1])
+
+
+def test_lengths_are_those_of_features_that_are_whitened_further():
+    """By the inverse root of a covariance of its own, which nobody has to keep."""
+    seen = torch.randn(400, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([5.0, 2.0, 1.0, 0.1])
+    pooled = PooledTeachers((4,), (0,), ["lengths"])
+    pooled.whitenings[0].fit(seen, 2.0)
+    pooled.sharpness.fill_(2.0 / 0.1)
+    found = pooled(seen)[:, -1].double() / TRACE
+    expected = (seen.double() @ _inverse_root(seen, 0.1)).norm(dim=1).log()
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(found, (seen.double() @ _inverse_root(seen, 2.0)).norm(dim=1).log(), atol=0.1)
 
 
 def test_where_kinds_are_known_their_means_decide():
@@ -103,7 +118,7 @@ def test_where_kinds_are_known_their_means_decide():
 
 def test_a_kind_that_is_surer_of_its_answers_than_usual_counts_more():
     generator = torch.Generator().manual_seed(0)
-    pooled = PooledTeachers((3,) * 5, (4, 4, 4, 0, 4), reads_entropy=True)
+    pooled = PooledTeachers((3,) * 5, (4, 4, 4, 0, 4), ["entropy"])
     pooled.set_groups([0, 0, 0, 0, 4], [0, 1, 1, 0, UNKNOWN])
     pooled.usual.copy_(torch.randn(5, generator=generator))
     usual, spread = torch.rand(2, 5, generator=generator) + 0.5

@@ -10,6 +10,7 @@ from hf_free.learner.pooled_teachers import ENTROPY, TEMPERATURE, TRACE, UNKNOWN
 from hf_free.pooling.agreement import agreement, effective_rank
 from hf_free.pooling.fit import (
     LEAST_TEMPERATURE,
+    LENGTH_LEVEL,
     MOST_ENTROPY,
     MOST_VOTES,
     answer_share,
@@ -102,15 +103,18 @@ def test_where_kinds_are_known_lengths_and_entropies_are_counted_from_what_is_us
     found = pooled(torch.cat([*seen, *logits], 1))[:, -9:] / TRACE
     assert torch.allclose(found.mean(0), torch.zeros(9), atol=1e-3)
     for teacher in range(9):
-        shares = (logits[teacher] / TEMPERATURE).softmax(1).double()
+        shares = (logits[teacher] / temperature_of(logits[teacher])).softmax(1).double()
         entropies = -(shares * shares.log()).sum(1).float()
-        parts = torch.stack([(entropies.mean() - entropies) / entropies.std(), lengths_of(pooled, seen, teacher)])
+        parts = torch.stack([(entropies.mean() - entropies) / entropies.std(), lengths_of(seen[teacher])])
         assert torch.allclose(found[:, teacher], ENTROPY * parts[0] + parts[1], atol=1e-2)
 
 
-def lengths_of(pooled, seen, teacher):
-    whitened = pooled.each_whitening()[teacher](seen[teacher] - seen[teacher].mean(0))
-    lengths = whitened.norm(dim=1).log()
+def lengths_of(features):
+    """In deviations, of features that are whitened nearly whole."""
+    centered = (features - features.mean(0)).double()
+    variances, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))
+    whitened = centered @ vectors * (1 + variances / (LENGTH_LEVEL * variances.mean())).rsqrt()
+    lengths = whitened.norm(dim=1).log().float()
     return (lengths - lengths.mean()) / lengths.std()
 
 
