@@ -16,10 +16,12 @@ NEAR = {
 _HANDLER = "hf_free.near"
 
 
-def replace_closed_streams() -> None:
-    """Where whoever started this process has closed stdout or stderr, let what is written there go nowhere."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+def replace_closed_streams(*names: str) -> None:
+    """Where whoever started this process, or code in it, has closed one of these streams, let what is written there go
+    nowhere; without names stdout and stderr."""
+    for name in names or ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (to the end of the process)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +31,12 @@ from hf_free.runtime.saved_json import read_saved
 
 _CARD = "README.md"
 
-"""Most bytes of a card."""
-
 _TRIES = 3
 """How often results are added to a card that others change meanwhile."""
 
 _SAVE_AGAIN = "save the learner again"
+
+logger = logging.getLogger(__name__)
 
 
 def push_saved(
@@ -187,7 +188,12 @@ def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | 
         found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
     except HubError:  # no repository yet; if it is something else, the upload says so
         return None
-    if not (_CARD in found.sha256 and has_sections(theirs := read_card(found.folder / _CARD, repo_id=repo_id))):
+    if _CARD not in found.sha256:
+        return None
+    theirs = read_card(found.folder / _CARD, repo_id=repo_id)
+    if not has_sections(theirs):
+        if is_edited(theirs):
+            logger.warning("the card of %s, which hf-free has not written, is replaced; its history keeps it", repo_id)
         return None
     write_text(card, with_fresh_sections(theirs, ours))
     return None if found.from_cache else found.commit

@@ -165,3 +165,15 @@ def test_an_embedder_is_written_and_read_with_a_record_beside_it(tmp_path):
     assert type(embedder) is Embedder
     assert record.to_dict() == RECORD
     assert torch.equal(embedder.embed(pictures()), learner.embed(pictures()))
+
+
+def test_what_nobody_could_open_is_not_saved(tmp_path):
+    """Another network in the place of the backbone that the configuration names."""
+    learner = make("conv4_32")
+    learner.backbone = make("test_resnet").backbone
+    with pytest.raises(LearnerError, match="is not the network 'conv4_32' of its configuration"):
+        learner.save_pretrained(tmp_path / "learner")
+    learner.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(LearnerError, match="whose backbone is a Sequential cannot be saved"):
+        learner.save_pretrained(tmp_path / "learner")
+    assert not (tmp_path / "learner").exists()
