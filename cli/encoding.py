@@ -26,10 +26,14 @@ def replace_closed_streams(*names: str) -> None:
 
 
 def speak_plainly(*streams: TextIO) -> None:
-    """Let streams write every text, whatever their encoding; those that can write all are left as they are."""
+    """Let streams write every text, whatever their encoding; those that can write all are left as they are.
+
+    UTF-8 has no letters for names of files that are none themselves, which a strict stream would end with.
+    """
     for stream in streams:
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and not can_write(stream, "".join(NEAR) + "\N{GRINNING FACE}"):
+        lacks = not can_write(stream, "".join(NEAR) + "\N{GRINNING FACE}")
+        if reconfigure is not None and (lacks or stream.errors == "strict"):
             codecs.register_error(_HANDLER, _near)
             reconfigure(errors=_HANDLER)
 

@@ -86,8 +86,11 @@ def write_file(path: Path, write: Callable[[Path], object], *, needed: int | Non
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file in UTF-8, with the line ends as they are, whole or not at all."""
-    data = text.encode()
+    """Write a text file in UTF-8, with the line ends as they are, whole or not at all.
+
+    Bytes of a file's name that are no UTF-8 become their codes, such as `\\udcff`, which JSON reads as the name again.
+    """
+    data = text.encode("utf-8", "backslashreplace")
     return write_file(path, lambda scratch: scratch.write_bytes(data), needed=len(data))
 
 

@@ -38,6 +38,19 @@ def license_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
     return notes
 
 
+def twice_notes(records: Sequence[TeacherRecord]) -> list[str]:
+    """Which teachers are the same files under two names, or were named twice: what they say counts twice."""
+    found: dict[object, list[str]] = {}
+    for record in records:
+        if record.sha256:
+            found.setdefault((tuple(sorted(record.sha256.items())), record.classes), []).append(record.reference)
+    return [
+        f"the same teacher more than once: {listed(names)}; what it says counts as often"
+        for names in found.values()
+        if len(names) > 1
+    ]
+
+
 def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]:
     """Which teachers the card will not name, and whether it will show their pictures all the same."""
     hidden = [record.reference for record in records if record.is_hidden]
@@ -52,6 +65,7 @@ def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]
 def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]:
     """Licenses, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
+    notes += twice_notes(records)
     notes += license_notes([(record.reference, record.license) for record in records])
     return notes + privacy_notes(records, hub)
 

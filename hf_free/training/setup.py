@@ -304,6 +304,9 @@ def prepare(
     portions = budget.portions
     parts.inverter.most_images = portions.task
 
+    size = config.learner.channels, config.learner.image_size
+    own = read_own_pictures(config.memory.pictures, size, flip=config.five.flip)
+
     # ---- folder: a start that fails before this leaves nothing in it; one that goes on is written down after a step
     if ranks.is_first and chosen is None:
         folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
@@ -315,8 +318,6 @@ def prepare(
         compile_networks(parts.inverter, learner, config.bell, parts.device)
     sizes, asked = layout.sizes if objective.asks_teachers else [], config.memory.teachers_per_image
     memory, held_out = (TaskMemory(size, sizes=sizes, asked=asked) for size in (portions.memory, portions.held_out))
-    size = config.learner.channels, config.learner.image_size
-    own = read_own_pictures(config.memory.pictures, size, flip=config.five.flip)
     filling = Filling(
         memory,
         held_out,

@@ -54,6 +54,9 @@ def test_risky_licenses_are_named_before_training(tmp_path, card, note):
 
 def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    (tmp_path / "again").symlink_to(models[0])
+    twice = plan(_config(models=[*models, str(tmp_path / "again")], trainer={"max_minutes": 1}))
+    assert any(note.startswith(f"the same teacher more than once: {models[0]}, ") for note in twice.notes)
     endless = plan(_config(models=models, trainer={"steps": None, "max_minutes": None}))
     assert "nothing ends this run" in " ".join(endless.notes)
     assert "no end" in _shown(endless)
