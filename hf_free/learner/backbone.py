@@ -16,6 +16,7 @@ from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.config_check import is_own_network
+from hf_free.learner.pooled_backbone import KIND
 from hf_free.provenance.reading import JsonView
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.text import others_words
@@ -31,6 +32,12 @@ def build_backbone(
     config: LearnerConfig, model_args: ModelArgs, mean: Sequence[float], std: Sequence[float]
 ) -> nn.Module:
     """An untrained timm network without classifier for pictures of the learner's size."""
+    if config.backbone == KIND:
+        raise LearnerError(
+            "a pooled learner has no network of its own: its teachers are its backbone",
+            allowed="a timm model name, or a learner that is one network",
+            action="hf-free pool makes a pooled learner, hf-free distill one network of it",
+        )
     size = (config.channels, config.image_size, config.image_size)
     overlay = {"input_size": size, "mean": mean, "std": std, "num_classes": 0, "pool_size": None}
     if config.backbone in FILTERS:

@@ -270,6 +270,12 @@ def fetch_files(
         return Fetched(folder, None)
     from hf_free.hub.snapshot import fetch_snapshot
 
+    if revision is not None and "@" in name:
+        raise LearnerError(
+            f"the learner {short_form(name)} and the revision {revision}: two revisions",
+            allowed="one of them",
+            action=f"leave out {name.partition('@')[2]!r}, or the revision",
+        )
     if revision is None:
         name, _, at = name.partition("@")
         revision = at or None

@@ -177,3 +177,8 @@ def test_what_nobody_could_open_is_not_saved(tmp_path):
     with pytest.raises(LearnerError, match="whose backbone is a Sequential cannot be saved"):
         learner.save_pretrained(tmp_path / "learner")
     assert not (tmp_path / "learner").exists()
+
+
+def test_two_revisions_of_one_learner_are_refused():
+    with pytest.raises(LearnerError, match="the learner 'org/a@v1' and the revision v2: two revisions"):
+        MetaLearner.from_pretrained("org/a@v1", revision="v2")
