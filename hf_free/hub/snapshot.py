@@ -334,6 +334,8 @@ def _license_of_card(path: Path) -> str | None:
     """The license in the metadata of a card on disk; `UNREADABLE` for one that is there and cannot be read."""
     try:
         text = read_bounded(path, max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
+        if "\0" in text:  # as a machine that loses power leaves a file
+            return UNREADABLE
         match = re.match(r"\s*---\s*\n(.*?)\n---", text, re.DOTALL)
         metadata = yaml.safe_load(_short(match.group(1))) if match else None
     except (FileNotFoundError, NotADirectoryError):

@@ -39,7 +39,10 @@ def read_card(path: Path, *, repo_id: str | None = None) -> str:
         RunError: it is no text, or no regular file of bounded size.
     """
     try:
-        return read_bounded(path, max_bytes=_MOST_CARD).decode("utf-8")
+        text = read_bounded(path, max_bytes=_MOST_CARD).decode("utf-8")
+        if "\0" in text:  # as a machine that loses power leaves a file
+            raise ValueError("it holds zero bytes")
+        return text
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, UnicodeDecodeError):

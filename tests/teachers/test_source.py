@@ -135,7 +135,9 @@ def test_a_card_that_is_no_file_is_passed_over(make, folder):
     assert _load(folder).record.license == UNREADABLE
 
 
-@pytest.mark.parametrize("card", ["---\nlicense: mit\n---\n# é".encode("latin-1"), b"---\nlicense: [mit\n---\n"])
+@pytest.mark.parametrize(
+    "card", ["---\nlicense: mit\n---\n# é".encode("latin-1"), b"---\nlicense: [mit\n---\n", bytes(9)]
+)
 def test_a_card_that_cannot_be_read_may_state_a_license(card, folder):
     (folder / "README.md").write_bytes(card)
     record = _load(folder).record
