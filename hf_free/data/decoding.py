@@ -633,6 +633,10 @@ def to_array(picture: object, name: str) -> Tensor:
     """
     if not isinstance(picture, (list, tuple, np.ndarray)) and not hasattr(picture, "__array__"):
         raise _no_picture(f"{name} is of type {type(picture).__name__}")
+    if np.ma.is_masked(picture):
+        raise PictureError(
+            f"{name}: an array of which parts are masked", allowed="whole pictures", action="x.filled(0)"
+        )
     try:
         values = np.asarray(picture)
     except (ValueError, TypeError) as error:
