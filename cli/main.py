@@ -253,6 +253,8 @@ def _check_environment() -> None:
             allowed="one that is there",
             action="cd to another folder",
         ) from None
+    if "MPLBACKEND" in os.environ:  # no window is ever opened, and a name that is none ends matplotlib's import
+        os.environ["MPLBACKEND"] = "agg"
     address = os.environ.get("HF_ENDPOINT", "")
     if not address.isprintable() or " " in address:
         raise ConfigError(

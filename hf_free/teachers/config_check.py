@@ -158,7 +158,7 @@ def _architecture(config: JsonView, name: str) -> str:
         raise TeacherError(
             f"{name} is a learner of hf-free, {architecture[:100]!r}, and no classifier",
             allowed="classifiers of at least 2 classes",
-            action="its teachers can serve, see its card; to go on with a learner: hf-free train --from",
+            action="name its teachers, which its card lists",
         )
     if not re.fullmatch(r"\w{1,100}", base) or not timm.is_model(base):
         close = difflib.get_close_matches(base[:100], timm.list_models(), n=3)

@@ -276,6 +276,12 @@ def test_an_address_of_the_hub_that_is_none_is_named(capsys, monkeypatch):
     assert "the environment variable HF_ENDPOINT is 'http://127.0.0.1\\x07'" in refused(capsys, "search", "x")
 
 
+def test_figures_need_no_backend_of_windows(monkeypatch, capsys):
+    monkeypatch.setenv("MPLBACKEND", "bogus")
+    assert main(["methods", "--json"]) == 0
+    assert os.environ["MPLBACKEND"] == "agg"
+
+
 def test_ctrl_c_before_a_verb_has_begun_shows_no_traceback(capsys, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
