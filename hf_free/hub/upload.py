@@ -178,9 +178,17 @@ def push_command(
 
 
 def check_can_push(
-    repo_id: str, token: str | None, *, private: bool = False, create_pr: bool = False, kind: Kind = "model"
+    repo_id: str,
+    token: str | None,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    kind: Kind = "model",
+    always_private: str = "",
 ) -> None:
     """Ask the Hub whether a push to a repository would be allowed; nothing is created.
+
+    `always_private` names what goes to private repositories only, for the message about a public one.
 
     Raises:
         HubError: no token, one that may not write there, a public repository where a private one is asked for, or
@@ -202,6 +210,11 @@ def check_can_push(
             return  # will be created
     except Exception as error:
         raise explain(error, repo_id, token=token) from None
+    if always_private and not info.private:
+        raise HubError(
+            f"{repo_id} exists and is public, and {always_private} are pushed to private repositories only",
+            action="make it private in its settings on the Hub, or choose another name",
+        )
     if private and not info.private:
         raise HubError(
             f"{repo_id} exists and is public, but --private was asked for",

@@ -54,7 +54,7 @@ from hf_free.training.black_boxes import check_black_boxes
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
-from hf_free.training.notices import notes_on_distillation
+from hf_free.training.notices import notes_on_distillation, start_notes
 from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.remote_checkpoints import RemoteCheckpoints
@@ -295,6 +295,10 @@ def prepare(
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
     if parts.learner_precision != parts.precision:
         logger.warning(FP32_NOTE.format(precision=parts.precision.name))
+
+    classes = [] if parts.validation is None else parts.validation.class_names
+    for note in start_notes(config.queries, parts.pool.records, classes, has_tokens=bool(endpoint_tokens)):
+        logger.warning("%s", note)
 
     # ---- budget
     is_timed = config.trainer.max_minutes is not None and not resume and ranks.count == 1
