@@ -268,6 +268,12 @@ def fetch_files(
     folder = from_home(name)
     if folder.is_dir():
         return Fetched(folder, None)
+    if folder.is_file():
+        raise LearnerError(
+            f"the learner {short_form(name)} is a file",
+            allowed="a folder, or org/name or org/name@revision on the Hub",
+            action="give the folder that it lies in; unpack an archive first",
+        )
     from hf_free.hub.snapshot import fetch_snapshot
 
     if revision is not None and "@" in name:

@@ -108,6 +108,10 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     first, *others = contents
     needed = sum(map(len, contents.values()))
     safe = "the files that were there before are unchanged" if any(path.exists() for path in contents) else ""
+    for path in contents:
+        with storage_explained(path, safe=safe):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with storage_explained(first, needed=needed, safe=safe), made_folder(first.parent):
         scratches = {}
         try:

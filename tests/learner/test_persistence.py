@@ -182,3 +182,9 @@ def test_what_nobody_could_open_is_not_saved(tmp_path):
 def test_two_revisions_of_one_learner_are_refused():
     with pytest.raises(LearnerError, match="the learner 'org/a@v1' and the revision v2: two revisions"):
         MetaLearner.from_pretrained("org/a@v1", revision="v2")
+
+
+def test_a_file_is_no_learner(tmp_path):
+    (tmp_path / "learner.zip").touch()
+    with pytest.raises(LearnerError, match=r"learner\.zip' is a file\n[\s\S]*unpack an archive"):
+        MetaLearner.from_pretrained(tmp_path / "learner.zip")

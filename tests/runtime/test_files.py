@@ -328,6 +328,9 @@ def test_of_files_that_belong_together_one_that_cannot_be_written_leaves_the_old
         write_together({tmp_path / "a": b"3", tmp_path / "b" / "c": b"4"})
     assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("1", "2")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    (tmp_path / "in the way").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write in the way in .*: a folder is in its place"):
+        write_together({tmp_path / "a": b"3", tmp_path / "in the way": b"4"})
 
 
 def test_what_cannot_be_flushed_is_left_alone_and_a_disk_that_fails_is_not(tmp_path, monkeypatch):
