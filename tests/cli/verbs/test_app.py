@@ -20,6 +20,7 @@ def test_a_space_is_written_and_nothing_uploaded_on_a_dry_run(capsys, tmp_path):
 
 
 def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
+    hub.add_repo("me/few-shot", {"config.json": b"{}"})
     words = [*PROGRAM, "app", "me/few-shot", "--space", "alice/try-it", "--output", str(tmp_path / "space"), "-q"]
     done = run_client(words, token=tokens["alice"])
     assert done.stdout == f"{hub.endpoint}/spaces/alice/try-it\n"
@@ -27,6 +28,9 @@ def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
     for path in (tmp_path / "space").iterdir():
         assert published[path.name] == path.read_bytes()
     assert hub.history("alice/try-it", repo_type="space")[0].title == "App of me/few-shot by hf-free"
+    words[4] = "me/nowhere"
+    refused = run_client(words, token=tokens["alice"], check=False)
+    assert "me/nowhere does not exist" in refused.stderr
 
 
 def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
