@@ -141,6 +141,8 @@ def decode(
     Raises:
         PictureError: no picture, one that is damaged or too large, or numbers whose range is not clear.
     """
+    if picture is None:  # a cell of a table that is empty
+        raise PictureError(f"{name} is missing", allowed="a picture", action="leave it out")
     if isinstance(picture, Tensor):
         check_plain(picture, name)
         return Decoded(reduce(_one_of(picture, name, background), size))

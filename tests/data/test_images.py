@@ -294,6 +294,11 @@ def test_arrays_of_several_pictures_have_their_channels_at_either_end():
             as_batch(nothing, OWN)
 
 
+def test_a_picture_that_is_missing_is_called_that():
+    with pytest.raises(PictureError, match="picture 1 is missing"):
+        as_batch([np.zeros((8, 8, 3), np.uint8), None], OWN)
+
+
 def test_masked_pixels_are_not_taken_for_pixels():
     values = np.full((2, 8, 8, 3), 9, np.uint8)
     with pytest.raises(PictureError, match="an array of which parts are masked"):
