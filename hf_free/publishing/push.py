@@ -161,7 +161,7 @@ def check_push(repo_id: str, *, token: object, revision: str | None, commit_mess
 @contextmanager
 def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object] | None) -> Iterator[Path]:
     """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
-    if (folder / _CARD).is_file():
+    if (folder / _CARD).exists():
         read_card(folder / _CARD)  # before gigabytes are copied
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copy = Path(scratch) / "learner"
@@ -304,7 +304,7 @@ def add_results(
             results; None takes those of the folder, which may be redacted already.
     """
     path = folder / "config.json"
-    if (folder / _CARD).is_file():
+    if (folder / _CARD).exists():
         read_card(folder / _CARD)  # before anything is written
     content = object_of(read_saved(path, action=_SAVE_AGAIN))
     block, found = object_of(content.get("hf_free")), report.to_dict()

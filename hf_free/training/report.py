@@ -40,6 +40,9 @@ CLASSES, PICTURES = 36, 6
 MAP_CLASSES, MAP_PICTURES = 10, 15
 """Classes and pictures of each on the map."""
 
+_ROW: dict[str, tuple[type, ...]] = {"method": (str,), "n_way": (int,), "k_shot": (int,), "accuracy": (int, float)}
+"""What a row of results holds at least, where it says it."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 MOST_FIGURE = 2**26
@@ -260,6 +263,10 @@ def _read_results(path: Path) -> Json:
         raise _no_results(path, why_no_json(error)) from None
     if not all(isinstance(row, dict) for row in list_of(found.get("rows"))) or "dataset" not in found:
         raise _no_results(path, "it has no rows on a data set")
+    for row in map(object_of, list_of(found.get("rows"))):
+        for key, kinds in _ROW.items():
+            if not isinstance(row.get(key), (*kinds, type(None))):
+                raise _no_results(path, f"{key} of a row is {short_form(row[key])}")
     return found
 
 

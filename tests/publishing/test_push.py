@@ -87,6 +87,10 @@ def test_results_with_a_card_that_is_no_text_change_nothing(learner):
     (learner / "README.md").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
         add_results(learner, report())
+    (learner / "README.md").unlink()
+    (learner / "README.md").mkdir()
+    with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
+        add_results(learner, report())
     assert (learner / "config.json").read_bytes() == before
 
 

@@ -152,6 +152,10 @@ def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
     wrong.write_text('{"rows": [1]}')
     with pytest.raises(RunError, match="holds no results"):
         report([run], tmp_path / "page.html", results=[wrong])
+    odd = tmp_path / "odd.json"
+    odd.write_text('{"dataset": "d", "rows": [{"method": "learner", "accuracy": "high"}]}')
+    with pytest.raises(RunError, match="holds no results: accuracy of a row is 'high'"):
+        report([run], tmp_path / "page.html", results=[odd])
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     shutil.copyfile(wrong, folder / "results.json")
     assert read_run(folder, draws_map=False).record.results == ()
