@@ -16,18 +16,24 @@ NEAR = {
 _HANDLER = "hf_free.near"
 
 
-def replace_closed_streams() -> None:
-    """Where whoever started this process has closed stdout or stderr, let what is written there go nowhere."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+def replace_closed_streams(*names: str) -> None:
+    """Where whoever started this process, or code in it, has closed one of these streams, let what is written there go
+    nowhere; without names stdout and stderr."""
+    for name in names or ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (to the end of the process)
 
 
 def speak_plainly(*streams: TextIO) -> None:
-    """Let streams write every text, whatever their encoding; those that can write all are left as they are."""
+    """Let streams write every text, whatever their encoding; those that can write all are left as they are.
+
+    UTF-8 has no letters for names of files that are none themselves, which a strict stream would end with.
+    """
     for stream in streams:
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and not can_write(stream, "".join(NEAR) + "\N{GRINNING FACE}"):
+        lacks = not can_write(stream, "".join(NEAR) + "\N{GRINNING FACE}")
+        if reconfigure is not None and (lacks or stream.errors == "strict"):
             codecs.register_error(_HANDLER, _near)
             reconfigure(errors=_HANDLER)
 

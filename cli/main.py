@@ -172,6 +172,8 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         if isinstance(finished.__context__, BrokenPipeError):  # such as `| head -1`: quietly, as `cat` and git do
             return _NOBODY_READS
+        if (foreign := _ended_by(finished)) is not None:
+            return _report(foreign, debug=debug)
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
         if not _rank() or Launched.here().is_first:
@@ -184,8 +186,23 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     return 0
 
 
+def _ended_by(finished: SystemExit) -> HfFreeError | None:
+    """The error where code of the user's own or of a library has ended a verb, such as a network with `sys.exit()`;
+    None for Typer's own end."""
+    last = list(traceback.walk_tb(finished.__traceback__))[-1:]
+    if not last or str(last[0][0].f_globals.get("__name__")).partition(".")[0] in ("click", "typer", "hf_free"):
+        return None
+    frame, line = last[0]
+    return HfFreeError(
+        f"{frame.f_code.co_filename}, line {line}, has ended the command: SystemExit: {finished.code}",
+        allowed="code that ends no process; what was saved before is whole",
+        action="take sys.exit() and the like out of it, where it is your own",
+    )
+
+
 def _report(error: Exception, *, debug: bool) -> int:
     """Show an error; the exit code."""
+    replace_closed_streams("stderr")
     if isinstance(error, FailedElsewhere):
         return 1
     problem = error if isinstance(error, HfFreeError) else _output_problem(error) or storage_problem(error)
@@ -203,6 +220,12 @@ def _output_problem(error: Exception) -> HfFreeError | None:
 
     Such an error names no file; what raised it is one of those who write there.
     """
+    if isinstance(error, ValueError) and sys.stdout.closed and "closed file" in str(error):
+        return HfFreeError(
+            "the results cannot be written to stdout: something has closed it meanwhile",
+            allowed="code that leaves stdout open",
+            action="take sys.stdout.close() and the like out of it, where it is your own; what was saved is whole",
+        )
     trace = list(traceback.walk_tb(error.__traceback__))
     last = str(trace[-1][0].f_globals.get("__name__")) if trace else ""
     prints = last == output_console.__module__ or last.partition(".")[0] in ("rich", "click", "typer")
@@ -230,6 +253,8 @@ def _check_environment() -> None:
             allowed="one that is there",
             action="cd to another folder",
         ) from None
+    if "MPLBACKEND" in os.environ:  # no window is ever opened, and a name that is none ends matplotlib's import
+        os.environ["MPLBACKEND"] = "agg"
     address = os.environ.get("HF_ENDPOINT", "")
     if not address.isprintable() or " " in address:
         raise ConfigError(

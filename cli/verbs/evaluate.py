@@ -261,11 +261,12 @@ def check_results_can_go(model: str, revision: str | None, token: str | None, *,
     """
     from hf_free.hub.upload import check_can_push
 
-    if revision is not None:
+    named = f"--revision {revision}" if revision is not None else model if "@" in model else None
+    if named is not None:
         raise ConfigError(
-            f"--push with --revision {revision}: results go to the learner's main branch, which may be another one",
+            f"--push with {named}: results go to the learner's main branch, which may be another one",
             allowed="one of the two",
-            action="leave out --revision, or --push",
+            action="leave out the revision, or --push",
         )
     check_can_push(model, token, create_pr=create_pr)
 

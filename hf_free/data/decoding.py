@@ -141,6 +141,8 @@ def decode(
     Raises:
         PictureError: no picture, one that is damaged or too large, or numbers whose range is not clear.
     """
+    if picture is None:  # a cell of a table that is empty
+        raise PictureError(f"{name} is missing", allowed="a picture", action="leave it out")
     if isinstance(picture, Tensor):
         check_plain(picture, name)
         return Decoded(reduce(_one_of(picture, name, background), size))
@@ -633,6 +635,10 @@ def to_array(picture: object, name: str) -> Tensor:
     """
     if not isinstance(picture, (list, tuple, np.ndarray)) and not hasattr(picture, "__array__"):
         raise _no_picture(f"{name} is of type {type(picture).__name__}")
+    if np.ma.is_masked(picture):
+        raise PictureError(
+            f"{name}: an array of which parts are masked", allowed="whole pictures", action="x.filled(0)"
+        )
     try:
         values = np.asarray(picture)
     except (ValueError, TypeError) as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from pathlib import Path
 
 from hf_free.errors import ConfigError
 from hf_free.hub.names import check_repo_id
+from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import push_folder
 from hf_free.runtime.files import write_text
 from hf_free.version import __version__
@@ -38,6 +40,8 @@ pinned: false
 Show it a few pictures of each class, then ask it about a new one. The learner is [{learner}](https://huggingface.co/{learner}),
 made with hf-free; nothing is trained here, and pictures are deleted when the Space stops.
 """
+
+logger = logging.getLogger(__name__)
 
 _GRADIO = "6.31.0"
 """Release of Gradio that the app was tested with."""
@@ -82,8 +86,11 @@ def push_space(folder: Path, learner: str, space: str, *, token: str | None = No
         Its address.
 
     Raises:
+        HubError: there is no learner of that name for the Space to serve.
         PushError: the upload failed; it says how to go on.
     """
+    if fetch_snapshot(learner, required=("config.json",), token=token).private and not private:
+        logger.warning("%s is private: the Space needs a token that may read it, as its secret HF_TOKEN", learner)
     return push_folder(
         folder,
         space,

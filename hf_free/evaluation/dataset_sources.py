@@ -393,6 +393,7 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
 
 _KNOWN = {
     "Parquet file size is 0 bytes": "a Parquet file of it is empty",
+    "Parquet file size is": "a Parquet file of it is cut off",
     "Parquet magic bytes not found": "a Parquet file of it is damaged or no Parquet file",
     "Couldn't deserialize thrift": "a Parquet file of it is damaged",
     "Corrupt": "a Parquet file of it is damaged",

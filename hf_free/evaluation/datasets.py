@@ -29,6 +29,7 @@ from hf_free.runtime.given import (
     short_form,
     why_no_path,
 )
+from hf_free.runtime.text import alike
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -261,6 +262,7 @@ def load_labeled_images(
             encoded, values = data[image_column], list(data[label_column])
     where = f"{text}, split {chosen}, column {label_column}"
     names, labels = index_classes(values, features[label_column], where, flags, others=len(opened.splits) > 1)
+    _say_alike(names, text)
     calls = [f"{text}, picture {index}" for index in range(len(labels))]
     pictures = LazyPictures(encoded, calls, number_type(features[image_column]), opened.within)
     rest = _others(opened.splits, chosen)
@@ -322,10 +324,20 @@ def _images_of_folder(
     chosen = _choose_split(list(by_name), split, source, order, flags)
     files = folder.of(by_name[chosen])
     names = sorted({file.label for file in files})
+    _say_alike(names, source)
     positions = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([positions[file.label] for file in files])
     rest = _others(by_name, chosen)
     return LabeledImages(_files([file.path for file in files]), labels, names, source, chosen, others=rest)
+
+
+def _say_alike(names: Sequence[str], source: str) -> None:
+    """Warn of classes that were perhaps meant to be one, and of one without a name, which may be of no class."""
+    if found := alike(names):
+        shown = "; ".join(", ".join(map(repr, same)) for same in found[:3])
+        logger.warning("%s: classes whose names look alike: %s", source, shown)
+    if any(not name.strip() for name in names):
+        logger.warning("%s: a class without a name: are its pictures of no class?", source)
 
 
 def _others(splits: Iterable[str], chosen: str) -> tuple[str, ...]:

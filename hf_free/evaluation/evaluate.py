@@ -190,8 +190,8 @@ def evaluate(
     for measured in (learner, *dict(beside.learners).values()):
         _check_learner(measured)
     device = choose_device(device)
-    if not isinstance(data, LabeledImages):
-        data = load_labeled_images(data)
+    # made anew, pictures, labels and names that were changed by hand meanwhile are compared again
+    data = replace(data) if isinstance(data, LabeledImages) else load_labeled_images(data)
     drawn, teachers = episodes.draw(data.labels), beside.teachers
     learner, others = learner.to(device), dict(beside.learners)
     report = _report_on(data, episodes.seed)

@@ -79,6 +79,7 @@ class InferenceClient:
         self.url, self._patience, self._sleep, self._per_second = url, patience, sleep, per_second
         library = http_library()
         self._failures: tuple[type[Exception], ...] = (library.TransportError,)
+        self._unsent: tuple[type[Exception], ...] = (library.ConnectError, library.ConnectTimeout)
         self._unreadable: type[Exception] = library.DecodingError
         # no redirect is followed: it would carry pictures and token to an address that nobody has named
         self._client = library.Client(follow_redirects=False, timeout=TIMEOUT)
@@ -120,6 +121,8 @@ class InferenceClient:
                     action="check its address, and that it classifies images",
                 ) from None
             except self._failures as error:
+                if isinstance(error, self._unsent):  # without a connection nothing was asked
+                    counted.refused()
                 problem = f"cannot be reached ({type(error).__name__})"
             else:
                 if status == 200:

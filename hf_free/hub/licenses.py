@@ -10,6 +10,10 @@ _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)|non-?commercial|research|(
 """`cc-by-nc-4.0`, `h-research`, `intel-research`, and `apple-amlr`: Apple's "Machine Learning Research" license, for
 research only (https://huggingface.co/docs/hub/repositories-licenses lists the identifiers)."""
 
+UNREADABLE = "unknown (its README.md cannot be read)"
+"""What stands for the license where there is a card that is no text or has no metadata that can be read: it may state
+one."""
+
 _MAX_LENGTH = 80
 _MAX_TEXT = 300
 

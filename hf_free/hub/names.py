@@ -46,12 +46,20 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
+def id_in_address(text: str) -> str | None:
+    """The id in the address of a repository's page, which people copy from their browser; None where it is none."""
+    found = _PAGE.match(text)
+    return None if found is None else f"{found['id']}@{found['revision']}" if found["revision"] else found["id"]
+
+
 def check_repository(text: str, repository: str) -> None:
     """Refuse a repository that is not `org/name`, in a message about the whole text.
 
     Raises:
         TeacherReferenceError: with what is wrong.
     """
+    if (named := id_in_address(text)) is not None:
+        raise name_error(text, "is the address of a page, not an id", action=f"write {named}")
     if is_written_as_path(repository):
         raise name_error(text, "is a local folder that does not exist", action="check the path")
     parts = repository.split("/")
@@ -88,6 +96,12 @@ def name_error(text: str, problem: str, *, allowed: str = GRAMMAR, action: str =
         f"{shown!r} {problem}", allowed=allowed, action=action or "write it as org/name or as a path to a folder"
     )
 
+
+_PAGE = re.compile(
+    r"(?:https?://[^/\s]+/|hf://|hf\.co/|huggingface\.co/)(?:models/|datasets/|spaces/)?"
+    r"(?P<id>[\w.-]+/[\w.-]+)(?:/(?:tree|blob|resolve)/(?P<revision>[\w.-]+)|/?(?:[?#]|$))"
+)
+"""The address of a page of a Hub, and what clients write before an id."""
 
 _MOST_LETTERS = 2048
 """Letters of an endpoint's address; no client has to send more (RFC 9110, 4.1, asks for 8,000 octets of servers)."""

@@ -39,7 +39,7 @@ ATTEMPTS = 5
 
 T = TypeVar("T")
 
-MISREADINGS = (TypeError, AttributeError, LookupError, RecursionError)
+MISREADINGS = (TypeError, AttributeError, LookupError, NameError, RecursionError)
 """Errors that huggingface_hub, which checks no answer, raises for one of an unexpected form."""
 
 _WATCHES: list[_Watch | _Listing] = []

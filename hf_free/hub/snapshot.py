@@ -24,7 +24,7 @@ from hf_free.hub.cache import CommitRecord, RepositoryCache, is_commit
 from hf_free.hub.download import ExpectedFile, download
 from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import check_names, explain
-from hf_free.hub.licenses import stated_license
+from hf_free.hub.licenses import UNREADABLE, stated_license
 from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
@@ -331,13 +331,17 @@ def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: Rep
 
 
 def _license_of_card(path: Path) -> str | None:
-    """The license in the metadata of a card on disk."""
+    """The license in the metadata of a card on disk; `UNREADABLE` for one that is there and cannot be read."""
     try:
         text = read_bounded(path, max_bytes=_MAX_CARD_BYTES).decode("utf-8-sig")
+        if "\0" in text:  # as a machine that loses power leaves a file
+            return UNREADABLE
         match = re.match(r"\s*---\s*\n(.*?)\n---", text, re.DOTALL)
         metadata = yaml.safe_load(_short(match.group(1))) if match else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return UNREADABLE
     return stated_license(metadata) if isinstance(metadata, dict) else None
 
 

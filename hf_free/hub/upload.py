@@ -18,7 +18,7 @@ from hf_free.hub.failures import LOGIN, check_names, explain
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, WRITE_TIMEOUT, api_for, patiently
 from hf_free.provenance.reading import Json
 from hf_free.runtime.given import from_home
-from hf_free.runtime.text import without_secrets
+from hf_free.runtime.text import one_line, without_secrets
 
 Kind = Literal["model", "space"]
 """What a repository is."""
@@ -28,6 +28,9 @@ _AT_ONCE = 200
 
 MESSAGE = "Upload meta-learner with hf-free"
 """Default first line of a commit."""
+
+_MAX_SAID = 300
+"""Most characters of a Hub's own words in a message."""
 
 CLASSIFIER_MESSAGE = "Upload few-shot classifier with hf-free"
 """The same of an adapted classifier."""
@@ -111,7 +114,7 @@ def push_folder(
             there = patiently(lambda: _sizes(api, options, names, at))
             _check_arrived(folder, names, there)
     except Exception as error:
-        problem = _explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
+        problem = explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
         again = again or push_command(
             folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
         )
@@ -175,9 +178,17 @@ def push_command(
 
 
 def check_can_push(
-    repo_id: str, token: str | None, *, private: bool = False, create_pr: bool = False, kind: Kind = "model"
+    repo_id: str,
+    token: str | None,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    kind: Kind = "model",
+    always_private: str = "",
 ) -> None:
     """Ask the Hub whether a push to a repository would be allowed; nothing is created.
+
+    `always_private` names what goes to private repositories only, for the message about a public one.
 
     Raises:
         HubError: no token, one that may not write there, a public repository where a private one is asked for, or
@@ -199,6 +210,11 @@ def check_can_push(
             return  # will be created
     except Exception as error:
         raise explain(error, repo_id, token=token) from None
+    if always_private and not info.private:
+        raise HubError(
+            f"{repo_id} exists and is public, and {always_private} are pushed to private repositories only",
+            action="make it private in its settings on the Hub, or choose another name",
+        )
     if private and not info.private:
         raise HubError(
             f"{repo_id} exists and is public, but --private was asked for",
@@ -238,13 +254,20 @@ def _check_account(account: Account, namespace: str, repo_id: str, *, create_pr:
         )
 
 
-def _explain_push(error: Exception, repo_id: str) -> HubError | None:
+def explain_push(error: Exception, repo_id: str) -> HubError | None:
     """The error for failures that only uploads have; None for others."""
     if isinstance(error, ConnectionError) and "xet" in str(error):
         return HubError(
             f"the Hub that has {repo_id} offers no Xet storage",
             allowed="uploads through git-lfs on such a Hub",
             action="set HF_HUB_DISABLE_XET=1 before starting Python",
+        )
+    if type(error) is ValueError and str(error).startswith("LFS batch API"):  # one line of each file: "...: `reason"
+        reasons = dict.fromkeys(re.findall(r": `(.*)", str(error)))
+        said = one_line(without_secrets("; ".join(reasons)))[:_MAX_SAID]
+        return HubError(
+            f"the Hub refuses the large files for {repo_id}: {said or 'it does not say why'}",
+            action="correct what it names, and try again",
         )
     if type(error) is ValueError and "README.md" in str(error):  # how huggingface_hub passes on what is wrong with it
         return HubError(

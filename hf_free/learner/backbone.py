@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -16,7 +16,9 @@ from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.config_check import is_own_network
+from hf_free.learner.pooled_backbone import KIND
 from hf_free.provenance.reading import JsonView
+from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.text import others_words
 
 BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -30,6 +32,12 @@ def build_backbone(
     config: LearnerConfig, model_args: ModelArgs, mean: Sequence[float], std: Sequence[float]
 ) -> nn.Module:
     """An untrained timm network without classifier for pictures of the learner's size."""
+    if config.backbone == KIND:
+        raise LearnerError(
+            "a pooled learner has no network of its own: its teachers are its backbone",
+            allowed="a timm model name, or a learner that is one network",
+            action="hf-free pool makes a pooled learner, hf-free distill one network of it",
+        )
     size = (config.channels, config.image_size, config.image_size)
     overlay = {"input_size": size, "mean": mean, "std": std, "num_classes": 0, "pool_size": None}
     if config.backbone in FILTERS:
@@ -45,7 +53,9 @@ def build_backbone(
     try:
         # timm passes input_size on as in_chans and, where the architecture wants it fixed, as img_size
         return timm.create_model(config.backbone, num_classes=0, pretrained_cfg_overlay=overlay, **model_args)
-    except BUILD_ERRORS as error:
+    except (Exception, SystemExit) as error:  # of timm's networks one of BUILD_ERRORS, of one's own anything
+        if is_out_of_memory(error):
+            raise
         if timm.is_model(config.backbone) and (fitting := sizes_that_fit(config, model_args)):
             raise _wrong_size(config, error, fitting) from None
         raise LearnerError(
@@ -56,8 +66,19 @@ def build_backbone(
 
 
 def timm_settings(network: nn.Module) -> JsonView:
-    """What timm knows of a network that it has built: its `pretrained_cfg`."""
-    return cast("JsonView", network.pretrained_cfg)
+    """What timm knows of a network that it has built: its `pretrained_cfg`.
+
+    Raises:
+        LearnerError: another network, which cannot be saved: nobody could build it again.
+    """
+    settings = getattr(network, "pretrained_cfg", None)
+    if not isinstance(settings, Mapping):
+        raise LearnerError(
+            f"a learner whose backbone is a {type(network).__name__} cannot be saved",
+            allowed="a network of timm, which can be built again by its name",
+            action="register it with timm; docs/guides/own-networks.md shows how",
+        )
+    return cast("JsonView", settings)
 
 
 def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: ModelArgs) -> int:
@@ -80,7 +101,11 @@ def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: 
     try:
         with torch.no_grad():
             features = network.eval()(black)
-    except BUILD_ERRORS as error:
+    except HfFreeError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
         raise _wrong_size(config, error, sizes_that_fit(config, model_args)) from None
     finally:
         for part, training in modes:
@@ -158,7 +183,7 @@ def _takes(config: LearnerConfig, size: int, model_args: ModelArgs) -> bool:
     return True
 
 
-def _wrong_size(config: LearnerConfig, error: Exception, fitting: Sequence[int]) -> LearnerError:
+def _wrong_size(config: LearnerConfig, error: BaseException, fitting: Sequence[int]) -> LearnerError:
     """The error for a backbone that does not take the learner's pictures."""
     sizes = " or ".join(map(str, fitting))
     action = f"--image-size {fitting[0]}, or another --backbone" if fitting else "another --backbone"

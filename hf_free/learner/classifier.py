@@ -6,6 +6,8 @@ How it is saved is in `hf_free.learner.classifier_files`.
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +92,7 @@ class FewShotClassifier:
         self._rejection, self.transductive = parts.rejection, parts.transductive
         self.background, self.origin, self.record = parts.background, parts.origin, parts.record
         self._start, self._batchnorm = start, parts.batchnorm
+        self._lock = threading.RLock()
 
     @property
     def rejection(self) -> Rejection | None:
@@ -149,6 +152,18 @@ class FewShotClassifier:
             record=record or LearnerRecord(),
         )
         return cls(parts, network)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled, and copied: all but the lock."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
+    def _as_it_is(self) -> FewShotClassifier:
+        """A copy that shares all its parts: what answers a question, while other threads may change the classes."""
+        with self._lock:
+            return copy.copy(self)
 
     def __repr__(self) -> str:
         try:
@@ -219,14 +234,16 @@ class FewShotClassifier:
             images: The pictures.
             batch_size: Pictures per pass; a learner with transductive BatchNorm sees all at once instead.
         """
-        return self.answers(self.embed(images, batch_size=batch_size)).probabilities
+        fixed = self._as_it_is()
+        return fixed.answers(fixed.embed(images, batch_size=batch_size)).probabilities
 
     def predict(self, images: Images, *, batch_size: int = 256) -> list[Label | None]:
         """The most likely class of each picture, as the label that was given to `adapt`.
 
         After `calibrate_rejection`, None stands for a picture of no known class.
         """
-        return self.labels_of(self.answers(self.embed(images, batch_size=batch_size)))
+        fixed = self._as_it_is()
+        return fixed.labels_of(fixed.answers(fixed.embed(images, batch_size=batch_size)))
 
     def labels_of(self, answers: Answers) -> list[Label | None]:
         """The label of each picture of some answers; None for those that are rejected."""
@@ -247,8 +264,8 @@ class FewShotClassifier:
         Raises:
             LearnerError: k below 1.
         """
-        k = whole_number(k, "k", least=1, error=LearnerError)
-        return self.likeliest(self.predict_proba(images, batch_size=batch_size), k)
+        k, fixed = whole_number(k, "k", least=1, error=LearnerError), self._as_it_is()
+        return fixed.likeliest(fixed.predict_proba(images, batch_size=batch_size), k)
 
     def likeliest(self, probabilities: Tensor, k: int) -> list[list[tuple[Label, float]]]:
         """`top_k` of probabilities (B, N)."""
@@ -263,13 +280,14 @@ class FewShotClassifier:
             LearnerError: a class that is there already, or a classifier that cannot be changed.
         """
         name = plain_label(name)
-        if self._holds(name):
-            raise LearnerError(
-                f"there is a class {name!r} already",
-                allowed="a new name",
-                action="add_examples gives it more pictures",
-            )
-        self._add(name, images)
+        with self._lock:
+            if self._holds(name):
+                raise LearnerError(
+                    f"there is a class {name!r} already",
+                    allowed="a new name",
+                    action="add_examples gives it more pictures",
+                )
+            self._add(name, images)
 
     def add_examples(self, name: Label, images: Images) -> None:
         """Give a class more pictures.
@@ -278,8 +296,9 @@ class FewShotClassifier:
             LearnerError: no such class, or a classifier that cannot be changed.
         """
         name = plain_label(name)
-        self._demand_class(name, "add_class learns a new one")
-        self._add(name, images)
+        with self._lock:
+            self._demand_class(name, "add_class learns a new one")
+            self._add(name, images)
 
     def remove_class(self, name: Label) -> None:
         """Forget a class with all its pictures.
@@ -288,8 +307,9 @@ class FewShotClassifier:
             LearnerError: no such class, one class would be left, or a classifier that cannot be changed.
         """
         name = plain_label(name)
-        self._demand_class(name, "")
-        self._adapt_anew(self._changeable()[1].without(name))
+        with self._lock:
+            self._demand_class(name, "")
+            self._adapt_anew(self._changeable()[1].without(name))
 
     def calibrate_rejection(self, false_rejections: float = FALSE_REJECTIONS) -> Rejection:
         """Let `predict` say None for pictures of no known class, from a threshold that the support gives.
@@ -305,12 +325,13 @@ class FewShotClassifier:
         Raises:
             LearnerError: a share that is none, or no class with two pictures.
         """
-        shown, network = self._known_support(), self.embedder
-        head = get_head(head_on_features(network.config.head))
-        features, labels = self._support_features(), shown.labels.to(network.device)
-        threshold = threshold_for(network.embedding, head, features, labels, false_rejections)
-        self.rejection = Rejection(threshold, false_rejections)
-        return self.rejection
+        with self._lock:
+            shown, network = self._known_support(), self.embedder
+            head = get_head(head_on_features(network.config.head))
+            features, labels = self._support_features(), shown.labels.to(network.device)
+            threshold = threshold_for(network.embedding, head, features, labels, false_rejections)
+            self.rejection = found = Rejection(threshold, false_rejections)
+            return found
 
     def save_pretrained(self, folder: str | Path, *, with_pictures: bool = False) -> Path:
         """Write the learner, the linear layer, the classes and the support's features, readable by `from_pretrained`.
@@ -442,22 +463,23 @@ class FewShotClassifier:
         )
 
     def _parts(self, with_pictures: bool) -> ClassifierParts:
-        support = None if self.support is None else self._known_support()
-        if support is not None and support.holds_pictures and not with_pictures:
-            support = replace(support, rows=self._support_features().cpu())
-        return ClassifierParts(
-            self.embedder,
-            self.weight,
-            self.bias,
-            self._plain_classes(),
-            support,
-            batchnorm=self._batchnorm,
-            background=parse_color(self.background),
-            rejection=self.rejection,
-            transductive=self.transductive,
-            origin=self.origin,
-            record=self.record,
-        )
+        with self._lock:
+            support = None if self.support is None else self._known_support()
+            if support is not None and support.holds_pictures and not with_pictures:
+                support = replace(support, rows=self._support_features().cpu())
+            return ClassifierParts(
+                self.embedder,
+                self.weight,
+                self.bias,
+                self._plain_classes(),
+                support,
+                batchnorm=self._batchnorm,
+                background=parse_color(self.background),
+                rejection=self.rejection,
+                transductive=self.transductive,
+                origin=self.origin,
+                record=self.record,
+            )
 
     def _support_features(self) -> Tensor:
         """(S, D) on the network's device, in the support's order."""

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property
-from typing import Self
+from typing import NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,21 @@ from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import WHITE, Color
 from hf_free.data.images import VIEWS, Images, Preprocessing, as_batch, match_channels, resize
-from hf_free.errors import LearnerError
+from hf_free.errors import HfFreeError, LearnerError
 from hf_free.learner.backbone import build_backbone, check_takes_pictures
 from hf_free.learner.batchnorm import BatchNormMode, batch_statistics, batchnorm_layers, evaluation_mode
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
+from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.given import check_kind, whole_number
 from hf_free.runtime.memory_budget import pictures_at_once, pictures_in_cache
 from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
+from hf_free.runtime.text import others_words
 
 _KEEP_NOTHING = ("hf_free.backbones.", "timm.", "torch.nn.")
 """Modules of these packages give each picture's answer without writing down anything on the way."""
+
+_PUT_BACK = "put back the backbone that it had, load the learner again, or correct the network, where it is your own"
 
 
 class Embedder(nn.Module):
@@ -143,8 +147,20 @@ class Embedder(nn.Module):
         """
         images = self._at_own_size(images)
         stacked = torch.cat([VIEWS[name](images) for name in self.views])  # (V * B, C, H, W)
-        features = self.backbone((stacked - self.mean) / self.std)
-        return self.embedding(features.unflatten(0, (len(self.views), len(images))).float().mean(0))
+        try:
+            features = self.backbone((stacked - self.mean) / self.std)
+            embedded = self.embedding(features.unflatten(0, (len(self.views), len(images))).float().mean(0))
+        except (Exception, SystemExit) as error:
+            self._raise_by_name(error)
+        center = self.embedding.center
+        if embedded.ndim != 2 or (center is not None and embedded.shape[1] != len(center)):
+            raise LearnerError(
+                f"the learner's backbone, a {type(self.backbone).__name__}, gives {len(images)} pictures an embedding "
+                f"of {tuple(embedded.shape)}",
+                allowed=f"({len(images)}, {'D' if center is None else len(center)})",
+                action=_PUT_BACK,
+            )
+        return embedded
 
     def raw_answers(self, images: Tensor) -> Tensor:
         """One view's features before any embedding: the projection's output, or the backbone's without one.
@@ -153,9 +169,28 @@ class Embedder(nn.Module):
             images: (B, C, H, W) in [0, 1], any size.
         """
         images = self._at_own_size(images)
-        return self.embedding.logits(self.backbone((images - self.mean) / self.std))
+        try:
+            return self.embedding.logits(self.backbone((images - self.mean) / self.std))
+        except (Exception, SystemExit) as error:
+            self._raise_by_name(error)
 
     forward = features
+
+    def _raise_by_name(self, error: BaseException) -> NoReturn:
+        """Say which network has failed: one that was put in by hand may not fit, and one of the user's own may raise
+        anything, or end the process.
+
+        Raises:
+            LearnerError: with what it says; what is an error of ours, or a lack of memory, is raised as it is.
+        """
+        if isinstance(error, HfFreeError) or is_out_of_memory(error):
+            raise error
+        raise LearnerError(
+            f"the learner's backbone, a {type(self.backbone).__name__}, fails when it is asked: {others_words(error)}",
+            allowed=f"a network that gives features of pictures of {self.config.channels}x{self.config.image_size}x"
+            f"{self.config.image_size}, as many as the learner's embedding takes",
+            action=_PUT_BACK,
+        ) from error
 
     def _at_own_size(self, images: Tensor) -> Tensor:
         """Pictures of any size, 1 or 3 channels and floats of any width, as the backbone takes them.

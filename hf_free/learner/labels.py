@@ -65,20 +65,21 @@ def check_can_be_saved(label: Label) -> None:
     Raises:
         LearnerError: a number beyond 64 bits, a text that is no Unicode, or one that is far too long.
     """
-    problem = ""
+    problem, action = "", "give shorter names, and keep the others beside"
     if isinstance(label, str):
         problem = f"of {len(label)} letters" if len(label) > LONGEST_LABEL else problem
         try:
             label.encode()
         except UnicodeEncodeError:
             problem = "that is no Unicode: it holds half of a surrogate pair"
+            action = "give another name; of a folder or file with letters of UTF-8: LC_ALL=C.UTF-8 hf-free ..."
     elif not -(2**63) <= label < 2**63:
         problem = "beyond 64 bits"
     if problem:
         raise LearnerError(
             f"label {ascii(label)[:50]} {problem}",
             allowed=f"texts of at most {LONGEST_LABEL} letters, whole numbers of at most 64 bits",
-            action="give shorter names, and keep the others beside",
+            action=action,
         )
 
 

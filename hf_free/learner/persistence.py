@@ -62,6 +62,10 @@ from hf_free.provenance.reading import Json
 from hf_free.runtime.files import sha256_of
 from hf_free.runtime.given import check_kind, from_home, short_form, why_no_path
 from hf_free.runtime.strict_json import why_too_large
+from hf_free.runtime.text import listed
+
+IN_MEMORY = "(in memory"
+"""How the names of teachers begin that were given as networks, not as texts."""
 
 WIDENED = 2
 """A network may take this many times the size of its file in memory: weights of 16 bits become fp32."""
@@ -84,13 +88,54 @@ def write_files(embedder: Embedder, record: LearnerRecord, folder: Path) -> dict
 
     Returns:
         The SHA-256 of the two files of weights, which config.json names.
+
+    Raises:
+        LearnerError: nobody could open what would be saved.
     """
+    _check_can_be_opened(embedder, record)
     save_file(plain_tensors(embedder.backbone.state_dict()), folder / WEIGHTS, {"format": "pt"})
     extra = stored_names(embedder.embedding.state_dict())
     save_file(plain_tensors(extra), folder / EXTRA_WEIGHTS, {"format": "pt"})
     named = {name: sha256_of(folder / name) for name in WEIGHT_FILES}
     (folder / CONFIG).write_text(_config_text(embedder, record, named), encoding="utf-8")
     return named
+
+
+def _check_can_be_opened(embedder: Embedder, record: LearnerRecord) -> None:
+    """Refuse a network that was put into a learner by hand and is not the one that its configuration builds, and
+    teachers that a file cannot name.
+
+    Raises:
+        LearnerError: one of these.
+    """
+    backbone, config = embedder.backbone, embedder.config
+    if isinstance(backbone, PooledBackbone) != (embedder.embedding.pooled is not None):
+        raise LearnerError(
+            f"the learner's backbone, a {type(backbone).__name__}, is not the one that its embedding is for",
+            allowed="a pooled learner's teachers and embedding, or a network and its own",
+            action="put back what it had",
+        )
+    if isinstance(backbone, PooledBackbone):
+        lost = [teacher.reference for teacher in record.teachers if teacher.reference.startswith(IN_MEMORY)]
+        if lost and backbone.included is None:
+            raise LearnerError(
+                f"a pooled learner of networks in memory cannot be saved: {listed(lost)}",
+                allowed="teachers that a folder can name: of the Hub, or in folders",
+                action="write each with save_teacher, and pool their folders",
+            )
+        return
+    settings = timm_settings(backbone)
+    blank = blank_backbone(config, embedder.model_args, settings["mean"], settings["std"], "the learner")
+    if blank is None:
+        return
+    wanted, found = ({name: part.shape for name, part in net.state_dict().items()} for net in (blank, backbone))
+    if wanted != found:
+        other = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        raise LearnerError(
+            f"the learner's backbone is not the network {config.backbone!r} of its configuration: {listed(other)}",
+            allowed="the tensors of that network, in their names and shapes",
+            action="put back the backbone that it had, or make a learner with the configuration of this one",
+        )
 
 
 def saved_names(brought: Mapping[str, Path]) -> list[str]:
@@ -223,8 +268,20 @@ def fetch_files(
     folder = from_home(name)
     if folder.is_dir():
         return Fetched(folder, None)
+    if folder.is_file():
+        raise LearnerError(
+            f"the learner {short_form(name)} is a file",
+            allowed="a folder, or org/name or org/name@revision on the Hub",
+            action="give the folder that it lies in; unpack an archive first",
+        )
     from hf_free.hub.snapshot import fetch_snapshot
 
+    if revision is not None and "@" in name:
+        raise LearnerError(
+            f"the learner {short_form(name)} and the revision {revision}: two revisions",
+            allowed="one of them",
+            action=f"leave out {name.partition('@')[2]!r}, or the revision",
+        )
     if revision is None:
         name, _, at = name.partition("@")
         revision = at or None

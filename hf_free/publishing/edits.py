@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,13 @@ import yaml
 from hf_free.errors import RunError
 from hf_free.provenance.reading import Json, list_of
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.text import one_line
+
+STUMBLES = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+"""What PyYAML raises besides its own errors: for a day that no month has, a number of thousands of digits, or lists in
+hundreds of lists."""
+
+logger = logging.getLogger(__name__)
 
 RESULTS = "results"
 """The section that a card gets where it has none: whoever measures and pushes wants it there."""
@@ -39,7 +47,10 @@ def read_card(path: Path, *, repo_id: str | None = None) -> str:
         RunError: it is no text, or no regular file of bounded size.
     """
     try:
-        return read_bounded(path, max_bytes=_MOST_CARD).decode("utf-8")
+        text = read_bounded(path, max_bytes=_MOST_CARD).decode("utf-8")
+        if "\0" in text:  # as a machine that loses power leaves a file
+            raise ValueError("it holds zero bytes")
+        return text
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, UnicodeDecodeError):
@@ -106,10 +117,15 @@ def _united(old: list[object], new: list[object]) -> Iterator[object]:
 
 
 def _metadata(card: str) -> Json:
-    """A card's metadata; none where they are none that can be read."""
+    """A card's metadata; none, with a warning, where they are none that can be read."""
     match = _FRONT_MATTER.match(card)
     try:
         values = yaml.safe_load(match["block"]) if match else None
-    except yaml.YAMLError:
-        return {}
+    except (yaml.YAMLError, *STUMBLES) as error:
+        reason = one_line(getattr(error, "problem", None) or error)[:200]
+        values = None
+    else:
+        reason = "" if isinstance(values, dict | None) else "they are no mapping"
+    if reason:
+        logger.warning("the metadata of a card are written anew, as they cannot be read: %s", reason)
     return values if isinstance(values, dict) else {}

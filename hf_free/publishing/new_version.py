@@ -14,8 +14,9 @@ from hf_free.errors import HubError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import check_can_push, is_private, push_folder
 from hf_free.provenance.reading import Json
-from hf_free.publishing.edits import read_card
+from hf_free.publishing.edits import STUMBLES, read_card
 from hf_free.publishing.results import is_path, valid_id
+from hf_free.runtime.text import one_line
 
 _CARD = "README.md"
 
@@ -182,7 +183,10 @@ def _metadata(card: str) -> Json:
         yaml.YAMLError: no YAML.
     """
     match = _FRONT_MATTER.match(card)
-    values = {} if match is None else yaml.safe_load(match["block"])
+    try:
+        values = {} if match is None else yaml.safe_load(match["block"])
+    except STUMBLES as error:
+        raise ValueError(f"its metadata cannot be read: {one_line(error)[:200]}") from None
     if not isinstance(values or {}, dict):
         raise ValueError("its metadata are no mapping")
     return values or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +31,12 @@ from hf_free.runtime.saved_json import read_saved
 
 _CARD = "README.md"
 
-"""Most bytes of a card."""
-
 _TRIES = 3
 """How often results are added to a card that others change meanwhile."""
 
 _SAVE_AGAIN = "save the learner again"
+
+logger = logging.getLogger(__name__)
 
 
 def push_saved(
@@ -160,7 +161,7 @@ def check_push(repo_id: str, *, token: object, revision: str | None, commit_mess
 @contextmanager
 def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object] | None) -> Iterator[Path]:
     """A copy of a learner's folder as it is uploaded, which is gone afterwards."""
-    if (folder / _CARD).is_file():
+    if (folder / _CARD).exists():
         read_card(folder / _CARD)  # before gigabytes are copied
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copy = Path(scratch) / "learner"
@@ -187,7 +188,12 @@ def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | 
         found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
     except HubError:  # no repository yet; if it is something else, the upload says so
         return None
-    if not (_CARD in found.sha256 and has_sections(theirs := read_card(found.folder / _CARD, repo_id=repo_id))):
+    if _CARD not in found.sha256:
+        return None
+    theirs = read_card(found.folder / _CARD, repo_id=repo_id)
+    if not has_sections(theirs):
+        if is_edited(theirs):
+            logger.warning("the card of %s, which hf-free has not written, is replaced; its history keeps it", repo_id)
         return None
     write_text(card, with_fresh_sections(theirs, ours))
     return None if found.from_cache else found.commit
@@ -298,7 +304,7 @@ def add_results(
             results; None takes those of the folder, which may be redacted already.
     """
     path = folder / "config.json"
-    if (folder / _CARD).is_file():
+    if (folder / _CARD).exists():
         read_card(folder / _CARD)  # before anything is written
     content = object_of(read_saved(path, action=_SAVE_AGAIN))
     block, found = object_of(content.get("hf_free")), report.to_dict()

@@ -32,6 +32,9 @@ def choose_device(name: str | torch.device) -> torch.device:
     Raises:
         ConfigError: a device that this machine does not have.
     """
+    if torch.get_default_device().type == "meta":  # set by torch.set_default_device, or a `with` of it
+        given = "torch's default device is meta, which holds no numbers"
+        raise ConfigError(given, allowed=_DEVICES, action='torch.set_default_device("cpu")')
     if name == "auto":
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(found)

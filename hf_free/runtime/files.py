@@ -86,8 +86,11 @@ def write_file(path: Path, write: Callable[[Path], object], *, needed: int | Non
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file in UTF-8, with the line ends as they are, whole or not at all."""
-    data = text.encode()
+    """Write a text file in UTF-8, with the line ends as they are, whole or not at all.
+
+    Bytes of a file's name that are no UTF-8 become their codes, such as `\\udcff`, which JSON reads as the name again.
+    """
+    data = text.encode("utf-8", "backslashreplace")
     return write_file(path, lambda scratch: scratch.write_bytes(data), needed=len(data))
 
 
@@ -105,6 +108,10 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     first, *others = contents
     needed = sum(map(len, contents.values()))
     safe = "the files that were there before are unchanged" if any(path.exists() for path in contents) else ""
+    for path in contents:
+        with storage_explained(path, safe=safe):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with storage_explained(first, needed=needed, safe=safe), made_folder(first.parent):
         scratches = {}
         try:

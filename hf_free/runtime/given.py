@@ -45,7 +45,15 @@ def given_path(value: object, name: str, *, error: type[HfFreeError] = ConfigErr
     problem = why_no_path(text) or (why_no_weights(Path(text)) if for_weights else "")
     if problem:
         raise error(f"{name}={short_form(text)} {problem}", allowed="the path of a file or folder")
-    return from_home(text)
+    path = from_home(text)
+    try:
+        path.absolute()
+    except FileNotFoundError:
+        where = "the folder that this process is in is gone"
+        raise error(
+            f"{name}={short_form(text)}, and {where}", allowed="a whole path", action="os.chdir first"
+        ) from None
+    return path
 
 
 def from_home(text: str | Path) -> Path:

@@ -37,6 +37,8 @@ def why_no_json(error: OSError | ValueError) -> str:
         return f"it is no text in UTF-8 from byte {error.start} on"
     if isinstance(error, UnicodeEncodeError):
         return "it holds a text that is no Unicode"
+    if "integer string conversion" in str(error):  # Python's, of json.loads
+        return "it holds a whole number of thousands of digits"
     return str(getattr(error, "strerror", None) or error)
 
 

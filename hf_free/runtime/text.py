@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 from hf_free.errors import ConfigError
 
@@ -41,6 +42,16 @@ def format_classes(classes: tuple[int, ...]) -> str:
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """The first few names and how many more there are."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Names that people may take for one: they differ in blanks, in case (of several letters), or in how accents are
+    put together, as folders do that come from another system."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).split())
+        found.setdefault(plain.casefold() if len(plain) > 1 else plain, []).append(name)
+    return [same for same in found.values() if len(same) > 1]
 
 
 def with_prefix(number: float, units: Sequence[str]) -> str:

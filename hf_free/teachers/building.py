@@ -52,7 +52,7 @@ def build_network(spec: TeacherSpec, name: str, device: str, tensors: dict[str, 
             network.pretrained_cfg.pop("state_dict", None)  # else the tensors would stay in memory twice
     except HfFreeError as error:
         raise TeacherError(f"{name}: {error.given}", allowed=error.allowed, action=error.action) from error
-    except Exception as error:  # of timm's networks one of BUILD_ERRORS, of one's own anything
+    except (Exception, SystemExit) as error:  # of timm's networks one of BUILD_ERRORS, of one's own anything
         if is_out_of_memory(error) or isinstance(error, OSError):  # of a file that has gone, too
             raise
         raise TeacherError(

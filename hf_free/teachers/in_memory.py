@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_free.errors import ConfigError, TeacherError
+from hf_free.errors import ConfigError, HfFreeError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.device import Precision, choose_device
+from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
 from hf_free.runtime.text import others_words
 from hf_free.teachers.loader import load_teacher
@@ -204,7 +204,11 @@ class OwnNetwork(nn.Module):
         try:
             with torch.no_grad():
                 logits = reduce_logits(body(images))
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except HfFreeError:
+            raise
+        except (Exception, SystemExit) as error:  # of a library or of the user's own: it may raise anything
+            if is_out_of_memory(error):
+                raise
             raise TeacherError(
                 f"a {type(body).__name__} cannot answer about images of {input_size}: {others_words(error)}",
                 allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",

@@ -177,6 +177,13 @@ def _read_entries(path: str | Path) -> dict[str, object]:
         raise TeacherReferenceError(f"cannot read {path}: {error}", allowed=rule) from None
     if isinstance(values, Mapping) and list(values) == ["teachers"]:
         values = values["teachers"]
+    if isinstance(values, Mapping) and "teachers" in values:
+        others = ", ".join(str(key)[:40] for key in list(values)[:4] if key != "teachers")
+        raise TeacherReferenceError(
+            f"{path} holds other keys beside `teachers`: {others}" if others else f"{path} holds no list of teachers",
+            allowed=rule,
+            action="leave them out; a run's settings go into a file for --config" if others else "",
+        )
     if not isinstance(values, list) or not values:
         raise TeacherReferenceError(f"{path} holds no list of teachers", allowed=rule)
     entries: dict[str, object] = {}

@@ -539,7 +539,7 @@ def _measure_features(network: nn.Module, input_size: tuple[int, int, int], name
             return Answers(network.eval()).ask(image, "features").shape[1]
     except HfFreeError:
         raise
-    except Exception as error:  # a network of one's own may raise anything
+    except (Exception, SystemExit) as error:  # a network of one's own may raise anything
         if is_out_of_memory(error):
             raise
         raise TeacherError(f"{name} cannot answer about images of {input_size}: {others_words(error)}") from error

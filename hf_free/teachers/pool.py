@@ -206,6 +206,26 @@ class TeacherPool(Sequence[Teacher]):
             self._folded = {new[old]: size for old, size in self._folded.items() if old in new}
             self.gone = {new[old]: reason for old, reason in self.gone.items() if old in new}
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled, and copied: all but the token, which is a secret, and what belongs to this process.
+
+        Raises:
+            TeacherError: there is a black box, whose budget and kept answers are this process's.
+        """
+        if self.black_boxes:
+            raise TeacherError("a pool with a black box cannot be copied", allowed="teachers with weights")
+        here = ("_token", "_lock", "_builder", "endpoints")
+        return {name: value for name, value in vars(self).items() if name not in here}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        here = {
+            "_token": None,
+            "_lock": threading.RLock(),
+            "_builder": NetworkBuilder(),
+            "endpoints": EndpointAccess(),
+        }
+        vars(self).update(state | here)
+
     def __len__(self) -> int:
         return len(self.records)
 

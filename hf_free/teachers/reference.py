@@ -18,6 +18,7 @@ from hf_free.hub.names import (
     check_address,
     check_repository,
     check_revision,
+    id_in_address,
     is_written_as_path,
     name_error,
 )
@@ -102,6 +103,9 @@ class TeacherReference:
             raise name_error(
                 text, "is an entry of a YAML list", action="open it with hf_free.teachers.listing.resolve"
             )
+        if (named := id_in_address(text)) is not None:
+            answers = f"; a classifier that answers there is endpoint:{text}" if text.startswith("http") else ""
+            raise name_error(text, "is the address of a page, not an id", action=f"write {named}{answers}")
         if is_written_as_path(text):
             head = text.rpartition(":")[0]
             if head and existing_path(head) is not None:

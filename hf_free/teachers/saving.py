@@ -95,6 +95,12 @@ def _check_savable(network: object, label_names: object, extra_cfg: object, mode
             allowed="a classifier that timm.create_model made, itself and not wrapped (torch.compile, DataParallel)",
             action="keep other networks in memory: hf_free.teachers.in_memory.as_teacher",
         )
+    if getattr(network, "num_classes", 2) < 2:
+        raise TeacherError(
+            f"a network of {network.num_classes} classes, which cannot be a teacher",
+            allowed="classifiers of at least 2 classes",
+            action="make it with num_classes=N",
+        )
     if any(tensor.is_meta for tensor in network.state_dict().values()):
         raise TeacherError("a network without weights (device meta)", allowed="a network with its weights")
     if not isinstance(extra_cfg, Mapping) or not (model_args is None or isinstance(model_args, Mapping)):

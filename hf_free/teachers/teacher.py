@@ -212,7 +212,7 @@ class Teacher(nn.Module):
     @contextmanager
     def _failing_by_name(self) -> Iterator[None]:
         """Within the block a network that fails is an error that names the teacher: networks of one's own may raise
-        anything, and later than at the first picture.
+        anything, also what ends the process, and later than at the first picture.
 
         Raises:
             TeacherError: it fails otherwise than for a lack of memory; before it is known to answer, otherwise than
@@ -222,7 +222,7 @@ class Teacher(nn.Module):
             yield
         except HfFreeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error) or (not self.has_answered and isinstance(error, BUILD_ERRORS)):
                 raise
             raise TeacherError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +15,10 @@ from hf_free.runtime.files import new_folder, remove_folder, remove_scraps
 from hf_free.training.manifest import Manifest, files_of, refuse_unknown_format
 
 _NAME = re.compile(r"(\d{5,})-step-\d+")
+
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""Errors of a file that is not there, or of something else in its place; after any other it may be whole."""
 
 
 class WholeCheckpoint(NamedTuple):
@@ -97,7 +103,7 @@ class CheckpointStore:
             contents: Whether hashes are compared, and not only sizes; takes about a second for a gigabyte.
 
         Raises:
-            RunError: it is of a later hf-free, or a link is in the place of the folder.
+            RunError: it is of a later hf-free, cannot be read for the moment, or a link is in the place of the folder.
         """
         passed_over: list[str] = []
         for folder in self.folders():
@@ -107,7 +113,15 @@ class CheckpointStore:
                 manifest = Manifest.read(folder)
                 refuse_unknown_format(manifest, folder)
                 problem = manifest.problem(folder, contents=contents)
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise RunError(
+                        f"the checkpoint {folder} cannot be read: {_reason(error)}",
+                        allowed="files that this user may read, on a disk that answers",
+                        action="try again once it can be read, or move it away to go on from the one before",
+                    ) from None
+                problem = f"its manifest cannot be read: {_reason(error)}"
+            except ValueError as error:
                 problem = f"its manifest cannot be read: {str(error)[:200]}"
             if problem is None:
                 return WholeCheckpoint(folder, manifest, tuple(passed_over))
@@ -122,3 +136,9 @@ class CheckpointStore:
         """
         refuse_links(self.root)
         remove_scraps(self.root)
+
+
+def _reason(error: OSError) -> str:
+    """What the system says of a file, with the file's name and without the number of the error."""
+    said = (error.strerror or str(error)).lower()
+    return f"{Path(os.fsdecode(error.filename)).name}: {said}" if isinstance(error.filename, str | bytes) else said

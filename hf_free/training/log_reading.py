@@ -23,14 +23,15 @@ class LogRows(NamedTuple):
 
 
 def read_rows(path: Path) -> LogRows:
-    """Read a log line by line; a last line without an end, which a kill cuts short, counts as nothing."""
+    """Read a log line by line; the beginning of a last row, which a kill cuts short, counts as nothing."""
     rows, damaged = [], 0
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE):
             row = _row(line) if line.endswith(b"\n") else None
+            begun = line.startswith(b"{")
             while line and not line.endswith(b"\n"):  # the rest of one that is too long, which memory need not hold
                 line = file.readline(LONGEST_LINE)
-            damaged += row is None and bool(line)
+            damaged += row is None and (bool(line) or not begun)
             rows += [] if row is None else [row]
     return LogRows(rows, damaged)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -110,12 +111,19 @@ class Manifest:
         Args:
             folder: The checkpoint.
             contents: Whether their hashes are compared too, and not only their sizes.
+
+        Raises:
+            OSError: a file that cannot be read for the moment, which says nothing of what is in it.
         """
         for name, entry in self.files.items():
             path = folder / name
-            if not path.is_file():
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
                 return f"{name} is missing"
-            if (size := path.stat().st_size) != entry.bytes:
+            if not stat.S_ISREG(found.st_mode):
+                return f"{name} is no regular file"
+            if (size := found.st_size) != entry.bytes:
                 return f"{name} has {size} bytes and should have {entry.bytes}"
             if contents and sha256_of(path) != entry.sha256:
                 return f"{name} is not the file that was written"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_free.config.init_from import InitFrom
+from hf_free.evaluation.evaluate import plain_name
 from hf_free.hub.licenses import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
 from hf_free.provenance.forecast import forecast
@@ -14,7 +15,14 @@ from hf_free.runtime.text import listed
 from hf_free.teachers.label_names import is_placeholder
 
 if TYPE_CHECKING:
-    from hf_free.config.sections import BellConfig, FiveConfig, HubConfig, LearnerConfig, TrainerConfig
+    from hf_free.config.sections import (
+        BellConfig,
+        FiveConfig,
+        HubConfig,
+        LearnerConfig,
+        QueriesConfig,
+        TrainerConfig,
+    )
 
 
 def license_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
@@ -38,6 +46,43 @@ def license_notes(teachers: Sequence[tuple[str, str | None]]) -> list[str]:
     return notes
 
 
+def twice_notes(records: Sequence[TeacherRecord]) -> list[str]:
+    """Which teachers are the same files under two names, or were named twice: what they say counts twice."""
+    found: dict[object, list[str]] = {}
+    for record in records:
+        if record.sha256:
+            found.setdefault((tuple(sorted(record.sha256.items())), record.classes), []).append(record.reference)
+    return [
+        f"the same teacher more than once: {listed(names)}; what it says counts as often"
+        for names in found.values()
+        if len(names) > 1
+    ]
+
+
+def start_notes(
+    queries: QueriesConfig, records: Sequence[TeacherRecord], classes: Sequence[str], *, has_tokens: bool
+) -> list[str]:
+    """What a run is given and has no use for, and a validation set of classes that its teachers know.
+
+    Args:
+        queries: Its limits for black boxes.
+        records: Its teachers.
+        classes: The names of the validation set's classes.
+        has_tokens: Whether tokens of black boxes are given.
+    """
+    notes = []
+    if (has_tokens or queries.budget is not None) and not any(record.answers_only for record in records):
+        notes.append("no teacher is a black box: the query budget and the endpoints' tokens are of no use")
+    names = (name for record in records for name in record.label_names or ())
+    known = {plain_name(name) for name in names if not is_placeholder(name)}
+    if shared := [name for name in classes if plain_name(name) in known]:
+        notes.append(
+            f"{len(shared)} of {len(classes)} classes of the validation set are classes of the teachers "
+            f"({listed(shared)}): it should be of others"
+        )
+    return notes
+
+
 def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]:
     """Which teachers the card will not name, and whether it will show their pictures all the same."""
     hidden = [record.reference for record in records if record.is_hidden]
@@ -52,6 +97,7 @@ def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]
 def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]:
     """Licenses, privacy, and what the loader had to say."""
     notes = [f"{record.reference}: {text}" for record in records for text in record.notes]
+    notes += twice_notes(records)
     notes += license_notes([(record.reference, record.license) for record in records])
     return notes + privacy_notes(records, hub)
 

@@ -65,7 +65,7 @@ from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
 from hf_free.training.absolute_paths import absolute_texts
-from hf_free.training.notices import license_notes, privacy_notes
+from hf_free.training.notices import license_notes, privacy_notes, twice_notes
 from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.sized_inversions import images_that_fit
 from hf_free.version import __version__
@@ -169,6 +169,9 @@ def pool(
             )
         if include_weights:
             check_may_include(records)
+        elif hub.push_to_hub:  # before minutes are spent; the learner itself is looked at again when it is made
+            known = {"teachers": [record.to_dict() for record in records], "config": {"hub": asdict(hub)}}
+            check_can_be_opened(LearnerRecord.from_dict({**known, "learner": {"pooled": {}}}))
 
         # ---- pictures that are not real, and what the teachers say of them
         channels: Literal[1, 3] = 3 if any(record.input_size[0] == 3 for record in records) else 1
@@ -243,7 +246,7 @@ def _load(
     if not records:
         raise RunError("no usable teacher", allowed="one or more", action="hf-free inspect ID... says why not")
     named = [(record.reference, record.license) for record in records]
-    for note in [*license_notes(named), *privacy_notes(records, hub)]:
+    for note in [*twice_notes(records), *license_notes(named), *privacy_notes(records, hub)]:
         logger.warning("%s", note)
     return teachers
 

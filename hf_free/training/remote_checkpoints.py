@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from hf_free.config.sections import HubConfig
-from hf_free.errors import HubError, RunError
+from hf_free.errors import HubError, MissingFilesError, RunError
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import new_folder
@@ -45,7 +45,7 @@ class RemoteCheckpoints:
         Raises:
             HubError: no token, no right to write there, or a public repository.
         """
-        check_can_push(self.repo_id, self._token, private=True)
+        check_can_push(self.repo_id, self._token, private=True, always_private="checkpoints")
 
     def push(self, checkpoint: Path, step: int) -> None:
         """Upload a whole checkpoint in one commit; a failure is said and does not end the run."""
@@ -83,12 +83,14 @@ def restore_run(output: Path, repo_id: str, *, token: str | None = None, cache_d
             action="give another --output",
         )
     fetch = partial(fetch_snapshot, repo_id, token=token, cache_dir=cache_dir)
-    first = fetch(required=(MANIFEST,))
     try:
+        first = fetch(required=(MANIFEST,))
         manifest = Manifest.read(first.folder)
         refuse_unknown_format(manifest, Path(repo_id))
         fetched = fetch(revision=first.commit, required=(MANIFEST, *manifest.files))
         problem = manifest.problem(fetched.folder)
+    except MissingFilesError as error:
+        problem = error.given.removeprefix(f"{repo_id}@")
     except ValueError as error:
         problem = f"its manifest cannot be read: {error}"
     if problem is not None:

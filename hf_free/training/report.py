@@ -29,6 +29,7 @@ from hf_free.runtime.files import read_bounded, write_text
 from hf_free.runtime.given import check_flags, check_texts, given_path, short_form
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.strict_json import read_strict_json, why_no_json
+from hf_free.runtime.text import others_words
 from hf_free.training.folder import CONFIG_FILE, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,11 @@ CLASSES, PICTURES = 36, 6
 
 MAP_CLASSES, MAP_PICTURES = 10, 15
 """Classes and pictures of each on the map."""
+
+_ROW: dict[str, tuple[type, ...]] = {"method": (str,), "n_way": (int,), "k_shot": (int,), "accuracy": (int, float)}
+"""What a row of results holds at least, where it says it."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 MOST_FIGURE = 2**26
 """Most bytes of a figure."""
@@ -205,14 +211,23 @@ def _why_unreadable(config: Path) -> str:
 def _figure(path: Path) -> bytes:
     """A figure of the run's folder; empty where there is none that can be read."""
     try:
-        return read_bounded(path, max_bytes=MOST_FIGURE)
-    except (OSError, ValueError):
+        data = read_bounded(path, max_bytes=MOST_FIGURE)
+    except FileNotFoundError:
         return b""
+    except (OSError, ValueError) as error:
+        logger.warning("%s is left out: %s", path.name, why_no_json(error))
+        return b""
+    if not data.startswith(_PNG):
+        logger.warning("%s is left out: it is no PNG", path.name)
+        return b""
+    return data
 
 
 def _unfinished(run: RunFolder) -> Json:
     """What is known about a run without a learner: its configuration, its teachers, and its counts so far."""
     state = run.checkpoint_state() or {}
+    if not state and run.checkpoints.folders():
+        logger.warning("what the run has come to is left out: %s has no checkpoint that can be read", run.root)
     known = _read_object(run.teachers)
     seconds = state.get("seconds")
     return {
@@ -229,9 +244,14 @@ def _unfinished(run: RunFolder) -> Json:
 
 
 def _read_object(path: Path) -> Json:
+    """A JSON object of the run's folder; empty, with a warning, where it cannot be read."""
     try:
         return object_of(read_saved(path, action=""))
-    except (OSError, RunError):
+    except FileNotFoundError:
+        return {}
+    except (OSError, RunError) as error:
+        said = error.given if isinstance(error, RunError) else f"{path.name}: {error.strerror}"
+        logger.warning("left out: %s", said)
         return {}
 
 
@@ -243,6 +263,10 @@ def _read_results(path: Path) -> Json:
         raise _no_results(path, why_no_json(error)) from None
     if not all(isinstance(row, dict) for row in list_of(found.get("rows"))) or "dataset" not in found:
         raise _no_results(path, "it has no rows on a data set")
+    for row in map(object_of, list_of(found.get("rows"))):
+        for key, kinds in _ROW.items():
+            if not isinstance(row.get(key), (*kinds, type(None))):
+                raise _no_results(path, f"{key} of a row is {short_form(row[key])}")
     return found
 
 
@@ -267,14 +291,21 @@ def _no_results(path: Path, why: str) -> RunError:
 
 def _kept(run: RunFolder) -> _Kept | None:
     """Some of the pictures that the newest checkpoint keeps; None where there is none that can be read."""
+    if not run.checkpoints.folders():
+        return None
     try:
         entries = list_of(_read_object(run.teachers).get("teachers"))
         records = [TeacherRecord.from_dict(object_of(entry)) for entry in entries]
         checkpoint = run.whole_checkpoint().folder
         read = read_kept(checkpoint / "memory.safetensors", classes=CLASSES, pictures=MAP_PICTURES)
-    except (HfFreeError, OSError, KeyError, TypeError, SafetensorError):
+    except (HfFreeError, OSError, KeyError, TypeError, SafetensorError) as error:
+        reason = error.given if isinstance(error, HfFreeError) else others_words(error)
+        logger.warning("the recovered pictures are left out: %s", reason)
         return None
-    if not read.classes or any(kept.key.teacher >= len(records) for kept in read.classes):
+    if any(kept.key.teacher >= len(records) for kept in read.classes):
+        logger.warning("the recovered pictures are left out: %s does not name all teachers", run.teachers.name)
+        return None
+    if not read.classes:
         return None
     return _Kept(read, records)
 

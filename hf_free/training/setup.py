@@ -54,7 +54,7 @@ from hf_free.training.black_boxes import check_black_boxes
 from hf_free.training.budgeting import Budget, least_budget, make_budget
 from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
 from hf_free.training.folder import RunFolder, learner_of_run
-from hf_free.training.notices import notes_on_distillation
+from hf_free.training.notices import notes_on_distillation, start_notes
 from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.progress import Console, FetchProgress, say_resumed
 from hf_free.training.remote_checkpoints import RemoteCheckpoints
@@ -296,6 +296,10 @@ def prepare(
     if parts.learner_precision != parts.precision:
         logger.warning(FP32_NOTE.format(precision=parts.precision.name))
 
+    classes = [] if parts.validation is None else parts.validation.class_names
+    for note in start_notes(config.queries, parts.pool.records, classes, has_tokens=bool(endpoint_tokens)):
+        logger.warning("%s", note)
+
     # ---- budget
     is_timed = config.trainer.max_minutes is not None and not resume and ranks.count == 1
     budget = least_budget(ranks.gather(budget_of(parts, timed=is_timed)))
@@ -303,6 +307,9 @@ def prepare(
         logger.warning("%s", note)
     portions = budget.portions
     parts.inverter.most_images = portions.task
+
+    size = config.learner.channels, config.learner.image_size
+    own = read_own_pictures(config.memory.pictures, size, flip=config.five.flip)
 
     # ---- folder: a start that fails before this leaves nothing in it; one that goes on is written down after a step
     if ranks.is_first and chosen is None:
@@ -315,8 +322,6 @@ def prepare(
         compile_networks(parts.inverter, learner, config.bell, parts.device)
     sizes, asked = layout.sizes if objective.asks_teachers else [], config.memory.teachers_per_image
     memory, held_out = (TaskMemory(size, sizes=sizes, asked=asked) for size in (portions.memory, portions.held_out))
-    size = config.learner.channels, config.learner.image_size
-    own = read_own_pictures(config.memory.pictures, size, flip=config.five.flip)
     filling = Filling(
         memory,
         held_out,

@@ -36,6 +36,13 @@ def test_what_an_encoding_lacks_becomes_near_signs_or_numbers(encoding, written)
     assert _written(stream) == written
 
 
+def test_the_name_of_a_file_that_is_no_text_is_written_all_the_same():
+    stream = _stream("utf-8")
+    speak_plainly(stream)
+    stream.write("\udcff.png")
+    assert _written(stream) == "\\udcff.png"
+
+
 def test_a_stream_that_cannot_be_changed_is_left_alone():
     stream = io.StringIO()
     speak_plainly(stream)

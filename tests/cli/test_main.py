@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from hf_free import __version__
 from hf_free.cli.arguments import rewrite
+from hf_free.cli.console import write_line
 from hf_free.cli.main import app, grammars, main
 from hf_free.cli.verbs import adapt, cost, demo, evaluate, export, inspect, invert, predict, push, search, sweep, train
 
@@ -248,9 +249,37 @@ def test_an_output_that_cannot_be_written(redirection, code, said):
     assert (ended.returncode, ended.stderr.split("\n")[0][: len(said) or None]) == (code, said)
 
 
+def test_code_that_ends_the_process_is_named(program, capsys):
+    """Such as a network of one's own; Typer's own end stays what it is."""
+
+    @program.command()
+    def ends() -> None:
+        exec(compile("raise SystemExit(0)", "mine.py", "exec"), {"__name__": "mine"})
+
+    assert main(["ends"], program) == 1
+    assert "Error: mine.py, line 1, has ended the command: SystemExit: 0" in capsys.readouterr().err
+
+
+def test_a_stdout_that_is_closed_meanwhile_is_said(program, capsys, monkeypatch):
+    @program.command()
+    def closes() -> None:
+        sys.stdout.close()
+        write_line("x")
+
+    monkeypatch.setattr(sys, "stdout", open(os.devnull, "w"))  # noqa: SIM115  (the verb closes it)
+    assert main(["closes"], program) == 1
+    assert "cannot be written to stdout: something has closed it meanwhile" in capsys.readouterr().err
+
+
 def test_an_address_of_the_hub_that_is_none_is_named(capsys, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1\a")
     assert "the environment variable HF_ENDPOINT is 'http://127.0.0.1\\x07'" in refused(capsys, "search", "x")
+
+
+def test_figures_need_no_backend_of_windows(monkeypatch, capsys):
+    monkeypatch.setenv("MPLBACKEND", "bogus")
+    assert main(["methods", "--json"]) == 0
+    assert os.environ["MPLBACKEND"] == "agg"
 
 
 def test_ctrl_c_before_a_verb_has_begun_shows_no_traceback(capsys, monkeypatch):

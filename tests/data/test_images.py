@@ -294,6 +294,18 @@ def test_arrays_of_several_pictures_have_their_channels_at_either_end():
             as_batch(nothing, OWN)
 
 
+def test_a_picture_that_is_missing_is_called_that():
+    with pytest.raises(PictureError, match="picture 1 is missing"):
+        as_batch([np.zeros((8, 8, 3), np.uint8), None], OWN)
+
+
+def test_masked_pixels_are_not_taken_for_pixels():
+    values = np.full((2, 8, 8, 3), 9, np.uint8)
+    with pytest.raises(PictureError, match="an array of which parts are masked"):
+        as_batch(np.ma.masked_greater(values, 3), OWN)
+    assert torch.equal(as_batch(np.ma.asarray(values), OWN), as_batch(values, OWN))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("size", [SIZE, 24])
 def test_a_learner_takes_floats_of_any_width(learner, dtype, size):

@@ -259,7 +259,13 @@ for number in range(4):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"", "is empty"), (b"hello" * 40, "damaged or no Parquet"), (b"PAR1" + bytes(99), "damaged")]
+    ("data", "said"),
+    [
+        (b"", "is empty"),
+        (b"hello" * 40, "damaged or no Parquet"),
+        (b"PAR1" + bytes(99), "damaged"),
+        (b"PAR1", "is cut off"),
+    ],
 )
 def test_damaged_tables_are_named_in_words_of_ours(tmp_path, data, said, caplog):
     (tmp_path / "train.parquet").write_bytes(data)

@@ -139,3 +139,12 @@ def test_a_hub_that_cannot_be_reached_is_named_within_thirty_seconds(run_client)
     assert "HubError: cannot reach the Hub at http://127.0.0.1:9 for org/pictures" in done.stderr
     assert "Retry" not in done.stderr, "datasets' own retries take longer than anyone waits"
     assert time.monotonic() - started < 30
+
+
+def test_classes_that_were_perhaps_meant_to_be_one_are_said(tmp_path, caplog):
+    for name in ("owl", " owl", " "):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (2, 2)).save(tmp_path / name / "1.png")
+    assert load_labeled_images(tmp_path).class_names == [" ", " owl", "owl"]
+    assert "classes whose names look alike: ' owl', 'owl'" in caplog.text
+    assert "a class without a name" in caplog.text

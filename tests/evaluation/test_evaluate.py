@@ -163,6 +163,14 @@ def test_what_cannot_be_measured_is_refused(data, change, message):
         evaluate(make(), data, replace(SETTING, **change))
 
 
+@pytest.mark.parametrize(("name", "value"), [("labels", torch.zeros(2)), ("class_names", ["a"])])
+def test_a_data_set_of_which_a_part_was_changed_by_hand_is_compared_again(data, name, value):
+    changed = replace(data)
+    setattr(changed, name, value)
+    with pytest.raises(DatasetError, match=r"labels"):
+        evaluate(make(), changed, SETTING)
+
+
 def test_an_unknown_set_of_baselines_is_refused():
     with pytest.raises(DatasetError, match=r"baselines='some'[\s\S]*none, untrained, all"):
         Comparison(baselines="some")

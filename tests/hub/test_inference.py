@@ -174,8 +174,10 @@ def test_a_silent_server_is_left(monkeypatch):
 
 def test_an_address_that_was_never_there_is_given_up_sooner():
     waits: list[float] = []
-    client = InferenceClient("http://127.0.0.1:9/nobody", sleep=waits.append)
+    client, counts = InferenceClient("http://127.0.0.1:9/nobody", sleep=waits.append), {"sent": 0, "refused": 0}
+    counted = Accounting(*(lambda what=what: counts.update({what: counts[what] + 1}) for what in counts))
     with pytest.raises(HubError, match=r"cannot be reached \(Connect") as refused:
-        client.ask((b"x",), top_k=1, function="softmax")
+        client.ask((b"x",), top_k=1, function="softmax", counted=counted)
+    assert counts["sent"] == counts["refused"] > 1, "what was never asked is not counted"
     assert sum(waits) <= 10
     assert "10 s" in refused.value.allowed

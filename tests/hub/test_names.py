@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hub_calls import FILES
+
+from hf_free.hub.names import id_in_address
 
 
 def test_an_impossible_commit_is_refused(hub, ask, tmp_path):
@@ -14,3 +17,19 @@ def test_an_impossible_commit_is_refused(hub, ask, tmp_path):
     answer = ask("fetch_snapshot, 'fault/evil'")
     assert "impossible commit '../../../evil'" in answer["error"]
     assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("https://huggingface.co/org/name", "org/name"),
+        ("http://127.0.0.1:8000/datasets/org/name/", "org/name"),
+        ("hf.co/org/name/tree/v1.0/folder", "org/name@v1.0"),
+        ("hf://org/name", "org/name"),
+        ("org/name", None),
+        ("./org/name", None),
+        ("https://host/one/two/three", None),
+    ],
+)
+def test_the_id_in_the_address_of_a_page(text, named):
+    assert id_in_address(text) == named

@@ -281,3 +281,14 @@ def test_what_is_pushed_goes_nowhere_unencrypted_from_a_hub_that_is_not(monkeypa
         with pytest.raises(session.MalformedAnswerError, match=r"pushed on to storage\.example, unencrypted"):
             watch.before_request(request)
     watch.before_request(session.http_library().Request("GET", url))  # what is read is compared with its hash
+
+
+def test_what_the_client_stumbles_over_is_a_misreading():
+    """It names a variable before it has a value where the Hub answers about a file that nobody asked about."""
+    from hf_free.hub import session
+
+    def stumbles() -> None:
+        raise UnboundLocalError("cannot access local variable 'operation'")
+
+    with pytest.raises(session.MalformedAnswerError, match="a field of it is missing or of another type"):
+        session.patiently(stumbles)

@@ -16,7 +16,7 @@ from raw_server import served
 
 from hf_free.hub.loopback.messages import Answer
 from hf_free.hub.loopback.server import HubHandler
-from hf_free.hub.upload import MESSAGE, push_command
+from hf_free.hub.upload import MESSAGE, explain_push, push_command
 
 
 def test_push_makes_the_repository_and_one_commit(hub, tokens, ask, learner):
@@ -242,3 +242,13 @@ def test_the_command_that_tries_again_asks_for_all_that_was_asked_for():
     assert set(words[4:]) == {"--private", "--create-pr", "--revision", "next", "--commit-message", "It's new"}
     usual = push_command(Path("l"), "me/x", private=False, commit_message=MESSAGE, create_pr=False, revision=None)
     assert usual == "hf-free push l me/x"
+
+
+def test_why_a_large_file_is_refused_is_passed_on_short_and_escaped():
+    """Of several files, each reason once; huggingface_hub puts the hashes of the files beside it."""
+    lines = [f"Encountered error for file with OID {digit * 64}: `Too large\x1b[2J{'!' * 999}" for digit in "ab"]
+    problem = explain_push(ValueError("LFS batch API returned errors:\n" + "\n".join(lines)), "me/large")
+    assert problem is not None
+    assert problem.given.startswith("the Hub refuses the large files for me/large: Too large")
+    assert problem.given.isprintable()
+    assert len(problem.given) < 400

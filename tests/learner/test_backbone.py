@@ -131,3 +131,8 @@ class TestTiedWeights:
         for name, value in learner.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name])
             assert torch.equal(value, again.state_dict()[name])
+
+
+def test_a_pooled_learner_has_no_network_to_build():
+    with pytest.raises(LearnerError, match="a pooled learner has no network of its own"):
+        MetaLearner(LearnerConfig(backbone="pooled"))

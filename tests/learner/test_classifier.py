@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -172,6 +174,23 @@ def test_the_last_two_classes_stay():
     classifier = make().adapt(SHOWN[:2], NAMES[:2])
     with pytest.raises(LearnerError, match="would have one class"):
         classifier.remove_class("ant")
+
+
+def test_several_threads_may_change_it_and_ask_it_at_once():
+    """None of their classes is lost, and an answer is of the classes of one moment."""
+    classifier, images = make("conv4_32").adapt(as_pil(pictures()), LABELS), as_pil(pictures(2))
+
+    def work(number):
+        classifier.add_class(f"new {number}", images)
+        given = classifier.top_k(images, 99)
+        if number % 2:
+            classifier.remove_class(f"new {number}")
+        return {round(sum(probability for _, probability in row), 3) for row in given}
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set.union(*threads.map(work, range(8))) == {1.0}
+    assert sorted(classifier.classes) == ["ant", "bee", "cat", *(f"new {number}" for number in range(0, 8, 2))]
+    assert copy.deepcopy(classifier).classes == classifier.classes
 
 
 def test_top_k_is_the_sorted_probabilities():

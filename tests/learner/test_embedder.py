@@ -18,6 +18,13 @@ from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.whitening import Whitening
 
 
+class Ending(nn.Module):
+    """A network of somebody who has the process end."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(3)
+
+
 class TestFeatures:
     def test_they_are_the_backbone_of_the_normalized_picture(self):
         learner = make(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -174,3 +181,30 @@ def test_an_embedding_of_other_numbers_is_refused_by_their_type(kind):
     learner.embedding.projection = torch.nn.Linear(learner.backbone_dim, 3)
     with pytest.raises(LearnerError, match=f"the learner's embedding is of {kind}"):
         learner.to(kind).adapt(pictures(), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (nn.Conv2d(1, 4, 3), "a Conv2d, fails when it is asked: RuntimeError: Given groups=1"),
+        (nn.Conv2d(3, 4, 3), r"a Conv2d, gives 1 pictures an embedding of \(1, 4, 14, 14\)"),
+        (Ending(), "a Ending, fails when it is asked: SystemExit: 3"),
+    ],
+)
+def test_a_network_that_was_put_in_and_does_not_fit_is_named(network, said):
+    """Also one that would end the process."""
+    learner = make("conv4_32")
+    learner.backbone = network
+    with pytest.raises(LearnerError, match=said):
+        learner.adapt(pictures(), LABELS)
+    with pytest.raises(LearnerError, match=said):
+        learner.embed(pictures()[:1])
+
+
+def test_features_of_another_width_than_the_center_are_refused():
+    """One would be subtracted from all."""
+    learner = make("conv4_32")
+    learner.embedding.center = torch.zeros(learner.feature_dim)
+    learner.backbone = nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(LearnerError, match=r"\(6, 1\)\n  allowed: \(6, 32\)"):
+        learner.embed(pictures())

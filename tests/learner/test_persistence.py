@@ -165,3 +165,26 @@ def test_an_embedder_is_written_and_read_with_a_record_beside_it(tmp_path):
     assert type(embedder) is Embedder
     assert record.to_dict() == RECORD
     assert torch.equal(embedder.embed(pictures()), learner.embed(pictures()))
+
+
+def test_what_nobody_could_open_is_not_saved(tmp_path):
+    """Another network in the place of the backbone that the configuration names."""
+    learner = make("conv4_32")
+    learner.backbone = make("test_resnet").backbone
+    with pytest.raises(LearnerError, match="is not the network 'conv4_32' of its configuration"):
+        learner.save_pretrained(tmp_path / "learner")
+    learner.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(LearnerError, match="whose backbone is a Sequential cannot be saved"):
+        learner.save_pretrained(tmp_path / "learner")
+    assert not (tmp_path / "learner").exists()
+
+
+def test_two_revisions_of_one_learner_are_refused():
+    with pytest.raises(LearnerError, match="the learner 'org/a@v1' and the revision v2: two revisions"):
+        MetaLearner.from_pretrained("org/a@v1", revision="v2")
+
+
+def test_a_file_is_no_learner(tmp_path):
+    (tmp_path / "learner.zip").touch()
+    with pytest.raises(LearnerError, match=r"learner\.zip' is a file\n[\s\S]*unpack an archive"):
+        MetaLearner.from_pretrained(tmp_path / "learner.zip")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 from huggingface_hub import ModelCard
 from records import record, report, teacher
@@ -61,9 +62,14 @@ def test_a_card_of_ones_own_gets_its_results_at_the_end(card):
     assert body.endswith("<!-- hf-free: results ends -->")
 
 
-def test_metadata_that_cannot_be_read_are_written_anew(card):
+@pytest.mark.parametrize(
+    "block",
+    ["[a: b", "- a list", "a: 2020-13-45", "a: " + "1" * 5000, "a: " + "[" * 400],
+    ids=["open", "list", "no day", "digits", "deep"],
+)
+def test_metadata_that_cannot_be_read_are_written_anew_and_it_is_said(card, block, caplog):
     fresh = card(record())
-    for broken in ("---\n[a: b\n---\n# Mine\n", "---\n- a list\n---\n# Mine\n"):
-        merged = with_fresh_sections(broken, fresh)
-        assert yaml.safe_load(merged.split("---\n")[1]) == yaml.safe_load(fresh.split("---\n")[1])
-        assert "# Mine" in merged
+    merged = with_fresh_sections(f"---\n{block}\n---\n# Mine\n", fresh)
+    assert yaml.safe_load(merged.split("---\n")[1]) == yaml.safe_load(fresh.split("---\n")[1])
+    assert "# Mine" in merged
+    assert "the metadata of a card are written anew" in caplog.text

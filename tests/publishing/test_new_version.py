@@ -27,7 +27,13 @@ def test_all_but_the_line_stays_to_the_byte():
 
 
 def test_metadata_that_a_line_would_not_change_as_asked_are_refused():
-    blocks = ("new_version:\n- me/a\n- me/b\n", "new_version: >\n  me/a\nlicense: mit\n", "- a list\n", "a: [b\n")
+    blocks = (
+        "new_version:\n- me/a\n- me/b\n",
+        "new_version: >\n  me/a\nlicense: mit\n",
+        "- a list\n",
+        "a: [b\n",
+        "a: 2020-13-45\n",
+    )
     for block in blocks:
         with pytest.raises((ValueError, yaml.YAMLError)):
             with_new_version(f"---\n{block}---\n", "me/second")

@@ -51,11 +51,13 @@ def test_the_card_names_the_repository_and_keeps_what_was_edited(learner):
     assert not card.exists(), "no card for what is no learner"
 
 
-def test_a_card_that_is_no_text_is_named_and_left_alone(learner):
-    (learner / "README.md").write_bytes(b"\xff\xfe\x00")
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", bytes(99)], ids=["latin", "zeros"])
+def test_a_card_that_is_no_text_is_named_and_left_alone(learner, data):
+    """A machine that loses power may leave zeros."""
+    (learner / "README.md").write_bytes(data)
     with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
         address_card(learner, "me/other")
-    assert (learner / "README.md").read_bytes() == b"\xff\xfe\x00"
+    assert (learner / "README.md").read_bytes() == data
 
 
 @pytest.mark.parametrize("call", ["publish_results(NAME, report)", "push_saved(Path(LEARNER), NAME)"])
@@ -83,6 +85,10 @@ except HfFreeError as error:
 def test_results_with_a_card_that_is_no_text_change_nothing(learner):
     before = (learner / "config.json").read_bytes()
     (learner / "README.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
+        add_results(learner, report())
+    (learner / "README.md").unlink()
+    (learner / "README.md").mkdir()
     with pytest.raises(RunError, match=r"README\.md cannot be read as a text in UTF-8"):
         add_results(learner, report())
     assert (learner / "config.json").read_bytes() == before

@@ -13,6 +13,11 @@ from hf_free.runtime.device import Precision, check_can_compile, choose_device, 
 CPU = torch.device("cpu")
 
 
+def test_a_default_device_that_holds_no_numbers_is_refused():
+    with torch.device("meta"), pytest.raises(ConfigError, match="torch's default device is meta"):
+        choose_device("cpu")
+
+
 def test_auto_is_a_device_that_computes():
     device = choose_device("auto")
     assert device.type == ("cuda" if torch.cuda.is_available() else device.type)

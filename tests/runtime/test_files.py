@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -81,6 +82,12 @@ def test_a_folder_has_the_modes_that_open_and_mkdir_give(tmp_path, umask):
 def test_a_text_is_written_as_it_is(tmp_path):
     path = write_text(tmp_path / "a.txt", "Größe\nnext\r\n")
     assert path.read_bytes() == "Größe\nnext\r\n".encode()
+
+
+def test_the_name_of_a_file_that_is_no_text_is_written_so_that_json_reads_it(tmp_path):
+    name = "\udcff.png"
+    text = json.dumps(name, ensure_ascii=False)
+    assert json.loads(write_text(tmp_path / "names.json", text).read_text("utf-8")) == name
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
@@ -321,6 +328,9 @@ def test_of_files_that_belong_together_one_that_cannot_be_written_leaves_the_old
         write_together({tmp_path / "a": b"3", tmp_path / "b" / "c": b"4"})
     assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("1", "2")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    (tmp_path / "in the way").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write in the way in .*: a folder is in its place"):
+        write_together({tmp_path / "a": b"3", tmp_path / "in the way": b"4"})
 
 
 def test_what_cannot_be_flushed_is_left_alone_and_a_disk_that_fails_is_not(tmp_path, monkeypatch):

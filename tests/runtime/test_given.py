@@ -43,6 +43,14 @@ def test_the_home_of_nobody_is_refused_where_something_is_written_and_else_not_t
     assert from_home(value) == Path(value)
 
 
+def test_a_part_of_a_path_below_a_folder_that_is_gone_is_refused(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "getcwd", lambda: os.lstat("/no/such/folder"))
+    with pytest.raises(ConfigError, match="output='x', and the folder that this process is in is gone"):
+        given_path("x", "output")
+    assert given_path("/x", "output") == Path("/x")
+
+
 def test_links_in_a_circle_stay(tmp_path):
     (tmp_path / "a").symlink_to("a")
     assert real_path(tmp_path / "a" / "..") == Path(os.path.realpath(tmp_path))

@@ -6,6 +6,7 @@ import pytest
 
 from hf_free.errors import ConfigError
 from hf_free.runtime.text import (
+    alike,
     count_text,
     decimal_size_text,
     figure_text,
@@ -116,3 +117,8 @@ def test_figures_of_sick_teachers_can_be_read(value, text):
 def test_words_of_other_libraries_stand_behind_ours(error, text):
     assert others_words(error).endswith(text)
     assert len(others_words(ValueError("x" * 5000))) < 210
+
+
+def test_names_that_look_alike_are_found():
+    names = ["caf\u00e9", "cafe\u0301", "Cat", "cat", " dog", "dog", "A", "a", "owl"]
+    assert alike(names) == [names[0:2], names[2:4], names[4:6]], "of single letters both cases are meant"

@@ -95,6 +95,12 @@ def test_configurations_refused_by_name(folder, changes, message):
     assert str(folder) in str(caught.value)
 
 
+def test_a_pooled_learner_is_no_unknown_network(folder):
+    _edit(folder, architecture="pooled", hf_free={})
+    with pytest.raises(TeacherError, match="is a learner of hf-free, 'pooled', and no classifier"):
+        _load(folder)
+
+
 def test_unknown_architecture_suggests_close_ones(folder):
     _edit(folder, architecture="resnet10_smal")
     with pytest.raises(TeacherError, match="close: resnet10_small"):

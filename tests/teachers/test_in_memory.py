@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from hf_free.errors import TeacherError
 from hf_free.teachers.in_memory import OwnNetwork, as_teacher, pool_in_memory
+from hf_free.teachers.pool import TeacherPool
 
 SHOWN = {"input_size": (3, 16, 16), "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}
 
@@ -81,6 +83,21 @@ def test_a_network_of_transformers_answers_as_it_does_alone():
         assert torch.allclose(teacher.logits(images), ask(network, teacher.prepare(images)), atol=1e-6)
     assert (teacher.record.num_features, teacher.record.num_classes) == (16, 5)
     assert isinstance(network.classifier, nn.Linear), "the user's own keeps its head"
+
+
+@pytest.mark.parametrize("error", [SystemExit("bye"), AssertionError("a")])
+def test_a_network_that_raises_what_it_likes_is_named(error):
+    network = Plain()
+    network.forward = lambda _: (_ for _ in ()).throw(error)
+    with pytest.raises(TeacherError, match=f"a Plain cannot answer about images of .*: {type(error).__name__}"):
+        as_teacher(network, **SHOWN)
+
+
+def test_a_pool_that_is_pickled_asks_the_same_teachers_and_holds_no_token(tmp_path):
+    pool = TeacherPool([str(pico_folder(tmp_path, "conv4"))], token="hf_secret")
+    copied, images = pickle.loads(pickle.dumps(pool)), torch.rand(2, 3, 32, 32)
+    assert torch.equal(copied[0].logits(images), pool[0].logits(images))
+    assert b"hf_secret" not in pickle.dumps(pool)
 
 
 def test_a_pool_holds_networks_teachers_and_texts(tmp_path):

@@ -139,6 +139,8 @@ def test_what_a_list_says_wins_over_the_folder_and_is_checked(tmp_path):
         ("", "holds no list of teachers"),
         ("teachers: org/a", "holds no list of teachers"),
         ("{a: 1}", "holds no list of teachers"),
+        ("{a: 1, teachers: [org/a]}", "holds other keys beside `teachers`: a"),
+        ("{teachers: {teachers: [org/a]}}", "holds no list of teachers"),
         ("[[", "not valid YAML"),
         ("- 7", "names '7' without an organization"),
         ("- [7]", "entry 1 is a list"),

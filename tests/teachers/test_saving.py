@@ -79,6 +79,12 @@ def test_low_precision_weights_stay_in_memory(tmp_path, dtype):
     assert all(torch.equal(v, network.state_dict()[k]) for k, v in teacher.network.state_dict().items())
 
 
+def test_a_network_without_classes_is_not_saved_as_a_teacher(tmp_path):
+    with pytest.raises(TeacherError, match="a network of 0 classes, which cannot be a teacher"):
+        save_teacher(timm.create_model("test_resnet", num_classes=0), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_tensors_under_several_names_are_saved(tmp_path):
     """CoaT shares its position encodings between blocks; timm's own way of saving refuses it."""
     with torch.random.fork_rng(devices=[]):

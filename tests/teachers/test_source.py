@@ -12,12 +12,14 @@ from pico import pico_folder, pico_network, pico_teacher
 from safetensors.torch import load_file, save_file
 
 from hf_free.errors import HfFreeError, TeacherError, TeacherReferenceError
+from hf_free.hub.licenses import UNREADABLE
 from hf_free.teachers.listing import resolve
 from hf_free.teachers.loader import load_teacher, read_record
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
 from hf_free.teachers.source import MAX_CONFIG_BYTES
 from hf_free.teachers.teacher import Teacher
+from hf_free.training.notices import license_notes
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa\n"
 
@@ -130,7 +132,18 @@ def test_only_regular_files_of_bounded_size_are_read(name, folder):
 def test_a_card_that_is_no_file_is_passed_over(make, folder):
     (folder / "README.md").unlink(missing_ok=True)
     make(folder / "README.md")
-    assert _load(folder).record.license is None
+    assert _load(folder).record.license == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "card", ["---\nlicense: mit\n---\n# é".encode("latin-1"), b"---\nlicense: [mit\n---\n", bytes(9)]
+)
+def test_a_card_that_cannot_be_read_may_state_a_license(card, folder):
+    (folder / "README.md").write_bytes(card)
+    record = _load(folder).record
+    assert license_notes([("a", record.license)]) == [
+        "license unclear: a (unknown (its README.md cannot be read)); read it before you publish a learner"
+    ]
 
 
 def test_the_license_of_a_card_with_endless_metadata_is_read_from_its_line_alone(folder, monkeypatch):

@@ -225,7 +225,15 @@ def test_record_of_a_network_leaves_the_network_alone():
 
 
 @pytest.mark.parametrize(
-    "error", [StopIteration(), OSError(5, "x", "/some/place"), Exception("a\x1b[2Jb"), UserWarning("w"), KeyError("k")]
+    "error",
+    [
+        StopIteration(),
+        OSError(5, "x", "/some/place"),
+        Exception("a\x1b[2Jb"),
+        UserWarning("w"),
+        KeyError("k"),
+        SystemExit(3),
+    ],
 )
 def test_a_network_that_fails_later_is_named(error):
     """One of the user's own may raise anything, at any time."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 
 import pytest
 
 from hf_free.errors import RunError
+from hf_free.training import manifest
 from hf_free.training.checkpoint_store import CheckpointStore
 from hf_free.training.manifest import FORMAT, MANIFEST, Manifest
 
@@ -114,3 +117,20 @@ def test_a_checkpoint_that_is_a_link_is_passed_over_and_goes_alone(store, tmp_pa
     _write(store, 30, keep=1)
     assert [path.name for path in store.root.iterdir()] == ["00003-step-30"]
     assert (elsewhere / "state").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize(("reads", "name"), [("read_strict_json", MANIFEST), ("sha256_of", "state")])
+def test_what_cannot_be_read_for_the_moment_is_not_called_damaged(store, monkeypatch, number, reads, name):
+    """Going on from the one before would in time remove it."""
+    _write(store, 1)
+    lost, plain = _write(store, 2) / name, getattr(manifest, reads)
+
+    def refusing(path, **options):
+        if path == lost:
+            raise OSError(number, os.strerror(number), str(path))
+        return plain(path, **options)
+
+    monkeypatch.setattr(manifest, reads, refusing)
+    with pytest.raises(RunError, match=rf"00002-step-2 cannot be read: {name}: {os.strerror(number).lower()}"):
+        store.newest(contents=True)

@@ -53,6 +53,7 @@ def test_a_damaged_line_is_left_out_and_counted(tmp_path, line):
 def test_a_last_line_that_a_kill_cut_short_is_nothing(tmp_path):
     found = _read(tmp_path / "log", json.dumps(GOOD).encode(), b'{"step": 4', end=b"")
     assert found == ([GOOD], 0)
+    assert _read(tmp_path / "log", json.dumps(GOOD).encode(), bytes(9), end=b"") == ([GOOD], 1), "zeros are no row"
 
 
 def test_a_line_without_an_end_takes_no_memory(tmp_path):

@@ -13,7 +13,10 @@ from rich.console import Console
 
 from hf_free.cli.tables import plan_tables
 from hf_free.config.reading import merge
+from hf_free.config.sections import QueriesConfig
 from hf_free.config.tree import FreeConfig
+from hf_free.teachers.loader import read_record
+from hf_free.training.notices import start_notes
 from hf_free.training.plan import plan as measured_plan
 
 plan = partial(measured_plan, measure=False)
@@ -54,6 +57,9 @@ def test_risky_licenses_are_named_before_training(tmp_path, card, note):
 
 def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):
     models = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    (tmp_path / "again").symlink_to(models[0])
+    twice = plan(_config(models=[*models, str(tmp_path / "again")], trainer={"max_minutes": 1}))
+    assert any(note.startswith(f"the same teacher more than once: {models[0]}, ") for note in twice.notes)
     endless = plan(_config(models=models, trainer={"steps": None, "max_minutes": None}))
     assert "nothing ends this run" in " ".join(endless.notes)
     assert "no end" in _shown(endless)
@@ -107,3 +113,13 @@ def test_too_few_classes_for_an_episode_are_pointed_out(tmp_path):
         for other in ({"n_way": 3}, {"objective": "distill"}):
             found = plan(_config(**merge(values, {"bell": other}))).notes
             assert not any(note.startswith("no episodes") for note in found)
+
+
+def test_what_a_run_has_no_use_for_and_known_classes_are_said(tmp_path):
+    record = read_record(str(pico_folder(tmp_path / "t", label_names=["Ant", "bee", "cat", "dog", "eel"])))
+    queries = QueriesConfig(budget=3)
+    assert start_notes(queries, [record], ["ant", "owl"], has_tokens=False) == [
+        "no teacher is a black box: the query budget and the endpoints' tokens are of no use",
+        "1 of 2 classes of the validation set are classes of the teachers (ant): it should be of others",
+    ]
+    assert not start_notes(QueriesConfig(), [record], ["owl"], has_tokens=False)

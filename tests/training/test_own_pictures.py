@@ -12,6 +12,7 @@ from pico import pico_folder
 from PIL import Image
 
 from hf_free import DatasetError, FreeConfig, distill, pool, train
+from hf_free.config.reading import merge
 from hf_free.data.own_pictures import OWN_SHARE, OwnPictures
 from hf_free.memory.filling import draw_beside
 from hf_free.runtime.random_streams import Stream
@@ -150,6 +151,10 @@ def test_a_run_asks_about_them_too_and_says_so(folder, teachers, tmp_path, monke
             "trainer": {"steps": 1, "warmup_steps": 0, "max_minutes": None, "device": "cpu"},
         }
     )
+    few = {"memory": {"pictures": str(folder / "a" / "b")}}
+    with pytest.raises(DatasetError, match="holds 6 picture"):
+        train(FreeConfig.from_dict(merge(config.to_dict(), few)), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "the same output may be given again"
     made = train(config, output=tmp_path / "run")
     assert asked
     assert set(asked) == {16}

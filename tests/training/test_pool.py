@@ -24,7 +24,7 @@ from hf_free import (
     TeacherError,
     pool,
 )
-from hf_free.config.sections import FiveConfig, LearnerConfig
+from hf_free.config.sections import FiveConfig, HubConfig, LearnerConfig
 from hf_free.errors import StorageError
 from hf_free.learner.push import push_learner
 
@@ -173,7 +173,7 @@ def test_a_learner_of_folders_is_not_published_without_them(folders, tmp_path):
 
 PUBLISH = """
 from hf_free import MetaLearner, pool
-from hf_free.config.sections import FiveConfig, LearnerConfig
+from hf_free.config.sections import FiveConfig, HubConfig, LearnerConfig
 import torch
 one_view = LearnerConfig(views=["identity"])
 five = FiveConfig(images_per_class=2, latent_dim=8, width=4, inner_steps=1, min_teacher_accuracy=0, min_diversity=0)
@@ -346,3 +346,12 @@ def test_an_output_that_would_replace_a_teacher_is_refused(folders, tmp_path):
     with pytest.raises(RunError, match=r"/a is not empty\n.*--overwrite replaces a learner"):  # a checkpoint
         pool(folders, output=copy, overwrite=True, rounds=0)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_what_nobody_could_open_is_refused_before_it_is_pooled(folders, tmp_path, monkeypatch, caplog):
+    """And a teacher that is named twice is said."""
+    monkeypatch.setattr("hf_free.training.pool.recover_from_all", None)
+    with pytest.raises(HubError, match="a pooled learner fetches its teachers, and"):
+        pool([folders[0], folders[0]], output=tmp_path / "x", hub=HubConfig(push_to_hub="me/pooled"))
+    assert not (tmp_path / "x").exists()
+    assert "the same teacher more than once" in caplog.text

@@ -86,6 +86,7 @@ for attempt in (
     lambda: RemoteCheckpoints("lab/public-one", None).check(),
     lambda: restore_run(here / "a", "lab/no-checkpoint"),
     lambda: restore_run(here / "b", "lab/damaged"),
+    lambda: restore_run(here / "b", "lab/public-one"),
 ):
     try:
         attempt()
@@ -102,9 +103,10 @@ def test_what_is_public_or_no_checkpoint_is_refused(hub, tokens, run_client, con
     hub.add_repo("lab/damaged", {"manifest.json": json.dumps(manifest).encode(), "state.json": b"{}"})
     code = RUN.replace("sys.argv[1]", repr(config("lab/x"))).replace("sys.argv[2]", repr(str(tmp_path)))
     said = run_client(code + REFUSED, token=tokens["alice"]).json
-    assert "exists and is public" in said[0]
+    assert "exists and is public, and checkpoints are pushed to private repositories only" in said[0]
     assert said[1].startswith("lab/no-checkpoint holds no whole checkpoint: its manifest cannot be read")
     assert said[2] == "lab/damaged holds no whole checkpoint: state.json is not the file that was written"
+    assert said[3] == "lab/public-one holds no whole checkpoint: main has no manifest.json"
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
 

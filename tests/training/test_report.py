@@ -111,13 +111,15 @@ def test_pipes_devices_and_large_files_in_the_place_of_records_are_not_read(tmp_
     assert read_run(folder, draws_map=False).views == b""
 
 
-def test_an_unfinished_run_whose_note_of_teachers_is_odd_is_shown_without_pictures(tmp_path, run):
+def test_an_unfinished_run_whose_note_of_teachers_is_odd_is_shown_without_pictures(tmp_path, run, caplog):
     copy = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(copy / "learner")
     note = json.loads((copy / "teachers.json").read_text())
     for change in ([[]], [{"label_names": {"a": 1}}]):
         (copy / "teachers.json").write_text(json.dumps({**note, "teachers": change}))
+        caplog.clear()
         assert not read_run(copy).recovered
+        assert "the recovered pictures are left out" in caplog.text
 
 
 def test_a_learner_that_cannot_be_read_is_said(tmp_path, run, caplog):
@@ -131,6 +133,18 @@ def test_a_learner_that_cannot_be_read_is_said(tmp_path, run, caplog):
     assert "config.json cannot be read" in caplog.text
 
 
+def test_what_a_loss_of_power_took_of_a_run_is_said(tmp_path, run, caplog):
+    """It may leave a file's length, and zeros in the place of its bytes."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    for name in ("teachers.json", "log.jsonl", "pictures/teachers.png"):
+        (folder / name).write_bytes(bytes(200))
+    read_run(folder, draws_map=False)
+    assert "log.jsonl: 1 damaged line left out" in caplog.text
+    assert "teachers.json cannot be read" in caplog.text
+    assert "the recovered pictures are left out" in caplog.text
+    assert "teachers.png is left out: it is no PNG" in caplog.text
+
+
 def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
     with pytest.raises(RunError, match="neither a run nor a learner"):
         report([tmp_path], tmp_path / "page.html")
@@ -138,6 +152,10 @@ def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
     wrong.write_text('{"rows": [1]}')
     with pytest.raises(RunError, match="holds no results"):
         report([run], tmp_path / "page.html", results=[wrong])
+    odd = tmp_path / "odd.json"
+    odd.write_text('{"dataset": "d", "rows": [{"method": "learner", "accuracy": "high"}]}')
+    with pytest.raises(RunError, match="holds no results: accuracy of a row is 'high'"):
+        report([run], tmp_path / "page.html", results=[odd])
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     shutil.copyfile(wrong, folder / "results.json")
     assert read_run(folder, draws_map=False).record.results == ()

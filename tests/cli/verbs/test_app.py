@@ -20,6 +20,7 @@ def test_a_space_is_written_and_nothing_uploaded_on_a_dry_run(capsys, tmp_path):
 
 
 def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
+    hub.add_repo("me/few-shot", {"config.json": b"{}"})
     words = [*PROGRAM, "app", "me/few-shot", "--space", "alice/try-it", "--output", str(tmp_path / "space"), "-q"]
     done = run_client(words, token=tokens["alice"])
     assert done.stdout == f"{hub.endpoint}/spaces/alice/try-it\n"
@@ -27,6 +28,9 @@ def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
     for path in (tmp_path / "space").iterdir():
         assert published[path.name] == path.read_bytes()
     assert hub.history("alice/try-it", repo_type="space")[0].title == "App of me/few-shot by hf-free"
+    words[4] = "me/nowhere"
+    refused = run_client(words, token=tokens["alice"], check=False)
+    assert "me/nowhere does not exist" in refused.stderr
 
 
 def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
@@ -45,3 +49,11 @@ def test_where_it_is_served_is_said_when_it_is(capsys, monkeypatch):
     monkeypatch.setattr("hf_free.demo.app.serve", lambda learner, **how: how["started"]("http://127.0.0.1:7861/"))
     assert main(["app", "me/few-shot"]) == 0
     assert "Serving at http://127.0.0.1:7861/" in capsys.readouterr().err
+
+
+def test_that_a_classifiers_classes_are_not_shown_is_said(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("hf_free.demo.app.find_spec", lambda name: name)
+    monkeypatch.setattr("hf_free.demo.app.serve", lambda learner, **how: None)
+    (tmp_path / "classifier.json").write_text("{}")
+    assert main(["app", str(tmp_path)]) == 0
+    assert "is a classifier: the app opens its learner without its classes" in capsys.readouterr().err

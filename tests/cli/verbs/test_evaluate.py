@@ -145,6 +145,8 @@ def test_results_of_a_revision_are_not_pushed_to_the_main_branch(capsys, picture
     words = ["--dataset", str(pictures / "train"), *SMALL, "--revision", "v1", "--push"]
     assert main(["evaluate", "alice/somewhere", *words]) == 1
     assert "--push with --revision v1" in capsys.readouterr().err
+    assert main(["evaluate", "alice/x@v1", *words[:-3], "--push"]) == 1
+    assert "--push with alice/x@v1: results go to the learner's main branch" in capsys.readouterr().err
 
 
 def test_rows_that_are_published_do_not_name_private_learners():
