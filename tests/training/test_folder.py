@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import torch
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
@@ -301,3 +302,17 @@ def test_answers_that_are_a_link_are_not_added_to(tmp_path):
     run.answers.symlink_to(tmp_path)
     with pytest.raises(RunError, match="answers is a link"):
         run.check_usable()
+
+
+def test_a_generator_whose_weights_are_others_than_were_saved_is_damaged(run):
+    """A machine that loses power may leave zeros in the place of the rest."""
+    run.root.mkdir(parents=True)
+    run.config.write_text(FreeConfig().to_yaml(), encoding="utf-8")
+    run.write_generator({"a": torch.ones(100)})
+    assert run.read_generator().weights["a"].sum() == 100
+    whole = run.generator.read_bytes()
+    run.generator.write_bytes(whole[:-40] + bytes(40))
+    with pytest.raises(
+        RunError, match=r"generator\.safetensors is damaged: its weights are not those that were saved"
+    ):
+        run.read_generator()
