@@ -60,8 +60,6 @@ def test_a_write_that_fails_leaves_the_old_file(run):
     assert json.loads(before.decode("utf-8")) == {"name": "Größe"}
     with pytest.raises(TypeError, match="not JSON serializable"):
         run.write_json(run.record, {"value": object()})
-    with pytest.raises(UnicodeEncodeError):
-        run.write_text(run.record, "half \ud800")
     assert run.record.read_bytes() == before
     assert [path.name for path in run.root.iterdir()] == ["record.json"]  # no scraps either
 
@@ -312,7 +310,5 @@ def test_a_generator_whose_weights_are_others_than_were_saved_is_damaged(run):
     assert run.read_generator().weights["a"].sum() == 100
     whole = run.generator.read_bytes()
     run.generator.write_bytes(whole[:-40] + bytes(40))
-    with pytest.raises(
-        RunError, match=r"generator\.safetensors is damaged: its weights are not those that were saved"
-    ):
+    with pytest.raises(RunError, match=r"generator\.safetensors is damaged: its weights are not those"):
         run.read_generator()
