@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any
@@ -149,6 +150,8 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = list(words)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where its fonts are cached is nobody's business here
+    # what Pillow says of a broken EXIF block, which is passed over (docs/guides/command-line.md)
+    warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning, r"PIL\.")
     replace_closed_streams()
     speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")

@@ -222,6 +222,25 @@ MODEL_FILES = frozenset({"config.json", "teachers.json", "preprocessor_config.js
 """Names that results may not be written over: without such a file a model or run cannot be opened."""
 
 
+def check_publishes(
+    publishes: object,
+    *,
+    private: bool | None,
+    create_pr: bool | None,
+    message: str | None,
+    flag: str = "--push-to-hub",
+) -> None:
+    """Refuse flags about a publication where nothing is published.
+
+    Raises:
+        ConfigError: with the first of them.
+    """
+    given = {"--private": private, "--create-pr": create_pr, "--commit-message": message}
+    useless = next((name for name, value in given.items() if value), None)
+    if not publishes and useless is not None:
+        raise ConfigError(f"{useless} without {flag}", action=f"add {flag}, or leave {useless} out")
+
+
 def check_output_file(path: Path, suffixes: tuple[str, ...], flag: str = "--output") -> None:
     """Refuse an output file that cannot be written, before minutes of work.
 

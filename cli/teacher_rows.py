@@ -10,7 +10,7 @@ import typer
 
 from hf_free.backbones.custom import import_networks
 from hf_free.cli.arguments import expand_list_files
-from hf_free.cli.console import say
+from hf_free.cli.console import say, warn
 from hf_free.errors import HfFreeError, TeacherReferenceError
 from hf_free.provenance.reading import Json
 from hf_free.teachers.listing import Resolver, resolve_without_hub
@@ -38,6 +38,8 @@ def one_reference(text: str, revision: str | None) -> TeacherReference:
 
 def at_revision(reference: TeacherReference, revision: str | None) -> TeacherReference:
     """The reference; `revision` fills in where it has none of its own."""
+    if revision is not None and reference.is_local:
+        warn(f"{reference} is a folder: it has no revision {revision!r}")
     if revision is None or reference.is_local or reference.revision is not None:
         return reference
     return replace(reference, revision=revision)

@@ -72,6 +72,7 @@ def adapt(
     """Adapt a learner to new classes and keep the classifier; nothing is trained."""
     if output is None and push_to_hub is None:
         raise ConfigError("nowhere to keep the classifier", action="--output DIR, --push-to-hub ORG/NAME, or both")
+    options.check_publishes(push_to_hub, private=private, create_pr=create_pr, message=commit_message)
     if output is not None:
         _check_output(output, overwrite)
     if push_to_hub is not None:

@@ -160,6 +160,7 @@ def evaluate(
     from hf_free.data.decoding import PictureError, parse_color
     from hf_free.data.episodes import can_do_without
 
+    options.check_publishes(push, private=None, create_pr=create_pr, message=commit_message, flag="--push")
     where, ground = options.torch_device(device), parse_color(background)
     if push and not Path(learner_location(model)).is_dir():
         check_results_can_go(model, revision, token, create_pr=bool(create_pr))

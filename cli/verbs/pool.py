@@ -92,6 +92,7 @@ def pool(
 
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [])
     hub = settings.hub
+    options.check_publishes(hub.push_to_hub, private=private, create_pr=create_pr, message=commit_message)
     if hub.push_to_hub:
         from hf_free.hub.upload import check_can_push
 

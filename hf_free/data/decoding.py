@@ -479,6 +479,7 @@ _DAMAGED = {
     "broken data stream": "its data are damaged",
     "broken PNG file": "its data are damaged",
     "bad checksum": "its data are damaged",
+    "Decompressed data too large": "the texts beside its pixels are too large",
 }
 """What Pillow says of a damaged file, by a part of its words, in ours."""
 

@@ -82,6 +82,12 @@ def open_data(
         HubError: a Hub that cannot be reached.
     """
     path = Path(source)
+    if revision is not None and (path.exists() or Path(source.rpartition(":")[0] or "?").is_dir()):
+        raise DatasetError(
+            f"the data set {source} lies on this computer, and has no revision {revision!r}",
+            allowed="a revision of a data set on the Hub",
+            action="leave --dataset-revision out",
+        )
     if path.exists():
         opened = _open_local(path, "", source, scratch, by_column=by_column)
         return _only_within(opened, path if path.is_dir() else path.parent)

@@ -18,6 +18,7 @@ from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.hub.session import (
     MISREADINGS,
     MalformedAnswerError,
+    RateLimitedError,
     StalledError,
     WaitAskedError,
     http_library,
@@ -85,15 +86,8 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
         )
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error, repo_id, revision, token)
-    if isinstance(error, WaitAskedError):
-        return HubError(
-            f"the Hub at {_endpoint()} asks to wait {_duration(error.seconds)} for {repo_id} ({error.status})",
-            action="try again then; with a token the limits are higher",
-        )
-    if isinstance(error, StalledError):
-        return HubError(
-            f"{error} from the Hub at {_endpoint()}", allowed=_NETWORK, action="try again, or through another network"
-        )
+    if isinstance(error, RateLimitedError | WaitAskedError | StalledError):
+        return _explain_waiting(error, repo_id)
     if is_transient(error):
         return HubError(
             f"cannot reach the Hub at {_endpoint()} for {repo_id}: {_reason(error)}",
@@ -209,9 +203,7 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
         way = _OUT_OF_SPACE if _is_out_of_space(said) else LOGIN
         return HubError(f"the Hub refuses {repo_id} to this token ({status}): {said}", action=way)
     if status == 429:
-        return HubError(
-            f"the Hub limits the rate of requests (429) for {repo_id}", action="wait some minutes, or log in"
-        )
+        return _rate_limited(repo_id)
     if status == 412:
         return ChangedMeanwhileError(
             f"{repo_id} has been changed by somebody else meanwhile", action="try again: it is read anew then"
@@ -219,6 +211,24 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
     trouble = "has trouble" if status >= 500 else "refuses the request"
     way = _OUT_OF_SPACE if _is_out_of_space(said) else _WAYS_OUT.get(status, "try again later")
     return HubError(f"the Hub at {_endpoint()} {trouble} for {repo_id} ({status}): {said}", action=way)
+
+
+def _explain_waiting(error: RateLimitedError | WaitAskedError | StalledError, repo_id: str) -> HubError:
+    """A Hub that was waited for as long as it is worth it."""
+    if isinstance(error, RateLimitedError):
+        return _rate_limited(repo_id)
+    if isinstance(error, WaitAskedError):
+        return HubError(
+            f"the Hub at {_endpoint()} asks to wait {_duration(error.seconds)} for {repo_id} ({error.status})",
+            action="try again then; with a token the limits are higher",
+        )
+    return HubError(
+        f"{error} from the Hub at {_endpoint()}", allowed=_NETWORK, action="try again, or through another network"
+    )
+
+
+def _rate_limited(repo_id: str) -> HubError:
+    return HubError(f"the Hub limits the rate of requests (429) for {repo_id}", action="wait some minutes, or log in")
 
 
 def _is_out_of_space(said: str) -> bool:

@@ -66,6 +66,10 @@ class NoProgressError(Exception):
     """Nothing has worked for `PATIENCE` seconds; raised instead of waiting on."""
 
 
+class RateLimitedError(NoProgressError):
+    """The Hub goes on limiting the rate of requests, and does not say in seconds for how long."""
+
+
 class WaitAskedError(NoProgressError):
     """The Hub asks for a wait that is too long to sit through in silence.
 
@@ -161,6 +165,8 @@ class _Watch:
             host = urlsplit(str(request.url)).netloc
             raise MalformedAnswerError(f"an answer that sends what is pushed on to {host}, unencrypted")
         if self.silence() > self.patience:
+            if self.last_status == 429:
+                raise RateLimitedError("last answer: 429")
             raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
         if self.asked_at is None:
             self.asked_at = time.monotonic()

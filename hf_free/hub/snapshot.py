@@ -305,10 +305,11 @@ def _check_present(place: str, present: Collection[str], required: Sequence[str]
             allowed="model.safetensors, all weights in one file",
             action="load it and save it with max_shard_size above its size, in a folder or repository of your own",
         )
+    writer = ", as timm.models.push_to_hf_hub writes it" if len(required) == 2 else ""  # of a teacher
     raise MissingFilesError(
         f"{place} has no {' and no '.join(missing)}",
-        allowed=f"a repository or folder with {' and '.join(required)}, as timm.models.push_to_hf_hub writes it",
-        action="choose another model, or another revision",
+        allowed=f"a repository or folder with {' and '.join(required)}{writer}",
+        action="choose another one, or another revision",
     )
 
 

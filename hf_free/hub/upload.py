@@ -108,7 +108,7 @@ def push_folder(
             every_thread=True,
         )
         if not create_pr:  # a second try could open a second one
-            names = [name for name in _uploaded(folder) if not (keep_card and name == "README.md")]
+            names = [name for name in uploaded(folder) if not (keep_card and name == "README.md")]
             made = str(getattr(commit, "oid", "") or "")  # the commit itself: others may follow it at once
             at = made if re.fullmatch(r"[0-9a-f]{40}", made) else revision
             there = patiently(lambda: _sizes(api, options, names, at))
@@ -126,7 +126,7 @@ def push_folder(
     )
 
 
-def _uploaded(folder: Path) -> list[str]:
+def uploaded(folder: Path) -> list[str]:
     """The files of a folder that an upload takes: all but those of git and of clients."""
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     return [name.as_posix() for name in names if not {".git", ".cache"} & set(name.parts)]

@@ -445,7 +445,9 @@ def _write_program(module: nn.Module, path: Path, about: dict[str, object]) -> R
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):  # paths of this machine
             node.meta.pop(key, None)
     content = BytesIO()  # torch ends the process, without an error, where it cannot write to a disk
-    torch.export.save(program, content, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices, of which none is
+        torch.export.save(program, content, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
     with storage_explained(path, needed=content.tell(), safe="TMPDIR says where it is compared before it is kept"):
         path.write_bytes(content.getbuffer())
     loaded = torch.export.load(path).module()

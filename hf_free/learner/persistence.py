@@ -267,6 +267,12 @@ def fetch_files(
         )
     folder = from_home(name)
     if folder.is_dir():
+        if revision is not None:
+            raise LearnerError(
+                f"the learner {short_form(name)} is a folder, and a folder has no revision {revision!r}",
+                allowed="a revision of a repository on the Hub",
+                action="leave the revision out",
+            )
         return Fetched(folder, None)
     if folder.is_file():
         raise LearnerError(

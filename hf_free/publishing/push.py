@@ -13,7 +13,7 @@ from pathlib import Path
 from hf_free.errors import HubError, PushError, RunError
 from hf_free.hub.failures import ChangedMeanwhileError, check_names
 from hf_free.hub.snapshot import fetch_snapshot
-from hf_free.hub.upload import MESSAGE, check_can_push, push_command, push_folder
+from hf_free.hub.upload import MESSAGE, check_can_push, push_command, push_folder, uploaded
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
@@ -141,7 +141,7 @@ def plan_push(
     """
     check_names(repo_id, revision)
     with _as_published(folder, repo_id, complete) as copy:
-        found = {path.relative_to(copy).as_posix(): path.stat().st_size for path in copy.rglob("*") if path.is_file()}
+        found = {name: (copy / name).stat().st_size for name in uploaded(copy)}
     check_can_push(repo_id, token, private=private, create_pr=create_pr)
     return dict(sorted(found.items()))
 

@@ -42,18 +42,15 @@ def given_path(value: object, name: str, *, error: type[HfFreeError] = ConfigErr
         given = f"{name}={short_form(value)} of type {type(value).__name__}"
         raise error(given, allowed="a text or a pathlib.Path")
     text = os.fspath(value)
+    try:
+        Path(text).absolute()
+    except FileNotFoundError:
+        given = f"{name}={short_form(text)}, and the folder that this process is in is gone"
+        raise error(given, allowed="a whole path", action="os.chdir first") from None
     problem = why_no_path(text) or (why_no_weights(Path(text)) if for_weights else "")
     if problem:
         raise error(f"{name}={short_form(text)} {problem}", allowed="the path of a file or folder")
-    path = from_home(text)
-    try:
-        path.absolute()
-    except FileNotFoundError:
-        where = "the folder that this process is in is gone"
-        raise error(
-            f"{name}={short_form(text)}, and {where}", allowed="a whole path", action="os.chdir first"
-        ) from None
-    return path
+    return from_home(text)
 
 
 def from_home(text: str | Path) -> Path:

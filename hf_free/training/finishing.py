@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
-
-from safetensors.torch import save_file
 
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.metalearning.continual import known_teachers
@@ -15,7 +12,6 @@ from hf_free.methods.registry import METHODS
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.reporting.heterogeneity import draw_heterogeneity
 from hf_free.reporting.recovered import draw_pictures
-from hf_free.runtime.files import write_file
 from hf_free.training.folder import RunFolder
 from hf_free.training.results import run_record, write_learner
 from hf_free.training.run import Run
@@ -37,8 +33,7 @@ def finish(run: Run) -> MetaLearner:
     is_first, generator = run.chains.ranks.is_first, run.inverter.modules().get("generator")
     if is_first:
         if generator is not None:
-            weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
-            write_file(run.folder.generator, partial(save_file, weights))
+            run.folder.write_generator(generator.state_dict())
         draw_pictures(run.folder, memory, run.pool)
         picture = run.folder.pictures / "teachers.png"
         draw_heterogeneity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -16,7 +17,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError, StorageError
 from hf_free.provenance.reading import Json, number_of, object_of
 from hf_free.publishing.unredacted import RUN_RECORD
-from hf_free.runtime.files import remove_scraps, write_text
+from hf_free.runtime.files import remove_scraps, write_file, write_text
 from hf_free.runtime.saved_json import read_saved
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint, refuse_links
@@ -25,7 +26,12 @@ from hf_free.training.manifest import Manifest
 from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hf_free.inversion.five import TrainedGenerator
+
+_DIGEST = "weights_sha256"
+"""The key of a generator's hash in the metadata of its file."""
 
 CONFIG_FILE = "config.yaml"
 """The file that marks a folder as a run of hf-free."""
@@ -180,7 +186,7 @@ class RunFolder:
             RunError: there is none, or it is damaged.
         """
         # torch and timm are slow to import, and a folder is asked without them
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
 
         from hf_free.backbones.weights import why_no_weights_file
@@ -197,12 +203,31 @@ class RunFolder:
         size, channels = config.learner.image_size, config.learner.channels
         try:
             weights = load_file(self.generator)
+            with safe_open(self.generator, framework="pt") as file:
+                named = (file.metadata() or {}).get(_DIGEST)  # none in files of an older hf-free
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"{self.generator} is damaged: {why_no_weights_file(error)}",
                 action="restore it from a copy, or leave out --generator",
             ) from None
+        if named is not None and named != _digest(weights):
+            raise RunError(
+                f"{self.generator} is damaged: its weights are not those that were saved",
+                action="restore it from a copy, or leave out --generator",
+            )
         return TrainedGenerator(weights, config.five, size, channels)
+
+    def write_generator(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep the meta-generator, with a hash of its weights: a machine that loses power may leave others.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        about = {_DIGEST: _digest(plain)}
+        write_file(self.generator, lambda scratch: save_file(plain, scratch, about))
 
     def begin(self, config: str, *, resume: bool, log: Iterable[Mapping[str, float]] = ()) -> None:
         """Write the configuration; an earlier run's log and best state are removed unless it is resumed.
@@ -357,3 +382,12 @@ def learner_of_run(folder: Path) -> Path:
             action=run.way_to_finish(),
         )
     return folder
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights and their names."""
+    found = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.reshape(-1).numpy().tobytes())
+    return found.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from hf_free.cli.options import check_output_file, examples, height_and_width, whole
+from hf_free.cli.options import check_output_file, check_publishes, examples, height_and_width, whole
 from hf_free.errors import ConfigError
 
 
@@ -54,3 +54,12 @@ def test_what_is_no_height_and_width_is_named(text):
     with pytest.raises(typer.BadParameter, match=r"is not a height and a width, e\.g\. 480x640") as caught:
         height_and_width(text, "--input-size")
     assert repr(text) in str(caught.value)
+
+
+def test_flags_about_a_publication_are_refused_where_nothing_is_published():
+    for flag, given in (("--private", {"private": True}), ("--commit-message", {"message": "x"})):
+        flags = {"private": None, "create_pr": None, "message": None} | given
+        with pytest.raises(ConfigError, match=f"{flag} without --push-to-hub"):
+            check_publishes(None, **flags)
+        check_publishes("org/name", **flags)
+    check_publishes(None, private=False, create_pr=False, message=None)

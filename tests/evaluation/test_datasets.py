@@ -148,3 +148,9 @@ def test_classes_that_were_perhaps_meant_to_be_one_are_said(tmp_path, caplog):
     assert load_labeled_images(tmp_path).class_names == [" ", " owl", "owl"]
     assert "classes whose names look alike: ' owl', 'owl'" in caplog.text
     assert "a class without a name" in caplog.text
+
+
+def test_a_data_set_of_this_computer_has_no_revision(tmp_path):
+    for source in (tmp_path, f"{tmp_path}:birds"):
+        with pytest.raises(DatasetError, match="lies on this computer, and has no revision 'main'"):
+            load_labeled_images(source, revision="main")

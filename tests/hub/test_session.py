@@ -283,6 +283,17 @@ def test_what_is_pushed_goes_nowhere_unencrypted_from_a_hub_that_is_not(monkeypa
     watch.before_request(session.http_library().Request("GET", url))  # what is read is compared with its hash
 
 
+def test_a_rate_that_stays_limited_is_not_called_a_lack_of_network():
+    from hf_free.hub import failures, session
+
+    watch = session._Watch(10, None, -1)
+    watch.last_status = 429
+    with pytest.raises(session.RateLimitedError) as limited:
+        watch.before_request(session.http_library().Request("GET", "http://127.0.0.1/x"))
+    said = failures.explain(limited.value, "org/a")
+    assert said.given == "the Hub limits the rate of requests (429) for org/a"
+
+
 def test_what_the_client_stumbles_over_is_a_misreading():
     """It names a variable before it has a value where the Hub answers about a file that nobody asked about."""
     from hf_free.hub import session

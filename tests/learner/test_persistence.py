@@ -184,6 +184,11 @@ def test_two_revisions_of_one_learner_are_refused():
         MetaLearner.from_pretrained("org/a@v1", revision="v2")
 
 
+def test_a_folder_has_no_revision(tmp_path):
+    with pytest.raises(LearnerError, match="is a folder, and a folder has no revision 'main'"):
+        MetaLearner.from_pretrained(tmp_path, revision="main")
+
+
 def test_a_file_is_no_learner(tmp_path):
     (tmp_path / "learner.zip").touch()
     with pytest.raises(LearnerError, match=r"learner\.zip' is a file\n[\s\S]*unpack an archive"):

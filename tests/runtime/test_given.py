@@ -47,7 +47,7 @@ def test_a_part_of_a_path_below_a_folder_that_is_gone_is_refused(monkeypatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "getcwd", lambda: os.lstat("/no/such/folder"))
     with pytest.raises(ConfigError, match="output='x', and the folder that this process is in is gone"):
-        given_path("x", "output")
+        given_path("x", "output", for_weights=True)
     assert given_path("/x", "output") == Path("/x")
 
 

@@ -33,7 +33,10 @@ def test_a_failed_push_leaves_the_learner_and_says_how_to_go_on(tokens, run_clie
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_dry_run_shows_the_files_that_a_push_uploads_and_creates_nothing(hub, tokens, run_client, learner_run):
+def test_a_dry_run_shows_what_a_push_uploads_and_creates_nothing(hub, tokens, run_client, learner_run, tmp_path):
+    learner_run = shutil.copytree(learner_run, tmp_path / "run")
+    (learner_run / "learner" / ".git").mkdir()
+    (learner_run / "learner" / ".git" / "config").touch()  # which no push takes
     words = [*PROGRAM, "push", str(learner_run), "alice/cli-planned", "--json"]
     planned = json.loads(run_client([*words, "--dry-run"], token=tokens["alice"]).stdout)["files"]
     with pytest.raises(KeyError):
