@@ -58,10 +58,10 @@ def check_repository(text: str, repository: str) -> None:
     Raises:
         TeacherReferenceError: with what is wrong.
     """
-    if (named := id_in_address(text)) is not None:
-        raise name_error(text, "is the address of a page, not an id", action=f"write {named}")
     if is_written_as_path(repository):
         raise name_error(text, "is a local folder that does not exist", action="check the path")
+    if (named := id_in_address(text)) is not None:
+        raise name_error(text, "is the address of a page, not an id", action=f"write {named}")
     parts = repository.split("/")
     if len(parts) == 1:
         raise name_error(

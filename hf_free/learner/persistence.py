@@ -269,14 +269,14 @@ def fetch_files(
     if folder.is_dir():
         if revision is not None:
             raise LearnerError(
-                f"the learner {short_form(name)} is a folder, and a folder has no revision {revision!r}",
+                f"the learner {str(folder)!r} is a folder, and a folder has no revision {revision!r}",
                 allowed="a revision of a repository on the Hub",
                 action="leave the revision out",
             )
         return Fetched(folder, None)
     if folder.is_file():
         raise LearnerError(
-            f"the learner {short_form(name)} is a file",
+            f"the learner {str(folder)!r} is a file",
             allowed="a folder, or org/name or org/name@revision on the Hub",
             action="give the folder that it lies in; unpack an archive first",
         )
