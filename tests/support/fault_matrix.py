@@ -215,9 +215,12 @@ def _work() -> None:
     """Read jobs, one a line, and run each in a fork of this process."""
     import logging
 
-    import hf_free.learner.meta_learner
-    import hf_free.learner.persistence  # noqa: F401
+    import hf_free.hub.snapshot
+    import hf_free.hub.upload  # noqa: F401
+    from hf_free.learner.meta_learner import MetaLearner
 
+    with tempfile.TemporaryDirectory() as folder:  # so that no fork imports what opening a learner imports
+        MetaLearner.from_pretrained(_make_learner(Path(folder) / "learner"))
     logging.basicConfig(level=logging.DEBUG)
     for line in sys.stdin:
         if os.fork() == 0:
