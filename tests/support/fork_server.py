@@ -206,9 +206,8 @@ def read_again() -> None:
     for name, value in vars(constants).items():
         if name.isupper() and before.get(name, _ABSENT) != value:
             _replace(name, before.get(name), value)
-    sys.modules[
-        "huggingface_hub.hf_api"
-    ].api.endpoint = constants.ENDPOINT  # whose methods are the library's functions
+    functions = sys.modules["huggingface_hub.hf_api"].api  # whose methods are the library's functions
+    functions.endpoint = constants.ENDPOINT
 
 
 _ABSENT = object()

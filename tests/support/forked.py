@@ -138,7 +138,8 @@ class Forks:
             for lacks, (near, far) in zip((True, False), pairs, strict=True):
                 far.close()
                 if not near.recv(1):
-                    raise RuntimeError(f"{SERVER.name} ended with {self._server.wait()}")
+                    self._server.kill()  # the first of the two may go on without the second
+                    raise RuntimeError(f"{SERVER.name} ended before it could serve")
                 self._controls[lacks] = near
         return self._controls[imports]
 
