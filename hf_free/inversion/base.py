@@ -65,6 +65,14 @@ class TaskSize(NamedTuple):
 class StepsAlone:
     """`Inverter.step` of every way to invert: `step_shares` with one chain, which has all the teachers."""
 
+    at_once: int = 1
+    """See `Inverter`."""
+
+    @property
+    def inverts_beside(self) -> bool:
+        """See `Inverter`."""
+        return False
+
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None
     ) -> tuple[list[RecoveredTask], dict[str, float]]:
@@ -96,6 +104,12 @@ class Inverter(Protocol):
     """Most pictures of one inversion, where memory is short; None leaves their number to the configuration."""
     pause: Callable[[], None]
     """Called before each inner step; what it raises ends the step, and nothing that is trained has moved."""
+    at_once: int
+    """Teachers that a step inverts at once, a thread each, where it `inverts_beside`."""
+
+    @property
+    def inverts_beside(self) -> bool:
+        """Whether a step can invert several teachers at once."""
 
     def step(
         self, teachers: Sequence[tuple[int, Teacher]], student: Student | None = None, donor: Teacher | None = None

@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -43,6 +45,7 @@ from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
+from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
 from hf_free.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -107,11 +110,15 @@ class Five(StepsAlone):
         self.loss = InversionLoss(config, device=self.device, precision=self.precision, defects=self.defects)
         self.generator = self._new_generator().to(self.device)
         self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._fast = copy.deepcopy(self.generator)
+        self._copies = [copy.deepcopy(self.generator)]
+        """For inner loops, each of which has one of its own; there are as many as were needed at once."""
+        self._is_compiled = False
         self.optimizer = self._outer_optimizer()
         self._noted: set[str] = set()
         self.most_images: int | None = None
         """Most pictures of one inversion, where memory is short; None leaves their number to the configuration."""
+        self.at_once = 1
+        """Teachers that a step inverts at once, a thread each, where it `inverts_beside`."""
         self.pause: Callable[[], None] = lambda: None
         """Called before each inner step; what it raises ends the outer step, and the meta-generator has not moved."""
 
@@ -119,9 +126,18 @@ class Five(StepsAlone):
         """Classes and pictures of an inversion of this teacher."""
         return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
 
+    @property
+    def inverts_beside(self) -> bool:
+        """Whether a step can invert several teachers at once: on a CPU, small pictures, with random numbers that do
+        not depend on who draws first."""
+        is_small = self.image_size <= MOST_PIXELS_BESIDE
+        is_seeded = self.streams is not UNSEEDED
+        return self.device.type == "cpu" and is_small and is_seeded and not self._is_compiled
+
     def compile(self) -> None:
         """Have torch.compile compile the generator of the inner loop; its first steps take a minute then."""
-        self._fast.compile()
+        self._is_compiled = True
+        self._copies[0].compile()
 
     def renew(self, index: int = 0) -> None:
         """Give the generator new random weights, for the teacher of that index alone."""
@@ -136,10 +152,17 @@ class Five(StepsAlone):
         """One outer step over all chains: recover a task from each teacher and move the meta-generator once.
 
         The teachers' gradients are added up (`hf_free.inversion.gradients`); see `hf_free.inversion.base.Inverter`.
+
+        A CPU's cores take a teacher each. To share out each operation of small networks over them takes longer than
+        many of the operations, and where other programs run, they wait for each other at every one
+        (docs/experiments/speed.md).
         """
         tasks, found = [], []
         for _, share in zip(self.chains.each(), shares, strict=True):
-            of_chain = [self._invert(index, teacher, student, share.donor) for index, teacher in share.teachers]
+            invert = partial(self._invert, student=student, donor=share.donor)
+            workers = min(self._at_once(share), len(share.teachers)) or 1
+            each = max(1, torch.get_num_threads() // workers)
+            of_chain = list(in_order(invert, share.teachers, workers, threads_each=each))
             tasks.append([task for task, _ in of_chain])
             found.append([inversion for task, inversion in of_chain if task.health.problem is None])
         return gathered(tasks, self.chains), mean_terms(self._follow(found))
@@ -165,9 +188,30 @@ class Five(StepsAlone):
         """The optimizer of the outer step."""
         return [self.optimizer]
 
+    def _at_once(self, share: Share) -> int:
+        """Teachers of a share that are inverted at once; of those that are one network, or ask one, each waits."""
+        networks = {id(teacher.network) for _, teacher in share.teachers}
+        can_be_beside = self.inverts_beside and share.donor is None and len(networks) == len(share.teachers)
+        return self.at_once if can_be_beside else 1
+
+    @contextmanager
+    def _copy(self) -> Iterator[MetaGenerator]:
+        """A copy of the meta-generator for one inner loop."""
+        try:
+            fast = self._copies.pop()
+        except IndexError:
+            fast = copy.deepcopy(self.generator)
+        try:
+            with torch.no_grad():
+                torch._foreach_copy_(list(fast.parameters()), list(self.generator.parameters()))
+            yield fast
+        finally:
+            self._copies.append(fast)
+
     def _invert(
-        self, index: int, teacher: Teacher, student: Student | None, donor: Teacher | None
+        self, numbered: tuple[int, Teacher], student: Student | None, donor: Teacher | None
     ) -> tuple[RecoveredTask, _Inversion]:
+        index, teacher = numbered
         gradients = [torch.zeros_like(p) for p in self.generator.parameters()]
         task, terms = self._recover(teacher, index, student, gradients, donor)
         return task, _Inversion(task.reference, gradients, terms)
@@ -236,7 +280,7 @@ class Five(StepsAlone):
         steps: int | None = None,
         donor: Teacher | None = None,
     ) -> tuple[Tensor, InversionTarget, Terms]:
-        """The inner loop for one teacher, in which nothing waits for the device.
+        """The inner loop for one teacher, in which nothing waits for the device; several threads may be in it.
 
         Args:
             teacher: The teacher to invert.
@@ -249,16 +293,26 @@ class Five(StepsAlone):
         Returns:
             Pictures (N, C, H, W) in [0, 1], what they were made for, and the last step's loss terms.
         """
-        steps = steps or self.config.inner_steps
+        with self._copy() as fast:
+            return self._adapt(fast, teacher, index, student, gradients, steps or self.config.inner_steps, donor)
+
+    def _adapt(
+        self,
+        fast: MetaGenerator,
+        teacher: Teacher,
+        index: int,
+        student: Student | None,
+        gradients: list[Tensor] | None,
+        steps: int,
+        donor: Teacher | None,
+    ) -> tuple[Tensor, InversionTarget, Terms]:
         stream = self.streams.stream(INVERSION, index)
         wanted = targets_for(teacher, self.task_size(teacher), self.device, stream)
         drawn = torch.randn(
             len(wanted.labels), self.config.latent_dim, device=self.device, generator=stream.on(self.device)
         )
         latents = drawn.requires_grad_()
-        with torch.no_grad():
-            torch._foreach_copy_(list(self._fast.parameters()), list(self.generator.parameters()))
-        weights = list(self._fast.parameters())
+        weights = list(fast.parameters())
         groups: list[dict[str, object]] = [{"params": weights}, {"params": [latents], "lr": self.config.latent_lr}]
         optimizer = torch.optim.Adam(groups, lr=self.config.inner_lr, betas=BETAS, fused=True)
         canvas = self._canvas(teacher, wanted, stream) if self.config.canvas else None
@@ -267,7 +321,7 @@ class Five(StepsAlone):
             self.pause()
             optimizer.zero_grad(set_to_none=True)
             with self.precision.autocast(self.device):
-                pictures = self._fast(latents, wanted.labels, canvas)
+                pictures = fast(latents, wanted.labels, canvas)
             terms = self.loss.terms(pictures, wanted, teacher, index, student, donor, canvas, stream)
             loss = self.loss.total(terms)
             loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
@@ -277,7 +331,7 @@ class Five(StepsAlone):
             optimizer.step()
         if not self.defects.images_before_last_step:
             with torch.no_grad(), self.precision.autocast(self.device):
-                pictures = self._fast(latents, wanted.labels, canvas)
+                pictures = fast(latents, wanted.labels, canvas)
         return pictures.detach(), wanted, {name: term.detach() for name, term in terms.items()}
 
     def state_dict(self) -> dict[str, object]:

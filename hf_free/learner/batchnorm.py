@@ -84,6 +84,30 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
             layer.training, layer.track_running_stats = training, tracks
 
 
+@contextmanager
+def answering(network: nn.Module, learner: nn.Module) -> Iterator[None]:
+    """A network in training answers in this block about pictures that are not finished: they leave no trace in its
+    BatchNorm, and gradients go to them only.
+
+    Args:
+        network: The learner, with the head that it learns with.
+        learner: Whose BatchNorm it is.
+    """
+    network.train()
+    with batch_statistics(learner), frozen(network):
+        yield
+
+
+def draws_in_training(network: nn.Module) -> bool:
+    """Whether a network in training draws random numbers: dropout, of units or of whole blocks (timm's names)."""
+
+    def rate(part: nn.Module) -> float:
+        own = part.p if isinstance(part, nn.modules.dropout._DropoutNd) else 0.0
+        return max(own, *(getattr(part, name, 0.0) or 0.0 for name in ("drop_rate", "drop_prob")))
+
+    return any(rate(part) > 0 for part in network.modules())
+
+
 def with_support_statistics(network: Network, images: Tensor) -> Network:
     """Copy a network and set the copy's BatchNorm statistics to those of the support pictures alone.
 

@@ -62,6 +62,10 @@ class Objective(Protocol):
     needs_new_tasks: bool
     """Whether a step without new tasks has nothing to learn from."""
 
+    @property
+    def answers_beside(self) -> bool:
+        """Whether several threads may ask the `student` at once."""
+
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
         """Learn from the new tasks and the memory; named terms for the log."""
 

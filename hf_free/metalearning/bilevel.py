@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hf_free.inversion.base import Student
 from hf_free.inversion.task import RecoveredTask
-from hf_free.learner.batchnorm import batch_statistics, frozen
+from hf_free.learner.batchnorm import answering, batch_statistics
 from hf_free.metalearning.base import BY_ITSELF, Moment
 from hf_free.metalearning.bell import Aligner
 from hf_free.metalearning.episodic import distillation_loss
@@ -47,8 +47,7 @@ class BilevelDistiller(Aligner):
         weights = {name: weight.detach() for name, weight in found.items()}
 
         def student(images: Tensor, teacher: int) -> Tensor:
-            self.network.train()
-            with batch_statistics(self.learner), frozen(self.network):
+            with answering(self.network, self.learner):
                 return functional_call(self.network, weights, (images,))
 
         return student

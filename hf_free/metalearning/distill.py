@@ -21,7 +21,7 @@ from hf_free.config.sections import BellConfig
 from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import CenterPerTeacher, LogitLayout
 from hf_free.inversion.task import RecoveredTask
-from hf_free.learner.batchnorm import batch_statistics, frozen
+from hf_free.learner.batchnorm import answering, draws_in_training
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.bank import Sample, TaskMemory
 from hf_free.metalearning.base import BY_ITSELF, Moment, Rehearsal
@@ -35,6 +35,7 @@ from hf_free.runtime.loss_scale import LossScale
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
+from hf_free.runtime.together import Together
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,12 @@ class Distiller:
         """Pictures that a pass was cut down to when memory ran out."""
         self._moments: dict[str, Tensor] = {}
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._answering = Together(lambda: answering(learner, learner))
+
+    @property
+    def answers_beside(self) -> bool:
+        """See `hf_free.metalearning.base.Objective`; one that is shared out is asked by all processes in turn."""
+        return self._shared is None and not draws_in_training(self.learner)
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
         """`updates_per_step` updates on random pictures of the memory, whichever teacher they came from."""
@@ -209,8 +216,7 @@ class Distiller:
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The predicted logits of one teacher; see `hf_free.metalearning.base.Objective`."""
-        self.learner.train()
-        with batch_statistics(self.learner), frozen(self.learner):
+        with self._answering:
             return self._predict(images)[:, self.layout.columns(teacher)]
 
     def rehearsal(self) -> Rehearsal:

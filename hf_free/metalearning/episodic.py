@@ -30,7 +30,7 @@ from hf_free.data.class_matching import (
 from hf_free.data.episodes import EpisodeBatch, sample_episodes
 from hf_free.data.logits import LogitLayout
 from hf_free.inversion.task import Health, RecoveredTask
-from hf_free.learner.batchnorm import batch_statistics, frozen
+from hf_free.learner.batchnorm import answering, draws_in_training
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.scoring import score_episodes
 from hf_free.memory.bank import TaskMemory
@@ -41,6 +41,7 @@ from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
+from hf_free.runtime.together import Together
 
 LEAST_SUPPORT = 2
 """Support pictures of the smallest episode that is rehearsed: BatchNorm needs two."""
@@ -110,6 +111,12 @@ class EpisodicObjective:
             keep_memory_order(torch.optim.Adam(self.network.parameters(), lr=config.lr)), config.max_grad_norm
         )
         self._replay_weights: dict[str, Tensor] = {}
+        self._answering = Together(lambda: answering(self.network, learner))
+
+    @property
+    def answers_beside(self) -> bool:
+        """See `hf_free.metalearning.base.Objective`; other weights than its own are put into the network itself."""
+        return not self.defects.student_keeps_replay_weights and not draws_in_training(self.network)
 
     def step(self, tasks: Sequence[RecoveredTask], memory: TaskMemory, moment: Moment) -> dict[str, float]:
         """The new tasks, then replay until it stops helping or the run's time is over.
@@ -134,8 +141,7 @@ class EpisodicObjective:
 
     def student(self, images: Tensor, teacher: int) -> Tensor:
         """The shared head's logits; `teacher` makes no difference. Sliced to the teacher's classes by the caller."""
-        self.network.train()
-        with batch_statistics(self.learner), frozen(self.network):
+        with self._answering:
             if self.defects.student_keeps_replay_weights and self._replay_weights:
                 return functional_call(self.network, self._replay_weights, (images,))
             return self.network(images)

@@ -16,6 +16,7 @@ from hf_free.inversion.base import Inverter
 from hf_free.inversion.task import RecoveredTask
 from hf_free.memory.filling import draw_beside
 from hf_free.runtime.memory_budget import pictures_at_once
+from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.pool import TeacherPool
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def recover_from_all(
     progress: Progress | None = None,
     *,
     is_over: Callable[[], bool] = lambda: False,
+    streams: RandomStreams = UNSEEDED,
 ) -> list[RecoveredTask]:
     """One task from each teacher, by an inverter that has met all of them in earlier rounds; only healthy tasks are
     kept.
@@ -60,6 +62,7 @@ def recover_from_all(
         rounds: How often each teacher is met; the tasks of the last time are returned.
         progress: Told of each step.
         is_over: Asked before each step; once it says so, no further one is taken.
+        streams: The inverter's random numbers, begun anew for each step.
     """
     tasks: dict[int, RecoveredTask] = {}
     places = torch.arange(len(pool)).split(config.teachers_per_step)
@@ -71,6 +74,7 @@ def recover_from_all(
                         "the time for recovering pictures was over after %d of %d teachers", len(tasks), len(pool)
                     )
                 return _healthy(tasks, config)
+            streams.begin(turn * len(places) + step + 1)
             found, _ = inverter.step([(place, pool[place]) for place in group.tolist()])
             tasks |= {task.teacher: task for task in found}
             if progress is not None:

@@ -27,18 +27,20 @@ Result = TypeVar("Result")
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, *, threads_each: int = 1
 ) -> Generator[Result, None, None]:
     """What `work` gives for each item, in the order of the items.
 
-    The work finds the caller's modes (gradients, autocast) and one thread to compute with, also where the caller does
-    it all. Items are taken by the caller's thread, at most twice as many as there are workers ahead. Work that has
-    begun is waited for when an error, or the caller, ends the loop.
+    The work finds the caller's modes (gradients, autocast) and its threads to compute with. Items are taken by the
+    caller's thread, at most twice as many as there are workers ahead. Work that has begun is waited for when an error,
+    or the caller, ends the loop.
 
     Args:
         work: It must not change what other items need, nor draw from torch's global random numbers.
         items: What is worked on.
-        workers: Threads at most; None takes as many as torch computes with, up to `MOST_WORKERS`.
+        workers: Threads at most; None takes as many as torch computes with, up to `MOST_WORKERS`. One stands for the
+            caller's own, with all that torch computes with.
+        threads_each: What torch computes with in each of several.
     """
     threads = torch.get_num_threads()
     count = min(threads, MOST_WORKERS if workers is None else workers)
@@ -46,7 +48,7 @@ def in_order(
         yield from map(work, items)
         return
     modes, ahead = _Modes(), deque[Future[Result]]()
-    executor = ThreadPoolExecutor(count, "hf-free-beside", initializer=torch.set_num_threads, initargs=(1,))
+    executor = ThreadPoolExecutor(count, "hf-free-beside", initializer=torch.set_num_threads, initargs=(threads_each,))
     try:
         for item in items:
             ahead.append(executor.submit(modes.call, work, item))
@@ -60,7 +62,11 @@ def in_order(
 
 
 class _Modes:
-    """The modes of the thread that makes it, for work that is done in another one."""
+    """The modes of the thread that makes it, for work that is done in another one.
+
+    Autocast is entered only where it is on: within another region, one that is off too, it keeps the weights that it
+    has cast, and work that changes weights would go on with those from before.
+    """
 
     def __init__(self) -> None:
         self._gradients, self._inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
@@ -71,5 +77,6 @@ class _Modes:
         with ExitStack() as modes:
             modes.enter_context(torch.inference_mode(self._inference))
             modes.enter_context(torch.set_grad_enabled(self._gradients))
-            modes.enter_context(torch.autocast("cpu", self._dtype, enabled=self._autocast))
+            if self._autocast:
+                modes.enter_context(torch.autocast("cpu", self._dtype))
             return work(item)

@@ -16,6 +16,7 @@ from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
 from hf_free.runtime.processes import available_cores
+from hf_free.runtime.side_by_side import MOST_WORKERS
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
@@ -88,8 +89,10 @@ def make_budget(
     answers = row_bytes(layout.sizes, work.memory.teachers_per_image) if objective.asks_teachers else 0
     crowding = max(1.0, forecast_for / available_cores()) if device.type == "cpu" else 1.0
 
+    at_once = inversions_at_once(work, inverter, objective, max(pool.chains.count, forecast_for))
+
     def predict(tried: Trial) -> tuple[Portions, Forecast]:
-        cut = choose_portions(work, pool.records, tried, answers=answers, room=room, apart=apart)
+        cut = choose_portions(work, pool.records, tried, answers=answers, room=room, apart=apart, at_once=at_once)
         return cut, forecast(work, pool.records, tried, cut, answers=answers, base=base, processes=forecast_for)
 
     def is_hopeless(so_far: Trial) -> bool:
@@ -116,6 +119,13 @@ def make_budget(
     if few is not None and few.is_refused and refuse:
         raise few.refusal()
     return Budget(total, portions, predicted, (*notes, *([few.note()] if few is not None else [])))
+
+
+def inversions_at_once(work: Workload, inverter: Inverter, objective: Objective, chains: int) -> int:
+    """Teachers that a process inverts at once, where there is room for them: as many as it computes with threads."""
+    if not (inverter.inverts_beside and objective.answers_beside) or work.trainer.compile:
+        return 1
+    return min(torch.get_num_threads(), MOST_WORKERS, -(-work.five.teachers_per_step // chains))
 
 
 def _unloaded(pool: TeacherPool, processes: int) -> int:

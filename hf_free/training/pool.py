@@ -23,6 +23,7 @@ import torch
 from hf_free.config.sections import FiveConfig, HubConfig, LearnerConfig
 from hf_free.config.tree import check_sections
 from hf_free.errors import ConfigError, RunError
+from hf_free.inversion.base import TaskSize
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.embedding import Embedding
@@ -41,7 +42,7 @@ from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.run_record import Energy, PoolRecord, Recovered, Training
 from hf_free.publishing.card import write_card
 from hf_free.publishing.opening import check_can_be_opened
-from hf_free.runtime.device import choose_device
+from hf_free.runtime.device import Precision, choose_device
 from hf_free.runtime.distributed import seed_everything
 from hf_free.runtime.energy import EnergyMeter
 from hf_free.runtime.files import made_folder, sync_all
@@ -57,6 +58,8 @@ from hf_free.runtime.given import (
     whole_number,
 )
 from hf_free.runtime.owners import is_abandoned, owned_tag
+from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.side_by_side import MOST_WORKERS
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
 from hf_free.runtime.text import listed
@@ -178,7 +181,8 @@ def pool(
         largest = max(max(record.input_size[1:]) for record in records)
         size = min(largest, MOST_PIXELS)
         own = read_own_pictures(seen, (channels, size), flip=five.flip)
-        inverter = Five(five, image_size=size, channels=channels, device=where)
+        streams, precision = RandomStreams(seed), Precision.choose("auto", where)
+        inverter = Five(five, image_size=size, channels=channels, device=where, precision=precision, streams=streams)
         tasks = recover_from_all(
             inverter,
             teachers,
@@ -186,6 +190,7 @@ def pool(
             _rounds_that_fit(inverter, teachers, rounds),
             progress,
             is_over=_over_after(recover_minutes),
+            streams=streams,
         )
         said = ask_all(teachers, pictures_of(tasks, teachers, PICTURES, (channels, size), own), progress)
 
@@ -274,10 +279,17 @@ def _over_after(minutes: float | None) -> Callable[[], bool]:
 
 
 def _rounds_that_fit(inverter: Five, teachers: TeacherPool, rounds: int) -> int:
-    """`rounds`, each inversion with as many pictures as memory allows; 0 where it allows too few."""
+    """`rounds`, each inversion with as many pictures as memory allows; 0 where it allows too few.
+
+    Several teachers are inverted at once where there is room for all of their pictures.
+    """
     if not rounds:
         return 0
     images = images_that_fit(inverter, teachers)
+    full = max(TaskSize.of(inverter.config, record.num_classes).images for record in teachers.records)
+    if images is not None and inverter.inverts_beside:
+        wanted = min(torch.get_num_threads(), MOST_WORKERS, inverter.config.teachers_per_step)
+        inverter.at_once = min(wanted, max(1, images // full))
     if images is None:
         logger.warning("all pictures are drawn: recovering some from these teachers takes more memory than there is")
         return 0

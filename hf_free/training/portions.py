@@ -65,6 +65,8 @@ class Portions:
     """Pictures kept aside at most."""
     finished: int
     """Recovered pictures that the finished learner is shown at most, for relevance and damping."""
+    inversions: int = 1
+    """Teachers that are inverted at once."""
 
     @classmethod
     def least(cls, several: Sequence[Portions]) -> Portions:
@@ -81,6 +83,7 @@ class Portions:
             memory=min(one.memory for one in several),
             held_out=min(one.held_out for one in several),
             finished=min(one.finished for one in several),
+            inversions=min(one.inversions for one in several),
         )
 
 
@@ -143,6 +146,7 @@ def choose_portions(
     answers: int,
     room: float,
     apart: float | None = None,
+    at_once: int = 1,
 ) -> Portions:
     """Cut a run's work for a room.
 
@@ -153,6 +157,8 @@ def choose_portions(
         answers: Bytes of the answers kept with each picture.
         room: Bytes beyond what is held already.
         apart: Room of the memory of pictures where it is not in that room: the CPU's in a run on a GPU.
+        at_once: Teachers that are inverted at once, as far as there is room for several; those of fewer pictures come
+            one after the other.
 
     Raises:
         RunError: the least there is, of any part, is more than the room.
@@ -191,6 +197,7 @@ def choose_portions(
                 allowed="a run within its memory",
                 action=f"about {size_text(more)} more --memory, or a smaller --image-size or --backbone",
             )
+    one_task = max((load.bytes(largest) for load in trial.inversions), default=0.0)
     limit = math.inf
     if work.trainer.max_minutes is not None and trial.embedding.image_seconds > 0:
         share = FINISH_SHARE * 60 * work.trainer.max_minutes
@@ -204,6 +211,7 @@ def choose_portions(
         memory=min(memory.max_images, max(1, held - held_out)),
         held_out=held_out,
         finished=int(min(MAX_IMAGES, limit, max(LEAST_FINISH, left_over / max(trial.feature_bytes, 1)))),
+        inversions=min(at_once, max(1, int(left_over / max(one_task, 1.0)))),
     )
 
 
@@ -256,8 +264,9 @@ def forecast(
     steps = work.trainer.steps if by_kind is None else by_kind.total
     made = math.inf if steps is None else asked * five.recover_share * steps
     held = min(portions.memory + portions.held_out, made)
+    one_task = max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0)
     activations = max(
-        max((load.bytes(size) for load, size in zip(trial.inversions, sizes, strict=False)), default=0),
+        portions.inversions * one_task,
         max((load.bytes(min(asked * share, portions.asked)) for load in trial.answers), default=0) if answers else 0,
         trial.drawing.bytes(drawn),
         trial.update.bytes(taken if distills else bell.n_way * bell.n_query),

@@ -306,7 +306,7 @@ def prepare(
     for note in budget.notes:
         logger.warning("%s", note)
     portions = budget.portions
-    parts.inverter.most_images = portions.task
+    parts.inverter.most_images, parts.inverter.at_once = portions.task, portions.inversions
 
     size = config.learner.channels, config.learner.image_size
     own = read_own_pictures(config.memory.pictures, size, flip=config.five.flip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -10,15 +11,21 @@ from pico import KINDS, pico_teacher
 from torch import nn
 
 from hf_free.config.recipes import Defects
-from hf_free.config.sections import INVERSION_TERMS, FiveConfig
+from hf_free.config.sections import INVERSION_TERMS, BellConfig, FiveConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig
+from hf_free.data.logits import LogitLayout
 from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.base import targets_for
 from hf_free.inversion.batchnorm_statistics import statistics_distance
 from hf_free.inversion.five import Five, invert_teacher
 from hf_free.inversion.losses import cross_entropy, disagreement, similarity_hinge, total_variation
 from hf_free.inversion.task import finish_task
+from hf_free.learner.batchnorm import batchnorm_layers
+from hf_free.learner.embedding import Embedding
+from hf_free.learner.meta_learner import MetaLearner
+from hf_free.metalearning.distill import Distiller
 from hf_free.runtime.device import Precision
+from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.folder import RunFolder
 
@@ -637,3 +644,97 @@ def test_what_stops_an_outer_step_leaves_the_generator_where_it_was(calls):
     assert len(seen) == calls  # within one inner step
     assert all(torch.equal(before[name], value) for name, value in five.generator.state_dict().items())
     assert not five.optimizer.state
+
+
+# ---- several teachers at once
+
+
+def _beside(at_once, teachers, student=None, precision=None):
+    """Two steps: what was recovered, and the generator's weights."""
+    streams, config = RandomStreams(0), FiveConfig(**SMALL, inner_steps=2, canvas=False)
+    five = Five(config, image_size=16, streams=streams, precision=Precision(precision))
+    five.at_once, found = at_once, []
+    for step in (1, 2):
+        streams.begin(step)
+        tasks, terms = five.step(list(enumerate(teachers)), student)
+        found += [task.images for task in tasks] + [torch.tensor(list(terms.values()))]
+    return [*found, *five.generator.parameters()]
+
+
+@pytest.fixture
+def threads():
+    """Sets how many torch computes with, for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_teachers_inverted_at_once_give_what_they_give_in_turn(threads, precision):
+    teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(3)]
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    layout = LogitLayout.of([3] * 3)
+    learner.embedding = Embedding(nn.Linear(learner.backbone_dim, layout.width), layout.sizes)
+    distiller = Distiller(learner, layout, BellConfig(), Precision(precision))
+    assert distiller.answers_beside
+    threads(1)
+    in_turn = _beside(1, teachers, distiller.student, precision)
+    before = copy.deepcopy(learner.state_dict())
+    threads(2)
+    at_once = _beside(2, teachers, distiller.student, precision)
+    assert all(torch.equal(*pair) for pair in zip(in_turn, at_once, strict=True))
+    assert all(torch.equal(before[name], value) for name, value in learner.state_dict().items())
+    assert all(layer.track_running_stats for layer in batchnorm_layers(learner))
+    assert all(weight.requires_grad for weight in learner.parameters())
+
+
+def test_threads_are_used_only_where_teachers_do_not_meet(threads):
+    threads(2)
+    seen = set()
+
+    class Watching(nn.Module):
+        def forward(self, x):
+            seen.add(threading.current_thread() is threading.main_thread())
+            return x
+
+    def watched(**options):
+        teacher = pico_teacher("conv4", size=16, num_classes=3, **options)
+        teacher.network.blocks[0].conv = nn.Sequential(teacher.network.blocks[0].conv, Watching())
+        return teacher
+
+    def who(teachers):
+        seen.clear()
+        five = Five(FiveConfig(**PLAIN, inner_steps=1), image_size=16, streams=RandomStreams(0))
+        five.at_once = 2
+        five.step(list(enumerate(teachers)))
+        return seen
+
+    first, second = watched(seed=0), watched(seed=1)
+    assert who([first, second]) == {False}
+    assert who([first, Teacher(first.network, second.record)]) == {
+        True
+    }  # one network, of which layers are listened to
+    five = Five(FiveConfig(**SMALL), image_size=16)
+    assert not five.inverts_beside, "numbers of one generator for all would go to whoever comes first"
+    large = Five(FiveConfig(**SMALL), image_size=96, streams=RandomStreams(0))
+    assert not large.inverts_beside
+
+
+def test_what_fails_in_a_thread_ends_the_step_and_a_lack_of_memory_only_its_task(threads):
+    threads(2)
+    teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(3)]
+    streams = RandomStreams(0)
+    five = Five(FiveConfig(**PLAIN, inner_steps=1), image_size=16, streams=streams)
+    five.at_once, before = 2, copy.deepcopy(five.generator.state_dict())
+
+    def stop():
+        raise TimeoutError
+
+    five.pause = stop
+    with pytest.raises(TimeoutError):
+        five.step(list(enumerate(teachers)))
+    assert all(torch.equal(before[name], value) for name, value in five.generator.state_dict().items())
+    five.pause = lambda: None
+    teachers[1].batchnorm_layers = lambda: (_ for _ in ()).throw(MemoryError)
+    tasks, _ = five.step(list(enumerate(teachers)))
+    assert [task.health.problem is None for task in tasks] == [True, False, True]

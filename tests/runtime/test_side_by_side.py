@@ -47,6 +47,28 @@ def test_each_worker_computes_with_one_thread_and_the_callers_modes_and_the_call
     assert [torch.get_num_threads(), *found] == [2, 2]  # threads begun later have not one either
 
 
+def test_weights_that_the_work_changes_are_those_that_it_goes_on_with():
+    """Autocast keeps what it has cast of weights until the outermost of its regions is over."""
+
+    def work(start):
+        layer = torch.nn.Linear(1, 1, bias=False)
+        seen = []
+        for value in (start, start + 1.0):
+            with torch.no_grad():
+                layer.weight.fill_(value)
+            with torch.autocast("cpu", torch.bfloat16):
+                seen.append(layer(torch.ones(1, 1)).item())
+        return seen
+
+    assert list(in_order(work, [1.0, 4.0, 8.0])) == [[1.0, 2.0], [4.0, 5.0], [8.0, 9.0]]
+
+
+def test_several_threads_share_out_what_the_caller_computes_with():
+    found = list(in_order(lambda _: torch.get_num_threads(), range(4), workers=2, threads_each=3))
+    assert found == [3] * 4
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize("workers", [None, 1])
 def test_an_error_comes_in_its_place_and_ends_the_work(workers):
     seen, done = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from pico import pico_teacher
@@ -78,6 +79,18 @@ def test_every_part_fits_into_what_the_memory_of_pictures_leaves():
     assert (portions.task, portions.asked, portions.learned) == (32, 128, 16)  # powers of two
     predicted = forecast(config, records, trial, portions, answers=17, base=300 * MB)
     assert predicted.peak_bytes <= 300 * MB + room
+
+
+@pytest.mark.parametrize(("room", "at_once"), [(1000, 3), (300, 2), (100, 1)])
+def test_several_teachers_are_inverted_at_once_as_far_as_there_is_room(room, at_once):
+    config = _config(learner={"image_size": 32}, memory={"max_images": 100, "held_out_images": 2})
+    trial = _trial(Load(0, MB, 0, 0), Load(0, 1, 0, 0), Load(0, 1, 0, 0))
+    portions = choose_portions(config, _records(5, 5), trial, answers=10, room=room * MB, at_once=3)
+    assert portions.inversions == at_once
+    predicted = forecast(config, _records(5, 5), trial, portions, answers=10, base=0)
+    pictures = 100 if room > 200 else 60  # of one inversion: five classes of 20, or of what fits into 64
+    assert predicted.peak_bytes == pytest.approx(at_once * pictures * MB, rel=0.01)
+    assert Portions.least([portions, replace(portions, inversions=1)]).inversions == 1
 
 
 @pytest.mark.parametrize(
