@@ -9,7 +9,9 @@ numbers are the same up to rounding. The network itself is left alone: inversion
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn
@@ -21,8 +23,32 @@ UNTRACEABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, Run
 """What torch.fx raises where a network's forward depends on its input (its own TraceError is a ValueError)."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a network is traced: each trace puts back what it found, so that two at once leave one of them behind."""
+
+
 class _Tracer(fx.Tracer):
-    """Traces into modules that have parts; all others, including timm's own layers, are left as they are."""
+    """Traces into modules that have parts; all others, including timm's own layers, are left as they are.
+
+    While it traces, torch.fx sends the calls of every module of the process through it, those of other threads too:
+    these go on to their modules.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         has_parts = any(True for _ in m.children()) and not isinstance(m, _norms_of_timm())
@@ -40,7 +66,9 @@ def fold_batchnorm(network: nn.Module) -> nn.Module | None:
     if network.training or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         return None
     try:
-        folded = fx.GraphModule(network, _Tracer().trace(network))
+        with _ONE_AT_A_TIME:
+            graph = _Tracer().trace(network)
+        folded = fx.GraphModule(network, graph)
     except UNTRACEABLE:
         return None
     modules, calls = dict(folded.named_modules()), Counter(node.target for node in folded.graph.nodes)

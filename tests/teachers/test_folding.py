@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import timm
 import torch
@@ -201,3 +203,46 @@ def test_weights_of_16_bits_and_moved_teachers_answer_themselves():
     teacher.fold(Precision())
     assert teacher.folded_bytes
     assert not teacher.to(torch.device("cpu")).is_tried  # made anew where it is now
+
+
+def test_other_threads_may_ask_and_fold_while_a_network_is_traced():
+    """torch.fx (2.14.1) sends every module's calls through the tracer meanwhile, whichever thread makes them."""
+    begun, done = threading.Event(), threading.Event()
+
+    class Waiting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+        def forward(self, x):
+            begun.set()
+            assert done.wait(30)
+            return self.first(x)
+
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    images, found = torch.rand(2, 3, 8, 8), []
+    expected = other(images)
+
+    def ask():
+        assert begun.wait(30)
+        try:
+            found.append(other(images))
+        finally:
+            done.set()
+
+    def fold():
+        assert begun.wait(30)
+        found.append(fold_batchnorm(other))
+
+    threads = [threading.Thread(target=ask), threading.Thread(target=fold)]
+    for thread in threads:
+        thread.start()
+    call = nn.Module.__call__
+    folded = fold_batchnorm(Waiting().eval())
+    for thread in threads:
+        thread.join()
+    assert nn.Module.__call__ is call
+    answers = [one if isinstance(one, torch.Tensor) else one(images) for one in found]
+    assert len(answers) == 2
+    assert all(torch.allclose(one, expected, atol=1e-5) for one in answers)
+    assert folded(images).shape == (2, 4, 6, 6)
