@@ -97,8 +97,8 @@ trainer.train(half, output=root / "half")
 def test_runs_with_shares_of_a_learner_are_those_with_whole_ones(forks, tmp_path):
     """Runs in two processes: one whole, one stopped and resumed, one in fp16; then all again in one process."""
     zoo = [str(pico_folder(tmp_path / f"t{seed}", size=16, num_classes=3, seed=seed)) for seed in range(2)]
-    config = FreeConfig.from_dict(merge(TINY, {"models": zoo, "bell": BELL}))
-    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    values = merge(TINY, {"models": zoo, "bell": BELL, "five": {"inner_steps": 2}})
+    (tmp_path / "run.yaml").write_text(FreeConfig.from_dict(values).to_yaml(), encoding="utf-8")
     ended = run_ranks(forks, SESSION, str(tmp_path))
     assert [one.returncode for one in ended] == [0, 0], ended
 
@@ -111,8 +111,8 @@ def test_runs_with_shares_of_a_learner_are_those_with_whole_ones(forks, tmp_path
     assert learned["half"][2] == pytest.approx(learned["whole"][2], rel=0.05)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    values = merge(TINY, {"models": zoo, "bell": {**BELL, "shard_learner": False}, "trainer": {"chains": 2}})
-    alike = train(FreeConfig.from_dict(values), output=tmp_path / "one")
+    whole = merge(values, {"bell": {"shard_learner": False}, "trainer": {"chains": 2}})
+    alike = train(FreeConfig.from_dict(whole), output=tmp_path / "one")
     torch.set_num_threads(threads)
     found = {row["step"]: row["answers"] for row in RunFolder(tmp_path / "one").read_log() if "answers" in row}
     assert found == pytest.approx(learned["whole"], rel=1e-4)

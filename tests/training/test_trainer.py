@@ -334,6 +334,22 @@ def test_same_seed_same_learner_another_seed_another(tmp_path):
     assert not _same(_weights(tmp_path / "other"), _weights(tmp_path / "first"))
 
 
+@pytest.mark.long  # where other programs compute, torch's threads wait for each other
+def test_two_threads_recover_what_one_does(tmp_path):
+    """A teacher each, that is, in a whole run; what is computed of the learner may be rounded otherwise."""
+    rows = []
+    for threads in (1, 2):
+        teachers = [pico_teacher("conv4", size=16, num_classes=3, seed=seed) for seed in range(4)]
+        config = _config(trainer={"steps": 3, "threads": threads}, five={"inner_steps": 2})
+        train(config, output=tmp_path / str(threads), pool=TeacherPool.from_teachers(teachers))
+        rows.append(RunFolder(tmp_path / str(threads)).read_log())
+    terms = [
+        [{name: row[name] for name in ("batchnorm", "cross_entropy", "diversity")} for row in log] for log in rows
+    ]
+    assert terms[0][:2] == terms[1][:2], "the steps before it learns"
+    assert rows[1][2]["answers"] == pytest.approx(rows[0][2]["answers"], rel=0.01)
+
+
 def test_resumed_after_the_end_nothing_changes(tmp_path, finished):
     config, output, _ = finished
     run = shutil.copytree(output, tmp_path / "run")
