@@ -1,4 +1,5 @@
-"""Images recovered and answered per second in one process and in several, of one thread each; efficiency.
+"""Images recovered and answered per second in one process and in several, of one thread each, and in one process of
+several threads; efficiency.
 
 About four minutes on idle cores with the default settings, whose step is that of `hf-free train`.
 
@@ -7,6 +8,7 @@ in turn, so that a machine that others use too is as crowded for one as for the 
 crowded machine wall-clock time says little: the second figure is by the time that the busiest process computed.
 
 python examples/benchmark processes
+python examples/benchmark processes --processes 1 2 --threads 2
 python examples/benchmark processes --models zoo/a zoo/b zoo/c zoo/d --processes 1 2 4
 python examples/benchmark processes --steps 12 --repeats 3 --output ranks.json
 """
@@ -51,20 +53,26 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made:
         options.models = options.models or _teachers(Path(made))
+        ways = [(count, 1) for count in options.processes] + [(1, count) for count in options.threads]
         for repeat in range(options.repeats):
-            for count in options.processes:
-                rows.append(
-                    {"processes": count, "repeat": repeat, "load": os.getloadavg()[0], **_measured(count, options)}
-                )
+            for count, threads in ways:
+                found = _measured(count, threads, options)
+                how = {"processes": count, "threads": threads, "repeat": repeat, "load": os.getloadavg()[0]}
+                rows.append(how | found)
                 print(_line(rows[-1]), flush=True)
                 if options.output is not None:
                     options.output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     for key, what in (("per_second", "wall clock"), ("per_busy_second", "busiest process")):
-        best = {count: max(row[key] for row in rows if row["processes"] == count) for count in options.processes}
-        one = best[min(best)] / min(best)
-        for count, rate in best.items():
-            share = f"{rate / one:.2f} times one process, efficiency {rate / one / count:.0%}"
-            print(f"{what}: {count} process(es) {rate:.1f} images/s, {share}")
+        best = {
+            way: max(row[key] for row in rows if (row["processes"], row["threads"]) == way)
+            for way in ways
+            if key == "per_second" or way[1] == 1  # a process computes in all of its threads
+        }
+        least = min(best)
+        one = best[least] / (least[0] * least[1])
+        for (count, threads), rate in best.items():
+            share = f"{rate / one:.2f} times one, efficiency {rate / one / count / threads:.0%}"
+            print(f"{what}: {_words(count, threads)} {rate:.1f} images/s, {share}")
 
 
 def _teachers(folder: Path) -> list[str]:
@@ -80,13 +88,13 @@ def _teachers(folder: Path) -> list[str]:
     return [str(folder / str(number)) for number in range(TEACHERS)]
 
 
-def _measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One run in so many processes: rates over its timed steps."""
+def _measured(count: int, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One run in so many processes of so many threads each: rates over its timed steps."""
     with tempfile.TemporaryDirectory() as folder:
         port, started = free_port(), []
         for rank in range(count):
             names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-            own = {**{name: str(number) for name, number in names.items()}, "OMP_NUM_THREADS": "1"}
+            own = {**{name: str(number) for name, number in names.items()}, "OMP_NUM_THREADS": str(threads)}
             environment = {**os.environ, **own, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             command = [sys.executable, __file__, *sys.argv[1:], "--models", *options.models, "--part", folder]
             started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
@@ -106,9 +114,8 @@ def _run(options: argparse.Namespace) -> dict[str, float]:
     """This process's part of a run."""
     logging.getLogger("hf_free").setLevel(logging.ERROR)  # what there is to know of the teachers
     values = {"models": options.models, "seed": options.seed}
-    fixed = {
-        "trainer": {"steps": options.steps + 2, "max_minutes": None, "warmup_steps": 0, "threads": 1, "log_every": 1}
-    }
+    length = {"steps": options.steps + 2, "max_minutes": None, "warmup_steps": 0, "log_every": 1}
+    fixed = {"trainer": {**length, "threads": int(os.environ["OMP_NUM_THREADS"])}}
     alike = {"trainer": {"device": "cpu", "checkpoint_every": 10_000, "picture_every": 10_000}}
     quality = {"five": {"min_teacher_accuracy": 0.0, "min_diversity": 0.0, "recover_share": 1.0}}
     given = parse_assignments(options.set)
@@ -137,10 +144,14 @@ def _run(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
+def _words(count: int, threads: int) -> str:
+    return f"{count} process(es)" if threads == 1 else f"{count} process of {threads} threads"
+
+
 def _line(row: dict[str, Any]) -> str:
     busy = ", ".join(f"{seconds:.1f}" for seconds in row["busy_seconds"])
     return (
-        f"{row['processes']} process(es): {row['per_second']:6.1f} images/s by the wall clock, "
+        f"{_words(row['processes'], row['threads'])}: {row['per_second']:6.1f} images/s by the wall clock, "
         f"{row['per_busy_second']:6.1f} by the busiest process; {row['seconds']:.1f} s, computing {busy} s, "
         f"communication and waiting {row['communication']:.1f} s; load {row['load']:.1f}"
     )
@@ -158,6 +169,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--processes", nargs="+", type=int, default=_as_cores_allow(), help="1 2, and 4 8 where cores are"
     )
+    parser.add_argument("--threads", nargs="*", type=int, default=[2], help="of one process, each tried beside")
     parser.add_argument("--steps", type=int, default=6, help=f"of which {FIRST_STEPS} are not timed")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
