@@ -112,6 +112,8 @@ class TeacherReference:
                 raise name_error(text, f"names classes of the local folder {head!r}", action=_CLASSES_OF_A_FOLDER)
             raise name_error(text, "is a local folder that does not exist", action="check the path")
         repository, revision, classes, collection = _split(text)
+        if collection is not None and "/" not in repository and existing_path(collection) is not None:
+            raise name_error(text, f"names classes of the local folder {collection!r}", action=_CLASSES_OF_A_FOLDER)
         check_repository(text, repository)
         if revision is not None:
             check_revision(revision, text)
