@@ -192,7 +192,7 @@ def _read_list_file(path: Path) -> list[str]:
         raise UsageError(f"the list @{path} names nothing", allowed=rule, action="write an id into it")
     if inner := next((text for text in ids if text.startswith("@")), None):
         raise UsageError(
-            f"the list @{path} names the list {inner}", allowed=rule, action=f"give both: @{path} {inner}"
+            f"the list @{path} names the list {inner}", allowed=rule, action="write the ids themselves into it"
         )
     return ids
 

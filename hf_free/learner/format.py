@@ -76,7 +76,7 @@ def read_json(path: Path, source: str) -> Json:
             f"{source} has no {path.name}", allowed=f"a learner's folder with {', '.join(FILES)}"
         ) from None
     except (OSError, ValueError) as error:
-        _check_is_no_pointer(path, source)
+        check_is_no_pointer(path, source)
         raise LearnerError(
             f"{source}: {path.name} cannot be read: {why_no_json(error)}", action="save or download the learner again"
         ) from None
@@ -96,8 +96,8 @@ def read_tensor_header(path: Path, source: str) -> Header:
         what = f"{source}: {path.name} is not a regular file" if path.exists() else f"{source} has no {path.name}"
         raise LearnerError(
             what,
-            allowed=f"{', '.join(FILES)}; pickled weights are never read",
-            action="save the learner with save_pretrained",
+            allowed="all files of one save_pretrained; pickled weights are never read",
+            action="save or download it again, whole",
         )
     try:
         with path.open("rb"):  # safetensors calls a file that may not be read a missing one
@@ -105,7 +105,7 @@ def read_tensor_header(path: Path, source: str) -> Header:
     except (OSError, TeacherError) as error:
         if why_no_weights(path) and isinstance(error, TeacherError):
             raise LearnerError(error.given, allowed=error.allowed, action=error.action) from None
-        _check_is_no_pointer(path, source)
+        check_is_no_pointer(path, source)
         raise LearnerError(
             f"{source}: {path.name} is damaged or cannot be read: {why_no_weights_file(error)}",
             action="download or save it again",
@@ -186,7 +186,7 @@ def refuse_stranger(source: str, file: str, is_named: bool, index: str = CONFIG)
         )
 
 
-def _check_is_no_pointer(path: Path, source: str) -> None:
+def check_is_no_pointer(path: Path, source: str) -> None:
     """Name what a clone without git-lfs holds in the place of a file.
 
     Raises:

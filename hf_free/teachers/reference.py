@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_free.errors import TeacherReferenceError
 from hf_free.hub.names import (
     NAME_PART,
     check_address,
@@ -97,7 +98,7 @@ class TeacherReference:
         path = existing_path(text)
         if path is not None:
             if not path.is_dir():
-                raise name_error(text, "is a file", action=_INSTEAD_OF_A_FILE)
+                raise _no_folder(text, path)
             return cls(text, is_local=True, text=text)
         if is_list_entry(text):
             raise name_error(
@@ -129,6 +130,14 @@ class TeacherReference:
         revision = f"@{self.revision}" if self.revision else ""
         classes = f":{format_classes(self.classes)}" if self.classes is not None else ""
         return f"{collection}{self.location}{revision}{classes}"
+
+
+def _no_folder(text: str, path: Path) -> TeacherReferenceError:
+    """The error for a file in the place of a teacher's folder."""
+    if path.suffix.lower() in (".yaml", ".yml"):
+        action = f"name one of its entries, {text}#NAME or {text}#1; a list names no other list"
+        return name_error(text, "is a YAML list, not a teacher", action=action)
+    return name_error(text, "is a file", action=_INSTEAD_OF_A_FILE)
 
 
 def parse_address(url: str, text: str | None = None) -> str:

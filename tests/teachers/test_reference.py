@@ -131,3 +131,9 @@ def test_classes_of_a_folder_beside_one_are_sent_to_a_list(tmp_path, monkeypatch
     with pytest.raises(TeacherReferenceError, match="names classes of the local folder 'mine'"):
         TeacherReference.parse("mine:0-4")
     assert TeacherReference.parse("mine:org/name").location == "org/name", "a label may be called like a folder"
+
+
+def test_a_list_in_the_place_of_a_teacher_is_named(tmp_path):
+    (tmp_path / "list.yaml").write_text("- org/name")
+    with pytest.raises(TeacherReferenceError, match="is a YAML list, not a teacher"):
+        TeacherReference.parse(str(tmp_path / "list.yaml"))
