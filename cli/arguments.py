@@ -180,14 +180,20 @@ def _read_list_file(path: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"cannot read the list @{path}: {error.strerror}", allowed=rule) from None
     except UnicodeDecodeError:
-        raise UsageError(f"the list @{path} is not text", allowed=rule) from None
+        raise UsageError(
+            f"the list @{path} is not a text file in UTF-8", allowed=rule, action="save it as UTF-8"
+        ) from None
     if len(data) > MOST_LIST_BYTES:
         raise UsageError(f"the list @{path} has more than {MOST_LIST_BYTES >> 20} MiB", allowed=rule)
     # A comment needs a blank before its #, since a folder's name may hold one.
     lines = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines()]
     ids = [line for line in lines if line]
     if not ids:
-        raise UsageError(f"the list @{path} names nothing", allowed=rule)
+        raise UsageError(f"the list @{path} names nothing", allowed=rule, action="write an id into it")
+    if inner := next((text for text in ids if text.startswith("@")), None):
+        raise UsageError(
+            f"the list @{path} names the list {inner}", allowed=rule, action="write the ids themselves into it"
+        )
     return ids
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +36,14 @@ def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def minutes(text: str) -> float:
+    """A reader of numbers of minutes; whether one is long enough is for the verb to say."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of minutes, e.g. 30") from None
 
 
 def share(text: str) -> float:
@@ -174,8 +182,8 @@ License = Annotated[
 NumProcesses = Annotated[
     int | None,
     typer.Option(
+        parser=whole(1),
         metavar="INTEGER",
-        min=1,
         rich_help_panel=LENGTH,
         help="Processes on this machine that share the work, one per GPU or a part of the CPU's cores each.",
     ),
@@ -239,6 +247,27 @@ def check_publishes(
     useless = next((name for name, value in given.items() if value), None)
     if not publishes and useless is not None:
         raise ConfigError(f"{useless} without {flag}", action=f"add {flag}, or leave {useless} out")
+
+
+def check_assignments(assignments: Sequence[str] | None, sections: Sequence[str], instead: Mapping[str, str]) -> None:
+    """Refuse a `--set` that a verb has no use for.
+
+    Args:
+        assignments: Texts `section.key=value`, read already: their keys are known ones.
+        sections: What the verb reads: sections and keys.
+        instead: What to do in place of a key that it does not read, though it may be one of such a section.
+
+    Raises:
+        ConfigError: with the first key that it does not read.
+    """
+    for text in assignments or ():
+        key = text.partition("=")[0].strip()
+        if key in instead or (key not in sections and key.partition(".")[0] not in sections):
+            raise ConfigError(
+                f"--set {key} is of no use here",
+                allowed=f"keys of {', '.join(sections)}",
+                action=instead.get(key, "leave it out: hf-free train reads it"),
+            )
 
 
 def check_output_file(path: Path, suffixes: tuple[str, ...], flag: str = "--output") -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, print_made, say, warn, write_json
+from hf_free.cli.console import output_console, print_made, say, write_json
 from hf_free.errors import ConfigError
 
 EXAMPLES = options.examples(
@@ -89,12 +89,9 @@ def app(
 
 def _serve(model: str, host: str, port: int | None, device: str | None, *, mcp: bool) -> None:
     from hf_free.demo.app import check_installed, serve
-    from hf_free.learner.format import CLASSIFIER_CONFIG
     from hf_free.training.location import learner_location
 
     check_installed(mcp=mcp)
-    if (Path(model) / CLASSIFIER_CONFIG).is_file():
-        warn(f"{model} is a classifier: the app opens its learner without its classes; hf-free serve has them")
     where = options.torch_device(device)
     say(f"Opening {model}")
     serve(

@@ -12,6 +12,7 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, say, write_json
 from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
+from hf_free.errors import ConfigError
 from hf_free.provenance.reading import Json
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def cost(
 ) -> None:
     """Count the operations per image of a teacher; without an ID, compare our count with the paper's table."""
     if not models:
+        given = {"--import": own_networks, "--revision": revision, "--token": token, "--cache-dir": cache_dir}
+        if useless := next((flag for flag, value in given.items() if value is not None), None):
+            raise ConfigError(f"{useless} without an ID", action=f"name a model, or leave {useless} out")
         from hf_free.evaluation.flops import published_rows
 
         published = published_rows()

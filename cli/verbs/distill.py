@@ -35,6 +35,13 @@ EXAMPLES = options.examples(
     "hf-free distill runs/pooled --output runs/small --num-processes 2",
 )
 
+INSTEAD = {
+    **{"models": "give --models", "imports": "give --import", "trainer.device": "give --device"},
+    **{"memory.pictures": "give --pictures", "trainer.max_minutes": "give --max-minutes"},
+    **dict.fromkeys(("hub.push_to_hub", "hub.push_checkpoints"), "push it afterwards: hf-free push DIR ORG/NAME"),
+}
+"""What to do in place of settings that are not read."""
+
 
 def distill(
     context: typer.Context,
@@ -50,7 +57,10 @@ def distill(
         ),
     ] = None,
     max_minutes: Annotated[
-        float, typer.Option(metavar="MINUTES", rich_help_panel=options.LENGTH, help="How long it learns.")
+        float,
+        typer.Option(
+            parser=options.minutes, metavar="MINUTES", rich_help_panel=options.LENGTH, help="How long it learns."
+        ),
     ] = 30.0,
     resume: Annotated[
         bool,
@@ -109,6 +119,8 @@ def distill(
         "bell": {key: getattr(rates, key) for key in ("batch_size", "lr", "matrix_lr")},
     }
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [], usual=usual)
+    read = ("learner", "bell", "hub", "seed", "trainer.mixed_precision", *(("five",) if models else ("five.flip",)))
+    options.check_assignments(assignments, read, INSTEAD)
     where = options.torch_device(device)
     if (pooled is None) == (not models):
         raise ConfigError(

@@ -162,8 +162,8 @@ def evaluate(
 
     options.check_publishes(push, private=None, create_pr=create_pr, message=commit_message, flag="--push")
     where, ground = options.torch_device(device), parse_color(background)
-    if push and not Path(learner_location(model)).is_dir():
-        check_results_can_go(model, revision, token, create_pr=bool(create_pr))
+    if push:
+        check_results_can_go(learner_location(model), revision, token, create_pr=bool(create_pr))
     from hf_free.backbones.custom import import_networks
     from hf_free.config.init_from import InitFrom
     from hf_free.evaluation.datasets import load_labeled_images
@@ -254,14 +254,29 @@ def evaluate(
 
 
 def check_results_can_go(model: str, revision: str | None, token: str | None, *, create_pr: bool) -> None:
-    """Refuse, before anything is measured, results that could not be written into the card on the Hub.
+    """Refuse, before anything is measured, results that could not be written into the card, here or on the Hub.
 
     Raises:
-        ConfigError: a revision is named, which need not be the main branch, where results go.
-        HubError: the token may not write there.
+        ConfigError: a revision is named, which need not be the main branch, where results go; or a classifier, whose
+            card is not one of results.
+        HubError: the token may not write there, or there is a classifier.
+        RunError: a card here that is no text.
     """
-    from hf_free.hub.upload import check_can_push
+    from hf_free.hub.upload import LEARNER_FILES, check_can_push
+    from hf_free.learner.format import CLASSIFIER_CONFIG
+    from hf_free.publishing.edits import read_card
 
+    folder = Path(model)
+    if folder.is_dir():
+        if (folder / CLASSIFIER_CONFIG).is_file():
+            raise ConfigError(
+                f"--push, and {folder} is a classifier",
+                allowed="a learner: its card has results",
+                action="name the learner, or leave --push out",
+            )
+        if (card := folder / "README.md").exists():
+            read_card(card)
+        return
     named = f"--revision {revision}" if revision is not None else model if "@" in model else None
     if named is not None:
         raise ConfigError(
@@ -269,7 +284,7 @@ def check_results_can_go(model: str, revision: str | None, token: str | None, *,
             allowed="one of the two",
             action="leave out the revision, or --push",
         )
-    check_can_push(model, token, create_pr=create_pr)
+    check_can_push(model, token, create_pr=create_pr, names=LEARNER_FILES)
 
 
 def _off_the_shelf(names: Sequence[str], token: str | None, cache_dir: Path | None, device: str) -> list[OffTheShelf]:

@@ -65,14 +65,14 @@ def invert(
     seed: options.Seed = 0,
     query_budget: options.QueryBudget = None,
     directions: Annotated[
-        int,
+        int | None,
         typer.Option(
             parser=options.whole(1, 100_000),
             metavar="INTEGER",
             rich_help_panel=options.DATA,
-            help="For a black box: queries per picture and step, from which a gradient is estimated.",
+            help="For a black box: queries per picture and step, from which a gradient is estimated. Default: 100.",
         ),
-    ] = 100,
+    ] = None,
     endpoint_token: options.EndpointToken = None,
     own_networks: options.Import = None,
     revision: options.Revision = None,
@@ -87,6 +87,13 @@ def invert(
     if generator is not None and not generator.is_dir():
         raise ConfigError(f"--generator {generator} is not a folder", allowed="the output folder of a finished run")
     reference = one_reference(model, revision)
+    given = {"--query-budget": query_budget, "--directions": directions, "--endpoint-token": endpoint_token}
+    if not reference.is_endpoint and (useless := next((flag for flag, value in given.items() if value), None)):
+        raise ConfigError(
+            f"{useless} for {reference}, which is no black box",
+            allowed="endpoint:https://host/path",
+            action=f"leave {useless} out: the network itself is here, and needs no queries",
+        )
     from hf_free.backbones.custom import import_networks
     from hf_free.config.sections import FiveConfig
     from hf_free.config.tree import FreeConfig
@@ -107,9 +114,8 @@ def invert(
     )
     if teacher.record.answers_only:
         pictures = images_per_class * min(teacher.record.num_classes, FiveConfig().max_classes)
-        say(
-            f"A black box: {pictures * (steps * (1 + directions) + 1):,} queries, and {endpoints.budget.spent} so far."
-        )
+        asked_in_all = pictures * (steps * (1 + queries.directions) + 1)
+        say(f"A black box: {asked_in_all:,} queries, and {endpoints.budget.spent} so far.")
     elif generator is None and inversion in (None, "five"):
         say(f"No --generator: starting from a fresh one, {steps} steps.")
     with progress_bar() as progress:

@@ -19,6 +19,14 @@ EXAMPLES = options.examples(
     "hf-free pool --models org/signs org/letters --output runs/pooled --set learner.views=[identity]",
 )
 
+INSTEAD = {
+    **{"models": "give --models", "imports": "give --import", "trainer.device": "give --device"},
+    **{"memory.pictures": "give --pictures", "learner.backbone": "leave it out: the teachers are the network"},
+    "learner.image_size": "leave it out: each teacher has its own; a YAML list can give it another",
+    "hub.push_checkpoints": "leave it out: there are no checkpoints",
+}
+"""What to do in place of settings that are not read."""
+
 
 def pool(
     models: Annotated[
@@ -91,12 +99,13 @@ def pool(
     from hf_free.config.tree import FreeConfig
 
     settings = FreeConfig.load(config, values=given_values(flags), assignments=assignments or [])
+    options.check_assignments(assignments, ("learner", "five", "hub", "seed"), INSTEAD)
     hub = settings.hub
     options.check_publishes(hub.push_to_hub, private=private, create_pr=create_pr, message=commit_message)
     if hub.push_to_hub:
-        from hf_free.hub.upload import check_can_push
+        from hf_free.hub.upload import LEARNER_FILES, check_can_push
 
-        check_can_push(hub.push_to_hub, token, private=hub.private, create_pr=hub.create_pr)
+        check_can_push(hub.push_to_hub, token, private=hub.private, create_pr=hub.create_pr, names=LEARNER_FILES)
     where = options.torch_device(device)
     from hf_free.backbones.custom import import_networks
     from hf_free.training.pool import pool as pool_teachers

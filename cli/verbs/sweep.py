@@ -83,7 +83,7 @@ def sweep(
         rows = _read(output)
         _cut_torn_line(output)
     done = {row.module for row in rows}
-    wanted = [name for name in modules or known if name not in done]
+    wanted = [name for name in dict.fromkeys(modules or known) if name not in done]
     with progress_bar() as show:
         for row in run_sweep(
             wanted,

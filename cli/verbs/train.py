@@ -283,10 +283,12 @@ def train(
                 action="hf-free train --resume --num-processes N ..., which fetches it first",
             )
         restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
-    if output is not None and not dry_run and here.is_first:
+    if output is not None and here.is_first:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
     saved = RunFolder(output).config if resume and output is not None and config is None else config
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
+    publishes = settings.hub.push_to_hub
+    options.check_publishes(publishes, private=private, create_pr=create_pr, message=commit_message)
     check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
     if settings.trainer.pool_first:
         from hf_free.training.pooled_first import pools_first
@@ -337,10 +339,11 @@ def _run(
 
     check_backbone(settings.learner, settings.imports)
     is_first = Launched.here().is_first
-    if settings.hub.push_to_hub and is_first:
-        from hf_free.hub.upload import check_can_push
+    hub, repo_id = settings.hub, settings.hub.push_to_hub
+    if repo_id and is_first:
+        from hf_free.hub.upload import LEARNER_FILES, check_can_push
 
-        check_can_push(settings.hub.push_to_hub, token, private=settings.hub.private, create_pr=settings.hub.create_pr)
+        check_can_push(repo_id, token, private=hub.private, create_pr=hub.create_pr, names=LEARNER_FILES)
     if settings.hub.mark_predecessor and is_first:
         _check_predecessor(settings, token)
     if is_first:
@@ -369,7 +372,6 @@ def _run(
         return
     learner = output / "learner"
     url = None
-    hub, repo_id = settings.hub, settings.hub.push_to_hub
     if repo_id:
         from hf_free.learner.push import plan_mark_of, push_learner
 

@@ -378,7 +378,8 @@ class HubConfig(_Section):
     """What is pulled from and pushed to the Hub. Tokens are never part of a configuration."""
 
     push_to_hub: str | None = None
-    """Repository `org/name` to publish the learner to."""
+    """Repository `org/name` that `hf-free train` and `hf-free pool` publish the learner to; in Python, call
+    `hf_free.push` when it is made."""
     push_checkpoints: str | None = None
     """Private repository `org/name` that each checkpoint is pushed to as it is made; --resume goes on from there where
     the run's folder is gone."""

@@ -25,6 +25,7 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
 from hf_free.errors import DatasetError, LearnerError
+from hf_free.runtime.git_lfs import POINTER_START, WAY_OUT
 from hf_free.runtime.given import from_home, short_form
 
 if TYPE_CHECKING:
@@ -374,12 +375,12 @@ _USUAL = (
 """How files begin, what their bytes 8 to 11 are, the format, and Pillow's module that reads it."""
 
 
-def _start_of(source: str | io.BytesIO) -> bytes:
-    """The first twelve bytes."""
+def _start_of(source: str | io.BytesIO, count: int = 12) -> bytes:
+    """The first bytes."""
     if isinstance(source, str):
         with open(source, "rb") as file:
-            return file.read(12)
-    return source.getbuffer()[:12].tobytes()
+            return file.read(count)
+    return source.getbuffer()[:count].tobytes()
 
 
 def _looks_like_heif(start: bytes) -> bool:
@@ -460,6 +461,8 @@ def _read(read: Callable[[], object], name: str, source: str | io.BytesIO | None
         if suffix in PICTURE_SUFFIXES and suffix not in Image.registered_extensions():
             hint = "install a Pillow that can, or save it as PNG"
             raise _unreadable(name, f"this Pillow cannot read {suffix}", hint) from None
+        if source is not None and _start_of(source, len(POINTER_START)) == POINTER_START:
+            raise _unreadable(name, "it is a git-lfs pointer, not the picture itself", WAY_OUT) from None
         raise _unreadable(name, "not a picture, or of a format that is not read here") from None
     except PermissionError:
         raise _unreadable(name, "this user may not read it", "its owner lets others read it: chmod a+r") from None

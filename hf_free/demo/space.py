@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from hf_free.errors import ConfigError
 from hf_free.hub.names import check_repo_id
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import push_folder
-from hf_free.runtime.files import write_text
+from hf_free.learner.format import CLASSIFIER_CONFIG
+from hf_free.runtime.files import read_bounded, write_text
 from hf_free.version import __version__
 
 _APP = '''"""Made with `hf-free app --space`."""
@@ -43,6 +45,9 @@ made with hf-free; nothing is trained here, and pictures are deleted when the Sp
 
 logger = logging.getLogger(__name__)
 
+_MOST_APP = 2**20
+"""Most bytes of an app.py that is looked at."""
+
 _GRADIO = "6.31.0"
 """Release of Gradio that the app was tested with."""
 
@@ -51,7 +56,7 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
     """Write app.py, requirements.txt and README.md of a Space.
 
     Args:
-        folder: Made where it is missing; these three files in it are replaced.
+        folder: Made where it is missing; in a Space's own these three files are replaced.
         learner: The learner's Hub id: a Space cannot read a folder of this computer.
         space: The Space's id.
 
@@ -59,7 +64,7 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
         The three files.
 
     Raises:
-        ConfigError: a learner that is a folder.
+        ConfigError: a learner that is a folder, or a folder that holds something else than such a Space.
         TeacherReferenceError: an id that no repository can have.
     """
     if Path(learner).exists():
@@ -70,6 +75,7 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
         )
     check_repo_id(learner)
     check_repo_id(space)
+    _check_is_own(folder)
     title = space.split("/")[1]
     files = {
         "app.py": _APP.format(learner=json.dumps(learner)),
@@ -77,6 +83,20 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
         "README.md": _README.format(title=title, learner=learner, gradio=_GRADIO),
     }
     return [write_text(folder / name, text) for name, text in files.items()]
+
+
+def _check_is_own(folder: Path) -> None:
+    """Refuse a folder that is not this program's: files in it would be replaced, and all of them uploaded."""
+    app = folder / "app.py"
+    if folder.is_dir() and any(folder.iterdir()):
+        with suppress(OSError, ValueError):
+            if read_bounded(app, max_bytes=_MOST_APP).startswith(_APP.splitlines()[0].encode()):
+                return
+        raise ConfigError(
+            f"the output folder {folder} is not empty",
+            allowed="a new or empty folder, or that of a Space that hf-free app made",
+            action="give another --output",
+        )
 
 
 def push_space(folder: Path, learner: str, space: str, *, token: str | None = None, private: bool = False) -> str:
@@ -89,7 +109,10 @@ def push_space(folder: Path, learner: str, space: str, *, token: str | None = No
         HubError: there is no learner of that name for the Space to serve.
         PushError: the upload failed; it says how to go on.
     """
-    if fetch_snapshot(learner, required=("config.json",), token=token).private and not private:
+    found = fetch_snapshot(learner, required=("config.json",), optional=(CLASSIFIER_CONFIG,), token=token)
+    if CLASSIFIER_CONFIG in found.sha256:
+        logger.warning("%s is a classifier: the Space opens its learner, without its classes", learner)
+    if found.private and not private:
         logger.warning("%s is private: the Space needs a token that may read it, as its secret HF_TOKEN", learner)
     return push_folder(
         folder,

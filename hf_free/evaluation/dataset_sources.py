@@ -32,6 +32,7 @@ from hf_free.evaluation.picture_folder import (
     visible_files,
 )
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.git_lfs import WAY_OUT, is_pointer
 from hf_free.runtime.given import real_path
 from hf_free.runtime.storage import storage_problem
 
@@ -113,7 +114,19 @@ def _caches(cache_dir: str | None) -> list[Path]:
     return [Path(folder) for folder in (*usual, *([cache_dir] if cache_dir else []))]
 
 
+def _check_are_no_pointers(path: Path) -> None:
+    """Refuse what a clone without git-lfs holds in the place of Parquet files.
+
+    Raises:
+        DatasetError: with the first of them.
+    """
+    for file in [path] if path.is_file() else (*path.glob("*.parquet"), *path.glob("*/*.parquet")):
+        if is_pointer(file):
+            raise DatasetError(f"{file} is a git-lfs pointer, not the file itself", action=WAY_OUT)
+
+
 def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column: bool) -> PictureFolder | Tables:
+    _check_are_no_pointers(path)
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise DatasetError(f"{path} is not a Parquet file", allowed="a .parquet file, a folder")

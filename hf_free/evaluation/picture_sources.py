@@ -40,7 +40,8 @@ def find_pictures(sources: Sequence[str], lines: Iterable[str] = ()) -> list[Nam
     found: dict[Path, NamedPicture] = {}
     for source in sources:
         if source == LIST:
-            given = [text for line in lines if (text := line.rstrip("\r\n")).strip()]
+            # a program on Windows may begin its output with a byte order mark
+            given = [text for line in lines if (text := line.removeprefix("\ufeff").rstrip("\r\n")).strip()]
             if not given:
                 raise DatasetError("the list of pictures is empty", allowed="one path per line")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from hf_free.errors import TeacherReferenceError
@@ -125,3 +126,10 @@ def check_address(url: str) -> str | None:
     if parts.query or parts.fragment:
         return "holds a query or fragment, which would stand in every record"
     return None
+
+
+def id_of_cache_folder(folder: Path) -> str | None:
+    """The repository whose folder in a cache this is, `models--org--name`: the files lie deeper in it; else None."""
+    kind, _, name = folder.name.partition("--")
+    is_one = kind == "models" and "--" in name and (folder / "snapshots").is_dir()
+    return name.replace("--", "/", 1) if is_one else None

@@ -25,6 +25,7 @@ from hf_free.hub.download import ExpectedFile, download
 from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import check_names, explain
 from hf_free.hub.licenses import UNREADABLE, stated_license
+from hf_free.hub.names import id_of_cache_folder
 from hf_free.hub.search import FoundModel, models_of_collection, search_models
 from hf_free.hub.session import ATTEMPTS, READ_TIMEOUT, api_for, is_transient, patiently
 from hf_free.hub.upload import check_can_push, push_folder
@@ -159,6 +160,12 @@ def local_snapshot(
     folder = from_home(folder)
     if not folder.is_dir():
         raise HubError(f"{folder} is not a folder", action="check the path")
+    if (named := id_of_cache_folder(folder)) is not None:
+        raise HubError(
+            f"{folder} is a repository's folder in the Hub's cache",
+            allowed="its id, or one of the folders in its snapshots/",
+            action=f"name it {named}",
+        )
     for path in (folder, *(folder / name for name in required)):
         if problem := why_unreadable(path):
             raise HubError(f"{folder}: {problem}", action=f"its owner lets others read it: chmod -R a+rX {folder}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,10 @@ from hf_free.runtime.text import one_line, without_secrets
 
 Kind = Literal["model", "space"]
 """What a repository is."""
+
+_MODEL, _CLASSIFIER = "model.safetensors", "classifier.json"
+LEARNER_FILES = ("config.json", _MODEL)
+"""Files by which a learner is told, before it is made; a classifier has `_CLASSIFIER` too."""
 
 _AT_ONCE = 200
 """Files that are asked about in one request."""
@@ -76,11 +80,13 @@ def push_folder(
     """
     folder = from_home(folder)
     check_names(repo_id, revision)
+    check_branch(revision, create_pr=create_pr)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{folder} is not a folder with files to push", action="give the folder of a trained learner")
     options: Json = {"repo_id": repo_id, "repo_type": kind}
     try:
-        check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind)
+        sent = uploaded(folder) if revision is None else ()  # what lies on a branch of its own is nobody's card
+        check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind, names=sent)
         token = token_to_send(token)
         api = api_for(token)
         sdk = "gradio" if kind == "space" else None
@@ -123,6 +129,37 @@ def push_folder(
         return str(commit.pr_url)
     return f"{api.endpoint}/{'' if kind == 'model' else 'spaces/'}{repo_id}" + (
         f"/tree/{revision}" if revision else ""
+    )
+
+
+def check_branch(revision: str | None, *, create_pr: bool) -> None:
+    """Refuse a pull request against another branch than the default one, which the Hub's client cannot open.
+
+    Raises:
+        HubError: both are asked for.
+    """
+    if create_pr and revision is not None:
+        raise HubError(
+            f"a pull request, and the branch {revision!r}",
+            allowed="one of them: a pull request is opened against the default branch",
+            action="leave out --create-pr or --revision",
+        )
+
+
+def _check_same_kind(names: Collection[str], there: Collection[str], repo_id: str) -> None:
+    """Refuse a classifier in the place of a learner, or a learner in that of a classifier: the card that is there
+    stays, and would speak of the other one.
+
+    Raises:
+        HubError: with what is there.
+    """
+    if not (_MODEL in names and _MODEL in there) or (_CLASSIFIER in names) == (_CLASSIFIER in there):
+        return
+    kinds = ("a classifier", "a learner") if _CLASSIFIER in there else ("a learner or a model", "a classifier")
+    raise HubError(
+        f"{repo_id} holds {kinds[0]}, and what would go there is of {kinds[1]}",
+        allowed=f"a new repository, or one of {kinds[1]}",
+        action="choose another name",
     )
 
 
@@ -185,14 +222,16 @@ def check_can_push(
     create_pr: bool = False,
     kind: Kind = "model",
     always_private: str = "",
+    names: Collection[str] = (),
 ) -> None:
     """Ask the Hub whether a push to a repository would be allowed; nothing is created.
 
-    `always_private` names what goes to private repositories only, for the message about a public one.
+    `always_private` names what goes to private repositories only, for the message about a public one; `names` are
+    those of the files to push, where they are known.
 
     Raises:
-        HubError: no token, one that may not write there, a public repository where a private one is asked for, or
-            the Hub cannot be asked.
+        HubError: no token, one that may not write there, a public repository where a private one is asked for, a
+            learner where a classifier would come or the other way around, or the Hub cannot be asked.
     """
     check_names(repo_id, None)
     token = token_to_send(token)
@@ -210,6 +249,7 @@ def check_can_push(
             return  # will be created
     except Exception as error:
         raise explain(error, repo_id, token=token) from None
+    _check_same_kind(names, [file.name for file in info.files or ()], repo_id)
     if always_private and not info.private:
         raise HubError(
             f"{repo_id} exists and is public, and {always_private} are pushed to private repositories only",

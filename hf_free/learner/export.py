@@ -213,7 +213,7 @@ def export_classifier(
     module, about = PixelsToProbabilities(classifier, given).eval(), _about(classifier, given)
     module.to(memory_format=torch.contiguous_format)  # ExecuTorch fails on weights in another layout
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        made = Path(scratch) / path.name
+        made = Path(scratch) / path.with_suffix(path.suffix.lower()).name  # torch takes no other case
         run = _write(module, made, about, given)
         difference = _largest_difference(classifier, run, given)
         if not difference <= MAX_DIFFERENCE:
@@ -233,7 +233,8 @@ def export_classifier(
         contents = {file.suffix: file.read_bytes() for file in Path(scratch).iterdir()}
     labels = path.with_name(f"{path.name}.json")
     # of OpenVINO's two the weights come first, and only then what names them
-    files = {path.with_suffix(suffix): contents[suffix] for suffix in sorted(contents)}
+    places = {suffix: path.with_suffix(suffix) for suffix in sorted(contents)} | {path.suffix.lower(): path}
+    files = {places[suffix]: contents[suffix] for suffix in sorted(contents)}
     write_together({**files, labels: (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()})
     float_bytes, float_milliseconds = before or (None, None)
     total, resizes = sum(map(len, contents.values())), given != (size, size)

@@ -13,6 +13,7 @@ from hf_free.backbones.weights import check_finite, read_header, why_no_weights_
 from hf_free.errors import LearnerError, TeacherError
 from hf_free.provenance.reading import Json
 from hf_free.runtime.files import why_unreadable
+from hf_free.runtime.git_lfs import WAY_OUT, is_pointer
 from hf_free.runtime.given import why_no_weights
 from hf_free.runtime.strict_json import read_strict_json, why_no_json
 
@@ -75,6 +76,7 @@ def read_json(path: Path, source: str) -> Json:
             f"{source} has no {path.name}", allowed=f"a learner's folder with {', '.join(FILES)}"
         ) from None
     except (OSError, ValueError) as error:
+        check_is_no_pointer(path, source)
         raise LearnerError(
             f"{source}: {path.name} cannot be read: {why_no_json(error)}", action="save or download the learner again"
         ) from None
@@ -94,8 +96,8 @@ def read_tensor_header(path: Path, source: str) -> Header:
         what = f"{source}: {path.name} is not a regular file" if path.exists() else f"{source} has no {path.name}"
         raise LearnerError(
             what,
-            allowed=f"{', '.join(FILES)}; pickled weights are never read",
-            action="save the learner with save_pretrained",
+            allowed="all files of one save_pretrained; pickled weights are never read",
+            action="save or download it again, whole",
         )
     try:
         with path.open("rb"):  # safetensors calls a file that may not be read a missing one
@@ -103,6 +105,7 @@ def read_tensor_header(path: Path, source: str) -> Header:
     except (OSError, TeacherError) as error:
         if why_no_weights(path) and isinstance(error, TeacherError):
             raise LearnerError(error.given, allowed=error.allowed, action=error.action) from None
+        check_is_no_pointer(path, source)
         raise LearnerError(
             f"{source}: {path.name} is damaged or cannot be read: {why_no_weights_file(error)}",
             action="download or save it again",
@@ -181,6 +184,18 @@ def refuse_stranger(source: str, file: str, is_named: bool, index: str = CONFIG)
             allowed="files that were saved together",
             action="save or download the learner again, whole",
         )
+
+
+def check_is_no_pointer(path: Path, source: str) -> None:
+    """Name what a clone without git-lfs holds in the place of a file.
+
+    Raises:
+        LearnerError: a pointer.
+    """
+    if is_pointer(path):
+        raise LearnerError(
+            f"{source}: {path.name} is a git-lfs pointer, not the file itself", action=WAY_OUT
+        ) from None
 
 
 def _check_may_read(path: Path, source: str) -> None:

@@ -5,6 +5,7 @@ How it is saved is in `hf_free.learner.persistence`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hf_free.learner.backbone_kinds import Access
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
-from hf_free.learner.format import FORMAT_VERSION, load_strictly
+from hf_free.learner.format import CLASSIFIER_CONFIG, FORMAT_VERSION, load_strictly
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.labels import plain_labels
 from hf_free.learner.one_step import replaced_in_one_step
@@ -42,6 +43,8 @@ from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts, given_path
 from hf_free.runtime.notebook import cell_html
+
+logger = logging.getLogger(__name__)
 
 
 class MetaLearner(Embedder):
@@ -244,8 +247,19 @@ class MetaLearner(Embedder):
         check_cache_dir(cache_dir)
         source, device = given_source(pretrained_model_name_or_path), choose_device(map_location)
         fetched = fetch_files(
-            source, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+            source,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            optional=(CLASSIFIER_CONFIG,),
         )
+        if (fetched.folder / CLASSIFIER_CONFIG).is_file():
+            logger.warning(
+                "%s is a classifier: its learner is opened, without its classes; hf-free predict and hf-free serve, "
+                "and FewShotClassifier.from_pretrained, have them",
+                source,
+            )
         access = Access(token, cache_dir, local_files_only, device, is_strange=fetched.origin is not None)
         learner, record = rebuild(find_learner(fetched.folder, source), cls, access)
         learner.record, learner.origin = record, fetched.origin

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hf_free.errors import LearnerError, TeacherReferenceError
+from hf_free.hub.names import id_of_cache_folder
 from hf_free.learner.backbone import blank_backbone, blank_width, timm_settings
 from hf_free.learner.backbone_kinds import Access, PooledParts, open_pooled
 from hf_free.learner.config_check import INCLUDED, LearnerSpec, check_learner_config
@@ -272,6 +273,12 @@ def fetch_files(
                 f"the learner {str(folder)!r} is a folder, and a folder has no revision {revision!r}",
                 allowed="a revision of a repository on the Hub",
                 action="leave the revision out",
+            )
+        if (named := id_of_cache_folder(folder)) is not None:
+            raise LearnerError(
+                f"{folder} is a repository's folder in the Hub's cache",
+                allowed="its id, or one of the folders in its snapshots/",
+                action=f"name it {named}",
             )
         return Fetched(folder, None)
     if folder.is_file():

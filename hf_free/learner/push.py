@@ -8,7 +8,13 @@ from hf_free.errors import HubError
 from hf_free.hub.upload import CLASSIFIER_MESSAGE, MESSAGE
 from hf_free.learner.classifier_files import read_classifier_config
 from hf_free.learner.config_check import check_learner_config
-from hf_free.learner.format import CLASSIFIER_CONFIG, CLASSIFIER_WEIGHTS, SUPPORT, refuse_stranger
+from hf_free.learner.format import (
+    CLASSIFIER_CONFIG,
+    CLASSIFIER_WEIGHTS,
+    SUPPORT,
+    check_is_no_pointer,
+    refuse_stranger,
+)
 from hf_free.learner.one_step import find_file, finish_saving, learners_part
 from hf_free.learner.persistence import find_learner
 from hf_free.learner.pooled_files import named_teacher_files
@@ -99,6 +105,8 @@ def _check_is_whole(folder: Path) -> None:
         LearnerError: with the first reason.
     """
     source, weights = str(folder), None
+    for path in sorted(folder.rglob("*.safetensors")):
+        check_is_no_pointer(path, source)
     if (folder / CLASSIFIER_CONFIG).exists():
         described = read_classifier_config(folder, source)
         weights = None if described.files is None else learners_part(described.files)

@@ -13,7 +13,7 @@ from pathlib import Path
 from hf_free.errors import HubError, PushError, RunError
 from hf_free.hub.failures import ChangedMeanwhileError, check_names
 from hf_free.hub.snapshot import fetch_snapshot
-from hf_free.hub.upload import MESSAGE, check_can_push, push_command, push_folder, uploaded
+from hf_free.hub.upload import MESSAGE, check_branch, check_can_push, push_command, push_folder, uploaded
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import RecordedTeacher
@@ -73,6 +73,7 @@ def push_saved(
     Raises:
         PushError: the upload failed; it says how to go on.
     """
+    check_branch(revision, create_pr=create_pr)
     with _as_published(folder, repo_id, complete) as copy:
         made_from = _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
         try:
@@ -140,13 +141,17 @@ def plan_push(
         HubError: the push would not be allowed, or the learner could not be opened by others.
     """
     check_names(repo_id, revision)
+    check_branch(revision, create_pr=create_pr)
     with _as_published(folder, repo_id, complete) as copy:
         found = {name: (copy / name).stat().st_size for name in uploaded(copy)}
-    check_can_push(repo_id, token, private=private, create_pr=create_pr)
+    names = found if revision is None else ()
+    check_can_push(repo_id, token, private=private, create_pr=create_pr, names=names)
     return dict(sorted(found.items()))
 
 
-def check_push(repo_id: str, *, token: object, revision: str | None, commit_message: object, **flags: object) -> None:
+def check_push(
+    repo_id: str, *, token: object, revision: str | None, commit_message: object, create_pr: object, **flags: object
+) -> None:
     """Refuse arguments of a push that are of another type, before anything is made or asked.
 
     Raises:
@@ -154,8 +159,9 @@ def check_push(repo_id: str, *, token: object, revision: str | None, commit_mess
         HubError: a name or a revision that no repository has.
     """
     check_texts(token=token, revision=revision, commit_message=commit_message)
-    check_flags(**flags)
+    check_flags(create_pr=create_pr, **flags)
     check_names(repo_id, revision)
+    check_branch(revision, create_pr=create_pr is True)
 
 
 @contextmanager

@@ -266,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_head(self) -> None:
         """Refuse a head that somebody else, such as a proxy, may read as another request (RFC 9112, 11.2)."""
         named = all(map(_NAME.fullmatch, self.headers.keys()))
+        if self.headers.get_content_maintype() == "multipart" and not self._lines.is_odd:
+            raise Refusal(415, "a form; allowed: the picture's bytes as the whole body (curl --data-binary), or JSON")
         # the parser takes what follows a line that is no header for a body of its own
         if self._lines.is_odd or not named or self.headers.defects or self.headers.get_payload():
             raise Refusal(400, "headers that are none")

@@ -154,11 +154,11 @@ def _architecture(config: JsonView, name: str) -> str:
 
     # is_model would take a path or a source prefix for a question about another model.
     base = architecture.split(".", 1)[0]
-    if isinstance(config.get("hf_free"), dict) and not timm.is_model(base):
+    if isinstance(config.get("hf_free"), dict) and (config.get("num_classes") == 0 or not timm.is_model(base)):
         raise TeacherError(
             f"{name} is a learner of hf-free, {architecture[:100]!r}, and no classifier",
             allowed="classifiers of at least 2 classes",
-            action="name its teachers, which its card lists",
+            action="name its teachers, which its card lists; hf-free adapt makes a classifier of it",
         )
     if not re.fullmatch(r"\w{1,100}", base) or not timm.is_model(base):
         close = difflib.get_close_matches(base[:100], timm.list_models(), n=3)

@@ -327,7 +327,7 @@ class TeacherPool(Sequence[Teacher]):
         if record.weight_bytes > self.budget:
             raise UnfitTeacherError(
                 f"{record.reference} needs {size_text(record.weight_bytes)} for its weights",
-                allowed=f"at most the budget of {size_text(self.budget)}",
+                allowed=f"at most the budget of {size_text(self.budget)} (--teacher-memory)",
                 action="raise --teacher-memory, or leave it out",
             )
         # From here on the commit is fixed, so that a push in between changes nothing.

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_free.errors import TeacherReferenceError
 from hf_free.hub.names import (
     NAME_PART,
     check_address,
@@ -97,7 +98,7 @@ class TeacherReference:
         path = existing_path(text)
         if path is not None:
             if not path.is_dir():
-                raise name_error(text, "is a file", action=_INSTEAD_OF_A_FILE)
+                raise _no_folder(text, path)
             return cls(text, is_local=True, text=text)
         if is_list_entry(text):
             raise name_error(
@@ -112,6 +113,8 @@ class TeacherReference:
                 raise name_error(text, f"names classes of the local folder {head!r}", action=_CLASSES_OF_A_FOLDER)
             raise name_error(text, "is a local folder that does not exist", action="check the path")
         repository, revision, classes, collection = _split(text)
+        if collection is not None and "/" not in repository and existing_path(collection) is not None:
+            raise name_error(text, f"names classes of the local folder {collection!r}", action=_CLASSES_OF_A_FOLDER)
         check_repository(text, repository)
         if revision is not None:
             check_revision(revision, text)
@@ -127,6 +130,14 @@ class TeacherReference:
         revision = f"@{self.revision}" if self.revision else ""
         classes = f":{format_classes(self.classes)}" if self.classes is not None else ""
         return f"{collection}{self.location}{revision}{classes}"
+
+
+def _no_folder(text: str, path: Path) -> TeacherReferenceError:
+    """The error for a file in the place of a teacher's folder."""
+    if path.suffix.lower() in (".yaml", ".yml"):
+        action = f"name one of its entries, {text}#NAME or {text}#1; a list names no other list"
+        return name_error(text, "is a YAML list, not a teacher", action=action)
+    return name_error(text, "is a file", action=_INSTEAD_OF_A_FILE)
 
 
 def parse_address(url: str, text: str | None = None) -> str:

@@ -12,6 +12,7 @@ from hf_free.backbones.weights import read_header
 from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
 from hf_free.runtime.files import read_bounded, why_unreadable
+from hf_free.runtime.git_lfs import is_pointer
 from hf_free.runtime.given import from_home
 from hf_free.runtime.strict_json import why_no_json
 from hf_free.teachers.reference import TeacherReference
@@ -22,9 +23,6 @@ FILES = ("config.json", "model.safetensors")
 
 PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
 """Files that say how photos are shown to a classifier of transformers; the first one wins, as in the library."""
-
-_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How every git-lfs pointer begins (github.com/git-lfs/git-lfs, docs/spec.md)."""
 
 MAX_CONFIG_BYTES = 4 * 2**20
 """Most bytes of a config.json: the 21,841 classes of ImageNet-22k with names and descriptions take 2 MB, and parsing
@@ -78,9 +76,7 @@ def check_no_pointers(paths: Iterable[Path], name: str) -> None:
         TeacherError: with the file's name and how to get the file itself.
     """
     for path in paths:
-        with path.open("rb") as file:
-            is_pointer = file.read(len(_POINTER)) == _POINTER
-        if is_pointer:
+        if is_pointer(path):
             raise TeacherError(
                 f"{name}: {path.name} is a git-lfs pointer of {path.stat().st_size} bytes, not the file itself",
                 allowed="the files themselves",

@@ -23,17 +23,19 @@ class LogRows(NamedTuple):
 
 
 def read_rows(path: Path) -> LogRows:
-    """Read a log line by line; the beginning of a last row, which a kill cuts short, counts as nothing."""
-    rows, damaged = [], 0
+    """Read a log line by line; the beginning of a last row, which a kill cuts short, counts as nothing where there are
+    others before it."""
+    rows, damaged, is_cut = list[Json](), 0, False
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE):
             row = _row(line) if line.endswith(b"\n") else None
             begun = line.startswith(b"{")
             while line and not line.endswith(b"\n"):  # the rest of one that is too long, which memory need not hold
                 line = file.readline(LONGEST_LINE)
-            damaged += row is None and (bool(line) or not begun)
+            is_cut = not line and begun
+            damaged += row is None and not is_cut
             rows += [] if row is None else [row]
-    return LogRows(rows, damaged)
+    return LogRows(rows, damaged + (is_cut and not rows))
 
 
 def _row(line: bytes) -> Json | None:

@@ -65,6 +65,10 @@ def read_own_pictures(folder: str | None, size: tuple[int, int], *, flip: bool) 
         logger.warning("left out: %s more that cannot be read", count_text(len(left_out) - 3))
     images = torch.cat(read)
     if len(images) < LEAST_PICTURES:
+        if os.path.isfile(folder):
+            raise DatasetError(
+                f"{folder} is a file", allowed="a folder of pictures, or a pattern", action="unpack an archive first"
+            )
         raise DatasetError(
             f"{folder} holds {count_text(len(images))} picture(s) that can be read",
             allowed=f"at least {LEAST_PICTURES}, better some thousand, of the kind that the learner is for",

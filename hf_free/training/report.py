@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hf_free.errors import HfFreeError, RunError
-from hf_free.learner.format import MAX_CONFIG_BYTES
+from hf_free.learner.format import CLASSIFIER_CONFIG, MAX_CONFIG_BYTES
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.memory.kept_pictures import KeptPictures, read_kept
 from hf_free.provenance.learner_record import LearnerRecord
@@ -88,6 +88,9 @@ def report(
     check_page(page)
     names = _names(folders)
     measured = [_read_results(given_path(path, "results", error=RunError)) for path in results]
+    for folder in folders:
+        if (folder / CLASSIFIER_CONFIG).is_file():
+            logger.warning("%s is a classifier: the page is about its learner", folder)
     read = [
         read_run(folder, name, results=measured if place == 0 else (), draws_map=draws_map)
         for place, (folder, name) in enumerate(zip(folders, names, strict=True))

@@ -18,7 +18,7 @@ from hf_free.publishing.results import is_path
 from hf_free.runtime.chains import Chains
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
-from hf_free.training.notices import license_notes, notes_on_previous_learner, privacy_notes
+from hf_free.training.notices import license_notes, notes_on_previous_learner, privacy_notes, twice_notes
 from hf_free.training.state import RunState
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,9 @@ MAX_FAILURES = 5
 
 
 def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: PreviousLearner | None) -> None:
-    """Say which teachers are left out or known already, and what there is to know of licenses and names."""
+    """Say which teachers are left out, known already or named twice, and what to know of licenses and names."""
     licenses = license_notes([(record.reference, record.license) for record in pool.records])
+    licenses += twice_notes(pool.records)
     in_fp32 = [f"{r.reference}: {r.notes[-1]}" for r in pool.records if r.fp32_only]
     notes_on_privacy = privacy_notes(pool.records, hub)
     for note in [*licenses, *notes_on_privacy, *notes_on_previous_learner(elder, pool.records), *in_fp32]:

@@ -191,7 +191,7 @@ def test_unusable_list_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="names nothing"):
         expand_list_files([f"@{tmp_path}/empty.txt"])
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not text"):
+    with pytest.raises(UsageError, match="is not a text file in UTF-8"):
         expand_list_files([f"@{tmp_path}/binary.txt"])
 
 
@@ -210,3 +210,9 @@ def test_a_list_flag_may_mean_something_without_a_value():
 def test_a_list_that_never_ends_is_refused():
     with pytest.raises(UsageError, match="the list @/dev/zero has more than 16 MiB"):
         expand_list_files(["@/dev/zero"])
+
+
+def test_a_list_within_a_list_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_text("org/a\n@other.txt\n")
+    with pytest.raises(UsageError, match=r"names the list @other\.txt"):
+        expand_list_files([f"@{tmp_path / 'list.txt'}"])

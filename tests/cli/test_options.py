@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import typer
 
-from hf_free.cli.options import check_output_file, check_publishes, examples, height_and_width, whole
+from hf_free.cli.options import (
+    check_assignments,
+    check_output_file,
+    check_publishes,
+    examples,
+    height_and_width,
+    minutes,
+    whole,
+)
 from hf_free.errors import ConfigError
 
 
@@ -63,3 +71,16 @@ def test_flags_about_a_publication_are_refused_where_nothing_is_published():
             check_publishes(None, **flags)
         check_publishes("org/name", **flags)
     check_publishes(None, private=False, create_pr=False, message=None)
+
+
+def test_minutes_that_are_none_are_named():
+    assert minutes("0.5") == 0.5
+    with pytest.raises(typer.BadParameter, match="'30min' is not a number of minutes"):
+        minutes("30min")
+
+
+@pytest.mark.parametrize("key", ["memory.max_images", "seed_", "learner.backbone"])
+def test_a_setting_that_a_verb_has_no_use_for_is_refused(key):
+    check_assignments(["learner.head=ridge", "seed=1", "five.flip=false"], ("learner", "five.flip", "seed"), {})
+    with pytest.raises(ConfigError, match=f"--set {key} is of no use here"):
+        check_assignments([f"{key} = 1"], ("learner", "seed"), {"learner.backbone": "leave it out"})

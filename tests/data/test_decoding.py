@@ -372,3 +372,10 @@ def test_every_refusal_names_the_file(name, kind, tmp_path):
     with pytest.raises(PictureError) as caught:
         decode({"path": path, "text": str(path), "row": {"bytes": content, "path": str(path)}}[kind])
     assert str(path) in caught.value.given
+
+
+def test_a_git_lfs_pointer_in_the_place_of_a_picture_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(PictureError, match="it is a git-lfs pointer") as caught:
+        decode(tmp_path / "a.png")
+    assert "git lfs pull" in caught.value.action

@@ -31,3 +31,16 @@ def test_a_folder_and_impossible_names_are_refused(tmp_path):
     with pytest.raises(TeacherReferenceError):
         write_space(tmp_path / "space", "me/few-shot", "no slash")
     assert not (tmp_path / "space").exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        write_space(tmp_path, "me/few-shot", "lab/try-it")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    (tmp_path / "README.md").rename(tmp_path / "app.py")
+    with pytest.raises(ConfigError, match="is not empty"):
+        write_space(tmp_path, "me/few-shot", "lab/try-it")
+    for learner in ("me/few-shot", "me/other"):  # what was made here may be made again
+        write_space(tmp_path / "space", learner, "lab/try-it")
+    assert "me/other" in (tmp_path / "space" / "app.py").read_text()

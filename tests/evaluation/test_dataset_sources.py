@@ -315,3 +315,11 @@ def test_errors_of_memory_and_of_ours_pass():
             read_or_explain(lambda error=error: fail(error), "org/x")
     with pytest.raises(StorageError, match="no space"):
         read_or_explain(lambda: fail(OSError(errno.ENOSPC, "no space", "/x/y")), "org/x")
+
+
+@pytest.mark.parametrize("named", ["data/train.parquet", "."])
+def test_a_git_lfs_pointer_in_the_place_of_a_parquet_file_is_named(tmp_path, named):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n")
+    with pytest.raises(DatasetError, match=r"train\.parquet is a git-lfs pointer"):
+        load_labeled_images(tmp_path / named)

@@ -53,3 +53,7 @@ def test_a_list_has_a_path_a_line(folder):
 def test_a_source_that_names_nothing_is_refused(folder, source, message):
     with pytest.raises(DatasetError, match=message):
         find_pictures([source])
+
+
+def test_a_byte_order_mark_before_a_list_is_no_part_of_its_first_name(folder):
+    assert names("-", lines=["\ufeffa.jpg\r\n", "b/1.png\r\n"]) == ["a.jpg", "b/1.png"]

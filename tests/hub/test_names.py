@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hub_calls import FILES
 
-from hf_free.hub.names import id_in_address
+from hf_free.hub.names import id_in_address, id_of_cache_folder
 
 
 def test_an_impossible_commit_is_refused(hub, ask, tmp_path):
@@ -33,3 +33,11 @@ def test_an_impossible_commit_is_refused(hub, ask, tmp_path):
 )
 def test_the_id_in_the_address_of_a_page(text, named):
     assert id_in_address(text) == named
+
+
+def test_a_repositorys_folder_in_the_cache_is_known(tmp_path):
+    for name in ("models--org--few--shot", "datasets--org--name", "other"):
+        (tmp_path / name / "snapshots").mkdir(parents=True)
+    (tmp_path / "models--org--empty").mkdir()
+    found = {path.name: id_of_cache_folder(path) for path in tmp_path.iterdir()}
+    assert {name: named for name, named in found.items() if named} == {"models--org--few--shot": "org/few--shot"}

@@ -14,9 +14,10 @@ import pytest
 from hub_calls import FILES, WEIGHTS
 from raw_server import served
 
+from hf_free.errors import HubError
 from hf_free.hub.loopback.messages import Answer
 from hf_free.hub.loopback.server import HubHandler
-from hf_free.hub.upload import MESSAGE, explain_push, push_command
+from hf_free.hub.upload import MESSAGE, check_branch, explain_push, push_command
 
 
 def test_push_makes_the_repository_and_one_commit(hub, tokens, ask, learner):
@@ -252,3 +253,25 @@ def test_why_a_large_file_is_refused_is_passed_on_short_and_escaped():
     assert problem.given.startswith("the Hub refuses the large files for me/large: Too large")
     assert problem.given.isprintable()
     assert len(problem.given) < 400
+
+
+def test_neither_a_classifier_nor_a_learner_takes_the_place_of_the_other(hub, tokens, ask, tmp_path):
+    """The card that is there would stay, and speak of the other one."""
+    learner = {"config.json": b"{}", "model.safetensors": b"x", "README.md": b"# mine"}
+    hub.add_repo("alice/a-learner", learner)
+    hub.add_repo("alice/a-classifier", {**learner, "classifier.json": b"{}"})
+    names = {"alice/a-learner": [*learner, "classifier.json"], "alice/a-classifier": list(learner)}
+    calls = [f"check_can_push, {repo!r}, None, names={sent!r}" for repo, sent in names.items()]
+    others = zip(names, reversed(names.values()), strict=True)
+    calls += [f"check_can_push, {repo!r}, None, names={sent!r}" for repo, sent in others]
+    first, second, *same = ask(*calls, token=tokens["alice"])
+    assert "alice/a-learner holds a learner or a model" in first["error"]
+    assert "alice/a-classifier holds a classifier" in second["error"]
+    assert [answer["error"] for answer in same] == [None, None]
+
+
+def test_a_pull_request_against_another_branch_is_refused_in_our_words():
+    check_branch("dev", create_pr=False)
+    check_branch(None, create_pr=True)
+    with pytest.raises(HubError, match="a pull request, and the branch 'dev'"):
+        check_branch("dev", create_pr=True)

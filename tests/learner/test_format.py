@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hf_free.errors import LearnerError
+from hf_free.learner.format import read_json, read_tensor_header
 from hf_free.learner.meta_learner import MetaLearner
 
 FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "learner_format_1"
@@ -51,3 +52,11 @@ def test_what_is_no_regular_file_is_refused(folder: Path, name: str, make: Calla
     make(folder / name)  # opening a pipe would wait for ever
     with pytest.raises(LearnerError, match="regular file"):
         MetaLearner.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("read", [read_json, read_tensor_header])
+def test_a_git_lfs_pointer_is_named(folder: Path, read: Callable[[Path, str], object]) -> None:
+    (folder / "file").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(LearnerError, match="file is a git-lfs pointer") as caught:
+        read(folder / "file", "mine")
+    assert "git lfs pull" in caught.value.action

@@ -204,3 +204,20 @@ def test_a_notebook_shows_it_with_texts_as_texts_and_whatever_its_record_holds()
         assert learner._repr_html_().startswith("<table>")
     learner.record = 3
     assert "It cannot be shown" in learner._repr_html_()
+
+
+def test_that_a_classifiers_learner_comes_without_its_classes_is_said(tmp_path, caplog):
+    learner = make()
+    learner.save_pretrained(tmp_path / "learner")
+    learner.adapt(pictures(), LABELS).save_pretrained(tmp_path / "pets")
+    MetaLearner.from_pretrained(tmp_path / "learner")
+    assert not caplog.records
+    MetaLearner.from_pretrained(tmp_path / "pets")
+    assert "is a classifier: its learner is opened, without its classes" in caplog.text
+
+
+def test_a_repositorys_folder_in_the_cache_is_named_by_its_id(tmp_path):
+    (tmp_path / "models--org--few-shot" / "snapshots").mkdir(parents=True)
+    with pytest.raises(LearnerError, match="folder in the Hub's cache") as caught:
+        MetaLearner.from_pretrained(tmp_path / "models--org--few-shot")
+    assert caught.value.action == "name it org/few-shot"

@@ -164,3 +164,10 @@ def test_what_nobody_could_open_is_not_uploaded(tmp_path, name, text, says):
     for push in (push_learner, plan_push_of):
         with pytest.raises(LearnerError, match=says):
             push(folder, "me/few-shot")
+
+
+def test_a_git_lfs_pointer_is_named_before_anything_is_copied(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    with pytest.raises(LearnerError, match=r"model\.safetensors is a git-lfs pointer"):
+        push_learner(tmp_path, "me/x")

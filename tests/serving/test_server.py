@@ -79,6 +79,7 @@ def test_a_get_says_what_is_served(server):
         (b"", "/", {"Content_Length": str(10**10)}, 413),
         (b"", "/", {"Content_Length": "-1"}, 411),
         (b"x", "/", {"Host": "rebound.example.org"}, 403),
+        (b"--x--", "/", {"Content_Type": "multipart/form-data; boundary=x"}, 415),
     ],
 )
 def test_what_is_refused_is_json_with_its_status(server, body, path, headers, status):

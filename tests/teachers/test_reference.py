@@ -123,3 +123,17 @@ def test_a_reference_put_together_prints_in_the_grammar() -> None:
 @pytest.mark.parametrize("classes", [(0,), (3, 7, 12), (0, 1), (0, 1, 2), (5, 4, 3), (9, 0, 1, 2, 3, 11)])
 def test_classes_are_printed_so_that_they_read_the_same(classes: tuple[int, ...]) -> None:
     assert parse_classes(format_classes(classes)) == classes
+
+
+def test_classes_of_a_folder_beside_one_are_sent_to_a_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(TeacherReferenceError, match="names classes of the local folder 'mine'"):
+        TeacherReference.parse("mine:0-4")
+    assert TeacherReference.parse("mine:org/name").location == "org/name", "a label may be called like a folder"
+
+
+def test_a_list_in_the_place_of_a_teacher_is_named(tmp_path):
+    (tmp_path / "list.yaml").write_text("- org/name")
+    with pytest.raises(TeacherReferenceError, match="is a YAML list, not a teacher"):
+        TeacherReference.parse(str(tmp_path / "list.yaml"))

@@ -69,3 +69,8 @@ def test_a_line_without_an_end_takes_no_memory(tmp_path):
     tracemalloc.stop()
     assert read == ([{"step": 1}, {"step": 2}], 1)
     assert peak < 2**24
+
+
+def test_a_log_that_ends_in_its_first_row_is_not_taken_for_an_empty_one(tmp_path):
+    assert _read(tmp_path / "log", b'{"step": 1, "answ', end=b"") == ([], 1)
+    assert _read(tmp_path / "log", b"", end=b"") == ([], 0)

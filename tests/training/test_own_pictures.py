@@ -68,6 +68,8 @@ def test_too_few_or_no_folder_are_refused(tmp_path):
     assert "--pictures" in refused.value.action
     with pytest.raises(DatasetError, match="nowhere"):
         read_own_pictures(str(tmp_path / "nowhere"), (3, 16), flip=True)
+    with pytest.raises(DatasetError, match=r"0\.png is a file"):
+        read_own_pictures(str(tmp_path / "0.png"), (3, 16), flip=True)
 
 
 def test_deep_pictures_make_floats_of_few_others(folder, tmp_path, monkeypatch):

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 import torch
-from pico import pico_teacher
+from pico import pico_folder, pico_teacher
 from torch import nn
 
 from hf_free.config.reading import merge
 from hf_free.config.recipes import recipe_values
-from hf_free.config.sections import LearnerConfig
+from hf_free.config.sections import HubConfig, LearnerConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.data.logit_rows import LogitRows
 from hf_free.data.logits import LogitLayout
@@ -28,6 +28,7 @@ from hf_free.training.screening import (
     healthy_tasks,
     leave_out_gone,
     leave_out_silent,
+    note_teachers,
     welcome_back,
 )
 from hf_free.training.state import RunState
@@ -125,3 +126,9 @@ def test_teachers_that_have_gone_are_left_out_until_they_are_back(caplog):
     pool.gone.update({0: "gone", 2: "gone"})
     with pytest.raises(RunError, match="fewer than two tasks: 1 usable"):
         leave_out_gone(pool, ONE_CHAIN, five, state)
+
+
+def test_a_teacher_that_is_named_twice_is_said_when_a_run_begins(tmp_path, caplog):
+    folder = str(pico_folder(tmp_path / "a", "conv4", size=16))
+    note_teachers(TeacherPool([folder, folder]), HubConfig(), RunState(), None)
+    assert "the same teacher more than once" in caplog.text

@@ -49,11 +49,3 @@ def test_where_it_is_served_is_said_when_it_is(capsys, monkeypatch):
     monkeypatch.setattr("hf_free.demo.app.serve", lambda learner, **how: how["started"]("http://127.0.0.1:7861/"))
     assert main(["app", "me/few-shot"]) == 0
     assert "Serving at http://127.0.0.1:7861/" in capsys.readouterr().err
-
-
-def test_that_a_classifiers_classes_are_not_shown_is_said(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("hf_free.demo.app.find_spec", lambda name: name)
-    monkeypatch.setattr("hf_free.demo.app.serve", lambda learner, **how: None)
-    (tmp_path / "classifier.json").write_text("{}")
-    assert main(["app", str(tmp_path)]) == 0
-    assert "is a classifier: the app opens its learner without its classes" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from program import refused
+
 from hf_free.cli.main import main
 
 
@@ -10,3 +12,7 @@ def test_cost_without_a_model_prints_the_papers_table(capsys):
     out = capsys.readouterr().out
     for row in ("0.03 / 0.03", "7.87 / 7.8", "128.34 / 127."):
         assert row in out
+
+
+def test_flags_about_a_model_are_refused_without_one(capsys):
+    assert "--revision without an ID" in refused(capsys, "cost", "--revision", "v1")

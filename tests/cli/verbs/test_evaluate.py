@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from program import refused
 from verbs_at_work import PROGRAM
 
 from hf_free.cli.main import main
@@ -172,3 +173,11 @@ def test_two_folders_of_one_name_are_two_results_in_the_card(capsys, tmp_path, l
     assert len(card.data.eval_results) == 3  # measuring the first again replaced it
     assert str(tmp_path) not in card.content
     capsys.readouterr()
+
+
+def test_a_card_that_cannot_take_results_is_found_before_anything_is_measured(capsys, tmp_path):
+    words = ["evaluate", str(tmp_path), "--dataset", "nowhere", "--push"]
+    (tmp_path / "README.md").write_bytes(b"\xff")
+    assert "README.md cannot be read as a text in UTF-8" in " ".join(refused(capsys, *words).split())
+    (tmp_path / "classifier.json").write_text("{}")
+    assert "is a classifier" in refused(capsys, *words)

@@ -41,3 +41,13 @@ def test_what_is_missing_or_wrong_is_said(capsys, tmp_path):
     assert "org/a b" in refused(capsys, "pool", "--models", "org/a b", "--output", output)
     text = refused(capsys, "pool", "--models", "org/a", "--output", output, "--set", "learner.heed=ridge")
     assert "learner.head" in text
+
+
+def test_settings_that_are_not_read_and_numbers_that_are_none_are_refused(capsys, tmp_path):
+    words = ["--models", "org/a", "--output", str(tmp_path / "out")]
+    text = refused(capsys, "pool", *words, "--set", "memory.pictures=new")
+    assert "--set memory.pictures is of no use here" in text
+    assert "--pictures" in text
+    assert "no use here" in refused(capsys, "distill", *words, "--set", "memory.max_images=3")
+    assert "'30min' is not a number of minutes" in refused(capsys, "distill", *words, "--max-minutes", "30min", code=2)
+    assert "0 is not a whole number" in refused(capsys, "distill", *words, "--num-processes", "0", code=2)

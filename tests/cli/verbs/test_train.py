@@ -145,3 +145,12 @@ def test_black_boxes_are_asked_with_their_token_within_a_budget(capsys, tmp_path
         assert server.answered == 10
         assert main(["pool", "--models", own, f"endpoint:{server.address}", "--output", str(tmp_path / "p")]) == 1
     assert b"secret" not in b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+
+
+def test_a_publication_without_a_repository_and_an_output_in_use_are_refused_for_a_plan_too(capsys, tmp_path):
+    words = ["train", *MODELS, "--output", str(tmp_path / "out"), "--dry-run"]
+    assert "--private without --push-to-hub" in refused(capsys, *words, "--private")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    assert "is not empty" in refused(capsys, *words)
+    assert "holds something other than a run" in refused(capsys, *words, "--overwrite")
