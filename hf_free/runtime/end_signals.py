@@ -13,8 +13,12 @@ _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if 
 """A scheduler's or `kill`'s; a closed terminal's."""
 
 
-class EndedBySignal(SystemExit):
-    """The end of a command at a signal; its code is what a shell shows of a program that the signal has ended."""
+class EndedBySignal(BaseException):
+    """The end of a command at a signal; its status is what a shell shows of a program that the signal has ended.
+
+    No SystemExit, as which a network of the user's own may end the process: a signal may come while one is asked, and
+    is no fault of it.
+    """
 
     def __init__(self, number: int) -> None:
         self.status = 128 + number

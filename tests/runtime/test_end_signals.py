@@ -9,7 +9,12 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
+from pico import pico_teacher
+from torch import nn
 
+from hf_free.config.sections import LearnerConfig
+from hf_free.learner.meta_learner import MetaLearner
 from hf_free.runtime.end_signals import EndedBySignal, ended_in_order, would_end
 from hf_free.runtime.interrupts import Stopped, ended_like_ctrl_c
 
@@ -28,7 +33,7 @@ def number(request):
 def test_what_was_begun_goes_and_the_code_is_that_of_a_shell(number):
     with pytest.raises(EndedBySignal) as ended, ended_in_order(), tempfile.TemporaryDirectory() as folder:
         signal.raise_signal(number)
-    assert ended.value.code == 128 + number
+    assert ended.value.status == 128 + number
     assert not Path(folder).exists()
     assert signal.getsignal(number) is signal.SIG_DFL
 
@@ -41,6 +46,21 @@ def test_a_run_inside_takes_it_over_and_gives_it_back(number):
         assert would_end(number)
         with pytest.raises(EndedBySignal):
             signal.raise_signal(number)
+
+
+def test_one_that_comes_while_a_network_is_asked_is_no_fault_of_the_network(number):
+    class Signaled(nn.Module):
+        def forward(self, x):
+            signal.raise_signal(number)
+
+    teacher = pico_teacher("conv4", size=16)
+    teacher.network.blocks[0].conv = Signaled()
+    teacher.has_answered = True
+    learner = MetaLearner(LearnerConfig(backbone="conv4_32", image_size=16))
+    learner.backbone = Signaled()
+    for asked in (teacher.logits, teacher.labels, learner.features):
+        with pytest.raises(EndedBySignal), ended_in_order():
+            asked(torch.rand(2, 3, 16, 16))
 
 
 def test_what_is_ignored_stays_so_and_other_threads_leave_it(number):
