@@ -187,7 +187,7 @@ class PooledTeachers(nn.Module):
         known = self.kinds != UNKNOWN
         temperatures = [TEMPERATURE] * len(self.answer_sizes) if self.temperatures is None else self.temperatures
         for place, size in enumerate(self.feature_sizes):
-            length = said.new_zeros(len(said))
+            length = said.new_zeros(said.shape[0])  # `len` would be a constant of an exported program
             if size:
                 whitening, own = next(whitenings), next(centered)
                 whitened = whitening(own)

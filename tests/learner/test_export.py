@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from learners import LABELS, SIZE, make, pictures
+from pico import pico_folder
 from torch import nn
 
 import hf_free
@@ -19,6 +20,7 @@ from hf_free.learner.batchnorm import batch_statistics
 from hf_free.learner.export import BatchStatistics, PixelsToProbabilities, export_classifier
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.rejection import Rejection
+from hf_free.training.pool import pool
 
 HERE = str(Path(hf_free.__file__).parents[1]).encode()
 SHAPES = [(1, 3, 31, 9), (4, 3, 8, 50), (2, 3, SIZE, SIZE), (3, 3, 1, 1), (1, 3, 333, 222)]
@@ -70,6 +72,18 @@ def test_a_program_of_torch_export_answers_and_tells_nothing_of_the_machine(tmp_
     assert about["labels"] == classifier.classes
     assert about["rejection"]["threshold"] == 1.5
     assert HERE not in (tmp_path / "pets.pt2").read_bytes()
+
+
+def test_a_program_of_a_pooled_learner_takes_any_number_of_pictures(tmp_path):
+    teachers = [str(pico_folder(tmp_path / str(seed), size=SIZE, seed=seed, num_classes=3)) for seed in range(2)]
+    learner = pool(teachers, rounds=0)
+    classifier = learner.adapt(asked((6, 3, SIZE, SIZE)), [0, 0, 1, 1, 2, 2])
+    export_classifier(classifier, tmp_path / "a.pt2")
+    program = torch.export.load(tmp_path / "a.pt2").module()
+    for count in (1, 3, 5):
+        pictures = asked((count, 3, SIZE, SIZE))
+        found, _ = program(pictures)
+        torch.testing.assert_close(found, classifier.predict_proba(pictures), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
