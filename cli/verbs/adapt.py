@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, print_made, say, where_published, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, where_published, write_json
 from hf_free.errors import ConfigError, DatasetError
 from hf_free.runtime.allocator import import_torch
+from hf_free.runtime.text import printable
 from hf_free.training.location import learner_location
 
 if TYPE_CHECKING:
@@ -123,12 +124,12 @@ def adapt(
     if quiet:
         print_made(push_to_hub if output is None else output)
         return
-    listed = ", ".join(f"{name} ({count})" for name, count in shown.items())
-    output_console().print(f"{len(shown)} classes: {listed}", soft_wrap=True, markup=False)
+    listed = ", ".join(f"{printable(name)} ({count})" for name, count in shown.items())
+    output_console().print(plain(f"{len(shown)} classes: {listed}"), soft_wrap=True)
     if url is not None and push_to_hub is not None:
-        output_console().print(f"Published: {where_published(url, push_to_hub)}", soft_wrap=True, markup=False)
+        output_console().print(plain(f"Published: {where_published(url, push_to_hub)}"), soft_wrap=True)
     kept = push_to_hub if output is None else output
-    output_console().print(f"Next: hf-free predict {kept} --images ./new", soft_wrap=True, markup=False)
+    output_console().print(plain(f"Next: hf-free predict {kept} --images ./new"), soft_wrap=True)
 
 
 def adapt_to_folder(

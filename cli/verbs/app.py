@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, print_made, say, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, write_json
 from hf_free.errors import ConfigError
 
 EXAMPLES = options.examples(
@@ -84,7 +84,7 @@ def app(
     elif quiet:
         print_made(url or folder)
     else:
-        output_console().print(f"Space: {url or folder}", soft_wrap=True, markup=False)
+        output_console().print(plain(f"Space: {url or folder}"), soft_wrap=True)
 
 
 def _serve(model: str, host: str, port: int | None, device: str | None, *, mcp: bool) -> None:

@@ -50,6 +50,12 @@ def cost(
         published = published_rows()
         _show(published, _published_table(published), as_json=as_json)
         return
+    if address := next((model for model in models if str(model).startswith("endpoint:")), None):
+        raise ConfigError(
+            f"{address} is a black box: what it computes is not known",
+            allowed="models whose weights are available",
+            action="hf-free inspect says what a black box answers",
+        )
     rows = teacher_rows(models, _count, own_networks=own_networks, revision=revision, token=token, cache_dir=cache_dir)
     if not as_json:
         say_unusable(rows)

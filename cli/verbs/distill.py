@@ -14,6 +14,7 @@ from hf_free.cli.console import (
     RESUME_CODE,
     Interrupted,
     output_console,
+    plain,
     print_made,
     progress_bar,
     say,
@@ -198,7 +199,7 @@ def distill(
     if quiet:
         print_made(output)
         return
-    output_console().print(f"Learner: {output}", soft_wrap=True, markup=False)
+    output_console().print(plain(f"Learner: {output}"), soft_wrap=True)
     say_imitation(made)
     say(f"Measure both: hf-free evaluate {output} --dataset ID_OR_DIR --compare {pooled}")
 

@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import given_values
-from hf_free.cli.console import output_console, print_made, progress_bar, say, write_json
+from hf_free.cli.console import output_console, plain, print_made, progress_bar, say, write_json
 from hf_free.cli.teacher_rows import one_reference
 from hf_free.errors import ConfigError
 from hf_free.runtime.given import from_home, real_path
@@ -158,7 +158,7 @@ def invert(
     if quiet:
         print_made(path)
         return
-    output_console().print(f"Picture: {path}", soft_wrap=True, markup=False)
+    output_console().print(plain(f"Picture: {path}"), soft_wrap=True)
     say(f"The teacher recognizes {summary['recognized_by_teacher']:.0%} of the {summary['images']} pictures.")
     least = FiveConfig().min_teacher_accuracy
     if task.health.accuracy < least:

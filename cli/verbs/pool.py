@@ -9,7 +9,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.arguments import expand_list_files, given_values
-from hf_free.cli.console import output_console, print_made, progress_bar, say, where_published, write_json
+from hf_free.cli.console import output_console, plain, print_made, progress_bar, say, where_published, write_json
 
 EXAMPLES = options.examples(
     "hf-free pool --models org/a org/b org/c --output runs/pooled",
@@ -148,5 +148,5 @@ def pool(
         print_made(output)
         return
     published = f"\nPublished: {where_published(url, hub.push_to_hub or '')}" if url else ""
-    output_console().print(f"Learner: {output}{published}", soft_wrap=True, markup=False)
+    output_console().print(plain(f"Learner: {output}{published}"), soft_wrap=True)
     say(f"Measure it: hf-free evaluate {output} --dataset ID_OR_DIR --transductive")

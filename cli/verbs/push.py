@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, print_made, say, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, write_json
 from hf_free.training.location import learner_folder
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def push(
     elif quiet:
         print_made(url)
     else:
-        output_console().print(f"Published: {url}", soft_wrap=True, markup=False)
+        output_console().print(plain(f"Published: {url}"), soft_wrap=True)
 
 
 def _marked(new_version: NewVersion | None) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _show(
         return
     for name, size in files.items():
         line = name if quiet else f"{name}  {decimal_size_text(size)}"
-        output_console().print(line, soft_wrap=True, markup=False)
+        output_console().print(plain(line), soft_wrap=True)
     if new_version is not None:
         say(f"There would be {new_version.said}.")
     say(f"{repo_id} would get {decimal_size_text(sum(files.values()))} in {len(files)} files; nothing was uploaded.")

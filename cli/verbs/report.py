@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, print_made, say, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, write_json
 from hf_free.runtime.text import decimal_size_text
 
 EXAMPLES = options.examples(
@@ -64,4 +64,4 @@ def report(
     elif quiet:
         print_made(written)
     else:
-        output_console().print(f"Report: {written}, {decimal_size_text(size)}", soft_wrap=True, markup=False)
+        output_console().print(plain(f"Report: {written}, {decimal_size_text(size)}"), soft_wrap=True)

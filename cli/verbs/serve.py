@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_free.cli import options
-from hf_free.cli.console import output_console, print_made, say, warn, write_json
+from hf_free.cli.console import output_console, plain, print_made, say, warn, write_json
 
 EXAMPLES = options.examples(
     "hf-free serve ./pets",
@@ -60,7 +60,7 @@ def serve(
         elif quiet:
             print_made(server.address)
         else:
-            output_console().print(f"Address: {server.address}", soft_wrap=True, markup=False)
+            output_console().print(plain(f"Address: {server.address}"), soft_wrap=True)
         if not server.is_local and wanted is None:
             warn(f"whoever reaches {server.address} can ask; set {TOKEN_VARIABLE} to ask for a token")
         say(f"Answers pictures with {len(served.labels)} labels. Ctrl-C ends it.")

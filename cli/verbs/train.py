@@ -14,6 +14,7 @@ from hf_free.cli.console import (
     RESUME_CODE,
     Interrupted,
     output_console,
+    plain,
     print_made,
     progress_console,
     say,
@@ -397,7 +398,7 @@ def _run(
         print_made(learner)
         return
     published = f"\nPublished: {where_published(url, settings.hub.push_to_hub or '')}" if url else ""
-    output_console().print(f"Learner: {learner}{published}", soft_wrap=True, markup=False)
+    output_console().print(plain(f"Learner: {learner}{published}"), soft_wrap=True)
     say_imitation(made)
     beside = f" --compare {output / 'pooled'}" if made.record.imitation else ""
     say(f"Measure it: hf-free evaluate {learner} --dataset ID_OR_DIR{beside}")

@@ -88,7 +88,7 @@ class ModelServer:
             raise ConfigError(
                 f"cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
                 allowed="an address of this machine with a free port",
-                action="--port 0 takes any free one",
+                action="--host 127.0.0.1 is always there, and --port 0 takes any free one",
             ) from None
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 

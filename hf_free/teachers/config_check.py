@@ -126,7 +126,7 @@ def check_classes(classes: tuple[int, ...], count: int, name: str) -> None:
         raise TeacherError(
             f"{name}: classes {','.join(map(str, classes))}",
             allowed=f"at least two different ones from 0 to {count - 1}",
-            action="name fewer classes, or none to take them all",
+            action="name others, or none to take them all",
         )
 
 

@@ -28,7 +28,7 @@ from hf_free.runtime.text import format_classes
 
 _INSTEAD_OF_A_FILE = (
     "give the folder that holds config.json and model.safetensors; a single .safetensors file goes into a YAML list "
-    "with its architecture, see docs/guides/teachers.md"
+    "with its architecture, see docs/guides/teachers.md; a list of teachers is given as @list.txt or list.yaml"
 )
 
 _CLASSES_OF_A_FOLDER = (

@@ -652,7 +652,7 @@ def _check_settings(
             action="--set trainer.mixed_precision=no",
         )
     if not 0 < minutes < math.inf:
-        raise ConfigError(f"minutes of {minutes}", allowed="more than 0", action="--max-minutes 30")
+        raise ConfigError(f"minutes of {minutes}", allowed="a finite number of more than 0", action="--max-minutes 30")
     if learner is not None and learner.init_from is not None:
         raise ConfigError(
             f"learner.init_from {learner.init_from} with distill",

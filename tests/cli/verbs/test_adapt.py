@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -31,6 +32,15 @@ def test_the_kept_classifier_answers_as_python_and_as_the_learner_does(capsys, t
     new = [Image.open(path) for path in sorted((pictures / "new").iterdir())]
     found = [list(row["probabilities"].values()) for row in of_classifier]
     assert found == again.predict_proba(new).tolist()
+
+
+def test_names_of_class_folders_steer_no_terminal(capsys, tmp_path, learner_run, pictures):
+    for name, own in zip(("one\nline", "red\x1b[31m"), sorted((pictures / "train").iterdir()), strict=False):
+        shutil.copytree(own, tmp_path / "support" / name)
+    words = ["--support", str(tmp_path / "support"), "--output", str(tmp_path / "kept")]
+    assert main(["adapt", str(learner_run), *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 classes: one\N{REPLACEMENT CHARACTER}line (6), red\N{REPLACEMENT CHARACTER}[31m (6)" in lines
 
 
 @pytest.mark.parametrize(

@@ -16,3 +16,8 @@ def test_cost_without_a_model_prints_the_papers_table(capsys):
 
 def test_flags_about_a_model_are_refused_without_one(capsys):
     assert "--revision without an ID" in refused(capsys, "cost", "--revision", "v1")
+
+
+def test_a_black_box_has_no_operations_to_count(capsys):
+    assert main(["cost", "endpoint:http://127.0.0.1:9/x"]) == 1
+    assert "is a black box" in capsys.readouterr().err
