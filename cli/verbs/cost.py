@@ -14,6 +14,7 @@ from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.errors import ConfigError
 from hf_free.provenance.reading import Json
+from hf_free.teachers.reference import ENDPOINT
 
 if TYPE_CHECKING:
     from hf_free.teachers.teacher import Teacher
@@ -50,7 +51,7 @@ def cost(
         published = published_rows()
         _show(published, _published_table(published), as_json=as_json)
         return
-    if address := next((model for model in models if str(model).startswith("endpoint:")), None):
+    if address := next((model for model in models if model.startswith(ENDPOINT)), None):
         raise ConfigError(
             f"{address} is a black box: what it computes is not known",
             allowed="models whose weights are available",

@@ -12,12 +12,10 @@ from hf_free.learner.heads import get_head, normalize_features, scores_of_normal
 from hf_free.learner.transductive import get_transductive
 from hf_free.runtime.side_by_side import in_order
 
-_GATHERED_FLOATS = {"cpu": 2**21}
-"""Most features gathered at once when scoring, by kind of device: what stays near a CPU's cache (8 MiB; batches of 100
-episodes, 1,189 features each, take 1.6 times as long), else `_MOST_FLOATS`."""
-
-_MOST_FLOATS = 2**25
-"""The same for other devices (128 MiB); wide features get smaller batches of episodes."""
+_NEAR_CACHE, _GATHERED_FLOATS = 2**21, 2**25
+"""Most features gathered at once when scoring, on a CPU and elsewhere (8 and 128 MiB); wide features get smaller
+batches of episodes. On a CPU batches of 100 episodes, 1,189 features each, take 1.6 times as long
+(docs/experiments/speed.md)."""
 
 
 def score_episodes(
@@ -47,7 +45,7 @@ def score_episodes(
     support_labels = episodes.labels("support").to(features.device)
     query_labels = episodes.labels("query").to(features.device)
     gathered = (len(support_labels) + len(query_labels)) * features.shape[1]
-    most = _GATHERED_FLOATS.get(features.device.type, _MOST_FLOATS)
+    most = _NEAR_CACHE if features.device.type == "cpu" else _GATHERED_FLOATS
     batch = max(1, min(batch, most // gathered))
 
     def score(places: tuple[Tensor, Tensor]) -> Tensor:
