@@ -46,8 +46,10 @@ from hf_free.cli.verbs import app as app_verb
 from hf_free.errors import ConfigError, FailedElsewhere, HfFreeError
 from hf_free.runtime.end_signals import EndedBySignal, ended_in_order
 from hf_free.runtime.launched import Launched
+from hf_free.runtime.said_once import said_once
 from hf_free.runtime.storage import storage_problem
 from hf_free.runtime.text import without_secrets
+from hf_free.runtime.waiting import wait_briefly
 from hf_free.version import __version__
 
 _COMPLETION_VARIABLE = "_HF_FREE_COMPLETE"
@@ -159,6 +161,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     words, offline = _take(words, "--offline")
     if offline:  # read when the Hub's client is imported, which no verb has done yet
         os.environ["HF_HUB_OFFLINE"] = "1"
+    wait_briefly()
     if not debug and os.environ.get("WORLD_SIZE", "1") != "1":  # before torch is imported, which reads it then
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it shows the stack where another process has gone
     try:
@@ -167,7 +170,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         if _COMPLETION_VARIABLE not in os.environ:
             words = rewrite(words, grammars(command))
         # Of several processes each is ended by its launcher, which waits for no cleaning up.
-        with nullcontext() if _rank() else ended_in_order():
+        with said_once(), nullcontext() if _rank() else ended_in_order():
             command(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except EndedBySignal as ended:
         progress_console().print(plain("Interrupted."))

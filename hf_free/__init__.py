@@ -19,6 +19,7 @@ from hf_free.errors import (
     StorageError,
     TeacherError,
     TeacherReferenceError,
+    UnfitRepositoryError,
     UnfitTeacherError,
     VanishedTeacherError,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "StorageError",
     "TeacherError",
     "TeacherReferenceError",
+    "UnfitRepositoryError",
     "UnfitTeacherError",
     "VanishedTeacherError",
     "__version__",

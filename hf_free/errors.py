@@ -48,19 +48,23 @@ class MissingFilesError(HubError):
     """A repository or folder that was found, but lacks a file that it should hold."""
 
 
+class UnfitRepositoryError(HubError):
+    """A repository that what is to be pushed may not go into: the same command would be refused again."""
+
+
 class PushError(HubError):
     """An upload that failed. Nothing of what was to be uploaded is lost.
 
     Args:
         cause: What went wrong.
         folder: What was to be uploaded, as it was before; None where it was made for the upload only.
-        again: The command that tries again; empty where there is none.
+        again: The command that tries again; empty where there is none. Not told where it would be refused again.
     """
 
     def __init__(self, cause: HubError, *, folder: Path | None = None, again: str = "") -> None:
         self.cause, self.folder, self.again = cause, folder, again
         ways = [f"{folder} is unchanged"] if folder is not None else []
-        ways += [f"try again with: {again}"] if again else []
+        ways += [f"try again with: {again}"] if again and not isinstance(cause, UnfitRepositoryError) else []
         lines = [line for line in (cause.action, "; ".join(ways)) if line]
         super().__init__(cause.given, allowed=cause.allowed, action="\n           ".join(lines))
 

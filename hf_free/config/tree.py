@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from functools import reduce
@@ -17,7 +19,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs, PydanticCustomError
+from pydantic_core import ArgsKwargs, ErrorDetails, PydanticCustomError
 
 from hf_free.config.init_from import InitFrom
 from hf_free.config.reading import merge
@@ -253,9 +255,43 @@ def _explain(error: ValidationError) -> ConfigError:
             holds = f"{key} holds {value}, which" if is_entry else f"{key} = {value}"
             given.append(f"{holds} cannot be used")
             allowed.append(_rule(item["type"], item["msg"]))
-            flag = f"--{key.rpartition('.')[2].replace('_', '-')} ..." if key in _FLAGS else f"--set {key}=..."
-            action = action or "give another value, e.g. " + (f"--set {key}=[...]" if is_entry else flag)
+            action = action or _way_to_set(key, _value_that_fits(key, item, is_entry=is_entry), item["type"])
     return ConfigError("\n".join(given), allowed="; ".join(dict.fromkeys(allowed)), action=action)
+
+
+_PLACEHOLDERS = {"list_type": "'[VALUE, VALUE]'"}
+"""What stands for a value in the way out, by pydantic's name of the error."""
+
+
+def _way_to_set(key: str, value: str, kind: str) -> str:
+    """How another value is given: with one that fits, where one is known."""
+    flag = f"--{key.rpartition('.')[2].replace('_', '-')}"
+    if value:
+        return f"give another value, e.g. {f'{flag} {value}' if key in _FLAGS else f'--set {key}={value}'}"
+    if kind == "dataclass_type":
+        return f"give its values, one by one: --set {key}.KEY=VALUE"
+    return f"give another value with {flag if key in _FLAGS else f'--set {key}=' + _PLACEHOLDERS.get(kind, 'VALUE')}"
+
+
+def _value_that_fits(key: str, item: ErrorDetails, *, is_entry: bool) -> str:
+    """The first of the values that are listed, else the default, as they are written; empty where neither is known."""
+    listed = _rule(item["type"], item["msg"])
+    is_listed = listed.startswith("'")
+    value: object = listed.split("'")[1] if is_listed else _default_of(key)
+    if is_entry and is_listed:
+        value = [value]
+    if value is None or value == "" or isinstance(value, dict) or is_dataclass(value):
+        return ""
+    text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return shlex.quote(text.strip().removesuffix("...").strip())
+
+
+def _default_of(key: str) -> object:
+    """The default of `section.key`; None where there is none."""
+    found: object = FreeConfig()
+    for part in key.split("."):
+        found = getattr(found, part, None)
+    return list(found) or None if isinstance(found, list | tuple) else found
 
 
 def _shown(value: object) -> str:

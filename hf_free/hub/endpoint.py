@@ -53,6 +53,13 @@ def _own_token() -> str | None:
         if is_asked and path.exists() and not path.is_file():
             raise ValueError("it is no file")  # a pipe would be waited for
         return get_token()
+    except NotADirectoryError:
+        above = next(folder for folder in path.parents if folder.exists() and not folder.is_dir())
+        raise HubError(
+            f"the token is looked for below {above}, which is no folder",
+            allowed="a folder, for HF_HOME and HF_TOKEN_PATH",
+            action="set the variable to a folder, or unset it",
+        ) from None
     except (OSError, ValueError) as error:
         reason = "it is no text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or str(error)
         raise HubError(

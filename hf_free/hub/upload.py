@@ -11,7 +11,7 @@ from typing import Literal
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from hf_free.errors import HubError, PushError
+from hf_free.errors import HubError, PushError, UnfitRepositoryError
 from hf_free.hub.answers import Account, read_account, read_repository
 from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import LOGIN, check_names, explain
@@ -156,7 +156,7 @@ def _check_same_kind(names: Collection[str], there: Collection[str], repo_id: st
     if not (_MODEL in names and _MODEL in there) or (_CLASSIFIER in names) == (_CLASSIFIER in there):
         return
     kinds = ("a classifier", "a learner") if _CLASSIFIER in there else ("a learner or a model", "a classifier")
-    raise HubError(
+    raise UnfitRepositoryError(
         f"{repo_id} holds {kinds[0]}, and what would go there is of {kinds[1]}",
         allowed=f"a new repository, or one of {kinds[1]}",
         action="choose another name",
@@ -251,12 +251,12 @@ def check_can_push(
         raise explain(error, repo_id, token=token) from None
     _check_same_kind(names, [file.name for file in info.files or ()], repo_id)
     if always_private and not info.private:
-        raise HubError(
+        raise UnfitRepositoryError(
             f"{repo_id} exists and is public, and {always_private} are pushed to private repositories only",
             action="make it private in its settings on the Hub, or choose another name",
         )
     if private and not info.private:
-        raise HubError(
+        raise UnfitRepositoryError(
             f"{repo_id} exists and is public, but --private was asked for",
             action="make it private in its settings on the Hub, choose another name, or leave --private out",
         )

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from hf_free.errors import HubError, PushError, RunError
 from hf_free.hub.failures import ChangedMeanwhileError, check_names
@@ -75,7 +76,7 @@ def push_saved(
     """
     check_branch(revision, create_pr=create_pr)
     with _as_published(folder, repo_id, complete) as copy:
-        made_from = _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
+        kept = _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
         try:
             url = push_folder(
                 copy,
@@ -85,8 +86,12 @@ def push_saved(
                 commit_message=commit_message or default_message,
                 create_pr=create_pr,
                 revision=revision,
-                parent=made_from,
+                parent=kept.made_from,
             )
+            if kept.replaces and not create_pr:
+                logger.warning(
+                    "the card of %s, which hf-free had not written, is replaced; its history keeps it", repo_id
+                )
             if new_version is not None:
                 new_version.commit(token=token, create_pr=create_pr)
             return url
@@ -182,27 +187,30 @@ def _as_published(folder: Path, repo_id: str, complete: Callable[[Path], object]
         yield copy
 
 
-def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | None) -> str | None:
-    """Let a card that nobody has edited here keep what was written into the repository's own.
+class _Kept(NamedTuple):
+    """What becomes of the card that is in a repository."""
 
-    Returns:
-        The commit that its text was taken from; None where nothing was.
-    """
+    made_from: str | None = None
+    """The commit that text was taken from; None where none was."""
+    replaces: bool = False
+    """Whether a card that hf-free has not written makes way."""
+
+
+def _keep_edits(card: Path, repo_id: str, *, token: str | None, revision: str | None) -> _Kept:
+    """Let a card that nobody has edited here keep what was written into the repository's own."""
     if not card.is_file() or is_edited(ours := read_card(card)):
-        return None
+        return _Kept()
     try:
         found = fetch_snapshot(repo_id, revision=revision, required=(), optional=(_CARD,), token=token)
     except HubError:  # no repository yet; if it is something else, the upload says so
-        return None
+        return _Kept()
     if _CARD not in found.sha256:
-        return None
+        return _Kept()
     theirs = read_card(found.folder / _CARD, repo_id=repo_id)
     if not has_sections(theirs):
-        if is_edited(theirs):
-            logger.warning("the card of %s, which hf-free has not written, is replaced; its history keeps it", repo_id)
-        return None
+        return _Kept(replaces=is_edited(theirs))
     write_text(card, with_fresh_sections(theirs, ours))
-    return None if found.from_cache else found.commit
+    return _Kept(None if found.from_cache else found.commit)
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -279,7 +287,8 @@ def record_of(folder: Path) -> LearnerRecord:
 
 
 def address_card(folder: Path, repo_id: str) -> None:
-    """Make a folder's card name the repository that it goes to, or write one from its config.json where it has none.
+    """Make a folder's card name the repository that it goes to, or write one from its config.json where there is none
+    or an empty one.
 
     A card that is there keeps its text, edits by hand included; only its placeholder is filled in.
 
@@ -287,8 +296,8 @@ def address_card(folder: Path, repo_id: str) -> None:
         RunError: a card that is no text.
     """
     config, card = folder / "config.json", folder / _CARD
-    if card.is_file():
-        write_text(card, read_card(card).replace(PLACEHOLDER, repo_id))
+    if card.is_file() and (text := read_card(card)).strip():
+        write_text(card, text.replace(PLACEHOLDER, repo_id))
     elif config.is_file() and (folder / "model.safetensors").is_file():
         write_card(folder, record_of(folder), repo_id=repo_id)
 

@@ -87,7 +87,7 @@ def report(
     folders = [given_path(run, "run", error=RunError) for run in runs]
     check_page(page)
     names = _names(folders)
-    measured = [_read_results(given_path(path, "results", error=RunError)) for path in results]
+    measured = [_read_given_results(given_path(path, "results", error=RunError)) for path in results]
     for folder in folders:
         if (folder / CLASSIFIER_CONFIG).is_file():
             logger.warning("%s is a classifier: the page is about its learner", folder)
@@ -271,6 +271,13 @@ def _read_results(path: Path) -> Json:
             if not isinstance(row.get(key), (*kinds, type(None))):
                 raise _no_results(path, f"{key} of a row is {short_form(row[key])}")
     return found
+
+
+def _read_given_results(path: Path) -> Json:
+    """A report that somebody names; the page says so, since the file does not tell which learner was measured."""
+    found = _read_results(path)
+    origin = f"from {path.name}, named when the page was made; which learner it is of, it does not say"
+    return {**found, "warnings": [*list_of(found.get("warnings")), origin]}
 
 
 def _own_results(path: Path) -> list[Json]:

@@ -50,3 +50,22 @@ def test_the_tree_refuses_alike_however_it_is_built():
             FreeConfig.from_dict(given)
         assert str(told.value) == str(read.value)
     assert FreeConfig(models=[Path("a/b"), "c/d"]).models == ["a/b", "c/d"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "way"),
+    [
+        ("inversion=dream", "e.g. --inversion five"),
+        ("trainer.max_minutes=nan", "e.g. --max-minutes 30"),
+        ("trainer.steps=-1", "give another value with --steps"),
+        ("trainer.log_with=[x]", "e.g. --set trainer.log_with='[tensorboard]'"),
+        ("five.recover_share=2", "e.g. --set five.recover_share=0.6"),
+        ("learner.views=[x]", "e.g. --set learner.views='[identity]'"),
+        ("models=abc", "--set models='[VALUE, VALUE]'"),
+        ("bell=3", "--set bell.KEY=VALUE"),
+    ],
+)
+def test_the_way_out_names_a_value_that_fits(assignment, way):
+    with pytest.raises(ConfigError) as refused:
+        FreeConfig.load(assignments=[assignment])
+    assert way in refused.value.action

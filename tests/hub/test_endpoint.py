@@ -138,5 +138,8 @@ def test_a_token_file_that_is_none_is_named(tmp_path, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / name))
         with pytest.raises(HubError, match=f"the token in .*{name} cannot be read: {reason}"):
             token_to_send(None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "bytes" / "hub" / "token"))
+    with pytest.raises(HubError, match=f"below {tmp_path / 'bytes'}, which is no folder\n.*HF_HOME"):
+        token_to_send(None)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     assert token_to_send(None) is None

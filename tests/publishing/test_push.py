@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from records import secret_teacher, teacher
 
-from hf_free.errors import HubError, PushError, RunError
+from hf_free.errors import HubError, PushError, RunError, UnfitRepositoryError
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.recorded_teacher import RecordedTeacher
 from hf_free.provenance.results import EvaluationReport, ResultRow
@@ -45,6 +45,9 @@ def test_the_card_names_the_repository_and_keeps_what_was_edited(learner):
     card.unlink()
     address_card(learner, "me/other")
     assert 'from_pretrained("me/other")' in card.read_text()
+    card.write_text(" \n")
+    address_card(learner, "me/third")
+    assert 'from_pretrained("me/third")' in card.read_text(), "an empty one is none"
     (learner / "model.safetensors").unlink()
     card.unlink()
     address_card(learner, "me/other")
@@ -123,6 +126,10 @@ def test_a_push_error_says_what_is_left_and_how_to_go_on(tmp_path):
     ]
     assert PushError(HubError("gone"), again="x").action == "try again with: x"
     assert PushError(cause).action == "wait"
+    unfit = UnfitRepositoryError("me/x holds a classifier", action="choose another name")
+    assert PushError(unfit, folder=tmp_path, again="x").action.splitlines()[1:] == [
+        f"           {tmp_path} is unchanged"
+    ]
 
 
 CODE = """
@@ -145,11 +152,12 @@ push_saved(folder, "alice/saved", complete=finish)
 assert Path(api.hf_hub_download("alice/saved", "README.md")).read_bytes().strip() == edited.strip()
 row = ResultRow("learner", 5, 1, 15, 600, 48.5, 0.9, True, 1.0, 0.5)
 answers.append(publish_results("alice/saved", EvaluationReport([row], "org/digits", "test")))
-for name in ("bob/saved", "no name"):
+for name in ("bob/saved", "alice/classifier"):
     try:
         push_saved(folder, name)
     except PushError as error:
         answers.append([str(error.folder), str(error), str(error.cause)])
+push_saved(folder, "alice/by-hand")
 try:
     publish_results("alice/theirs", EvaluationReport([row], "org/digits", "test"))
 except PushError as error:
@@ -161,13 +169,16 @@ print(json.dumps(answers))
 def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
     before = {path.name: path.read_bytes() for path in learner.iterdir()}
     hub.add_repo("alice/theirs", before)
+    own = b"# Mine\n\nOf my hand.\n"
+    hub.add_repo("alice/classifier", {**before, "classifier.json": b"{}", "README.md": own})
+    hub.add_repo("alice/by-hand", {**before, "README.md": own})
     measured = json.dumps(report(dataset="/home/me/secret project").to_dict()).encode()
     before |= {"results.json": measured, "notes.json": b'{"rows": 3}', "odd.json": b"{"}
     for name in ("results.json", "notes.json", "odd.json"):
         (learner / name).write_bytes(before[name])
     with hub.fault("status", "/api/models/alice/theirs/preupload", status=403, times=None):
         done = run_client(CODE.format(folder=str(learner)), token=tokens["alice"])
-    address, with_results, refused, nameless, results_refused = done.json
+    address, with_results, refused, of_another_kind, results_refused = done.json
     assert {path.name: path.read_bytes() for path in learner.iterdir()} == before, "the folder stays as it is"
     assert address.endswith("/alice/saved")
     assert with_results.endswith("/alice/saved")
@@ -183,9 +194,13 @@ def test_push_and_results_over_http(hub, tokens, run_client, learner, tmp_path):
     assert json.loads(published["config.json"])["hf_free"]["results"][0]["dataset"] == "org/digits"
     assert [entry.title for entry in hub.history("alice/saved")][::2] == ["Results on org/digits, test", "First"]
     assert hub.repository("alice/saved").private
-    for answer in (refused, nameless):
+    assert f"{learner} is unchanged; try again with: hf-free push {learner} bob/saved" in refused[1]
+    assert of_another_kind[1].endswith(f"{learner} is unchanged"), "the same command would be refused again"
+    assert [line for line in done.stderr.splitlines() if "is replaced" in line] == [
+        "the card of alice/by-hand, which hf-free had not written, is replaced; its history keeps it"
+    ], "said of what was done only"
+    for answer in (refused, of_another_kind):
         assert answer[0] == str(learner)
-        assert f"{learner} is unchanged; try again with: hf-free push {learner} " in answer[1]
         assert "/tmp" not in answer[1].replace(str(tmp_path), ""), "the copy is nobody's business"
         assert "try again with" not in answer[2]
     assert results_refused[0] is None

@@ -43,6 +43,7 @@ def test_a_run_is_read_with_pictures_curves_and_results(run, tmp_path):
     (tmp_path / "more.json").write_text(json.dumps(records.report("lab/fish")))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     page = report([folder], tmp_path / "page.html", results=[tmp_path / "more.json"]).read_text(encoding="utf-8")
+    assert page.count("from more.json, named when the page was made; which learner it is of, it does not say") == 1
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     for text in ("1: first", "2: second", "&lt;b&gt;bee&lt;/b&gt;", "lab/birds", "lab/fish", "Map of classes", "6"):
         assert text in page, text

@@ -13,6 +13,8 @@ from served import pictures, png
 from verbs_at_work import PROGRAM
 
 from hf_free.cli.main import main
+from hf_free.config.sections import LearnerConfig
+from hf_free.learner.meta_learner import MetaLearner
 
 
 def test_it_says_where_it_answers_and_ends_cleanly(tmp_path):
@@ -55,3 +57,8 @@ def test_what_cannot_be_served_is_one_message(tmp_path, capsys):
     assert "config.json" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "70000"]) == 2
     assert "70000" in capsys.readouterr().err
+    learner = tmp_path / "learner"
+    MetaLearner.create(LearnerConfig(backbone="conv4_32", image_size=16)).save_pretrained(learner)
+    (tmp_path / "config.yaml").write_text("models: []\n")
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 1
+    assert f"{learner} is a learner of hf-free" in capsys.readouterr().err, "of a run, its learner is named"

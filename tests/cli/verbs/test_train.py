@@ -23,7 +23,7 @@ from hf_free.serving.server import ModelServer
         (["--seed", "-1"], ["seed = '-1'"]),
         (["--recipe", "best"], ["method = 'best'", "'default', 'paper', "]),
         (["--mixed-precision", "fp8"], ["trainer.mixed_precision = 'fp8'", "allowed: 'auto', 'no', 'bf16' or 'fp16'"]),
-        (["--set", "defects=[x]"], ["defects holds 'x'", "--set defects=[...]"]),
+        (["--set", "defects=[x]"], ["defects holds 'x'", "--set defects='[store_last_teacher_only]'"]),
         (["--set", "five.images_per_class=1"], ["allowed: a value greater than or equal to 2"]),
         (["--set", "five.inner_step=3"], ["'five.inner_step'", "did you mean five.inner_steps"]),
         (["--set", "unknown=3"], ["unknown configuration key 'unknown'"]),
