@@ -1,4 +1,4 @@
-"""The demo: teachers, a Hub, `hf-free train`, `pool` and `evaluate`, on one computer, in about three minutes on two idle cores.
+"""The demo: teachers, a Hub, `hf-free train`, `pool` and `evaluate`, on one computer, on idle cores in three minutes.
 
 Everything is done with the very commands that a user would type, in processes of their own, against a small Hub on
 127.0.0.1 (`hf_free.hub.loopback.hub`). Nothing is downloaded and nothing leaves the computer.

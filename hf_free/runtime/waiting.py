@@ -1,7 +1,7 @@
 """How long torch's threads wait awake for each other before they sleep: GNU OpenMP, that of torch on Linux.
 
-A thread that waits awake holds its core. By default it does so for 300,000 turns, several milliseconds, so that on a machine
-with other work a thread often waits on a core that the thread it waits for could have had.
+A thread that waits awake holds its core. By default it does so for 300,000 turns, several milliseconds, so that on a
+machine with other work it often keeps the core that the thread it waits for could have had.
 """
 
 from __future__ import annotations
