@@ -26,6 +26,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def workers_for(pieces: int) -> int:
+    """Threads that so many pieces of work take: no more than torch computes with, and `MOST_WORKERS`."""
+    return min(torch.get_num_threads(), MOST_WORKERS, pieces)
+
+
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, *, threads_each: int = 1
 ) -> Generator[Result, None, None]:

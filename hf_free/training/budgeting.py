@@ -16,7 +16,7 @@ from hf_free.runtime.allocator import give_back_memory
 from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory, resident_memory
 from hf_free.runtime.processes import available_cores
-from hf_free.runtime.side_by_side import MOST_WORKERS
+from hf_free.runtime.side_by_side import workers_for
 from hf_free.runtime.text import parse_bytes, size_text
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import ASKED_AT_ONCE
@@ -125,7 +125,7 @@ def inversions_at_once(work: Workload, inverter: Inverter, objective: Objective,
     """Teachers that a process inverts at once, where there is room for them: as many as it computes with threads."""
     if not (inverter.inverts_beside and objective.answers_beside) or work.trainer.compile:
         return 1
-    return min(torch.get_num_threads(), MOST_WORKERS, -(-work.five.teachers_per_step // chains))
+    return workers_for(-(-work.five.teachers_per_step // chains))
 
 
 def _unloaded(pool: TeacherPool, processes: int) -> int:

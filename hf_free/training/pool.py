@@ -59,7 +59,7 @@ from hf_free.runtime.given import (
 )
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.random_streams import RandomStreams
-from hf_free.runtime.side_by_side import MOST_WORKERS
+from hf_free.runtime.side_by_side import workers_for
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.strict_json import read_strict_json
 from hf_free.runtime.text import listed
@@ -288,8 +288,7 @@ def _rounds_that_fit(inverter: Five, teachers: TeacherPool, rounds: int) -> int:
     images = images_that_fit(inverter, teachers)
     full = max(TaskSize.of(inverter.config, record.num_classes).images for record in teachers.records)
     if images is not None and inverter.inverts_beside:
-        wanted = min(torch.get_num_threads(), MOST_WORKERS, inverter.config.teachers_per_step)
-        inverter.at_once = min(wanted, max(1, images // full))
+        inverter.at_once = min(workers_for(inverter.config.teachers_per_step), max(1, images // full))
     if images is None:
         logger.warning("all pictures are drawn: recovering some from these teachers takes more memory than there is")
         return 0
