@@ -334,7 +334,6 @@ def test_same_seed_same_learner_another_seed_another(tmp_path):
     assert not _same(_weights(tmp_path / "other"), _weights(tmp_path / "first"))
 
 
-@pytest.mark.long  # where other programs compute, torch's threads wait for each other
 def test_two_threads_recover_what_one_does(tmp_path):
     """A teacher each, that is, in a whole run; what is computed of the learner may be rounded otherwise."""
     rows = []
