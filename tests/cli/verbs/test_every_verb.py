@@ -77,6 +77,8 @@ ALL = [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_terminal_of_ascii_is_enough(name, places, monkeypatch):
+    if name == "export":
+        assert main([word.format(**places) for word in WORDS["adapt"]]) == 0  # what is exported
     streams = {
         kind: io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict") for kind in ("stdout", "stderr")
     }
