@@ -15,7 +15,7 @@ from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.init_from import TIMM
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import HfFreeError, LearnerError
-from hf_free.learner.config_check import is_own_network
+from hf_free.learner.config_check import check_backbone_name, is_own_network
 from hf_free.learner.pooled_backbone import KIND
 from hf_free.provenance.reading import JsonView
 from hf_free.runtime.device import is_out_of_memory
@@ -46,9 +46,9 @@ def build_backbone(
         except BUILD_ERRORS:
             pass  # timm says what is wrong with these arguments
 
-    import timm
+    check_backbone_name(config.backbone)
 
-    from hf_free.backbones.register import NAMES
+    import timm
 
     try:
         # timm passes input_size on as in_chans and, where the architecture wants it fixed, as img_size
@@ -60,8 +60,8 @@ def build_backbone(
             raise _wrong_size(config, error, fitting) from None
         raise LearnerError(
             f"backbone {config.backbone!r} cannot be built for pictures of {size}: {others_words(error)}",
-            allowed=f"a timm model name, or {', '.join(NAMES)}",
-            action='list names with timm.list_models("*resnet*")',
+            allowed="a network that takes such pictures and arguments",
+            action='another one: timm.list_models("*resnet*") lists names',
         ) from None
 
 

@@ -169,25 +169,55 @@ def _check_pooled(described: JsonView, embedding: EmbeddingSpec, record: Learner
 
 
 def check_architecture(name: object, source: str) -> None:
-    """Refuse a backbone that is not the plain name of a registered network: timm would take sources and paths too.
+    """Refuse a backbone of a config.json that is not the plain name of a registered network.
 
     Raises:
         LearnerError: with names that are like it.
     """
-    if isinstance(name, str) and name in FILTERS:
-        return  # seconds before timm is imported
+    if not _is_registered(name):
+        raise _unknown(name, f"{source}: {CONFIG} names the backbone {shown(name)}, which ", " does not know")
+
+
+def check_backbone_name(name: str) -> None:
+    """Refuse a backbone that is not the plain name of a registered network, with a tag of timm's or without.
+
+    timm would take sources and paths too: configurations of strangers, under names that nobody could open later.
+
+    Raises:
+        LearnerError: with names that are like it.
+    """
+    if not _is_registered(name):
+        raise _unknown(name, "", f" knows no backbone {shown(name)}")
+
+
+def _is_registered(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    if name in FILTERS:
+        return True  # seconds before timm is imported
 
     import timm
 
     import hf_free.backbones.register  # noqa: F401  registers our other networks with timm
 
-    text = name if isinstance(name, str) else ""
-    is_plain = re.fullmatch(r"\w{1,100}(\.\w{1,100})?", text, re.ASCII) is not None
-    if is_plain and timm.is_model(text.split(".")[0]):
-        return
-    close = difflib.get_close_matches(text[:100], timm.list_models(), n=3)
-    raise LearnerError(
-        f"{source}: {CONFIG} names the backbone {shown(name)}, which timm {timm.__version__} does not know",
+    if re.fullmatch(r"\w{1,100}(\.\w{1,100})?", name, re.ASCII) is None or not timm.is_model(name.split(".")[0]):
+        return False
+    try:
+        return "." not in name or timm.get_pretrained_cfg(name) is not None
+    except RuntimeError:  # no tag of that network
+        return False
+
+
+def _unknown(name: object, before: str, after: str) -> LearnerError:
+    """The error for a backbone that nobody has registered: what is said before and after timm's version."""
+    import timm
+
+    text = name[:100] if isinstance(name, str) else ""
+    architecture, dot, _ = text.partition(".")
+    tags = timm.list_pretrained(f"{architecture}.*") if dot and re.fullmatch(r"\w+", architecture, re.ASCII) else []
+    close = tags[:3] or difflib.get_close_matches(text.rpartition("/")[2], timm.list_models(), n=3)
+    return LearnerError(
+        f"{before}timm {timm.__version__}{after}",
         allowed=f"a name of timm.list_models(){'; close: ' + ', '.join(close) if close else ''}",
         action="update timm, or give the file that registers your network: --import my_networks.py",
     )

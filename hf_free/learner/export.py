@@ -40,6 +40,7 @@ from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.quantize import COMPARED as INT8_COMPARED
 from hf_free.learner.quantize import SAME_LABELS, drawn_pictures, quantize_convolutions
 from hf_free.runtime.files import write_together
+from hf_free.runtime.given import check_kind, given_path
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.text import others_words
 from hf_free.version import __version__
@@ -56,6 +57,8 @@ COMPARED = ((2, 48, 36), (1, 36, 48), (3, 40, 40), (2, 5, 3), (1, 700, 500))
 own size too. None is the example's."""
 
 _EXAMPLE = (2, 3, 24, 20)
+
+_CLASSIFIER_WAY = "a FewShotClassifier: learner.adapt(...) makes one, FewShotClassifier.from_pretrained(...) opens one"
 
 REFUSED = {
     ".so": "an AOTInductor library reads pictures of another type or memory layout wrongly, without an error",
@@ -183,7 +186,7 @@ class BatchStatistics(nn.Module):
 
 
 def export_classifier(
-    classifier: FewShotClassifier, path: Path, *, int8: bool = False, input_size: tuple[int, int] | None = None
+    classifier: FewShotClassifier, path: str | Path, *, int8: bool = False, input_size: tuple[int, int] | None = None
 ) -> Exported:
     """Write a classifier as ONNX (`.onnx`), as a program of `torch.export` (`.pt2`), for OpenVINO (`.xml`), LiteRT
     (`.tflite`) or ExecuTorch (`.pte`), with its labels beside it.
@@ -204,6 +207,10 @@ def export_classifier(
         LearnerError: another ending, missing packages, a network that cannot be exported, a file that answers
             otherwise than the classifier.
     """
+    check_kind(
+        classifier, "classifier", FewShotClassifier, allowed=_CLASSIFIER_WAY, optional=False, error=LearnerError
+    )
+    path = given_path(path, "path", error=LearnerError)
     check_request(path, int8=int8, input_size=input_size)
     size = classifier.embedder.config.image_size
     given = (input_size or (size, size)) if path.suffix.lower() in ONE_PICTURE else None

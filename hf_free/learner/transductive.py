@@ -29,7 +29,7 @@ from hf_free.learner.heads import (
     scores,
     scores_of_normalized,
 )
-from hf_free.runtime.given import short_form
+from hf_free.runtime.given import check_kind, short_form
 
 SOFT_KMEANS_STEPS = 5
 """Rounds of soft k-means; the means have settled by then."""
@@ -193,6 +193,32 @@ def transductive_probabilities(
 
     Returns:
         (Q, N), rows of sum 1.
+
+    Raises:
+        LearnerError: an unknown name, tensors of other shapes, labels of another type or with a class left out.
     """
+    _check_features(support, labels, query)
     n_way = int(labels.max()) + 1
     return get_transductive(name)(support[None], labels[None], query[None], n_way, head)[0]
+
+
+def _check_features(support: Tensor, labels: Tensor, query: Tensor) -> None:
+    """Refuse tensors that do not fit each other."""
+    tensors = {"support": support, "labels": labels, "query": query}
+    for name, tensor in tensors.items():
+        check_kind(tensor, name, Tensor, allowed="a torch.Tensor", optional=False, error=LearnerError)
+    shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+    fits = support.ndim == query.ndim == 2 and labels.shape == support.shape[:1] and support.shape[1] == query.shape[1]
+    if not fits or not len(labels) or not support.is_floating_point() or not query.is_floating_point():
+        raise LearnerError(
+            f"features that do not go together: {shapes}",
+            allowed="support (S, D) and query (Q, D) of floating-point numbers, labels (S,)",
+            action="learner.embed(pictures) gives features",
+        )
+    classes = labels.unique()
+    if labels.is_floating_point() or labels.dtype == torch.bool or classes.tolist() != list(range(len(classes))):
+        raise LearnerError(
+            f"labels {short_form(classes.tolist())} of type {labels.dtype}",
+            allowed="whole numbers 0..N-1, each of which occurs",
+            action="labels.unique(return_inverse=True)[1] numbers them so",
+        )

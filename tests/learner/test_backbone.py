@@ -37,6 +37,25 @@ def test_the_error_names_backbone_size_what_fits_and_the_flag(backbone: str) -> 
     assert f"--image-size {SIZED[backbone][0]}" in refused.value.action
 
 
+@pytest.mark.parametrize(
+    ("backbone", "close"),
+    [
+        ("conv4_32.mine", "conv4_32"),
+        ("resnet18.nosuch", "resnet18.a1_in1k"),
+        ("resnet18.", "resnet18.a1_in1k"),
+        ("timm/resnet18", "resnet18"),
+        ("hf-hub:org/a", ""),
+        ("local-dir:a", ""),
+    ],
+)
+def test_what_nobody_could_open_later_is_refused_before_it_is_trained(backbone: str, close: str) -> None:
+    """timm would build the last two from a repository or a folder, and others would end in its own words."""
+    with pytest.raises(LearnerError, match=f"knows no backbone '{backbone}'") as refused:
+        MetaLearner.create(LearnerConfig(backbone=backbone, image_size=32))
+    assert close in refused.value.allowed
+    assert MetaLearner.create(LearnerConfig(backbone="resnet10t.c3_in1k", image_size=32)).backbone_dim == 512
+
+
 def test_the_size_that_is_named_fits() -> None:
     config = LearnerConfig(backbone="crossvit_tiny_240", image_size=120)
     assert check_takes_pictures(MetaLearner(config).backbone, config, {}) == 288

@@ -128,6 +128,7 @@ TAMPERED: list[tuple[Change, str]] = [
     # what would take more memory than the files justify
     (model_args(width=2048), "size mismatch for blocks.0"),
     (model_args(width=10**9), "model_args.width is 1000000000"),
+    (learner_part(backbone="conv4_64.mine"), "names the backbone 'conv4_64.mine', which timm"),
     (learner_part(backbone="vit_giant_patch14_224"), "model_args.width|do not fit|cannot be built"),
     (learner_part(image_size=10**9), "learner.image_size = 1000000000"),
     (learner_part(image_size=1024), "says feature_dim 22"),

@@ -212,3 +212,13 @@ def test_a_file_for_one_picture_is_compared_on_pictures_of_its_size(tmp_path, mo
     with pytest.raises(LearnerError, match="differs from the classifier by"):
         export_classifier(classifier, tmp_path / "b.tflite", input_size=(48, 31))
     assert not (tmp_path / "b.tflite").exists()
+
+
+@pytest.mark.parametrize("given", ["a learner", None, 3])
+def test_what_is_no_classifier_is_refused_and_a_path_may_be_a_text(tmp_path, given):
+    with pytest.raises(LearnerError, match=r"learner\.adapt"):
+        export_classifier(given, str(tmp_path / "pets.pt2"))
+    with pytest.raises(LearnerError, match="path=None"):
+        export_classifier(adapted(), None)
+    with pytest.raises(LearnerError, match=r"ends in '\.txt'"):
+        export_classifier(adapted(), str(tmp_path / "pets.txt"))

@@ -154,7 +154,7 @@ class TestStrictLoading:
             MetaLearner.from_pretrained(folder)
 
     def test_an_unknown_backbone_is_refused(self):
-        with pytest.raises(LearnerError, match=r"'resnet_nowhere' cannot be built[\s\S]*timm model name"):
+        with pytest.raises(LearnerError, match=r"knows no backbone 'resnet_nowhere'[\s\S]*timm.list_models"):
             MetaLearner(LearnerConfig(backbone="resnet_nowhere"))
 
 

@@ -150,3 +150,20 @@ def test_episodes_do_not_mix(name):
 def test_an_unknown_head_is_refused_with_those_there_are():
     with pytest.raises(LearnerError, match=r"unknown transductive head 'kmeans'[\s\S]*soft-kmeans"):
         get_transductive("kmeans")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": torch.tensor([0, 0, 2, 2])}, r"labels \[0, 2\]"),
+        ({"labels": torch.tensor([0.0, 0.0, 1.0, 1.0])}, "of type torch.float32"),
+        ({"labels": torch.tensor([0, 0, 1])}, r"labels \(3,\)"),
+        ({"labels": [0, 0, 1, 1]}, "labels"),
+        ({"query": torch.rand(3, 9)}, r"support \(4, 8\), labels \(4,\), query \(3, 9\)"),
+        ({"support": torch.rand(1, 4, 8)}, "do not go together"),
+    ],
+)
+def test_tensors_that_do_not_fit_each_other_are_refused(changed, said):
+    given = {"support": torch.rand(4, 8), "labels": torch.tensor([0, 0, 1, 1]), "query": torch.rand(3, 8), **changed}
+    with pytest.raises(LearnerError, match=said):
+        transductive_probabilities("soft-kmeans", **given)

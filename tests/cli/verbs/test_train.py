@@ -44,7 +44,7 @@ def test_a_backbone_that_does_not_exist_is_refused_before_anything_is_fetched_or
     output = tmp_path / "run"  # the teachers do not exist either, and are not what is complained about
     words = ["--set", "learner.backbone=nonet", "--max-minutes", "1"]
     for more in (["--output", str(output)], ["--dry-run"]):
-        assert "backbone 'nonet' cannot be built" in refused(capsys, "train", *MODELS, *words, *more)
+        assert "knows no backbone 'nonet'" in refused(capsys, "train", *MODELS, *words, *more)
     assert not output.exists()
 
 
