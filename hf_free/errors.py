@@ -48,6 +48,10 @@ class MissingFilesError(HubError):
     """A repository or folder that was found, but lacks a file that it should hold."""
 
 
+class UnavailableRepositoryError(HubError):
+    """A repository that the Hub does not have, or does not show to this token."""
+
+
 class UnfitRepositoryError(HubError):
     """A repository that what is to be pushed may not go into: the same command would be refused again."""
 

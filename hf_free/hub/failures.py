@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hf_free.errors import HubError, StorageError, TeacherReferenceError
+from hf_free.errors import HubError, StorageError, TeacherReferenceError, UnavailableRepositoryError
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.hub.session import (
     MISREADINGS,
@@ -175,10 +175,12 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
     )
     if isinstance(error, GatedRepoError):
         if token is None:
-            return HubError(
+            return UnavailableRepositoryError(
                 f"{repo_id} is gated and no token was given", action=f"ask for access at {page}, then {LOGIN}"
             )
-        return HubError(f"{repo_id} is gated and the token's user has no access", action=f"ask for access at {page}")
+        return UnavailableRepositoryError(
+            f"{repo_id} is gated and the token's user has no access", action=f"ask for access at {page}"
+        )
     if isinstance(error, RevisionNotFoundError):
         return HubError(
             f"{repo_id} has no revision {revision or 'main'!r}", action=f"see {page}/tree/main for its branches"
@@ -191,11 +193,11 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, revision: str | None, t
         return HubError("the Hub does not know the token", action=f"make a new one, then {LOGIN}")
     if isinstance(error, RepositoryNotFoundError):
         if token is None:
-            return HubError(
+            return UnavailableRepositoryError(
                 f"{repo_id} does not exist on {_endpoint()}, or is private and no token was given",
                 action=f"check the spelling; for a private repository {LOGIN}",
             )
-        return HubError(
+        return UnavailableRepositoryError(
             f"{repo_id} does not exist on {_endpoint()}, or is private and the token's user may not see it",
             action="check the spelling, and who the token belongs to with `hf auth whoami`",
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from hf_free.errors import MissingFilesError
+from hf_free.errors import MissingFilesError, UnavailableRepositoryError
 from hf_free.hub.snapshot import Snapshot, fetch_snapshot
 
 
@@ -48,6 +48,10 @@ class Fetched:
     """Bytes of the files begun so far."""
 
 
+NOT_THERE = (MissingFilesError, UnavailableRepositoryError)
+"""What a repository that nobody named may turn out to be."""
+
+
 class _Stopped(Exception):
     """Nobody waits for this download any more."""
 
@@ -65,7 +69,7 @@ class Prefetcher:
         cache_dir: Folder of the download cache.
         report: Called with how far the fetching is, by one thread at a time.
         at_once: Repositories fetched at once.
-        unsure: References that may lack files, which is no reason to fail early.
+        unsure: References that may lack files, or be gone (`NOT_THERE`), which is no reason to fail early.
     """
 
     def __init__(
@@ -147,7 +151,7 @@ class Prefetcher:
     def _raise_failure(self) -> None:
         for place, future in self._futures.items():
             error = future.exception() if future.done() else None
-            if error is not None and not (place in self._unsure and isinstance(error, MissingFilesError)):
+            if error is not None and not (place in self._unsure and isinstance(error, NOT_THERE)):
                 raise error
 
     def _fetch(self, place: tuple[str, str | None]) -> Snapshot:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
-from hf_free.errors import LearnerError, TeacherError
+from hf_free.errors import HubError, LearnerError, TeacherError, TeacherReferenceError
 from hf_free.hub.cache import is_commit
 from hf_free.hub.names import check_repository
 from hf_free.hub.snapshot import fetch_snapshot
@@ -36,6 +38,21 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
         HubError: files that cannot be fetched, such as those of a private repository without a token.
         TeacherError: files that are not those the learner was made with, or that cannot serve as a teacher.
     """
+    with _naming(parts.source):
+        return _opened(parts)
+
+
+@contextmanager
+def _naming(learner: str) -> Iterator[None]:
+    """Errors of teachers, which nobody has named here, say whose they are."""
+    try:
+        yield
+    except (HubError, TeacherError, TeacherReferenceError) as error:
+        given = f"{learner} needs its teachers: {error.given}"
+        raise type(error)(given, allowed=error.allowed, action=error.action) from error
+
+
+def _opened(parts: PooledParts) -> PooledBackbone:
     access = parts.access
     pinned = [_pinned(parts, place, entry) for place, entry in enumerate(parts.teachers)]
     if access.local_files_only:  # files that are in the cache, without asking a Hub
@@ -55,7 +72,7 @@ def open_teachers(parts: PooledParts) -> PooledBackbone:
         pinned, budget=budget, device=access.device, token=access.token, cache_dir=access.cache_dir, strict=True
     )
     for reference, reason in pool.skipped:
-        raise TeacherError(f"{parts.source}: its teacher {reference} cannot be used: {reason}")
+        raise TeacherError(f"{reference} cannot be used: {reason}")
     included = parts.folder if parts.is_included else None
     return PooledBackbone(pool, parts.feature_sizes, parts.answer_sizes, channels=parts.channels, included=included)
 

@@ -17,13 +17,12 @@ from hf_free.backbones.weights import SMALL_FILE
 from hf_free.errors import (
     HfFreeError,
     HubError,
-    MissingFilesError,
     TeacherError,
     TeacherReferenceError,
     UnfitTeacherError,
     VanishedTeacherError,
 )
-from hf_free.hub.prefetch import Fetched, Prefetcher
+from hf_free.hub.prefetch import NOT_THERE, Fetched, Prefetcher
 from hf_free.hub.snapshot import Snapshot
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.allocator import give_back_memory, rare_collections
@@ -31,7 +30,7 @@ from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_function, check_kind, check_texts, from_home, short_form
 from hf_free.runtime.side_by_side import MOST_PIXELS_BESIDE, in_order
-from hf_free.runtime.text import parse_bytes, size_text
+from hf_free.runtime.text import listed, parse_bytes, size_text
 from hf_free.teachers.building import NetworkBuilder
 from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoint
 from hf_free.teachers.listing import Resolver
@@ -492,15 +491,17 @@ def _as_references(
 
 def _may_be_left_out(reference: TeacherReference | HfFreeError, error: HfFreeError) -> bool:
     if isinstance(reference, TeacherReference) and reference.from_collection:
-        return isinstance(error, TeacherError | MissingFilesError)
+        return isinstance(error, (TeacherError, *NOT_THERE))
     return isinstance(error, UnfitTeacherError)
 
 
 def _check_unchanged(found: TeacherRecord, expected: TeacherRecord) -> None:
     if found.sha256 != expected.sha256:
+        names = sorted(found.sha256.keys() | expected.sha256.keys())
+        other = [name for name in names if found.sha256.get(name) != expected.sha256.get(name)]
         raise TeacherError(
             f"{expected.reference} has other files than when it was first read",
-            allowed="the same config.json and model.safetensors as then",
+            allowed=f"the same {listed(other)} as then",
             action="restore them, or start anew",
         )
     for key in _READ_OF_CONFIG:

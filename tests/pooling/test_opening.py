@@ -6,7 +6,7 @@ import pytest
 import torch
 from pico import pico_folder
 
-from hf_free.errors import HubError, LearnerError, TeacherReferenceError
+from hf_free.errors import HubError, LearnerError, TeacherError, TeacherReferenceError
 from hf_free.learner.backbone_kinds import Access, PooledParts
 from hf_free.pooling.opening import open_teachers
 from hf_free.provenance.recorded_teacher import RecordedTeacher
@@ -45,3 +45,16 @@ def test_places_where_no_teacher_can_be_had(tmp_path, changes, error, words):
     access = {"local_files_only": True, "cache_dir": tmp_path / "cache"}
     with pytest.raises(error, match=words):
         open_teachers(parts({**record, **changes}, tmp_path=tmp_path, **access))
+
+
+def test_a_teacher_that_has_gone_or_changed_is_told_with_the_learners_name(tmp_path):
+    """Nobody typed the teacher's name."""
+    folder = pico_folder(tmp_path / "given", "conv4", size=16)
+    record = load_teacher(folder).record.to_dict()
+    pico_folder(tmp_path / "given", "conv4", size=16, seed=9)
+    with pytest.raises(TeacherError, match=r"me/pooled needs its teachers: .* has other files than") as changed:
+        open_teachers(parts(record, tmp_path=tmp_path))
+    assert "the same model.safetensors as then" in changed.value.allowed
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(TeacherReferenceError, match=r"me/pooled needs its teachers: .* does not exist"):
+        open_teachers(parts(record, tmp_path=tmp_path))

@@ -250,6 +250,7 @@ def test_collections_over_http(hub, tokens, run_client, tmp_path):
     hub.add_collection("alice/birds-65f0c0ffee", items)
     hub.add_collection("alice/mine-65f0c0ffef", items, private=True)
     hub.add_collection("alice/empty-65f0c0fff0", [("paper", "2312.0")])
+    hub.add_collection("alice/mixed-65f0c0fff1", ["alice/in-collection-gone", *items])
     code = """
 import json
 from pathlib import Path
@@ -268,6 +269,8 @@ for text in ("birds-65f0c0ffee", "birds-65f0c0ffee:0-2", "birds-65f0c0ffee@v2", 
         out[text] = f"{type(error).__name__}: {error}"
 pool = TeacherPool(["collection:alice/birds-65f0c0ffee:0,2"], strict=True)
 out["pool"] = [[record.repo_id, record.num_classes, record.reference] for record in pool.records]
+mixed = TeacherPool(["collection:alice/mixed-65f0c0fff1"], strict=True)
+out["mixed"] = [[record.repo_id for record in mixed.records], list(map(list, mixed.skipped))]
 print(json.dumps(out))
 """
     two, one = "alice/in-collection-two", "alice/in-collection-one"
@@ -280,6 +283,10 @@ print(json.dumps(out))
     for hidden in ("mine-65f0c0ffef", "gone"):
         assert seen[hidden].startswith(f"HubError: the Hub has no collection alice/{hidden}, or it is private")
     assert seen["pool"] == [[two, 2, f"{two}:0,2"], [one, 2, f"{one}:0,2"]]
+    kept, left_out = seen["mixed"]
+    assert kept == [two, one], left_out
+    assert [name for name, _ in left_out] == ["alice/in-collection-gone"], "nobody named it"
+    assert "does not exist" in left_out[0][1]
     owner = run_client(code, token=tokens["alice"], home=tmp_path / "owner").json
     assert owner["mine-65f0c0ffef"] == [two, one]
 

@@ -237,7 +237,7 @@ def test_a_private_teacher_without_a_token_is_said_so(hub, tokens, run_client, t
     named = named.replace("import FiveConfig", "import FiveConfig, HubConfig")
     run_client(named, token=tokens["alice"], cwd=tmp_path)
     said = run_client(ANSWER.format(name="alice/pooled-secret"), home=tmp_path / "elsewhere").json
-    assert said.startswith("HubError")
+    assert said.startswith("UnavailableRepositoryError")
     assert "alice/pool-secret" in said
     assert "token" in said or "private" in said
 
