@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hf_free.evaluation.evaluate import Comparison, EpisodeSettings, evaluate
     from hf_free.learner.backbone_kinds import PooledParts
     from hf_free.learner.classifier import FewShotClassifier
+    from hf_free.learner.export import export_classifier
     from hf_free.learner.meta_learner import MetaLearner
     from hf_free.learner.pooled_backbone import PooledBackbone
     from hf_free.teachers.loader import load_teacher
@@ -71,6 +72,7 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
+    "export_classifier",
     "invert",
     "load_labeled_images",
     "load_teacher",
@@ -92,6 +94,7 @@ _HOMES = {
     "MetaLearner": "hf_free.learner.meta_learner",
     "distill": "hf_free.training.distill",
     "evaluate": "hf_free.evaluation.evaluate",
+    "export_classifier": "hf_free.learner.export",
     "invert": "hf_free.training.invert",
     "load_labeled_images": "hf_free.evaluation.datasets",
     "load_teacher": "hf_free.teachers.loader",
