@@ -84,6 +84,10 @@ def open_data(
         HubError: a Hub that cannot be reached, has no such revision, or sends damaged files.
     """
     path = Path(source)
+    if revision is not None and not revision.strip():
+        raise DatasetError(
+            f"the revision {revision!r} of the data set {source}", allowed="a branch, a tag or a commit"
+        )
     if revision is not None and (path.exists() or Path(source.rpartition(":")[0] or "?").is_dir()):
         raise DatasetError(
             f"the data set {source} lies on this computer, and has no revision {revision!r}",
@@ -292,6 +296,7 @@ def _open_hub(
 ) -> PictureFolder | Tables:
     """A data set on the Hub, downloaded into the cache."""
     from hf_free.hub.dataset_files import fetch_card, files_of_dataset
+    from hf_free.hub.session import bounded_listings
 
     name, _, wanted = source.partition(":")
     _check_id(name, source)
@@ -309,9 +314,10 @@ def _open_hub(
         if (path := read_or_explain(fetch, source)) is not None:
             check_cards(path.parent, source, (card,))
     try:
-        return Tables(read_or_explain(lambda: _read_intact(name, wanted, options), source), False)
+        with bounded_listings() as listing:
+            return Tables(read_or_explain(lambda: _read_intact(name, wanted, options), source), False)
     except DatasetError:
-        names = _configurations_on_hub(name, revision, token) if files else []
+        names = _configurations_on_hub(name, revision, token) if files and not listing.broken_since else []
         if wanted not in names and (len(names) > 1 or (wanted and names)):
             raise _choose(
                 source if not wanted else f"{name} has no configuration {wanted!r}: it", name, names
@@ -332,7 +338,7 @@ def _check_id(name: str, source: str) -> None:
     if named is None and not at:
         return
     behind = "" if named else source[len(name) :]  # a configuration
-    apart = f" and --dataset-revision {revision}, in Python revision={revision!r}" if revision else ""
+    apart = f"; evaluate takes --dataset-revision {revision}, Python revision={revision!r}" if revision else ""
     raise DatasetError(
         f"the data set {source!r} is the address of a page" if named else f"the data set {source!r} has an @",
         allowed="org/name[:configuration]; the revision of a data set is given apart",
@@ -423,7 +429,8 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     """
     import datasets.exceptions
 
-    from hf_free.hub.session import MISREADINGS, bounded_listings
+    from hf_free.hub.failures import reason_of
+    from hf_free.hub.session import MISREADINGS, NoProgressError, bounded_listings, lost_on_the_way
     from hf_free.runtime.device import is_out_of_memory
 
     misread = (*MISREADINGS, AssertionError)  # a configuration in a card that is called `no`, without quotes, say
@@ -446,6 +453,13 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
         if (misfit := misfit_of(error)) is not None:
             given = f"data set {source!r} cannot be read: {misfit.reason}"
             raise DatasetError(given, allowed=misfit.allowed, action=misfit.action) from None
+        lost = next((one for one in _chain(error) if isinstance(one, (*lost_on_the_way(), NoProgressError))), None)
+        if isinstance(lost, Exception):
+            raise DatasetError(
+                f"data set {source!r} cannot be read: it does not arrive from the Hub: {reason_of(lost)}",
+                allowed="a working network, or files that are in the cache",
+                action="check the network, proxies and HF_ENDPOINT, or try again later",
+            ) from None
         error = _cause_of(error)
         name = type(error).__name__
         why = f"its files, card or listing have an unexpected form ({name})" if isinstance(error, misread) else ""
@@ -477,17 +491,16 @@ _KNOWN = {
     "Expected data_files in YAML": "its card names files in a form that is not read",
     "Invalid metadata file_name": "its metadata names files that are none of its own",
     "offline mode is enabled": "it is not in the cache, and the Hub is not asked (--offline, HF_HUB_OFFLINE)",
+    "trying to locate the file on the Hub": "the Hub does not answer for one of its files, and the cache has it not",
     "scripts are no longer supported": "it is a script, which is not run",
     "To support decoding": "a column holds neither pictures nor labels, and takes a package that is not installed",
 }
 """What libraries say of a data set that cannot be read, by a part of their words, in ours."""
 
 
-def _why(error: BaseException | None) -> str:
+def _why(raised: BaseException) -> str:
     """Why a data set cannot be read, where the cause is known; it may lie behind the error."""
-    for _ in range(8):
-        if error is None:
-            break
+    for error in _chain(raised):
         if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
             return "it holds no data files"
         if isinstance(error, json.JSONDecodeError):
@@ -495,8 +508,16 @@ def _why(error: BaseException | None) -> str:
         for part, reason in _KNOWN.items():
             if part in str(error):
                 return reason
-        error = error.__cause__
     return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it."""
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import threading
@@ -121,6 +122,48 @@ class _Listing:
             raise MalformedAnswerError(f"a listing of more than {self.most_pages} pages")
         if time.monotonic() - self.began > self.seconds:
             raise NoProgressError(f"a listing that is not whole after {self.seconds:.0f} s")
+
+
+class _DataListing(_Listing):
+    """Also leaves a listing that breaks off each time it is asked for; a `_Watch` does so by itself."""
+
+    def __init__(self, most_pages: int, seconds: float) -> None:
+        super().__init__(most_pages, seconds)
+        self.broken_since: dict[str, float] = {}
+        """When the answer about an address broke off first."""
+
+    def before_request(self, request: Any) -> None:
+        """Refuse a request whose answers have broken off for too long: huggingface_hub would ask again for 23 s each.
+
+        Raises:
+            NoProgressError: they have.
+        """
+        if time.monotonic() - self.broken_since.get(str(request.url), math.inf) > PATIENCE:
+            raise NoProgressError("a listing that breaks off each time")
+
+    def _watch_body(self, response: Any) -> None:
+        """Remember whether an answer that is no file arrives whole."""
+        url = str(response.request.url)
+        if not url.startswith(f"{constants.ENDPOINT}/api/"):
+            return
+
+        def ended(is_whole: bool) -> None:
+            if is_whole:
+                self.broken_since.pop(url, None)
+            else:
+                self.broken_since.setdefault(url, time.monotonic())
+
+        response.stream = _bounded(response.stream, self.seconds, ended)
+
+    def after_response(self, response: Any) -> None:
+        """Count a page that names a next one, and watch its body.
+
+        Raises:
+            MalformedAnswerError: there are too many.
+            NoProgressError: they take too long.
+        """
+        super().after_response(response)
+        self._watch_body(response)
 
 
 class _Watch:
@@ -331,16 +374,19 @@ def redirects_bounded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bounded_listings() -> Iterator[None]:
+def bounded_listings() -> Iterator[_DataListing]:
     """Within the block, in which another library asks the Hub by itself, no listing goes on for ever.
+
+    Yields:
+        What becomes of them.
 
     Raises:
         MalformedAnswerError, NoProgressError: one does.
     """
-    listing = _Listing(MOST_DATA_PAGES, DATA_LISTING_SECONDS)
+    listing = _DataListing(MOST_DATA_PAGES, DATA_LISTING_SECONDS)
     _WATCHES.append(listing)
     try:
-        yield
+        yield listing
     finally:
         _WATCHES.remove(listing)
 

@@ -168,8 +168,27 @@ def test_a_download_that_stalls_is_a_data_set_that_cannot_be_read(error):
     def stalled():
         raise error("timed out")
 
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="cannot be read: it does not arrive from the Hub: timed out"):
         read_or_explain(stalled, "org/slow")
+
+
+def test_a_listing_of_a_data_set_that_breaks_off_each_time_is_left(hub, run_client, parquet):
+    """It was asked for for 48 s."""
+    hub.add_repo("lab/cut", parquet, repo_type="dataset")
+    code = """
+from hf_free.errors import DatasetError
+from hf_free.evaluation.datasets import load_labeled_images
+from hf_free.hub import session
+session.PATIENCE = 0.5
+try:
+    load_labeled_images("lab/cut")
+except DatasetError as error:
+    print(error)
+"""
+    with hub.fault("close", "/api/datasets/lab/cut/tree", after=20, times=None) as fault:
+        said = run_client(code).stdout
+    assert "it does not arrive from the Hub: a listing that breaks off each time" in said
+    assert fault.hits == 1
 
 
 @pytest.mark.parametrize("card", ["a: [1", "b: : :", "c: !!python/object:os.path {}", "d:\n\t- e"])
@@ -336,6 +355,11 @@ def test_what_generating_says_is_its_cause():
         read_or_explain(fail, "org/x")
 
 
+def test_a_revision_of_blanks_is_none():
+    with pytest.raises(DatasetError, match="the revision ' ' of the data set org/x"):
+        load_labeled_images("org/x", revision=" ")
+
+
 def test_a_revision_of_a_data_set_that_is_not_there_is_named(hub, run_client, parquet):
     hub.add_repo("lab/versions", parquet, repo_type="dataset")
     code = """
@@ -353,11 +377,11 @@ for name, revision in (*given, (page, None), (page + "/tree/v2", None)):
     assert "lab/versions has no revision 'v9'" in missing
     assert f"{hub.endpoint}/datasets/lab/versions/tree/main" in missing
     assert "'lab/versions@main' has an @" in behind
-    assert "write lab/versions and --dataset-revision main" in behind
-    assert "write lab/versions:small and --dataset-revision v2" in configured
+    assert "write lab/versions; evaluate takes --dataset-revision main" in behind
+    assert "write lab/versions:small; evaluate takes --dataset-revision v2" in configured
     assert "is the address of a page" in page
     assert page.endswith("write lab/versions")
-    assert "write lab/versions and --dataset-revision v2" in older_page
+    assert "write lab/versions; evaluate takes --dataset-revision v2" in older_page
 
 
 def test_a_table_that_arrives_damaged_is_fetched_again_and_never_kept(hub, run_client, parquet):
