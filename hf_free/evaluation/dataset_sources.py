@@ -10,7 +10,7 @@ import glob
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from hf_free.config.yaml_reading import as_texts, read_written
 from hf_free.data.decoding import is_picture_file
 from hf_free.errors import DatasetError, HfFreeError
 from hf_free.evaluation.dataset_card import CARDS, check_cards
+from hf_free.evaluation.dataset_misfits import misfit_of
 from hf_free.evaluation.parquet_files import read_plainly
 from hf_free.evaluation.picture_folder import (
     SPLIT_WORDS,
@@ -80,9 +81,13 @@ def open_data(
 
     Raises:
         DatasetError: no such data set, one that cannot be read, or one of which a configuration has to be named.
-        HubError: a Hub that cannot be reached.
+        HubError: a Hub that cannot be reached, has no such revision, or sends damaged files.
     """
     path = Path(source)
+    if revision is not None and not revision.strip():
+        raise DatasetError(
+            f"the revision {revision!r} of the data set {source}", allowed="a branch, a tag or a commit"
+        )
     if revision is not None and (path.exists() or Path(source.rpartition(":")[0] or "?").is_dir()):
         raise DatasetError(
             f"the data set {source} lies on this computer, and has no revision {revision!r}",
@@ -290,11 +295,11 @@ def _open_hub(
     source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
 ) -> PictureFolder | Tables:
     """A data set on the Hub, downloaded into the cache."""
-    import datasets
-
     from hf_free.hub.dataset_files import fetch_card, files_of_dataset
+    from hf_free.hub.session import bounded_listings
 
     name, _, wanted = source.partition(":")
+    _check_id(name, source)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DatasetError(f"there is no file or folder {source}", action="check the path")
     # datasets itself retries for longer than anyone waits
@@ -309,16 +314,54 @@ def _open_hub(
         if (path := read_or_explain(fetch, source)) is not None:
             check_cards(path.parent, source, (card,))
     try:
-        return Tables(
-            read_or_explain(lambda: dict(datasets.load_dataset(name, wanted or None, **options)), source), False
-        )
+        with bounded_listings() as listing:
+            return Tables(read_or_explain(lambda: _read_intact(name, wanted, options), source), False)
     except DatasetError:
-        names = _configurations_on_hub(name, revision, token) if files else []
+        names = _configurations_on_hub(name, revision, token) if files and not listing.broken_since else []
         if wanted not in names and (len(names) > 1 or (wanted and names)):
             raise _choose(
                 source if not wanted else f"{name} has no configuration {wanted!r}: it", name, names
             ) from None
         raise
+
+
+def _check_id(name: str, source: str) -> None:
+    """Refuse an id with a revision behind it, as models have theirs, and the address of a page.
+
+    Raises:
+        DatasetError: with what to write.
+    """
+    from hf_free.hub.names import id_in_address
+
+    named = id_in_address(source)
+    repo_id, at, revision = (named or name).partition("@")
+    if named is None and not at:
+        return
+    behind = "" if named else source[len(name) :]  # a configuration
+    apart = f"; evaluate takes --dataset-revision {revision}, Python revision={revision!r}" if revision else ""
+    raise DatasetError(
+        f"the data set {source!r} is the address of a page" if named else f"the data set {source!r} has an @",
+        allowed="org/name[:configuration]; the revision of a data set is given apart",
+        action=f"write {repo_id}{behind}{apart}",
+    )
+
+
+def _read_intact(name: str, configuration: str, options: Mapping[str, str | None]) -> dict[str, object]:
+    """The splits of a data set on the Hub, as `datasets.load_dataset` gives them; but what it makes of the files is
+    kept, so that they are compared with their hashes before."""
+    import datasets
+
+    from hf_free.hub.dataset_files import make_intact
+
+    token = options.get("token")
+    builder = datasets.load_dataset_builder(name, configuration or None, **options)
+    if builder.config.data_files and not Path(builder.cache_dir).exists():
+        manager = datasets.DownloadManager(download_config=datasets.DownloadConfig(token=token))
+        for paths in manager.download(builder.config.data_files).values():
+            for path in paths:
+                make_intact(Path(path), token=token)
+    builder.download_and_prepare()
+    return dict(builder.as_dataset())
 
 
 def _configurations_on_hub(name: str, revision: str | None, token: str | None) -> list[str]:
@@ -349,9 +392,14 @@ def _cached_files(name: str, revision: str | None, cache_dir: str | None) -> lis
 def _open_hub_pictures(
     name: str, wanted: str, source: str, scratch: str, revision: str | None, token: str | None, cache_dir: str | None
 ) -> PictureFolder | Tables:
-    from hf_free.hub.dataset_files import fetch_dataset
+    from hf_free.hub.dataset_files import fetch_dataset, make_intact
 
-    fetch = partial(fetch_dataset, name, revision=revision, token=token, cache_dir=cache_dir)
+    def fetch() -> Path:
+        folder = fetch_dataset(name, revision=revision, token=token, cache_dir=cache_dir)
+        for file in visible_files(folder):
+            make_intact(file, token=token)
+        return folder
+
     folder = read_or_explain(fetch, source)
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
@@ -381,7 +429,8 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
     """
     import datasets.exceptions
 
-    from hf_free.hub.session import MISREADINGS, bounded_listings
+    from hf_free.hub.failures import reason_of
+    from hf_free.hub.session import MISREADINGS, NoProgressError, bounded_listings, lost_on_the_way
     from hf_free.runtime.device import is_out_of_memory
 
     misread = (*MISREADINGS, AssertionError)  # a configuration in a card that is called `no`, without quotes, say
@@ -401,6 +450,17 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
             raise
         if (problem := storage_problem(error)) is not None:
             raise problem from error
+        if (misfit := misfit_of(error)) is not None:
+            given = f"data set {source!r} cannot be read: {misfit.reason}"
+            raise DatasetError(given, allowed=misfit.allowed, action=misfit.action) from None
+        lost = next((one for one in _chain(error) if isinstance(one, (*lost_on_the_way(), NoProgressError))), None)
+        if isinstance(lost, Exception):
+            raise DatasetError(
+                f"data set {source!r} cannot be read: it does not arrive from the Hub: {reason_of(lost)}",
+                allowed="a working network, or files that are in the cache",
+                action="check the network, proxies and HF_ENDPOINT, or try again later",
+            ) from None
+        error = _cause_of(error)
         name = type(error).__name__
         why = f"its files, card or listing have an unexpected form ({name})" if isinstance(error, misread) else ""
         raise DatasetError(
@@ -408,6 +468,12 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
             allowed="a datasets id org/name[:configuration], a Parquet file, or a folder of Parquet files or pictures",
             action="check the name, the files, or the connection",
         ) from None
+
+
+def _cause_of(error: Exception) -> Exception:
+    """What made the reading of a data set fail, where the error says only that it did."""
+    says_nothing = type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception)
+    return error.__cause__ if says_nothing and isinstance(error.__cause__, Exception) else error
 
 
 _KNOWN = {
@@ -425,17 +491,16 @@ _KNOWN = {
     "Expected data_files in YAML": "its card names files in a form that is not read",
     "Invalid metadata file_name": "its metadata names files that are none of its own",
     "offline mode is enabled": "it is not in the cache, and the Hub is not asked (--offline, HF_HUB_OFFLINE)",
+    "trying to locate the file on the Hub": "the Hub does not answer for one of its files, and the cache has it not",
     "scripts are no longer supported": "it is a script, which is not run",
     "To support decoding": "a column holds neither pictures nor labels, and takes a package that is not installed",
 }
 """What libraries say of a data set that cannot be read, by a part of their words, in ours."""
 
 
-def _why(error: BaseException | None) -> str:
+def _why(raised: BaseException) -> str:
     """Why a data set cannot be read, where the cause is known; it may lie behind the error."""
-    for _ in range(8):
-        if error is None:
-            break
+    for error in _chain(raised):
         if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
             return "it holds no data files"
         if isinstance(error, json.JSONDecodeError):
@@ -443,8 +508,16 @@ def _why(error: BaseException | None) -> str:
         for part, reason in _KNOWN.items():
             if part in str(error):
                 return reason
-        error = error.__cause__
     return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it."""
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__
 
 
 @contextmanager

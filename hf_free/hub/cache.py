@@ -47,6 +47,18 @@ def is_commit(revision: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
+def announced(path: Path) -> ExpectedFile | None:
+    """What the Hub announced of a cached file: its hash is the name of the blob that it leads to; None for others.
+
+    The size is the one on disk, which tells nothing.
+    """
+    if path.is_symlink() and path.exists():
+        digest = os.path.basename(os.readlink(path))
+        if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", digest):
+            return ExpectedFile(path.stat().st_size, "sha256" if len(digest) == 64 else "git-sha1", digest)
+    return None
+
+
 class RepositoryCache:
     """The cached files of one model repository.
 
@@ -97,12 +109,7 @@ class RepositoryCache:
         record = self.read_record(commit)
         if record and name in record.files:
             return record.files[name]
-        path = self.snapshot(commit) / name
-        if path.is_symlink() and path.exists():
-            digest = os.path.basename(os.readlink(path))
-            if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", digest):
-                return ExpectedFile(path.stat().st_size, "sha256" if len(digest) == 64 else "git-sha1", digest)
-        return None
+        return announced(self.snapshot(commit) / name)
 
     def partial_file(self, digest: str, wanted: Collection[str] = ()) -> Path:
         """A name to download a file to, which no other process uses.

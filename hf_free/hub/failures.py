@@ -90,7 +90,7 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
         return _explain_waiting(error, repo_id)
     if is_transient(error):
         return HubError(
-            f"cannot reach the Hub at {_endpoint()} for {repo_id}: {_reason(error)}",
+            f"cannot reach the Hub at {_endpoint()} for {repo_id}: {reason_of(error)}",
             allowed=_NETWORK,
             action="check the network, proxies and HF_ENDPOINT; with cached files HF_HUB_OFFLINE=1 works without",
         )
@@ -109,11 +109,11 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
         )
     if isinstance(error, OSError):
         return HubError(
-            f"cannot keep the files of {repo_id}: {_reason(error)}", action="free some space or pass --cache-dir"
+            f"cannot keep the files of {repo_id}: {reason_of(error)}", action="free some space or pass --cache-dir"
         )
     of_client = type(error).__module__.partition(".")[0] in (http_library().__name__, *_BELOW)
     if of_client or isinstance(error, (MalformedAnswerError, ValueError, KeyError, ArithmeticError, AssertionError)):
-        detail = f": {_reason(error)}" if isinstance(error, MalformedAnswerError) else ""
+        detail = f": {reason_of(error)}" if isinstance(error, MalformedAnswerError) else ""
         return HubError(
             f"the Hub at {_endpoint()} gives no usable answer for {repo_id}{detail}",
             allowed="answers in the form of the Hub's",
@@ -136,7 +136,7 @@ def _explain_storage(error: Exception, said: str, repo_id: str) -> HubError:
     elif isinstance(error, (ValueError, ArithmeticError, *MISREADINGS)):
         reason, action = "the Hub gives no usable answer", "check HF_ENDPOINT"
     else:
-        reason, action = _reason(error), "check the network and try again"
+        reason, action = reason_of(error), "check the network and try again"
     return HubError(f"{what}: {reason}", action=action)
 
 
@@ -145,7 +145,7 @@ def _endpoint() -> str:
     return without_secrets(constants.ENDPOINT)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What went wrong, in our words where the library's speak of its own workings."""
     library = http_library()
     if isinstance(error, library.DecodingError):

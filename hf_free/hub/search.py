@@ -55,10 +55,12 @@ def search_models(
     """
     token = token_to_send(token)
     tags = [text for text in (library, tag) if text]
+    probes = ["once"]  # its answer counts as a sign of life, so that repeated ones would make the waiting endless
 
     def ask() -> list[RepositoryInfo]:
-        # huggingface_hub's listing would retry a silent Hub for half a minute, with output of its own
-        get_session().head(constants.ENDPOINT, timeout=10)
+        if probes:  # huggingface_hub's listing would retry a silent Hub for half a minute, with output of its own
+            get_session().head(constants.ENDPOINT, timeout=10)
+            probes.clear()
         models = api_for(token).list_models(
             search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
         )

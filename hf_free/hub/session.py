@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -122,6 +124,48 @@ class _Listing:
             raise NoProgressError(f"a listing that is not whole after {self.seconds:.0f} s")
 
 
+class _DataListing(_Listing):
+    """Also leaves a listing that breaks off each time it is asked for; a `_Watch` does so by itself."""
+
+    def __init__(self, most_pages: int, seconds: float) -> None:
+        super().__init__(most_pages, seconds)
+        self.broken_since: dict[str, float] = {}
+        """When the answer about an address broke off first."""
+
+    def before_request(self, request: Any) -> None:
+        """Refuse a request whose answers have broken off for too long: huggingface_hub would ask again for 23 s each.
+
+        Raises:
+            NoProgressError: they have.
+        """
+        if time.monotonic() - self.broken_since.get(str(request.url), math.inf) > PATIENCE:
+            raise NoProgressError("a listing that breaks off each time")
+
+    def _watch_body(self, response: Any) -> None:
+        """Remember whether an answer that is no file arrives whole."""
+        url = str(response.request.url)
+        if not url.startswith(f"{constants.ENDPOINT}/api/"):
+            return
+
+        def ended(is_whole: bool) -> None:
+            if is_whole:
+                self.broken_since.pop(url, None)
+            else:
+                self.broken_since.setdefault(url, time.monotonic())
+
+        response.stream = _bounded(response.stream, self.seconds, ended)
+
+    def after_response(self, response: Any) -> None:
+        """Count a page that names a next one, and watch its body.
+
+        Raises:
+            MalformedAnswerError: there are too many.
+            NoProgressError: they take too long.
+        """
+        super().after_response(response)
+        self._watch_body(response)
+
+
 class _Watch:
     """Two event hooks for the shared session: shorten every timeout, and stop when nothing works any more.
 
@@ -137,6 +181,9 @@ class _Watch:
         self.timeout, self.thread, self.patience = timeout, thread, patience
         self.asked_at: float | None = None
         self.last_status = 0
+        """Of the last answer since the last good one that arrived whole; 0 where there is none."""
+        self.is_broken = False
+        """Whether that answer broke off."""
         self.listing = _Listing()
 
     def silence(self) -> float:
@@ -167,7 +214,8 @@ class _Watch:
         if self.silence() > self.patience:
             if self.last_status == 429:
                 raise RateLimitedError("last answer: 429")
-            raise NoProgressError(f"last answer: {self.last_status}" if self.last_status else "no answer")
+            answer = f"last answer: {self.last_status}" if self.last_status else "no answer"
+            raise NoProgressError(f"{answer}, which broke off" if self.is_broken else answer)
         if self.asked_at is None:
             self.asked_at = time.monotonic()
         limits = dict(request.extensions.get("timeout") or {})
@@ -178,23 +226,31 @@ class _Watch:
             request.headers["Accept-Encoding"] = "gzip"  # the one that `_unpacked` reads
 
     def after_response(self, response: Any) -> None:
-        """Remember that the Hub gave a good answer."""
+        """Look at the beginning of an answer; `ended` says what became of it."""
         if not self._is_concerned():
             return
-        self.last_status = response.status_code
+        self.last_status, self.is_broken = response.status_code, False
         _check_redirect(response)
         asked = seconds_asked(response.headers)
         if _is_transient_status(response.status_code) and asked is not None and self.silence() + asked > self.patience:
             raise WaitAskedError(response.status_code, asked)  # huggingface_hub would sleep as long as it is told to
-        if not _is_transient_status(response.status_code) and response.status_code != 409:
-            self.asked_at = None  # huggingface_hub would retry a conflict forever
+        # huggingface_hub would retry a conflict forever
+        is_good = not _is_transient_status(response.status_code) and response.status_code != 409
         self.listing.after_response(response)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", "x-gzip"):
             raise MalformedAnswerError(f"an answer packed as {encoding[:40]!r}, which was not asked for")
         if encoding != "identity":  # unpacked here, since what the library makes of it is not bounded
             del response.headers["content-encoding"]
-        response.stream = _bounded(response.stream, self.patience, is_packed=encoding != "identity")
+        response.stream = _bounded(
+            response.stream, self.patience, partial(self._ended, is_good=is_good), is_packed=encoding != "identity"
+        )
+
+    def _ended(self, is_whole: bool, *, is_good: bool) -> None:
+        """Remember what became of an answer: one that breaks off is no sign of life, since the next may do so too."""
+        self.is_broken = not is_whole
+        if is_whole and is_good:
+            self.asked_at, self.last_status = None, 0
 
     def _is_concerned(self) -> bool:
         return self.thread in (None, threading.get_ident())
@@ -245,15 +301,30 @@ def _unpacked(stream: Any) -> Iterator[bytes]:
         raise MalformedAnswerError("an answer that is called gzip and is none") from None
 
 
-def _bounded(stream: Any, seconds: float, *, is_packed: bool = False) -> Any:
+def _bounded(stream: Any, seconds: float, ended: Callable[[bool], None], *, is_packed: bool = False) -> Any:
     """A stream of bytes that ends with an error if it is endless or trickles forever.
 
     The timeouts of a phase begin anew with each byte, and the whole of such an answer is kept in memory.
+
+    Args:
+        stream: The bytes as they arrive.
+        seconds: Seconds that they may take.
+        ended: Called once the stream is closed, with whether it went well until then.
+        is_packed: Whether they are gzip.
     """
     kind: Any = http_library().SyncByteStream
 
     class Bounded(kind):  # type: ignore[misc]
+        has_failed = False
+
         def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield from self.pieces()
+            except Exception:
+                self.has_failed = True
+                raise
+
+        def pieces(self) -> Iterator[bytes]:
             size, end = 0, time.monotonic() + seconds
             for chunk in _unpacked(stream) if is_packed else stream:
                 size += len(chunk)
@@ -265,6 +336,7 @@ def _bounded(stream: Any, seconds: float, *, is_packed: bool = False) -> Any:
 
         def close(self) -> None:
             stream.close()
+            ended(not self.has_failed)
 
     return Bounded()
 
@@ -302,16 +374,19 @@ def redirects_bounded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bounded_listings() -> Iterator[None]:
+def bounded_listings() -> Iterator[_DataListing]:
     """Within the block, in which another library asks the Hub by itself, no listing goes on for ever.
+
+    Yields:
+        What becomes of them.
 
     Raises:
         MalformedAnswerError, NoProgressError: one does.
     """
-    listing = _Listing(MOST_DATA_PAGES, DATA_LISTING_SECONDS)
+    listing = _DataListing(MOST_DATA_PAGES, DATA_LISTING_SECONDS)
     _WATCHES.append(listing)
     try:
-        yield
+        yield listing
     finally:
         _WATCHES.remove(listing)
 

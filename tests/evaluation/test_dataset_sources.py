@@ -168,8 +168,27 @@ def test_a_download_that_stalls_is_a_data_set_that_cannot_be_read(error):
     def stalled():
         raise error("timed out")
 
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="cannot be read: it does not arrive from the Hub: timed out"):
         read_or_explain(stalled, "org/slow")
+
+
+def test_a_listing_of_a_data_set_that_breaks_off_each_time_is_left(hub, run_client, parquet):
+    """It was asked for for 48 s."""
+    hub.add_repo("lab/cut", parquet, repo_type="dataset")
+    code = """
+from hf_free.errors import DatasetError
+from hf_free.evaluation.datasets import load_labeled_images
+from hf_free.hub import session
+session.PATIENCE = 0.5
+try:
+    load_labeled_images("lab/cut")
+except DatasetError as error:
+    print(error)
+"""
+    with hub.fault("close", "/api/datasets/lab/cut/tree", after=20, times=None) as fault:
+        said = run_client(code).stdout
+    assert "it does not arrive from the Hub: a listing that breaks off each time" in said
+    assert fault.hits == 1
 
 
 @pytest.mark.parametrize("card", ["a: [1", "b: : :", "c: !!python/object:os.path {}", "d:\n\t- e"])
@@ -323,3 +342,80 @@ def test_a_git_lfs_pointer_in_the_place_of_a_parquet_file_is_named(tmp_path, nam
     (tmp_path / "data" / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n")
     with pytest.raises(DatasetError, match=r"train\.parquet is a git-lfs pointer"):
         load_labeled_images(tmp_path / named)
+
+
+def test_what_generating_says_is_its_cause():
+    error = datasets.exceptions.DatasetGenerationError("An error occurred while generating the dataset")
+    error.__cause__ = OSError("a pipe is broken")
+
+    def fail():
+        raise error
+
+    with pytest.raises(DatasetError, match="cannot be read: OSError: a pipe is broken"):
+        read_or_explain(fail, "org/x")
+
+
+def test_a_revision_of_blanks_is_none():
+    with pytest.raises(DatasetError, match="the revision ' ' of the data set org/x"):
+        load_labeled_images("org/x", revision=" ")
+
+
+def test_a_revision_of_a_data_set_that_is_not_there_is_named(hub, run_client, parquet):
+    hub.add_repo("lab/versions", parquet, repo_type="dataset")
+    code = """
+from hf_free.errors import DatasetError, HubError
+from hf_free.evaluation.datasets import load_labeled_images
+page = "https://huggingface.co/datasets/lab/versions"
+given = [("lab/versions", "v9"), ("lab/versions@main", None), ("lab/versions@v2:small", None)]
+for name, revision in (*given, (page, None), (page + "/tree/v2", None)):
+    try:
+        load_labeled_images(name, revision=revision)
+    except (DatasetError, HubError) as error:
+        print(str(error).replace("\\n", " "))
+"""
+    missing, behind, configured, page, older_page = run_client(code).stdout.splitlines()
+    assert "lab/versions has no revision 'v9'" in missing
+    assert f"{hub.endpoint}/datasets/lab/versions/tree/main" in missing
+    assert "'lab/versions@main' has an @" in behind
+    assert "write lab/versions; evaluate takes --dataset-revision main" in behind
+    assert "write lab/versions:small; evaluate takes --dataset-revision v2" in configured
+    assert "is the address of a page" in page
+    assert page.endswith("write lab/versions")
+    assert "write lab/versions; evaluate takes --dataset-revision v2" in older_page
+
+
+def test_a_table_that_arrives_damaged_is_fetched_again_and_never_kept(hub, run_client, parquet):
+    """Its pictures were shown, or every later call failed too."""
+    code = """
+import json
+from hf_free.errors import HubError
+from hf_free.evaluation.datasets import load_labeled_images
+try:
+    print(json.dumps(load_labeled_images("lab/{}").class_names))
+except HubError as error:
+    print(json.dumps(str(error)))
+"""
+    for name in ("once", "twice"):
+        hub.add_repo(f"lab/{name}", parquet, repo_type="dataset")
+    with hub.fault("corrupt", "/lab/once/resolve/.*validation.*parquet", method="GET") as fault:
+        assert run_client(code.format("once")).json == ["ape", "bee"]
+    assert fault.hits == 1
+    with hub.fault("corrupt", "/lab/twice/resolve/.*validation.*parquet", method="GET", times=2):
+        said = run_client(code.format("twice")).json
+    assert "validation-00000-of-00001.parquet of the data set lab/twice arrived twice with other bytes" in said
+    assert run_client(code.format("twice")).json == ["ape", "bee"]
+
+
+def test_pictures_that_arrive_damaged_are_fetched_again(hub, run_client, tmp_path):
+    for index, name in enumerate(("ant", "bee")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        picture(90 * index + 40).save(tmp_path / "set" / name / "1.png")
+    hub.add_repo("lab/loose", tmp_path / "set", repo_type="dataset")
+    code = """
+import json
+from hf_free.evaluation.datasets import load_labeled_images
+print(json.dumps(load_labeled_images("lab/loose").at_size(4)[:, 0, 0, 0].tolist()))
+"""
+    with hub.fault("corrupt", "/lab/loose/resolve/.*bee", method="GET") as fault:
+        assert run_client(code).json == [40, 130]
+    assert fault.hits == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hub_calls import HELPERS
+from hub_calls import HELPERS, paths
 from pico import pico_files
 from safetensors.torch import load
 
@@ -38,6 +38,21 @@ print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(
     usable = {model["repo_id"]: model["looks_usable"] for model in unfiltered}
     assert len(usable) == 5
     assert (usable["finder/other"], usable["finder/words"]) == (True, False)
+
+
+def test_a_listing_that_is_cut_each_time_is_left(hub, run_client):
+    """A question beside each round of repetitions began the patience anew: 125 s."""
+    code = """
+from functools import partial
+search.patiently = partial(search.patiently, patience=0.5)
+print(json.dumps(show(client.search_models)))
+"""
+    hub.add_repo("finder/cut", {"README.md": b"---\nlibrary_name: timm\n---\n"})
+    start = len(hub.requests)
+    with hub.fault("close", "^/api/models", after=50, times=None) as fault:
+        answer = run_client(f"{HELPERS}\nfrom hf_free.hub import search\n{code}").json
+    assert "for the search: last answer: 200, which broke off" in answer["error"]
+    assert (fault.hits, paths(hub, start, "HEAD").count("/")) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,37 @@ print(json.dumps(answers))
     assert fault.hits == 3
 
 
+@pytest.mark.parametrize(
+    ("after", "said"), [(2, "last answer: 200, which broke off"), (None, "no answer")], ids=["cut", "closed"]
+)
+def test_answers_that_break_off_are_no_sign_of_life(hub, run_client, after, said):
+    """A status of 200 was one, so that repetitions of a cut answer had no end; and an older answer was called the
+    last."""
+    hub.add_repo("fault/cut", FILES)
+    code = """
+import json, time
+from huggingface_hub import get_session
+from hf_free.hub import session
+endpoint, asked = session.api_for(None).endpoint, []
+def call():
+    get_session().head(endpoint)  # answered with 404
+    for _ in range(40):
+        try:
+            asked.append(get_session().get(endpoint + "/api/models/fault/cut"))
+        except session.transport_error():
+            time.sleep(0.05)
+try:
+    session.patiently(call, attempts=1, patience=0.3)
+    failure = "none"
+except session.NoProgressError as error:
+    failure = str(error)
+print(json.dumps([failure, len(asked)]))
+"""
+    with hub.fault("close", "/api/models/fault/cut", after=after, times=None) as fault:
+        assert run_client(code).json == [said, 0]
+    assert fault.hits < 10
+
+
 def test_a_listing_whose_next_page_is_itself_is_left(hub, run_client):
     link = {"Link": f'<{hub.endpoint}/api/models?cursor=again>; rel="next"'}
     code = """
