@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -63,6 +64,14 @@ def _prepare_worker() -> None:
     """One thread; and Ctrl-C, which a terminal sends to every process, ends a worker without a traceback."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker where the process that waits for it was killed: else it would wait for further jobs for good."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def available_cores() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -38,6 +40,20 @@ def square_and_place(number: int) -> tuple[int, int, int]:
     if number == MINUTES:
         time.sleep(300)
     return number * number, torch.get_num_threads(), os.getpid()
+
+
+def test_a_worker_ends_with_the_process_that_waits_for_it(monkeypatch):
+    """Nothing else ends it where that one is killed: it would wait for further jobs for good."""
+    ended, parent = threading.Event(), threading.Thread(target=time.sleep, args=(0.1,))
+    parent.start()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    before = torch.get_num_threads()
+    processes._prepare_worker()
+    torch.set_num_threads(before)
+    assert ended.wait(60)
+    assert not parent.is_alive()
 
 
 def test_a_process_that_is_ended_from_outside_is_one_message(monkeypatch):
