@@ -219,8 +219,8 @@ def _copy(folder: Path, copy: Path) -> None:
     except (OSError, ValueError) as error:
         raise RunError(
             f"{folder} cannot be uploaded: {error}",
-            allowed="folders and regular files, and links to them",
-            action="move away what is none of these, and push again",
+            allowed="folders and regular files, and links within the folder",
+            action="move away what is none of these, or put a copy in the place of a link, and push again",
         ) from None
 
 

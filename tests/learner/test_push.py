@@ -106,14 +106,21 @@ def put_dangling(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("put", [put_pipe, put_device, put_circle, put_dangling])
-def test_what_is_no_file_is_named_and_not_copied(tmp_path, put):
-    """A device has no end: a copy of it filled the disk."""
+def put_private(path: Path) -> None:
+    private = path.parent.with_name("key")
+    private.write_text("private")
+    path.symlink_to(private)
+
+
+@pytest.mark.parametrize("push", [push_learner, plan_push_of])
+@pytest.mark.parametrize("put", [put_pipe, put_device, put_circle, put_dangling, put_private])
+def test_what_is_no_file_of_the_folders_is_named_and_not_copied(tmp_path, put, push):
+    """A device has no end: a copy of it filled the disk. What a link leads to elsewhere was published."""
     folder = tmp_path / "learner"
     make(1).save_pretrained(folder)
     put(folder / "notes")
     with pytest.raises(RunError, match=rf"{folder} cannot be uploaded: .*notes") as refused:
-        push_learner(folder, "me/few-shot")
+        push(folder, "me/few-shot")
     assert "move away" in refused.value.action
 
 
