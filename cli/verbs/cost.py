@@ -52,16 +52,20 @@ def cost(
         _show(published, _published_table(published), as_json=as_json)
         return
     if address := next((model for model in models if model.startswith(ENDPOINT)), None):
-        raise ConfigError(
-            f"{address} is a black box: what it computes is not known",
-            allowed="models whose weights are available",
-            action="hf-free inspect says what a black box answers",
-        )
+        raise _black_box(address)
     rows = teacher_rows(models, _count, own_networks=own_networks, revision=revision, token=token, cache_dir=cache_dir)
     if not as_json:
         say_unusable(rows)
     _show(rows, _models_table([row for row in rows if row["usable"]]), as_json=as_json)
     fail_if_none_is_usable(rows)
+
+
+def _black_box(address: str) -> ConfigError:
+    return ConfigError(
+        f"{address} is a black box: what it computes is not known",
+        allowed="models whose weights are available",
+        action="hf-free inspect says what a black box answers",
+    )
 
 
 def _show(rows: Sequence[Json], table: Table | Rows, *, as_json: bool) -> None:
@@ -75,6 +79,8 @@ def _show(rows: Sequence[Json], table: Table | Rows, *, as_json: bool) -> None:
 def _count(teacher: Teacher) -> Json:
     from hf_free.evaluation.flops import count
 
+    if teacher.record.answers_only:  # of a list
+        raise _black_box(teacher.record.reference)
     passes = count(teacher)
     return {
         "architecture": teacher.record.architecture,
