@@ -13,8 +13,8 @@ from hf_free.cli.console import output_console, say, write_json
 from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.errors import ConfigError
+from hf_free.hub.names import ENDPOINT
 from hf_free.provenance.reading import Json
-from hf_free.teachers.reference import ENDPOINT
 
 if TYPE_CHECKING:
     from hf_free.teachers.teacher import Teacher
