@@ -75,13 +75,14 @@ def _teachers_table(planned: TrainingPlan) -> Rows:
     rows = []
     for record in planned.teachers:
         layers = ", ".join(f"{number} {name}" for name, number in record.normalization.items())
+        size, is_hidden = "x".join(map(str, record.input_size)), record.answers_only  # a black box, which does not say
         rows.append(
             (
                 record.reference,
-                (record.commit or "local")[:8],
-                f"{record.architecture}, {'x'.join(map(str, record.input_size))}, {layers or 'no normalization'}",
+                "unknown" if is_hidden else (record.commit or "local")[:8],
+                f"{record.architecture}, {size}" + ("" if is_hidden else f", {layers or 'no normalization'}"),
                 record.num_classes,
-                decimal_size_text(record.weight_bytes),
+                "unknown" if is_hidden else decimal_size_text(record.weight_bytes),
                 record.license or "not given",
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, print_made, say, where_published, write_json
-from hf_free.errors import ConfigError, DatasetError
+from hf_free.errors import ConfigError, DatasetError, HubError, PushError
 from hf_free.runtime.allocator import import_torch
 from hf_free.runtime.text import printable
 from hf_free.training.location import learner_location
@@ -100,14 +102,21 @@ def adapt(
     url = None
     if push_to_hub is not None:
         say(f"Uploading to {push_to_hub}")
-        url = classifier.push_to_hub(
-            push_to_hub,
-            token=token,
-            private=bool(private),
-            create_pr=bool(create_pr),
-            with_pictures=with_pictures,
-            commit_message=commit_message,
-        )
+        with (
+            nullcontext()
+            if output is None
+            else _kept(
+                output, push_to_hub, private=bool(private), create_pr=bool(create_pr), commit_message=commit_message
+            )
+        ):
+            url = classifier.push_to_hub(
+                push_to_hub,
+                token=token,
+                private=bool(private),
+                create_pr=bool(create_pr),
+                with_pictures=with_pictures,
+                commit_message=commit_message,
+            )
     shown = {} if classifier.support is None else classifier.support.counts
     if as_json:
         rejection = classifier.rejection
@@ -130,6 +139,25 @@ def adapt(
         output_console().print(plain(f"Published: {where_published(url, push_to_hub)}"), soft_wrap=True)
     kept = push_to_hub if output is None else output
     output_console().print(plain(f"Next: hf-free predict {kept} --images ./new"), soft_wrap=True)
+
+
+@contextmanager
+def _kept(folder: Path, repo_id: str, *, private: bool, create_pr: bool, commit_message: str | None) -> Iterator[None]:
+    """Within the block an upload that fails says that the classifier is kept, and how to publish it.
+
+    Raises:
+        PushError: it fails.
+    """
+    try:
+        yield
+    except HubError as error:
+        from hf_free.hub.upload import push_command
+
+        cause = error.cause if isinstance(error, PushError) else error
+        again = push_command(
+            folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=None
+        )
+        raise PushError(cause, folder=folder, again=again) from None
 
 
 def adapt_to_folder(

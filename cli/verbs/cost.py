@@ -13,8 +13,8 @@ from hf_free.cli.console import output_console, say, write_json
 from hf_free.cli.rows import Rows
 from hf_free.cli.teacher_rows import fail_if_none_is_usable, say_unusable, teacher_rows
 from hf_free.errors import ConfigError
+from hf_free.hub.names import ENDPOINT
 from hf_free.provenance.reading import Json
-from hf_free.teachers.reference import ENDPOINT
 
 if TYPE_CHECKING:
     from hf_free.teachers.teacher import Teacher
@@ -52,16 +52,20 @@ def cost(
         _show(published, _published_table(published), as_json=as_json)
         return
     if address := next((model for model in models if model.startswith(ENDPOINT)), None):
-        raise ConfigError(
-            f"{address} is a black box: what it computes is not known",
-            allowed="models whose weights are available",
-            action="hf-free inspect says what a black box answers",
-        )
+        raise _black_box(address)
     rows = teacher_rows(models, _count, own_networks=own_networks, revision=revision, token=token, cache_dir=cache_dir)
     if not as_json:
         say_unusable(rows)
     _show(rows, _models_table([row for row in rows if row["usable"]]), as_json=as_json)
     fail_if_none_is_usable(rows)
+
+
+def _black_box(address: str) -> ConfigError:
+    return ConfigError(
+        f"{address} is a black box: what it computes is not known",
+        allowed="models whose weights are available",
+        action="hf-free inspect says what a black box answers",
+    )
 
 
 def _show(rows: Sequence[Json], table: Table | Rows, *, as_json: bool) -> None:
@@ -75,6 +79,8 @@ def _show(rows: Sequence[Json], table: Table | Rows, *, as_json: bool) -> None:
 def _count(teacher: Teacher) -> Json:
     from hf_free.evaluation.flops import count
 
+    if teacher.record.answers_only:  # of a list
+        raise _black_box(teacher.record.reference)
     passes = count(teacher)
     return {
         "architecture": teacher.record.architecture,

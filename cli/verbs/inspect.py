@@ -27,6 +27,9 @@ EXAMPLES = options.examples(
     "hf-free inspect @found.txt -q > teachers.txt",
     "hf-free inspect ./my-model --import my_networks.py",
 )
+_UNKNOWN = "unknown"
+"""What is shown of a fact that a black box does not tell; null in JSON."""
+
 _NAMES_SHOWN = 6
 """Label names in a row of the table; --json has them all."""
 
@@ -76,13 +79,19 @@ def inspect(
 
 
 def describe(teacher: Teacher, *, measure: bool = False) -> Json:
-    """A model's row: its record, its cost, and with `measure` how well it can be inverted."""
+    """A model's row: its record, its cost, and with `measure` how well it can be inverted.
+
+    Of a black box parameters, layers, operations and commit are None: it answers, and computes elsewhere.
+    """
     from hf_free.evaluation.flops import count
 
     record, cost = teacher.record, count(teacher)
     row = {"record": record.to_dict(), **_summary(record)}
     row |= {"forward_flops": cost.forward_flops, "backward_flops": cost.backward_flops}
-    if measure and not record.answers_only:  # a black box gives no gradients
+    if record.answers_only:
+        hidden = ("parameters", "normalization", "batchnorm", "forward_flops", "backward_flops")
+        return row | dict.fromkeys(hidden)
+    if measure:
         from hf_free.evaluation.invertibility import measure_invertibility
 
         row["inversion"] = measure_invertibility(teacher).to_dict()
@@ -154,15 +163,17 @@ def _facts(row: Json) -> dict[str, str]:
     from hf_free.evaluation.flops import operations
     from hf_free.runtime.text import count_text
 
+    costs = None if row["forward_flops"] is None else (row["forward_flops"], row["backward_flops"])
+    layers = (row["normalization"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)")
     return {
         "Architecture": row["architecture"],
-        "Parameters": count_text(row["parameters"]),
-        "Cost": f"{operations(row['forward_flops'])} + {operations(row['backward_flops'])}",
+        "Parameters": _UNKNOWN if row["parameters"] is None else count_text(row["parameters"]),
+        "Cost": _UNKNOWN if costs is None else " + ".join(map(operations, costs)),
         "Input": f"{row['channels']}x{row['input']}",
         "Classes": str(row["classes"]),
         "Labels": row["labels"] or "no names",
-        "Normalization": (row["normalization"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)"),
+        "Normalization": _UNKNOWN if row["normalization"] is None else layers,
         "License": row["license"] or "not given",
-        "Commit": (row["commit"] or "local")[:8],
+        "Commit": _UNKNOWN if row["record"]["answers_only"] else (row["commit"] or "local")[:8],
         **({"Note": "; ".join(row["record"]["notes"])} if row["record"]["notes"] else {}),
     }

@@ -47,13 +47,14 @@ def serve(
     from hf_free.backbones.custom import import_networks
     from hf_free.runtime.interrupts import StopNoted, ended_like_ctrl_c
     from hf_free.serving.served_model import open_model
-    from hf_free.serving.server import ModelServer
+    from hf_free.serving.server import ModelServer, check_token
     from hf_free.training.location import learner_location
 
+    wanted = os.environ.get(TOKEN_VARIABLE) or None
+    check_token(wanted)
     import_networks([own_networks] if own_networks else [])
     place, device = learner_location(model), options.torch_device(device)
     served = open_model(place, revision=revision, token=token, cache_dir=cache_dir, device=device)
-    wanted = os.environ.get(TOKEN_VARIABLE) or None
     with ended_like_ctrl_c(), StopNoted() as stop, ModelServer(served, host=host, port=port, token=wanted) as server:
         if as_json:
             write_json({"address": server.address, "model": served.name, "labels": list(served.labels)})

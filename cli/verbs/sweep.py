@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,7 @@ from hf_free.cli.console import output_console, print_made, progress_bar, say, w
 from hf_free.cli.rows import Rows
 from hf_free.errors import ConfigError
 from hf_free.runtime.files import read_bounded
+from hf_free.runtime.storage import storage_explained
 
 if TYPE_CHECKING:
     from hf_free.evaluation.timm_sweep import SweepRow
@@ -92,8 +95,7 @@ def sweep(
         ):
             rows.append(row)
             if output is not None:
-                with output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row.to_dict()) + "\n")
+                _append(output, row)
     rows = [row for row in rows if not modules or row.module in modules]  # --output may hold others
     if as_json:
         write_json([row.to_dict() for row in rows])
@@ -129,6 +131,27 @@ def _cut_torn_line(path: Path) -> None:
     whole = path.read_bytes().rfind(b"\n") + 1
     with path.open("r+b") as file:
         file.truncate(whole)
+
+
+def _append(path: Path, row: SweepRow) -> None:
+    """Add a row; where there is no space for it the file is as it was, and is not there where it was not.
+
+    Raises:
+        StorageError: it cannot be written there.
+    """
+    line = (json.dumps(row.to_dict()) + "\n").encode()
+    whole = path.stat().st_size if path.exists() else None
+    safe = "the rows before are whole: the same command with --resume goes on after them" if whole else ""
+    try:
+        with storage_explained(path, needed=len(line), safe=safe), path.open("ab") as file:
+            file.write(line)
+    except BaseException:
+        with suppress(OSError):
+            if whole is None:
+                path.unlink(missing_ok=True)
+            else:
+                os.truncate(path, whole)
+        raise
 
 
 def _name_passed(rows: Sequence[SweepRow]) -> None:

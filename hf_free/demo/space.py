@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
 from contextlib import suppress
 from pathlib import Path
 
 from hf_free.errors import ConfigError
-from hf_free.hub.names import check_repo_id
+from hf_free.hub.failures import check_names
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import push_folder
 from hf_free.learner.format import CLASSIFIER_CONFIG
@@ -23,40 +24,43 @@ from hf_free.demo.app import serve
 serve({learner})
 '''
 
-_README = """---
-title: {title}
+_GRADIO = "6.31.0"
+"""Release of Gradio that the app was tested with."""
+
+_README = f"""---
+title: {{title}}
 emoji: 🖼️
 colorFrom: green
 colorTo: gray
 sdk: gradio
-sdk_version: "{gradio}"
+sdk_version: "{_GRADIO}"
 python_version: "3.11"
 app_file: app.py
 models:
-- {learner}
+- {{learner}}
 pinned: false
 ---
 
-# {title}
+# {{title}}
 
-Show it a few pictures of each class, then ask it about a new one. The learner is [{learner}](https://huggingface.co/{learner}),
+Show it a few pictures of each class, then ask it about a new one. The learner is [{{learner}}](https://huggingface.co/{{learner}}),
 made with hf-free; nothing is trained here, and pictures are deleted when the Space stops.
 """
+
+_FILES = {"app.py": _APP, "requirements.txt": f"hf-free[app]=={__version__}\n", "README.md": _README}
+"""Texts of a Space's files, with the learner's and the Space's names left open."""
 
 logger = logging.getLogger(__name__)
 
 _MOST_APP = 2**20
 """Most bytes of an app.py that is looked at."""
 
-_GRADIO = "6.31.0"
-"""Release of Gradio that the app was tested with."""
-
 
 def write_space(folder: Path, learner: str, space: str) -> list[Path]:
     """Write app.py, requirements.txt and README.md of a Space.
 
     Args:
-        folder: Made where it is missing; in a Space's own these three files are replaced.
+        folder: Made where it is missing; in a Space's own these three files are replaced, those that were edited stay.
         learner: The learner's Hub id: a Space cannot read a folder of this computer.
         space: The Space's id.
 
@@ -65,7 +69,7 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
 
     Raises:
         ConfigError: a learner that is a folder, or a folder that holds something else than such a Space.
-        TeacherReferenceError: an id that no repository can have.
+        HubError: an id that no repository can have.
     """
     if Path(learner).exists():
         raise ConfigError(
@@ -73,16 +77,35 @@ def write_space(folder: Path, learner: str, space: str) -> list[Path]:
             allowed="a learner on the Hub",
             action="hf-free push it first, then name it ORG/NAME",
         )
-    check_repo_id(learner)
-    check_repo_id(space)
+    for name in (learner, space):
+        check_names(name, None, to_push=True)  # neither may be a folder
     _check_is_own(folder)
     title = space.split("/")[1]
-    files = {
-        "app.py": _APP.format(learner=json.dumps(learner)),
-        "requirements.txt": f"hf-free[app]=={__version__}\n",
-        "README.md": _README.format(title=title, learner=learner, gradio=_GRADIO),
-    }
-    return [write_text(folder / name, text) for name, text in files.items()]
+    named = {"app.py": json.dumps(learner)}
+    for name, template in _FILES.items():
+        if _is_edited(folder / name, template):
+            logger.warning(
+                "%s was edited here or made by another version, and is kept: remove it to have it made anew",
+                folder / name,
+            )
+        else:
+            write_text(folder / name, template.format(title=title, learner=named.get(name, learner)))
+    return [folder / name for name in _FILES]
+
+
+def _is_edited(path: Path, template: str) -> bool:
+    """Whether a file is there that is not as this program makes it, for whichever learner and Space."""
+    try:
+        found = read_bounded(path, max_bytes=_MOST_APP).decode()
+    except OSError:  # none; or what is in its place, which writing names
+        return False
+    except ValueError:
+        return True
+    made = re.escape(template)
+    for name in ("title", "learner"):
+        place = re.escape(f"{{{name}}}")
+        made = made.replace(place, rf'(?P<{name}>"?[\w./-]+"?)', 1).replace(place, f"(?P={name})")
+    return re.fullmatch(made, found.replace("\r\n", "\n")) is None
 
 
 def _check_is_own(folder: Path) -> None:

@@ -13,7 +13,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hf_free.errors import HubError, StorageError, TeacherReferenceError, UnavailableRepositoryError
+from hf_free.errors import (
+    HubError,
+    StorageError,
+    TeacherReferenceError,
+    UnavailableRepositoryError,
+    UnfitRepositoryError,
+)
 from hf_free.hub.names import check_repo_id, check_revision
 from hf_free.hub.session import (
     MISREADINGS,
@@ -58,18 +64,25 @@ class ChangedMeanwhileError(HubError):
     """A commit that was made from an older one than the last of its branch."""
 
 
-def check_names(repo_id: str, revision: str | None) -> None:
+def check_names(repo_id: str, revision: str | None, *, to_push: bool = False) -> None:
     """Refuse an impossible id or revision before it becomes part of an address or a path.
 
+    Args:
+        repo_id: `org/name`.
+        revision: A branch, a tag, a commit.
+        to_push: Whether it is written to: a folder cannot be meant.
+
     Raises:
-        HubError: with what is wrong.
+        HubError: with what is wrong; an `UnfitRepositoryError` where it is written to, since the same command would be
+            refused again.
     """
     try:
-        check_repo_id(repo_id)
+        check_repo_id(repo_id, or_folder=not to_push)
         if revision is not None:
             check_revision(revision)
     except TeacherReferenceError as error:
-        raise HubError(error.given, allowed=error.allowed, action=error.action) from None
+        kind = UnfitRepositoryError if to_push else HubError
+        raise kind(error.given, allowed=error.allowed, action=error.action) from None
 
 
 def explain(error: Exception, repo_id: str, *, revision: str | None = None, token: str | None = None) -> HubError:

@@ -15,6 +15,12 @@ MAX_ID_LENGTH = 96  # characters of a repository id, as huggingface_hub validate
 
 _MAX_SHOWN = 300  # characters of a text in a message
 
+ENDPOINT = "endpoint:"
+"""What the reference of a black box begins with, before its address."""
+
+PLAIN = "ORG/NAME: a user or an organization, and a name"
+"""What a repository that is written to may be called."""
+
 GRAMMAR = "[collection:]org/name[@revision][:classes], or an existing local folder"
 
 
@@ -33,17 +39,18 @@ def check_revision(revision: str, text: str | None = None) -> str:
             text or revision,
             f"has the malformed revision {revision!r}",
             allowed="a branch, a tag or a commit: letters, digits, . _ + - and single /",
+            action="write it as the Hub shows it, such as main",
         )
     return revision
 
 
-def check_repo_id(repo_id: str) -> str:
-    """Refuse ids that are not `org/name` in the Hub's characters.
+def check_repo_id(repo_id: str, *, or_folder: bool = True) -> str:
+    """Refuse ids that are not `org/name` in the Hub's characters; see `check_repository`.
 
     Raises:
         TeacherReferenceError: with what is wrong.
     """
-    check_repository(repo_id, repo_id)
+    check_repository(repo_id, repo_id, or_folder=or_folder)
     return repo_id
 
 
@@ -53,34 +60,59 @@ def id_in_address(text: str) -> str | None:
     return None if found is None else f"{found['id']}@{found['revision']}" if found["revision"] else found["id"]
 
 
-def check_repository(text: str, repository: str) -> None:
+def check_repository(text: str, repository: str, *, or_folder: bool = True) -> None:
     """Refuse a repository that is not `org/name`, in a message about the whole text.
+
+    Args:
+        text: What was given.
+        repository: The repository in it.
+        or_folder: Whether a folder might be in its place, and a revision or classes with it; not for a repository that
+            is written to.
 
     Raises:
         TeacherReferenceError: with what is wrong.
     """
+    allowed, plain = (GRAMMAR, "") if or_folder else (PLAIN, "write it as ORG/NAME")
     if is_written_as_path(repository):
+        if not or_folder:
+            raise name_error(text, "is written as a path", allowed=allowed, action=plain)
         raise name_error(text, "is a local folder that does not exist", action="check the path")
-    if (named := id_in_address(text)) is not None:
-        raise name_error(text, "is the address of a page, not an id", action=f"write {named}")
-    parts = repository.split("/")
-    if len(parts) == 1:
+    if repository.startswith(ENDPOINT):
+        if not or_folder:
+            raise name_error(text, "is the address of an endpoint", allowed=allowed, action=plain)
         raise name_error(
             text,
-            f"names {parts[0][:MAX_ID_LENGTH]!r} without an organization or user",
-            action=f"for a Hub id write org/{parts[0][:MAX_ID_LENGTH] or 'name'}; for a folder check that it exists",
+            "is a black box, which only answers",
+            allowed="a learner, or a model with its weights: org/name, or an existing local folder",
+            action="hf-free train --models ... learns from black boxes; give what it made",
+        )
+    if (named := id_in_address(text)) is not None:
+        named = named if or_folder else named.partition("@")[0]
+        raise name_error(text, "is the address of a page, not an id", allowed=allowed, action=f"write {named}")
+    parts = repository.split("/")
+    if len(parts) == 1:
+        name = parts[0][:MAX_ID_LENGTH]
+        way = f"write org/{name or 'name'}"
+        raise name_error(
+            text,
+            f"names {name!r} without an organization or user",
+            allowed=allowed,
+            action=f"for a Hub id {way}; for a folder check that it exists" if or_folder else way,
         )
     if len(parts) > 2:
-        raise name_error(text, "has more than one '/'", action="for a folder check that it exists")
+        raise name_error(
+            text, "has more than one '/'", allowed=allowed, action=plain or "for a folder check that it exists"
+        )
     for part in parts:
         if not NAME_PART.fullmatch(part) or ".." in part or "--" in part or part.endswith(".git"):
             raise name_error(
                 text,
                 f"has the malformed part {part[:MAX_ID_LENGTH]!r}",
                 allowed="letters, digits, . _ - inside; no '..', no '--', no '.git' at the end",
+                action=plain,
             )
     if len(repository) > MAX_ID_LENGTH:
-        raise name_error(text, f"has {len(repository)} characters", allowed=f"at most {MAX_ID_LENGTH}")
+        raise name_error(text, f"has {len(repository)} characters", allowed=f"at most {MAX_ID_LENGTH}", action=plain)
 
 
 def is_written_as_path(text: str) -> bool:

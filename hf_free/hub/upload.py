@@ -79,7 +79,7 @@ def push_folder(
             was.
     """
     folder = from_home(folder)
-    check_names(repo_id, revision)
+    check_names(repo_id, revision, to_push=True)
     check_branch(revision, create_pr=create_pr)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{folder} is not a folder with files to push", action="give the folder of a trained learner")
@@ -233,7 +233,7 @@ def check_can_push(
         HubError: no token, one that may not write there, a public repository where a private one is asked for, a
             learner where a classifier would come or the other way around, or the Hub cannot be asked.
     """
-    check_names(repo_id, None)
+    check_names(repo_id, None, to_push=True)
     token = token_to_send(token)
     if token is None:
         raise HubError(f"pushing to {repo_id} needs a token", allowed="one with the write role", action=LOGIN)

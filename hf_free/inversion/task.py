@@ -25,6 +25,9 @@ class Health:
     problem: str | None = None
     """Why nothing could be recovered at all; the numbers mean nothing then."""
 
+    way_out: str = ""
+    """What helps against the problem; empty where that depends on who asks."""
+
     def reason_to_leave_out(self, min_accuracy: float, min_diversity: float = 0.0) -> str | None:
         """Why the task should not be learned from, or None."""
         if self.problem is not None:
@@ -68,11 +71,11 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.detach() * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def failed_task(teacher: Teacher, index: int, problem: str) -> RecoveredTask:
-    """A task without pictures, for a teacher that cannot be inverted at all."""
+def failed_task(teacher: Teacher, index: int, problem: str, way_out: str = "") -> RecoveredTask:
+    """A task without pictures, for a teacher that cannot be inverted at all; see `Health`."""
     classes = tuple(range(teacher.record.num_classes))
     images, labels = torch.empty(0, 3, 1, 1, dtype=torch.uint8), torch.empty(0, dtype=torch.long)
-    health = Health(0.0, float("nan"), 0.0, problem)
+    health = Health(0.0, float("nan"), 0.0, problem, way_out)
     answers = torch.empty(0, len(classes))
     return RecoveredTask(images, labels, answers, classes, index, teacher.record.reference, health)
 

@@ -49,6 +49,12 @@ BETAS = (0.5, 0.999)
 PICTURES_AT_ONCE = 2048
 """About how many pictures' losses are asked for in one call; BiDf-MKD's code goes in five rounds of 20 directions."""
 
+MORE_QUERIES = "a higher --query-budget"
+"""The way out where queries are not enough."""
+
+SERVER_FAILED = "its server has failed: see to that it answers, and try again"
+"""The way out where an endpoint does not answer any more."""
+
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Pictures (M, C, H, W) in [0, 1], and which base picture each is a variant of (M,) -> the loss of each (M,)."""
 
@@ -195,13 +201,15 @@ class ZeroOrderInverter(KeepsNothing):
         """One task and its last loss terms; a task with a problem where queries, memory or the endpoint fail."""
         problem = self._beyond_budget(teacher, steps)
         if problem is not None:
-            return failed_task(teacher, index, problem), {}
+            return failed_task(teacher, index, problem, MORE_QUERIES), {}
         try:
             return recover_if_it_fits(
                 lambda _: self._train(teacher, index, student, steps, number), teacher, index, None
             )
-        except (HubError, QueryBudgetError) as error:
-            return failed_task(teacher, index, error.given), {}
+        except QueryBudgetError as error:
+            return failed_task(teacher, index, error.given, MORE_QUERIES), {}
+        except HubError as error:
+            return failed_task(teacher, index, error.given, error.action or SERVER_FAILED), {}
 
     def _beyond_budget(self, teacher: Teacher, steps: int) -> str | None:
         """Why an inversion is not begun: half an inversion is worth nothing."""

@@ -46,7 +46,7 @@ class RecordedTeacher:
             repo_id=text_of(values.get("repo_id")) or None,
             commit=text_of(values.get("commit")),
             architecture=text_of(values.get("architecture")),
-            parameters=number_of(values.get("parameters")),
+            parameters=number_of(values.get("parameters")) or None,  # 0 is that of a black box, which does not say
             input_size=texts_of(values.get("input_size")),
             num_classes=whole_of(values.get("num_classes")),
             normalization=object_of(values.get("normalization")),

@@ -74,6 +74,7 @@ def push_saved(
     Raises:
         PushError: the upload failed; it says how to go on.
     """
+    check_names(repo_id, revision, to_push=True)
     check_branch(revision, create_pr=create_pr)
     with _as_published(folder, repo_id, complete) as copy:
         kept = _keep_edits(copy / _CARD, repo_id, token=token, revision=revision)
@@ -124,7 +125,7 @@ def plan_new_version_of(
     Raises:
         HubError: no predecessor on the Hub that may be changed.
     """
-    check_names(repo_id, revision)
+    check_names(repo_id, revision, to_push=True)
     start = unredacted(folder, record_of(folder)).setting("learner", "init_from")
     predecessor = predecessor_on_hub(start)
     return plan_new_version(predecessor, repo_id, token=token, private=private, create_pr=create_pr, revision=revision)
@@ -145,7 +146,7 @@ def plan_push(
     Raises:
         HubError: the push would not be allowed, or the learner could not be opened by others.
     """
-    check_names(repo_id, revision)
+    check_names(repo_id, revision, to_push=True)
     check_branch(revision, create_pr=create_pr)
     with _as_published(folder, repo_id, complete) as copy:
         found = {name: (copy / name).stat().st_size for name in uploaded(copy)}
@@ -165,7 +166,7 @@ def check_push(
     """
     check_texts(token=token, revision=revision, commit_message=commit_message)
     check_flags(create_pr=create_pr, **flags)
-    check_names(repo_id, revision)
+    check_names(repo_id, revision, to_push=True)
     check_branch(revision, create_pr=create_pr is True)
 
 
@@ -219,8 +220,8 @@ def _copy(folder: Path, copy: Path) -> None:
     except (OSError, ValueError) as error:
         raise RunError(
             f"{folder} cannot be uploaded: {error}",
-            allowed="folders and regular files, and links to them",
-            action="move away what is none of these, and push again",
+            allowed="folders and regular files, and links within the folder",
+            action="move away what is none of these, or put a copy in the place of a link, and push again",
         ) from None
 
 

@@ -210,6 +210,9 @@ def _open_regular(path: Path) -> int:
 def copy_folder(folder: Path, target: Path, *, safe: str = "") -> None:
     """Copy a folder that may hold anything: its regular files and its folders, and what links to them lead to.
 
+    Links may lead within the folder only; those of a snapshot in the Hub's cache also to the cache's files of that
+    repository, which is how it is built.
+
     Args:
         folder: What is copied.
         target: Not there yet.
@@ -218,31 +221,46 @@ def copy_folder(folder: Path, target: Path, *, safe: str = "") -> None:
     Raises:
         StorageError: there is no space for a copy.
         OSError: a file that may not be read, or a link that leads nowhere.
-        ValueError: anything else in the place of a file, such as a pipe or a device, or links that lead in a circle.
+        ValueError: anything else in the place of a file, such as a pipe or a device, or links that lead in a circle or
+            out of the folder: what is there is not the folder's, and may be private.
     """
-    _copy_folder(folder, target, safe, ())
+    here = folder.resolve()
+    roots = (here, here.parents[1] / "blobs") if here.parent.name == "snapshots" else (here,)
+    _copy_folder(folder, target, safe, tuple(root.resolve() for root in roots), ())
 
 
-def _copy_folder(folder: Path, target: Path, safe: str, above: tuple[Path, ...]) -> None:
+def _copy_folder(folder: Path, target: Path, safe: str, roots: tuple[Path, ...], above: tuple[Path, ...]) -> None:
     here = folder.resolve()
     if here in above:
         raise ValueError(f"{folder} is a link to a folder that it lies in")
+    _check_is_within(folder, roots)
     with storage_explained(target, safe=safe):
         target.mkdir(parents=True)
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            _copy_folder(path, target / path.name, safe, (*above, here))
+            _copy_folder(path, target / path.name, safe, roots, (*above, here))
         else:
-            _copy_file(path, target / path.name, safe)
+            _copy_file(path, target / path.name, safe, roots)
 
 
-def _copy_file(path: Path, target: Path, safe: str) -> None:
+def _check_is_within(path: Path, roots: tuple[Path, ...]) -> None:
+    """Refuse a link that leads out of all of these folders.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not any((leads_to := path.resolve()).is_relative_to(root) for root in roots):
+        raise ValueError(f"{path} is a link to {leads_to}, outside the folder")
+
+
+def _copy_file(path: Path, target: Path, safe: str, roots: tuple[Path, ...]) -> None:
     """Copy a regular file; no more of it than it has when it is opened."""
     try:
         handle = _open_regular(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     with open(handle, "rb") as source:
+        _check_is_within(path, roots)
         size = os.fstat(source.fileno()).st_size
         with storage_explained(target, needed=size, safe=safe), target.open("xb") as copy:
             while size > 0 and (part := source.read(min(size, _PART))):

@@ -66,6 +66,20 @@ Connection = socket.socket | tuple[bytes, socket.socket]
 """What `socketserver` hands on; the second form is UDP's."""
 
 
+def check_token(token: str | None) -> None:
+    """Refuse a token that no request can carry, or that everybody guesses.
+
+    Raises:
+        ConfigError: an empty one, or one with blanks, line breaks or letters beyond ASCII. It is not shown.
+    """
+    if token is not None and re.fullmatch(r"[!-~]+", token) is None:
+        raise ConfigError(
+            "the token of the server is empty, or holds a blank, a line break or a letter beyond ASCII",
+            allowed="one word of ASCII letters, digits and signs",
+            action="correct HF_FREE_SERVE_TOKEN, or unset it",
+        )
+
+
 class ModelServer:
     """A server of one model, answering from a thread of its own; a context manager.
 
@@ -76,12 +90,13 @@ class ModelServer:
         token: What requests have to carry as `Authorization: Bearer`; None asks for nothing.
 
     Raises:
-        ConfigError: an address that cannot be used.
+        ConfigError: an address or a token that cannot be used.
     """
 
     def __init__(
         self, model: ServedModel, *, host: str = "127.0.0.1", port: int = 0, token: str | None = None
     ) -> None:
+        check_token(token)
         try:
             self._server = _HTTPServer(model, host, port, token)
         except (OSError, OverflowError) as error:

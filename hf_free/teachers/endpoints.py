@@ -103,11 +103,17 @@ def check_tokens(tokens: Sequence[str], urls: Sequence[str]) -> None:
         )
     hosts = sorted({host_of(url) for url in urls})
     bare = [text for text in tokens if not _HOST_AND_TOKEN.fullmatch(text)]
-    if hosts and bare and (len(hosts) > 1 or len(bare) > 1):
+    if len(hosts) == 1 and len(bare) > 1:
+        raise ConfigError(
+            f"{len(bare)} endpoint tokens for one host, {hosts[0]}",
+            allowed=f"one token, without a blank or a line break: they part the tokens in {TOKEN_VARIABLE}",
+            action="give the one that is meant",
+        )
+    if len(hosts) > 1 and bare:
         raise ConfigError(
             f"{len(bare)} endpoint token{'' if len(bare) == 1 else 's'} without a host for {len(hosts)} hosts",
             allowed="HOST=TOKEN for each host: a token goes to its own host only",
-            action=f"--endpoint-token {hosts[0]}=... {hosts[-1]}=...",
+            action="--endpoint-token " + " ".join(f"{host}=..." for host in hosts),
         )
 
 

@@ -39,7 +39,7 @@ class QueryBudget:
                     f"{name} would be asked {count} more time{'' if count == 1 else 's'}; "
                     f"{self.limit - self._spent} of {self.limit} queries are left",
                     allowed="no more than --query-budget",
-                    action="raise --query-budget, and --resume",
+                    action="a higher --query-budget",
                 )
             self._spent += count
 

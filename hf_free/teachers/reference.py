@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hf_free.errors import TeacherReferenceError
 from hf_free.hub.names import (
+    ENDPOINT,
     NAME_PART,
     check_address,
     check_repository,
@@ -35,9 +36,6 @@ _CLASSES_OF_A_FOLDER = (
     "a folder takes its classes through a YAML list, teachers.yaml, as {path: FOLDER, classes: 0-4}; "
     "see docs/guides/teachers.md"
 )
-
-ENDPOINT = "endpoint:"
-"""Prefix of an address."""
 
 _CLASSES_OF_AN_ENDPOINT = (
     "an endpoint takes its classes through a YAML list, as {endpoint: https://host/path, classes: 0-4}; "

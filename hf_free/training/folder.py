@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import RunError, StorageError
+from hf_free.errors import QueryBudgetError, RunError, StorageError
 from hf_free.provenance.reading import Json, number_of, object_of
 from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_file, write_text
@@ -341,6 +341,13 @@ class RunFolder:
         if step is not None:
             kept = f"the checkpoint of step {step} is whole: then go on with hf-free train --resume --output {output}"
         return StorageError(error.given, allowed=error.allowed, action=f"{error.action}\n           {kept}")
+
+    def with_way_on(self, error: QueryBudgetError) -> QueryBudgetError:
+        """The error for queries that are not enough: a run that has a checkpoint goes on from it with more."""
+        if not self.can_go_on():
+            return error
+        again = f"hf-free train --resume --output {shlex.quote(str(self.root))} --query-budget N"
+        return QueryBudgetError(error.given, allowed=error.allowed, action=f"{error.action}: {again}")
 
     def way_to_finish(self) -> str:
         """The commands that bring a run which has no learner yet to its end."""

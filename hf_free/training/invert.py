@@ -13,7 +13,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.five import invert_teacher
 from hf_free.inversion.task import RecoveredTask
-from hf_free.inversion.zero_order import ZeroOrderInverter
+from hf_free.inversion.zero_order import MORE_QUERIES, ZeroOrderInverter
 from hf_free.methods.base import MethodSettings
 from hf_free.methods.registry import inverter_of
 from hf_free.runtime.chains import ONE_CHAIN
@@ -168,12 +168,19 @@ def _by_answers(
     inverter.pause = pause
     task = inverter.recover(teacher, steps=steps)
     if task.health.problem is not None:
-        raise RunError(
-            f"{teacher.record.reference}: {task.health.problem}",
-            allowed="an inversion within its queries",
-            action="a higher --query-budget; or fewer --steps, --images-per-class, --directions",
-        )
+        raise _failed(teacher.record.reference, task.health.problem, task.health.way_out)
     return task
+
+
+def _failed(name: str, problem: str, way_out: str) -> RunError:
+    """What an inversion by answers ends with: its queries, the server or the memory were not enough."""
+    given = problem if problem.startswith(name) else f"{name}: {problem}"
+    if way_out == MORE_QUERIES:
+        fewer = "fewer --steps, --images-per-class, --directions"
+        return RunError(given, allowed="an inversion within its queries", action=f"{way_out}; or {fewer}")
+    if way_out:
+        return RunError(given, allowed="a server that answers until the last step", action=way_out)
+    return RunError(given, allowed="an inversion that the memory is enough for", action="fewer --images-per-class")
 
 
 def _invert_otherwise(

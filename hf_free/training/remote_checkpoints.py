@@ -14,11 +14,11 @@ from pathlib import Path
 
 from hf_free.config.sections import HubConfig
 from hf_free.errors import HubError, MissingFilesError, RunError
+from hf_free.hub.names import ENDPOINT
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import check_can_push, push_folder
 from hf_free.runtime.files import new_folder
 from hf_free.runtime.text import listed
-from hf_free.teachers.reference import ENDPOINT
 from hf_free.training.folder import COMPANIONS, RunFolder
 from hf_free.training.manifest import MANIFEST, Manifest, refuse_unknown_format
 

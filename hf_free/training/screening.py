@@ -42,7 +42,7 @@ def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: Pre
         _skip(state, _unmistakable(reference), reason)
 
 
-def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: int) -> None:
+def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: int, *, way_out: str = "") -> None:
     """Stop a run that has too few tasks left, with the reasons.
 
     Every inversion takes other classes of a teacher, at most `most_classes`: one with many classes is many tasks by
@@ -53,6 +53,7 @@ def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: i
         state: Which of them are left alone, or have gone.
         least: Tasks that are needed.
         most_classes: Classes of a task.
+        way_out: What would have kept the last one that was left out.
 
     Raises:
         RunError: fewer tasks than `least`.
@@ -66,7 +67,7 @@ def check_enough(pool: TeacherPool, state: RunState, least: int, most_classes: i
         f"fewer than two tasks: {usable} usable teacher(s)" + (f"; left out:\n{reasons}" if reasons else ""),
         allowed=f"two or more usable teachers; one of {2 * most_classes} classes, which is split into tasks of "
         f"{most_classes}; or one to add to a learner (--from)",
-        action="hf-free inspect ID... says what each can be used for",
+        action="; ".join(filter(None, [way_out, "hf-free inspect ID... says what each can be used for"])),
     )
 
 
@@ -97,7 +98,7 @@ def healthy_tasks(
         if state.failures[key] >= may_fail and task.teacher not in state.excluded:
             state.excluded.append(task.teacher)
             _skip(state, task.reference, f"not inverted any more: {reason}")
-            check_enough(pool, state, least, config.max_classes)
+            check_enough(pool, state, least, config.max_classes, way_out=task.health.way_out)
     return kept
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_free.config.sections import HubConfig, TrainerConfig
-from hf_free.errors import StorageError
+from hf_free.errors import QueryBudgetError, StorageError
 from hf_free.runtime.determinism import deterministic_algorithms
 from hf_free.runtime.distributed import Ranks, connect, quiet_unless
 from hf_free.runtime.given import from_home
@@ -62,6 +62,7 @@ def opened(
 
     Raises:
         RunError: a folder in use, or nothing to resume.
+        QueryBudgetError: a black box may not be asked as often as is needed.
         StorageError: the folder cannot be written to, or is full; with what is safe.
     """
     place, remote = RunFolder(from_home(output).absolute()), hub.push_checkpoints
@@ -78,3 +79,5 @@ def opened(
                 yield Session(place, ranks, shown, StopBetweenSteps(place, inside=ranks.count == 1))
     except StorageError as error:
         raise place.with_what_is_safe(error) from error
+    except QueryBudgetError as error:
+        raise place.with_way_on(error) from error

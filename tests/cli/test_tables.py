@@ -80,3 +80,11 @@ def test_results_have_a_row_each_and_notes_only_where_there_are_some():
     ]
     text = shown(results_table(EvaluationReport([row, *named], "org/digits", "test")))
     assert text.lower().count("transductive") == 3, "the two names, and once what it means"
+
+
+def test_a_plan_shows_nothing_of_a_black_box_that_it_does_not_say():
+    black_box = replace(pico_teacher("conv4").record, answers_only=True, normalization={}, weight_bytes=0, commit=None)
+    text = shown(plan_tables(plan_of(teachers=(black_box,))))
+    assert text.count("unknown") == 2
+    for wrong in ("local ", "no normalization", "0 B"):
+        assert wrong not in text

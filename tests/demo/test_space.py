@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hf_free.demo.space import write_space
-from hf_free.errors import ConfigError, TeacherReferenceError
+from hf_free.errors import ConfigError, HubError
 from hf_free.version import __version__
 
 
@@ -28,8 +28,11 @@ def test_a_space_names_its_learner_and_what_it_needs(tmp_path):
 def test_a_folder_and_impossible_names_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="a folder, which a Space cannot read"):
         write_space(tmp_path / "space", str(tmp_path), "lab/try-it")
-    with pytest.raises(TeacherReferenceError):
-        write_space(tmp_path / "space", "me/few-shot", "no slash")
+    for learner, space in (("me/few-shot", "no slash"), ("me/few-shot", "me/y3/z"), ("me/a/b", "lab/try-it")):
+        with pytest.raises(HubError) as refused:
+            write_space(tmp_path / "space", learner, space)
+        assert "folder" not in str(refused.value)
+        assert "ORG/NAME" in refused.value.allowed
     assert not (tmp_path / "space").exists()
 
 
@@ -44,3 +47,22 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     for learner in ("me/few-shot", "me/other"):  # what was made here may be made again
         write_space(tmp_path / "space", learner, "lab/try-it")
     assert "me/other" in (tmp_path / "space" / "app.py").read_text()
+
+
+def test_what_was_edited_in_a_spaces_folder_is_kept_and_said(tmp_path, caplog):
+    edits = {
+        "app.py": lambda text: text + "# mine\n",
+        "requirements.txt": lambda text: text + "einops\n",
+        "README.md": lambda text: text.replace("title: try-it", "title: digits"),
+    }
+    for name, edit in edits.items():
+        folder = tmp_path / name
+        paths = write_space(folder, "me/few-shot", "lab/try-it")
+        mine = edit((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(mine, encoding="utf-8")
+        caplog.clear()
+        assert write_space(folder, "me/other", "lab/try-it") == paths
+        assert (folder / name).read_text(encoding="utf-8") == mine
+        assert [record.getMessage().partition(" was edited")[0] for record in caplog.records] == [str(folder / name)]
+        for path in paths[::2]:
+            assert path.name == name or "me/other" in path.read_text(encoding="utf-8")

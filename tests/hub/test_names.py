@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hub_calls import FILES
 
+from hf_free.cli.main import main
 from hf_free.hub.names import id_in_address, id_of_cache_folder
 
 
@@ -33,6 +34,14 @@ def test_an_impossible_commit_is_refused(hub, ask, tmp_path):
 )
 def test_the_id_in_the_address_of_a_page(text, named):
     assert id_in_address(text) == named
+
+
+def test_a_black_box_in_the_place_of_a_model_is_said(capsys):
+    for verb in (["serve"], ["evaluate", "--dataset", "x"], ["export", "--output", "x.onnx"]):
+        assert main([verb[0], "endpoint:http://127.0.0.1:9/x", *verb[1:]]) == 1
+        err = capsys.readouterr().err
+        assert "'endpoint:http://127.0.0.1:9/x' is a black box, which only answers" in err, verb
+        assert "check that it exists" not in err
 
 
 def test_a_repositorys_folder_in_the_cache_is_known(tmp_path):

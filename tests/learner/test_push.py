@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hf_free.config.sections import LearnerConfig
-from hf_free.errors import HubError, LearnerError, PushError, RunError, StorageError
+from hf_free.errors import HubError, LearnerError, PushError, RunError, StorageError, UnfitRepositoryError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.push import plan_push_of, push_learner
 
@@ -106,15 +106,44 @@ def put_dangling(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("put", [put_pipe, put_device, put_circle, put_dangling])
-def test_what_is_no_file_is_named_and_not_copied(tmp_path, put):
-    """A device has no end: a copy of it filled the disk."""
+def put_private(path: Path) -> None:
+    private = path.parent.with_name("key")
+    private.write_text("private")
+    path.symlink_to(private)
+
+
+@pytest.mark.parametrize("push", [push_learner, plan_push_of])
+@pytest.mark.parametrize("put", [put_pipe, put_device, put_circle, put_dangling, put_private])
+def test_what_is_no_file_of_the_folders_is_named_and_not_copied(tmp_path, put, push):
+    """A device has no end: a copy of it filled the disk. What a link leads to elsewhere was published."""
     folder = tmp_path / "learner"
     make(1).save_pretrained(folder)
     put(folder / "notes")
     with pytest.raises(RunError, match=rf"{folder} cannot be uploaded: .*notes") as refused:
-        push_learner(folder, "me/few-shot")
+        push(folder, "me/few-shot")
     assert "move away" in refused.value.action
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "revision", "says"),
+    [
+        ("https://huggingface.co/me/u4", None, "write me/u4"),
+        ("https://huggingface.co/me/u4/tree/main", None, "write me/u4"),
+        ("./me/u4", None, "write it as ORG/NAME"),
+        ("me/u4/z", None, "write it as ORG/NAME"),
+        ("u4", None, "write org/u4"),
+        ("me/u--4", None, "write it as ORG/NAME"),
+        ("me/u4", "../x", "write it as the Hub shows it, such as main"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_without_advice_to_repeat_it(tmp_path, repo_id, revision, says):
+    make(1).save_pretrained(tmp_path / "learner")
+    for push in (push_learner, plan_push_of):
+        with pytest.raises(UnfitRepositoryError) as refused:
+            push(tmp_path / "learner", repo_id, revision=revision)
+        assert refused.value.action == says
+        assert "folder" not in str(refused.value).replace(repo_id, "")
+        assert "try again" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

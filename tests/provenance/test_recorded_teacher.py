@@ -28,3 +28,11 @@ def test_an_entry_that_lacks_something_has_no_loaded_record():
 def test_what_was_left_out_is_written_as_it_was_read():
     for entry in ({"reference": "lab/a", "reason": "gone"}, {"reference": "lab/b", "reason": "slow", "asked": True}):
         assert LeftOut.from_dict(entry).to_dict() == entry
+
+
+def test_a_black_box_has_no_parameters_that_are_known():
+    entry = teacher("lab/a", answers_only=True, parameters=0)
+    read = RecordedTeacher.from_dict(entry)
+    assert read.parameters is None
+    assert read.to_dict() == entry
+    assert read.as_loaded() == TeacherRecord.from_dict(entry)

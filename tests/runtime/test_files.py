@@ -265,18 +265,39 @@ def test_a_folder_is_copied_with_what_its_links_lead_to(tmp_path):
     assert copied == {"sub", "sub/file", "link", "link/file", "alone"}
     assert not any(path.is_symlink() for path in (tmp_path / "to").rglob("*"))
     assert (tmp_path / "to" / "alone").read_bytes() == b"x" * (2**20 + 5)
-    odd = tmp_path / "from" / "sub" / "odd"
+    private, odd = tmp_path / "from, private", tmp_path / "from" / "sub" / "odd"
+    private.mkdir()
+    (private / "key").write_text("private")
     for count, (put, says) in enumerate(
         (
             (lambda: os.mkfifo(odd), "odd: it is not a regular file"),
             (lambda: odd.symlink_to("/dev/zero"), "odd: it is not a regular file"),
             (lambda: odd.symlink_to(tmp_path / "from"), "odd is a link to a folder that it lies in"),
+            (lambda: odd.symlink_to(private / "key"), f"odd is a link to {private / 'key'}, outside the folder"),
+            (lambda: odd.symlink_to(private), f"odd is a link to {private}, outside the folder"),
+            (lambda: odd.symlink_to(".."), "odd is a link to a folder that it lies in"),
         )
     ):
         put()
         with pytest.raises(ValueError, match=says):
             copy_folder(tmp_path / "from", tmp_path / f"to{count}")
         odd.unlink()
+
+
+def test_a_snapshot_of_the_hubs_cache_is_copied_with_its_files_which_lie_beside_it(tmp_path):
+    blobs, snapshot = tmp_path / "models--me--x" / "blobs", tmp_path / "models--me--x" / "snapshots" / "c0"
+    blobs.mkdir(parents=True)
+    (snapshot / "sub").mkdir(parents=True)
+    (blobs / "1").write_text("weights")
+    (snapshot / "sub" / "model.safetensors").symlink_to("../../../blobs/1")
+    (tmp_path / "short").symlink_to(snapshot)
+    copy_folder(tmp_path / "short", tmp_path / "to")
+    assert (tmp_path / "to" / "sub" / "model.safetensors").read_text() == "weights"
+    (tmp_path / "models--me--y").mkdir()
+    (tmp_path / "models--me--y" / "key").write_text("private")
+    (snapshot / "key").symlink_to("../../../models--me--y/key")
+    with pytest.raises(ValueError, match=r"key is a link to .*models--me--y/key, outside the folder"):
+        copy_folder(snapshot, tmp_path / "again")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")

@@ -15,6 +15,7 @@ from huggingface_hub import InferenceClient
 from pico import pico_teacher
 from served import pictures, png
 
+from hf_free.cli.main import main
 from hf_free.errors import ConfigError
 from hf_free.serving import server as server_module
 from hf_free.serving.served_model import ServedTeacher
@@ -118,6 +119,17 @@ def test_a_token_is_asked_for_where_one_is_set(teacher):
         assert ask(running, png(pictures(1)[0]), Authorization="Bearer right")[0] == 200
         assert ask(running, b"x", Authorization="Bearer wrong")[0] == 401
         assert ask(running, method="GET")[0] == 401
+
+
+@pytest.mark.parametrize("token", ["", "   ", "two words", "secret\n", "gehe\u00efm"])
+def test_a_token_that_no_request_can_carry_is_refused_and_not_shown(teacher, token, monkeypatch, capsys):
+    with pytest.raises(ConfigError, match="HF_FREE_SERVE_TOKEN") as refused:
+        ModelServer(ServedTeacher(teacher), token=token)
+    assert not token.strip() or token.strip() not in str(refused.value)
+    if token:  # an empty variable is none, as everywhere
+        monkeypatch.setenv("HF_FREE_SERVE_TOKEN", token)
+        assert main(["serve", "no such model"]) == 1
+        assert "the token of the server is empty, or holds a blank" in capsys.readouterr().err
 
 
 def test_connections_are_bounded(teacher, monkeypatch):

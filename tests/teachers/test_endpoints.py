@@ -146,6 +146,10 @@ def test_one_token_for_several_hosts_is_refused():
     with pytest.raises(ConfigError, match="2 hosts") as refused:
         check_tokens(("secret",), ["https://a.org", "https://b.org"])
     assert "secret" not in str(refused.value)
+    assert refused.value.action == "--endpoint-token a.org=... b.org=..."
+    with pytest.raises(ConfigError, match=r"2 endpoint tokens for one host, a\.org\b") as refused:
+        check_tokens(("sec", "ret"), ["https://a.org/1", "https://a.org/2"])  # one with a line break in it
+    assert "a line break: they part the tokens in HF_FREE_ENDPOINT_TOKEN" in refused.value.allowed
     tokens = ("a.org=one", "localhost:80=two=", "pad.ded==", "plain")
     assert [token_of_host(tokens[:2], url) for url in ("https://A.org/x", "http://localhost:80", "https://c.org")] == [
         "one", "two=", None

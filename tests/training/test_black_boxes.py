@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import ConfigError
+from hf_free.errors import ConfigError, RunError
 from hf_free.methods.registry import METHODS
 from hf_free.serving.served_model import ServedTeacher
 from hf_free.serving.server import ModelServer
@@ -161,3 +161,12 @@ def test_an_inversion_that_the_budget_is_too_small_for_is_not_begun(server, fold
     skipped = json.loads((tmp_path / "run" / "record.json").read_text())["skipped"]
     assert [entry["reference"] for entry in skipped] == [name]
     assert "its inversion takes 260 queries, and 46 are left" in skipped[0]["reason"]
+
+
+def test_a_run_that_is_left_with_one_teacher_for_its_budget_says_so(server, folders, tmp_path):
+    name = f"endpoint:{server.address}"
+    values = merge(TINY, merge(BIDF, {"models": [folders[0], name], "queries": {"budget": 50}}))
+    with pytest.raises(RunError, match="fewer than two tasks") as refused:
+        train(FreeConfig.from_dict(values), output=tmp_path / "run", progress=False)
+    assert "46 are left" in refused.value.given
+    assert refused.value.action.startswith("a higher --query-budget; ")

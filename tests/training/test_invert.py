@@ -6,7 +6,7 @@ import pytest
 import torch
 from pico import pico_folder, pico_teacher
 
-from hf_free import ConfigError, RunError, TeacherReferenceError, invert
+from hf_free import ConfigError, HubError, RunError, TeacherReferenceError, invert
 from hf_free.config.sections import QueriesConfig
 from hf_free.inversion.five import invert_teacher
 from hf_free.serving.served_model import ServedTeacher
@@ -62,9 +62,27 @@ def test_a_black_box_is_inverted_by_its_answers_within_its_queries():
         assert 4 < access.budget.spent == server.answered <= 4 + 4 * 2 * 4 + 4  # the same picture is asked about once
         with pytest.raises(RunError, match="takes 644 queries, and") as refused:
             invert(black_box, steps=40, images_per_class=2, queries=queries)
-        assert "--query-budget" in str(refused.value)
+        assert "a higher --query-budget; or fewer --steps" in str(refused.value)
         with pytest.raises(RunError, match="take gradients"):
             invert(black_box, generator="runs/x")
+
+
+def test_a_black_box_that_fails_for_good_is_not_put_down_to_the_budget(monkeypatch):
+    teacher = pico_teacher("conv4", size=16, num_classes=2)
+    queries = QueriesConfig(directions=3, pictures_per_request=64, budget=100)
+    with ModelServer(ServedTeacher(teacher)) as server:
+        name = f"endpoint:{server.address}"
+        black_box = load_teacher(name, endpoints=EndpointAccess.of(queries))
+
+        def fail(*_asked, **_options):
+            raise HubError("the endpoint answers with status 500: CUDA out of memory")
+
+        monkeypatch.setattr(black_box.oracle._client, "ask", fail)
+        with pytest.raises(RunError) as failed:
+            invert(black_box, steps=2, images_per_class=2, queries=queries)
+    assert failed.value.given == f"{name} answers with status 500: CUDA out of memory"
+    assert "server" in failed.value.action
+    assert "budget" not in str(failed.value)
 
 
 def test_another_way_to_invert_goes_by_its_name():

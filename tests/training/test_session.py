@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from hf_free.config.sections import HubConfig, TrainerConfig
-from hf_free.errors import RunError, StorageError
+from hf_free.errors import QueryBudgetError, RunError, StorageError
+from hf_free.teachers.query_budget import QueryBudget
+from hf_free.training.folder import RunFolder
 from hf_free.training.session import opened
 
 
@@ -57,6 +59,16 @@ def test_a_full_disk_is_said_with_what_is_safe(tmp_path):
         )
     assert f"{place / 'log.jsonl'} cannot be written" in str(full.value)
     assert "nothing was trained yet" in str(full.value)
+
+
+@pytest.mark.parametrize("step", [None, 7])
+def test_a_budget_that_is_too_small_advises_to_resume_where_there_is_a_checkpoint(tmp_path, monkeypatch, step):
+    place = tmp_path / "run"
+    monkeypatch.setattr(RunFolder, "last_step", lambda _: step)
+    with pytest.raises(QueryBudgetError, match="4 more times; 2 of 2 queries are left") as small, _opened(place):
+        QueryBudget(2).spend(4, "endpoint:http://host/x")
+    resumes = f": hf-free train --resume --output {place} --query-budget N"
+    assert small.value.action == "a higher --query-budget" + (resumes if step else "")
 
 
 def test_a_run_that_left_files_is_begun_again_with_overwrite(tmp_path):

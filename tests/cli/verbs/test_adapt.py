@@ -11,6 +11,7 @@ from PIL import Image
 from verbs_at_work import PROGRAM
 
 from hf_free.cli.main import main
+from hf_free.errors import HubError, PushError, UnfitRepositoryError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.meta_learner import MetaLearner
 
@@ -74,6 +75,25 @@ def test_it_is_published_and_predicts_from_the_hub(hub, tokens, run_client, lear
     assert yaml.safe_load(files["README.md"].decode().split("---")[1])["pipeline_tag"] == "image-classification"
     again = run_client([*PROGRAM, "predict", "alice/colors", "--images", str(pictures / "new"), "--json"])
     assert len(json.loads(again.stdout)) == 6
+
+
+@pytest.mark.parametrize(("fit", "keeps"), [(True, True), (False, True), (True, False)])
+def test_an_upload_that_fails_says_how_to_publish_what_is_kept(
+    capsys, monkeypatch, tmp_path, learner_run, pictures, fit, keeps
+):
+    def push_folder(copy, repo_id, **_options):
+        raise PushError((HubError if fit else UnfitRepositoryError)("the storage refuses it"), folder=copy, again="x")
+
+    monkeypatch.setattr("hf_free.publishing.push.push_folder", push_folder)
+    monkeypatch.setattr("hf_free.hub.upload.check_can_push", lambda *_, **__: None)
+    kept = tmp_path / "kept"
+    words = ["adapt", str(learner_run), "--support", str(pictures / "train"), "--push-to-hub", "alice/colors"]
+    assert main([*words, "--private", *(["--output", str(kept)] if keeps else [])]) == 1
+    err = capsys.readouterr().err
+    assert "the storage refuses it" in err
+    assert (kept / "classifier.json").is_file() is keeps
+    assert (f"{kept} is unchanged" in err) is keeps
+    assert (f"try again with: hf-free push {kept} alice/colors --private" in err) is (keeps and fit)
 
 
 def test_a_kept_classifier_is_pushed_with_its_own_card(hub, tokens, run_client, tmp_path, learner_run, pictures):

@@ -111,6 +111,13 @@ def test_a_black_box_is_inspected_by_its_answers(capsys):
     with ModelServer(ServedTeacher(pico_teacher("conv4", size=16))) as server:
         assert main(["inspect", f"endpoint:{server.address}", "--measure", "--json"]) == 0
         (row,) = json.loads(capsys.readouterr().out)
-        assert (row["usable"], row["classes"], row["forward_flops"]) == (True, 5, 0)
-        assert "inversion" not in row
+        assert (row["usable"], row["classes"], "inversion" in row) == (True, 5, False)
         assert server.answered == 4
+        for name in ("parameters", "forward_flops", "backward_flops", "commit", "normalization", "batchnorm"):
+            assert row[name] is None, name
+        assert main(["inspect", f"endpoint:{server.address}"]) == 0
+        out = capsys.readouterr().out
+        for name in ("Parameters", "Cost", "Normalization", "Commit"):
+            assert f"{name}: unknown" in out
+        for wrong in ("FLOP", "local", " 0"):
+            assert wrong not in out.replace(server.address, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 from program import refused
 
 from hf_free.cli.main import main
+from hf_free.evaluation import timm_sweep
+from hf_free.evaluation.timm_sweep import SweepRow
 
 
 def test_sweep_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,3 +99,27 @@ def test_a_link_in_a_circle_is_one_message(tmp_path: Path, capsys: pytest.Captur
     message = refused(capsys, "sweep", "conv4", "--output", str(tmp_path / "rows.jsonl"))
     assert "Unexpected" not in message
     assert "is a link that leads in a circle" in message
+
+
+@pytest.mark.parametrize("before", ["", json.dumps({**ROW, "module": "vgg"}) + "\n"])
+def test_a_full_disk_is_said_of_the_file_which_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: str
+) -> None:
+    class Full(io.FileIO):
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            super().write(data[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    output, real = tmp_path / "rows.jsonl", Path.open
+    if before:
+        output.write_text(before)
+    monkeypatch.setattr(timm_sweep, "sweep", lambda *_, **__: [SweepRow.from_dict(ROW)])
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", *a, **k: Full(path, mode) if "a" in mode else real(path, mode, *a, **k)
+    )
+    words = ("sweep", "resnet", "vgg", "--output", str(output))
+    message = refused(capsys, *words, *(["--resume"] if before else []))
+    assert f"cannot write rows.jsonl in {tmp_path}: no space is left on its file system" in message
+    assert ("the same command with --resume" in message) is bool(before)
+    assert output.exists() is bool(before)
+    assert not before or output.read_text() == before
