@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from hf_free.cli.main import main
+
 BEGIN = "import atexit, os, signal, sys, threading, time\n"
 
 PROGRAMS = {
@@ -148,6 +150,12 @@ def test_a_fork_reads_its_environment_as_a_new_process_does(forks, hub, tmp_path
     assert [line for line in new.splitlines() if line not in made] == []
     assert new.count("http://127.0.0.1:9") > 3
     assert str(tmp_path / "cache") in new
+
+
+def test_a_command_in_the_tests_process_leaves_an_environment_that_can_be_forked(forks):
+    """Else each command afterwards is a process of its own, and the suite takes twice as long."""
+    assert main(["--version"]) == 0
+    assert forks.can_fork([sys.executable, "-c", ""], os.environ)
 
 
 def test_a_run_draws_its_figures_where_it_is_asked_to(run_client):

@@ -266,8 +266,8 @@ print(json.dumps(out))
     assert seen["pickle"].startswith("MissingFilesError")
     stranger = run_client(code, home=tmp_path / "stranger").json
     assert stranger["public"][0] == commits["public"]
-    assert stranger["private"].startswith("HubError")
-    assert stranger["gated"].startswith("HubError")
+    assert stranger["private"].startswith("UnavailableRepositoryError")
+    assert stranger["gated"].startswith("UnavailableRepositoryError")
 
 
 # ---- more than there is
