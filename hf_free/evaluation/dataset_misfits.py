@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from hf_free.runtime.given import short_form
+from hf_free.runtime.text import listed
 
 _MOST_SHOWN = 8
 """Most columns or splits that a message lists."""
@@ -27,15 +28,18 @@ class Misfit:
     action: str
 
 
-def misfit_of(error: BaseException | None) -> Misfit | None:
-    """What does not fit, where an error of `datasets` or one behind it says that; None for other errors."""
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it."""
     for _ in range(8):
         if error is None:
-            return None
-        if (misfit := _read(error)) is not None:
-            return misfit
+            return
+        yield error
         error = error.__cause__
-    return None
+
+
+def misfit_of(error: BaseException) -> Misfit | None:
+    """What does not fit, where an error of `datasets` or one behind it says that; None for other errors."""
+    return next((misfit for one in chain_of(error) if (misfit := _read(one)) is not None), None)
 
 
 def _read(error: BaseException) -> Misfit | None:
@@ -85,8 +89,7 @@ def _listed(names: object) -> str:
     """Names that a data set gives, some of them."""
     if not isinstance(names, Collection) or isinstance(names, str):
         return "of other names"
-    shown = [short_form(str(name)) for name in list(names)[:_MOST_SHOWN]]
-    return ", ".join(shown) + (f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else "")
+    return listed([short_form(str(name)) for name in names], _MOST_SHOWN)
 
 
 def _count(digits: str) -> str:

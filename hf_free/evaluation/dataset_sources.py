@@ -23,7 +23,7 @@ from hf_free.config.yaml_reading import as_texts, read_written
 from hf_free.data.decoding import is_picture_file
 from hf_free.errors import DatasetError, HfFreeError
 from hf_free.evaluation.dataset_card import CARDS, check_cards
-from hf_free.evaluation.dataset_misfits import misfit_of
+from hf_free.evaluation.dataset_misfits import chain_of, misfit_of
 from hf_free.evaluation.parquet_files import read_plainly
 from hf_free.evaluation.picture_folder import (
     SPLIT_WORDS,
@@ -453,7 +453,7 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
         if (misfit := misfit_of(error)) is not None:
             given = f"data set {source!r} cannot be read: {misfit.reason}"
             raise DatasetError(given, allowed=misfit.allowed, action=misfit.action) from None
-        lost = next((one for one in _chain(error) if isinstance(one, (*lost_on_the_way(), NoProgressError))), None)
+        lost = next((one for one in chain_of(error) if isinstance(one, (*lost_on_the_way(), NoProgressError))), None)
         if isinstance(lost, Exception):
             raise DatasetError(
                 f"data set {source!r} cannot be read: it does not arrive from the Hub: {reason_of(lost)}",
@@ -472,8 +472,8 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
 
 def _cause_of(error: Exception) -> Exception:
     """What made the reading of a data set fail, where the error says only that it did."""
-    says_nothing = type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception)
-    return error.__cause__ if says_nothing and isinstance(error.__cause__, Exception) else error
+    cause = error.__cause__
+    return cause if type(error).__name__ == "DatasetGenerationError" and isinstance(cause, Exception) else error
 
 
 _KNOWN = {
@@ -500,7 +500,7 @@ _KNOWN = {
 
 def _why(raised: BaseException) -> str:
     """Why a data set cannot be read, where the cause is known; it may lie behind the error."""
-    for error in _chain(raised):
+    for error in chain_of(raised):
         if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
             return "it holds no data files"
         if isinstance(error, json.JSONDecodeError):
@@ -509,15 +509,6 @@ def _why(raised: BaseException) -> str:
             if part in str(error):
                 return reason
     return ""
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those behind it."""
-    for _ in range(8):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__
 
 
 @contextmanager

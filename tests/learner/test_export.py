@@ -215,9 +215,12 @@ def test_a_file_for_one_picture_is_compared_on_pictures_of_its_size(tmp_path, mo
 
 
 @pytest.mark.parametrize("given", ["a learner", None, 3])
-def test_what_is_no_classifier_is_refused_and_a_path_may_be_a_text(tmp_path, given):
+def test_what_is_no_classifier_is_refused(tmp_path, given):
     with pytest.raises(LearnerError, match=r"learner\.adapt"):
-        export_classifier(given, str(tmp_path / "pets.pt2"))
+        export_classifier(given, tmp_path / "pets.pt2")
+
+
+def test_a_path_may_be_a_text_and_nothing_else(tmp_path):
     with pytest.raises(LearnerError, match="path=None"):
         export_classifier(adapted(), None)
     with pytest.raises(LearnerError, match=r"ends in '\.txt'"):
