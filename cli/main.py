@@ -173,23 +173,31 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         with said_once(), nullcontext() if _rank() else ended_in_order():
             command(args=words, prog_name="hf-free", complete_var=_COMPLETION_VARIABLE, obj=typed)
     except EndedBySignal as ended:
-        progress_console().print(plain("Interrupted."))
+        _say_interrupted()
         return ended.status
     except SystemExit as finished:  # how Typer ends, after usage errors and --help too
         if isinstance(finished.__context__, BrokenPipeError):  # such as `| head -1`: quietly, as `cat` and git do
             return _NOBODY_READS
         if (foreign := _ended_by(finished)) is not None:
             return _report(foreign, debug=debug)
+        if isinstance(getattr(finished.__context__, "__cause__", None), KeyboardInterrupt):  # Typer's end at Ctrl-C
+            _say_interrupted()
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as interrupted:
-        if not _rank() or Launched.here().is_first:
-            progress_console().print(plain(f"Interrupted. {interrupted}"), soft_wrap=True)
+        _say_interrupted(f" {interrupted}")
         return interrupted.code
     except KeyboardInterrupt:  # before a verb has begun
+        _say_interrupted()
         return 128 + signal.SIGINT
     except Exception as error:
         return _report(error, debug=debug)
     return 0
+
+
+def _say_interrupted(more: str = "") -> None:
+    """That a signal has ended the command, once for all of its processes."""
+    if not _rank() or Launched.here().is_first:
+        progress_console().print(plain(f"Interrupted.{more}"), soft_wrap=True)
 
 
 def _ended_by(finished: SystemExit) -> HfFreeError | None:

@@ -47,6 +47,7 @@ def push(
     """Publish a trained learner with its card."""
     learner = learner_folder(folder)
     from hf_free.learner.push import plan_mark_of, plan_push_of, push_learner
+    from hf_free.publishing.push import check_push
 
     new_version = (
         plan_mark_of(
@@ -61,6 +62,9 @@ def push(
         )
         _show(learner, repo_id, files, new_version, as_json=as_json, quiet=quiet)
         return
+    check_push(
+        repo_id, token=token, revision=revision, commit_message=commit_message, create_pr=bool(create_pr)
+    )  # before a word of uploading
     say(f"Uploading to {repo_id}")
     url = push_learner(
         learner,

@@ -141,6 +141,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.rounds = 1 if options.quick else options.rounds
+    if Path(options.data).exists():  # the commands run in a folder of their own
+        options.data = str(Path(options.data).resolve())
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

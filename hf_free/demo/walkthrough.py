@@ -206,7 +206,8 @@ class _Client:
         if done.returncode:
             raise RunError(
                 f"the demo's command `hf-free {arguments[0]}` ended with {done.returncode}",
-                action="its own message stands above",
+                action="its own message stands above; the Hub that it names has gone with the demo: mend the cause, "
+                "and run hf-free demo again",
             )
 
 

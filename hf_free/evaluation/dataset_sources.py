@@ -10,6 +10,7 @@ import glob
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*", re.DOTALL)  # as `datasets` names the parts of a split
 _MAX_CARD_BYTES = 2**20
+_TRIES = 3  # of a download that breaks off
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # columns of pictures by `file_name`
 _TABLES = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".lance", ".h5", ".py")
 """Endings of files in which a data set on the Hub may hold its pictures; loose pictures beside such files only
@@ -311,13 +313,13 @@ def _open_hub(
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
     for card in CARDS:
         fetch = partial(fetch_card, name, card, revision=revision, token=token, cache_dir=cache_dir)
-        if (path := read_or_explain(fetch, source)) is not None:
+        if (path := read_or_explain(partial(_again, fetch), source)) is not None:
             check_cards(path.parent, source, (card,))
     try:
         with bounded_listings() as listing:
-            return Tables(read_or_explain(lambda: _read_intact(name, wanted, options), source), False)
+            return Tables(read_or_explain(lambda: _again(lambda: _read_intact(name, wanted, options)), source), False)
     except DatasetError:
-        names = _configurations_on_hub(name, revision, token) if files and not listing.broken_since else []
+        names = _configurations_on_hub(name, revision, token) if files and not listing.open_since else []
         if wanted not in names and (len(names) > 1 or (wanted and names)):
             raise _choose(
                 source if not wanted else f"{name} has no configuration {wanted!r}: it", name, names
@@ -400,7 +402,7 @@ def _open_hub_pictures(
             make_intact(file, token=token)
         return folder
 
-    folder = read_or_explain(fetch, source)
+    folder = read_or_explain(partial(_again, fetch), source)
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
 
@@ -418,6 +420,28 @@ def _inside(path: Path, folder: str, source: str) -> Path:
             action="correct data_dir in its README.md, or choose another data set",
         )
     return named
+
+
+def _again(load: Callable[[], T]) -> T:
+    """Call what downloads, again where a connection ends: huggingface_hub repeats what a server refuses and what times
+    out, but not this. What has arrived stays in the cache."""
+    from hf_free.hub.session import lost_on_the_way, timed_out
+
+    for attempt in range(1, _TRIES):
+        try:
+            return load()
+        except Exception as error:
+            lost = _behind(error, lost_on_the_way())
+            if lost is None or isinstance(lost, timed_out()):
+                raise
+            logger.info("A file did not arrive (%s), trying again in %d s", type(lost).__name__, attempt)
+            time.sleep(attempt)
+    return load()
+
+
+def _behind(error: Exception, kinds: tuple[type[Exception], ...]) -> Exception | None:
+    """The first error of these kinds among an error and those behind it."""
+    return next((one for one in chain_of(error) if isinstance(one, kinds)), None)
 
 
 def read_or_explain(load: Callable[[], T], source: str) -> T:
@@ -453,8 +477,7 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
         if (misfit := misfit_of(error)) is not None:
             given = f"data set {source!r} cannot be read: {misfit.reason}"
             raise DatasetError(given, allowed=misfit.allowed, action=misfit.action) from None
-        lost = next((one for one in chain_of(error) if isinstance(one, (*lost_on_the_way(), NoProgressError))), None)
-        if isinstance(lost, Exception):
+        if (lost := _behind(error, (*lost_on_the_way(), NoProgressError))) is not None:
             raise DatasetError(
                 f"data set {source!r} cannot be read: it does not arrive from the Hub: {reason_of(lost)}",
                 allowed="a working network, or files that are in the cache",

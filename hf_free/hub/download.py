@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from huggingface_hub.utils import hf_raise_for_status
 from hf_free.errors import HubError
 from hf_free.hub.session import (
     ATTEMPTS,
+    MIN_PROGRESS_BYTES,
     PATIENCE,
     READ_TIMEOUT,
     StalledError,
@@ -25,11 +25,8 @@ from hf_free.hub.session import (
     logger,
     lost_on_the_way,
     redirects_bounded,
-    transport_error,
+    timed_out,
 )
-
-MIN_PROGRESS_BYTES = 16 * 2**10
-"""Fewest bytes that a request has to bring to count as progress."""
 
 _CHUNK = 1 << 18
 
@@ -144,7 +141,7 @@ def _fill(source: _Source, target: Path, expected: ExpectedFile, arrived: Arrive
             failure = failure or _too_short(source, done, expected.size)
             silence = time.monotonic() - last_progress
             if failures >= ATTEMPTS or silence + wait > source.patience or not _may_pass(failure):
-                raise _stalled(source, silence) if isinstance(failure, _timed_out()) else failure
+                raise _stalled(source, silence) if isinstance(failure, timed_out()) else failure
             time.sleep(wait)
 
 
@@ -159,12 +156,6 @@ def _ends_there(error: Exception) -> bool:
 
 def _may_pass(failure: Exception) -> bool:
     return isinstance(failure, HubError) or is_transient(failure)
-
-
-def _timed_out() -> type[Exception]:
-    """The HTTP library's error of a phase that took too long."""
-    kind: type[Exception] = getattr(sys.modules[transport_error().__module__], "TimeoutException", TimeoutError)
-    return kind
 
 
 def _stalled(source: _Source, silence: float) -> StalledError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import sys
 import threading
@@ -59,6 +58,9 @@ MOST_PAGES, LISTING_SECONDS = 200, 45.0
 
 MOST_DATA_PAGES, DATA_LISTING_SECONDS = 1000, 120.0
 """The same for a data set, which may have a million files."""
+
+MIN_PROGRESS_BYTES = 16 * 2**10
+"""Fewest bytes of a file that count as progress."""
 
 _PIECE = 2**16
 """Most bytes that are unpacked at once."""
@@ -125,45 +127,94 @@ class _Listing:
 
 
 class _DataListing(_Listing):
-    """Also leaves a listing that breaks off each time it is asked for; a `_Watch` does so by itself."""
+    """Also bounds the wait for what another library asks and fetches of a data set, as a `_Watch` does by itself:
+    huggingface_hub waits a minute for each answer and ten seconds for each piece of a file, and tries five times."""
 
     def __init__(self, most_pages: int, seconds: float) -> None:
         super().__init__(most_pages, seconds)
-        self.broken_since: dict[str, float] = {}
-        """When the answer about an address broke off first."""
+        self.open_since: dict[str, float] = {}
+        """When each question that has had no whole answer was asked first."""
+        self.file_since: float | None = None
+        """Since when a file that was asked for has brought next to nothing; None where none is under way."""
 
     def before_request(self, request: Any) -> None:
-        """Refuse a request whose answers have broken off for too long: huggingface_hub would ask again for 23 s each.
+        """Shorten the timeouts of a question; refuse a request where nothing has come for too long.
 
         Raises:
-            NoProgressError: they have.
+            NoProgressError: nothing has.
         """
-        if time.monotonic() - self.broken_since.get(str(request.url), math.inf) > PATIENCE:
-            raise NoProgressError("a listing that breaks off each time")
-
-    def _watch_body(self, response: Any) -> None:
-        """Remember whether an answer that is no file arrives whole."""
-        url = str(response.request.url)
-        if not url.startswith(f"{constants.ENDPOINT}/api/"):
-            return
-
-        def ended(is_whole: bool) -> None:
-            if is_whole:
-                self.broken_since.pop(url, None)
-            else:
-                self.broken_since.setdefault(url, time.monotonic())
-
-        response.stream = _bounded(response.stream, self.seconds, ended)
+        url, now = str(request.url), time.monotonic()
+        if _is_question(request):
+            if now - self.open_since.setdefault(url, now) > PATIENCE:
+                raise NoProgressError(f"a question to the Hub has had no whole answer for {PATIENCE:.0f} s")
+            _shorten(request, READ_TIMEOUT)
+        else:
+            self.file_since = self.file_since or now
+            if now - self.file_since > PATIENCE:
+                raise NoProgressError(f"next to nothing of a file has come for {PATIENCE:.0f} s")
 
     def after_response(self, response: Any) -> None:
-        """Count a page that names a next one, and watch its body.
+        """Count a page that names a next one, and see whether the answer arrives whole.
 
         Raises:
             MalformedAnswerError: there are too many.
             NoProgressError: they take too long.
         """
         super().after_response(response)
-        self._watch_body(response)
+        url = str(response.request.url)
+        if _is_question(response.request):
+
+            def ended(is_whole: bool) -> None:
+                if is_whole:
+                    self.open_since.pop(url, None)
+
+            response.stream = _bounded(response.stream, self.seconds, ended)
+        elif not response.has_redirect_location:
+            response.stream = _moving(response.stream, self._moved)
+
+    def _moved(self, *, is_whole: bool) -> None:
+        self.file_since = None if is_whole else time.monotonic()
+
+
+def _moving(stream: Any, moved: Callable[..., None]) -> Any:
+    """The bytes of a file, with an error where they trickle: each is in time, but the file would take forever.
+
+    Args:
+        stream: The bytes as they arrive.
+        moved: Called with `is_whole=False` for each `MIN_PROGRESS_BYTES`, with True once the file has arrived.
+    """
+    kind: Any = http_library().SyncByteStream
+
+    class Moving(kind):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            size, since = 0, time.monotonic()
+            for chunk in stream:
+                size += len(chunk)
+                if size >= MIN_PROGRESS_BYTES:
+                    size, since = 0, time.monotonic()
+                    moved(is_whole=False)
+                elif time.monotonic() - since > PATIENCE:
+                    raise NoProgressError(f"next to nothing of a file has come for {PATIENCE:.0f} s")
+                yield chunk
+            moved(is_whole=True)
+
+        def close(self) -> None:
+            stream.close()
+
+    return Moving()
+
+
+def _is_question(request: Any) -> bool:
+    """Whether a request is for a listing and the like, or for what is known of a file, not for the file itself."""
+    return request.method == "HEAD" or str(request.url).startswith(f"{constants.ENDPOINT}/api/")
+
+
+def _shorten(request: Any, seconds: float) -> None:
+    """Let no phase of a request take longer."""
+    limits = dict(request.extensions.get("timeout") or {})
+    for phase in ("connect", "read", "write", "pool"):
+        limits[phase] = min(limits.get(phase) or seconds, seconds)
+    request.extensions["timeout"] = limits
 
 
 class _Watch:
@@ -218,10 +269,7 @@ class _Watch:
             raise NoProgressError(f"{answer}, which broke off" if self.is_broken else answer)
         if self.asked_at is None:
             self.asked_at = time.monotonic()
-        limits = dict(request.extensions.get("timeout") or {})
-        for phase in ("connect", "read", "write", "pool"):
-            limits[phase] = min(limits.get(phase) or self.timeout, self.timeout)
-        request.extensions["timeout"] = limits
+        _shorten(request, self.timeout)
         if request.headers.get("Accept-Encoding") != "identity":
             request.headers["Accept-Encoding"] = "gzip"  # the one that `_unpacked` reads
 
@@ -452,6 +500,12 @@ def lost_on_the_way() -> tuple[type[Exception], ...]:
     """What the HTTP library raises where an answer does not arrive whole: the connection, or a packing that is
     damaged."""
     return transport_error(), http_library().DecodingError
+
+
+def timed_out() -> type[Exception]:
+    """The HTTP library's error of a phase that took too long."""
+    found: type[Exception] = http_library().TimeoutException
+    return found
 
 
 def http_library() -> ModuleType:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import psutil
@@ -52,7 +53,9 @@ def launch(words: Sequence[str], processes: int) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # stacks of C++ where a connection ends, as warnings
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the failed process has said why
     try:
-        launch_command(launch_command_parser().parse_args(given))
+        with tempfile.TemporaryDirectory(prefix="hf-free-launcher-", ignore_cleanup_errors=True) as logs:
+            # the launcher's own folder of logs would stay in the temporary folder for good
+            launch_command(launch_command_parser().parse_args(["--log_dir", logs, *given]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:  # which leaves a process no time for a message of its own

@@ -155,8 +155,12 @@ def test_an_interrupted_run_says_how_to_resume(program, capsys):
     assert capsys.readouterr().err == "Interrupted. Resume with: hf-free train --resume --output x\n"
 
 
-def test_exit_codes_pass_through(program):
+def test_ctrl_c_in_a_verb_is_said(program, capsys):
     assert main(["interrupted"], program) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_exit_codes_pass_through(program):
     assert main(["leave"], program) == 3
 
 
@@ -288,7 +292,7 @@ def test_ctrl_c_before_a_verb_has_begun_shows_no_traceback(capsys, monkeypatch):
 
     monkeypatch.setattr("hf_free.cli.main.grammars", interrupted)
     assert main(["methods"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "Interrupted.\n"
 
 
 def test_every_verb_answers_programs_too():

@@ -206,9 +206,10 @@ def test_the_new_digits_arrive_as_a_data_set(hub, tmp_path):
 
 def test_a_command_that_fails_ends_the_demo_with_its_name(capfd):
     client = walkthrough._Client({}, walkthrough._Teller(None))
-    with pytest.raises(RunError, match="`hf-free evaluate` ended with 2"):
+    with pytest.raises(RunError, match="`hf-free evaluate` ended with 2") as failed:
         client.run(["evaluate", "--no-such-flag"])
     assert "no-such-flag" in capfd.readouterr().err
+    assert "run hf-free demo again" in str(failed.value)
 
 
 def test_the_demo_refuses_a_folder_with_something_in_it(tmp_path: Path, capfd):

@@ -172,22 +172,40 @@ def test_a_download_that_stalls_is_a_data_set_that_cannot_be_read(error):
         read_or_explain(stalled, "org/slow")
 
 
-def test_a_listing_of_a_data_set_that_breaks_off_each_time_is_left(hub, run_client, parquet):
-    """It was asked for for 48 s."""
-    hub.add_repo("lab/cut", parquet, repo_type="dataset")
+def test_what_never_arrives_whole_of_a_data_set_is_left(hub, run_client, parquet):
+    """A listing that breaks off was asked for for 48 s, and one that says nothing for minutes, as was a table."""
     code = """
+import json, time
+from huggingface_hub import constants
 from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import load_labeled_images
 from hf_free.hub import session
-session.PATIENCE = 0.5
+session.PATIENCE, session.READ_TIMEOUT, constants.HF_HUB_DOWNLOAD_TIMEOUT = 0.5, 0.3, 0.3
+begun = time.monotonic()
 try:
-    load_labeled_images("lab/cut")
+    load_labeled_images("lab/{}")
 except DatasetError as error:
-    print(error)
+    print(json.dumps([time.monotonic() - begun, str(error)]))
 """
-    with hub.fault("close", "/api/datasets/lab/cut/tree", after=20, times=None) as fault:
-        said = run_client(code).stdout
-    assert "it does not arrive from the Hub: a listing that breaks off each time" in said
+    faults = {"cut": ("close", 20, "tree"), "silent": ("stall", None, "tree"), "table": ("stall", 20, ".*parquet")}
+    for name, (kind, after, path) in faults.items():
+        hub.add_repo(f"lab/{name}", parquet, repo_type="dataset")
+        with hub.fault(kind, f"/lab/{name}/{path}", after=after, times=None, method="GET") as fault:
+            seconds, said = run_client(code.format(name)).json
+        assert seconds < 10
+        assert "it does not arrive from the Hub: " in said
+        assert ("next to nothing of a file" if name == "table" else "has had no whole answer") in said
+        assert fault.hits in (1, 2), name
+
+
+def test_a_table_whose_connection_ends_is_asked_for_again(hub, run_client, parquet):
+    hub.add_repo("lab/dropped", parquet, repo_type="dataset")
+    code = """
+from hf_free.evaluation.datasets import load_labeled_images
+print(load_labeled_images("lab/dropped").class_names)
+"""
+    with hub.fault("close", "/lab/dropped/resolve/.*validation.*parquet", after=20, method="GET") as fault:
+        assert run_client(code).stdout.strip() == "['ape', 'bee']"
     assert fault.hits == 1
 
 

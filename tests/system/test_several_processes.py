@@ -131,10 +131,12 @@ def test_two_processes_of_the_command_line_give_what_two_chains_give(zoo, forks,
     written = tmp_path / "run.yaml"
     written.write_text(config.to_yaml(), encoding="utf-8")
     words = ["train", "--config", str(written), "--num-processes", "2", "--output", str(tmp_path / "two"), "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    (scratch := tmp_path / "scratch").mkdir()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "hf_free.cli.main", *words]
     done = forks.run(command, env=environment)
     assert done.returncode == 0, done.stderr
+    assert not [left.name for left in scratch.iterdir() if "elastic" in left.name or "launcher" in left.name]
     assert json.loads(done.stdout)["output"] == str(tmp_path / "two")  # one document: the first process alone prints
     assert "2 processes (2 on this machine), each with 1 chain of work and 1 thread, on cpu" in done.stderr
     assert done.stderr.count("Training conv4_32") == 1
