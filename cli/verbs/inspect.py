@@ -70,7 +70,7 @@ def inspect(
     else:
         if any(row["usable"] for row in rows):
             output_console().print(_table(rows))
-        if measure:
+        if measure and any(row["usable"] for row in rows):
             output_console().print(_inversion_table(rows))
         elif any(row["usable"] for row in rows):
             say("--measure inverts each for a few steps and says how well that goes.")
@@ -161,9 +161,11 @@ def _table(rows: Sequence[Json]) -> Rows:
 def _facts(row: Json) -> dict[str, str]:
     """The cell of a usable model, one line per fact; notes say which parts of its config.json are not used."""
     from hf_free.evaluation.flops import operations
+    from hf_free.inversion.differentiable import NO_GRADIENT
     from hf_free.runtime.text import count_text
 
     costs = None if row["forward_flops"] is None else (row["forward_flops"], row["backward_flops"])
+    notes = [*row["record"]["notes"], *([] if costs is None or costs[1] else [f"{NO_GRADIENT}: it is not inverted"])]
     layers = (row["normalization"] or "none") + ("" if row["batchnorm"] else " (no BatchNorm)")
     return {
         "Architecture": row["architecture"],
@@ -175,5 +177,5 @@ def _facts(row: Json) -> dict[str, str]:
         "Normalization": _UNKNOWN if row["normalization"] is None else layers,
         "License": row["license"] or "not given",
         "Commit": _UNKNOWN if row["record"]["answers_only"] else (row["commit"] or "local")[:8],
-        **({"Note": "; ".join(row["record"]["notes"])} if row["record"]["notes"] else {}),
+        **({"Note": "; ".join(notes)} if notes else {}),
     }

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs, ErrorDetails, PydanticCustomError
 
 from hf_free.config.init_from import InitFrom
-from hf_free.config.reading import merge
+from hf_free.config.reading import merge, merge_given
 from hf_free.config.recipes import INVERSIONS, RECIPES, Defect, inversion_values, recipe_values
 from hf_free.config.sections import (
     GIVEN,
@@ -203,7 +203,7 @@ class FreeConfig:
             raise ConfigError(f"assignments={short_form(assignments)}", allowed="a list of texts section.key=value")
         given = read_yaml_mapping(path) if path is not None else {}
         layers = map(_with_new_names, (usual or {}, given, values or {}, parse_assignments(texts)))
-        return cls.from_dict(reduce(merge, layers))
+        return cls.from_dict(reduce(merge_given, layers))
 
     def to_dict(self) -> dict[str, Any]:
         """The tree as nested plain dictionaries, every key present; `from_dict` gives back exactly this tree."""

@@ -70,7 +70,8 @@ def count(
         batch_size: Images at once; the cost is proportional to it.
 
     Returns:
-        Operations for `batch_size` images; none for a black box, which computes elsewhere.
+        Operations for `batch_size` images; none for a black box, which computes elsewhere, and none for the backward
+        pass of a network of which no gradient comes back.
     """
     if isinstance(network, Teacher):
         if network.record.answers_only:
@@ -82,8 +83,7 @@ def count(
     shape = (batch_size, *input_size)
     try:
         return _count(copy.deepcopy(network).to("meta"), shape, "meta", input_gradient_only)
-    except (NotImplementedError, RuntimeError):
-        # Some networks look at values while they run; the meta device has none.
+    except Exception:  # some networks look at values while they run, which the meta device does not have
         return _count(copy.deepcopy(network).to("cpu"), shape, "cpu", input_gradient_only)
 
 
@@ -120,7 +120,9 @@ def _count(network: nn.Module, shape: tuple[int, ...], device: str, input_gradie
         outputs = output if isinstance(output, tuple | list) else (output,)
         formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
         with FlopCounterMode(display=False, custom_mapping=formulas) as backward:
-            torch.stack([o.sum() for o in outputs]).sum().backward()
+            total = torch.stack([o.sum() for o in outputs]).sum()
+            if total.requires_grad:
+                total.backward()
     return Cost(forward.get_total_flops(), backward.get_total_flops())
 
 

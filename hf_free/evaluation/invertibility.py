@@ -13,6 +13,7 @@ from hf_free.inversion.five import Five
 from hf_free.inversion.task import finish_task
 from hf_free.provenance.reading import Json
 from hf_free.runtime.device import Precision
+from hf_free.teachers.loader import try_out
 from hf_free.teachers.teacher import Teacher
 
 GOOD, FAIR = 0.8, 0.3
@@ -96,6 +97,8 @@ def measure_invertibility(
         max_classes: Classes at most; of a larger head a random subset is taken.
         seed: Seed of generator, latents, canvases and that subset.
     """
+    if not teacher.has_answered:  # made of a network in memory
+        try_out(teacher)
     config = FiveConfig(images_per_class=images_per_class, max_classes=max_classes)
     devices = [teacher.device] if teacher.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

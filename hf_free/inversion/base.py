@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.config.sections import FiveConfig
+from hf_free.inversion.differentiable import NO_GRADIENT, NoGradientError
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
 from hf_free.runtime.chains import Chains
 from hf_free.runtime.device import is_out_of_memory
@@ -173,6 +174,21 @@ def targets_among(count: int, size: TaskSize, device: torch.device, stream: Stre
     return InversionTarget(labels, tuple(chosen))
 
 
+class NoTask(NamedTuple):
+    """Why a teacher gives no task, and what would help."""
+
+    problem: str
+    way_out: str = ""
+
+
+def why_not(error: Exception) -> NoTask | None:
+    """Why an inversion gives no task, where that is the teacher's: too little memory for it, or no gradient; None for
+    other errors."""
+    if isinstance(error, NoGradientError):
+        return NoTask(NO_GRADIENT, error.action)
+    return NoTask(OUT_OF_MEMORY) if is_out_of_memory(error) else None
+
+
 def recover_if_it_fits(
     invert: Callable[[Teacher | None], tuple[Tensor, InversionTarget, Terms]],
     teacher: Teacher,
@@ -191,15 +207,17 @@ def recover_if_it_fits(
         again: Called after each try that did not fit.
     """
     lends = donor is not None and not teacher.record.has_batchnorm
+    problem = NoTask(OUT_OF_MEMORY)
     for tried in [donor, None] if lends else [None]:
         try:
             images, target, terms = invert(tried)
             return finish_task(images, target.labels, target.classes, teacher, index), terms
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except (MemoryError, RuntimeError, NoGradientError) as error:
+            if (found := why_not(error)) is None:
                 raise
+            problem = found
         again()
-    return failed_task(teacher, index, OUT_OF_MEMORY), {}
+    return failed_task(teacher, index, *problem), {}
 
 
 def recover_each(

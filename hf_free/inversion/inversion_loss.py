@@ -10,6 +10,7 @@ from hf_free.config.sections import INVERSION_TERMS, FiveConfig
 from hf_free.data.augment import shift_and_flip
 from hf_free.inversion.base import InversionTarget, Student, Terms
 from hf_free.inversion.batchnorm_statistics import collected_distances
+from hf_free.inversion.differentiable import check_gradient
 from hf_free.inversion.losses import (
     canvas_distance,
     cross_entropy,
@@ -75,6 +76,7 @@ class InversionLoss:
         layers = teacher.batchnorm_layers() if config.batchnorm else []
         with self.precision.autocast(self.device), collected_distances(layers) as distances:
             logits, features = self._ask(teacher, self.precision.layout(seen))
+        check_gradient(pictures, logits, teacher.record.reference)
         logits = logits[:, list(target.classes)]
         terms["cross_entropy"] = cross_entropy(logits, target.labels)
         if distances:

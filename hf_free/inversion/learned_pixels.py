@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.base import (
     INVERSION,
-    OUT_OF_MEMORY,
     InversionTarget,
+    NoTask,
     Share,
     StepsAlone,
     Student,
@@ -28,13 +28,15 @@ from hf_free.inversion.base import (
     mean_terms,
     recover_if_it_fits,
     targets_among,
+    why_not,
 )
 from hf_free.inversion.batchnorm_statistics import collected_distances, statistics_norms
+from hf_free.inversion.differentiable import NoGradientError, check_gradient
 from hf_free.inversion.losses import cross_entropy, neighbor_norms
 from hf_free.inversion.pixels import colors_of, keep_possible
 from hf_free.inversion.task import RecoveredTask, failed_task, finish_task
 from hf_free.provenance.teacher_record import TeacherRecord
-from hf_free.runtime.device import Precision, is_out_of_memory
+from hf_free.runtime.device import Precision
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import UNSEEDED, RandomStreams, Stream
 from hf_free.teachers.teacher import Teacher
@@ -140,30 +142,30 @@ class LearnedPixels(StepsAlone):
         optimizer = self._optimizer if is_met and self._optimizer is not None else self._adam(nn.ModuleList(kept))
         rows = [self._rows(index, teacher, own) for (index, teacher), own in zip(everyone, kept, strict=True)]
         found: dict[int, Terms] = {}
-        too_large: set[int] = set()
+        failed: dict[int, NoTask] = {}
         for _ in range(self.config.inner_steps):
             optimizer.zero_grad(set_to_none=True)
             for place, (index, teacher) in enumerate(everyone):
-                if place in too_large:
+                if place in failed:
                     continue
                 self.pause()
                 try:
                     found[place] = self._descend(kept[place], rows[place], teacher, index)
-                except (MemoryError, RuntimeError) as error:
-                    if not is_out_of_memory(error):
+                except (MemoryError, RuntimeError, NoGradientError) as error:
+                    if (problem := why_not(error)) is None:
                         raise
                     kept[place].values.grad = None
                     found.pop(place, None)
-                    too_large.add(place)
-            able = [place for place in range(len(everyone)) if place not in too_large]
+                    failed[place] = problem
+            able = [place for place in range(len(everyone)) if place not in failed]
             self._follow_challenge([(*everyone[place], kept[place], rows[place]) for place in able])
             optimizer.step()
             for place in able:
                 self._clip(kept[place], everyone[place][1])
         tasks = []
         for place, (index, teacher) in enumerate(everyone):
-            if place in too_large:
-                tasks.append(failed_task(teacher, index, OUT_OF_MEMORY))
+            if place in failed:
+                tasks.append(failed_task(teacher, index, *failed[place]))
                 continue
             shown = partial(self._shown, kept[place], rows[place], teacher, found[place])
             tasks.append(recover_if_it_fits(shown, teacher, index, None)[0])
@@ -250,6 +252,7 @@ class LearnedPixels(StepsAlone):
         layers = teacher.batchnorm_layers() if config.batchnorm else []
         with self.precision.autocast(self.device), collected_distances(layers, statistics_norms) as distances:
             logits = teacher.logits(self.precision.layout(seen * std + mean))[:, list(target.classes)]
+        check_gradient(values, logits, teacher.record.reference)
         terms: Terms = {"cross_entropy": cross_entropy(logits, target.labels)}
         if config.total_variation:
             terms["total_variation"] = neighbor_norms(seen)  # shifted, as its code takes it

@@ -26,6 +26,10 @@ _MOST_POINTS = 400
 """Points of a curve; a longer one is thinned."""
 
 
+_TINY = 1e-300
+"""A range that is narrower has no power of ten to divide it by."""
+
+
 def curves_svg(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, key: str, unit: str = "step") -> str:
     """One panel: values against steps, a line per run, smoothed as in the run's own figure.
 
@@ -140,8 +144,9 @@ def _path(points: Sequence[tuple[float, float]], x_range: tuple[float, float], y
 
 def _ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Round numbers from below `low` to above `high`: steps of 1, 2 or 5 times a power of ten."""
-    if not high > low:
-        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+    if not high - low > _TINY:
+        half = abs(low) / 2 if abs(low) > _TINY else 0.5
+        low, high = low - half, high + half
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)

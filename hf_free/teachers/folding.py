@@ -19,10 +19,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hf_free.backbones.halving_pool import HalvingPool
 
-UNTRACEABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What torch.fx raises where a network's forward depends on its input (its own TraceError is a ValueError)."""
-
-
 _ONE_AT_A_TIME = threading.Lock()
 """Held while a network is traced: each trace puts back what it found, so that two at once leave one of them behind."""
 
@@ -69,7 +65,7 @@ def fold_batchnorm(network: nn.Module) -> nn.Module | None:
         with _ONE_AT_A_TIME:
             graph = _Tracer().trace(network)
         folded = fx.GraphModule(network, graph)
-    except UNTRACEABLE:
+    except Exception:  # torch.fx's where a forward depends on its input; a network of the user's own may raise any
         return None
     modules, calls = dict(folded.named_modules()), Counter(node.target for node in folded.graph.nodes)
     count = 0

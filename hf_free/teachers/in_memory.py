@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from hf_free.errors import ConfigError, HfFreeError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -20,6 +20,8 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
 from hf_free.teachers.teacher import Answers, Teacher, normalization_census, reduce_logits, weight_bytes
 from hf_free.teachers.transformers_network import TransformersNetwork, family_of
+
+fx.wrap("reduce_logits")  # which looks at what it gets: a trace (hf_free.teachers.folding) takes it as one operation
 
 OwnTeacher = nn.Module | Teacher | str | Path
 """What stands for a teacher in Python: a network, a teacher, or a text or path that names one."""

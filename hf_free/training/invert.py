@@ -31,7 +31,7 @@ from hf_free.runtime.given import (
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.black_box import BlackBox
 from hf_free.teachers.endpoints import EndpointAccess
-from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.folder import RunFolder
@@ -132,6 +132,8 @@ def invert(
                 action="leave out --generator and --inversion",
             )
         return _by_answers(teacher, queries, pause, steps=steps, images_per_class=images_per_class, seed=seed)
+    if not teacher.has_answered:  # made of a network in memory
+        try_out(teacher)
     if inversion not in (None, "five"):
         return _invert_otherwise(teacher, inversion, pause, steps=steps, images_per_class=images_per_class, seed=seed)
     trained = None if generator is None else RunFolder(given_path(generator, "generator")).read_generator()

@@ -7,10 +7,16 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from hf_free.provenance.reading import Json
 
 LONGEST_LINE = 2**20
 """Bytes of a line; a step's terms take less than a thousand."""
+
+
+LARGEST = float(torch.finfo(torch.float32).max)
+"""Largest finite number of 32 bits."""
 
 
 class LogRows(NamedTuple):
@@ -43,11 +49,17 @@ def _row(line: bytes) -> Json | None:
         row = json.loads(line)
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number of thousands of digits, thousands of brackets
         return None
-    return row if isinstance(row, dict) and all(map(_is_number, row.values())) else None
+    if not isinstance(row, dict) or not all(map(_is_number, row.values())):
+        return None
+    return row if _is_step(row.get("step", 0)) else None
 
 
 def _is_number(value: object) -> bool:
-    """NaN counts as a number: losses can be NaN."""
+    """Whether training computes with such numbers, which are of 32 bits; losses can be NaN or infinite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return isinstance(value, float) or math.log2(abs(value) + 1) < 64
+    return not abs(value) > LARGEST or abs(value) == math.inf  # NaN is not larger
+
+
+def _is_step(step: float) -> bool:
+    return math.isfinite(step) and step == int(step) and 0 <= step < 2**53

@@ -18,6 +18,7 @@ import torch
 
 from hf_free.errors import RunError
 from hf_free.inversion.base import Inverter, TaskSize
+from hf_free.inversion.differentiable import NoGradientError
 from hf_free.memory.filling import draw_beside
 from hf_free.metalearning.base import Objective
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -307,7 +308,7 @@ class _Trying:
                 self._invert(kind, index, objective)
                 part = ("answers", *kind)
                 self._measure(part, asking, "asking a teacher", least=self._least, most=ASKED_AT_ONCE)
-            except RunError:  # of one teacher: the run leaves it out by itself
+            except (RunError, NoGradientError):  # of one teacher: the run leaves it out by itself
                 self._loads.pop(("inversion", *kind), None)
 
     def drawing(self) -> None:

@@ -45,7 +45,7 @@ def test_runs_differ_in_more_than_color_and_the_description_names_their_ends():
     assert root.attrib["aria-labelledby"].split() == [root.find("title").attrib["id"], root.find("desc").attrib["id"]]
 
 
-@pytest.mark.parametrize("values", [[2.0], [0.0], [3.0, 3.0], [-1e9, 1e-9], [1e30, 2e30]])
+@pytest.mark.parametrize("values", [[2.0], [0.0], [3.0, 3.0], [-1e9, 1e-9], [1e30, 2e30], [5e-324, 1e-323]])
 def test_odd_ranges_are_drawn(values):
     svg = curves_svg("x", {"run": (np.arange(len(values), dtype=float), np.array(values))}, key="k")
     assert "nan" not in svg

@@ -18,7 +18,7 @@ def _read(path, *lines, end=b"\n"):
 
 
 def test_all_rows_of_a_whole_log_are_read(tmp_path):
-    line = json.dumps({**GOOD, "distillation": float("nan")}).encode()
+    line = json.dumps({**GOOD, "distillation": float("nan"), "teachers": float("inf")}).encode()
     found = _read(tmp_path / "log", line, line)
     assert [row["step"] for row in found.rows] == [3, 3]
     assert found.damaged == 0
@@ -37,6 +37,11 @@ def test_all_rows_of_a_whole_log_are_read(tmp_path):
         b'{"step": null}',
         b'{"step": ' + b"9" * 5000 + b"}",
         b'{"step": ' + b"9" * 400 + b"}",
+        b'{"step": 1e400, "answers": 1}',
+        b'{"step": -1}',
+        b'{"step": 1.5}',
+        b'{"step": NaN}',
+        b'{"step": 4, "answers": -1e308}',
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b" " * LONGEST_LINE + b"{}",

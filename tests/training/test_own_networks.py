@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from pico import pico_folder, pico_network, pico_run
+from torch import nn
 
 from hf_free.config.reading import merge
 from hf_free.config.sections import FiveConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, RunError
+from hf_free.teachers.in_memory import as_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.transformers_loader import is_installed
 from hf_free.training.folder import RunFolder
@@ -37,9 +39,15 @@ def test_networks_in_memory_teach_beside_named_teachers_of_both_kinds(tmp_path):
         from pico_transformers import pico_folder_of
 
         named += [str(pico_folder_of(tmp_path / family, family)) for family in ("vit", "resnet")]
-    models = [pico_network("conv4", size=16, seed=1), *named]
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    models = [
+        pico_network("conv4", size=16, seed=1),
+        as_teacher(nn.Sequential(*layers).eval(), input_size=(3, 16, 16), mean=[0.5] * 3, std=[0.5] * 3),
+        *named,
+    ]
     learner = train(_config(), models=models, output=tmp_path / "run", progress=False)
-    assert [teacher.reference for teacher in learner.record.teachers] == ["(in memory 1)", *named]
+    assert [teacher.reference for teacher in learner.record.teachers] == ["(in memory 1)", "(in memory)", *named]
     assert all(torch.isfinite(parameter).all() for parameter in learner.parameters())
     pooled = pool(models[:1], rounds=0)
     assert pooled.backbone(torch.rand(2, 3, 16, 16)).shape[0] == 2
