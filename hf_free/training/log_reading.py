@@ -7,16 +7,14 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from hf_free.provenance.reading import Json
 
 LONGEST_LINE = 2**20
 """Bytes of a line; a step's terms take less than a thousand."""
 
 
-LARGEST = float(torch.finfo(torch.float32).max)
-"""Largest finite number of 32 bits."""
+LARGEST = (2 - 2**-23) * 2.0**127
+"""Largest finite number of 32 bits (IEEE 754 binary32)."""
 
 
 class LogRows(NamedTuple):
