@@ -76,11 +76,16 @@ def print_made(made: object) -> None:
 
 
 def where_published(url: str, repo_id: str) -> str:
-    """What to tell of a published repository: its address; or its id, where the Hub is a program on this computer.
+    """What to tell of a published repository or a pull request: its address; or its id and number, where the Hub is a
+    program on this computer.
 
     Such a Hub, as the demo's, may be gone before anybody opens the address.
     """
-    return repo_id if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else url
+    parts = urlsplit(url)
+    if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        return url
+    _, discussions, number = parts.path.rpartition("/discussions/")
+    return f"{repo_id}, pull request {number}" if discussions else repo_id
 
 
 def show_error(error: HfFreeError, *, of: str = "") -> None:

@@ -64,6 +64,10 @@ class ChangedMeanwhileError(HubError):
     """A commit that was made from an older one than the last of its branch."""
 
 
+_REFERENCES = ("refs/heads/", "refs/tags/")
+"""How git itself writes branches and tags: the Hub would make a branch of that whole name."""
+
+
 def check_names(repo_id: str, revision: str | None, *, to_push: bool = False) -> None:
     """Refuse an impossible id or revision before it becomes part of an address or a path.
 
@@ -80,6 +84,13 @@ def check_names(repo_id: str, revision: str | None, *, to_push: bool = False) ->
         check_repo_id(repo_id, or_folder=not to_push)
         if revision is not None:
             check_revision(revision)
+        if to_push and revision is not None and revision.startswith(_REFERENCES):
+            name = revision.split("/", 2)[2]
+            raise UnfitRepositoryError(
+                f"{revision!r} names no branch by its own name",
+                allowed="the name of a branch, or refs/pr/NUMBER for a pull request that is open",
+                action=f"write {name}",
+            )
     except TeacherReferenceError as error:
         kind = UnfitRepositoryError if to_push else HubError
         raise kind(error.given, allowed=error.allowed, action=error.action) from None

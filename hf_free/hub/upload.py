@@ -94,7 +94,7 @@ def push_folder(
             lambda: api.create_repo(**options, space_sdk=sdk, private=private or None, exist_ok=True),
             timeout=WRITE_TIMEOUT,
         )
-        if revision is not None and not create_pr:
+        if revision is not None and not create_pr and not revision.startswith("refs/pr/"):
             patiently(lambda: api.create_branch(**options, branch=revision, exist_ok=True), timeout=WRITE_TIMEOUT)
         keep_card = not replace_card and patiently(
             lambda: api.get_paths_info(**options, paths=["README.md"], revision=revision)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 import hf_free.runtime.device  # noqa: F401  torch is there, as in every verb that computes
+from hf_free.cli.console import where_published
 from hf_free.cli.main import main
+
+
+def test_what_was_published_is_named_where_its_hub_may_be_gone():
+    here = "http://127.0.0.1:3200/org/name"
+    assert where_published(here, "org/name") == "org/name"
+    assert where_published(f"{here}/discussions/3", "org/name") == "org/name, pull request 3"
+    assert where_published("https://huggingface.co/org/name/discussions/3", "org/name").endswith("/discussions/3")
 
 
 def test_a_users_mistake_is_three_lines_and_exit_1(program, capsys):

@@ -275,3 +275,18 @@ def test_a_pull_request_against_another_branch_is_refused_in_our_words():
     check_branch(None, create_pr=True)
     with pytest.raises(HubError, match="a pull request, and the branch 'dev'"):
         check_branch("dev", create_pr=True)
+
+
+def test_a_branch_is_named_by_its_own_name_and_a_pull_request_by_its_reference(hub, tokens, ask, learner):
+    hub.add_repo("alice/named", {"README.md": b"by hand"})
+    push = f"push_folder, Path({str(learner)!r}), 'alice/named'"
+    refused, opened, more = ask(
+        f"{push}, revision='refs/heads/main'",
+        f"{push}, create_pr=True",
+        f"{push}, revision='refs/pr/1', commit_message='more'",
+        token=tokens["alice"],
+    )
+    assert "names no branch by its own name" in refused["error"]
+    assert "write main" in refused["error"]
+    assert opened["error"] is more["error"] is None
+    assert sorted(hub.repository("alice/named").refs) == ["refs/heads/main", "refs/pr/1"]

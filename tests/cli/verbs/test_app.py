@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from verbs_at_work import PROGRAM
 
@@ -31,6 +32,30 @@ def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
     words[4] = "me/nowhere"
     refused = run_client(words, token=tokens["alice"], check=False)
     assert "me/nowhere does not exist" in refused.stderr
+
+
+def test_what_was_edited_in_a_space_is_kept_and_another_space_left_alone(hub, tokens, run_client, tmp_path):
+    hub.add_repo("me/few-shot", {"config.json": b"{}"})
+    words = [*PROGRAM, "app", "me/few-shot", "--space", "alice/mine", "--output", str(tmp_path / "space"), "-q"]
+    run_client(words, token=tokens["alice"])
+    made = hub.read_repo("alice/mine", repo_type="space")
+    edited = made["README.md"].replace(b"# mine", b"# My own words")
+    older = re.sub(rb"==.*", b"==0.0.1", made["requirements.txt"])
+    hub.add_repo("alice/mine", {"README.md": edited, "requirements.txt": older}, repo_type="space")
+    words[-2] = str(tmp_path / "again")
+    said = run_client(words, token=tokens["alice"]).stderr
+    assert "README.md was edited in the Space alice/mine, and is kept" in said
+    assert hub.read_repo("alice/mine", repo_type="space") == {**made, "README.md": edited}, "an older version goes"
+    assert (tmp_path / "again" / "README.md").read_bytes() == edited
+
+    theirs = {"README.md": b"---\nsdk: static\n---\n", "index.html": b"hello"}
+    hub.add_repo("alice/page", theirs, repo_type="space")
+    refused = run_client([*words[:5], "--space", "alice/page"], token=tokens["alice"], check=False, cwd=tmp_path)
+    assert "alice/page holds something else than an app of hf-free" in refused.stderr
+    assert hub.read_repo("alice/page", repo_type="space")["README.md"] == theirs["README.md"]
+    hub.add_repo("alice/new", {"README.md": theirs["README.md"], ".gitattributes": b""}, repo_type="space")
+    run_client([*words[:5], "--space", "alice/new"], token=tokens["alice"], cwd=tmp_path)
+    assert b"models:" in hub.read_repo("alice/new", repo_type="space")["README.md"]
 
 
 def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
