@@ -27,7 +27,6 @@ from hf_free.inversion.base import TaskSize
 from hf_free.inversion.five import Five
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.embedding import Embedding
-from hf_free.learner.format import CONFIG, MAX_CONFIG_BYTES
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.pooled_backbone import KIND, PooledBackbone
@@ -37,7 +36,6 @@ from hf_free.pooling.including import check_may_include, include_teachers
 from hf_free.pooling.keeping import most_alike
 from hf_free.pooling.pictures import MOST_PIXELS, Progress, Said, ask_all, pictures_of, recover_from_all
 from hf_free.provenance.learner_record import LearnerRecord
-from hf_free.provenance.reading import object_of
 from hf_free.provenance.recorded_teacher import LeftOut, RecordedTeacher
 from hf_free.provenance.run_record import Energy, PoolRecord, Recovered, Training
 from hf_free.publishing.card import write_card
@@ -59,9 +57,9 @@ from hf_free.runtime.given import (
 )
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.saved_kind import holds_classifier, holds_learner
 from hf_free.runtime.side_by_side import workers_for
 from hf_free.runtime.storage import storage_explained
-from hf_free.runtime.strict_json import read_strict_json
 from hf_free.runtime.text import listed
 from hf_free.teachers.in_memory import OwnTeacher, given_teachers, pool_in_memory
 from hf_free.teachers.listing import check_teachers
@@ -351,21 +349,13 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     if not folder.exists() and not folder.is_symlink():  # a link that leads nowhere would be found out at the end
         return
     is_empty = folder.is_dir() and not any(folder.iterdir())
-    if not is_empty and not (overwrite and _holds_learner(folder)):
+    if not is_empty and not (overwrite and holds_learner(folder)):
+        what = "not empty" if folder.exists() else "a link that leads nowhere"
         raise RunError(
-            f"the output {folder} is {'not empty' if folder.exists() else 'a link that leads nowhere'}",
+            f"the output {folder} is {'the folder of a classifier' if holds_classifier(folder) else what}",
             allowed="a new or empty folder; --overwrite replaces a learner that was saved there",
             action="give another --output",
         )
-
-
-def _holds_learner(folder: Path) -> bool:
-    """Whether a folder holds a learner of hf-free; a teacher has a config.json of the same form, without our block."""
-    try:
-        config = object_of(read_strict_json(folder / CONFIG, max_bytes=MAX_CONFIG_BYTES))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config.get("hf_free"), dict)
 
 
 def check_apart(folder: Path, used: Iterable[str]) -> None:

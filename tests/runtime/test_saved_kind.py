@@ -1,0 +1,44 @@
+"""What a folder holds; a learner, a classifier and a teacher do not take each other's places."""
+
+from __future__ import annotations
+
+import pytest
+from learners import make, pictures
+from pico import pico_folder, pico_network
+
+from hf_free.errors import LearnerError, RunError, TeacherError
+from hf_free.runtime.saved_kind import holds_classifier, holds_learner
+from hf_free.teachers.saving import save_teacher
+from hf_free.training.pool import check_output
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root, learner = tmp_path_factory.mktemp("kinds"), make()
+    learner.save_pretrained(root / "learner")
+    learner.adapt(pictures(4), [0, 1, 0, 1]).save_pretrained(root / "classifier")
+    pico_folder(root / "teacher", "conv4")
+    return root
+
+
+def test_three_kinds_are_told_apart(folders):
+    found = {
+        name: (holds_learner(folders / name), holds_classifier(folders / name))
+        for name in ("learner", "classifier", "teacher", "nowhere")
+    }
+    assert found == {
+        "learner": (True, False), "classifier": (False, True), "teacher": (False, False), "nowhere": (False, False)
+    }  # fmt: skip
+
+
+def test_none_takes_the_place_of_another(folders):
+    before = {path: path.read_bytes() for path in folders.rglob("*") if path.is_file()}
+    with pytest.raises(LearnerError, match="holds a classifier, which a learner does not replace"):
+        make().save_pretrained(folders / "classifier")
+    for name in ("learner", "classifier"):
+        with pytest.raises(TeacherError, match=f"holds a {name} of hf-free, which a teacher does not replace"):
+            save_teacher(pico_network("conv4"), folders / name)
+    with pytest.raises(RunError, match="is the folder of a classifier"):  # of pool and distill
+        check_output(folders / "classifier", overwrite=True)
+    check_output(folders / "learner", overwrite=True)
+    assert before == {path: path.read_bytes() for path in folders.rglob("*") if path.is_file()}
