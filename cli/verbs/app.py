@@ -23,8 +23,13 @@ def app(
         str, typer.Argument(metavar="LEARNER", help="A learner: a Hub id, a run's folder or its own folder.")
     ],
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", rich_help_panel=options.OUTPUT, help="0.0.0.0 lets other computers in.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            rich_help_panel=options.OUTPUT,
+            help="0.0.0.0 lets other computers in; default: 127.0.0.1.",
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -69,8 +74,14 @@ def app(
         flag = "--dry-run" if dry_run else "--output"
         raise ConfigError(f"{flag} without --space", action=f"name the Space, or leave {flag} out")
     if space is None:
-        _serve(model, host, port, device, mcp=mcp)
+        _serve(model, host or "127.0.0.1", port, device, mcp=mcp)
         return
+    here = {"--host": host, "--port": port, "--mcp": mcp, "--device": device}
+    if useless := [flag for flag, value in here.items() if value]:
+        raise ConfigError(
+            f"{', '.join(useless)} with --space, which serves nothing here",
+            action=f"leave out {', '.join(useless)}, or --space",
+        )
     from hf_free.demo.space import push_space, write_space
 
     folder = output or Path(space.rpartition("/")[2])

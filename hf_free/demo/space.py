@@ -9,13 +9,14 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from hf_free.errors import ConfigError, UnfitRepositoryError
+from hf_free.errors import ConfigError, HubError, UnfitRepositoryError
 from hf_free.hub.failures import check_names
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.space_files import files_of_space
 from hf_free.hub.upload import push_folder
 from hf_free.learner.format import CLASSIFIER_CONFIG
 from hf_free.runtime.files import read_bounded, write_text, write_together
+from hf_free.runtime.saved_kind import holds_learner
 from hf_free.version import __version__
 
 _APP = '''"""Made with `hf-free app --space`."""
@@ -173,6 +174,12 @@ def push_space(folder: Path, learner: str, space: str, *, token: str | None = No
         PushError: the upload failed; it says how to go on.
     """
     found = fetch_snapshot(learner, required=("config.json",), optional=(CLASSIFIER_CONFIG,), token=token)
+    if not holds_learner(found.folder) and CLASSIFIER_CONFIG not in found.sha256:
+        raise HubError(
+            f"{learner} holds no learner of hf-free",
+            allowed="a learner that hf-free push or --push-to-hub has published",
+            action="hf-free train or pool makes one of models such as this",
+        )
     if CLASSIFIER_CONFIG in found.sha256:
         logger.warning("%s is a classifier: the Space opens its learner, without its classes", learner)
     if found.private and not private:

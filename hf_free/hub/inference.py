@@ -139,7 +139,7 @@ class InferenceClient:
                 raise HubError(
                     f"the endpoint {problem}{long}",
                     allowed=f"an answer within {patience:.0f} s",
-                    action="try again later; answers that came are kept",
+                    action="try again later; a run of hf-free train has kept the answers that came",
                 )
             logger.info("an endpoint %s, trying again in %.1f s", problem, wait)
             self._sleep(wait)

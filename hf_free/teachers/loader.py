@@ -317,6 +317,12 @@ def try_out(teacher: Teacher, precision: Precision | None = None, *, answers_alo
             depend on what other images are asked about with it.
     """
     record, name = teacher.record, teacher.record.reference
+    if record.num_classes < 2:  # a network in memory; those in files are refused before they are built
+        raise UnfitTeacherError(
+            f"{name} has 1 class",
+            allowed="classifiers of at least 2 classes",
+            action="leave it out; a network of one output is no classifier",
+        )
     images = _noise(record.input_size).to(teacher.device)
     precision = precision or Precision.choose("auto", teacher.device)
     if answers_alone and _is_sound(teacher, images[:2], precision):

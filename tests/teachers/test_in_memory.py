@@ -70,6 +70,9 @@ def test_what_is_no_classifier_is_refused():
         as_teacher(nn.Linear(7, 2), **SHOWN)
     with pytest.raises(TeacherError, match="logits of shape"):
         as_teacher(nn.Conv2d(3, 4, 3), **SHOWN)
+    pool = TeacherPool.from_teachers([as_teacher(Plain(classes=1), **SHOWN), as_teacher(Plain(), **SHOWN)])
+    assert [reason for _, reason in pool.skipped] == ["has 1 class (allowed: classifiers of at least 2 classes)"]
+    assert len(pool) == 1
 
 
 def test_a_network_of_transformers_answers_as_it_does_alone():

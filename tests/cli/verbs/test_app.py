@@ -9,6 +9,8 @@ from verbs_at_work import PROGRAM
 
 from hf_free.cli.main import main
 
+LEARNER = b'{"hf_free": {}}'
+
 
 def test_a_space_is_written_and_nothing_uploaded_on_a_dry_run(capsys, tmp_path):
     folder = tmp_path / "space"
@@ -21,7 +23,7 @@ def test_a_space_is_written_and_nothing_uploaded_on_a_dry_run(capsys, tmp_path):
 
 
 def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
-    hub.add_repo("me/few-shot", {"config.json": b"{}"})
+    hub.add_repo("me/few-shot", {"config.json": LEARNER})
     words = [*PROGRAM, "app", "me/few-shot", "--space", "alice/try-it", "--output", str(tmp_path / "space"), "-q"]
     done = run_client(words, token=tokens["alice"])
     assert done.stdout == f"{hub.endpoint}/spaces/alice/try-it\n"
@@ -29,13 +31,15 @@ def test_a_space_is_uploaded_as_one(hub, tokens, run_client, tmp_path):
     for path in (tmp_path / "space").iterdir():
         assert published[path.name] == path.read_bytes()
     assert hub.history("alice/try-it", repo_type="space")[0].title == "App of me/few-shot by hf-free"
-    words[4] = "me/nowhere"
-    refused = run_client(words, token=tokens["alice"], check=False)
-    assert "me/nowhere does not exist" in refused.stderr
+    hub.add_repo("me/teacher", {"config.json": b"{}", "model.safetensors": b""})
+    for name, said in (("me/nowhere", "does not exist"), ("me/teacher", "holds no learner")):
+        words[4] = name
+        refused = run_client(words, token=tokens["alice"], check=False)
+        assert f"{name} {said}" in refused.stderr
 
 
 def test_what_was_edited_in_a_space_is_kept_and_another_space_left_alone(hub, tokens, run_client, tmp_path):
-    hub.add_repo("me/few-shot", {"config.json": b"{}"})
+    hub.add_repo("me/few-shot", {"config.json": LEARNER})
     words = [*PROGRAM, "app", "me/few-shot", "--space", "alice/mine", "--output", str(tmp_path / "space"), "-q"]
     run_client(words, token=tokens["alice"])
     made = hub.read_repo("alice/mine", repo_type="space")
@@ -67,6 +71,8 @@ def test_what_cannot_be_served_is_refused(capsys, monkeypatch):
     assert "pip install 'hf-free[mcp]'" in capsys.readouterr().err
     assert main(["app", "me/few-shot", "--output", "x"]) == 1
     assert "--output without --space" in capsys.readouterr().err
+    assert main(["app", "me/few-shot", "--space", "me/space", "--port", "7000", "--mcp"]) == 1
+    assert "--port, --mcp with --space" in capsys.readouterr().err
 
 
 def test_where_it_is_served_is_said_when_it_is(capsys, monkeypatch):
