@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from hf_free.data.resizing import resize
 from hf_free.errors import HfFreeError, TeacherError
@@ -16,6 +17,9 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_of_memory
 from hf_free.runtime.text import others_words
 from hf_free.teachers.folding import fold_batchnorm, own_bytes
+
+for _looks_at_what_it_gets in ("reduce_logits", "reduce_features"):  # a trace takes each as one operation
+    fx.wrap(_looks_at_what_it_gets)
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601, as Pillow's `convert("L")`."""
@@ -184,6 +188,27 @@ class Teacher(nn.Module):
             if not deviation(found, expected) <= most:  # NaN is no answer either
                 self._folded = ()
 
+    @torch.no_grad()
+    def faster(self) -> Teacher:
+        """A teacher with the same answers up to rounding, in fp32 and without gradients: by a folded copy of the
+        network that gives logits and features at once. Itself where there is none, or where it answers otherwise.
+
+        It pays from some hundred pictures on.
+        """
+        folded = None if self._answers.is_low_precision else fold_batchnorm(_Both(self._answers).eval())
+        if folded is None:
+            return self
+        other = copy.copy(self)
+        other._unregistered = (
+            self.network,
+            _FoldedAnswers(self.network, folded.to(memory_format=torch.channels_last)),
+        )
+        images = torch.rand((4, *self.record.input_size), generator=torch.Generator().manual_seed(0)).to(self.device)
+        with Precision(None).autocast(self.device):
+            pairs = zip(other(images), self(images), strict=True)
+            is_same = all(deviation(found, expected) <= MAX_FOLDING for found, expected in pairs)
+        return other if is_same else self
+
     @property
     def is_tried(self) -> bool:
         """Whether a folded copy was made, or found to be of no use."""
@@ -261,11 +286,39 @@ class Answers(nn.Module):
         if what == "logits":
             return reduce_logits(self.network(x))
         maps = self.network.forward_features(x)
-        features = self.network.forward_head(maps, pre_logits=True)
-        if not isinstance(features, Tensor):
-            features = _mean_of(features)
-        features = features.flatten(1)
+        features = reduce_features(self.network.forward_head(maps, pre_logits=True))
         return features if what == "features" else (features, reduce_logits(self.network.forward_head(maps)))
+
+
+class _Both(nn.Module):
+    """Features and logits as the one output of a network, as `fold_batchnorm` takes it."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(features, logits) of the network's own input."""
+        features, logits = self.answers(x, "both")
+        return features, logits
+
+
+class _FoldedAnswers(Answers):
+    """Answers by a folded copy of a network.
+
+    Args:
+        network: The network itself.
+        folded: Gives its features and logits at once.
+    """
+
+    def __init__(self, network: nn.Module, folded: nn.Module) -> None:
+        super().__init__(network)
+        self.folded = folded
+
+    def forward(self, x: Tensor, what: str) -> Any:
+        """See `Answers`."""
+        features, logits = self.folded(x)
+        return {"logits": logits, "features": features, "both": (features, logits)}[what]
 
 
 def _frozen(network: nn.Module) -> nn.Module:
@@ -304,6 +357,12 @@ def reduce_logits(output: object) -> Tensor:
             action="use an image classifier",
         )
     return logits
+
+
+def reduce_features(output: object) -> Tensor:
+    """Features (batch, num_features) of what a network gives before its classifier; those of several heads are
+    averaged."""
+    return (output if isinstance(output, Tensor) else _mean_of(output)).flatten(1)
 
 
 def _mean_of(outputs: object) -> Tensor:

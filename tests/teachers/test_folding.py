@@ -14,6 +14,7 @@ from hf_free.data.logits import LogitLayout
 from hf_free.runtime.device import Precision
 from hf_free.teachers.folding import fold_batchnorm, own_bytes
 from hf_free.teachers.pool import TeacherPool
+from hf_free.teachers.saving import build_teacher, record_for
 from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.teachers.teacher import Teacher
 
@@ -151,6 +152,23 @@ def test_a_folded_teacher_answers_within_rounding(name):
         expected = torch.cat([teacher.logits(images.float() / 255) for teacher in pool], 1)
     tolerance = 2e-3 if name == "no" else 0.05
     assert (found - expected).norm() / expected.norm() < tolerance
+
+
+@pytest.mark.parametrize("name", ["conv4_32", "test_resnet", "test_efficientnet", "test_vit"])
+@torch.no_grad()
+def test_a_faster_teacher_gives_the_same_logits_and_features(name):
+    network = _network(name)
+    teacher = build_teacher(network, record_for(network))
+    images = torch.rand((40, *teacher.record.input_size), generator=torch.Generator().manual_seed(2))
+    before = teacher(images)
+    faster = teacher.faster()
+    assert (faster is teacher) == (name == "test_vit"), "it has nothing to fold"
+    found = faster(images)
+    for one, other in zip(found, before, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+    assert torch.equal(faster.logits(images[:3]), faster(images[:3]).logits)
+    assert torch.equal(faster.features(images[:3]), faster(images[:3]).features)
+    assert all(torch.equal(one, other) for one, other in zip(teacher(images), before, strict=True))
 
 
 def test_batchnorm_statistics_stay_those_of_the_network():
