@@ -17,6 +17,7 @@ from hf_free.learner.adapting import check_features
 from hf_free.learner.batchnorm import evaluation_mode
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.embedding import Embedding
+from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.runtime.device import deviation
 from hf_free.runtime.side_by_side import in_order
 from hf_free.teachers.folding import fold_batchnorm
@@ -128,6 +129,23 @@ def _folded(learner: Embedder) -> Embedder:
     return folded if is_same else learner
 
 
+def _with_faster_teachers(learner: Embedder) -> Embedder:
+    """A pooled learner whose teachers all stay in memory, so that several threads may ask them, each by a faster copy
+    (`hf_free.teachers.teacher.Teacher.faster`); any other learner itself."""
+    from hf_free.teachers.pool import TeacherPool  # not every learner has teachers
+
+    backbone = learner.backbone
+    if not isinstance(backbone, PooledBackbone) or not isinstance(backbone.classifiers, TeacherPool):
+        return learner
+    if learner.device.type != "cpu" or not backbone.classifiers.is_asked_beside:
+        return learner
+    faster = copy.copy(learner)
+    with evaluation_mode(learner):
+        asked = backbone.asking([teacher.faster() for teacher in backbone.classifiers])
+    faster._modules = {**learner._modules, "backbone": asked}
+    return faster
+
+
 def learner_features(
     learner: Embedder, images: ImageSizes, progress: Progress | None = None, name: str = "learner"
 ) -> Tensor:
@@ -136,9 +154,9 @@ def learner_features(
     Raises:
         BrokenLearnerError: one is NaN or infinite.
     """
-    is_beside, parts = learner.may_be_shared_out, list[Tensor]()
-    if is_beside:
-        learner = _folded(learner)
+    parts = list[Tensor]()
+    faster = _folded(learner) if learner.may_be_shared_out else _with_faster_teachers(learner)
+    is_beside, learner = learner.may_be_shared_out or faster is not learner, faster
     pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
     with evaluation_mode(learner):  # once for all threads
         for part in in_order(learner.embed, pictures, None if is_beside else 1):

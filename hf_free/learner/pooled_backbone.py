@@ -90,7 +90,11 @@ class PooledBackbone(nn.Module):
             answers += [logits.float().to(images.device)] if answer_size else []
         return torch.cat([*features, *answers], 1)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> PooledBackbone:
+    def asking(self, classifiers: Sequence[FrozenClassifier]) -> PooledBackbone:
+        """The same with other classifiers in the places of these."""
         return PooledBackbone(
-            self.classifiers, self.feature_sizes, self.answer_sizes, channels=self.channels, included=self.included
+            classifiers, self.feature_sizes, self.answer_sizes, channels=self.channels, included=self.included
         ).train(self.training)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> PooledBackbone:
+        return self.asking(self.classifiers)

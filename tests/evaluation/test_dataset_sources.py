@@ -183,14 +183,14 @@ from hf_free.hub import session
 session.PATIENCE, session.READ_TIMEOUT, constants.HF_HUB_DOWNLOAD_TIMEOUT = 0.5, 0.3, 0.3
 begun = time.monotonic()
 try:
-    load_labeled_images("lab/{}")
+    load_labeled_images("lab/never-{}")
 except DatasetError as error:
     print(json.dumps([time.monotonic() - begun, str(error)]))
 """
     faults = {"cut": ("close", 20, "tree"), "silent": ("stall", None, "tree"), "table": ("stall", 20, ".*parquet")}
     for name, (kind, after, path) in faults.items():
-        hub.add_repo(f"lab/{name}", parquet, repo_type="dataset")
-        with hub.fault(kind, f"/lab/{name}/{path}", after=after, times=None, method="GET") as fault:
+        hub.add_repo(f"lab/never-{name}", parquet, repo_type="dataset")
+        with hub.fault(kind, f"/lab/never-{name}/{path}", after=after, times=None, method="GET") as fault:
             seconds, said = run_client(code.format(name)).json
         assert seconds < 10
         assert "it does not arrive from the Hub: " in said
