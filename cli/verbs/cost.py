@@ -56,7 +56,9 @@ def cost(
     rows = teacher_rows(models, _count, own_networks=own_networks, revision=revision, token=token, cache_dir=cache_dir)
     if not as_json:
         say_unusable(rows)
-    _show(rows, _models_table([row for row in rows if row["usable"]]), as_json=as_json)
+    usable = [row for row in rows if row["usable"]]
+    if usable or as_json:
+        _show(rows, _models_table(usable), as_json=as_json)
     fail_if_none_is_usable(rows)
 
 

@@ -76,15 +76,19 @@ def count(
     if isinstance(network, Teacher):
         if network.record.answers_only:
             return Cost(0, 0)
-        input_size, input_gradient_only = network.record.input_size, True
-        network = network.network
+        with network.failing_by_name():
+            return count(network.network, network.record.input_size, input_gradient_only=True, batch_size=batch_size)
     if input_size is None:
         raise ValueError("input_size is missing; allowed: (channels, height, width), or a Teacher as the network")
     shape = (batch_size, *input_size)
     try:
         return _count(copy.deepcopy(network).to("meta"), shape, "meta", input_gradient_only)
     except Exception:  # some networks look at values while they run, which the meta device does not have
-        return _count(copy.deepcopy(network).to("cpu"), shape, "cpu", input_gradient_only)
+        try:
+            return _count(copy.deepcopy(network).to("cpu"), shape, "cpu", input_gradient_only)
+        except AttributeError:  # torch's counter stumbles over what a network gives out of inference_mode
+            with torch.no_grad():
+                return _count(copy.deepcopy(network).to("cpu"), shape, "cpu", input_gradient_only, inputs_learn=False)
 
 
 def published_rows() -> list[Json]:
@@ -110,9 +114,11 @@ def operations(number: float) -> str:
     return with_prefix(number / 1e3, (" kFLOP", " MFLOP", " GFLOP", " TFLOP", " PFLOP", " EFLOP"))
 
 
-def _count(network: nn.Module, shape: tuple[int, ...], device: str, input_gradient_only: bool) -> Cost:
+def _count(
+    network: nn.Module, shape: tuple[int, ...], device: str, input_gradient_only: bool, *, inputs_learn: bool = True
+) -> Cost:
     network.eval().float().requires_grad_(not input_gradient_only)
-    inputs = torch.zeros(shape, device=device, requires_grad=True)
+    inputs = torch.zeros(shape, device=device, requires_grad=inputs_learn)
     # Fused attention kernels are not all counted; the plain one is, product by product.
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         with FlopCounterMode(display=False) as forward:

@@ -324,7 +324,8 @@ class Five(StepsAlone):
                 pictures = fast(latents, wanted.labels, canvas)
             terms = self.loss.terms(pictures, wanted, teacher, index, student, donor, canvas, stream)
             loss = self.loss.total(terms)
-            loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
+            with teacher.failing_by_name():
+                loss.backward(inputs=[*weights, latents])  # a student's weights want no gradients here
             is_counted = step == steps - 1 or not self.defects.last_step_gradient_only
             if gradients is not None and is_counted:
                 torch._foreach_add_(gradients, [w.grad for w in weights if w.grad is not None])

@@ -259,7 +259,8 @@ class LearnedPixels(StepsAlone):
         if distances:
             terms["batchnorm"] = torch.stack(distances).sum()
         weighted = [getattr(config, name) * term for name, term in terms.items()]
-        (torch.stack(weighted).sum() + NORM_WEIGHT * values.norm()).backward(inputs=[own.values])
+        with teacher.failing_by_name():
+            (torch.stack(weighted).sum() + NORM_WEIGHT * values.norm()).backward(inputs=[own.values])
         return {name: term.detach() for name, term in terms.items()}
 
     def _follow_challenge(self, able: Sequence[tuple[int, Teacher, PixelSet, Tensor]]) -> None:

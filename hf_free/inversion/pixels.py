@@ -93,7 +93,8 @@ class PixelInverter(InvertsEach):
             self.pause()
             optimizer.zero_grad(set_to_none=True)
             terms = self.loss.terms(values * std + mean, target, teacher, index, student, donor, stream=stream)
-            self.loss.total(terms).backward(inputs=[values])  # a student's weights want no gradients here
+            with teacher.failing_by_name():
+                self.loss.total(terms).backward(inputs=[values])  # a student's weights want no gradients here
             optimizer.step()
             with torch.no_grad():
                 keep_possible(values, mean, std)

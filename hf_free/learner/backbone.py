@@ -119,6 +119,49 @@ def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: 
     return features.shape[1]
 
 
+_WELL_KNOWN = ("hf_free.", "timm.", "torch.nn.", "transformers.")
+"""Packages whose networks can be trained."""
+
+
+def check_can_learn(network: nn.Module, config: LearnerConfig) -> None:
+    """Refuse a network of the user's own whose features tell its weights nothing, or which fails on the way back. One
+    gray picture is run through it and back; networks of timm, transformers and ours are taken as they are.
+
+    Args:
+        network: The backbone, without classifier.
+        config: Its name and size.
+
+    Raises:
+        LearnerError: with what is the matter.
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if not weights or all(type(part).__module__.startswith(_WELL_KNOWN) for part in network.modules()):
+        return
+    gray = weights[0].new_full((1, config.channels, config.image_size, config.image_size), 0.5)
+    modes = [(part, part.training) for part in network.modules()]
+    try:
+        with torch.enable_grad():
+            features = network.eval()(gray)
+            found = torch.autograd.grad(features.sum(), weights, allow_unused=True) if features.requires_grad else ()
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise LearnerError(
+            f"backbone {config.backbone!r} cannot be trained: {others_words(error)}",
+            allowed="a network whose forward and backward pass torch computes",
+            action="mend its forward, or choose another backbone",
+        ) from None
+    finally:
+        for part, training in modes:
+            part.training = training
+    if all(gradient is None for gradient in found):
+        raise LearnerError(
+            f"backbone {config.backbone!r} cannot be trained: no gradient comes back from its features to its weights",
+            allowed="a forward that torch computes to its end, without detach(), no_grad() or numpy",
+            action="mend its forward, or choose another backbone",
+        )
+
+
 def blank_backbone(
     config: LearnerConfig, model_args: ModelArgs, mean: Sequence[float], std: Sequence[float], source: str
 ) -> nn.Module | None:

@@ -179,7 +179,7 @@ def timm_config(embedder: Embedder, record: LearnerRecord) -> Json:
     content = {
         "architecture": cfg["architecture"],
         "num_classes": 0,
-        "num_features": embedder.backbone.num_features,
+        "num_features": getattr(embedder.backbone, "num_features", None) or embedder.backbone_dim,
         "pretrained_cfg": {
             "input_size": [embedder.config.channels, embedder.config.image_size, embedder.config.image_size],
             **{key: cfg[key] for key in kept if cfg.get(key) is not None},

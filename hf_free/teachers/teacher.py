@@ -37,6 +37,10 @@ MIN_CHUNK, CHUNK_PIXELS = 16, 64 * 32 * 32
 images in parts of 64, and 7 or 19 % more than that in parts of 32 or 128 (docs/experiments)."""
 
 
+class OutputError(TeacherError):
+    """What a network gives is not what a classifier gives."""
+
+
 class TeacherOutput(NamedTuple):
     """What a teacher says about a batch of images."""
 
@@ -155,7 +159,7 @@ class Teacher(nn.Module):
         if not self._folded:
             return self.logits(images)
         exact = torch.autocast(self.device.type, enabled=False) if self.record.fp32_only else nullcontext()
-        with self._failing_by_name(), exact:
+        with self.failing_by_name(), exact:
             prepared = self.prepare(images.float() if self.record.fp32_only else images)
             return self._choose(reduce_logits(self._folded[0](prepared)))
 
@@ -228,16 +232,16 @@ class Teacher(nn.Module):
         return batchnorm_layers(self.network)
 
     def _ask(self, images: Tensor, what: str) -> Any:
-        with self._failing_by_name():
+        with self.failing_by_name():
             if not self.record.fp32_only:
                 return self._answers.ask(self.prepare(images), what)
             with torch.autocast(self.device.type, enabled=False):
                 return self._answers.ask(self.prepare(images.float()), what)
 
     @contextmanager
-    def _failing_by_name(self) -> Iterator[None]:
-        """Within the block a network that fails is an error that names the teacher: networks of one's own may raise
-        anything, also what ends the process, and later than at the first picture.
+    def failing_by_name(self) -> Iterator[None]:
+        """Within the block a network that fails, forward or on the way back, is an error that names the teacher:
+        networks of one's own may raise anything, also what ends the process, and later than at the first picture.
 
         Raises:
             TeacherError: it fails otherwise than for a lack of memory; before it is known to answer, otherwise than
@@ -245,6 +249,9 @@ class Teacher(nn.Module):
         """
         try:
             yield
+        except OutputError as error:
+            given = f"{self.record.reference} gives {error.given}"
+            raise TeacherError(given, allowed=error.allowed, action=error.action) from None
         except HfFreeError:
             raise
         except (Exception, SystemExit) as error:
@@ -347,11 +354,17 @@ def reduce_logits(output: object) -> Tensor:
         output: Logits, several of them in a tuple, list or mapping, or a mapping with the key `logits`.
 
     Raises:
-        TeacherError: an output that is not (batch, classes), or several of them.
+        OutputError: an output that is not (batch, classes), or several of them.
     """
     logits = output if isinstance(output, Tensor) else _mean_of(output)
+    if not logits.is_floating_point():
+        raise OutputError(
+            f"an output of type {logits.dtype}".replace("torch.", ""),
+            allowed="logits as floating point numbers",
+            action="use an image classifier; the scores before any rounding, of real numbers",
+        )
     if logits.ndim != 2:
-        raise TeacherError(
+        raise OutputError(
             f"an output of shape {tuple(logits.shape)}",
             allowed="logits of shape (batch, classes), or a tuple of those",
             action="use an image classifier",
@@ -369,12 +382,12 @@ def _mean_of(outputs: object) -> Tensor:
     if isinstance(outputs, Mapping):  # as transformers name them, else one head per key
         outputs = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
     if not isinstance(outputs, Sequence) or not outputs or not all(isinstance(t, Tensor) for t in outputs):
-        raise TeacherError(
+        raise OutputError(
             f"an output of type {type(outputs).__name__}", allowed="a tensor, or a tuple, list or mapping of tensors"
         )
     if len({t.shape for t in outputs}) > 1:
         shapes = ", ".join(str(tuple(t.shape)) for t in outputs)
-        raise TeacherError(f"several outputs of different shapes: {shapes}", allowed="outputs of one shape")
+        raise OutputError(f"several outputs of different shapes: {shapes}", allowed="outputs of one shape")
     return torch.stack(list(outputs)).mean(0)
 
 

@@ -30,6 +30,7 @@ from hf_free.config.tree import check_sections
 from hf_free.data.own_pictures import OwnPictures
 from hf_free.errors import ConfigError, RunError
 from hf_free.evaluation.flops import count
+from hf_free.learner.backbone import check_can_learn
 from hf_free.learner.batchnorm import batchnorm_layers
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
@@ -335,6 +336,7 @@ def _distilled(
     start = None if start_from is None else _start(start_from, chosen, opened, size, streams, precision, ranks, own)
     place = None if start is None else start.place
     student = _begun(config, start, pool, access).to(where)
+    check_can_learn(student.backbone, student.config)
     width, began = student.backbone_dim, _copied(student.backbone)
     student.backbone.to(memory_format=torch.channels_last)
     room = max(FIRST_PICTURES, ROOM // (config.channels * side**2))

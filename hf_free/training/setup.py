@@ -26,7 +26,7 @@ from hf_free.data.logits import LogitLayout
 from hf_free.data.procedural.mixture import picture_colors
 from hf_free.errors import ConfigError
 from hf_free.inversion.base import Inverter
-from hf_free.learner.backbone import build_backbone, check_takes_pictures, check_timm_start
+from hf_free.learner.backbone import build_backbone, check_can_learn, check_takes_pictures, check_timm_start
 from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.embedding import Embedding
 from hf_free.learner.inputs import InputSettings
@@ -413,6 +413,7 @@ def check_backbone(learner: LearnerConfig, imports: Sequence[str]) -> None:
         channels = learner.channels
         network = build_backbone(learner, {}, (0.5,) * channels, (0.25,) * channels)
         check_takes_pictures(network, learner, {})
+        check_can_learn(network, learner)
 
 
 def make_learner(

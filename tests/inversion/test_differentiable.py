@@ -10,6 +10,7 @@ from pico import pico_teacher
 from torch import nn
 
 from hf_free.config.sections import FiveConfig
+from hf_free.errors import TeacherError
 from hf_free.evaluation.flops import count
 from hf_free.evaluation.invertibility import measure_invertibility
 from hf_free.inversion.base import Share
@@ -17,6 +18,7 @@ from hf_free.inversion.differentiable import NO_GRADIENT, NoGradientError, check
 from hf_free.inversion.five import Five
 from hf_free.inversion.learned_pixels import LearnedPixels
 from hf_free.teachers.in_memory import as_teacher
+from hf_free.teachers.loader import try_out
 from hf_free.training.invert import invert
 
 
@@ -31,9 +33,34 @@ class Leaves(nn.Module):
         return self.head(torch.from_numpy(self.bn(self.conv(x)).detach().numpy()).mean((2, 3)))
 
 
-def _teacher():
+def _teacher(kind=Leaves):
     torch.manual_seed(0)
-    return as_teacher(Leaves().eval(), input_size=(3, 16, 16), mean=[0.5] * 3, std=[0.5] * 3)
+    return as_teacher(kind().eval(), input_size=(3, 16, 16), mean=[0.5] * 3, std=[0.5] * 3)
+
+
+class Infers(Leaves):
+    """Leaves torch's graph another way."""
+
+    def forward(self, x):
+        with torch.inference_mode():
+            return self.head(self.bn(self.conv(x)).mean((2, 3)))
+
+
+class Breaks(Leaves):
+    """Its way back raises."""
+
+    def forward(self, x):
+        maps = self.conv(x)
+        if maps.requires_grad:
+            maps.register_hook(lambda gradient: 1 / 0)
+        return self.head(self.bn(maps).mean((2, 3)))
+
+
+class Complex(Leaves):
+    """Its scores are no real numbers."""
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3))).to(torch.complex64)
 
 
 def test_only_answers_that_lead_nowhere_are_refused():
@@ -44,11 +71,12 @@ def test_only_answers_that_lead_nowhere_are_refused():
         check_gradient(pictures, torch.rand(2, 3), "a")
 
 
-def test_an_inversion_by_itself_is_refused_and_its_backward_pass_costs_nothing():
+@pytest.mark.parametrize("kind", [Leaves, Infers])
+def test_an_inversion_by_itself_is_refused_and_its_backward_pass_costs_nothing(kind):
     for call in (partial(invert, steps=1, images_per_class=2), measure_invertibility):
         with pytest.raises(NoGradientError, match="without detach"):
-            call(_teacher())  # numpy has no bf16: it is computed in fp32
-    cost = count(_teacher())
+            call(_teacher(kind))  # numpy has no bf16: it is computed in fp32
+    cost = count(_teacher(kind))
     assert cost.forward_flops > 0
     assert cost.backward_flops == 0
 
@@ -62,3 +90,14 @@ def test_in_a_run_the_others_are_inverted(kind):
     assert [task.health.problem for task in tasks] == [NO_GRADIENT, None]
     assert "leave it out" in tasks[0].health.way_out
     assert [len(task.images) for task in tasks] == [0, 6]
+
+
+def test_what_raises_on_the_way_back_names_the_teacher():
+    for call in (partial(invert, steps=1, images_per_class=2), measure_invertibility, lambda one: count(try_out(one))):
+        with pytest.raises(TeacherError, match=r"\(in memory\) fails when it is asked: ZeroDivisionError"):
+            call(_teacher(Breaks))
+
+
+def test_scores_that_are_no_real_numbers_are_refused():
+    with pytest.raises(TeacherError, match="an output of type complex64"):
+        _teacher(Complex)
