@@ -76,6 +76,9 @@ def recover_from_all(
                 return _healthy(tasks, config)
             streams.begin(turn * len(places) + step + 1)
             found, _ = inverter.step([(place, pool[place]) for place in group.tolist()])
+            for task in found:
+                if task.health.problem is not None and task.teacher not in tasks:
+                    logger.warning("no pictures are recovered from %s: %s", task.reference, task.health.problem)
             tasks |= {task.teacher: task for task in found}
             if progress is not None:
                 progress("steps of recovering pictures", turn * len(places) + step + 1, rounds * len(places))

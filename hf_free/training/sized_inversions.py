@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from hf_free.inversion.base import Inverter
+from hf_free.inversion.differentiable import NoGradientError
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory
 from hf_free.teachers.pool import TeacherPool
@@ -30,10 +31,10 @@ def images_that_fit(inverter: Inverter, pool: TeacherPool, *, share: float = SHA
 
     Returns:
         None where no teacher can be inverted in two classes of two pictures, the least that there is. A teacher too
-        large for that by itself does not count: its task says so.
+        large for that by itself, or of which no gradient comes back, does not count: its task says so.
     """
     device, before = inverter.device, inverter.most_images
-    room, fitting = share * free_memory(device), list[int]()
+    room, fitting, is_left_out = share * free_memory(device), list[int](), False
 
     def invert(images: int, place: int) -> None:
         inverter.most_images = images
@@ -53,11 +54,14 @@ def images_that_fit(inverter: Inverter, pool: TeacherPool, *, share: float = SHA
                     seconds=TRIAL_SECONDS,
                     timed=False,
                 )
+            except NoGradientError:  # its task says so
+                is_left_out = True
+                continue
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 continue
             fitting.append(load.images_within(room))
     inverter.most_images = before
-    least = min(fitting, default=0)
+    least = min(fitting, default=FIRST_IMAGES if is_left_out else 0)
     return least if least >= FIRST_IMAGES else None

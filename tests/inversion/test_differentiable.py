@@ -20,6 +20,7 @@ from hf_free.inversion.learned_pixels import LearnedPixels
 from hf_free.teachers.in_memory import as_teacher
 from hf_free.teachers.loader import try_out
 from hf_free.training.invert import invert
+from hf_free.training.pool import pool
 
 
 class Leaves(nn.Module):
@@ -101,3 +102,10 @@ def test_what_raises_on_the_way_back_names_the_teacher():
 def test_scores_that_are_no_real_numbers_are_refused():
     with pytest.raises(TeacherError, match="an output of type complex64"):
         _teacher(Complex)
+
+
+def test_a_pooled_learner_keeps_one_that_cannot_be_inverted(caplog):
+    made = pool([_teacher(), pico_teacher("conv4", size=16, num_classes=3)], rounds=1)
+    assert len(made.record.teachers) == 2
+    said = [message for message in caplog.messages if "no pictures are recovered" in message]
+    assert said == [f"no pictures are recovered from (in memory): {NO_GRADIENT}"]
