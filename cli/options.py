@@ -226,8 +226,11 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
 
 
-MODEL_FILES = frozenset({"config.json", "teachers.json", "preprocessor_config.json", "processor_config.json"})
-"""Names that results may not be written over: without such a file a model or run cannot be opened."""
+MODEL_FILES = frozenset(
+    {"config.json", "preprocessor_config.json", "processor_config.json", "classifier.json"}  # of a model
+    | {"teachers.json", "record.json", "log.jsonl", "state.json", "manifest.json"}  # of a run and its checkpoints
+)
+"""Names that results may not be written over: without such a file a model or run cannot be opened or gone on with."""
 
 
 def check_publishes(

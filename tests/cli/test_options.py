@@ -45,7 +45,7 @@ def test_an_output_file_that_cannot_be_written_is_refused(tmp_path):
             check_output_file(path, (".png",))
 
 
-@pytest.mark.parametrize("name", ["config.json", "teachers.json"])
+@pytest.mark.parametrize("name", ["config.json", "teachers.json", "record.json", "classifier.json", "manifest.json"])
 def test_results_are_not_written_over_a_part_of_a_model(tmp_path, name):
     check_output_file(tmp_path / name, (".json",))  # there is none
     (tmp_path / name).write_text("{}")
