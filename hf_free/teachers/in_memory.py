@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,13 @@ def as_teacher(
         name: What logs and records call it.
 
     Raises:
-        TeacherError: a network that needs more to be said, or that does not classify.
+        TeacherError: a network that needs more to be said, that does not classify, or that cannot be looked into.
     """
-    if not isinstance(network, nn.Module):
-        raise TeacherError(
-            f"{name}: {short_form(network)} of type {type(network).__name__}",
-            allowed="a network (torch.nn.Module), a loaded teacher, or a text or path that names one",
-        )
+    network = _checked(network, name)
     _check_described(input_size=input_size, mean=mean, std=std, label_names=label_names, interpolation=interpolation)
     given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
     known = {key: tuple(value) for key, value in given.items() if value is not None}
-    copied: nn.Module = copy.deepcopy(network).eval()
+    copied = _copied(network, name)
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}
         return build_teacher(copied, record_for(copied, reference=name, **known, **filtered))
@@ -109,9 +106,7 @@ def as_teacher(
         wrapped: nn.Module = TransformersNetwork(copied, family, type(network).__name__)
     else:
         wrapped = OwnNetwork(copied, input_size)
-    with torch.no_grad():
-        asked = Answers(wrapped.eval()).ask(torch.zeros((2, *input_size)), "both")
-    features, logits = asked
+    features, logits = _tried(wrapped.eval(), input_size, name)
     record = TeacherRecord(
         reference=name,
         repo_id=None,
@@ -186,6 +181,82 @@ def _check_described(**given: object) -> None:
             raise TeacherError(f"{name}={short_form(value)} of type {type(value).__name__}", allowed=rule)
 
 
+def _checked(network: object, name: str) -> nn.Module:
+    """A network whose layers can be looked into, without what torch wraps networks in.
+
+    Raises:
+        TeacherError: none, or a compiled program, whose BatchNorm layers cannot be read and whose weights cannot be
+            frozen or copied as those of a network can.
+    """
+    wrapped = getattr(network, "_orig_mod", None)  # by torch.compile
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        wrapped = network.module
+    if isinstance(wrapped, nn.Module):
+        return _checked(wrapped, name)
+    if not isinstance(network, nn.Module):
+        is_exported = isinstance(getattr(network, "graph_module", None), nn.Module)
+        raise TeacherError(
+            f"{name}: {short_form(network)} of type {type(network).__name__}",
+            allowed="a network (torch.nn.Module), a loaded teacher, or a text or path that names one",
+            action="give the network that was exported, or PROGRAM.module()" if is_exported else "",
+        )
+    scripted = [part for part in network.modules() if isinstance(part, torch.jit.ScriptModule)]
+    if any(part is network or next(chain(part.parameters(), part.buffers()), None) is not None for part in scripted):
+        held = "a TorchScript program" if scripted[0] is network else "a network with parts in TorchScript"
+        raise TeacherError(
+            f"{name}: {held} (torch.jit), whose layers cannot be looked into",
+            allowed="networks of Python classes (torch.nn.Module)",
+            action="build the network from its class and fill it: network.load_state_dict(scripted.state_dict())",
+        )
+    if any(tensor.is_meta for tensor in chain(network.parameters(), network.buffers())):
+        raise TeacherError(f"{name}: a network without weights (device meta)", allowed="a network with its weights")
+    return network
+
+
+def _copied(network: nn.Module, name: str) -> nn.Module:
+    """A copy of a network in eval mode.
+
+    Raises:
+        TeacherError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(network).eval()
+    except Exception as error:  # what it holds is the user's own: a weight that is computed, a lock, a file
+        if is_out_of_memory(error):
+            raise
+        raise TeacherError(
+            f"{name}: this {type(network).__name__} cannot be copied: {others_words(error)}",
+            allowed="networks that copy.deepcopy copies: weights that are parameters or buffers, not results",
+            action="detach what is computed; for torch.nn.utils.weight_norm: torch.nn.utils.remove_weight_norm(layer)",
+        ) from error
+
+
+def _tried(network: nn.Module, input_size: tuple[int, int, int], name: str) -> tuple[Tensor, Tensor]:
+    """Features and logits of two pictures, where the network answers about one as well.
+
+    Raises:
+        TeacherError: it does not.
+    """
+    answers = Answers(network)
+    for count in (1, 2):
+        try:
+            with torch.no_grad():
+                features, logits = answers.ask(torch.zeros((count, *input_size)), "both")
+        except HfFreeError:
+            raise
+        except (Exception, SystemExit) as error:  # of a library or of the user's own: it may raise anything
+            if is_out_of_memory(error):
+                raise
+            raise TeacherError(
+                f"{name}: it cannot answer about {('one picture', 'two pictures')[count - 1]} of {input_size}: "
+                f"{others_words(error)}",
+                allowed="networks that answer about any number of pictures of that size",
+                action="give the size that it takes; a program that was exported for one number of pictures: the "
+                "network that it was made of",
+            ) from error
+    return features, logits
+
+
 class OwnNetwork(nn.Module):
     """A classifier of any library behind timm's interface.
 
@@ -214,6 +285,7 @@ class OwnNetwork(nn.Module):
             raise TeacherError(
                 f"a {type(body).__name__} cannot answer about images of {input_size}: {others_words(error)}",
                 allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",
+                action="" if all(t.dtype == torch.float32 for t in body.parameters()) else "give network.float()",
             ) from error
         linear = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
         for head in reversed(linear):
