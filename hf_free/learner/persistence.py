@@ -65,9 +65,6 @@ from hf_free.runtime.given import check_kind, from_home, short_form, why_no_path
 from hf_free.runtime.strict_json import why_too_large
 from hf_free.runtime.text import listed
 
-IN_MEMORY = "(in memory"
-"""How the names of teachers begin that were given as networks, not as texts."""
-
 WIDENED = 2
 """A network may take this many times the size of its file in memory: weights of 16 bits become fp32."""
 
@@ -117,7 +114,7 @@ def _check_can_be_opened(embedder: Embedder, record: LearnerRecord) -> None:
             action="put back what it had",
         )
     if isinstance(backbone, PooledBackbone):
-        lost = [teacher.reference for teacher in record.teachers if teacher.reference.startswith(IN_MEMORY)]
+        lost = [teacher.reference for teacher in record.teachers if teacher.is_in_memory]
         if lost and backbone.included is None:
             raise LearnerError(
                 f"a pooled learner of networks in memory cannot be saved: {listed(lost)}",

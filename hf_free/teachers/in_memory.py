@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def as_teacher(
     network = _checked(network, name)
     _check_described(input_size=input_size, mean=mean, std=std, label_names=label_names, interpolation=interpolation)
     given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
-    known = {key: tuple(value) for key, value in given.items() if value is not None}
+    known: dict[str, Any] = {key: tuple(_plain(value)) for key, value in given.items() if value is not None}
     copied = _copied(network, name)
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}
@@ -105,21 +107,21 @@ def as_teacher(
             set_attention("eager")  # whose second derivatives exist
         wrapped: nn.Module = TransformersNetwork(copied, family, type(network).__name__)
     else:
-        wrapped = OwnNetwork(copied, input_size)
-    features, logits = _tried(wrapped.eval(), input_size, name)
+        wrapped = OwnNetwork(copied, known["input_size"])
+    features, logits = _tried(wrapped.eval(), known["input_size"], name)
     record = TeacherRecord(
         reference=name,
         repo_id=None,
         commit=None,
         architecture=type(network).__name__,
         parameters=sum(p.numel() for p in wrapped.parameters()),
-        input_size=input_size,
+        input_size=known["input_size"],
         fixed_input_size=True,
-        mean=tuple(mean),
-        std=tuple(std),
+        mean=known["mean"],
+        std=known["std"],
         interpolation=interpolation or "bilinear",
         num_classes=logits.shape[1],
-        label_names=None if label_names is None else tuple(label_names),
+        label_names=known.get("label_names"),
         num_features=features.shape[1],
         normalization=normalization_census(wrapped),
         weight_bytes=weight_bytes(wrapped),
@@ -163,6 +165,11 @@ def pool_in_memory(
     return TeacherPool.from_teachers(teachers)
 
 
+def _plain(values: Iterable[Any]) -> list[Any]:
+    """Numbers of Python in place of numpy's and torch's, which JSON does not know."""
+    return [value.item() if hasattr(value, "item") else value for value in values]
+
+
 def _check_described(**given: object) -> None:
     """Refuse what describes no pictures or classes, by its argument's name.
 
@@ -173,7 +180,7 @@ def _check_described(**given: object) -> None:
         kinds, rule = _DESCRIBED[name]
         parts = None
         if isinstance(value, list | tuple) or getattr(value, "ndim", None) == 1:  # arrays and tensors too
-            parts = [part.item() if hasattr(part, "item") else part for part in value]  # type: ignore[attr-defined]
+            parts = _plain(value)  # type: ignore[arg-type]
         is_list = parts is not None and bool(parts) and all(type(part) in kinds for part in parts)
         is_size = name != "input_size" or (is_list and parts is not None and len(parts) == 3 and min(parts) > 0)
         is_one = isinstance(value, str) if name == "interpolation" else is_list and is_size
@@ -255,6 +262,15 @@ def _tried(network: nn.Module, input_size: tuple[int, int, int], name: str) -> t
                 "network that it was made of",
             ) from error
     return features, logits
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 of a network's parameters and buffers, wherever they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*network.named_parameters(), *network.named_buffers()], key=itemgetter(0)):
+        plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + plain.numpy().tobytes())
+    return digest.hexdigest()
 
 
 class OwnNetwork(nn.Module):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 import torch
+from torch import nn
 
 from hf_free.backbones.weights import SMALL_FILE
 from hf_free.errors import (
@@ -255,6 +256,11 @@ class TeacherPool(Sequence[Teacher]):
     def references(self) -> list[TeacherReference]:
         """Where each teacher comes from; those of the Hub with their commit."""
         return list(self._references)
+
+    @property
+    def given_networks(self) -> dict[int, nn.Module]:
+        """The networks, by their teachers' places, that were given in memory and that no file holds."""
+        return {place: one.network for place, one in self._loaded.items() if self.records[place].is_in_memory}
 
     @property
     def black_boxes(self) -> list[int]:

@@ -52,7 +52,13 @@ from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.black_boxes import check_black_boxes
 from hf_free.training.budgeting import Budget, least_budget, make_budget
-from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
+from hf_free.training.checkpoint import (
+    check_given_again,
+    choose_checkpoint,
+    load_checkpoint,
+    teachers_to_resume,
+    write_teachers,
+)
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.notices import notes_on_distillation, start_notes
 from hf_free.training.own_pictures import read_own_pictures
@@ -276,6 +282,7 @@ def prepare(
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
+        check_given_again(folder, models, pool)
         saved = object_of(read_saved(chosen.folder / "state.json", action="start again with --overwrite"))
         begun, gone = Division.of(saved), list_of(saved.get("gone"))
         say_resumed(console, chosen)
@@ -314,7 +321,7 @@ def prepare(
     # ---- folder: a start that fails before this leaves nothing in it; one that goes on is written down after a step
     if ranks.is_first and chosen is None:
         folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
-        write_teachers(folder, config.models, parts.pool.records)
+        write_teachers(folder, config.models, parts.pool)
     ranks.wait()
 
     # ---- memory
