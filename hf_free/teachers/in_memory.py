@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hf_free.errors import ConfigError, HfFreeError, TeacherError
+from hf_free.provenance.reading import Json
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
@@ -88,7 +89,7 @@ def as_teacher(
     network = _checked(network, name)
     _check_described(input_size=input_size, mean=mean, std=std, label_names=label_names, interpolation=interpolation)
     given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
-    known: dict[str, Any] = {key: tuple(_plain(value)) for key, value in given.items() if value is not None}
+    known: Json = {key: tuple(_plain(value)) for key, value in given.items() if value is not None}
     copied = _copied(network, name)
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}

@@ -42,6 +42,7 @@ def save_alone(run: Run) -> None:
 
 def _write(run: Run) -> None:
     run.state.energy = run.energy.spent()
+    run.state.queries = run.pool.endpoints.budget.spent if run.pool.black_boxes else 0
     save_checkpoint(run)
 
 
