@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from safetensors.torch import save_file
 from torch import nn
 
-from hf_free.errors import LearnerError, TeacherReferenceError
+from hf_free.errors import LearnerError, MissingFilesError, TeacherReferenceError
 from hf_free.hub.names import id_of_cache_folder
 from hf_free.learner.backbone import blank_backbone, blank_width, timm_settings
 from hf_free.learner.backbone_kinds import Access, PooledParts, open_pooled
@@ -46,6 +46,7 @@ from hf_free.learner.format import (
     read_tensors,
     refuse_stranger,
     stored_names,
+    way_from_teacher,
 )
 from hf_free.learner.one_step import (
     FINGERPRINTS,
@@ -315,6 +316,10 @@ def fetch_files(
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
             )
+    except MissingFilesError as error:
+        if EXTRA_WEIGHTS in required and f"no {EXTRA_WEIGHTS}" in error.given and f"no {WEIGHTS}" not in error.given:
+            error.action = way_from_teacher(name)
+        raise
     except TeacherReferenceError as error:  # it speaks of teachers' grammar
         raise LearnerError(
             f"no learner: {error.given}",
