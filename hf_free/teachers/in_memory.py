@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from hf_free.data.resizing import FILTERS
 from hf_free.errors import ConfigError, HfFreeError, TeacherError
 from hf_free.provenance.reading import Json
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -35,10 +37,10 @@ _SIDES = "input_size=(3, height, width), mean=(r, g, b) and std=(r, g, b), for p
 
 _DESCRIBED: dict[str, tuple[tuple[type, ...], str]] = {
     "input_size": ((int,), "three whole numbers: channels, height and width"),
-    "mean": ((int, float), "a list of one number per channel, of pixels in [0, 1]"),
-    "std": ((int, float), "a list of one number per channel, of pixels in [0, 1]"),
+    "mean": ((int, float), "a list of one finite number per channel, of pixels in [0, 1]"),
+    "std": ((int, float), "a list of one finite number above 0 per channel, of pixels in [0, 1]"),
     "label_names": ((str, int), "a list with one name per class, in their order"),
-    "interpolation": ((), "the name of a filter, such as bilinear or bicubic"),
+    "interpolation": ((), ", ".join(FILTERS)),
 }
 """What describes a network's pictures and classes: the types of its parts, and the rule in words."""
 
@@ -86,6 +88,7 @@ def as_teacher(
     Raises:
         TeacherError: a network that needs more to be said, that does not classify, or that cannot be looked into.
     """
+    check_kind(name, "name", str, allowed="a text", optional=False, error=TeacherError)
     network = _checked(network, name)
     _check_described(input_size=input_size, mean=mean, std=std, label_names=label_names, interpolation=interpolation)
     given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
@@ -93,7 +96,9 @@ def as_teacher(
     copied = _copied(network, name)
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}
-        return build_teacher(copied, record_for(copied, reference=name, **known, **filtered))
+        record = record_for(copied, reference=name, **known, **filtered)
+        _check_fits(record, label_names)
+        return build_teacher(copied, record)
     if input_size is None or mean is None or std is None:
         raise TeacherError(
             f"{name}: a {type(network).__name__}, and nothing says how it is shown pictures",
@@ -127,6 +132,7 @@ def as_teacher(
         normalization=normalization_census(wrapped),
         weight_bytes=weight_bytes(wrapped),
     )
+    _check_fits(record, label_names)
     return Teacher(wrapped, record)
 
 
@@ -184,9 +190,28 @@ def _check_described(**given: object) -> None:
             parts = _plain(value)  # type: ignore[arg-type]
         is_list = parts is not None and bool(parts) and all(type(part) in kinds for part in parts)
         is_size = name != "input_size" or (is_list and parts is not None and len(parts) == 3 and min(parts) > 0)
-        is_one = isinstance(value, str) if name == "interpolation" else is_list and is_size
+        if name in ("mean", "std") and is_list and parts is not None:  # a deviation of zero makes everything infinite
+            is_list = all(math.isfinite(part) and (part > 0 or name == "mean") for part in parts)
+        is_one = value in FILTERS if name == "interpolation" else is_list and is_size
         if not (value is None or is_one):
             raise TeacherError(f"{name}={short_form(value)} of type {type(value).__name__}", allowed=rule)
+
+
+def _check_fits(record: TeacherRecord, label_names: Sequence[object] | None) -> None:
+    """Refuse what describes other channels or classes than the network's.
+
+    Raises:
+        TeacherError: with their numbers.
+    """
+    channels = record.input_size[0]
+    given = {"mean": (len(record.mean), channels, "channels"), "std": (len(record.std), channels, "channels")}
+    if label_names is not None:
+        given["label_names"] = (len(label_names), record.num_classes, "classes")
+    for key, (found, wanted, what) in given.items():
+        if found != wanted:
+            raise TeacherError(
+                f"{record.reference}: {key} of length {found}, and its {what} are {wanted}", allowed=_DESCRIBED[key][1]
+            )
 
 
 def _checked(network: object, name: str) -> nn.Module:
@@ -216,8 +241,13 @@ def _checked(network: object, name: str) -> nn.Module:
             allowed="networks of Python classes (torch.nn.Module)",
             action="build the network from its class and fill it: network.load_state_dict(scripted.state_dict())",
         )
-    if any(tensor.is_meta for tensor in chain(network.parameters(), network.buffers())):
+    tensors = [*network.parameters(), *network.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
         raise TeacherError(f"{name}: a network without weights (device meta)", allowed="a network with its weights")
+    if any(tensor.dtype == torch.float64 for tensor in network.parameters()):
+        raise TeacherError(
+            f"{name}: a network with weights of 64 bits", allowed="at most 32 bits", action="give network.float()"
+        )
     return network
 
 

@@ -304,6 +304,8 @@ def reduce_logits(output: object) -> Tensor:
             allowed="logits of shape (batch, classes), or a tuple of those",
             action="use an image classifier",
         )
+    if not logits.is_floating_point():
+        raise TeacherError(f"an output of {logits.dtype}", allowed="logits: floating-point numbers")
     return logits
 
 

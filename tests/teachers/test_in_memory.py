@@ -127,6 +127,39 @@ def test_what_torch_wraps_networks_in_is_taken_off(wrap):
     assert torch.allclose(teacher.logits(images), network(teacher.prepare(images)), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["timm", "own"])
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ({"label_names": ["a"]}, "mine: label_names of length 1, and its classes are 4"),
+        ({"std": (0.5, 0.5)}, "mine: std (of length 2, and its channels are 3|is .0.5, 0.5.)"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "mean="),
+        ({"std": (0.5, 0.5, 0.0)}, "std="),
+        ({"interpolation": "mitchell"}, "interpolation='mitchell'"),
+        ({"name": 3}, "name=3"),
+    ],
+)
+def test_what_does_not_describe_the_network_is_refused(kind, described, said):
+    network, shown = (pico_network("conv4", num_classes=4), {}) if kind == "timm" else (Plain(), SHOWN)
+    with pytest.raises(TeacherError, match=said) as raised:
+        as_teacher(network, **{**shown, "name": "mine", **described})
+    assert raised.value.allowed
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_answers_that_are_no_floating_point_numbers_are_refused(kind):
+    network = Plain()
+    network.register_forward_hook(lambda _module, _inputs, output: output.to(kind))
+    with pytest.raises(TeacherError, match=f"an output of {kind}"):
+        as_teacher(network, **SHOWN)
+
+
+def test_weights_of_64_bits_are_refused():
+    for network in (Plain().double(), pico_network("conv4").double()):
+        with pytest.raises(TeacherError, match=r"(?s)mine: a network with weights of 64 bits.*network\.float\(\)"):
+            as_teacher(network, **SHOWN, name="mine")
+
+
 def test_a_network_whose_weights_are_buffers_is_a_teacher():
     class Buffers(nn.Module):
         def __init__(self):
