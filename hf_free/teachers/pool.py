@@ -483,6 +483,12 @@ def _as_references(
         record = source if isinstance(source, TeacherRecord) else None
         text = source if isinstance(source, str) else source.reference
         try:
+            if record is not None and record.is_in_memory:  # its name may be that of something else
+                raise TeacherReferenceError(
+                    f"{text} was given as a network in memory, which no file holds",
+                    allowed="teachers of the Hub or of folders",
+                    action="give the network again, in Python",
+                )
             references = resolver.references(text)
         except TeacherReferenceError as error:
             if strict and len(found) not in absent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from pico import pico_folder, pico_network, pico_run
 from torch import nn
 
+from hf_free.cli.main import main
 from hf_free.config.reading import merge
 from hf_free.config.sections import FiveConfig
 from hf_free.config.tree import FreeConfig
@@ -17,6 +19,7 @@ from hf_free.errors import ConfigError, HubError, LearnerError, RunError
 from hf_free.teachers.in_memory import as_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.transformers_loader import is_installed
+from hf_free.training.checkpoint import teachers_to_resume
 from hf_free.training.folder import RunFolder
 from hf_free.training.pool import pool
 from hf_free.training.screening import check_enough
@@ -66,10 +69,18 @@ def _own(seed, scale=1.0):
     return as_teacher(network.eval(), input_size=(3, 16, 16), mean=shown, std=torch.tensor([0.5] * 3), name="mine")
 
 
-def test_a_run_of_networks_in_memory_goes_on_with_the_same_ones_only(tmp_path):
+def test_a_run_of_networks_in_memory_goes_on_with_the_same_ones_only(tmp_path, capsys):
     named, run = str(pico_folder(tmp_path / "timm", "conv4", size=16)), tmp_path / "run"
     train(_config(trainer={"steps": 2}), models=[_own(1), named], output=run, progress=False)
     before = sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file())
+    assert main(["train", "--resume", "--output", str(run), "--steps", "3"]) == 1
+    assert "networks in memory, which no file holds: mine" in capsys.readouterr().err
+    records = teachers_to_resume(RunFolder(run), [])
+    named_alike = [replace(records[0], reference=named), records[1]]  # its name is that of a folder
+    for left_out in (TeacherPool(records), TeacherPool(named_alike)):
+        assert [reason for _, reason in left_out.skipped] == [
+            "was given as a network in memory, which no file holds (allowed: teachers of the Hub or of folders)"
+        ]
     longer = _config(trainer={"steps": 3})
     again = r"(?s)to do:   give all its teachers again, in their order: .*models=\[\.\.\.\], resume=True"
     for models, said in (
